@@ -1,0 +1,67 @@
+# Everything runs from two virtual environments in this folder, made when first needed:
+#   .venv          the exporter (CPU torch, transformers, optimum), the tests and the tools
+#   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy; no torch
+# Another interpreter: make test PYTHON=python3.12
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first of these that runs and is new enough (looked up only when an environment is made).
+PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+PIP_FLAGS := -q --disable-pip-version-check
+DEV := .venv/bin/python
+RUNTIME := .venv-runtime/bin/python
+INPUTS := pyproject.toml requirements/exporter.txt
+
+.PHONY: help demo test lint bench soak clean
+
+help: ## show this help
+	@grep -E '^[a-z]+: .*## ' Makefile | sort | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
+	$(DEV) examples/demo/demo.py $(DEMO_ARGS)
+
+test: .venv/.stamp-dev .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
+	$(DEV) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: .venv/.stamp-lint ## check style, types and layers
+	$(DEV) -m ruff check .
+	$(DEV) -m ruff format --check .
+	$(DEV) -m mypy
+	.venv/bin/lint-imports
+
+bench: .venv/.stamp-dev .venv-runtime/.stamp ## run the benchmarks
+	$(DEV) -m benchmarks $(BENCH_ARGS)
+
+soak: .venv/.stamp-dev .venv-runtime/.stamp ## run the long tests under load and faults
+	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
+
+clean: ## remove environments, caches and build output
+	rm -rf .venv .venv-runtime .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.stamp-venv .venv-runtime/.stamp-venv:
+	@test -n "$(PYTHON)" || { echo "modeldrop needs Python 3.11 or newer: make PYTHON=/path/to/python" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(@D)
+	@touch $@
+
+# torch comes first, from PyTorch's own address: the CPU build. What follows finds it there and keeps it.
+.venv/.stamp-dev: .venv/.stamp-venv $(INPUTS)
+	$(DEV) -m pip $(PIP_FLAGS) install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[build,hub,test]'
+	@touch $@
+
+.venv/.stamp-lint: .venv/.stamp-dev
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[lint]'
+	@touch $@
+
+# tokenizers declares huggingface_hub, which it needs only for downloading: it is installed alone.
+.venv-runtime/.stamp: .venv-runtime/.stamp-venv $(INPUTS)
+	$(RUNTIME) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e . onnxruntime numpy
+	$(RUNTIME) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt --no-deps tokenizers
+	@touch $@
