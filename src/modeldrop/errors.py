@@ -1,0 +1,130 @@
+"""Every failure modeldrop expects, each with an exit code of its own.
+
+An error is written for the person who reads it at 3 a.m.: ``message`` says what failed and where,
+``hint`` what to do next. Codes are part of the public interface and never change their meaning;
+0 is success, 1 an unexpected failure (a defect of modeldrop), 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+
+class ModeldropError(Exception):
+    """Base of all expected failures.
+
+    Args:
+        message: what failed, and where: one sentence or two, without a traceback.
+        hint: what the reader can do next, or "" where the message already says it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(ModeldropError):
+    """An argument that cannot be meant: a malformed reference, a bad name, options that exclude each other."""
+
+    exit_code = 2
+
+
+class RecipeError(ModeldropError):
+    """A recipe with an unknown key, variant, threshold or a value of the wrong type."""
+
+    exit_code = 3
+
+
+class FormatError(ModeldropError):
+    """A document of the registry (manifest, channel, claim, build record) that does not parse.
+
+    ``field`` is the path of the offending field, such as ``files[2].path``; "" for the whole document.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, hint: str = "", *, field: str = "") -> None:
+        super().__init__(f"{field}: {message}" if field else message, hint)
+        self.field = field
+
+
+class NotFoundError(ModeldropError):
+    """The registry has no such model, version or channel."""
+
+    exit_code = 5
+
+
+class VariantError(ModeldropError):
+    """The version has no such variant."""
+
+    exit_code = 6
+
+
+class SourceError(ModeldropError):
+    """The source is missing, gated, misspelt, incomplete or damaged."""
+
+    exit_code = 7
+
+
+class TaskError(ModeldropError):
+    """The model cannot do the task that was asked for, or none could be inferred."""
+
+    exit_code = 8
+
+
+class ExportError(ModeldropError):
+    """The exporter or the quantizer failed."""
+
+    exit_code = 9
+
+
+class FidelityError(ModeldropError):
+    """A variant does not behave like the original within the recipe's thresholds."""
+
+    exit_code = 10
+
+
+class IncompleteError(ModeldropError):
+    """A build lacks a file a runtime needs, or does not load from a clean copy."""
+
+    exit_code = 11
+
+
+class RegistryError(ModeldropError):
+    """The registry cannot be reached, read or written."""
+
+    exit_code = 12
+
+
+class ConflictError(ModeldropError):
+    """Somebody else wrote first: a conditional write was refused. Decide again from what is there now."""
+
+    exit_code = 13
+
+
+class IntegrityError(ModeldropError):
+    """Bytes do not have the digest or size that was promised."""
+
+    exit_code = 14
+
+
+class DiskError(ModeldropError):
+    """The local disk is full, read-only, or the destination cannot be used."""
+
+    exit_code = 15
+
+
+class MissingExtraError(ModeldropError):
+    """A command needs an optional dependency that is not installed."""
+
+    exit_code = 16
+
+
+class RefusedError(ModeldropError):
+    """A move that is understood and not allowed, such as promoting a retired version."""
+
+    exit_code = 17
