@@ -1,0 +1,43 @@
+"""Where things are in a registry."""
+
+from __future__ import annotations
+
+import re
+
+_VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
+
+
+def channel(model: str, name: str) -> str:
+    """Key of a channel."""
+    return f"{model}/{name}"
+
+
+def claim(model: str, version: int) -> str:
+    """Key of the claim on a version's number."""
+    return f"{model}/v{version}/claim.json"
+
+
+def manifest(model: str, version: int) -> str:
+    """Key of a manifest: its presence is what makes the version exist."""
+    return f"{model}/v{version}/manifest.json"
+
+
+def report(model: str, version: int) -> str:
+    """Key of the report for people."""
+    return f"{model}/v{version}/report.html"
+
+
+def file(model: str, version: int, path: str) -> str:
+    """Key of a file of a version."""
+    return f"{model}/v{version}/{path}"
+
+
+def build_record(model: str, build_key: str) -> str:
+    """Key of the record that says which version a recipe produced."""
+    return f"{model}/builds/{build_key}.json"
+
+
+def version_number(name: str) -> int | None:
+    """The number of a version's folder, None for any other name."""
+    match = _VERSION_FOLDER.fullmatch(name)
+    return int(match[1]) if match else None

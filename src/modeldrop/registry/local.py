@@ -1,0 +1,204 @@
+"""A folder as a registry, with the promises of an object store.
+
+Create-only is link(2) of a finished, synced temporary file: the name appears with all its bytes, once.
+A compare-and-swap commits by linking ``<model>/.moves/<rest of the key>/<n>.json``, n being one more than
+the highest there: of all writers that saw the same state one succeeds. The object itself is replaced after
+that; whoever reads for writing takes the highest link as the truth and mends an object that lags behind.
+No lock is used, because flock is silently absent on some network file systems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
+from modeldrop.registry.store import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modeldrop.format.manifest import File
+
+_CHUNK = 1 << 20
+_TEMPORARY = ".tmp"
+_MOVES = ".moves"
+_STALE_SECONDS = 24 * 3600
+
+
+class LocalStore:
+    """Objects as files below a folder. See ``Store`` for what the methods promise."""
+
+    def __init__(self, folder: str) -> None:
+        self._root = Path(folder).expanduser().absolute()
+        self.url = str(self._root)
+
+    def get(self, key: str) -> Stored | None:
+        with self._explained("read", key):
+            number = self._last_move(key)
+            if number:
+                # A reader without the right to write still gets the truth; only the mending waits.
+                with contextlib.suppress(OSError):
+                    self._settle(key)
+                return Stored(self._move(key, number).read_bytes(), str(number))
+            try:
+                return Stored((self._root / key).read_bytes(), "0")
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def exists(self, key: str) -> bool:
+        with self._explained("read", key):
+            return (self._root / key).is_file()
+
+    def names(self, prefix: str) -> list[str]:
+        with self._explained("list", prefix):
+            try:
+                return sorted(entry.name for entry in os.scandir(self._root / prefix) if entry.name[0] != ".")
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def create(self, key: str, data: bytes) -> None:
+        with self._explained("write", key), self._temporary(key) as temporary:
+            _write(temporary, data)
+            self._link(temporary, self._root / key, key)
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        with self._explained("write", key), self._temporary(key) as temporary:
+            if previous is None and (self._root / key).exists():
+                raise _taken(key)
+            _write(temporary, data)
+            self._link(temporary, self._move(key, int(previous or "0") + 1), key)
+            self._settle(key)
+
+    def upload(self, key: str, path: Path, file: File, progress: Callable[[int], None]) -> None:
+        with self._explained("write", key), self._temporary(key) as temporary:
+            digest = hashlib.sha256()
+            size = 0
+            with path.open("rb") as source, temporary.open("xb") as target:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    target.write(chunk)
+                    size += len(chunk)
+                    progress(len(chunk))
+                target.flush()
+                os.fsync(target.fileno())
+            if size != file.size or digest.hexdigest() != file.sha256:
+                raise IntegrityError(
+                    f"{path} changed while it was published: it no longer has the digest in the manifest.",
+                    "Build again, and keep other programs from writing to the build folder.",
+                )
+            self._link(temporary, self._root / key, key)
+
+    def check_writable(self, need: int) -> None:
+        with self._explained("write", ""):
+            self._root.mkdir(parents=True, exist_ok=True)
+            probe = self._root / f"{_TEMPORARY}-{secrets.token_hex(8)}"
+            probe.touch()
+            probe.unlink()
+            free = shutil.disk_usage(self._root).free
+        if free < need:
+            raise DiskError(
+                f"The registry {self.url} has {free / 1e6:.0f} MB free; this version needs about {need / 1e6:.0f} MB.",
+                "Free some space, or publish to another registry.",
+            )
+
+    def _move(self, key: str, number: int) -> Path:
+        model, _, rest = key.partition("/")
+        return self._root / model / _MOVES / rest / f"{number}.json"
+
+    def _last_move(self, key: str) -> int:
+        try:
+            names = [entry.name.partition(".")[0] for entry in os.scandir(self._move(key, 0).parent)]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def _settle(self, key: str) -> None:
+        """Bring the object to the last committed move, and look again: a slow writer may have put an older one."""
+        target = self._root / key
+        while True:
+            number = self._last_move(key)
+            data = self._move(key, number).read_bytes()
+            if target.is_file() and target.read_bytes() == data:
+                return
+            with self._temporary(key) as temporary:
+                _write(temporary, data)
+                temporary.replace(target)
+                _sync_folder(target.parent)
+
+    def _link(self, temporary: Path, target: Path, key: str) -> None:
+        made = _make_folders(target.parent)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise _taken(key) from None
+        for folder in (target.parent, *made):
+            _sync_folder(folder)
+
+    @contextlib.contextmanager
+    def _temporary(self, key: str) -> Iterator[Path]:
+        folder = self._root / key.partition("/")[0] / _TEMPORARY
+        _make_folders(folder)
+        _sweep(folder)
+        path = folder / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self._root / key if key else self._root
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise DiskError(
+                    f"The disk of the registry {self.url} is full: could not {verb} {where}.",
+                    "Nothing that readers see has changed. Free some space and run the same command again.",
+                ) from error
+            hint = "Check the path."
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                hint = f"Give this user (uid {os.geteuid()}) the right to {verb} there, or name another registry."
+            raise RegistryError(f"Could not {verb} {where}: {error.strerror or error}.", hint) from error
+
+
+def _taken(key: str) -> ConflictError:
+    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make ``folder``; return the parents that now have a new entry, to be synced."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path.parent for path in missing]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what crashed writers left here."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Who builds, where and from which commit: as the environment of a CI run tells it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from modeldrop.format.manifest import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def now() -> str:
+    """The present moment, ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
+    """What the environment says of this build; understands GitHub Actions, GitLab CI and plain shells.
+
+    ``MODELDROP_ACTOR``, ``MODELDROP_RUN``, ``MODELDROP_GIT_REPOSITORY`` and ``MODELDROP_GIT_COMMIT`` come first.
+    """
+    get = environment.get
+    repository = commit = run = actor = ""
+    if get("GITHUB_ACTIONS") == "true":
+        repository = f"{get('GITHUB_SERVER_URL', '')}/{get('GITHUB_REPOSITORY', '')}"
+        commit, actor = get("GITHUB_SHA", ""), get("GITHUB_ACTOR", "")
+        run = f"{repository}/actions/runs/{get('GITHUB_RUN_ID', '')}"
+    elif get("GITLAB_CI") == "true":
+        repository, commit = get("CI_PROJECT_URL", ""), get("CI_COMMIT_SHA", "")
+        run, actor = get("CI_JOB_URL", ""), get("GITLAB_USER_LOGIN", "")
+    return Provenance(
+        created=now(),
+        repository=_clean(get("MODELDROP_GIT_REPOSITORY") or repository, 2048),
+        commit=_clean(get("MODELDROP_GIT_COMMIT") or commit, 128),
+        run=_clean(get("MODELDROP_RUN") or run, 2048),
+        actor=_clean(get("MODELDROP_ACTOR") or actor or _user(), 256),
+    )
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _clean(text: str, limit: int) -> str:
+    # A clone URL may carry a token before its host.
+    return _USERINFO.sub("", text).replace("\0", "")[:limit]

@@ -1,0 +1,165 @@
+"""Reading what a registry holds: models, versions and their manifests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import FormatError, ModeldropError, NotFoundError
+from modeldrop.format.channel import Channel, parse_channel
+from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
+from modeldrop.format.names import NAME, check_channel
+from modeldrop.registry import layout
+
+if TYPE_CHECKING:
+    from modeldrop.format.reference import Reference
+    from modeldrop.registry.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version that exists: its number, manifest and the manifest's digest."""
+
+    number: int
+    digest: str
+    manifest: Manifest
+
+
+def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, str | None]:
+    """A channel and its compare-and-swap tag; (None, None) where there is none."""
+    stored = store.get(layout.channel(model, name))
+    if stored is None:
+        return None, None
+    try:
+        return parse_channel(stored.data), stored.tag
+    except FormatError as error:
+        raise _located(error, store, layout.channel(model, name)) from None
+
+
+def find_version(store: Store, model: str, number: int) -> Version | None:
+    """A version, or None where no manifest makes it exist."""
+    key = layout.manifest(model, number)
+    stored = store.get(key)
+    if stored is None:
+        return None
+    try:
+        return Version(number, manifest_digest(stored.data), parse_manifest(stored.data))
+    except FormatError as error:
+        raise _located(error, store, key) from None
+
+
+def get_version(store: Store, model: str, number: int) -> Version:
+    """A version.
+
+    Raises:
+        NotFoundError: there is none of that number, or its upload was never finished.
+    """
+    version = find_version(store, model, number)
+    if version is not None:
+        return version
+    if not list_models(store, only=model):
+        raise missing_model(store, model)
+    if store.exists(layout.claim(model, number)):
+        raise NotFoundError(
+            f"v{number} of {model} has no manifest: its publisher has not finished, or crashed.",
+            f"See what there is: modeldrop ls {store.url}/{model}",
+        )
+    numbers = version_numbers(store, model)
+    there = f"The newest is v{numbers[-1]}." if numbers else "It has no version yet."
+    raise NotFoundError(f"{model} has no version v{number} in {store.url}.", there)
+
+
+def resolve(store: Store, reference: Reference) -> Version:
+    """The version that a reference means now.
+
+    Raises:
+        NotFoundError: no such model, channel or version.
+        IntegrityError: the version's manifest has another digest than the reference or the channel says.
+    """
+    number, promised = reference.version, reference.digest
+    if number is None:
+        channel = get_channel(store, reference.model, reference.channel or "current")
+        move = channel.present
+        if promised is not None:
+            found = channel.find_digest(promised)
+            if found is None:
+                raise NotFoundError(
+                    f"No known move of {reference.model}@{reference.channel} went to {promised}.",
+                    f"Name its version: {reference.model}@v3@{promised[:19]}…",
+                )
+            move = found
+        number, promised = move.version, move.digest
+    version = get_version(store, reference.model, number)
+    if promised is not None and version.digest != promised:
+        from modeldrop.errors import IntegrityError
+
+        raise IntegrityError(
+            f"The manifest of {reference.model} v{number} has the digest {version.digest}, not {promised}.",
+            "It was changed after it was published. Restore it, or promote another version.",
+        )
+    return version
+
+
+def get_channel(store: Store, model: str, name: str) -> Channel:
+    """A channel.
+
+    Raises:
+        NotFoundError: the model or the channel is not there.
+    """
+    channel, _ = read_channel(store, model, name)
+    if channel is not None:
+        return channel
+    if not list_models(store, only=model):
+        raise missing_model(store, model)
+    raise missing_channel(store, model, name)
+
+
+def list_models(store: Store, only: str = "") -> list[str]:
+    """Names of the models, or of the one asked for, that have a version or a channel."""
+    names = [only] if only else [name for name in store.names("") if NAME.fullmatch(name)]
+    return [name for name in names if store.names(name)]
+
+
+def version_numbers(store: Store, model: str) -> list[int]:
+    """Numbers of the versions that exist, in order."""
+    return [n for n in claimed_numbers(store, model) if store.exists(layout.manifest(model, n))]
+
+
+def claimed_numbers(store: Store, model: str) -> list[int]:
+    """Numbers that somebody took, finished or not, in order."""
+    return sorted(n for n in map(layout.version_number, store.names(model)) if n is not None)
+
+
+def list_channels(store: Store, model: str) -> dict[str, Channel]:
+    """The model's channels by name."""
+    channels = {}
+    for name in store.names(model):
+        try:
+            check_channel(name)
+        except ModeldropError:
+            continue
+        channel, _ = read_channel(store, model, name)
+        if channel is not None:
+            channels[name] = channel
+    return channels
+
+
+def missing_model(store: Store, model: str) -> NotFoundError:
+    """The error for a model that is not there, with what is."""
+    models = list_models(store)
+    hint = f"It holds: {', '.join(models[:8])}{', …' if len(models) > 8 else ''}." if models else "It is empty."
+    return NotFoundError(f"There is no model {model!r} in {store.url}.", hint)
+
+
+def missing_channel(store: Store, model: str, name: str) -> NotFoundError:
+    """The error for a channel that is not there, with what is."""
+    channels = ", ".join(list_channels(store, model)) or "none"
+    return NotFoundError(
+        f"{model} has no channel {name!r} in {store.url}.",
+        f"Its channels: {channels}. Make one: modeldrop promote {store.url}/{model}@v1 --channel {name}",
+    )
+
+
+def _located(error: FormatError, store: Store, key: str) -> FormatError:
+    hint = error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
+    return FormatError(f"{store.url}/{key}: {error.message}", hint)
