@@ -1,0 +1,1 @@
+"""The fetcher. Standard library, obstore and blake3: nothing else, ever."""

@@ -1,0 +1,151 @@
+"""A model's place on the local disk: finished snapshots, links named after channels, work in progress.
+
+A snapshot is staged below ``.partial``, synced, renamed into place, and only then may a link name it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import DiskError, UsageError
+from modeldrop.format.manifest import Manifest, Variant, manifest_digest, parse_manifest
+from modeldrop.runtime.snapshot import MANIFEST, is_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PARTIAL = ".partial"
+_REGISTRY = ".registry"
+_STALE_SECONDS = 24 * 3600
+
+
+class ModelHome:
+    """The folder of one model below the home."""
+
+    def __init__(self, home: Path, model: str) -> None:
+        self.path = home / model
+
+    def belongs_to(self, registry: str) -> None:
+        """Refuse a second registry for the same model name; the first one is written down.
+
+        Raises:
+            UsageError: this folder holds the model of another registry.
+        """
+        note = self.path / _REGISTRY
+        with contextlib.suppress(FileNotFoundError):
+            known = note.read_text("utf-8").strip()
+            if known != registry:
+                raise UsageError(
+                    f"{self.path} holds this model from {known}, not from {registry}.",
+                    "Use another folder (-d), or remove this one.",
+                )
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / f"{_REGISTRY}-{secrets.token_hex(8)}"
+        temporary.write_text(registry + "\n", "utf-8")
+        temporary.replace(note)
+
+    def find(self, version: int, digest: str | None, variant: str | None) -> tuple[Path, Manifest, str, str] | None:
+        """A finished snapshot of a version that is still whole.
+
+        Args:
+            version: its number.
+            digest: the manifest digest it must have, or None for any.
+            variant: the variant it must hold, or None for any.
+
+        Returns:
+            Folder, manifest, manifest digest and variant; None where there is none.
+        """
+        try:
+            folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        for name in folders:
+            number, _, rest = name.partition("-")
+            held, _, short = rest.rpartition("-")
+            if number != f"v{version}" or (variant is not None and held != variant):
+                continue
+            if digest is not None and short != digest.removeprefix("sha256:")[:12]:
+                continue
+            with contextlib.suppress(OSError):
+                data = (self.path / name / MANIFEST).read_bytes()
+                found = manifest_digest(data)
+                if not found.startswith(f"sha256:{short}") or (digest is not None and found != digest):
+                    continue
+                manifest = parse_manifest(data)
+                chosen = manifest.variant(held)
+                if chosen is not None and is_whole(self.path / name, manifest, chosen):
+                    return self.path / name, manifest, found, held
+        return None
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder for work in progress, removed in any case."""
+        partial = self.path / _PARTIAL
+        partial.mkdir(parents=True, exist_ok=True)
+        _sweep(partial)
+        folder = partial / secrets.token_hex(8)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def finish(self, staged: Path, version: int, variant: Variant, digest: str, manifest: Manifest) -> Path:
+        """Give a complete staged folder its final name, durably; return it."""
+        target = self.path / f"v{version}-{variant.name}-{digest.removeprefix('sha256:')[:12]}"
+        for folder, _, _ in os.walk(staged, topdown=False):
+            _sync(folder)
+        for _ in range(2):
+            try:
+                staged.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                if is_whole(target, manifest, variant) and (target / MANIFEST).is_file():
+                    return target  # another process was first
+                # What is there was damaged after it was finished: it makes room.
+                target.rename(self.path / _PARTIAL / secrets.token_hex(8))
+            else:
+                _sync(self.path)
+                return target
+        raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
+
+    def link(self, name: str, target: Path) -> None:
+        """Point the link ``name`` at a finished snapshot, atomically; nothing is written where it already does.
+
+        Raises:
+            DiskError: something that is not a link has its name.
+        """
+        link = self.path / name
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == target.name:
+                return
+        if link.exists() and not link.is_symlink():
+            raise DiskError(f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d).")
+        temporary = self.path / f".link-{secrets.token_hex(8)}"
+        temporary.symlink_to(target.name)
+        temporary.replace(link)
+        _sync(self.path)
+
+
+def _sync(folder: str | os.PathLike[str]) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(partial: Path) -> None:
+    """Remove what killed processes left here a day ago or longer."""
+    for entry in os.scandir(partial):
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
+                shutil.rmtree(entry.path, ignore_errors=True)
