@@ -1,0 +1,1 @@
+"""Building a version: resolve the source, export, quantize, prove, measure, report."""

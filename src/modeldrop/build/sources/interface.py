@@ -1,0 +1,84 @@
+"""What every source of weights can tell, and how its files are handed over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
+
+
+class Source(ABC):
+    """One immutable set of weights, with the config and the tokenizer that belong to them.
+
+    A source is resolved once, and everything it says afterwards is about that one state: a branch
+    that moves later, or a folder that changes, never mixes two states.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> str:
+        """What the user wrote."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What goes into the build key: ``hf:org/name@<commit>`` or ``sha256:<hex>``.
+
+        Raises:
+            SourceError: a file that it is made of cannot be read.
+        """
+
+    @property
+    @abstractmethod
+    def repository(self) -> str | None:
+        """``org/name`` on the Hub, or None."""
+
+    @property
+    @abstractmethod
+    def commit(self) -> str | None:
+        """The full commit on the Hub, or None."""
+
+    @property
+    @abstractmethod
+    def licence(self) -> str | None:
+        """The licence that the model card names, such as ``apache-2.0``, or None."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json; fetches no other file.
+
+        Raises:
+            SourceError: it cannot be had, or is not a JSON object.
+        """
+
+    @abstractmethod
+    def modules(self) -> list[Any] | None:
+        """The parsed modules.json of a sentence-transformers model, or None where there is none.
+
+        Raises:
+            SourceError: it cannot be had, or is not a JSON array.
+        """
+
+    @abstractmethod
+    def weight_bytes(self) -> int:
+        """The size in all of the weight files that would be loaded.
+
+        Raises:
+            SourceError: the index of the shards cannot be had, or names one that is not there.
+        """
+
+    @abstractmethod
+    def materialize(self, into: Path, progress: Progress | None = None) -> Path:
+        """Make ``into`` a folder of exactly the files that are needed, verified, and return it.
+
+        ``into`` is created, or is an empty folder. It holds links to files that belong to somebody
+        else (a cache, a checkpoint): read them, never write through them.
+
+        Raises:
+            SourceError: a file is missing, truncated, altered or cannot be fetched.
+            DiskError: ``into`` is not empty or cannot be written, or the disk is full.
+        """

@@ -1,0 +1,108 @@
+"""Running a worker: a process of its own, offline, with a log that explains a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.build.workers.protocol import raise_error
+from modeldrop.errors import ExportError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OUR_FAULT = 1
+_KILLED = -9
+
+
+def run_worker(
+    name: str,
+    request: dict[str, Any],
+    folder: Path,
+    on_event: Callable[[dict[str, Any]], None],
+    *,
+    python: str = sys.executable,
+) -> dict[str, Any]:
+    """Run ``modeldrop.build.workers.<name>`` on ``request``.
+
+    Args:
+        name: the worker's module.
+        request: what it is asked, as plain values.
+        folder: where the request, the result and the log are kept.
+        on_event: told every event (``step``, or ``done`` and ``total``).
+        python: the interpreter whose environment has the worker's libraries.
+
+    Returns:
+        What the worker answered.
+
+    Raises:
+        ModeldropError: what the worker raised; ExportError if it crashed; MissingExtraError if a library is
+            not installed.
+    """
+    path = folder / f"{name}.request"
+    path.write_text(json.dumps(request), "utf-8")
+    log = folder / f"{name}.log"
+    # The same bytes in every run (a set's order reaches decoder_model_merged.onnx), and no way out.
+    environment = os.environ | {
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    with log.open("wb") as log_file:
+        process = subprocess.Popen(
+            [python, "-m", f"modeldrop.build.workers.{name}", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            env=environment,
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101  it is a pipe
+            for line in process.stdout:
+                on_event(json.loads(line))
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+    result = path.with_suffix(".result")
+    if code == 0 and result.is_file():
+        answer = json.loads(result.read_text("utf-8"))
+        raise_error(answer)
+        return answer["value"]  # type: ignore[no-any-return]
+    raise _crash(name, code, log)
+
+
+def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    if last.startswith("ModuleNotFoundError"):
+        return MissingExtraError(
+            f"Building needs a library that is not installed here: {last.rpartition('named ')[2]}.",
+            "Install it, on Linux with PyTorch's CPU build first:\n"
+            "    pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0\n"
+            "    pip install 'modeldrop[build]'",
+        )
+    if code == _KILLED:
+        return ExportError(
+            f"The {name} process was killed, most likely because memory ran out.",
+            "Build on a machine with more memory: about 4 times the weights in fp32.",
+        )
+    kept = _keep(log)
+    return ExportError(f"The {name} process failed (exit code {code}): {last[:300]}", f"Its whole log: {kept}")
+
+
+def _keep(log: Path) -> str:
+    descriptor, path = tempfile.mkstemp(prefix="modeldrop-", suffix=".log")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(log.read_bytes())
+    return path

@@ -1,0 +1,251 @@
+"""The pooling head of sentence embedders, as ONNX nodes and as PyTorch.
+
+A sentence-transformers model is a list of modules (modules.json). What follows the transformer (Pooling, Dense,
+Normalize) is appended to the exported graph, so that it answers ``sentence_embedding`` by itself.
+Definitions: sentence_transformers.models.Pooling and Dense.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import TaskError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+    import torch
+
+MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean")
+_OLD_NAMES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "Identity",
+    "torch.nn.modules.activation.Tanh": "Tanh",
+    "torch.nn.modules.activation.ReLU": "Relu",
+    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
+}
+# ONNX text syntax: `h` are the hidden states [batch, sequence, hidden], `mask` the mask as [batch, sequence, 1] floats.
+_GRAPHS = {
+    "cls": "zero = Constant<value_int = 0>()  x = Gather<axis = 1>(h, zero)",
+    "mean": "s = ReduceSum<keepdims = 0>(masked, one)  x = Div(s, length)",
+    "mean_sqrt_len_tokens": "s = ReduceSum<keepdims = 0>(masked, one)  l = Sqrt(length)  x = Div(s, l)",
+    "max": """low = Constant<value_float = -1.0e9>()  yes = Cast<to = 9>(mask)  filled = Where(yes, h, low)
+        x = ReduceMax<keepdims = 0>(filled, one)""",
+    "weightedmean": """axis = Constant<value_int = 1>()  position = CumSum(ones, axis)  weight = Mul(position, mask)
+        wh = Mul(h, weight)  s = ReduceSum<keepdims = 0>(wh, one)  w = ReduceSum<keepdims = 0>(weight, one)
+        x = Div(s, w)""",
+    "lasttoken": """axis = Constant<value_int = 1>()  position = CumSum(ones, axis)  marked = Mul(position, mask)
+        last = ReduceMax<keepdims = 1>(marked, one)  is = Equal(marked, last)  isf = Cast<to = 1>(is)
+        picked = Mul(h, isf)  x = ReduceSum<keepdims = 0>(picked, one)""",
+}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer after pooling: weight [out, in], bias [out] or None, and its activation's ONNX name."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    activation: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """What follows the transformer: pooling modes (concatenated), dense layers, and whether to normalize."""
+
+    modes: tuple[str, ...]
+    dense: tuple[Dense, ...]
+    normalize: bool
+
+
+def read_head(folder: Path) -> Head | None:
+    """The head that a source's modules.json describes; None where there is no modules.json.
+
+    Raises:
+        TaskError: a module or pooling mode that cannot be appended to the graph.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    modes: tuple[str, ...] = ()
+    dense: list[Dense] = []
+    normalize = False
+    for module in json.loads(path.read_text("utf-8")):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Transformer" or (kind == "Dropout"):
+            continue
+        if kind == "Pooling" and not modes:
+            modes = _modes(json.loads((folder / module["path"] / "config.json").read_text("utf-8")))
+        elif kind == "Dense" and modes and not normalize:
+            dense.append(_dense(folder / module["path"]))
+        elif kind == "Normalize" and modes:
+            normalize = True
+        else:
+            raise TaskError(
+                f"modules.json has a module that cannot be put into the graph: {module.get('type')}.",
+                "This release knows Transformer, Pooling, Dense and Normalize, in that order.",
+            )
+    if not modes:
+        raise TaskError("modules.json has no Pooling module.", "Add one, or remove modules.json from the source.")
+    return Head(modes, tuple(dense), normalize)
+
+
+def append_head(model: onnx.ModelProto, head: Head) -> None:
+    """Make the graph answer ``sentence_embedding`` [batch, dimension] after its ``last_hidden_state``."""
+    import onnx
+    from onnx import numpy_helper
+
+    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    parts = []
+    for number, mode in enumerate(head.modes):
+        graph = _GRAPHS[mode]
+        if opset < 18:  # noqa: PLR2004  axes of ReduceMax became an input in opset 18
+            graph = graph.replace("ReduceMax<keepdims = 0>(filled, one)", "ReduceMax<keepdims = 0, axes = [1]>(filled)")
+            graph = graph.replace("ReduceMax<keepdims = 1>(marked, one)", "ReduceMax<keepdims = 1, axes = [1]>(marked)")
+        parts.append((f"p{number}_", graph))
+    nodes: list[onnx.NodeProto] = _parse(
+        """h = Identity(last_hidden_state)  one = Constant<value_ints = [1]>()  two = Constant<value_ints = [2]>()
+        flat = Cast<to = 1>(attention_mask)  mask = Unsqueeze(flat, two)  masked = Mul(h, mask)
+        counted = ReduceSum<keepdims = 0>(mask, one)  tiny = Constant<value_float = 1.0e-9>()
+        length = Max(counted, tiny)  unit = Constant<value_float = 1.0>()  zeros = Sub(mask, mask)
+        ones = Add(zeros, unit)""",
+        "",
+    )
+    for prefix, graph in parts:
+        nodes += _parse(graph, prefix)
+    pooled = ", ".join(f"{prefix}x" for prefix, _ in parts)
+    nodes += _parse(f"pooled = Concat<axis = 1>({pooled})" if len(parts) > 1 else f"pooled = Identity({pooled})", "")
+    last = "pooled"
+    for number, layer in enumerate(head.dense):
+        weight = numpy_helper.from_array(layer.weight.detach().numpy().T.copy(), f"{_PREFIX}dense{number}_weight")
+        model.graph.initializer.append(weight)
+        step = f"d{number} = MatMul({last}, dense{number}_weight)"
+        if layer.bias is not None:
+            bias = numpy_helper.from_array(layer.bias.detach().numpy(), f"{_PREFIX}dense{number}_bias")
+            model.graph.initializer.append(bias)
+            step += f"  b{number} = Add(d{number}, dense{number}_bias)"
+        step += f"  a{number} = {layer.activation}({'b' if layer.bias is not None else 'd'}{number})"
+        nodes += _parse(step, "")
+        last = f"a{number}"
+    if head.normalize:
+        nodes += _parse(
+            f"""norm = ReduceL2<keepdims = 1{", axes = [1]" if opset < 18 else ""}>({last}{"" if opset < 18 else ", one"})
+            floor = Constant<value_float = 1.0e-12>()  safe = Max(norm, floor)  normal = Div({last}, safe)""",  # noqa: PLR2004
+            "",
+        )
+        last = "normal"
+    nodes += _parse(f"sentence_embedding = Identity({last})", "")
+    _drop_unused(nodes)
+    model.graph.node.extend(nodes)
+    hidden = model.graph.output[0].type.tensor_type
+    dimension = (
+        head.dense[-1].weight.shape[0] if head.dense else hidden.shape.dim[2].dim_value * len(head.modes)
+    )
+    batch = hidden.shape.dim[0].dim_param or "batch_size"
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
+    )
+
+
+def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The head in PyTorch: ``hidden`` [batch, sequence, hidden], mask [batch, sequence] → [batch, dimension]."""
+    import torch
+
+    mask = attention_mask.unsqueeze(-1).float()
+    length = mask.sum(1).clamp(min=1e-9)
+    pooled = []
+    for mode in head.modes:
+        if mode == "cls":
+            pooled.append(hidden[:, 0])
+        elif mode == "max":
+            pooled.append(hidden.masked_fill(mask == 0, -1e9).max(1).values)
+        elif mode == "lasttoken":
+            index = (attention_mask * torch.arange(1, attention_mask.shape[1] + 1)).argmax(1)
+            pooled.append(hidden[torch.arange(hidden.shape[0]), index])
+        elif mode == "weightedmean":
+            weight = mask * torch.arange(1, hidden.shape[1] + 1).view(1, -1, 1)
+            pooled.append((hidden * weight).sum(1) / weight.sum(1))
+        else:
+            divisor = length.sqrt() if mode == "mean_sqrt_len_tokens" else length
+            pooled.append((hidden * mask).sum(1) / divisor)
+    vector = torch.cat(pooled, 1)
+    for layer in head.dense:
+        vector = torch.nn.functional.linear(vector, layer.weight, layer.bias)
+        if layer.activation != "Identity":
+            vector = getattr(torch, layer.activation.lower())(vector)
+    return torch.nn.functional.normalize(vector, dim=1) if head.normalize else vector
+
+
+def _modes(config: dict[str, Any]) -> tuple[str, ...]:
+    named = config.get("pooling_mode")
+    modes = [named] if isinstance(named, str) else list(named or [])
+    # The order in which sentence-transformers concatenates them.
+    modes += [mode for old, mode in _OLD_NAMES.items() if config.get(old)]
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise TaskError(
+            f"The Pooling module asks for {', '.join(map(str, unknown)) or 'no mode'}.",
+            f"This release knows: {', '.join(MODES)}.",
+        )
+    return tuple(dict.fromkeys(modes))
+
+
+def _dense(folder: Path) -> Dense:
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    function = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if function not in _ACTIVATIONS:
+        raise TaskError(
+            f"The Dense module has an activation that cannot be put into the graph: {function}.",
+            f"This release knows: {', '.join(name.rpartition('.')[2] for name in _ACTIVATIONS)}.",
+        )
+    weights = load_file(folder / "model.safetensors")
+    bias = weights.get("linear.bias")
+    return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), _ACTIVATIONS[function])
+
+
+_PREFIX = "modeldrop_pooling/"
+_SHARED = frozenset(
+    {"h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled"}
+)
+_GRAPH_NAMES = frozenset({"last_hidden_state", "attention_mask", "sentence_embedding"})
+
+
+def _parse(body: str, prefix: str) -> list[onnx.NodeProto]:
+    """Nodes from ONNX's text syntax, their names made our own so that they meet none of the model's."""
+    import onnx.parser
+
+    graph = onnx.parser.parse_graph(f"g (float[N] a) => (float[N] b) {{ {body} }}")
+
+    def own(name: str) -> str:
+        if name in _GRAPH_NAMES or not name:
+            return name
+        return f"{_PREFIX}{name if name in _SHARED else prefix + name}"
+
+    nodes = list(graph.node)
+    for node in nodes:
+        node.input[:] = [own(name) for name in node.input]
+        node.output[:] = [own(name) for name in node.output]
+        node.name = node.output[0] if node.output[0].startswith(_PREFIX) else f"{_PREFIX}output"
+    return nodes
+
+
+def _drop_unused(nodes: list[onnx.NodeProto]) -> None:
+    while True:
+        used = {name for node in nodes for name in node.input} | {"sentence_embedding"}
+        unused = [node for node in nodes if not used & set(node.output)]
+        if not unused:
+            return
+        for node in unused:
+            nodes.remove(node)

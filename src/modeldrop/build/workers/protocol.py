@@ -1,0 +1,65 @@
+"""How a worker talks with the process that started it: request file, result file, events, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Events:
+    """Tells the parent how far the work is, in lines of JSON on what was standard output."""
+
+    def __init__(self) -> None:
+        # Libraries print what they like: only we write to the real standard output.
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def step(self, name: str) -> None:
+        """A part of the work begins."""
+        self._send({"step": name})
+
+    def progress(self, done: int, total: int) -> None:
+        """``done`` of ``total`` of the present part is done."""
+        self._send({"done": done, "total": total})
+
+    def _send(self, event: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+
+def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
+    """Run ``work`` on the request named by the command line; write its result, or its error, beside it."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    request_path = Path(sys.argv[1])
+    request = json.loads(request_path.read_text("utf-8"))
+    try:
+        result: dict[str, Any] = {"value": work(request, Events())}
+    except errors.ModeldropError as error:
+        result = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
+    # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def raise_error(result: dict[str, Any]) -> None:
+    """Raise the error that a worker met, if it met one."""
+    if "error" in result:
+        raise getattr(errors, result["error"])(result["message"], result["hint"])
+
+
+def _die_with_parent() -> None:
+    # Standard input ends when the parent does, even by SIGKILL.
+    while os.read(0, 1):
+        pass
+    os._exit(1)

@@ -1,0 +1,36 @@
+"""Latency: the median over repeated calls after a warm-up."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BATCH = 32
+TOKENS = 32
+_WARM_UP = 2
+_BUDGET_SECONDS = 0.5
+_LEAST, _MOST = 3, 100
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Median milliseconds of ``call``: at least 3 calls, then as many as fit in half a second."""
+    for _ in range(_WARM_UP):
+        call()
+    times: list[float] = []
+    end = time.perf_counter() + _BUDGET_SECONDS
+    while len(times) < _LEAST or (time.perf_counter() < end and len(times) < _MOST):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return round(statistics.median(times) * 1e3, 3)
+
+
+def speed_texts(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The batch of one and the batch of 32 that speed is measured on: the longest texts, cut to 32 tokens."""
+    longest = sorted(texts, key=len, reverse=True)
+    batch = [longest[index % len(longest)] for index in range(BATCH)]
+    return batch[:1], batch
