@@ -1,0 +1,7 @@
+"""``python -m modeldrop``."""
+
+import sys
+
+from modeldrop.cli import main
+
+sys.exit(main())

@@ -1,0 +1,89 @@
+"""The command line. Imports a command's module, and with it a layer, only when that command runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from modeldrop._version import __version__
+from modeldrop.errors import ModeldropError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "publish": "build if this recipe was never built, upload, move the channel",
+    "build": "build into a folder, without a registry",
+    "plan": "say whether publish would build anything",
+    "fetch": "bring versions to this disk, verified; print their paths",
+    "run": "fetch, then become another program",
+    "promote": "point a channel at a version",
+    "rollback": "point a channel at what it named before",
+    "history": "the moves of a channel",
+    "ls": "models of a registry, or versions of a model",
+    "show": "all about a version",
+    "diff": "what differs between two versions",
+}
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; turn expected failures into a message and their exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments[: arguments.index("--")] if "--" in arguments else "--debug" in arguments
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except ModeldropError as error:
+        if debug:
+            raise
+        print(f"modeldrop: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("modeldrop: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"modeldrop: unexpected {type(error).__name__}: {error}\n"
+            "  This is a defect of modeldrop. Run the command again with --debug and report what it prints.",
+            file=sys.stderr,
+        )
+        return ModeldropError.exit_code
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "--help"
+    if name in {"-h", "--help", "help"}:
+        print(_overview())
+        return 0
+    if name in {"-V", "--version"}:
+        print(f"modeldrop {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise UsageError(f"There is no command {name!r}.", f"The commands are: {', '.join(COMMANDS)}.")
+    module = importlib.import_module(f"modeldrop.commands.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"modeldrop {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
+    return int(module.run(parser.parse_args(arguments[1:])))
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        ["usage: modeldrop COMMAND …", "", "commands:", *lines, "", "modeldrop COMMAND --help tells more."]
+    )

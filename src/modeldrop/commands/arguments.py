@@ -1,0 +1,45 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import UsageError
+from modeldrop.format.reference import Reference, parse_reference
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def default_registry() -> str:
+    """The registry of bare model names: ``MODELDROP_REGISTRY``."""
+    return os.environ.get("MODELDROP_REGISTRY", "")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def reference_argument(text: str) -> Reference:
+    """A reference; a bare name lives in the default registry."""
+    return parse_reference(text, default_registry())
+
+
+def model_argument(text: str) -> Reference:
+    """A model without a version, channel or digest.
+
+    Raises:
+        UsageError: something was selected.
+    """
+    reference = reference_argument(text)
+    if "@" in text.rpartition("/")[2]:
+        raise UsageError(f"{text!r} selects a version; here a model is meant.", f"Write {text.rpartition('@')[0]}.")
+    return reference

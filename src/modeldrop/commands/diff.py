@@ -1,0 +1,45 @@
+"""What differs between two versions of a model.
+
+    modeldrop diff ./models/embedder@v1 ./models/embedder@v2
+    modeldrop diff ./models/embedder@v1 current
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.registry.diff import diff
+from modeldrop.registry.open import open_store
+from modeldrop.registry.versions import resolve
+from modeldrop.terminal import table
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("before", metavar="BEFORE", help="REGISTRY/MODEL@VERSION")
+    parser.add_argument("after", metavar="AFTER", help="the same, or just a version or channel of that model")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    before = reference_argument(arguments.before)
+    text = arguments.after
+    if "/" not in text and "@" not in text:
+        text = f"{arguments.before.partition('@')[0] if '@' not in before.registry else ''}@{text}"
+    after = reference_argument(text)
+    one = resolve(open_store(before.registry), before)
+    other = resolve(open_store(after.registry), after)
+    changes = diff(one.manifest, other.manifest)
+    names = (f"{before.model} v{one.number}", f"{after.model} v{other.number}")
+    if arguments.json:
+        print_json([{"what": change.what, "before": change.before, "after": change.after} for change in changes])
+    elif not changes:
+        print(f"{names[0]} and {names[1]} do not differ.")
+    else:
+        print(table(("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]))
+    return 0

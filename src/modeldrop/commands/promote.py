@@ -1,0 +1,47 @@
+"""Point a channel at a version.
+
+    modeldrop promote ./models/embedder@v3
+    modeldrop promote ./models/embedder@staging --channel current
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.errors import UsageError
+from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
+from modeldrop.registry.channels import promote
+from modeldrop.registry.open import open_store
+from modeldrop.registry.provenance import provenance
+from modeldrop.registry.versions import resolve
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL@VERSION (or @CHANNEL)")
+    parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
+    parser.add_argument("--why", default="", help="the reason, for the history")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    channel = check_channel(arguments.channel)
+    reference = reference_argument(arguments.reference)
+    if "@" not in arguments.reference.rpartition("/")[2]:
+        raise UsageError("Which version?", f"Write it: modeldrop promote {arguments.reference}@v3")
+    store = open_store(reference.registry)
+    version = resolve(store, reference)
+    moved = promote(
+        store, reference.model, version.number, channel, by=provenance().actor, why=arguments.why
+    )
+    if arguments.json:
+        print_json(moved_json(moved))
+    else:
+        print(moved_line(moved))
+    return 0

@@ -1,0 +1,40 @@
+"""Point a channel at what it named before the present version first became current."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, model_argument, print_json
+from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
+from modeldrop.registry.channels import rollback
+from modeldrop.registry.open import open_store
+from modeldrop.registry.provenance import provenance
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="REGISTRY/MODEL")
+    parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
+    parser.add_argument("--from", dest="expected", metavar="VERSION", help="only if the channel names this one")
+    parser.add_argument("--why", default="", help="the reason, for the history")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    channel = check_channel(arguments.channel)
+    expected = parse_version(arguments.expected) if arguments.expected else None
+    reference = model_argument(arguments.model)
+    store = open_store(reference.registry)
+    moved = rollback(
+        store, reference.model, channel, by=provenance().actor, why=arguments.why, expected=expected
+    )
+    if arguments.json:
+        print_json(moved_json(moved))
+    else:
+        print(moved_line(moved))
+    return 0

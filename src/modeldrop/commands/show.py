@@ -1,0 +1,60 @@
+"""All about a version: source, variants, figures, files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.summary import variant_table
+from modeldrop.format.manifest import serialize_manifest
+from modeldrop.registry.open import open_store
+from modeldrop.registry.versions import list_channels, resolve
+from modeldrop.terminal import megabytes, table
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL[@VERSION|@CHANNEL]")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    reference = reference_argument(arguments.reference)
+    store = open_store(reference.registry)
+    version = resolve(store, reference)
+    manifest = version.manifest
+    channels = [name for name, one in list_channels(store, reference.model).items() if one.version == version.number]
+    if arguments.json:
+        print_json(
+            {
+                "model": reference.model,
+                "version": f"v{version.number}",
+                "digest": version.digest,
+                "channels": channels,
+                "manifest": json.loads(serialize_manifest(manifest)),
+            }
+        )
+        return 0
+    made = manifest.provenance
+    facts = {
+        "digest": version.digest,
+        "channels": ", ".join(channels) or "none",
+        "task": f"{manifest.task} ({manifest.architecture})",
+        "source": manifest.source.identity,
+        "licence": manifest.source.licence or "unknown",
+        "built": " ".join(part for part in (made.created, "by", made.actor, made.run, made.commit) if part),
+        "on": manifest.machine,
+        "with": ", ".join(f"{name} {release}" for name, release in manifest.toolchain.items()),
+        "report": f"{store.url}/{reference.model}/v{version.number}/report.html",
+    }
+    print(f"{reference.model} v{version.number}")
+    print(table(("", ""), [(f"  {name}", value) for name, value in facts.items()]).lstrip("\n"))
+    print(f"\n{variant_table(manifest)}\n")
+    rows = [(file.path, megabytes(file.size), f"sha256:{file.sha256[:16]}…") for file in manifest.files]
+    print(table(("file", "size", "digest"), rows, right=(1,)))
+    return 0

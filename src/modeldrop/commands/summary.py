@@ -1,0 +1,93 @@
+"""A version in a few lines for people, and in plain values for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.terminal import megabytes, table
+
+if TYPE_CHECKING:
+    from modeldrop.format.manifest import Manifest, Speed, Variant
+    from modeldrop.registry.channels import Moved
+
+
+def variant_table(manifest: Manifest) -> str:
+    """Size, latency and fidelity of the variants beside the original."""
+    original = manifest.original
+    rows = [("original", megabytes(original.weight_bytes), "", *_latency(original.speed, None), "")]
+    rows += [
+        (
+            variant.name,
+            megabytes(manifest.weights_of(variant)),
+            f"{manifest.weights_of(variant) / original.weight_bytes:.0%}" if original.weight_bytes else "",
+            *_latency(variant.speed, original.speed),
+            _fidelity(variant),
+        )
+        for variant in manifest.variants
+    ]
+    return table(("variant", "size", "", "1 text", "", "32 texts", "", "fidelity"), rows, right=(1, 2, 3, 4, 5, 6))
+
+
+def moved_line(moved: Moved) -> str:
+    """What became of a channel."""
+    if moved.moved:
+        before = f" (was v{moved.before})" if moved.before is not None else ""
+        return f"{moved.channel} → v{moved.after}{before}, generation {moved.generation}"
+    stays = f"{moved.channel} stays at v{moved.after}" if moved.after is not None else f"{moved.channel} was not made"
+    return f"{stays}: {moved.reason}"
+
+
+def moved_json(moved: Moved) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "channel": moved.channel,
+        "before": _version(moved.before),
+        "after": _version(moved.after),
+        "generation": moved.generation,
+        "moved": moved.moved,
+        "reason": moved.reason,
+    }
+
+
+def variants_json(manifest: Manifest) -> list[dict[str, Any]]:
+    """The variants' figures for programs."""
+    return [
+        {
+            "name": variant.name,
+            "bytes": manifest.weights_of(variant),
+            "metrics": dict(variant.fidelity.metrics),
+            "thresholds": dict(variant.fidelity.thresholds),
+            "batch_1_ms": variant.speed and variant.speed.batch_1_ms,
+            "batch_32_ms": variant.speed and variant.speed.batch_32_ms,
+        }
+        for variant in manifest.variants
+    ]
+
+
+def _version(number: int | None) -> str | None:
+    return None if number is None else f"v{number}"
+
+
+def _latency(speed: Speed | None, original: Speed | None) -> tuple[str, str, str, str]:
+    if speed is None:
+        return "", "", "", ""
+    if original is None:
+        return f"{speed.batch_1_ms:.1f} ms", "", f"{speed.batch_32_ms:.0f} ms", ""
+    return (
+        f"{speed.batch_1_ms:.1f} ms",
+        f"{original.batch_1_ms / speed.batch_1_ms:.1f}×",
+        f"{speed.batch_32_ms:.0f} ms",
+        f"{original.batch_32_ms / speed.batch_32_ms:.1f}×",
+    )
+
+
+def _fidelity(variant: Variant) -> str:
+    metrics = variant.fidelity.metrics
+    parts = []
+    if "cosine_mean" in metrics:
+        parts.append(f"cosine {metrics['cosine_mean']:.4f} mean, {metrics['cosine_min']:.4f} least")
+    if "top1" in metrics:
+        parts.append(f"top-1 {metrics['top1']:.1%}")
+    if "correlation" in metrics:
+        parts.append(f"correlation {metrics['correlation']:.4f}")
+    return "; ".join(parts)
