@@ -1,4 +1,5 @@
-"""``report.html``: a version for people. One page without scripts or anything to load, made from the manifest.
+# ruff: noqa: RUF001, RUF002 - people get real multiplication signs and dashes
+"""``report.html``: a version for people; one page without scripts or anything to load.
 
 Every value comes from outside and is escaped where it enters the page: helpers that return ``str`` of HTML
 take plain text, except where an argument is called ``html``.
@@ -18,8 +19,8 @@ from modeldrop.format.manifest import Fidelity, Manifest, Speed, Tensor, Variant
 from modeldrop.format.recipe import METRICS
 
 _METRIC_NAMES = {
-    "cosine_mean": "Cosine similarity, mean",
-    "cosine_min": "Cosine similarity, worst text",
+    "cosine_mean": "Mean cosine similarity",
+    "cosine_min": "Lowest cosine similarity",
     "correlation": "Correlation of logits",
     "top1": "Same top class",
     "max_abs": "Largest absolute difference",
@@ -100,7 +101,8 @@ def _number(value: float, digits: int = 4) -> str:
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.{max(2, digits - 2)}g}"
+        mantissa, _, exponent = f"{value:.{max(1, digits - 3)}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
     return f"{value:.{digits}f}"
 
 
@@ -189,7 +191,7 @@ def _section(title: str, note: str, html: str) -> str:
     return f"<section>\n<h2>{_text(title)}</h2>\n{lead}\n{html}\n</section>"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]], classes: str = "") -> str:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]]) -> str:
     """A table; a row's cells are pairs of a CSS class and HTML. Narrow screens show rows as blocks."""
     head = "".join(f"<th>{_text(column)}</th>" for column in columns)
     body = "\n".join(
@@ -202,7 +204,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]], cl
         for row in rows
     )
     return (
-        f'<div class="card scroll whole {classes}"><table>\n'
+        f'<div class="card scroll whole"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -221,7 +223,10 @@ def _header(manifest: Manifest, name: str) -> str:
     labels = f", {len(manifest.labels)} labels" if manifest.labels else ""
     licence = f" · {manifest.source.licence}" if manifest.source.licence else ""
     line = f"{manifest.architecture} · {manifest.task}{labels}{licence}"
-    built = f"Built {_moment(manifest.provenance.created)}"
+    commit = f"Source commit {manifest.source.commit[:12]} · " if manifest.source.commit else ""
+    actor = f" by {manifest.provenance.actor}" if manifest.provenance.actor else ""
+    run = f" in {manifest.provenance.run}" if manifest.provenance.run else ""
+    built = f"{commit}built {_moment(manifest.provenance.created)}{actor}{run}"
     return (
         f'<header>\n<p class="brand">modeldrop build report</p>\n<h1 dir="auto">{_text(name)}</h1>\n'
         f'<p class="any">{_text(line)}</p>\n<p class="soft any">{_text(built)}</p>\n</header>'
@@ -242,9 +247,7 @@ def _verdict(manifest: Manifest) -> str:
         headline = " and ".join(variant.name for variant in missed) + (
             " is not faithful" if len(missed) == 1 else " are not faithful"
         )
-        detail = "Missed: " + "; ".join(
-            f"{variant.name}: {', '.join(_metric(name) for name in _missed(variant))}" for variant in missed
-        )
+        detail = ". ".join(_miss(variant, name) for variant in missed for name in _missed(variant))
     elif unasked:
         css, mark = "open", "○"
         headline = "Not every variant was held to a threshold"
@@ -258,6 +261,13 @@ def _verdict(manifest: Manifest) -> str:
         f'<p class="any">{_text(detail)}.</p></div>'
     )
     return banner + _tiles(manifest)
+
+
+def _miss(variant: Variant, metric: str) -> str:
+    value, threshold = variant.fidelity.metrics.get(metric), variant.fidelity.thresholds[metric]
+    reached = "was not measured" if value is None else f"is {_against(metric, value, threshold)}"
+    least = "at least" if METRICS[metric] == ">=" else "at most"
+    return f"{_metric(metric)} of {variant.name} {reached}, {least} {_threshold(threshold)} was asked"
 
 
 def _tiles(manifest: Manifest) -> str:
@@ -277,7 +287,9 @@ def _tiles(manifest: Manifest) -> str:
                 tiles.append((words, f"{_time(now)} instead of {_time(before)} {what}"))
     known = [name for name in _metrics(smallest.fidelity) if name in smallest.fidelity.metrics]
     if known:
-        value = _against(known[0], smallest.fidelity.metrics[known[0]], smallest.fidelity.thresholds.get(known[0]))
+        value = _against(
+            known[0], smallest.fidelity.metrics[known[0]], smallest.fidelity.thresholds.get(known[0])
+        )
         tiles.append((value, f"{_metric(known[0])}, against {framework}"))
     items = "".join(
         f'<div class="card tile"><b>{_text(big)}</b><span>{_text(small)}</span></div>' for big, small in tiles
@@ -306,58 +318,47 @@ class _Bar:
     label: str
     value: float
     shown: str
-    css: str
+    css: str = "variant"
 
 
 def _charts(manifest: Manifest) -> str:
-    framework = _framework(manifest)
-    sizes = [_Bar(framework, manifest.original.weight_bytes, _size(manifest.original.weight_bytes), "original")]
-    sizes += [
-        _Bar(variant.name, size, _size(size), "variant")
-        for variant in manifest.variants
-        for size in [manifest.weights_of(variant)]
-    ]
-    charts = [("Size of the weights", "less is better", sizes, None)]
+    weights = [_Bar(variant.name, size, _size(size)) for variant, size in _sizes(manifest)]
+    original = manifest.original.weight_bytes
+    weights.insert(0, _Bar(_framework(manifest), original, _size(original), "original"))
+    costs = [("Size of the weights", "less is better", weights)]
     for title, name in (("Latency of one text", "batch_1_ms"), ("Latency of 32 texts", "batch_32_ms")):
-        bars = _latencies(manifest, name)
-        if bars:
-            charts.append((title, "median; less is better", bars, None))
-    speedy = len(charts)
-    for metric in [name for name, side in METRICS.items() if side == ">="][:4]:
-        if len(charts) - speedy == 2:
-            break
-        bars = [
-            _Bar(
-                variant.name,
-                variant.fidelity.metrics[metric],
-                _against(metric, variant.fidelity.metrics[metric], variant.fidelity.thresholds.get(metric)),
-                "missed" if metric in _missed(variant) else "variant",
-            )
-            for variant in manifest.variants
-            if metric in variant.fidelity.metrics
-        ]
-        if bars:
-            limits = {
-                variant.name: variant.fidelity.thresholds[metric]
-                for variant in manifest.variants
-                if metric in variant.fidelity.thresholds
-            }
-            charts.append(
-                (_metric(metric), "1 is the original; the line is the threshold", [_Bar(framework, 1.0, "1", "original"), *bars], limits)
-            )
-    fine = len(charts) - speedy
-    cards = []
-    for index, (title, note, bars, limits) in enumerate(charts):
-        if index >= speedy:
-            css = "half" if fine == 2 else "full"
-        else:
-            css = {1: "full", 2: "half"}.get(speedy, "")
-        cards.append(_chart(title, note, bars, limits, css))
-    return _section(
-        "At a glance",
-        f"Measured on {manifest.machine}." if manifest.machine else "",
-        f'<div class="charts">{"".join(cards)}</div>',
-    )
+        if bars := _latencies(manifest, name):
+            costs.append((title, "median; less is better", bars))
+    higher = [
+        metric
+        for metric, side in METRICS.items()
+        if side == ">=" and any(metric in variant.fidelity.metrics for variant in manifest.variants)
+    ][:2]
+    css = {1: "full", 2: "half"}.get(len(costs), "")
+    cards = [_chart(title, note, bars, {}, css) for title, note, bars in costs]
+    cards += [_fidelity_chart(manifest, metric, "half" if len(higher) == 2 else "full") for metric in higher]
+    note = f"Measured on {manifest.machine}." if manifest.machine else ""
+    return _section("At a glance", note, f'<div class="charts">{"".join(cards)}</div>')
+
+
+def _sizes(manifest: Manifest) -> list[tuple[Variant, int]]:
+    return [(variant, manifest.weights_of(variant)) for variant in manifest.variants]
+
+
+def _fidelity_chart(manifest: Manifest, metric: str, css: str) -> str:
+    bars = [_Bar(_framework(manifest), 1.0, "1", "original")]
+    limits: dict[str, float] = {}
+    for variant in manifest.variants:
+        value, limit = variant.fidelity.metrics.get(metric), variant.fidelity.thresholds.get(metric)
+        if value is None:
+            continue
+        missed = _passes(metric, value, limit) is False
+        bars.append(
+            _Bar(variant.name, value, _against(metric, value, limit), "missed" if missed else "variant")
+        )
+        if limit is not None:
+            limits[variant.name] = limit
+    return _chart(_metric(metric), "1 is the original; the mark is the threshold", bars, limits, css)
 
 
 def _latencies(manifest: Manifest, name: str) -> list[_Bar]:
@@ -367,7 +368,7 @@ def _latencies(manifest: Manifest, name: str) -> list[_Bar]:
     return [_Bar(label, value, _time(value), css) for label, value, css in values]
 
 
-def _chart(title: str, note: str, bars: Sequence[_Bar], limits: Mapping[str, float] | None, css: str) -> str:
+def _chart(title: str, note: str, bars: Sequence[_Bar], limits: Mapping[str, float], css: str) -> str:
     """Bars from zero, each under its label and value; widths in percent, so that text keeps its size."""
     most = max((bar.value for bar in bars), default=0.0)
     row = 40
@@ -376,20 +377,22 @@ def _chart(title: str, note: str, bars: Sequence[_Bar], limits: Mapping[str, flo
         top = index * row
         share = bar.value / most if most > 0 else 0.0
         width = f"{min(max(share, 0.0), 1.0) * 100:.2f}%"
+        limit = limits.get(bar.label) if bar.css != "original" else None
+        asked = "" if limit is None else f'<tspan class="soft" dx="8">≥ {_threshold(limit)}</tspan>'
         parts.append(
-            f'<text x="0" y="{top + 13}">{_text(_cut(bar.label))}</text>'
+            f'<text x="0" y="{top + 13}">{_text(_cut(bar.label))}{asked}</text>'
             f'<text class="value" x="100%" y="{top + 13}">{_text(bar.shown)}</text>'
             f'<rect class="track" x="0" y="{top + 20}" width="100%" height="10" rx="3"/>'
             f'<rect class="{bar.css}" x="0" y="{top + 20}" width="{width}" height="10" rx="3"/>'
         )
-        limit = limits.get(bar.label) if limits and bar.css != "original" else None
         if limit is not None and 0 <= limit <= most:
             spot = f"{limit / most * 100:.2f}%"
             parts.append(f'<line class="limit" x1="{spot}" x2="{spot}" y1="{top + 17}" y2="{top + 33}"/>')
     spoken = f"{title}: " + ", ".join(f"{bar.label} {bar.shown}" for bar in bars)
+    height = len(bars) * row - 6
     return (
         f'<div class="card {css}"><h3>{_text(title)}<small>{_text(note)}</small></h3>'
-        f'<svg role="img" aria-label="{_text(spoken)}" height="{len(bars) * row - 6}">{"".join(parts)}</svg></div>'
+        f'<svg role="img" aria-label="{_text(spoken)}" height="{height}">{"".join(parts)}</svg></div>'
     )
 
 
@@ -473,7 +476,7 @@ def _fidelity(manifest: Manifest) -> str:
                     ("n soft", "–" if threshold is None else _text(f"{side} {_threshold(threshold)}")),
                     ("n", _meter(metric, value, threshold, passed=passed)),
                     (
-                        "mark " + {True: "yes", False: "no", None: "soft"}[passed],
+                        {True: "mark yes", False: "mark no", None: "soft"}[passed],
                         {True: "✓ pass", False: "✗ missed", None: "not judged"}[passed],
                     ),
                 ]
@@ -495,7 +498,9 @@ def _meter(metric: str, value: float | None, threshold: float | None, *, passed:
         return "none" if passed else "none is allowed"
     css = "over" if passed is False else ""
     percent = "under 1 %" if 0 < used < 0.01 else f"{used * 100:.0f} %"
-    return f'<span class="meter"><i class="{css}" style="width:{min(used, 1) * 100:.1f}%"></i></span>{percent}'
+    return (
+        f'<span class="meter"><i class="{css}" style="width:{min(used, 1) * 100:.1f}%"></i></span>{percent}'
+    )
 
 
 def _worst(manifest: Manifest) -> str:
@@ -516,19 +521,23 @@ def _worst(manifest: Manifest) -> str:
 
 
 def _loading(manifest: Manifest) -> str:
-    variant = min(manifest.variants, key=manifest.weights_of)
+    smallest = min(manifest.variants, key=manifest.weights_of).name
+    command = f"modeldrop fetch REGISTRY/MODEL --variant {smallest}"
     python = (
-        "import os\n\nimport modeldrop\nimport onnxruntime\n\n"
-        'folder = modeldrop.fetch("REGISTRY/MODEL")\n'
-        f"model = os.path.join(folder, {json.dumps(variant.model, ensure_ascii=False)})\n"
-        "session = onnxruntime.InferenceSession(model)"
+        "import modeldrop\nimport onnxruntime\n\n"
+        f"snapshot = modeldrop.fetch({_quoted('REGISTRY/MODEL')}, variant={_quoted(smallest)})\n"
+        "session = onnxruntime.InferenceSession(snapshot.model_file)"
     )
-    others = [f"{item.name}: {item.model}" for item in manifest.variants]
-    note = "A snapshot is a plain folder. Graphs in it: " + ", ".join(others) + "."
+    graphs = ", ".join(f"{variant.name}: {variant.model}" for variant in manifest.variants)
+    note = f"A snapshot is a plain folder that any runtime opens. The graphs: {graphs}."
     html = (
-        f'<div class="card"><pre>modeldrop fetch REGISTRY/MODEL</pre><pre dir="ltr">{_text(python)}</pre></div>'
+        f'<div class="card"><pre dir="ltr">{_text(command)}</pre><pre dir="ltr">{_text(python)}</pre></div>'
     )
     return _section("How to load it", note, html)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _facts(manifest: Manifest) -> str:
@@ -559,12 +568,13 @@ def _labels(labels: Sequence[str]) -> str:
 
 def _recipe(manifest: Manifest) -> str:
     plain = json.dumps(manifest.recipe.to_json(), indent=2, sort_keys=True, ensure_ascii=False)
+    recipe = f'<div class="card whole"><pre class="bare" dir="ltr">{_text(plain)}</pre></div>'
     tools = _definitions((name, "", version) for name, version in sorted(manifest.toolchain.items()))
-    recipe = f'<div class="card"><pre dir="ltr">{_text(plain)}</pre></div>'
     return (
-        _section("Recipe", "What was asked for. What is not listed had its default.", recipe)
-        + "\n"
+        '<div class="pair">\n'
+        + _section("Recipe", "What was asked for; the rest had its default.", recipe)
         + _section("Toolchain", "What it was built with.", tools)
+        + "\n</div>"
     )
 
 
@@ -587,14 +597,14 @@ def _graphs(manifest: Manifest) -> str:
     if not rows:
         return ""
     note = "What goes into the graphs and what comes out."
-    return _section("Inputs and outputs", note, _table(("Variants", "", "Name", "Type", "Shape"), rows))
+    return _section("Inputs and outputs", note, _table(("Variants", "Kind", "Name", "Type", "Shape"), rows))
 
 
 def _golden(manifest: Manifest) -> str:
     rows = [
         [
             ("any", f'<span dir="auto">{_text(case.text)}</span>'),
-            ("any mono", _text(", ".join(_number(value) for value in case.values[:_SHOWN_VALUES]) + _rest(case.values))),
+            ("any mono", _text(_first(case.values))),
             ("n soft", str(len(case.values))),
         ]
         for case in manifest.golden.cases
@@ -605,8 +615,9 @@ def _golden(manifest: Manifest) -> str:
     return _section("Golden cases", note, _table(("Text", "First values", "Values"), rows))
 
 
-def _rest(values: Sequence[float]) -> str:
-    return ", …" if len(values) > _SHOWN_VALUES else ""
+def _first(values: Sequence[float]) -> str:
+    more = ", …" if len(values) > _SHOWN_VALUES else ""
+    return ", ".join(_number(value) for value in values[:_SHOWN_VALUES]) + more
 
 
 def _files(manifest: Manifest) -> str:
@@ -614,18 +625,22 @@ def _files(manifest: Manifest) -> str:
     for variant in manifest.variants:
         for path in variant.files:
             users[path].append(variant.name)
+    everyone = len(manifest.variants)
     rows = [
         [
             ("any mono", _text(file.path)),
             ("n", _text(_size(file.size))),
-            ("any soft", "all" if len(users[file.path]) == len(manifest.variants) else _text(", ".join(users[file.path])) or "–"),
-            ("digest", file.sha256),
+            ("soft", _text("all" if len(names) == everyone else ", ".join(names) or "–")),
+            ("digest", _text(file.sha256)),
         ]
         for file in manifest.files
+        for names in [users[file.path]]
     ]
     total = sum(file.size for file in manifest.files)
     count = f"{len(manifest.files)} files" if len(manifest.files) != 1 else "1 file"
-    return _section("Files", f"{count}, {_size(total)}.", _table(("Path", "Size", "Variants", "SHA-256"), rows))
+    return _section(
+        "Files", f"{count}, {_size(total)}.", _table(("Path", "Size", "Variants", "SHA-256"), rows)
+    )
 
 
 def _footer(manifest: Manifest) -> str:

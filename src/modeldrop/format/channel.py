@@ -122,8 +122,12 @@ def parse_channel(data: bytes) -> Channel:
 
 
 def serialize_channel(channel: Channel) -> bytes:
-    """The bytes of a channel; they never repeat, because its generation does not."""
-    return dump(
+    """The bytes of a channel; they never repeat, because its generation does not.
+
+    Raises:
+        FormatError: what nobody could read again, such as a reason that is too long, is never written.
+    """
+    data = dump(
         {
             "schema": SCHEMA,
             "readable_by": READABLE_BY,
@@ -131,6 +135,8 @@ def serialize_channel(channel: Channel) -> bytes:
             "history": [move.to_json() for move in channel.history],
         }
     )
+    parse_channel(data)
+    return data
 
 
 def _move(fields: Fields) -> Move:

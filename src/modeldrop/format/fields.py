@@ -53,8 +53,15 @@ def dump(value: Mapping[str, Any]) -> bytes:
     """Serialize for people and for digests: sorted keys, two blanks of indent, UTF-8, a final newline.
 
     The same value always gives the same bytes.
+
+    Raises:
+        FormatError: the value holds lone surrogates, such as an argument that was not UTF-8.
     """
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise FormatError(f"{text[error.start - 20 : error.end]!r} is not Unicode text") from None
 
 
 class Fields:
@@ -163,10 +170,6 @@ class Fields:
             if not isinstance(item, int | float) or isinstance(item, bool) or not _is_finite(item):
                 self.fail("must be a finite number", f"{name}[{index}]")
         return tuple(float(item) for item in value)
-
-    def raw(self, name: str) -> Any:
-        """The value as it was parsed, of whatever type."""
-        return self._value.get(name)
 
     def child(self, name: str, *, optional: bool = False) -> Fields:
         """A nested object; where ``optional``, an absent one reads as empty."""

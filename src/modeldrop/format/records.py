@@ -51,8 +51,12 @@ def parse_claim(data: bytes) -> Claim:
 
 
 def serialize_claim(claim: Claim) -> bytes:
-    """The bytes of a claim."""
-    return dump(
+    """The bytes of a claim.
+
+    Raises:
+        FormatError: what nobody could read again is never written.
+    """
+    data = dump(
         {
             "schema": CLAIM_SCHEMA,
             "readable_by": READABLE_BY,
@@ -63,6 +67,8 @@ def serialize_claim(claim: Claim) -> bytes:
             "at": claim.at,
         }
     )
+    parse_claim(data)
+    return data
 
 
 def parse_build_record(data: bytes) -> BuildRecord:
@@ -81,8 +87,12 @@ def parse_build_record(data: bytes) -> BuildRecord:
 
 
 def serialize_build_record(record: BuildRecord) -> bytes:
-    """The bytes of a build record."""
-    return dump(
+    """The bytes of a build record.
+
+    Raises:
+        FormatError: what nobody could read again is never written.
+    """
+    data = dump(
         {
             "schema": BUILD_SCHEMA,
             "readable_by": READABLE_BY,
@@ -91,3 +101,5 @@ def serialize_build_record(record: BuildRecord) -> bytes:
             "at": record.at,
         }
     )
+    parse_build_record(data)
+    return data

@@ -1,0 +1,218 @@
+"""One realistic document of every kind; ``python -m tests.format.examples`` writes the fixtures from them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from modeldrop.format.channel import Channel, Move, serialize_channel
+from modeldrop.format.manifest import (
+    Fidelity,
+    File,
+    Golden,
+    GoldenCase,
+    Manifest,
+    Original,
+    Provenance,
+    SourceInfo,
+    Speed,
+    Tensor,
+    Variant,
+    Worst,
+    manifest_digest,
+    piece_count,
+    serialize_manifest,
+)
+from modeldrop.format.recipe import Recipe
+from modeldrop.format.records import BuildRecord, Claim, serialize_build_record, serialize_claim
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "format" / "v1"
+
+_PIECE_SIZE = 16 << 20
+_RUN = "https://github.com/acme/search/actions/runs/11902455871"
+_COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+_IDENTITY = f"hf:sentence-transformers/all-MiniLM-L6-v2@{_COMMIT}"
+_RECIPE = Recipe(task="feature-extraction", thresholds={"int8": {"cosine_min": 0.95}})
+_BUILD_KEY = "9d1f6a0c4b7e25838e60cf12ab94d7735f0e1c8a6b42d39f7785ce310a94bd26"
+_SHARED = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_SIZES = {
+    "config.json": 612,
+    "onnx/model.onnx": 90_387_630,
+    "onnx/model_quantized.onnx": 23_026_053,
+    "special_tokens_map.json": 112,
+    "tokenizer.json": 466_247,
+    "tokenizer_config.json": 350,
+    "vocab.txt": 231_508,
+}
+_IDS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def manifest() -> Manifest:
+    """A sentence encoder in two variants."""
+    return Manifest(
+        build_key=_BUILD_KEY,
+        epoch=1,
+        task="feature-extraction",
+        architecture="BertModel",
+        recipe=_RECIPE,
+        source=SourceInfo(
+            identity=_IDENTITY,
+            repository="sentence-transformers/all-MiniLM-L6-v2",
+            commit=_COMMIT,
+            licence="apache-2.0",
+        ),
+        provenance=Provenance(
+            created="2026-11-20T09:41:07Z",
+            repository="https://github.com/acme/search",
+            commit="5f0c2a7d8e1b4930c6a5d2e7f81b3c4d9e6a7f05",
+            run=_RUN,
+            actor="dana",
+        ),
+        toolchain={
+            "modeldrop": "0.1.0",
+            "onnx": "1.19.1",
+            "onnxruntime": "1.23.2",
+            "optimum": "2.1.0",
+            "python": "3.11.7",
+            "torch": "2.13.0",
+            "transformers": "4.57.3",
+        },
+        machine="AMD EPYC 9V74, 4 CPUs, avx512_vnni, Linux 6.8",
+        files=tuple(_file(path, size) for path, size in _SIZES.items()),
+        variants=(_fp32(), _int8()),
+        original=Original("PyTorch 2.13.0", 90_868_376, Speed(5.6, 123.0)),
+        golden=_golden(),
+        max_length=256,
+        piece_size=_PIECE_SIZE,
+    )
+
+
+def channel() -> Channel:
+    """A channel after a publish, another one and a rollback."""
+    digests = (f"sha256:{_hex('v1')}", manifest_digest(serialize_manifest(manifest())))
+    first = Move(1, digests[0], 1, "6b1f0c52a97e4d38", "publish", "github:dana", "2026-11-18T08:00:12Z")
+    second = Move(2, digests[1], 2, "e0d94a7715c2f863", "publish", "github:dana", "2026-11-20T09:44:51Z")
+    third = Move(
+        1,
+        digests[0],
+        3,
+        "37a8be016cf4d295",
+        "rollback",
+        "ops@acme.example",
+        "2026-11-20T11:02:30Z",
+        "recall fell on «größere Anfragen» 🔎",
+    )
+    return Channel(third, (second, first))
+
+
+def claim() -> Claim:
+    """The claim of the manifest's version."""
+    return Claim("e0d94a7715c2f863", _BUILD_KEY, "github:dana", _RUN, "2026-11-20T09:40:02Z")
+
+
+def build_record() -> BuildRecord:
+    """The record that names it."""
+    return BuildRecord(2, "e0d94a7715c2f863", "2026-11-20T09:44:40Z")
+
+
+def documents() -> dict[str, bytes]:
+    """Every fixture's file name, and its bytes."""
+    return {
+        "manifest.json": serialize_manifest(manifest()),
+        "channel.json": serialize_channel(channel()),
+        "claim.json": serialize_claim(claim()),
+        "build.json": serialize_build_record(build_record()),
+    }
+
+
+def _hex(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _file(path: str, size: int) -> File:
+    pieces = tuple(_hex(f"{path}#{index}") for index in range(piece_count(size, _PIECE_SIZE)))
+    return File(path, size, _hex(path), pieces)
+
+
+def _tensors() -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    inputs = tuple(Tensor(name, "int64", ("batch", "sequence")) for name in _IDS)
+    return inputs, (Tensor("last_hidden_state", "float32", ("batch", "sequence", "384")),)
+
+
+def _fp32() -> Variant:
+    inputs, outputs = _tensors()
+    return Variant(
+        name="fp32",
+        model="onnx/model.onnx",
+        files=("onnx/model.onnx", *_SHARED),
+        opset=17,
+        ir_version=8,
+        min_onnxruntime="1.14",
+        inputs=inputs,
+        outputs=outputs,
+        fidelity=Fidelity(
+            metrics={"cosine_mean": 1.0, "cosine_min": 0.9999999, "max_abs": 1.9e-06},
+            thresholds={"cosine_mean": 0.99999, "cosine_min": 0.9999, "max_abs": 0.001},
+            worst={"cosine_min": Worst("¿Dónde puedo cambiar mi contraseña?", 0.9999999)},
+            texts=128,
+        ),
+        speed=Speed(2.6, 121.0),
+    )
+
+
+def _int8() -> Variant:
+    inputs, outputs = _tensors()
+    return Variant(
+        name="int8",
+        model="onnx/model_quantized.onnx",
+        files=("onnx/model_quantized.onnx", *_SHARED),
+        opset=17,
+        ir_version=8,
+        min_onnxruntime="1.14",
+        inputs=inputs,
+        outputs=outputs,
+        fidelity=Fidelity(
+            metrics={"cosine_mean": 0.9905, "cosine_min": 0.9704, "max_abs": 0.0503},
+            thresholds={"cosine_mean": 0.98, "cosine_min": 0.95},
+            worst={
+                "cosine_min": Worst("شحن الطلب تأخر ثلاثة أيام", 0.9704),
+                "max_abs": Worst('if (a < b && b > c) { return <br/>; }  // 100 % "quoted"', 0.0503),
+            },
+            texts=128,
+        ),
+        speed=Speed(1.8, 53.0),
+    )
+
+
+def _golden() -> Golden:
+    cases = (
+        GoldenCase(
+            text="How do I reset my password?",
+            inputs={
+                "input_ids": (101, 2129, 2079, 1045, 25141, 2026, 20786, 1029, 102),
+                "attention_mask": (1,) * 9,
+                "token_type_ids": (0,) * 9,
+            },
+            values=(0.0517843, -0.2314907, 0.1190325, 0.4410228, -0.0037162, 0.0883514),
+        ),
+        GoldenCase(
+            text="größere Anfragen 🔎",
+            inputs={
+                "input_ids": (101, 24665, 2891, 8043, 2019, 27843, 6914, 100, 102),
+                "attention_mask": (1,) * 9,
+                "token_type_ids": (0,) * 9,
+            },
+            values=(-0.1180456, 0.0240191, 0.3019874, -0.0712035, 0.1502733, -0.2099181),
+        ),
+    )
+    return Golden(
+        output="last_hidden_state",
+        cases=cases,
+        metrics={"fp32": {"cosine_min": 0.9999999}, "int8": {"cosine_min": 0.9871}},
+    )
+
+
+if __name__ == "__main__":
+    FIXTURES.mkdir(parents=True, exist_ok=True)
+    for name, data in documents().items():
+        (FIXTURES / name).write_bytes(data)

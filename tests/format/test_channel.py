@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeldrop.errors import FormatError
+from modeldrop.format.channel import (
+    KEPT_MOVES,
+    MAX_BYTES,
+    Channel,
+    Move,
+    parse_channel,
+    serialize_channel,
+)
+from tests.format import examples
+from tests.format.strategies import channels, json_values, moves, mutated
+
+EXAMPLE = serialize_channel(examples.channel())
+
+
+def _move(version: int, action: str = "publish") -> Move:
+    return Move(version, f"sha256:{version:064x}", 1, f"n{version}", action, "dana", "2026-11-20T09:41:07Z")
+
+
+def _channel(*steps: int | tuple[int, str]) -> Channel:
+    first, *later = [_move(*step) if isinstance(step, tuple) else _move(step) for step in steps]
+    channel = Channel(first)
+    for move in later:
+        channel = channel.moved(move)
+    return channel
+
+
+@given(channels())
+def test_round_trip(channel: Channel) -> None:
+    data = serialize_channel(channel)
+    parsed = parse_channel(data)
+    assert parsed == channel
+    assert serialize_channel(parsed) == data
+
+
+@given(st.binary() | json_values().map(lambda value: json.dumps(value).encode()))
+def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        parse_channel(data)
+
+
+@given(mutated(EXAMPLE))
+def test_mutated_channels_raise_nothing_else(data: bytes) -> None:
+    try:
+        channel = parse_channel(data)
+    except FormatError:
+        return
+    assert parse_channel(serialize_channel(channel)) == channel
+
+
+BY_SCHEMA: dict[str, dict[str, Any]] = {
+    "version as a number": {"version": 1},
+    "version of zero": {"version": "v0"},
+    "version without v": {"version": "1"},
+    "digest of another kind": {"digest": "md5:" + "0" * 32},
+    "generation of zero": {"generation": 0},
+    "generation of 2**63": {"generation": 1 << 63},
+    "generation as a boolean": {"generation": True},
+    "no history": {"history": None},
+    "history of text": {"history": ["v1"]},
+    "unknown schema": {"schema": "modeldrop/channel/2"},
+    "bad time": {"at": "2026-11-20"},
+    "long reason": {"why": "a" * 4097},
+    "no author": {"by": None},
+}
+
+
+@pytest.mark.parametrize("change", BY_SCHEMA.values(), ids=BY_SCHEMA)
+def test_hostile_channels_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        parse_channel(json.dumps({**json.loads(EXAMPLE), **change}).encode())
+
+
+@pytest.mark.parametrize("generations", [(3, 3, 1), (3, 1, 2), (1, 2, 3), (3, 2, 2)])
+def test_generations_fall(generations: tuple[int, int, int]) -> None:
+    document = json.loads(EXAMPLE)
+    document["generation"] = generations[0]
+    for move, generation in zip(document["history"], generations[1:], strict=True):
+        move["generation"] = generation
+    with pytest.raises(FormatError, match="history"):
+        parse_channel(json.dumps(document).encode())
+
+
+def test_unknown_fields_and_actions_are_accepted() -> None:
+    document = json.loads(EXAMPLE)
+    document["added_later"] = document["history"][0]["added_later"] = {"x": 1}
+    document["action"] = "added-later"
+    parsed = parse_channel(json.dumps(document).encode())
+    assert parsed.history == examples.channel().history
+    assert parsed.present.action == "added-later"
+
+
+@given(channels(), moves)
+def test_a_move_is_the_next_generation(channel: Channel, move: Move) -> None:
+    after = channel.moved(move)
+    assert after.generation == channel.generation + 1
+    assert after.version == move.version
+    assert after.history == channel.moves()
+    assert serialize_channel(after) != serialize_channel(channel)
+
+
+def test_fifty_moves_are_kept() -> None:
+    channel = _channel(*range(1, 101))
+    assert channel.generation == 100
+    assert len(channel.history) == KEPT_MOVES == 50
+    assert [move.generation for move in channel.moves()] == list(range(100, 49, -1))
+    assert parse_channel(serialize_channel(channel)) == channel
+
+
+def test_the_longest_moves_fit() -> None:
+    longest = Move(
+        1, f"sha256:{1:064x}", 1, "🔎" * 64, "x" * 32, "🔎" * 256, "2026-11-20T09:41:07Z", "🔎" * 4096
+    )
+    channel = Channel(longest)
+    for _ in range(60):
+        channel = channel.moved(longest)
+    data = serialize_channel(channel)
+    assert len(data) < MAX_BYTES
+    assert parse_channel(data) == channel
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"why": "a" * 4097},
+        {"by": "a" * 257},
+        {"by": "a\0"},
+        {"why": "caf\udce9"},
+        {"digest": "sha256:"},
+        {"at": "now"},
+        {"version": 0},
+    ],
+)
+def test_what_could_not_be_read_is_not_written(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        serialize_channel(Channel(replace(_move(1), **change)))
+
+
+def test_rollback_after_rollback_goes_further_back() -> None:
+    channel = _channel(1, 2, 3)
+    seen: list[int | None] = []
+    while target := channel.rollback_target():
+        seen.append(target.version)
+        channel = channel.moved(_move(target.version, "rollback"))
+    assert seen == [2, 1]
+    assert channel.rollback_target() is None
+
+
+def test_rollback_of_the_first_version_has_no_target() -> None:
+    assert _channel(1).rollback_target() is None
+    assert _channel(1, 1, 1).rollback_target() is None
+
+
+def test_rollback_skips_what_was_moved_again() -> None:
+    target = _channel(1, 2, 2, 3, (2, "promote")).rollback_target()
+    assert target is not None
+    assert target.version == 1
+
+
+def test_versions_left_by_rollback() -> None:
+    assert _channel(1, 2, 3).rolled_back() == frozenset()
+    back = _channel(1, 2, 3, (2, "rollback"), (1, "rollback"))
+    assert back.rolled_back() == {2, 3}
+    assert back.moved(_move(3, "promote")).rolled_back() == {2}
+    assert back.moved(_move(4)).rolled_back() == {2, 3}
+    again = back.moved(_move(3, "promote")).moved(_move(1, "rollback"))
+    assert again.rolled_back() == {2, 3}
+
+
+def test_find_digest() -> None:
+    channel = _channel(1, 2, 1)
+    found = channel.find_digest(f"sha256:{1:064x}")
+    assert found is not None
+    assert found.generation == 3
+    assert channel.find_digest("sha256:" + "f" * 64) is None

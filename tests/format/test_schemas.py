@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator
+
+from modeldrop.errors import FormatError
+from modeldrop.format.channel import Channel, parse_channel, serialize_channel
+from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
+from modeldrop.format.records import (
+    BuildRecord,
+    Claim,
+    parse_build_record,
+    parse_claim,
+    serialize_build_record,
+    serialize_claim,
+)
+from tests.format import examples, test_channel, test_manifest, test_names, test_recipe, test_records
+from tests.format.strategies import build_records, channels, claims, manifests, mutated, recipes
+
+NAMES = ("manifest", "channel", "claim", "build", "recipe")
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "manifest": parse_manifest,
+    "channel": parse_channel,
+    "claim": parse_claim,
+    "build": parse_build_record,
+}
+UNSEEN_PATHS = {"long part", "long part in UTF-8", "NFD", "lone surrogate", "manifest in full width"}
+"""Paths whose fault is in their bytes or their Unicode form."""
+
+
+def _schema(name: str) -> dict[str, Any]:
+    text = resources.files("modeldrop.format").joinpath("schemas", f"{name}.v1.json").read_text("utf-8")
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+VALIDATORS = {name: Draft202012Validator(_schema(name)) for name in NAMES}
+
+
+def _accepts(name: str, data: bytes) -> bool:
+    return bool(VALIDATORS[name].is_valid(json.loads(data)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_one(name: str) -> None:
+    schema = _schema(name)
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:modeldrop:{name}:1"
+    for field, value in schema["properties"].items():
+        assert value.get("description") or "$ref" in value, field
+
+
+@given(manifests())
+def test_manifests_are_valid(manifest: Manifest) -> None:
+    VALIDATORS["manifest"].validate(json.loads(serialize_manifest(manifest)))
+
+
+@given(channels())
+def test_channels_are_valid(channel: Channel) -> None:
+    VALIDATORS["channel"].validate(json.loads(serialize_channel(channel)))
+
+
+@given(claims, build_records)
+def test_records_are_valid(claim: Claim, record: BuildRecord) -> None:
+    VALIDATORS["claim"].validate(json.loads(serialize_claim(claim)))
+    VALIDATORS["build"].validate(json.loads(serialize_build_record(record)))
+
+
+@given(recipes)
+def test_recipes_are_valid(recipe: Recipe) -> None:
+    VALIDATORS["recipe"].validate(recipe.to_json())
+
+
+@pytest.mark.parametrize("change", test_manifest.BY_SCHEMA.values(), ids=test_manifest.BY_SCHEMA)
+def test_hostile_manifests_are_refused(change: test_manifest.Change) -> None:
+    assert not _accepts("manifest", test_manifest.changed(change))
+
+
+@pytest.mark.parametrize("name", sorted(set(test_names.HOSTILE_PATHS) - UNSEEN_PATHS))
+def test_hostile_paths_are_refused(name: str) -> None:
+    validator = VALIDATORS["manifest"].evolve(schema=_schema("manifest")["$defs"]["path"])
+    assert validator.is_valid("onnx/größe 1.onnx")
+    assert not validator.is_valid(test_names.HOSTILE_PATHS[name])
+
+
+@pytest.mark.parametrize("change", test_channel.BY_SCHEMA.values(), ids=test_channel.BY_SCHEMA)
+def test_hostile_channels_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["channel"].is_valid({**json.loads(test_channel.EXAMPLE), **change})
+
+
+@pytest.mark.parametrize("change", test_records.CLAIMS_BY_SCHEMA.values(), ids=test_records.CLAIMS_BY_SCHEMA)
+def test_hostile_claims_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["claim"].is_valid({**json.loads(test_records.CLAIM), **change})
+
+
+@pytest.mark.parametrize("change", test_records.BUILDS_BY_SCHEMA.values(), ids=test_records.BUILDS_BY_SCHEMA)
+def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["build"].is_valid({**json.loads(test_records.BUILD), **change})
+
+
+@pytest.mark.parametrize("value", test_recipe.REFUSED.values(), ids=test_recipe.REFUSED)
+def test_hostile_recipes_are_refused(value: dict[str, Any]) -> None:
+    assert not VALIDATORS["recipe"].is_valid(value)
+
+
+@given(mutated(test_manifest.EXAMPLE))
+def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
+    try:
+        parse_manifest(data)
+    except FormatError:
+        return
+    VALIDATORS["manifest"].validate(json.loads(data))
+
+
+@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build"])
+def test_fields_of_later_releases_are_valid(name: str) -> None:
+    document = json.loads(examples.documents()[f"{name}.json"])
+    assert VALIDATORS[name].is_valid({**document, "added_later": {"x": 1}})
+
+
+def test_the_recipe_schema_knows_what_the_release_builds() -> None:
+    properties = _schema("recipe")["properties"]
+    assert properties["task"]["enum"] == [*TASKS, None]
+    assert properties["variants"]["items"]["enum"] == list(VARIANTS)
+    assert list(properties["thresholds"]["properties"]) == list(VARIANTS)
+    for limits in properties["thresholds"]["properties"].values():
+        assert list(limits["properties"]) == list(METRICS)
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_a_fixture_is_kept_for_ever(name: str) -> None:
+    data = (examples.FIXTURES / f"{name}.json").read_bytes()
+    assert data == examples.documents()[f"{name}.json"]
+    VALIDATORS[name].validate(json.loads(data))
+    expected = {
+        "manifest": examples.manifest,
+        "channel": examples.channel,
+        "claim": examples.claim,
+        "build": examples.build_record,
+    }[name]
+    assert PARSERS[name](data) == expected()
