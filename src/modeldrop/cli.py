@@ -33,7 +33,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; turn expected failures into a message and their exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments[: arguments.index("--")] if "--" in arguments else "--debug" in arguments
+    debug = "--debug" in _split(arguments)[0]
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -75,11 +75,24 @@ def _run(arguments: list[str]) -> int:
         raise UsageError(f"There is no command {name!r}.", f"The commands are: {', '.join(COMMANDS)}.")
     module = importlib.import_module(f"modeldrop.commands.{name}")
     parser = argparse.ArgumentParser(
-        prog=f"modeldrop {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"modeldrop {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
-    return int(module.run(parser.parse_args(arguments[1:])))
+    rest = arguments[1:]
+    if name == "run":
+        rest, command = _split(rest)
+        parser.set_defaults(command=command)
+    return int(module.run(parser.parse_args(rest)))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and those behind the first ``--``, which argparse must not look at."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _overview() -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _BAR_WIDTH = 24
 _REDRAW_SECONDS = 0.1
-_LINE_SECONDS = 5.0
+_LINE_SECONDS = 10.0
 
 
 class Steps:
@@ -58,11 +58,6 @@ class Steps:
         seconds = time.monotonic() - self._began
         took = f"  ({seconds:.1f} s)" if seconds >= 0.1 else ""  # noqa: PLR2004
         self._line(f"{self._label()} {outcome}{took}")
-
-    def skip(self, title: str, outcome: str) -> None:
-        """A step that needs no work."""
-        self.start(title)
-        self.finish(outcome)
 
     def close(self) -> None:
         """Leave the terminal clean after a failure."""

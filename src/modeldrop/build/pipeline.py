@@ -173,17 +173,13 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
     recipe, output = checked.request.recipe, scratch / "out"
     steps.start("export")
-    quantizing = False
+    quantizes = recipe.variants != ("fp32",)
 
     def on_event(event: dict[str, Any]) -> None:
-        nonlocal quantizing
         if event.get("step") == "quantize":
-            quantizing = True
             steps.finish(f"ONNX for {checked.task}")
-            steps.start("quantize")
-        elif "step" in event:
-            steps.update(0, 1, event["step"])
-        else:
+            steps.start("quantize" if quantizes else "answers")
+        elif "done" in event:
             steps.update(event["done"], event["total"], "answers of the original")
 
     exported = run_worker(
@@ -203,12 +199,8 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         on_event,
         python=os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable,
     )
-    if not quantizing:
-        steps.finish(f"ONNX for {checked.task}")
-        steps.skip("quantize", "nothing to quantize")
-    else:
-        sizes = {name: _graph_bytes(output / _MODEL_PATHS[name]) for name in recipe.variants}
-        steps.finish(", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items()))
+    sizes = {name: _graph_bytes(output / _MODEL_PATHS[name]) for name in recipe.variants}
+    steps.finish(", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items()))
     return exported
 
 

@@ -1,7 +1,7 @@
 """What differs between two versions of a model.
 
-    modeldrop diff ./models/embedder@v1 ./models/embedder@v2
-    modeldrop diff ./models/embedder@v1 current
+modeldrop diff ./models/embedder@v1 ./models/embedder@v2
+modeldrop diff ./models/embedder@v1 current
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.format.reference import parse_reference
 from modeldrop.registry.diff import diff
 from modeldrop.registry.open import open_store
 from modeldrop.registry.versions import resolve
@@ -28,18 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     before = reference_argument(arguments.before)
-    text = arguments.after
-    if "/" not in text and "@" not in text:
-        text = f"{arguments.before.partition('@')[0] if '@' not in before.registry else ''}@{text}"
-    after = reference_argument(text)
+    if "/" in arguments.after or "@" in arguments.after:
+        after = reference_argument(arguments.after)
+    else:
+        after = parse_reference(f"{before.model}@{arguments.after}", before.registry)
     one = resolve(open_store(before.registry), before)
     other = resolve(open_store(after.registry), after)
     changes = diff(one.manifest, other.manifest)
     names = (f"{before.model} v{one.number}", f"{after.model} v{other.number}")
     if arguments.json:
-        print_json([{"what": change.what, "before": change.before, "after": change.after} for change in changes])
+        print_json(
+            [{"what": change.what, "before": change.before, "after": change.after} for change in changes]
+        )
     elif not changes:
         print(f"{names[0]} and {names[1]} do not differ.")
     else:
-        print(table(("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]))
+        print(
+            table(
+                ("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]
+            )
+        )
     return 0

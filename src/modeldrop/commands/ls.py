@@ -82,7 +82,7 @@ def _print_models(store: Store, models: list[str], *, as_json: bool) -> int:
 def _print_versions(store: Store, model: str, *, as_json: bool) -> int:
     channels = list_channels(store, model)
     rows = []
-    plain = []
+    plain: list[dict[str, object]] = []
     for number in reversed(claimed_numbers(store, model)):
         names = [name for name, channel in channels.items() if channel.version == number]
         try:

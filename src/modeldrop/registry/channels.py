@@ -12,11 +12,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import ConflictError, NotFoundError, RefusedError
+from modeldrop.errors import ConflictError, RefusedError, UsageError
 from modeldrop.format.channel import Channel, Move, serialize_channel
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
-from modeldrop.registry.versions import get_version, list_models, missing_channel, missing_model, read_channel
+from modeldrop.registry.versions import (
+    changed_manifest,
+    get_version,
+    list_models,
+    missing_channel,
+    missing_model,
+    read_channel,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from modeldrop.registry.versions import Version
 
 _ATTEMPTS = 200
+_MAX_WHY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,9 @@ class _Stay:
     reason: str
 
 
-def move_forward(store: Store, model: str, version: Version, channel: str, *, by: str, why: str = "") -> Moved:
+def move_forward(
+    store: Store, model: str, version: Version, channel: str, *, by: str, why: str = ""
+) -> Moved:
     """Move a channel to a version just published, unless that would take it back.
 
     Never to a version that the channel left by rollback, and not over a higher version that somebody else
@@ -85,7 +95,9 @@ def create_if_missing(store: Store, model: str, version: Version, channel: str, 
             return _move("publish", version.number, version.digest, by, "")
         if present.version == version.number:
             return _Stay("it names this version already")
-        return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
+        return _Stay(
+            f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}"
+        )
 
     return _apply(store, model, channel, decide)
 
@@ -95,12 +107,16 @@ def promote(store: Store, model: str, number: int, channel: str, *, by: str, why
 
     Raises:
         NotFoundError: the version does not exist.
+        IntegrityError: its manifest is not the one that the channel named before under this number.
     """
     version = get_version(store, model, number)
 
     def decide(present: Channel | None) -> Move | _Stay:
-        if present is not None and present.version == number:
-            if number not in present.rolled_back():
+        if present is not None:
+            for move in present.moves():
+                if move.version == number and move.digest != version.digest:
+                    raise changed_manifest(model, version, move.digest)
+            if present.version == number and number not in present.rolled_back():
                 return _Stay("it names this version already")
         return _move("promote", number, version.digest, by, why)
 
@@ -122,12 +138,17 @@ def rollback(
 
     Raises:
         NotFoundError: no such model or channel, or the version to go back to is gone.
+        IntegrityError: the manifest of the version to go back to was changed.
         RefusedError: there is nothing to go back to, or the channel names another version than expected.
     """
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is None:
-            raise missing_channel(store, model, channel) if list_models(store, model) else missing_model(store, model)
+            raise (
+                missing_channel(store, model, channel)
+                if list_models(store, model)
+                else missing_model(store, model)
+            )
         if expected is not None and present.version != expected:
             raise RefusedError(
                 f"{model}@{channel} names v{present.version}, not v{expected}: nothing was rolled back.",
@@ -136,18 +157,21 @@ def rollback(
         target = present.rollback_target()
         if target is None:
             raise RefusedError(
-                f"{model}@{channel} has named nothing before v{present.version}: there is nothing to go back to.",
+                f"{model}@{channel} has named nothing before v{present.version}: "
+                "there is nothing to go back to.",
                 f"To name another version: modeldrop promote {store.url}/{model}@vN",
             )
         version = get_version(store, model, target.version)
         if version.digest != target.digest:
-            raise NotFoundError(f"v{target.version} of {model} is not what {channel} named then.")
+            raise changed_manifest(model, version, target.digest)
         return _move("rollback", target.version, target.digest, by, why)
 
     return _apply(store, model, channel, decide)
 
 
 def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
+    if len(why) > _MAX_WHY or not why.isprintable():
+        raise UsageError(f"A reason is one line of at most {_MAX_WHY} characters.", "Shorten it (--why).")
     return Move(version, digest, 1, secrets.token_hex(8), action, by, now(), why)
 
 
@@ -170,9 +194,10 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         try:
             store.swap(key, serialize_channel(wanted), tag)
         except ConflictError:
-            time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))
+            time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311  not a secret
             continue
         return Moved(name, before, wanted.version, wanted.generation, moved=True)
     raise ConflictError(
-        f"{model}@{name} was moved by others {_ATTEMPTS} times in a row.", "Wait a little and run the command again."
+        f"{model}@{name} was moved by others {_ATTEMPTS} times in a row.",
+        "Wait a little and run the command again.",
     )

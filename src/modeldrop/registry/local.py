@@ -17,7 +17,7 @@ import secrets
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
 from modeldrop.registry.store import Stored
@@ -70,18 +70,27 @@ class LocalStore:
             self._link(temporary, self._root / key, key)
 
     def swap(self, key: str, data: bytes, previous: str | None) -> None:
-        with self._explained("write", key), self._temporary(key) as temporary:
-            if previous is None and (self._root / key).exists():
+        target = self._root / key
+        with (
+            self._explained("write", key),
+            self._temporary(key) as move,
+            self._temporary(key) as replacement,
+        ):
+            if previous is None and target.exists():
                 raise _taken(key)
-            _write(temporary, data)
-            self._link(temporary, self._move(key, int(previous or "0") + 1), key)
+            _write(move, data)
+            _write(replacement, data)
+            self._link(move, self._move(key, int(previous or "0") + 1), key)
+            # The move is made. What is left to do needs no room, so a full disk cannot fail it.
+            replacement.replace(target)
+            _sync_folder(target.parent)
             self._settle(key)
 
     def upload(self, key: str, path: Path, file: File, progress: Callable[[int], None]) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
             digest = hashlib.sha256()
             size = 0
-            with path.open("rb") as source, temporary.open("xb") as target:
+            with _open(path) as source, temporary.open("xb") as target:
                 while chunk := source.read(_CHUNK):
                     digest.update(chunk)
                     target.write(chunk)
@@ -90,10 +99,7 @@ class LocalStore:
                 target.flush()
                 os.fsync(target.fileno())
             if size != file.size or digest.hexdigest() != file.sha256:
-                raise IntegrityError(
-                    f"{path} changed while it was published: it no longer has the digest in the manifest.",
-                    "Build again, and keep other programs from writing to the build folder.",
-                )
+                raise _changed(path, "it no longer has the digest in the manifest")
             self._link(temporary, self._root / key, key)
 
     def check_writable(self, need: int) -> None:
@@ -105,7 +111,8 @@ class LocalStore:
             free = shutil.disk_usage(self._root).free
         if free < need:
             raise DiskError(
-                f"The registry {self.url} has {free / 1e6:.0f} MB free; this version needs about {need / 1e6:.0f} MB.",
+                f"The registry {self.url} has {free / 1e6:.0f} MB free; "
+                f"this version needs about {need / 1e6:.0f} MB.",
                 "Free some space, or publish to another registry.",
             )
 
@@ -121,7 +128,10 @@ class LocalStore:
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def _settle(self, key: str) -> None:
-        """Bring the object to the last committed move, and look again: a slow writer may have put an older one."""
+        """Bring the object to the last committed move.
+
+        And look again: a slow writer may have put an older one.
+        """
         target = self._root / key
         while True:
             number = self._last_move(key)
@@ -166,12 +176,29 @@ class LocalStore:
                 ) from error
             hint = "Check the path."
             if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                hint = f"Give this user (uid {os.geteuid()}) the right to {verb} there, or name another registry."
+                hint = (
+                    f"Give this user (uid {os.geteuid()}) the right to {verb} there, "
+                    "or name another registry."
+                )
             raise RegistryError(f"Could not {verb} {where}: {error.strerror or error}.", hint) from error
 
 
 def _taken(key: str) -> ConflictError:
     return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _changed(path, error.strerror or str(error)) from error
+
+
+def _changed(path: Path, how: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path} changed while it was published: {how}.",
+        "Build again, and keep other programs from writing to the build folder.",
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -14,7 +14,7 @@ from modeldrop.format.manifest import Provenance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def now() -> str:
@@ -25,7 +25,8 @@ def now() -> str:
 def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
     """What the environment says of this build; understands GitHub Actions, GitLab CI and plain shells.
 
-    ``MODELDROP_ACTOR``, ``MODELDROP_RUN``, ``MODELDROP_GIT_REPOSITORY`` and ``MODELDROP_GIT_COMMIT`` come first.
+    ``MODELDROP_ACTOR``, ``MODELDROP_RUN``, ``MODELDROP_GIT_REPOSITORY`` and ``MODELDROP_GIT_COMMIT`` come
+    first.
     """
     get = environment.get
     repository = commit = run = actor = ""
@@ -54,5 +55,5 @@ def _user() -> str:
 
 
 def _clean(text: str, limit: int) -> str:
-    # A clone URL may carry a token before its host.
-    return _USERINFO.sub("", text).replace("\0", "")[:limit]
+    # A clone URL may carry a token before its host, and a variable bytes that are not UTF-8.
+    return _USERINFO.sub("", text).encode("utf-8", "replace").decode()[:limit]

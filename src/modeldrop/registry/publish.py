@@ -11,25 +11,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import ConflictError, RegistryError
+from modeldrop.errors import ConflictError, FormatError, RegistryError
 from modeldrop.format.manifest import manifest_digest, parse_manifest
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
     parse_build_record,
-    parse_claim,
     serialize_build_record,
     serialize_claim,
 )
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
-from modeldrop.registry.versions import Version, claimed_numbers, find_version
+from modeldrop.registry.versions import Version, claimed_numbers, find_version, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.store import Store, Stored
 
 ADOPT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
@@ -46,10 +45,9 @@ class Published:
 
 def find_build(store: Store, model: str, build_key: str) -> Version | None:
     """The version that a recipe produced, None where it was never built (to the end)."""
-    stored = store.get(layout.build_record(model, build_key))
-    if stored is None:
-        return None
-    return find_version(store, model, parse_build_record(stored.data).version)
+    key = layout.build_record(model, build_key)
+    stored = store.get(key)
+    return None if stored is None else find_version(store, model, _recorded(store, key, stored).version)
 
 
 def publish(
@@ -82,8 +80,10 @@ def publish(
     number = _claim(store, model, claim)
     for file in manifest.files:
         store.upload(layout.file(model, number, file.path), folder / file.path, file, progress)
-    store.create(layout.report(model, number), (folder / "report.html").read_bytes())
-    decided = _decide(store, model, manifest.build_key, BuildRecord(number, nonce, now()), force, adopt_seconds)
+    _create_own(store, layout.report(model, number), (folder / "report.html").read_bytes())
+    key = layout.build_record(model, manifest.build_key)
+    record = BuildRecord(number, nonce, now())
+    decided = _decide(store, model, key, record, adopt_seconds=None if force else adopt_seconds)
     if decided is not None:
         return Published(decided, adopted=True)
     _create_own(store, layout.manifest(model, number), data)
@@ -99,19 +99,24 @@ def _claim(store: Store, model: str, claim: Claim) -> int:
         except ConflictError:
             # After a lost reply the claim that is in our way may be our own.
             stored = store.get(key)
-            if stored is None or parse_claim(stored.data).nonce != claim.nonce:
+            if stored is None or stored.data != serialize_claim(claim):
                 continue
         return candidate
-    raise RegistryError(f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again.")
+    raise RegistryError(
+        f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again."
+    )
 
 
 def _decide(
-    store: Store, model: str, build_key: str, record: BuildRecord, force: bool, adopt_seconds: float
+    store: Store, model: str, key: str, record: BuildRecord, *, adopt_seconds: float | None
 ) -> Version | None:
-    """Make ``record`` the recipe's; or return the version of another publisher who was first."""
-    key = layout.build_record(model, build_key)
+    """Make ``record`` the recipe's; or return the version of another publisher who was first.
+
+    Every publisher met gets ``adopt_seconds`` to finish before its record is replaced; None: no time at all,
+    and what it made is not adopted either.
+    """
     data = serialize_build_record(record)
-    deadline = time.monotonic() + adopt_seconds
+    deadlines: dict[bytes, float] = {}
     tag: str | None = None
     while True:
         try:
@@ -126,19 +131,27 @@ def _decide(
         stored = store.get(key)
         if stored is None:
             continue
-        other = parse_build_record(stored.data)
-        if other.nonce == record.nonce:
+        if stored.data == data:
             return None
-        if force:
+        if adopt_seconds is None:
             tag = stored.tag
             continue
-        version = find_version(store, model, other.version)
+        version = find_version(store, model, _recorded(store, key, stored).version)
         if version is not None:
             return version
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadlines.setdefault(stored.data, time.monotonic() + adopt_seconds):
             tag = stored.tag
-            continue
-        time.sleep(_POLL_SECONDS)
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+def _recorded(store: Store, key: str, stored: Stored) -> BuildRecord:
+    try:
+        return parse_build_record(stored.data)
+    except FormatError as error:
+        located_error = located(error, store, key)
+        located_error.hint = "It was changed by hand or damaged. To build again and replace it: --force."
+        raise located_error from None
 
 
 def _create_own(store: Store, key: str, data: bytes) -> None:

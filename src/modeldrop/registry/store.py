@@ -57,7 +57,7 @@ class Store(Protocol):
 
         Raises:
             IntegrityError: the bytes on disk are not those that ``file`` describes.
-            ConflictError: it is there already.
+            ConflictError: it is there already; not raised for our own bytes, found after a lost reply.
         """
 
     def check_writable(self, need: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import FormatError, ModeldropError, NotFoundError
+from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
@@ -33,7 +33,7 @@ def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, s
     try:
         return parse_channel(stored.data), stored.tag
     except FormatError as error:
-        raise _located(error, store, layout.channel(model, name)) from None
+        raise located(error, store, layout.channel(model, name)) from None
 
 
 def find_version(store: Store, model: str, number: int) -> Version | None:
@@ -45,7 +45,7 @@ def find_version(store: Store, model: str, number: int) -> Version | None:
     try:
         return Version(number, manifest_digest(stored.data), parse_manifest(stored.data))
     except FormatError as error:
-        raise _located(error, store, key) from None
+        raise located(error, store, key) from None
 
 
 def get_version(store: Store, model: str, number: int) -> Version:
@@ -91,12 +91,7 @@ def resolve(store: Store, reference: Reference) -> Version:
         number, promised = move.version, move.digest
     version = get_version(store, reference.model, number)
     if promised is not None and version.digest != promised:
-        from modeldrop.errors import IntegrityError
-
-        raise IntegrityError(
-            f"The manifest of {reference.model} v{number} has the digest {version.digest}, not {promised}.",
-            "It was changed after it was published. Restore it, or promote another version.",
-        )
+        raise changed_manifest(reference.model, version, promised)
     return version
 
 
@@ -144,10 +139,20 @@ def list_channels(store: Store, model: str) -> dict[str, Channel]:
     return channels
 
 
+def changed_manifest(model: str, version: Version, promised: str) -> IntegrityError:
+    """The error for a version whose manifest is not the one that was promised."""
+    return IntegrityError(
+        f"The manifest of {model} v{version.number} has the digest {version.digest}, not {promised}.",
+        "It was changed after it was published. Restore it, or promote another version.",
+    )
+
+
 def missing_model(store: Store, model: str) -> NotFoundError:
     """The error for a model that is not there, with what is."""
     models = list_models(store)
-    hint = f"It holds: {', '.join(models[:8])}{', …' if len(models) > 8 else ''}." if models else "It is empty."
+    hint = (
+        f"It holds: {', '.join(models[:8])}{', …' if len(models) > 8 else ''}." if models else "It is empty."
+    )
     return NotFoundError(f"There is no model {model!r} in {store.url}.", hint)
 
 
@@ -160,6 +165,9 @@ def missing_channel(store: Store, model: str, name: str) -> NotFoundError:
     )
 
 
-def _located(error: FormatError, store: Store, key: str) -> FormatError:
-    hint = error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
+def located(error: FormatError, store: Store, key: str) -> FormatError:
+    """The same error, saying which object does not parse."""
+    hint = (
+        error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
+    )
     return FormatError(f"{store.url}/{key}: {error.message}", hint)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def variable_name(model: str) -> str:
-    """The environment variable that holds a model's path: ``MODELDROP_MODEL_EMBEDDER_V2`` for ``embedder-v2``."""
+    """The variable that holds a model's path: ``MODELDROP_MODEL_EMBEDDER_V2`` for ``embedder-v2``."""
     return f"MODELDROP_MODEL_{re.sub('[^a-z0-9]', '_', model).upper()}"
 
 
@@ -32,4 +32,6 @@ def execute(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoReturn:
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606  running it is the point
     except OSError as error:
-        raise UsageError(f"Could not start {command[0]}: {error.strerror}.", "Check the command after '--'.") from error
+        raise UsageError(
+            f"Could not start {command[0]}: {error.strerror}.", "Check the command after '--'."
+        ) from error

@@ -35,7 +35,8 @@ def fetch(
     Args:
         reference: what to fetch, such as ``s3://acme-models/embedder``, ``./models/embedder@v3`` or
             ``embedder@staging``; a bare name lives in ``MODELDROP_REGISTRY``.
-        directory: the home, where snapshots are kept: default ``MODELDROP_HOME``, else ``~/.cache/modeldrop``.
+        directory: the home, where snapshots are kept; default ``MODELDROP_HOME``, else
+            ``~/.cache/modeldrop``.
         variant: the variant's name; ``auto`` takes int8 where there is one.
         progress: told bytes done and bytes in all while files arrive.
 
@@ -85,7 +86,7 @@ def _fetch(
             raise _located(error, f"{reader.url}/{reference.model}/v{number}/manifest.json") from None
         chosen = choose_variant(manifest, variant)
         held, downloaded = chosen.name, manifest.size_of(chosen)
-        path = _download(reference, reader, home, number, digest, data, manifest, chosen, progress)
+        path = _download(reference, reader, home, number, data, manifest, chosen, progress)
     if reference.channel is not None:
         home.link(reference.channel if variant == AUTO else f"{reference.channel}-{variant}", path)
     return Snapshot(
@@ -144,13 +145,13 @@ def _download(
     reader: RegistryReader,
     home: ModelHome,
     number: int,
-    digest: str,
     data: bytes,
     manifest: manifests.Manifest,
     chosen: manifests.Variant,
     progress: Callable[[int, int], None],
 ) -> Path:
     total = manifest.size_of(chosen)
+    home.prepare(reader.url)
     free = shutil.disk_usage(home.path).free
     if free < total + _DISK_RESERVE:
         raise DiskError(
@@ -173,13 +174,14 @@ def _download(
         note.chmod(0o444)
         with note.open("rb") as file:
             os.fsync(file.fileno())
-        return home.finish(staged, number, chosen, digest, manifest)
+        return home.finish(staged, number, chosen.name, manifests.manifest_digest(data))
 
 
 def _located(error: FormatError, where: str) -> FormatError:
     return FormatError(
         f"{where}: {error.message}",
-        error.hint or "It was changed by hand or damaged; the snapshot in use is untouched. Promote another version.",
+        error.hint
+        or "It was changed by hand or damaged; the snapshot in use is untouched. Promote another version.",
     )
 
 

@@ -10,15 +10,15 @@ import os
 import secrets
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import DiskError, UsageError
-from modeldrop.format.manifest import Manifest, Variant, manifest_digest, parse_manifest
+from modeldrop.errors import DiskError, FormatError, UsageError
+from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.runtime.snapshot import MANIFEST, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _PARTIAL = ".partial"
 _REGISTRY = ".registry"
@@ -32,26 +32,30 @@ class ModelHome:
         self.path = home / model
 
     def belongs_to(self, registry: str) -> None:
-        """Refuse a second registry for the same model name; the first one is written down.
+        """Refuse a second registry for the same model name.
 
         Raises:
             UsageError: this folder holds the model of another registry.
         """
-        note = self.path / _REGISTRY
         with contextlib.suppress(FileNotFoundError):
-            known = note.read_text("utf-8").strip()
+            known = os.fsdecode((self.path / _REGISTRY).read_bytes().removesuffix(b"\n"))
             if known != registry:
                 raise UsageError(
                     f"{self.path} holds this model from {known}, not from {registry}.",
                     "Use another folder (-d), or remove this one.",
                 )
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f"{_REGISTRY}-{secrets.token_hex(8)}"
-        temporary.write_text(registry + "\n", "utf-8")
-        temporary.replace(note)
 
-    def find(self, version: int, digest: str | None, variant: str | None) -> tuple[Path, Manifest, str, str] | None:
+    def prepare(self, registry: str) -> None:
+        """Make the folder, and write down which registry it belongs to from now on."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / _REGISTRY).exists():
+            temporary = self._temporary()
+            temporary.write_bytes(os.fsencode(f"{registry}\n"))
+            temporary.replace(self.path / _REGISTRY)
+
+    def find(
+        self, version: int, digest: str | None, variant: str | None
+    ) -> tuple[Path, Manifest, str, str] | None:
         """A finished snapshot of a version that is still whole.
 
         Args:
@@ -63,7 +67,9 @@ class ModelHome:
             Folder, manifest, manifest digest and variant; None where there is none.
         """
         try:
-            folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False))
+            folders = sorted(
+                entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False)
+            )
         except (FileNotFoundError, NotADirectoryError):
             return None
         for name in folders:
@@ -73,7 +79,7 @@ class ModelHome:
                 continue
             if digest is not None and short != digest.removeprefix("sha256:")[:12]:
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, FormatError):
                 data = (self.path / name / MANIFEST).read_bytes()
                 found = manifest_digest(data)
                 if not found.startswith(f"sha256:{short}") or (digest is not None and found != digest):
@@ -87,19 +93,17 @@ class ModelHome:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder for work in progress, removed in any case."""
-        partial = self.path / _PARTIAL
-        partial.mkdir(parents=True, exist_ok=True)
-        _sweep(partial)
-        folder = partial / secrets.token_hex(8)
+        folder = self._temporary()
+        _sweep(folder.parent)
         folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def finish(self, staged: Path, version: int, variant: Variant, digest: str, manifest: Manifest) -> Path:
+    def finish(self, staged: Path, version: int, variant: str, digest: str) -> Path:
         """Give a complete staged folder its final name, durably; return it."""
-        target = self.path / f"v{version}-{variant.name}-{digest.removeprefix('sha256:')[:12]}"
+        target = self.path / f"v{version}-{variant}-{digest.removeprefix('sha256:')[:12]}"
         for folder, _, _ in os.walk(staged, topdown=False):
             _sync(folder)
         for _ in range(2):
@@ -108,31 +112,41 @@ class ModelHome:
             except OSError:
                 if not target.is_dir():
                     raise
-                if is_whole(target, manifest, variant) and (target / MANIFEST).is_file():
+                if self.find(version, digest, variant) is not None:
                     return target  # another process was first
                 # What is there was damaged after it was finished: it makes room.
-                target.rename(self.path / _PARTIAL / secrets.token_hex(8))
+                target.rename(self._temporary())
             else:
                 _sync(self.path)
                 return target
-        raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
+        raise DiskError(
+            f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again."
+        )
 
     def link(self, name: str, target: Path) -> None:
-        """Point the link ``name`` at a finished snapshot, atomically; nothing is written where it already does.
+        """Point the link ``name`` at a finished snapshot, atomically; where it already does, write nothing.
 
         Raises:
             DiskError: something that is not a link has its name.
         """
         link = self.path / name
         with contextlib.suppress(OSError):
-            if os.readlink(link) == target.name:
+            if str(link.readlink()) == target.name:
                 return
         if link.exists() and not link.is_symlink():
-            raise DiskError(f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d).")
-        temporary = self.path / f".link-{secrets.token_hex(8)}"
+            raise DiskError(
+                f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d)."
+            )
+        temporary = self._temporary()
         temporary.symlink_to(target.name)
         temporary.replace(link)
         _sync(self.path)
+
+    def _temporary(self) -> Path:
+        """A new path for work in progress; what a killed process leaves there is swept later."""
+        partial = self.path / _PARTIAL
+        partial.mkdir(exist_ok=True)
+        return partial / secrets.token_hex(8)
 
 
 def _sync(folder: str | os.PathLike[str]) -> None:
@@ -147,5 +161,9 @@ def _sweep(partial: Path) -> None:
     """Remove what killed processes left here a day ago or longer."""
     for entry in os.scandir(partial):
         with contextlib.suppress(OSError):
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _STALE_SECONDS:
+                continue
+            if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)

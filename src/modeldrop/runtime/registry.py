@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import obstore
@@ -10,6 +12,7 @@ from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from obstore.store import LocalStore
 
 from modeldrop.errors import IntegrityError, RegistryError, UsageError
+from modeldrop.format.reference import parse_registry
 
 
 class RegistryReader:
@@ -25,15 +28,21 @@ class RegistryReader:
         if not registry:
             raise UsageError(
                 "No registry is named.",
-                "Write it before the model (./models/embedder), or set MODELDROP_REGISTRY to its URL or folder.",
+                "Write it before the model (./models/embedder), "
+                "or set MODELDROP_REGISTRY to its URL or folder.",
             )
+        registry = parse_registry(registry)
         scheme, separator, _ = registry.partition("://")
         if separator:
             raise UsageError(f"This release cannot read {scheme}:// registries.", "Use a folder.")
         folder = Path(registry).expanduser().absolute()
+        if ".." in folder.parts:
+            folder = folder.resolve()  # one spelling, wherever it was asked from
         self.url = str(folder)
-        if not folder.is_dir():
-            raise RegistryError(f"The registry {folder} is not a folder, or is not there.", "Check path and mount.")
+        if not os.path.isdir(folder):  # noqa: PTH112  Path.is_dir raises where a parent may not be searched
+            raise RegistryError(
+                f"The registry {folder} is not a folder, or is not there.", "Check path and mount."
+            )
         self._store = LocalStore(folder)
 
     def get(self, key: str, limit: int) -> bytes | None:
@@ -46,7 +55,9 @@ class RegistryReader:
         try:
             result = obstore.get(self._store, key)
             if result.meta["size"] > limit:
-                raise IntegrityError(f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read.")
+                raise IntegrityError(
+                    f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read."
+                )
             return bytes(result.bytes())
         except (FileNotFoundError, ObjectNotFoundError):
             return None
@@ -62,6 +73,10 @@ class RegistryReader:
         try:
             return bytes(obstore.get_range(self._store, key, start=start, length=length))
         except (OSError, BaseError) as error:
+            # A range that begins behind the end is an error of its own kind in every store.
+            with contextlib.suppress(OSError, BaseError):
+                if obstore.head(self._store, key)["size"] <= start:
+                    return b""
             raise self._unreadable(key, error) from error
 
     def _unreadable(self, key: str, error: Exception) -> RegistryError:

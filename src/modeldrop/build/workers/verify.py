@@ -134,11 +134,13 @@ def _include_padded(
 
     Token-wise outputs are cut to the text's own tokens. The worse figure of alone and padded counts.
     """
-    padded: list[Any] = []
-    for begin in range(0, len(texts), _PADDED):
-        batch = runner.answer(texts[begin : begin + _PADDED])
-        wanted = expected[begin : begin + _PADDED]
-        padded += [row if one.ndim == 1 else row[: len(one)] for row, one in zip(batch, wanted, strict=True)]
+    padded: list[Any] = [None] * len(texts)
+    # By length, so that little is computed for padding alone.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    for begin in range(0, len(order), _PADDED):
+        indices = order[begin : begin + _PADDED]
+        for index, row in zip(indices, runner.answer([texts[index] for index in indices]), strict=True):
+            padded[index] = row if expected[index].ndim == 1 else row[: len(expected[index])]
     figures, where = compare(expected, padded, classifies=classifies)
     for name, value in figures.items():
         if (value > metrics[name]) == (name == "max_abs") and value != metrics[name]:

@@ -1,0 +1,235 @@
+"""Other kinds of models, built from small checkpoints; and what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+
+from modeldrop.format.manifest import parse_manifest
+from tests.checkpoints import bert, edit_weights, make_embedder
+from tests.conftest import modeldrop
+
+if TYPE_CHECKING:
+    import torch
+
+pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("kinds")]
+
+# Random weights quantize worse than trained ones: the mechanics are what is tested here.
+LOOSE = """
+[thresholds.int8]
+cosine_mean = 0.5
+cosine_min = 0.0
+correlation = 0.0
+top1 = 0.5
+"""
+
+
+@pytest.fixture
+def loose(tmp_path: Path) -> Path:
+    recipe = tmp_path / "loose.toml"
+    recipe.write_text(LOOSE)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert(tmp_path_factory.mktemp("classifier"), "BertForSequenceClassification", labels=3)
+
+
+def _recipe(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def _no_versions(registry: Path) -> bool:
+    return not list(registry.glob("*/v*")) and not list(registry.glob("*/current"))
+
+
+def test_classifier_force_and_channels(classifier: Path, loose: Path, tmp_path: Path) -> None:
+    model = tmp_path / "registry" / "sentiment"
+    # The metrics that this task does not have must not be asked for.
+    loose.write_text(LOOSE.replace("correlation = 0.0\n", ""))
+    first = modeldrop("publish", classifier, model, "--recipe", loose, "--channel", "staging")
+    assert first.code == 0, first.err
+    manifest = parse_manifest((model / "v1/manifest.json").read_bytes())
+    assert manifest.task == "text-classification"
+    assert manifest.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert set(manifest.variants[1].fidelity.metrics) == {"cosine_mean", "cosine_min", "max_abs", "top1"}
+    assert manifest.variants[0].fidelity.metrics["top1"] == 1.0
+    assert [tensor.name for tensor in manifest.variants[0].outputs] == ["logits"]
+    assert (model / "staging").is_file()
+    assert not (model / "current").exists()
+    # Unchanged: a channel that is missing is made, one that is there is not moved.
+    unchanged = modeldrop("publish", classifier, model, "--recipe", loose, "--json").json
+    assert (unchanged["built"], unchanged["channel"]["after"], unchanged["channel"]["moved"]) == (False, "v1", True)
+    forced = modeldrop("publish", classifier, model, "--recipe", loose, "--force", "--no-promote", "--json").json
+    assert (forced["built"], forced["version"], forced["channel"]) == (True, "v2", None)
+    # The recipe now names v2, and an unchanged publish does not move current away from v1.
+    again = modeldrop("publish", classifier, model, "--recipe", loose, "--json").json
+    assert (again["version"], again["channel"]["moved"], again["channel"]["after"]) == ("v2", False, "v1")
+
+
+def test_reranker_is_compared_by_correlation(loose: Path, tmp_path: Path) -> None:
+    source = bert(tmp_path / "source", "BertForSequenceClassification", labels=1)
+    loose.write_text("[thresholds.int8]\ncorrelation = 0.5\n")
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", loose)
+    assert ran.code == 0, ran.err
+    fp32, int8 = parse_manifest((tmp_path / "out/manifest.json").read_bytes()).variants
+    assert set(int8.fidelity.metrics) == {"correlation", "max_abs"}
+    assert fp32.fidelity.metrics["correlation"] > 0.9999
+
+
+def test_token_classifier(tmp_path: Path) -> None:
+    source = bert(tmp_path / "source", "BertForTokenClassification", labels=5)
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--variants", "fp32", "--json")
+    assert ran.code == 0, ran.err
+    manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest.task == "token-classification"
+    assert [variant.name for variant in manifest.variants] == ["fp32"]
+    assert manifest.variants[0].outputs[0].shape[-1] == "5"
+
+
+def test_embedder_with_dense_layer_equals_sentence_transformers(tmp_path: Path) -> None:
+    import onnxruntime
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+    source = make_embedder(
+        bert(tmp_path / "source"), {"pooling_mode_cls_token": True}, dense=True, normalize=True
+    )
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--variants", "fp32")
+    assert ran.code == 0, ran.err
+    texts = ["a recipe for bread", "the court ruled", "x"]
+    expected = SentenceTransformer(str(source), device="cpu").encode(texts)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
+    encodings = tokenizer.encode_batch(texts)
+    session = onnxruntime.InferenceSession(tmp_path / "out/onnx/model.onnx")
+    answer = session.run(
+        ["sentence_embedding"],
+        {
+            "input_ids": np.array([encoding.ids for encoding in encodings]),
+            "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
+            "token_type_ids": np.array([encoding.type_ids for encoding in encodings]),
+        },
+    )[0]
+    assert answer.shape == (3, 24)
+    assert np.allclose(answer, expected, atol=1e-5)
+
+
+def test_plain_encoder_gives_hidden_states(tmp_path: Path) -> None:
+    ran = modeldrop("build", bert(tmp_path / "source"), "-o", tmp_path / "out", "--variants", "fp32")
+    assert ran.code == 0, ran.err
+    (variant,) = parse_manifest((tmp_path / "out/manifest.json").read_bytes()).variants
+    assert [tensor.name for tensor in variant.outputs] == ["last_hidden_state"]
+
+
+def test_unfaithful_variant_fails_and_nothing_is_published(classifier: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, "[thresholds.int8]\ncosine_min = 0.9999999\n")
+    ran = modeldrop("publish", classifier, tmp_path / "registry/m", "--recipe", recipe)
+    assert ran.code == 10
+    for part in ("int8", "cosine_min is 0.", ">= 1", "worst on '", "Nothing was published"):
+        assert part in ran.err
+    assert "Traceback" not in ran.err
+    assert _no_versions(tmp_path / "registry")
+
+
+def test_threshold_on_a_metric_the_task_lacks_is_refused(classifier: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, "[thresholds.fp32]\ncorrelation = 0.5\n")
+    ran = modeldrop("build", classifier, "-o", tmp_path / "out", "--recipe", recipe)
+    assert ran.code == 3
+    assert "correlation" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_would_be_made_up(tmp_path: Path) -> None:
+    def behead(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["classifier.weight"]
+
+    source = edit_weights(bert(tmp_path / "source", "BertForSequenceClassification"), behead)
+    ran = modeldrop("publish", source, tmp_path / "registry/m")
+    assert ran.code == 7
+    assert "classifier.weight" in ran.err
+    assert "made up at random" in ran.err
+    assert _no_versions(tmp_path / "registry")
+
+
+def test_weights_that_are_not_numbers(tmp_path: Path) -> None:
+    def poison(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["classifier.bias"][0] = float("nan")
+
+    source = edit_weights(bert(tmp_path / "source", "BertForSequenceClassification"), poison)
+    ran = modeldrop("publish", source, tmp_path / "registry/m")
+    assert (ran.code, "classifier.bias holds NaN" in ran.err) == (7, True)
+
+
+def test_killed_half_way_leaves_nothing_and_no_orphan(classifier: Path, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modeldrop", "publish", classifier, registry / "m"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    workers: list[psutil.Process] = []
+    while not workers:
+        time.sleep(0.05)
+        assert process.poll() is None
+        workers = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert (len(gone), alive) == (1, [])
+    assert _no_versions(registry)
+
+
+def test_interrupt_is_clean(classifier: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modeldrop", "build", classifier, "-o", tmp_path / "out"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not psutil.Process(process.pid).children():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
+@pytest.mark.parametrize("opset", [17, 18])
+def test_pooling_modes_equal_sentence_transformers(mode: str, opset: int) -> None:
+    import onnx
+    import onnxruntime
+    import torch
+    from sentence_transformers.models import Pooling
+
+    from modeldrop.build.workers.pooling import Head, append_head, pool
+
+    graph = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : {opset}]>
+        g (float[batch, sequence, 8] hidden, int64[batch, sequence] attention_mask)
+            => (float[batch, sequence, 8] last_hidden_state) {{ last_hidden_state = Identity(hidden) }}"""
+    )
+    head = Head((mode, "mean"), (), normalize=True)
+    append_head(graph, head)
+    onnx.checker.check_model(graph, full_check=True)
+    hidden = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    _, answer = session.run(None, {"hidden": hidden.numpy(), "attention_mask": mask.numpy()})
+    reference: Any = [
+        Pooling(8, pooling_mode=one)({"token_embeddings": hidden, "attention_mask": mask})["sentence_embedding"]
+        for one in (mode, "mean")
+    ]
+    expected = torch.nn.functional.normalize(torch.cat(reference, 1), dim=1)
+    assert np.allclose(answer, expected.numpy(), atol=1e-6)
+    assert np.allclose(pool(head, hidden, mask).numpy(), expected.numpy(), atol=1e-6)

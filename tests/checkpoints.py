@@ -1,0 +1,94 @@
+"""Small checkpoints of real architectures: random weights, a real tokenizer trained on a few texts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from modeldrop.build.texts import BUILT_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HIDDEN = 64
+
+
+def bert(folder: Path, head: str = "BertModel", *, labels: int = 2, seed: int = 0) -> Path:
+    """A two-layer BERT with the named head, its tokenizer beside it."""
+    torch.manual_seed(seed)
+    tokenizer = save_tokenizer(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=256,
+        num_labels=labels,
+        initializer_range=0.5,
+    )
+    getattr(transformers, head)(config).save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> Any:
+    """A WordPiece tokenizer as BERT's."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend.train_from_iterator(BUILT_IN, trainers.WordPieceTrainer(vocab_size=800, special_tokens=special))
+    ids = {token: backend.token_to_id(token) for token in special}
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+    )
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=backend, model_max_length=256)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_embedder(folder: Path, pooling: dict[str, Any], *, dense: bool, normalize: bool) -> Path:
+    """Turn a checkpoint into a sentence-transformers model."""
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": HIDDEN} | pooling))
+    if dense:
+        modules.append(("2_Dense", "Dense"))
+        (folder / "2_Dense").mkdir()
+        plain = {
+            "in_features": HIDDEN,
+            "out_features": 24,
+            "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        }
+        (folder / "2_Dense" / "config.json").write_text(json.dumps(plain))
+        torch.manual_seed(7)
+        layer = torch.nn.Linear(HIDDEN, 24)
+        weights = {"linear.weight": layer.weight.detach(), "linear.bias": layer.bias.detach()}
+        save_file(weights, folder / "2_Dense" / "model.safetensors")
+    if normalize:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+    plain_modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(plain_modules))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
+    return folder
+
+
+def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    """Change a checkpoint's tensors in place."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
