@@ -27,7 +27,7 @@ demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a m
 	$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
 test: .venv/.stamp-dev .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
-	$(DEV) -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(DEV) -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m ruff check .

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-import modeldrop
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
+
+import modeldrop
 
 SENTENCES = [
     "The invoice is due within thirty days of delivery.",

@@ -56,7 +56,7 @@ class Steps:
     def finish(self, outcome: str) -> None:
         """Close the step."""
         seconds = time.monotonic() - self._began
-        took = f"  ({seconds:.1f} s)" if seconds >= 0.1 else ""  # noqa: PLR2004
+        took = f"  ({seconds:.1f} s)" if seconds >= 0.1 else ""
         self._line(f"{self._label()} {outcome}{took}")
 
     def close(self) -> None:

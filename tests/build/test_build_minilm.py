@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,10 @@ from tokenizers import Tokenizer
 
 from modeldrop.build.texts import BUILT_IN
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
-from tests.conftest import ROOT, RUNTIME_PYTHON, Published, modeldrop
+from tests.build.conftest import Published
+from tests.commands import ROOT, RUNTIME_PYTHON, modeldrop
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("minilm")]
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
@@ -212,4 +212,4 @@ def test_aws_sync_like_copy_needs_no_modeldrop(published: Published) -> None:
     """A person can read the bucket: the version's folder alone is the model."""
     config = json.loads((published.version / "config.json").read_text("utf-8"))
     assert config["model_type"] == "bert"
-    assert os.listdir(published.registry) == ["embedder"]
+    assert [path.name for path in published.registry.iterdir()] == ["embedder"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkpoints import bert
-from tests.conftest import modeldrop
+from tests.commands import modeldrop
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,11 @@ def test_kinds_this_release_does_not_build(encoder: Path, tmp_path: Path) -> Non
     source = tmp_path / "source"
     shutil.copytree(encoder, source)
     config = json.loads((source / "config.json").read_text("utf-8"))
-    for change in ({"is_encoder_decoder": True}, {"architectures": ["GPT2LMHeadModel"]}, {"architectures": None}):
+    for change in (
+        {"is_encoder_decoder": True},
+        {"architectures": ["GPT2LMHeadModel"]},
+        {"architectures": None},
+    ):
         (source / "config.json").write_text(json.dumps(config | change))
         ran = modeldrop("publish", source, tmp_path / "registry/m")
         assert ran.code == 8, ran.err
@@ -108,9 +112,7 @@ def test_registry_that_cannot_be_written_is_said_before_the_build(encoder: Path,
 
 def test_nothing_is_logged_of_the_environment(encoder: Path, tmp_path: Path) -> None:
     secret = "hf_VerySecretTokenValue"
-    ran = modeldrop(
-        "publish", encoder, tmp_path / "registry/m", "--variants", "bad", environment={"HF_TOKEN": secret}
-    )
+    ran = modeldrop("publish", encoder, tmp_path / "registry/m", "--variants", "bad", environment={"HF_TOKEN": secret})
     assert secret not in ran.err + ran.out
     grep = subprocess.run(["grep", "-r", secret, tmp_path], check=False, capture_output=True, text=True)
     assert grep.stdout == ""

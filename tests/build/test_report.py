@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 - the page has real multiplication signs
+
 from __future__ import annotations
 
 import re
@@ -14,9 +14,7 @@ from modeldrop.format.manifest import Fidelity, Manifest, Speed, Variant, Worst
 from tests.format import examples
 from tests.format.strategies import manifests
 
-HOSTILE = (
-    "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;</style></title>$body\u202e\x01\ud800"
-)
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;</style></title>$body\u202e\x01\ud800"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 

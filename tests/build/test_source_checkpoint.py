@@ -42,9 +42,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def test_hands_over_exactly_what_is_needed(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
-    write(
-        folder, {"optimizer.pt": b"x", "checkpoint-5/model.safetensors": b"x", "1_Pooling/config.json": b"{}"}
-    )
+    write(folder, {"optimizer.pt": b"x", "checkpoint-5/model.safetensors": b"x", "1_Pooling/config.json": b"{}"})
     calls: list[tuple[str, int, int]] = []
     source = CheckpointSource(folder)
     out = source.materialize(tmp_path / "out", lambda name, done, total: calls.append((name, done, total)))
@@ -77,15 +75,11 @@ def test_identity_is_of_what_influences_the_build(tmp_path: Path) -> None:
     assert len(first) == len("sha256:") + 64
     assert CheckpointSource(model(tmp_path / "b")).identity == first
 
-    same = write(
-        model(tmp_path / "c"), {"README.md": b"x", "LICENSE": b"x", "optimizer.pt": b"x", "a.onnx": b""}
-    )
+    same = write(model(tmp_path / "c"), {"README.md": b"x", "LICENSE": b"x", "optimizer.pt": b"x", "a.onnx": b""})
     assert CheckpointSource(same).identity == first
 
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        changed = model(
-            tmp_path / f"d{name}", **{name: safetensors(b"1" * 16) if "model" in name else b'{"a":1}'}
-        )
+        changed = model(tmp_path / f"d{name}", **{name: safetensors(b"1" * 16) if "model" in name else b'{"a":1}'})
         assert CheckpointSource(changed).identity != first
     more = model(tmp_path / "e", **{"special_tokens_map.json": b"{}"})
     assert CheckpointSource(more).identity != first
@@ -96,9 +90,7 @@ def test_identity_is_the_documented_digest(tmp_path: Path) -> None:
 
     folder = model(tmp_path)
     lines = sorted(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in tree(folder).items())
-    assert (
-        CheckpointSource(folder).identity == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
-    )
+    assert CheckpointSource(folder).identity == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("how", ["./m", "m", "../x/m", "{}/m", "file://{}/m", "m/"])
@@ -115,9 +107,7 @@ def test_home_and_escaped_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert resolve("~/a b").identity == resolve(f"file://{tmp_path}/a%20b").identity
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "nothing", "s3://bucket/m", "a/b/c", "file://host/x", "a\0b", "bad name/x"]
-)
+@pytest.mark.parametrize("spec", ["", "nothing", "s3://bucket/m", "a/b/c", "file://host/x", "a\0b", "bad name/x"])
 def test_refuses_what_is_no_source(spec: str) -> None:
     with pytest.raises(UsageError):
         resolve(spec)
@@ -150,9 +140,7 @@ def test_suggests_the_id_for_a_page_of_the_hub() -> None:
         ),
     ],
 )
-def test_refuses_a_spoilt_folder_at_once(
-    spoil: dict[str, bytes | None], message: str, tmp_path: Path
-) -> None:
+def test_refuses_a_spoilt_folder_at_once(spoil: dict[str, bytes | None], message: str, tmp_path: Path) -> None:
     folder = model(tmp_path)
     for name, data in spoil.items():
         (folder / name).unlink(missing_ok=True)
@@ -173,9 +161,7 @@ def test_refuses_a_missing_folder_and_a_file(tmp_path: Path) -> None:
 def test_refuses_truncated_weights(tmp_path: Path) -> None:
     whole = safetensors(b"x" * 100)
     source = CheckpointSource(model(tmp_path / "m", **{"model.safetensors": whole[:-40]}))
-    expected = (
-        rf"model\.safetensors of .* truncated: it has {len(whole) - 40} bytes, {len(whole)} were expected"
-    )
+    expected = rf"model\.safetensors of .* truncated: it has {len(whole) - 40} bytes, {len(whole)} were expected"
     with pytest.raises(SourceError, match=expected):
         source.materialize(tmp_path / "out")
     assert not (tmp_path / "out").exists()

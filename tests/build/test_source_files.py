@@ -239,9 +239,7 @@ def test_near_spelling(spec: str, meant: str) -> None:
     assert near_spelling(spec).startswith(f"Did you mean {meant}?")
 
 
-@pytest.mark.parametrize(
-    "name", ["m", "a/b/c", "-a/b", "a/b-", "a/b--c", "a/b..c", "a/b.git", "ä/b", "a/" + "b" * 97]
-)
+@pytest.mark.parametrize("name", ["m", "a/b/c", "-a/b", "a/b-", "a/b--c", "a/b..c", "a/b.git", "ä/b", "a/" + "b" * 97])
 def test_refuses_malformed_ids(name: str) -> None:
     with pytest.raises(UsageError, match="not a Hugging Face model id"):
         check_repository(name, name)

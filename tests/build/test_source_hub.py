@@ -108,9 +108,7 @@ def test_downloads_only_what_is_needed(hub: HubServer, repo: Repo, tmp_path: Pat
     assert len(hub.requests) == before
 
 
-def test_everything_comes_from_the_commit_that_was_resolved(
-    hub: HubServer, repo: Repo, tmp_path: Path
-) -> None:
+def test_everything_comes_from_the_commit_that_was_resolved(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
     source = resolve("acme/m@main")
     moved = {name: data.replace(b"one", b"two").replace(b"1", b"2") for name, data in MODEL.items()}
     repo.commit(moved)
@@ -209,9 +207,7 @@ def test_refuses_unsafe_names(hub: HubServer) -> None:
     assert "not a path inside" in str(refusal("acme/evil"))
 
 
-def test_the_token_opens_private_repositories(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_token_opens_private_repositories(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add_repo("acme/private", MODEL, private=True)
     error = refusal("acme/private")
     assert "or is private and no token was sent" in error.message
@@ -232,9 +228,7 @@ def test_a_missing_repository(hub: HubServer, monkeypatch: pytest.MonkeyPatch, t
     assert "write ./acme/nothing" in refusal("acme/nothing").hint
 
 
-def test_a_wrong_token_is_refused_and_never_shown(
-    hub: HubServer, repo: Repo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_token_is_refused_and_never_shown(hub: HubServer, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
     error = refusal("acme/m")
     assert "refused the token (401)" in error.message
@@ -362,15 +356,11 @@ def offline_source(spec: str, monkeypatch: pytest.MonkeyPatch) -> Source:
     return resolve(spec)
 
 
-def test_offline_from_the_cache(
-    hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_from_the_cache(hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import snapshot_download
 
     sha = repo.refs["main"]
-    snapshot_download(
-        "acme/m", cache_dir=tmp_path / "cache", endpoint=hub.endpoint, allow_patterns=list(MODEL)
-    )
+    snapshot_download("acme/m", cache_dir=tmp_path / "cache", endpoint=hub.endpoint, allow_patterns=list(MODEL))
     before = len(hub.requests)
     source = offline_source("acme/m", monkeypatch)
     assert source.identity == f"hf:acme/m@{sha}"
@@ -402,9 +392,7 @@ def test_offline_without_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert "HF_HUB_OFFLINE" in caught.value.hint
 
 
-def test_offline_with_half_a_model_in_the_cache(
-    hub: HubServer, repo: Repo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_with_half_a_model_in_the_cache(hub: HubServer, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     sha = repo.refs["main"]
     resolve("acme/m").config()
     with pytest.raises(SourceError, match="no weights"):
@@ -429,9 +417,7 @@ def test_a_cache_that_cannot_be_written(repo: Repo, tmp_path: Path, monkeypatch:
         source.materialize(tmp_path / "out")
 
 
-def test_a_fresh_process_is_quiet_and_imports_the_client_late(
-    hub: HubServer, repo: Repo, tmp_path: Path
-) -> None:
+def test_a_fresh_process_is_quiet_and_imports_the_client_late(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, modeldrop.build.sources as s; assert 'huggingface_hub' not in sys.modules;"
         f"s.resolve('acme/m').materialize(pathlib.Path({str(tmp_path / 'out')!r}))"

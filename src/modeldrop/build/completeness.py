@@ -25,9 +25,9 @@ def check_complete(folder: Path, models: Iterable[str], external: Sequence[str])
     Raises:
         IncompleteError: naming the first missing file and who needs it.
     """
-    needed = {path: "every runtime" for path in _ALWAYS}
-    needed |= {path: "the graph's variant" for path in models}
-    needed |= {path: "a graph, as its external data" for path in external}
+    needed = dict.fromkeys(_ALWAYS, "every runtime")
+    needed |= dict.fromkeys(models, "the graph's variant")
+    needed |= dict.fromkeys(external, "a graph, as its external data")
     modules = folder / "modules.json"
     if modules.is_file():
         for module in json.loads(modules.read_text("utf-8")):

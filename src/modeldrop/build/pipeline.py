@@ -17,10 +17,10 @@ from modeldrop.build.fidelity import judge
 from modeldrop.build.files import describe_file
 from modeldrop.build.onnx_versions import min_onnxruntime
 from modeldrop.build.report import render
-from modeldrop.build.tasks import architecture_of, choose_task
+from modeldrop.build.tasks import architecture_of, choose_task, metrics_of
 from modeldrop.build.texts import BUILT_IN, GOLDEN
 from modeldrop.build.worker_process import run_worker
-from modeldrop.errors import DiskError
+from modeldrop.errors import DiskError, RecipeError
 from modeldrop.format.manifest import (
     Golden,
     GoldenCase,
@@ -65,9 +65,18 @@ def check(request: BuildRequest) -> Checked:
 
     Raises:
         SourceError, TaskError: the source cannot be built for the task asked for.
+        RecipeError: a threshold on a metric that this task does not have: a gate that would never close.
     """
     config = request.source.config()
     task = choose_task(config, request.recipe.task, embedder=request.source.modules() is not None)
+    metrics = metrics_of(config, task)
+    for variant, limits in request.recipe.thresholds.items():
+        for metric in limits:
+            if metric not in metrics:
+                raise RecipeError(
+                    f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
+                    f"Its metrics are: {', '.join(metrics)}.",
+                )
     return Checked(request, task, architecture_of(config))
 
 
@@ -149,14 +158,14 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
         machine=_machine(),
         files=files,
         variants=tuple(variants),
-        original=Original(
-            exported["framework"], request.source.weight_bytes(), Speed(*exported["speed"])
-        ),
+        original=Original(exported["framework"], request.source.weight_bytes(), Speed(*exported["speed"])),
         golden=Golden(
             exported["output_name"],
             tuple(
                 GoldenCase(
-                    case["text"], {key: tuple(ids) for key, ids in case["inputs"].items()}, tuple(case["values"])
+                    case["text"],
+                    {key: tuple(ids) for key, ids in case["inputs"].items()},
+                    tuple(case["values"]),
                 )
                 for case in proven["golden"]
             ),
@@ -244,9 +253,7 @@ def _prove(
         scratch,
         on_event,
     )
-    speeds = {"PyTorch": exported["speed"]} | {
-        name: measured["speed"] for name, measured in proven["variants"].items()
-    }
+    speeds = {"PyTorch": exported["speed"]} | {name: measured["speed"] for name, measured in proven["variants"].items()}
     steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in speeds.items()))
     return proven
 

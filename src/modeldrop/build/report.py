@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001, RUF002 - people get real multiplication signs and dashes
 """``report.html``: a version for people; one page without scripts or anything to load.
 
 Every value comes from outside and is escaped where it enters the page: helpers that return ``str`` of HTML
@@ -212,9 +211,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str]]]) ->
 def _definitions(pairs: Iterable[tuple[str, str, str]]) -> str:
     """A list of facts: name, CSS classes, value; empty values are left out."""
     items = "\n".join(
-        f'<div class="{css}"><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>'
-        for name, css, value in pairs
-        if value
+        f'<div class="{css}"><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>' for name, css, value in pairs if value
     )
     return f'<div class="card whole"><dl class="facts">\n{items}\n</dl></div>'
 
@@ -257,8 +254,7 @@ def _verdict(manifest: Manifest) -> str:
         headline = "All variants faithful" if len(manifest.variants) > 1 else "The variant is faithful"
         detail = f"Every figure is within its threshold, compared with {framework} on {texts} texts"
     banner = (
-        f'<div class="verdict {css}"><strong>{mark} {_text(headline)}</strong>'
-        f'<p class="any">{_text(detail)}.</p></div>'
+        f'<div class="verdict {css}"><strong>{mark} {_text(headline)}</strong><p class="any">{_text(detail)}.</p></div>'
     )
     return banner + _tiles(manifest)
 
@@ -287,9 +283,7 @@ def _tiles(manifest: Manifest) -> str:
                 tiles.append((words, f"{_time(now)} instead of {_time(before)} {what}"))
     known = [name for name in _metrics(smallest.fidelity) if name in smallest.fidelity.metrics]
     if known:
-        value = _against(
-            known[0], smallest.fidelity.metrics[known[0]], smallest.fidelity.thresholds.get(known[0])
-        )
+        value = _against(known[0], smallest.fidelity.metrics[known[0]], smallest.fidelity.thresholds.get(known[0]))
         tiles.append((value, f"{_metric(known[0])}, against {framework}"))
     items = "".join(
         f'<div class="card tile"><b>{_text(big)}</b><span>{_text(small)}</span></div>' for big, small in tiles
@@ -353,9 +347,7 @@ def _fidelity_chart(manifest: Manifest, metric: str, css: str) -> str:
         if value is None:
             continue
         missed = _passes(metric, value, limit) is False
-        bars.append(
-            _Bar(variant.name, value, _against(metric, value, limit), "missed" if missed else "variant")
-        )
+        bars.append(_Bar(variant.name, value, _against(metric, value, limit), "missed" if missed else "variant"))
         if limit is not None:
             limits[variant.name] = limit
     return _chart(_metric(metric), "1 is the original; the mark is the threshold", bars, limits, css)
@@ -498,9 +490,7 @@ def _meter(metric: str, value: float | None, threshold: float | None, *, passed:
         return "none" if passed else "none is allowed"
     css = "over" if passed is False else ""
     percent = "under 1 %" if 0 < used < 0.01 else f"{used * 100:.0f} %"
-    return (
-        f'<span class="meter"><i class="{css}" style="width:{min(used, 1) * 100:.1f}%"></i></span>{percent}'
-    )
+    return f'<span class="meter"><i class="{css}" style="width:{min(used, 1) * 100:.1f}%"></i></span>{percent}'
 
 
 def _worst(manifest: Manifest) -> str:
@@ -530,9 +520,7 @@ def _loading(manifest: Manifest) -> str:
     )
     graphs = ", ".join(f"{variant.name}: {variant.model}" for variant in manifest.variants)
     note = f"A snapshot is a plain folder that any runtime opens. The graphs: {graphs}."
-    html = (
-        f'<div class="card"><pre dir="ltr">{_text(command)}</pre><pre dir="ltr">{_text(python)}</pre></div>'
-    )
+    html = f'<div class="card"><pre dir="ltr">{_text(command)}</pre><pre dir="ltr">{_text(python)}</pre></div>'
     return _section("How to load it", note, html)
 
 
@@ -638,9 +626,7 @@ def _files(manifest: Manifest) -> str:
     ]
     total = sum(file.size for file in manifest.files)
     count = f"{len(manifest.files)} files" if len(manifest.files) != 1 else "1 file"
-    return _section(
-        "Files", f"{count}, {_size(total)}.", _table(("Path", "Size", "Variants", "SHA-256"), rows)
-    )
+    return _section("Files", f"{count}, {_size(total)}.", _table(("Path", "Size", "Variants", "SHA-256"), rows))
 
 
 def _footer(manifest: Manifest) -> str:

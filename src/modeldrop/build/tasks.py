@@ -14,6 +14,8 @@ _HEADS = {
     "ForTokenClassification": "token-classification",
 }
 _EMBEDDER_ENDINGS = ("Model", "ForMaskedLM", "ForPreTraining", *_HEADS)
+# Generators, though some of them end in "Model".
+_GENERATOR_ENDINGS = ("LMHeadModel", "DoubleHeadsModel", "ForCausalLM", "ForConditionalGeneration")
 
 
 def choose_task(config: Mapping[str, Any], asked: str | None, *, embedder: bool) -> str:
@@ -53,9 +55,20 @@ def possible_tasks(config: Mapping[str, Any], *, embedder: bool) -> list[str]:
     tasks = [task for ending, task in _HEADS.items() if architecture.endswith(ending)]
     if embedder:
         return ["feature-extraction", *tasks]
-    if architecture.endswith(_EMBEDDER_ENDINGS):
+    if architecture.endswith(_EMBEDDER_ENDINGS) and not architecture.endswith(_GENERATOR_ENDINGS):
         tasks.append("feature-extraction")
     return tasks
+
+
+def metrics_of(config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+    """The fidelity metrics that a checkpoint built for ``task`` is measured by."""
+    if task == "feature-extraction":
+        return ("cosine_mean", "cosine_min", "max_abs")
+    names = config.get("id2label")
+    labels = len(names) if isinstance(names, dict) else config.get("num_labels", 2)
+    if labels == 1:
+        return ("correlation", "max_abs")
+    return ("cosine_mean", "cosine_min", "max_abs", "top1")
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:

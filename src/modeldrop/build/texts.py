@@ -20,10 +20,7 @@ BUILT_IN: Final[tuple[str, ...]] = (
     "こんにちは",
     "नमस्ते",
     # Customer reviews, praise and complaint.
-    (
-        "Best headphones I have ever owned. The battery lasts for days and the sound is warm without "
-        "being muddy."
-    ),
+    ("Best headphones I have ever owned. The battery lasts for days and the sound is warm without being muddy."),
     "Terrible. Arrived two weeks late, the box was crushed, and support never answered a single message.",
     (
         "The room was clean and the staff were kind, but the walls are so thin that we heard every word "
@@ -40,10 +37,7 @@ BUILT_IN: Final[tuple[str, ...]] = (
         "La sélection nationale s'est imposée trois buts à deux après prolongation, au terme d'un match "
         "que personne n'oubliera."
     ),
-    (
-        "El ayuntamiento aprobó ayer un plan para plantar doce mil árboles y cerrar al tráfico el casco "
-        "antiguo."
-    ),
+    ("El ayuntamiento aprobó ayer un plan para plantar doce mil árboles y cerrar al tráfico el casco antiguo."),
     "Правительство выделило дополнительные средства на ремонт мостов после весеннего паводка.",
     (
         "Il treno notturno tra Vienna e Roma tornerà in servizio a dicembre, con vagoni nuovi e "
@@ -91,10 +85,7 @@ BUILT_IN: Final[tuple[str, ...]] = (
         "SELECT c.name, COUNT(*) AS n FROM orders o JOIN customers c ON c.id = o.customer_id WHERE "
         "o.total >= 99.95 GROUP BY c.name ORDER BY n DESC LIMIT 10;"
     ),
-    (
-        "Invoice 2024-00173: 3 × €1,249.50 + 19 % VAT = €4,460.72, due 31/12/2024, IBAN DE00 1234 5678 "
-        "9012 3456 00"
-    ),
+    ("Invoice 2024-00173: 3 × €1,249.50 + 19 % VAT = €4,460.72, due 31/12/2024, IBAN DE00 1234 5678 9012 3456 00"),
     "omg 😂😂 this cat is the BEST 🐈‍⬛❤️ 10/10 would pet again!!! #caturday",
     "...?! — «»; (((:-)))  @@  #$%^&*  […]",
     "WARNING: DO NOT OPEN THE CABINET WHILE THE MACHINE IS RUNNING. HIGH VOLTAGE INSIDE.",

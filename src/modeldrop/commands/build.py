@@ -76,15 +76,15 @@ def _present(output: Path) -> Manifest | None:
         return parse_manifest((output / "manifest.json").read_bytes())
     except (OSError, FormatError):
         raise UsageError(
-            f"{output} is there and is not a build of modeldrop.", "Name a folder that is empty or not there yet."
+            f"{output} is there and is not a build of modeldrop.",
+            "Name a folder that is empty or not there yet.",
         ) from None
 
 
 def _is_whole(output: Path, manifest: Manifest) -> bool:
     paths = [output / file.path for file in manifest.files]
     return all(
-        path.is_file() and path.stat().st_size == file.size
-        for path, file in zip(paths, manifest.files, strict=True)
+        path.is_file() and path.stat().st_size == file.size for path, file in zip(paths, manifest.files, strict=True)
     )
 
 

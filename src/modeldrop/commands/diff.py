@@ -38,15 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     changes = diff(one.manifest, other.manifest)
     names = (f"{before.model} v{one.number}", f"{after.model} v{other.number}")
     if arguments.json:
-        print_json(
-            [{"what": change.what, "before": change.before, "after": change.after} for change in changes]
-        )
+        print_json([{"what": change.what, "before": change.before, "after": change.after} for change in changes])
     elif not changes:
         print(f"{names[0]} and {names[1]} do not differ.")
     else:
-        print(
-            table(
-                ("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]
-            )
-        )
+        print(table(("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]))
     return 0

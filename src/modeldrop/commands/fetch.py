@@ -57,7 +57,11 @@ def _fetch_one(reference: Reference, arguments: argparse.Namespace) -> Snapshot:
 
     def progress(done: int, total: int) -> None:
         if live:
-            print(f"\r\x1b[K{reference.model}: {done / total:4.0%} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
+            print(
+                f"\r\x1b[K{reference.model}: {done / total:4.0%} of {total / 1e6:.1f} MB",
+                end="",
+                file=sys.stderr,
+            )
 
     try:
         snapshot = fetch(reference, arguments.directory, variant=arguments.variant, progress=progress)

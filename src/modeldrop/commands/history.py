@@ -32,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json([move.to_json() for move in channel.moves()])
         return 0
     rows = [
-        (str(move.generation), f"v{move.version}", move.action, move.at, move.by, move.why)
-        for move in channel.moves()
+        (str(move.generation), f"v{move.version}", move.action, move.at, move.by, move.why) for move in channel.moves()
     ]
     print(table(("generation", name, "by action", "at", "who", "why"), rows, right=(0,)))
     return 0

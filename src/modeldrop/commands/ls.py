@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY"
-    )
+    parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
     add_json(parser)
 
 
@@ -72,7 +70,11 @@ def _print_models(store: Store, models: list[str], *, as_json: bool) -> int:
         )
         return 0
     rows = [
-        (model, str(len(numbers)), ", ".join(f"{name} → v{channel.version}" for name, channel in channels.items()))
+        (
+            model,
+            str(len(numbers)),
+            ", ".join(f"{name} → v{channel.version}" for name, channel in channels.items()),
+        )
         for model, (numbers, channels) in found.items()
     ]
     print(table(("model", "versions", "channels"), rows) if rows else f"{store.url} holds no models.")

@@ -30,9 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     expected = parse_version(arguments.expected) if arguments.expected else None
     reference = model_argument(arguments.model)
     store = open_store(reference.registry)
-    moved = rollback(
-        store, reference.model, channel, by=provenance().actor, why=arguments.why, expected=expected
-    )
+    moved = rollback(store, reference.model, channel, by=provenance().actor, why=arguments.why, expected=expected)
     if arguments.json:
         print_json(moved_json(moved))
     else:

@@ -80,9 +80,7 @@ class Fields:
 
     def fail(self, message: str, name: str) -> NoReturn:
         """Raise the error for the field ``name``."""
-        raise FormatError(
-            f"{self.what}: {message}" if not (self.path or name) else message, field=self.at(name)
-        )
+        raise FormatError(f"{self.what}: {message}" if not (self.path or name) else message, field=self.at(name))
 
     def at(self, name: str) -> str:
         """The path of a field from the document's root, such as ``files[2].path``.

@@ -320,9 +320,7 @@ def _file(fields: Fields, piece_size: int) -> File:
     size = fields.integer("size", low=0, high=MAX_FILE_SIZE)
     pieces = fields.texts("pieces", limit=MAX_PIECES)
     if len(pieces) != piece_count(size, piece_size):
-        fields.fail(
-            f"has {len(pieces)} digests; {size} bytes make {piece_count(size, piece_size)} pieces", "pieces"
-        )
+        fields.fail(f"has {len(pieces)} digests; {size} bytes make {piece_count(size, piece_size)} pieces", "pieces")
     for index, piece in enumerate(pieces):
         if not HEX64.fullmatch(piece):
             fields.fail("is not a BLAKE3 digest of 64 hexadecimal digits", f"pieces[{index}]")
@@ -372,8 +370,7 @@ def _variant_json(variant: Variant) -> dict[str, Any]:
             "metrics": dict(variant.fidelity.metrics),
             "thresholds": dict(variant.fidelity.thresholds),
             "worst": {
-                name: {"text": worst.text, "value": worst.value}
-                for name, worst in variant.fidelity.worst.items()
+                name: {"text": worst.text, "value": worst.value} for name, worst in variant.fidelity.worst.items()
             },
             "texts": variant.fidelity.texts,
         },

@@ -51,8 +51,7 @@ def check_channel(name: str) -> str:
     if not NAME.fullmatch(name) or _VERSION_LIKE.fullmatch(name) or name == "builds":
         raise UsageError(
             f"{name[:80]!r} cannot name a channel.",
-            "Use lower-case letters, digits, '.', '_' and '-', at most 64; "
-            "'v<number>' and 'builds' are taken.",
+            "Use lower-case letters, digits, '.', '_' and '-', at most 64; 'v<number>' and 'builds' are taken.",
         )
     return name
 

@@ -9,9 +9,7 @@ from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_chann
 
 SCHEMES = ("s3", "gs", "az", "file", "https")
 _FOLDER_STARTS = ("/", "./", "../", "~/")
-_EXAMPLE = (
-    "Write REGISTRY/MODEL, such as s3://acme-models/embedder, ./models/embedder@v3 or /srv/models/embedder."
-)
+_EXAMPLE = "Write REGISTRY/MODEL, such as s3://acme-models/embedder, ./models/embedder@v3 or /srv/models/embedder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +95,7 @@ def parse_reference(text: str, default_registry: str = "") -> Reference:
                 f"{digest[:80]!r} is not a manifest digest.", "Digests are sha256: and 64 hexadecimal digits."
             )
     if len(selectors) > 1:
-        raise UsageError(
-            f"{text[:120]!r} has too many '@'.", "At most @VERSION@sha256:DIGEST may follow a model."
-        )
+        raise UsageError(f"{text[:120]!r} has too many '@'.", "At most @VERSION@sha256:DIGEST may follow a model.")
     if selectors:
         if VERSION.fullmatch(selectors[0]):
             version, channel = parse_version(selectors[0]), None

@@ -65,8 +65,7 @@ def resolve(
     shown = re.sub(r"(?<=://)[^/]*@", "", spec).partition("?")[0]
     raise UsageError(
         f"{shown!r} is neither a model on the Hugging Face Hub nor a checkpoint folder.",
-        names.near_spelling(shown)
-        or "Write org/name or org/name@revision for the Hub, ./folder for a folder.",
+        names.near_spelling(shown) or "Write org/name or org/name@revision for the Hub, ./folder for a folder.",
     )
 
 

@@ -120,8 +120,7 @@ def _translated(error: Exception, repository: str, revision: str, file: str) -> 
         case errors.GatedRepoError():
             return SourceError(
                 f"{repository} is gated: its files are only for those who accepted its terms.",
-                f"Accept them on {shown_endpoint()}/{repository} "
-                "and set HF_TOKEN to a token of that account.",
+                f"Accept them on {shown_endpoint()}/{repository} and set HF_TOKEN to a token of that account.",
             )
         case errors.RevisionNotFoundError():
             return SourceError(

@@ -78,9 +78,7 @@ def check_name(name: str, where: str) -> None:
         )
 
 
-def choose(
-    names: Iterable[str], *, where: str, allow_pickle: bool = False, trust_remote_code: bool = False
-) -> Choice:
+def choose(names: Iterable[str], *, where: str, allow_pickle: bool = False, trust_remote_code: bool = False) -> Choice:
     """Choose the needed files out of all that are there.
 
     Args:
@@ -143,8 +141,7 @@ def with_shards(choice: Choice, document: object, names: Iterable[str], *, where
     missing = sorted(shards - known)
     if missing:
         raise SourceError(
-            f"{where} lacks {_some(missing)}: "
-            f"{len(missing)} of the {len(shards)} shards that {choice.index} names.",
+            f"{where} lacks {_some(missing)}: {len(missing)} of the {len(shards)} shards that {choice.index} names.",
             "The upload, the copy or the download of this checkpoint was not finished.",
         )
     return replace(choice, weights=tuple(sorted({*choice.weights, *shards})))
@@ -168,9 +165,7 @@ def licence_in(readme: str) -> str | None:
     return None
 
 
-def _weights_at(
-    folder: str, known: frozenset[str], where: str, *, allow_pickle: bool
-) -> tuple[list[str], str | None]:
+def _weights_at(folder: str, known: frozenset[str], where: str, *, allow_pickle: bool) -> tuple[list[str], str | None]:
     """The weights in one folder, whole or the index of their shards; in the order transformers looks."""
     for whole, index in (("model.safetensors", INDEX), ("pytorch_model.bin", PICKLE_INDEX)):
         if folder + whole not in known and folder + index not in known:

@@ -186,9 +186,7 @@ class HubSource(Source):
         if self._choice.index is None:
             return self._choice
         document = disk.read_json(self._fetch(self._choice.index), self._called(self._choice.index))
-        return files.with_shards(
-            self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}"
-        )
+        return files.with_shards(self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}")
 
     def _fetch(self, name: str) -> Path:
         """The path of a file in the client's cache, downloaded if need be, and verified once."""
@@ -218,9 +216,7 @@ class HubSource(Source):
     def _ask_size(self, name: str) -> int:
         with client.client(self._repository, self._commit, name) as hub:
             url = hub.hf_hub_url(self._repository, name, revision=self._commit, endpoint=client.endpoint())
-            return int(
-                hub.get_hf_file_metadata(url, timeout=client.timeout(), endpoint=client.endpoint()).size or 0
-            )
+            return int(hub.get_hf_file_metadata(url, timeout=client.timeout(), endpoint=client.endpoint()).size or 0)
 
     def _verify(self, name: str, path: Path) -> None:
         promised = self._listing[name]
@@ -254,9 +250,7 @@ class HubSource(Source):
 def _ask(repository: str, revision: str) -> ModelInfo:
     with client.client(repository, revision) as hub:
         api = hub.HfApi(endpoint=client.endpoint(), library_name="modeldrop")
-        info: ModelInfo = api.model_info(
-            repository, revision=revision, files_metadata=True, timeout=client.timeout()
-        )
+        info: ModelInfo = api.model_info(repository, revision=revision, files_metadata=True, timeout=client.timeout())
         return info
 
 

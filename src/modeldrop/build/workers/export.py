@@ -179,7 +179,7 @@ def _load_model(source: Path, task: str, request: dict[str, Any]) -> Any:
     if missing:
         raise SourceError(
             f"The checkpoint lacks {len(missing)} weights that {type(model).__name__} needs, "
-            f"such as {sorted(missing)[0]}: they would be made up at random.",
+            f"such as {min(missing)}: they would be made up at random.",
             "Use a checkpoint that was trained for this task, or name another task.",
         )
     for name, parameter in model.named_parameters():
@@ -190,7 +190,7 @@ def _load_model(source: Path, task: str, request: dict[str, Any]) -> Any:
 
 def _load_tokenizer(source: Path, config: Any, request: dict[str, Any]) -> Any:
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             source, use_fast=True, local_files_only=True, trust_remote_code=request["trust_remote_code"]
         )
     except Exception as error:
@@ -256,9 +256,13 @@ def _save_companions(source: Path, output: Path, tokenizer: Any, head: Head | No
 def _export(model: Any, task: str, target: Path) -> None:
     folder = target.parent / ".export"
     model_type = model.config.model_type
-    supported = TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers") if (
-        model_type in TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001
-    ) else {}
+    supported = (
+        TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+        if (
+            model_type in TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001
+        )
+        else {}
+    )
     if task not in supported:
         raise TaskError(
             f"optimum cannot export a {model_type} model for {task}.",

@@ -82,7 +82,7 @@ def read_head(folder: Path) -> Head | None:
     normalize = False
     for module in json.loads(path.read_text("utf-8")):
         kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Transformer" or (kind == "Dropout"):
+        if kind in {"Transformer", "Dropout"}:
             continue
         if kind == "Pooling" and not modes:
             modes = _modes(json.loads((folder / module["path"] / "config.json").read_text("utf-8")))
@@ -109,7 +109,7 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     parts = []
     for number, mode in enumerate(head.modes):
         graph = _GRAPHS[mode]
-        if opset < 18:  # noqa: PLR2004  axes of ReduceMax became an input in opset 18
+        if opset < 18:
             graph = graph.replace("ReduceMax<keepdims = 0>(filled, one)", "ReduceMax<keepdims = 0, axes = [1]>(filled)")
             graph = graph.replace("ReduceMax<keepdims = 1>(marked, one)", "ReduceMax<keepdims = 1, axes = [1]>(marked)")
         parts.append((f"p{number}_", graph))
@@ -138,9 +138,10 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
         nodes += _parse(step, "")
         last = f"a{number}"
     if head.normalize:
+        norm = f"ReduceL2<keepdims = 1>({last}, one)" if opset >= 18 else f"ReduceL2<keepdims = 1, axes = [1]>({last})"  # noqa: PLR2004
         nodes += _parse(
-            f"""norm = ReduceL2<keepdims = 1{", axes = [1]" if opset < 18 else ""}>({last}{"" if opset < 18 else ", one"})
-            floor = Constant<value_float = 1.0e-12>()  safe = Max(norm, floor)  normal = Div({last}, safe)""",  # noqa: PLR2004
+            f"""norm = {norm}  floor = Constant<value_float = 1.0e-12>()  safe = Max(norm, floor)
+            normal = Div({last}, safe)""",
             "",
         )
         last = "normal"
@@ -148,9 +149,7 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     _drop_unused(nodes)
     model.graph.node.extend(nodes)
     hidden = model.graph.output[0].type.tensor_type
-    dimension = (
-        head.dense[-1].weight.shape[0] if head.dense else hidden.shape.dim[2].dim_value * len(head.modes)
-    )
+    dimension = head.dense[-1].weight.shape[0] if head.dense else hidden.shape.dim[2].dim_value * len(head.modes)
     batch = hidden.shape.dim[0].dim_param or "batch_size"
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
@@ -217,7 +216,21 @@ def _dense(folder: Path) -> Dense:
 
 _PREFIX = "modeldrop_pooling/"
 _SHARED = frozenset(
-    {"h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled"}
+    {
+        "h",
+        "one",
+        "two",
+        "flat",
+        "mask",
+        "masked",
+        "counted",
+        "tiny",
+        "length",
+        "unit",
+        "zeros",
+        "ones",
+        "pooled",
+    }
 )
 _GRAPH_NAMES = frozenset({"last_hidden_state", "attention_mask", "sentence_embedding"})
 

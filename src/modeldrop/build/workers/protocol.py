@@ -52,12 +52,6 @@ def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
     os._exit(0)
 
 
-def raise_error(result: dict[str, Any]) -> None:
-    """Raise the error that a worker met, if it met one."""
-    if "error" in result:
-        raise getattr(errors, result["error"])(result["message"], result["hint"])
-
-
 def _die_with_parent() -> None:
     # Standard input ends when the parent does, even by SIGKILL.
     while os.read(0, 1):

@@ -75,9 +75,7 @@ class Runner:
             self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3
-            self.session = onnxruntime.InferenceSession(
-                folder / model, options, providers=["CPUExecutionProvider"]
-            )
+            self.session = onnxruntime.InferenceSession(folder / model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise IncompleteError(f"{model} does not load from a clean folder: {line}") from error
