@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -35,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in _split(arguments)[0]
     try:
+        _tolerate_any_text()
         code = _run(arguments)
-        sys.stdout.flush()
+        _flush()
     except ModeldropError as error:
         if debug:
             raise
@@ -87,6 +89,18 @@ def _run(arguments: list[str]) -> int:
         rest, command = _split(rest)
         parser.set_defaults(command=command)
     return int(module.run(parser.parse_args(rest)))
+
+
+def _tolerate_any_text() -> None:
+    """A path may hold bytes that are no text, a terminal may not know '→': neither is a reason to fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower() == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # it may be closed: modeldrop … >&-
+        sys.stdout.flush()
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -85,7 +85,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
 
     ``right`` names the columns (from 0) that are aligned to the right.
     """
-    lines = [list(header), *(list(row) for row in rows)]
+    lines = [list(header), *([_printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -96,6 +96,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequen
     )
 
 
-def megabytes(size: float) -> str:
-    """``90.4 MB``; megabytes of 10^6 bytes."""
-    return f"{size / 1e6:.1f} MB"
+def _printable(text: str) -> str:
+    # Cells come from registries: what they say must not move the cursor.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def size_text(size: float) -> str:
+    """``90.4 MB``, ``711.6 kB`` or ``24 B``; powers of 1000."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 999.95 or unit == "TB":
+            break
+    return f"{size:.1f} {unit}"

@@ -217,6 +217,22 @@ def test_killed_half_way_leaves_nothing_and_no_orphan(classifier: Path, tmp_path
     assert _no_versions(registry)
 
 
+def test_disk_that_gets_full_during_the_build(classifier: Path, tmp_path: Path) -> None:
+    # No file may grow beyond 100 kB: the first large one, the graph, meets EFBIG as it would ENOSPC.
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from modeldrop.cli import main; sys.exit(main())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", limited, "publish", classifier, tmp_path / "registry/m"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 15, ran.stderr
+    assert "The disk got full" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert _no_versions(tmp_path / "registry")
+
+
 def test_interrupt_is_clean(classifier: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "modeldrop", "build", classifier, "-o", tmp_path / "out"],
@@ -237,7 +253,7 @@ def test_pooling_modes_equal_sentence_transformers(mode: str, opset: int) -> Non
     import onnx
     import onnxruntime
     import torch
-    from sentence_transformers.models import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     from modeldrop.build.workers.pooling import Head, append_head, pool
 

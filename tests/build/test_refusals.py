@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from modeldrop.cli import main
 from tests.checkpoints import bert
 from tests.commands import modeldrop
 
@@ -108,6 +109,17 @@ def test_registry_that_cannot_be_written_is_said_before_the_build(encoder: Path,
     ran = modeldrop("publish", encoder, tmp_path / "registry/m")
     assert ran.code == 12
     assert "[1/6]" not in ran.err
+
+
+def test_too_little_space_is_said_before_the_build(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert main(["publish", str(encoder), str(tmp_path / "registry/m")]) == 15
+    err = capsys.readouterr().err
+    assert "1.0 kB free" in err or "0 MB free" in err
+    assert "[1/6]" not in err
 
 
 def test_nothing_is_logged_of_the_environment(encoder: Path, tmp_path: Path) -> None:

@@ -153,24 +153,17 @@ def manifests(draw: st.DrawFn) -> Manifest:
         task=draw(texts()),
         architecture=draw(texts()),
         recipe=draw(any_recipes),
-        source=draw(
-            st.builds(SourceInfo, identity=texts(), repository=texts(), commit=texts(), licence=texts())
-        ),
+        source=draw(st.builds(SourceInfo, identity=texts(), repository=texts(), commit=texts(), licence=texts())),
         provenance=draw(
-            st.builds(
-                Provenance, created=times, repository=texts(), commit=texts(), run=texts(), actor=texts()
-            )
+            st.builds(Provenance, created=times, repository=texts(), commit=texts(), run=texts(), actor=texts())
         ),
         toolchain=draw(st.dictionaries(texts(), texts(), max_size=3)),
         machine=draw(texts()),
         files=tuple(draw(files(path, piece_size)) for path in present),
         variants=tuple(
-            draw(variants(name, present))
-            for name in draw(st.lists(names, min_size=1, max_size=2, unique=True))
+            draw(variants(name, present)) for name in draw(st.lists(names, min_size=1, max_size=2, unique=True))
         ),
-        original=draw(
-            st.builds(Original, framework=texts(), weight_bytes=st.integers(0, 1 << 40), speed=speeds)
-        ),
+        original=draw(st.builds(Original, framework=texts(), weight_bytes=st.integers(0, 1 << 40), speed=speeds)),
         golden=draw(
             st.builds(
                 Golden,

@@ -118,9 +118,7 @@ def test_fifty_moves_are_kept() -> None:
 
 
 def test_the_longest_moves_fit() -> None:
-    longest = Move(
-        1, f"sha256:{1:064x}", 1, "🔎" * 64, "x" * 32, "🔎" * 256, "2026-11-20T09:41:07Z", "🔎" * 4096
-    )
+    longest = Move(1, f"sha256:{1:064x}", 1, "🔎" * 64, "x" * 32, "🔎" * 256, "2026-11-20T09:41:07Z", "🔎" * 4096)
     channel = Channel(longest)
     for _ in range(60):
         channel = channel.moved(longest)

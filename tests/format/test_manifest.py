@@ -300,11 +300,7 @@ def _optional(document: Any) -> list[tuple[Any, str]]:
         *((document["source"], name) for name in ("repository", "commit", "licence")),
         *((document["provenance"], name) for name in ("repository", "commit", "run", "actor")),
         *((variant, "speed") for variant in document["variants"]),
-        *(
-            (variant["fidelity"], name)
-            for variant in document["variants"]
-            for name in ("thresholds", "worst")
-        ),
+        *((variant["fidelity"], name) for variant in document["variants"] for name in ("thresholds", "worst")),
     ]
 
 

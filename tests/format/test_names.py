@@ -169,9 +169,7 @@ def test_bad_channels(name: str) -> None:
         check_channel(name)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "v", "v0", "v01", "V1", "1", "v-1", "v1.0", "v1\n", "v٣", "v1000000000"]
-)
+@pytest.mark.parametrize("text", ["", "v", "v0", "v01", "V1", "1", "v-1", "v1.0", "v1\n", "v٣", "v1000000000"])
 def test_bad_versions(text: str) -> None:
     with pytest.raises(UsageError):
         parse_version(text)

@@ -124,9 +124,7 @@ def test_the_key_changes_with_what_is_in_an_input_not_with_its_path() -> None:
 
 
 def test_the_key_does_not_change_with_the_order_of_variants() -> None:
-    keys = {
-        build_key(SOURCE, parse_recipe({"variants": list(order)}), {}, 1) for order in permutations(VARIANTS)
-    }
+    keys = {build_key(SOURCE, parse_recipe({"variants": list(order)}), {}, 1) for order in permutations(VARIANTS)}
     assert keys == {KEY}
 
 

@@ -103,9 +103,7 @@ def test_what_could_not_be_read_is_not_written() -> None:
 
 def test_unknown_fields_are_ignored() -> None:
     assert parse_claim(json.dumps({**json.loads(CLAIM), "later": [1]}).encode()) == examples.claim()
-    assert (
-        parse_build_record(json.dumps({**json.loads(BUILD), "later": 1}).encode()) == examples.build_record()
-    )
+    assert parse_build_record(json.dumps({**json.loads(BUILD), "later": 1}).encode()) == examples.build_record()
 
 
 def test_large_documents_are_refused() -> None:

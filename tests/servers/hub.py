@@ -7,6 +7,7 @@ everything else. Files go out whole (no CDN, no Xet).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -162,14 +163,20 @@ def git_blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+@functools.cache
+def _sha256(data: bytes) -> str:
+    """Kept, so that asking about a large file does not take as long as hashing it."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def _lfs(name: str, data: bytes) -> dict[str, Any] | None:
     if not name.endswith(LFS):
         return None
-    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+    return {"sha256": _sha256(data), "size": len(data), "pointerSize": 134}
 
 
 def _pointer(data: bytes) -> bytes:
-    digest = hashlib.sha256(data).hexdigest()
+    digest = _sha256(data)
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(data)}\n".encode()
 
 

@@ -33,7 +33,7 @@ from modeldrop.format.manifest import (
     Variant,
     serialize_manifest,
 )
-from modeldrop.terminal import megabytes
+from modeldrop.terminal import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +109,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 
     steps.start("source")
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
-    steps.finish(f"{request.source.spec}: {checked.architecture}, {megabytes(request.source.weight_bytes())}")
+    steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
 
     exported = _export(checked, source, scratch, steps)
     models = {name: _MODEL_PATHS[name] for name in recipe.variants}
@@ -209,7 +209,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         python=os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable,
     )
     sizes = {name: _graph_bytes(output / _MODEL_PATHS[name]) for name in recipe.variants}
-    steps.finish(", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items()))
+    steps.finish(", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()))
     return exported
 
 
@@ -285,7 +285,7 @@ def _check_disk(folder: Path, weight_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         raise DiskError(
-            f"{folder} has {megabytes(free)} free; building this model needs about {megabytes(need)}.",
+            f"{folder} has {size_text(free)} free; building this model needs about {size_text(need)}.",
             "Free some space, or set TMPDIR to a larger disk.",
         )
 

@@ -32,7 +32,8 @@ _NAME_WIDTH = 26
 def render(manifest: Manifest) -> bytes:
     """The page for ``manifest``, in UTF-8; the same manifest always gives the same bytes."""
     template = Template(resources.files("modeldrop.build").joinpath("report.html").read_text("utf-8"))
-    name = manifest.source.repository or manifest.source.identity
+    # A folder has no name of its own, only a digest: that stands further down.
+    name = manifest.source.repository or f"{manifest.architecture} from a folder"
     sections = (
         _header(manifest, name),
         _verdict(manifest),

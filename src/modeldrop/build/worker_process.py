@@ -54,8 +54,6 @@ def run_worker(
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
-        # Threads that spin while they wait make a busy machine four times slower, and an idle one no faster.
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     with log.open("wb") as log_file:
         process = subprocess.Popen(

@@ -17,7 +17,7 @@ from modeldrop.registry.versions import (
     missing_model,
     version_numbers,
 )
-from modeldrop.terminal import megabytes, table
+from modeldrop.terminal import size_text, table
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    registry = _as_registry(arguments.what or default_registry())
+    registry = _as_registry(arguments.what) if arguments.what else default_registry()
     if registry is not None:
         store = open_store(registry)
         models = [model for model in list_models(store) if version_numbers(store, model)]
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _as_registry(text: str) -> str | None:
     try:
-        return parse_registry(text) if text else None
+        return parse_registry(text)
     except UsageError:
         return None
 
@@ -98,7 +98,7 @@ def _print_versions(store: Store, model: str, *, as_json: bool) -> int:
             plain.append({"version": f"v{number}", "channels": names, "state": "unfinished"})
             continue
         manifest = version.manifest
-        variants = ", ".join(f"{item.name} {megabytes(manifest.weights_of(item))}" for item in manifest.variants)
+        variants = ", ".join(f"{item.name} {size_text(manifest.weights_of(item))}" for item in manifest.variants)
         rows.append(
             (
                 f"v{number}",

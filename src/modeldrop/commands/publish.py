@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.build import pipeline
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, request_of
 from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
@@ -18,7 +17,7 @@ from modeldrop.registry.channels import Moved, create_if_missing, move_forward
 from modeldrop.registry.open import open_store
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import find_build, publish
-from modeldrop.terminal import Steps, megabytes
+from modeldrop.terminal import Steps, size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -87,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _build_and_publish(
     arguments: argparse.Namespace, request: BuildRequest, store: Store, reference: Reference
 ) -> tuple[Version, bool]:
+    from modeldrop.build import pipeline  # an unchanged recipe never needs it
+
     checked = pipeline.check(request)
     store.check_writable(int(request.source.weight_bytes() * _REGISTRY_FACTOR))
     steps = Steps(pipeline.STEPS + 1, quiet=arguments.quiet)
@@ -105,7 +106,7 @@ def _build_and_publish(
             steps.start("publish")
             published = publish(store, reference.model, folder, force=arguments.force, progress=progress)
             adopted = ", built by another publisher meanwhile" if published.adopted else ""
-            steps.finish(f"v{published.version.number}, {len(manifest.files)} files, {megabytes(total)}{adopted}")
+            steps.finish(f"v{published.version.number}, {len(manifest.files)} files, {size_text(total)}{adopted}")
     finally:
         steps.close()
     return published.version, not published.adopted
@@ -115,6 +116,8 @@ def _dry_run(
     arguments: argparse.Namespace, request: BuildRequest, reference: Reference, version: Version | None
 ) -> int:
     if version is None:
+        from modeldrop.build import pipeline
+
         checked = pipeline.check(request)
         text = f"{reference.model}: would build {', '.join(request.recipe.variants)} for {checked.task}"
     else:

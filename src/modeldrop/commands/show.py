@@ -10,7 +10,7 @@ from modeldrop.commands.summary import variant_table
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.registry.open import open_store
 from modeldrop.registry.versions import list_channels, resolve
-from modeldrop.terminal import megabytes, table
+from modeldrop.terminal import size_text, table
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{reference.model} v{version.number}")
     print(table(("", ""), [(f"  {name}", value) for name, value in facts.items()]).lstrip("\n"))
     print(f"\n{variant_table(manifest)}\n")
-    rows = [(file.path, megabytes(file.size), f"sha256:{file.sha256[:16]}…") for file in manifest.files]
+    rows = [(file.path, size_text(file.size), f"sha256:{file.sha256[:16]}…") for file in manifest.files]
     print(table(("file", "size", "digest"), rows, right=(1,)))
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.terminal import megabytes, table
+from modeldrop.terminal import size_text, table
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Manifest, Speed, Variant
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def variant_table(manifest: Manifest) -> str:
     """Size, latency and fidelity of the variants beside the original."""
     original = manifest.original
-    rows = [("original", megabytes(original.weight_bytes), "", *_latency(original.speed, None), "")]
+    rows = [("original", size_text(original.weight_bytes), "", *_latency(original.speed, None), "")]
     rows += [
         (
             variant.name,
-            megabytes(manifest.weights_of(variant)),
+            size_text(manifest.weights_of(variant)),
             f"{manifest.weights_of(variant) / original.weight_bytes:.0%}" if original.weight_bytes else "",
             *_latency(variant.speed, original.speed),
             _fidelity(variant),
@@ -75,10 +75,14 @@ def _latency(speed: Speed | None, original: Speed | None) -> tuple[str, str, str
         return f"{speed.batch_1_ms:.1f} ms", "", f"{speed.batch_32_ms:.0f} ms", ""
     return (
         f"{speed.batch_1_ms:.1f} ms",
-        f"{original.batch_1_ms / speed.batch_1_ms:.1f}×",
+        _times(original.batch_1_ms, speed.batch_1_ms),
         f"{speed.batch_32_ms:.0f} ms",
-        f"{original.batch_32_ms / speed.batch_32_ms:.1f}×",
+        _times(original.batch_32_ms, speed.batch_32_ms),
     )
+
+
+def _times(before: float, after: float) -> str:
+    return f"{before / after:.1f}×" if after > 0 else ""
 
 
 def _fidelity(variant: Variant) -> str:

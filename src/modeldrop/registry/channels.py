@@ -61,9 +61,7 @@ class _Stay:
     reason: str
 
 
-def move_forward(
-    store: Store, model: str, version: Version, channel: str, *, by: str, why: str = ""
-) -> Moved:
+def move_forward(store: Store, model: str, version: Version, channel: str, *, by: str, why: str = "") -> Moved:
     """Move a channel to a version just published, unless that would take it back.
 
     Never to a version that the channel left by rollback, and not over a higher version that somebody else
@@ -95,9 +93,7 @@ def create_if_missing(store: Store, model: str, version: Version, channel: str, 
             return _move("publish", version.number, version.digest, by, "")
         if present.version == version.number:
             return _Stay("it names this version already")
-        return _Stay(
-            f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}"
-        )
+        return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
 
     return _apply(store, model, channel, decide)
 
@@ -123,9 +119,7 @@ def promote(store: Store, model: str, number: int, channel: str, *, by: str, why
     return _apply(store, model, channel, decide)
 
 
-def rollback(
-    store: Store, model: str, channel: str, *, by: str, why: str = "", expected: int | None = None
-) -> Moved:
+def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", expected: int | None = None) -> Moved:
     """Point a channel at what it named before the present version first became current.
 
     Args:
@@ -144,11 +138,7 @@ def rollback(
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is None:
-            raise (
-                missing_channel(store, model, channel)
-                if list_models(store, model)
-                else missing_model(store, model)
-            )
+            raise (missing_channel(store, model, channel) if list_models(store, model) else missing_model(store, model))
         if expected is not None and present.version != expected:
             raise RefusedError(
                 f"{model}@{channel} names v{present.version}, not v{expected}: nothing was rolled back.",
@@ -157,8 +147,7 @@ def rollback(
         target = present.rollback_target()
         if target is None:
             raise RefusedError(
-                f"{model}@{channel} has named nothing before v{present.version}: "
-                "there is nothing to go back to.",
+                f"{model}@{channel} has named nothing before v{present.version}: there is nothing to go back to.",
                 f"To name another version: modeldrop promote {store.url}/{model}@vN",
             )
         version = get_version(store, model, target.version)

@@ -29,9 +29,7 @@ def diff(before: Manifest, after: Manifest) -> list[Change]:
 
 def _compare(old: dict[str, str], new: dict[str, str]) -> list[Change]:
     names = list(dict.fromkeys((*old, *new)))
-    return [
-        Change(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)
-    ]
+    return [Change(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]
 
 
 def _sections(manifest: Manifest, other: Manifest) -> list[dict[str, str]]:

@@ -111,8 +111,7 @@ class LocalStore:
             free = shutil.disk_usage(self._root).free
         if free < need:
             raise DiskError(
-                f"The registry {self.url} has {free / 1e6:.0f} MB free; "
-                f"this version needs about {need / 1e6:.0f} MB.",
+                f"The registry {self.url} has {free / 1e6:.0f} MB free; this version needs about {need / 1e6:.0f} MB.",
                 "Free some space, or publish to another registry.",
             )
 
@@ -149,6 +148,13 @@ class LocalStore:
             os.link(temporary, target)
         except FileExistsError:
             raise _taken(key) from None
+        except OSError as error:
+            if error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+                raise RegistryError(
+                    f"The file system of {self.url} has no hard links, so nothing can be created there only once.",
+                    "Put the registry on a file system that has them (ext4, xfs, btrfs, zfs, apfs, NFS).",
+                ) from error
+            raise
         for folder in (target.parent, *made):
             _sync_folder(folder)
 
@@ -176,10 +182,7 @@ class LocalStore:
                 ) from error
             hint = "Check the path."
             if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                hint = (
-                    f"Give this user (uid {os.geteuid()}) the right to {verb} there, "
-                    "or name another registry."
-                )
+                hint = f"Give this user (uid {os.geteuid()}) the right to {verb} there, or name another registry."
             raise RegistryError(f"Could not {verb} {where}: {error.strerror or error}.", hint) from error
 
 

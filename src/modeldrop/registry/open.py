@@ -29,7 +29,5 @@ def open_store(registry: str) -> Store:
 
         return LocalStore(registry)
     if scheme == "https":
-        raise UsageError(
-            f"{registry} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://."
-        )
+        raise UsageError(f"{registry} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
     raise UsageError(f"This release cannot write to {scheme}:// registries.", "Use a folder.")

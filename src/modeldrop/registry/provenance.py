@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def _user() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def _clean(text: str, limit: int) -> str:

@@ -102,14 +102,10 @@ def _claim(store: Store, model: str, claim: Claim) -> int:
             if stored is None or stored.data != serialize_claim(claim):
                 continue
         return candidate
-    raise RegistryError(
-        f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again."
-    )
+    raise RegistryError(f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again.")
 
 
-def _decide(
-    store: Store, model: str, key: str, record: BuildRecord, *, adopt_seconds: float | None
-) -> Version | None:
+def _decide(store: Store, model: str, key: str, record: BuildRecord, *, adopt_seconds: float | None) -> Version | None:
     """Make ``record`` the recipe's; or return the version of another publisher who was first.
 
     Every publisher met gets ``adopt_seconds`` to finish before its record is replaced; None: no time at all,

@@ -150,9 +150,7 @@ def changed_manifest(model: str, version: Version, promised: str) -> IntegrityEr
 def missing_model(store: Store, model: str) -> NotFoundError:
     """The error for a model that is not there, with what is."""
     models = list_models(store)
-    hint = (
-        f"It holds: {', '.join(models[:8])}{', …' if len(models) > 8 else ''}." if models else "It is empty."
-    )
+    hint = f"It holds: {', '.join(models[:8])}{', …' if len(models) > 8 else ''}." if models else "It is empty."
     return NotFoundError(f"There is no model {model!r} in {store.url}.", hint)
 
 
@@ -167,7 +165,5 @@ def missing_channel(store: Store, model: str, name: str) -> NotFoundError:
 
 def located(error: FormatError, store: Store, key: str) -> FormatError:
     """The same error, saying which object does not parse."""
-    hint = (
-        error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
-    )
+    hint = error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
     return FormatError(f"{store.url}/{key}: {error.message}", hint)

@@ -32,6 +32,4 @@ def execute(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoReturn:
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606  running it is the point
     except OSError as error:
-        raise UsageError(
-            f"Could not start {command[0]}: {error.strerror}.", "Check the command after '--'."
-        ) from error
+        raise UsageError(f"Could not start {command[0]}: {error.strerror}.", "Check the command after '--'.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,13 @@ from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundErr
 from modeldrop.format import channel as channels
 from modeldrop.format import manifest as manifests
 from modeldrop.format.reference import Reference, parse_reference
-from modeldrop.runtime.home import ModelHome
+from modeldrop.runtime.home import Held, ModelHome
 from modeldrop.runtime.registry import RegistryReader
-from modeldrop.runtime.snapshot import MANIFEST, Snapshot
-from modeldrop.runtime.transfer import transfer
+from modeldrop.runtime.snapshot import Snapshot
 from modeldrop.runtime.variants import AUTO, choose_variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_DISK_RESERVE = 16 << 20
 
 
 def fetch(
@@ -71,27 +67,63 @@ def _fetch(
 ) -> Snapshot:
     home.belongs_to(reader.url)
     number, digest, generation = _aim(reference, reader)
-    downloaded = 0
-    found = home.find(number, digest, None if variant == AUTO else variant)
-    if found is not None and variant == AUTO and choose_variant(found[1], AUTO).name != found[3]:
-        found = home.find(number, digest, choose_variant(found[1], AUTO).name)
-    if found is not None:
-        path, _, digest, held = found
-    else:
-        data = _read_manifest(reference, reader, number, digest)
-        digest = manifests.manifest_digest(data)
-        try:
-            manifest = manifests.parse_manifest(data)
-        except FormatError as error:
-            raise _located(error, f"{reader.url}/{reference.model}/v{number}/manifest.json") from None
-        chosen = choose_variant(manifest, variant)
-        held, downloaded = chosen.name, manifest.size_of(chosen)
-        path = _download(reference, reader, home, number, data, manifest, chosen, progress)
+    try:
+        found = _find(home, number, digest, variant) or _bring(
+            reference, reader, home, number, digest, variant, progress
+        )
+    except NotFoundError:
+        if reference.channel is None:
+            raise
+        # The version may have been pruned since the channel was read: what does it name now?
+        number, digest, generation = _aim(reference, reader)
+        found = _find(home, number, digest, variant) or _bring(
+            reference, reader, home, number, digest, variant, progress
+        )
     if reference.channel is not None:
-        home.link(reference.channel if variant == AUTO else f"{reference.channel}-{variant}", path)
+        home.link(reference.channel if variant == AUTO else f"{reference.channel}-{variant}", found.path)
     return Snapshot(
-        path, reference.model, number, held, digest, reader.url, reference.channel, generation, downloaded
+        found.path,
+        reference.model,
+        number,
+        found.variant,
+        found.digest,
+        reader.url,
+        reference.channel,
+        generation,
+        found.downloaded,
     )
+
+
+def _find(home: ModelHome, number: int, digest: str | None, variant: str) -> Held | None:
+    """The snapshot that is there already."""
+    held = home.find(number, digest, None if variant == AUTO else variant)
+    if held is not None and variant == AUTO:
+        best = choose_variant(held.manifest, AUTO).name
+        if best != held.variant:
+            return home.find(number, digest, best)
+    return held
+
+
+def _bring(
+    reference: Reference,
+    reader: RegistryReader,
+    home: ModelHome,
+    number: int,
+    digest: str | None,
+    variant: str,
+    progress: Callable[[int, int], None],
+) -> Held:
+    """Read the manifest, and download the variant it offers."""
+    from modeldrop.runtime.download import download  # what is there already is found without all that it needs
+
+    data = _read_manifest(reference, reader, number, digest)
+    try:
+        manifest = manifests.parse_manifest(data)
+    except FormatError as error:
+        raise _located(error, f"{reader.url}/{reference.model}/v{number}/manifest.json") from None
+    chosen = choose_variant(manifest, variant)
+    path = download(reader, home, f"{reference.model}/v{number}", number, data, manifest, chosen, progress)
+    return Held(path, manifest, manifests.manifest_digest(data), chosen.name, manifest.size_of(chosen))
 
 
 def _aim(reference: Reference, reader: RegistryReader) -> tuple[int, str | None, int | None]:
@@ -103,8 +135,7 @@ def _aim(reference: Reference, reader: RegistryReader) -> tuple[int, str | None,
     if data is None:
         raise NotFoundError(
             f"{reader.url} has no channel {key}.",
-            "The model or the channel is misspelt, or nothing was published there yet: "
-            f"modeldrop ls {reader.url}",
+            f"The model or the channel is misspelt, or nothing was published there yet: modeldrop ls {reader.url}",
         )
     try:
         channel = channels.parse_channel(data)
@@ -140,48 +171,10 @@ def _read_manifest(reference: Reference, reader: RegistryReader, number: int, di
     return data
 
 
-def _download(
-    reference: Reference,
-    reader: RegistryReader,
-    home: ModelHome,
-    number: int,
-    data: bytes,
-    manifest: manifests.Manifest,
-    chosen: manifests.Variant,
-    progress: Callable[[int, int], None],
-) -> Path:
-    total = manifest.size_of(chosen)
-    home.prepare(reader.url)
-    free = shutil.disk_usage(home.path).free
-    if free < total + _DISK_RESERVE:
-        raise DiskError(
-            f"{home.path} has {free / 1e6:.0f} MB free; {reference} needs {total / 1e6:.0f} MB.",
-            "Free some space, or name another folder (-d); the snapshot in use is untouched.",
-        )
-    wanted = set(chosen.files)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(done, total)
-
-    with home.staging() as staged:
-        files = [file for file in manifest.files if file.path in wanted]
-        transfer(reader, f"{reference.model}/v{number}", files, manifest.piece_size, staged, advance)
-        note = staged / MANIFEST
-        note.write_bytes(data)
-        note.chmod(0o444)
-        with note.open("rb") as file:
-            os.fsync(file.fileno())
-        return home.finish(staged, number, chosen.name, manifests.manifest_digest(data))
-
-
 def _located(error: FormatError, where: str) -> FormatError:
     return FormatError(
         f"{where}: {error.message}",
-        error.hint
-        or "It was changed by hand or damaged; the snapshot in use is untouched. Promote another version.",
+        error.hint or "It was changed by hand or damaged; the snapshot in use is untouched. Promote another version.",
     )
 
 

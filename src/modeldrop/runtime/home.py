@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,17 @@ if TYPE_CHECKING:
 _PARTIAL = ".partial"
 _REGISTRY = ".registry"
 _STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A finished snapshot: folder, manifest, manifest digest, variant, and bytes just downloaded for it."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    variant: str
+    downloaded: int = 0
 
 
 class ModelHome:
@@ -53,9 +63,7 @@ class ModelHome:
             temporary.write_bytes(os.fsencode(f"{registry}\n"))
             temporary.replace(self.path / _REGISTRY)
 
-    def find(
-        self, version: int, digest: str | None, variant: str | None
-    ) -> tuple[Path, Manifest, str, str] | None:
+    def find(self, version: int, digest: str | None, variant: str | None) -> Held | None:
         """A finished snapshot of a version that is still whole.
 
         Args:
@@ -64,12 +72,10 @@ class ModelHome:
             variant: the variant it must hold, or None for any.
 
         Returns:
-            Folder, manifest, manifest digest and variant; None where there is none.
+            The snapshot; None where there is none.
         """
         try:
-            folders = sorted(
-                entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False)
-            )
+            folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return None
         for name in folders:
@@ -87,7 +93,7 @@ class ModelHome:
                 manifest = parse_manifest(data)
                 chosen = manifest.variant(held)
                 if chosen is not None and is_whole(self.path / name, manifest, chosen):
-                    return self.path / name, manifest, found, held
+                    return Held(self.path / name, manifest, found, held)
         return None
 
     @contextlib.contextmanager
@@ -99,7 +105,7 @@ class ModelHome:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
     def finish(self, staged: Path, version: int, variant: str, digest: str) -> Path:
         """Give a complete staged folder its final name, durably; return it."""
@@ -119,9 +125,7 @@ class ModelHome:
             else:
                 _sync(self.path)
                 return target
-        raise DiskError(
-            f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again."
-        )
+        raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
 
     def link(self, name: str, target: Path) -> None:
         """Point the link ``name`` at a finished snapshot, atomically; where it already does, write nothing.
@@ -134,9 +138,7 @@ class ModelHome:
             if str(link.readlink()) == target.name:
                 return
         if link.exists() and not link.is_symlink():
-            raise DiskError(
-                f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d)."
-            )
+            raise DiskError(f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d).")
         temporary = self._temporary()
         temporary.symlink_to(target.name)
         temporary.replace(link)
@@ -146,7 +148,7 @@ class ModelHome:
         """A new path for work in progress; what a killed process leaves there is swept later."""
         partial = self.path / _PARTIAL
         partial.mkdir(exist_ok=True)
-        return partial / secrets.token_hex(8)
+        return partial / os.urandom(8).hex()
 
 
 def _sync(folder: str | os.PathLike[str]) -> None:
@@ -164,6 +166,12 @@ def _sweep(partial: Path) -> None:
             if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _STALE_SECONDS:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(Path(entry.path))
             else:
                 Path(entry.path).unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    from shutil import rmtree  # it brings every compression there is: not for those who find all in place
+
+    rmtree(folder, ignore_errors=True)

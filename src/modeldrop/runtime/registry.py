@@ -28,8 +28,7 @@ class RegistryReader:
         if not registry:
             raise UsageError(
                 "No registry is named.",
-                "Write it before the model (./models/embedder), "
-                "or set MODELDROP_REGISTRY to its URL or folder.",
+                "Write it before the model (./models/embedder), or set MODELDROP_REGISTRY to its URL or folder.",
             )
         registry = parse_registry(registry)
         scheme, separator, _ = registry.partition("://")
@@ -40,9 +39,7 @@ class RegistryReader:
             folder = folder.resolve()  # one spelling, wherever it was asked from
         self.url = str(folder)
         if not os.path.isdir(folder):  # noqa: PTH112  Path.is_dir raises where a parent may not be searched
-            raise RegistryError(
-                f"The registry {folder} is not a folder, or is not there.", "Check path and mount."
-            )
+            raise RegistryError(f"The registry {folder} is not a folder, or is not there.", "Check path and mount.")
         self._store = LocalStore(folder)
 
     def get(self, key: str, limit: int) -> bytes | None:
@@ -55,9 +52,7 @@ class RegistryReader:
         try:
             result = obstore.get(self._store, key)
             if result.meta["size"] > limit:
-                raise IntegrityError(
-                    f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read."
-                )
+                raise IntegrityError(f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read.")
             return bytes(result.bytes())
         except (FileNotFoundError, ObjectNotFoundError):
             return None

@@ -80,8 +80,6 @@ def is_whole(folder: Path, manifest: Manifest, variant: Variant) -> bool:
     """Whether a finished snapshot still has all files of a variant at their sizes; a check by stat."""
     wanted = set(variant.files)
     try:
-        return all(
-            (folder / file.path).stat().st_size == file.size for file in manifest.files if file.path in wanted
-        )
+        return all((folder / file.path).stat().st_size == file.size for file in manifest.files if file.path in wanted)
     except OSError:
         return False

@@ -2,3 +2,9 @@
 
 Each reads one JSON request, writes one JSON result, and tells its progress in lines of JSON.
 """
+
+import sys
+
+# transformers imports scikit-learn where it is installed, for a way of generating text that is not used here,
+# and that takes a second. For these processes it is not installed.
+sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]

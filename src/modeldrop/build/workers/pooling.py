@@ -138,7 +138,7 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
         nodes += _parse(step, "")
         last = f"a{number}"
     if head.normalize:
-        norm = f"ReduceL2<keepdims = 1>({last}, one)" if opset >= 18 else f"ReduceL2<keepdims = 1, axes = [1]>({last})"  # noqa: PLR2004
+        norm = f"ReduceL2<keepdims = 1>({last}, one)" if opset >= 18 else f"ReduceL2<keepdims = 1, axes = [1]>({last})"
         nodes += _parse(
             f"""norm = {norm}  floor = Constant<value_float = 1.0e-12>()  safe = Max(norm, floor)
             normal = Div({last}, safe)""",

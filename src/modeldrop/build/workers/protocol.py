@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -43,13 +44,30 @@ def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
     request = json.loads(request_path.read_text("utf-8"))
     try:
         result: dict[str, Any] = {"value": work(request, Events())}
-    except errors.ModeldropError as error:
-        result = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    except Exception as error:
+        known = _disk_full(error) or error
+        if not isinstance(known, errors.ModeldropError):
+            raise
+        result = {"error": type(known).__name__, "message": known.message, "hint": known.hint}
     request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
     # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _disk_full(error: BaseException) -> errors.DiskError | None:
+    """The sentence for a full disk, whichever library met it and whatever it made of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        if full or "No space left on device" in str(cause):
+            return errors.DiskError(
+                "The disk got full while the model was built.",
+                "Nothing was published. Free some space, or set TMPDIR to a larger disk.",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _die_with_parent() -> None:

@@ -134,7 +134,8 @@ def _include_padded(
     """
     padded: list[Any] = [None] * len(texts)
     # By length, so that little is computed for padding alone.
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    lengths = [len(encoding.ids) for encoding in map(runner.tokenizer.encode, texts)]
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
     for begin in range(0, len(order), _PADDED):
         indices = order[begin : begin + _PADDED]
         for index, row in zip(indices, runner.answer([texts[index] for index in indices]), strict=True):

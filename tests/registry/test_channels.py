@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.errors import (
+    ConflictError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+    UsageError,
+)
+from modeldrop.format.channel import KEPT_MOVES, Channel
+from modeldrop.format.reference import parse_reference
+from modeldrop.registry.channels import Moved, create_if_missing, move_forward, promote, rollback
+from modeldrop.registry.local import LocalStore
+from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
+from tests.builds import LosesReplies, digest_of, edit, publish_build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Bench:
+    """A registry with the versions v1, v2, … of one model, none of them named by a channel."""
+
+    def __init__(self, registry: Path, count: int) -> None:
+        self.registry = registry
+        self.store = LocalStore(str(registry))
+        self.versions: list[Version] = [
+            publish_build(registry, f"seed {number}", channel=None) for number in range(count)
+        ]
+
+    def forward(self, number: int, channel: str = "current") -> Moved:
+        return move_forward(self.store, "embedder", self.versions[number - 1], channel, by="ci")
+
+    def promote(self, number: int, channel: str = "current", why: str = "") -> Moved:
+        return promote(self.store, "embedder", number, channel, by="dana", why=why)
+
+    def rollback(self, expected: int | None = None) -> Moved:
+        return rollback(self.store, "embedder", "current", by="dana", expected=expected)
+
+    def channel(self, name: str = "current") -> Channel:
+        return get_channel(self.store, "embedder", name)
+
+
+@pytest.fixture
+def bench(registry: Path) -> Callable[[int], Bench]:
+    return lambda count: Bench(registry, count)
+
+
+def test_the_first_publish_makes_the_channel(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    assert one.forward(1) == Moved("current", None, 1, 1, moved=True)
+    assert one.forward(1) == Moved("current", 1, 1, 1, moved=False, reason="it names this version already")
+    move = one.channel().present
+    assert (move.action, move.by, move.digest) == ("publish", "ci", one.versions[0].digest)
+
+
+def test_an_older_publisher_that_finishes_last_moves_nothing(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    two.forward(2)
+    moved = two.forward(1)
+    assert (moved.moved, moved.after, moved.generation) == (False, 2, 1)
+    assert moved.reason == (f"it names the newer v2. To override: modeldrop promote {two.registry}/embedder@v1")
+
+
+def test_a_version_rolled_back_is_not_published_again(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    for number in (1, 2):
+        three.forward(number)
+    assert three.rollback().after == 1
+    again = three.forward(2)
+    assert (again.moved, again.after) == (False, 1)
+    assert "rolled back from v2. To override: modeldrop promote" in again.reason
+    unchanged = create_if_missing(three.store, "embedder", three.versions[1], "current", by="ci")
+    assert (unchanged.moved, unchanged.after) == (False, 1)
+    assert three.forward(3).after == 3
+    assert three.promote(2).after == 2
+
+
+def test_an_unchanged_publish_only_makes_a_missing_channel(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    first, second = two.versions
+    assert create_if_missing(two.store, "embedder", first, "staging", by="ci").after == 1
+    kept = create_if_missing(two.store, "embedder", second, "staging", by="ci")
+    assert (kept.moved, kept.after) == (False, 1)
+    assert kept.reason.endswith(f"modeldrop promote {two.registry}/embedder@v2 --channel staging")
+    same = create_if_missing(two.store, "embedder", first, "staging", by="ci")
+    assert (same.moved, same.reason) == (False, "it names this version already")
+
+
+def test_channels_are_apart(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    two.forward(1)
+    assert two.forward(2, "staging") == Moved("staging", None, 2, 1, moved=True)
+    found = {name: channel.version for name, channel in list_channels(two.store, "embedder").items()}
+    assert found == {"current": 1, "staging": 2}
+
+
+def test_promote_goes_anywhere_and_says_so(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    two.forward(2)
+    assert two.promote(1, why="v2 answers in French") == Moved("current", 2, 1, 2, moved=True)
+    move = two.channel().present
+    assert (move.action, move.by, move.why) == ("promote", "dana", "v2 answers in French")
+    assert two.promote(1) == Moved("current", 1, 1, 2, moved=False, reason="it names this version already")
+
+
+def test_promote_refuses_what_is_no_version(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    two.forward(1)
+    (two.registry / "embedder/v2/manifest.json").unlink()
+    with pytest.raises(NotFoundError, match="v2 of embedder has no manifest"):
+        two.promote(2)
+    with pytest.raises(NotFoundError, match=r"embedder has no version v7 in .*\n.*newest is v1"):
+        two.promote(7)
+    with pytest.raises(NotFoundError, match=r"no model 'other' in .*\n.*It holds: embedder\."):
+        promote(two.store, "other", 1, "current", by="dana")
+    assert two.channel().generation == 1
+    assert two.store.names("") == ["embedder"]
+
+
+def test_promote_refuses_a_manifest_edited_by_hand(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    for number in (1, 2):
+        two.forward(number)
+    manifest = two.registry / "embedder/v1/manifest.json"
+    edit(manifest, b"apache-2.0", b"apache-9.0")
+    with pytest.raises(IntegrityError, match="changed after it was published"):
+        two.promote(1)
+    with pytest.raises(IntegrityError, match="changed after it was published"):
+        two.rollback()
+    manifest.write_text('{"sealed": true}')
+    with pytest.raises(FormatError, match=rf"{re.escape(str(manifest))}: schema: is missing"):
+        two.promote(1)
+    assert two.channel().version == 2
+
+
+@pytest.mark.parametrize("why", ["x" * 1001, "two\nlines", "\x1b[2Jgone", "\udce9"])
+def test_a_reason_must_fit_the_format(bench: Callable[[int], Bench], why: str) -> None:
+    one = bench(1)
+    with pytest.raises(UsageError, match="A reason is one line of at most 1000"):
+        one.promote(1, why=why)
+    assert read_channel(one.store, "embedder", "current") == (None, None)
+    assert one.promote(1, why="é" * 1000).moved
+
+
+def test_rollbacks_go_further_back_until_nothing_is_left(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    for number in (1, 2, 3):
+        three.forward(number)
+    assert three.rollback() == Moved("current", 3, 2, 4, moved=True)
+    assert three.rollback() == Moved("current", 2, 1, 5, moved=True)
+    with pytest.raises(RefusedError, match="nothing before v1: there is nothing to go back to"):
+        three.rollback()
+    assert [move.action for move in three.channel().moves()] == ["rollback", "rollback", *["publish"] * 3]
+
+
+def test_rollback_only_from_the_version_expected(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    for number in (1, 2):
+        two.forward(number)
+    with pytest.raises(RefusedError, match=r"names v2, not v1: nothing was rolled back"):
+        two.rollback(expected=1)
+    assert two.rollback(expected=2).after == 1
+
+
+def test_rollback_needs_a_channel_and_a_version_to_go_to(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    with pytest.raises(NotFoundError, match="has no channel 'current'"):
+        two.rollback()
+    with pytest.raises(NotFoundError, match="no model 'other'"):
+        rollback(two.store, "other", "current", by="dana")
+    for number in (1, 2):
+        two.forward(number)
+    (two.registry / "embedder/v1/manifest.json").unlink()
+    with pytest.raises(NotFoundError, match="v1 of embedder has no manifest"):
+        two.rollback()
+    assert two.channel().version == 2
+
+
+def test_history_keeps_fifty_moves_and_generations_go_on(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    for number in range(60):
+        two.promote(number % 2 + 1, why="é" * 1000)
+    channel = two.channel()
+    assert channel.generation == 60
+    assert len(channel.history) == KEPT_MOVES
+    assert [move.generation for move in channel.moves()] == list(range(60, 9, -1))
+
+
+def test_a_lost_reply_makes_one_move(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    lossy = LosesReplies(str(two.registry))
+    for number in (1, 2):
+        moved = promote(lossy, "embedder", number, "current", by="dana")
+        assert (moved.moved, moved.after, moved.generation) == (True, number, number)
+    assert rollback(lossy, "embedder", "current", by="dana") == Moved("current", 2, 1, 3, moved=True)
+    assert two.channel().generation == 3
+
+
+def test_a_lost_reply_that_others_have_moved_over_was_still_a_move(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    three.forward(1)
+
+    class OvertakenAfterwards(LocalStore):
+        def swap(self, key: str, data: bytes, previous: str | None) -> None:
+            super().swap(key, data, previous)
+            three.promote(3)
+            raise ConflictError("the reply was lost, and somebody else moved it on")
+
+    moved = promote(OvertakenAfterwards(str(three.registry)), "embedder", 2, "current", by="ops")
+    assert moved == Moved("current", 1, 2, 2, moved=True)
+    assert [move.version for move in three.channel().moves()] == [3, 2, 1]
+
+
+def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    three.forward(1)
+
+    class OvertakenBefore(LocalStore):
+        def swap(self, key: str, data: bytes, previous: str | None) -> None:
+            if three.channel().version == 1:
+                three.forward(3)
+            super().swap(key, data, previous)
+
+    moved = move_forward(OvertakenBefore(str(three.registry)), "embedder", three.versions[1], "current", by="ci")
+    assert (moved.moved, moved.after) == (False, 3)
+    assert three.channel().generation == 2
+
+
+def test_endless_conflicts_end(bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    one = bench(1)
+
+    class NeverFree(LocalStore):
+        def swap(self, key: str, data: bytes, previous: str | None) -> None:
+            raise ConflictError("no")
+
+    with pytest.raises(ConflictError, match="was moved by others 200 times in a row"):
+        promote(NeverFree(str(one.registry)), "embedder", 1, "current", by="dana")
+
+
+def test_resolving_references(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    for number in (1, 2):
+        two.forward(number)
+    one = digest_of(two.registry, 1)
+
+    def resolved(text: str) -> int:
+        return resolve(two.store, parse_reference(f"{two.registry}/embedder{text}")).number
+
+    assert [resolved(text) for text in ("", "@current", "@v1", f"@v1@{one}", f"@{one}")] == [2, 2, 1, 1, 1]
+    with pytest.raises(IntegrityError, match="has the digest"):
+        resolved(f"@v2@{one}")
+    with pytest.raises(NotFoundError, match="No known move"):
+        resolved(f"@sha256:{'0' * 64}")
+    with pytest.raises(NotFoundError, match=r"no channel 'staging'.*\n.*Its channels: current"):
+        resolved("@staging")
+    edit(two.registry / "embedder/v2/manifest.json", b"apache-2.0", b"apache-9.0")
+    with pytest.raises(IntegrityError, match="changed after it was published"):
+        resolved("")
+
+
+def test_a_damaged_channel_is_named(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    # Nobody has ever swapped this one, so there is nothing to mend it from.
+    (one.registry / "embedder" / "staging").write_text(json.dumps({"schema": "modeldrop/channel/1"}))
+    where = re.escape(f"{one.registry}/embedder/staging")
+    with pytest.raises(FormatError, match=f"{where}: version: is missing"):
+        one.promote(1, "staging")

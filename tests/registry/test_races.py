@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from modeldrop.format.channel import Channel, parse_channel
+from modeldrop.format.records import BuildRecord, serialize_build_record
+from modeldrop.registry import layout
+from modeldrop.registry.local import LocalStore
+from modeldrop.registry.versions import claimed_numbers, read_channel, version_numbers
+from tests.builds import build_key, finish, make_build, publish_build, start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+WAIT = """
+import sys, time
+from pathlib import Path
+registry, mine = Path(sys.argv[1]), sys.argv[2]
+
+def ready():
+    (registry.parent / f"ready-{mine}").touch()
+    while not (registry.parent / "go").exists():
+        time.sleep(0.001)
+"""
+PUBLISHER = f"""{WAIT}
+from tests.builds import make_build
+from modeldrop.registry.channels import move_forward
+from modeldrop.registry.local import LocalStore
+from modeldrop.registry.publish import publish
+store = LocalStore(str(registry))
+make_build(registry.parent / mine, sys.argv[3])
+ready()
+published = publish(store, "embedder", registry.parent / mine, adopt_seconds=float(sys.argv[4]))
+move_forward(store, "embedder", published.version, "current", by=mine)
+print(published.version.number, published.adopted)
+"""
+MOVER = f"""{WAIT}
+from modeldrop.errors import RefusedError
+from modeldrop.registry.channels import promote, rollback
+from modeldrop.registry.local import LocalStore
+store = LocalStore(str(registry))
+ready()
+moves = 0
+for round in range(5):
+    try:
+        if int(mine) % 3:
+            moves += promote(store, "embedder", (int(mine) + round) % 4 + 1, "current", by=mine).moved
+        else:
+            moves += rollback(store, "embedder", "current", by=mine).moved
+    except RefusedError:
+        pass
+print(moves)
+"""
+
+
+def race(program: str, registry: Path, arguments: Iterable[tuple[object, ...]]) -> list[str]:
+    """Start the same program many times, let all begin at once, return what they printed."""
+    registry.parent.mkdir(exist_ok=True)
+    processes = [start(program, registry, number, *more) for number, more in enumerate(arguments)]
+    while len(list(registry.parent.glob("ready-*"))) < len(processes):
+        assert all(process.poll() in {None, 0} for process in processes), processes[0].communicate()
+    (registry.parent / "go").touch()
+    return [finish(process) for process in processes]
+
+
+def check_moves(registry: Path) -> Channel:
+    """Every move is kept, follows the one before, and the last is what the channel says."""
+    folder = registry / "embedder" / ".moves" / "current"
+    moves = [
+        parse_channel((folder / f"{number}.json").read_bytes()) for number in range(1, len(list(folder.iterdir())) + 1)
+    ]
+    for number, channel in enumerate(moves, 1):
+        assert channel.generation == number
+    for earlier, later in itertools.pairwise(moves):
+        assert later.moves()[1:] == earlier.moves()[:50]
+    now, tag = read_channel(LocalStore(str(registry)), "embedder", "current")
+    assert now == moves[-1] == parse_channel((registry / "embedder" / "current").read_bytes())
+    assert tag == str(len(moves))
+    return moves[-1]
+
+
+def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> None:
+    printed = race(PUBLISHER, registry, [(f"seed {number}", 10) for number in range(8)])
+    assert sorted(printed) == [f"{number} False" for number in range(1, 9)]
+    store = LocalStore(str(registry))
+    assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 9))
+    channel = check_moves(registry)
+    assert channel.version == 8
+    versions = [move.version for move in channel.moves()]
+    assert versions == sorted(versions, reverse=True)
+
+
+def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path) -> None:
+    printed = race(PUBLISHER, registry, [("the same", 10)] * 8)
+    (number,) = version_numbers(LocalStore(str(registry)), "embedder")
+    assert sorted(printed) == [f"{number} False"] + [f"{number} True"] * 7
+    assert [move.version for move in check_moves(registry).moves()] == [number]
+
+
+def test_eight_publishers_that_find_a_dead_record_still_make_one_version(registry: Path) -> None:
+    dead = BuildRecord(999, "killed", "2026-11-20T09:44:40Z")
+    LocalStore(str(registry)).create(
+        layout.build_record("embedder", build_key("the same")), serialize_build_record(dead)
+    )
+    race(PUBLISHER, registry, [("the same", 0.5)] * 8)
+    assert len(version_numbers(LocalStore(str(registry)), "embedder")) == 1
+
+
+def test_sixteen_movers_make_one_line_of_history(registry: Path, tmp_path: Path) -> None:
+    for seed in "abcd":
+        publish_build(registry, seed)
+    moved = sum(map(int, race(MOVER, registry, [()] * 16)))
+    assert check_moves(registry).generation == 4 + moved
+    assert moved > 16
+
+
+def test_a_build_folder_is_only_read(registry: Path, tmp_path: Path) -> None:
+    make_build(tmp_path / "build")
+    before = sorted(path.name for path in (tmp_path / "build").rglob("*"))
+    publish_build(registry)
+    assert sorted(path.name for path in (tmp_path / "build").rglob("*")) == before

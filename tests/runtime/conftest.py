@@ -1,0 +1,3 @@
+from tests.builds import as_dana, registry
+
+__all__ = ["as_dana", "registry"]
