@@ -5,6 +5,7 @@ Each reads one JSON request, writes one JSON result, and tells its progress in l
 
 import sys
 
-# transformers imports scikit-learn where it is installed, for a way of generating text that is not used here,
-# and that takes a second. For these processes it is not installed.
-sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
+# transformers imports these two where they are installed, for a way of generating text and for the losses of
+# object detectors. Nothing here uses either, and they take a second and a half: here they are not installed.
+for _name in ("scipy", "sklearn"):
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]

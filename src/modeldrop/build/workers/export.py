@@ -62,10 +62,11 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.step("export")
     fp32 = output / MODEL_PATHS["fp32"]
     _export(model, task, fp32)
-    graph = onnx.load(fp32, load_external_data=False)
+    graph = _read_graph(fp32)
     if head is not None:
         append_head(graph, head)
         onnx.save(graph, fp32)
+    graphs = {"fp32": describe(graph)}
 
     events.step("quantize")
     original = _Original(model, tokenizer, head, task)
@@ -87,8 +88,10 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     np.savez(request["reference"], allow_pickle=False, **arrays)
     one, batch = ([text_ids[:TOKENS] for text_ids in tokenizer(part)["input_ids"]] for part in speed_texts(texts))
     speed = [median_ms(original.timed(part)) for part in (one, batch)]
-    graphs = {name: describe(output / MODEL_PATHS[name]) for name in request["variants"]}
+    if "int8" in request["variants"]:
+        graphs["int8"] = describe(_read_graph(output / MODEL_PATHS["int8"]))
     if "fp32" not in request["variants"]:
+        del graphs["fp32"]
         _remove_graph(fp32)
     return {
         "graphs": graphs,
@@ -138,9 +141,8 @@ class _Original:
             return hidden if self._head is None else pool(self._head, hidden, inputs["attention_mask"])
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(model: onnx.ModelProto) -> dict[str, Any]:
     """Opset, IR version, inputs, outputs and external data files of a graph."""
-    model = onnx.load(path, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     tensors = [
         {
@@ -158,6 +160,10 @@ def describe(path: Path) -> dict[str, Any]:
         "outputs": tensors[inputs:],
         "external": external_files(model),
     }
+
+
+def _read_graph(path: Path) -> onnx.ModelProto:
+    return onnx.load(path, load_external_data=False)
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:
