@@ -9,8 +9,8 @@ and int8 with nothing, and measures no speed.
 
 Both sides: whole processes, cold interpreter, same environment, same checkpoint folder, offline, an output
 folder that is not there yet. Our exporter's process goes without scikit-learn and scipy, which transformers
-imports where the tests have installed them, and which take the peer about a second at each of its two starts. Wall time, 3 rounds, the sides in turn, every second round in reverse order;
-medians.
+imports where the tests have installed them, and which take the peer about a second at each of its two starts.
+Wall time, 3 rounds, the sides in turn, every second round in reverse order; medians.
 """
 
 from __future__ import annotations

@@ -189,29 +189,14 @@ def test_lost_replies_make_one_version_and_one_move(registry: Path, tmp_path: Pa
     assert claimed_numbers(store, "embedder") == [1, 2]
 
 
+# These two system calls are what makes anything appear in a registry.
 KILLED_PUBLISHER = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from tests.builds import publish_build
+from tests.killing import kill_at
 registry, model, seed, fatal = sys.argv[1:]
-count = 0
-
-def deadly(call):
-    def step(*arguments, **options):
-        die()
-        result = call(*arguments, **options)
-        die()
-        return result
-    return step
-
-def die():
-    global count
-    count += 1
-    if count == int(fatal):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-# These two system calls are what makes anything appear in a registry.
-os.link, os.replace = deadly(os.link), deadly(os.replace)
+kill_at(int(fatal), "link", "replace")
 publish_build(Path(registry), seed, model=model)
 """
 STEPS = 2 * (10 + 1)  # 10 links (claim, 5 files, report, record, manifest, move), then the channel is replaced

@@ -507,26 +507,10 @@ def test_a_fetch_killed_at_any_moment(published: Path, home: Path, before: bool)
 def test_a_fetch_killed_at_every_step(published: Path, home: Path, before: bool, steps: int) -> None:
     """The steps that make something appear or disappear: every rename, link and removal."""
     program = """
-import os, signal, sys
+import sys
 from modeldrop.runtime.fetch import fetch
-count = 0
-
-def deadly(call):
-    def step(*arguments, **options):
-        die()
-        result = call(*arguments, **options)
-        die()
-        return result
-    return step
-
-def die():
-    global count
-    count += 1
-    if count == int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-for name in ("rename", "replace", "symlink", "unlink"):
-    setattr(os, name, deadly(getattr(os, name)))
+from tests.killing import kill_at
+kill_at(int(sys.argv[3]), "rename", "replace", "symlink", "unlink")
 fetch(sys.argv[1], sys.argv[2])
 """
     homes = [home / str(step) for step in range(1, steps + 2)]

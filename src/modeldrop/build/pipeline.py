@@ -15,6 +15,7 @@ from modeldrop.build.completeness import check_complete
 from modeldrop.build.epoch import EXPORTER_EPOCH
 from modeldrop.build.fidelity import judge
 from modeldrop.build.files import describe_file
+from modeldrop.build.layout import MODEL_PATHS
 from modeldrop.build.onnx_versions import min_onnxruntime
 from modeldrop.build.report import render
 from modeldrop.build.tasks import architecture_of, choose_task, metrics_of
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 STEPS = 5
 """How many steps of progress a build takes."""
 
-_MODEL_PATHS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _GOLDEN_CASES = 4
 # fp32 graph, int8 graph, and the clean copies where they cannot be linked.
 _DISK_FACTOR = 3.0
@@ -112,7 +112,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
 
     exported = _export(checked, source, scratch, steps)
-    models = {name: _MODEL_PATHS[name] for name in recipe.variants}
+    models = {name: MODEL_PATHS[name] for name in recipe.variants}
     external = {
         name: [f"{Path(models[name]).parent.as_posix()}/{file}" for file in graph["external"]]
         for name, graph in exported["graphs"].items()
@@ -208,7 +208,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         on_event,
         python=os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable,
     )
-    sizes = {name: _graph_bytes(output / _MODEL_PATHS[name]) for name in recipe.variants}
+    sizes = {name: _graph_bytes(output / MODEL_PATHS[name]) for name in recipe.variants}
     steps.finish(", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()))
     return exported
 

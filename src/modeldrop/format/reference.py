@@ -46,8 +46,13 @@ def parse_registry(text: str) -> str:
     """Return a registry's URL or folder in its one spelling.
 
     Raises:
-        UsageError: for an unknown scheme, an empty name, or a folder that could be mistaken for a model.
+        UsageError: for none at all, an unknown scheme, an empty name, or a folder that could be mistaken for a model.
     """
+    if not text:
+        raise UsageError(
+            "No registry is named.",
+            "Write it before the model (./models/embedder), or set MODELDROP_REGISTRY to its URL or folder.",
+        )
     if "\0" in text or "\n" in text:
         raise UsageError("A registry cannot contain NUL or line breaks.")
     scheme, separator, rest = text.partition("://")

@@ -17,11 +17,6 @@ def open_store(registry: str) -> Store:
     Raises:
         UsageError: no registry is named, it is read-only, or this release cannot write to its kind.
     """
-    if not registry:
-        raise UsageError(
-            "No registry is named.",
-            "Write it before the model (./models/embedder), or set MODELDROP_REGISTRY to its URL or folder.",
-        )
     registry = parse_registry(registry)
     scheme, separator, _ = registry.partition("://")
     if not separator:

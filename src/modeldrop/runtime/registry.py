@@ -25,11 +25,6 @@ class RegistryReader:
             UsageError: none is named, or this release cannot read its kind.
             RegistryError: the folder is not there.
         """
-        if not registry:
-            raise UsageError(
-                "No registry is named.",
-                "Write it before the model (./models/embedder), or set MODELDROP_REGISTRY to its URL or folder.",
-            )
         registry = parse_registry(registry)
         scheme, separator, _ = registry.partition("://")
         if separator:

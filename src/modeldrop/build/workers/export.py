@@ -23,6 +23,7 @@ import transformers
 from optimum.exporters.onnx import onnx_export_from_model
 from optimum.exporters.tasks import TasksManager
 
+from modeldrop.build.layout import MODEL_PATHS
 from modeldrop.build.workers.pooling import Head, append_head, pool, read_head
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.quantize import quantize_int8
@@ -32,7 +33,6 @@ from modeldrop.errors import ExportError, SourceError, TaskError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MODEL_PATHS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _CLASSES = {
     "feature-extraction": transformers.AutoModel,
     "text-classification": transformers.AutoModelForSequenceClassification,
