@@ -1,83 +1,11 @@
-"""What a person sees of long work: numbered steps with a bar on a terminal, plain lines elsewhere."""
+"""Text for people: tables and sizes."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import TextIO
-
-_BAR_WIDTH = 24
-_REDRAW_SECONDS = 0.1
-_LINE_SECONDS = 10.0
-
-
-class Steps:
-    """Progress in numbered steps on one stream (standard error by default).
-
-    ``start`` opens a step, ``update`` says how far it is, ``finish`` closes it with what came of it.
-    """
-
-    def __init__(self, total: int, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._total = total
-        self._stream = stream or sys.stderr
-        self._quiet = quiet
-        self._live = not quiet and self._stream.isatty()
-        self._number = 0
-        self._title = ""
-        self._began = self._drawn = time.monotonic()
-
-    def start(self, title: str) -> None:
-        """Open the next step."""
-        self._number += 1
-        self._title = title
-        self._began = self._drawn = time.monotonic()
-        if self._live:
-            self._draw(f"{self._label()} …")
-
-    def update(self, done: float, total: float, detail: str = "") -> None:
-        """Say that ``done`` of ``total`` is done."""
-        now = time.monotonic()
-        pause = _REDRAW_SECONDS if self._live else _LINE_SECONDS
-        if self._quiet or now - self._drawn < pause:
-            return
-        self._drawn = now
-        share = min(done / total, 1.0) if total else 0.0
-        if self._live:
-            filled = round(share * _BAR_WIDTH)
-            self._draw(f"{self._label()} {'█' * filled}{'░' * (_BAR_WIDTH - filled)} {share:4.0%} {detail}")
-        else:
-            self._line(f"{self._label()} {share:.0%} {detail}".rstrip())
-
-    def finish(self, outcome: str) -> None:
-        """Close the step."""
-        seconds = time.monotonic() - self._began
-        took = f"  ({seconds:.1f} s)" if seconds >= 0.1 else ""
-        self._line(f"{self._label()} {outcome}{took}")
-
-    def close(self) -> None:
-        """Leave the terminal clean after a failure."""
-        if self._live:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
-    def _label(self) -> str:
-        return f"[{self._number}/{self._total}] {self._title:<9}"
-
-    def _draw(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns
-        self._stream.write(f"\r\x1b[K{text[: width - 1]}")
-        self._stream.flush()
-
-    def _line(self, text: str) -> None:
-        if self._quiet:
-            return
-        self._stream.write(f"\r\x1b[K{text}\n" if self._live else f"{text}\n")
-        self._stream.flush()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from modeldrop.build.request import BuildRequest
     from modeldrop.format.manifest import File
-    from modeldrop.terminal import Steps
+    from modeldrop.progress import Steps
 
 STEPS = 5
 """How many steps of progress a build takes."""

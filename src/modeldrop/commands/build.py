@@ -13,8 +13,8 @@ from modeldrop.commands.recipe_options import add_recipe_options, request_of
 from modeldrop.commands.summary import variant_table, variants_json
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.format.manifest import Manifest, parse_manifest
+from modeldrop.progress import Steps
 from modeldrop.registry.provenance import provenance
-from modeldrop.terminal import Steps
 
 if TYPE_CHECKING:
     import argparse
@@ -37,16 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
     built = arguments.force or present is None or present.build_key != request.key or not _is_whole(output, present)
     if built or present is None:
         checked = pipeline.check(request)
-        steps = Steps(pipeline.STEPS, quiet=arguments.quiet)
         fresh = output.with_name(f".{output.name}.new-{secrets.token_hex(4)}")
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            present = pipeline.build(checked, fresh, provenance(), steps)
+            with Steps(pipeline.STEPS, quiet=arguments.quiet) as steps:
+                present = pipeline.build(checked, fresh, provenance(), steps)
             _replace(output, fresh)
         except OSError as error:
             raise DiskError(f"Could not write {output}: {error.strerror or error}.", "Name another folder.") from error
         finally:
-            steps.close()
             shutil.rmtree(fresh, ignore_errors=True)
     if arguments.json:
         print_json(

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, request_of
 from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
+from modeldrop.errors import DiskError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
+from modeldrop.progress import Steps
 from modeldrop.registry.channels import Moved, create_if_missing, move_forward
 from modeldrop.registry.open import open_store
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import find_build, publish
-from modeldrop.terminal import Steps, size_text
+from modeldrop.terminal import size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -90,26 +92,31 @@ def _build_and_publish(
 
     checked = pipeline.check(request)
     store.check_writable(int(request.source.weight_bytes() * _REGISTRY_FACTOR))
-    steps = Steps(pipeline.STEPS + 1, quiet=arguments.quiet)
-    try:
-        with tempfile.TemporaryDirectory(prefix="modeldrop-") as scratch:
-            folder = Path(scratch) / "build"
-            manifest = pipeline.build(checked, folder, provenance(), steps)
-            total = sum(file.size for file in manifest.files)
-            done = 0
+    with Steps(pipeline.STEPS + 1, quiet=arguments.quiet) as steps, _scratch() as scratch:
+        folder = Path(scratch) / "build"
+        manifest = pipeline.build(checked, folder, provenance(), steps)
+        total = sum(file.size for file in manifest.files)
+        done = 0
 
-            def progress(count: int) -> None:
-                nonlocal done
-                done += count
-                steps.update(done, total)
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            steps.update(done, total)
 
-            steps.start("publish")
-            published = publish(store, reference.model, folder, force=arguments.force, progress=progress)
-            adopted = ", built by another publisher meanwhile" if published.adopted else ""
-            steps.finish(f"v{published.version.number}, {len(manifest.files)} files, {size_text(total)}{adopted}")
-    finally:
-        steps.close()
+        steps.start("publish")
+        published = publish(store, reference.model, folder, force=arguments.force, progress=progress)
+        adopted = ", built by another publisher meanwhile" if published.adopted else ""
+        steps.finish(f"v{published.version.number}, {len(manifest.files)} files, {size_text(total)}{adopted}")
     return published.version, not published.adopted
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="modeldrop-")
+    except OSError as error:
+        raise DiskError(
+            f"There is no folder to build in: {error.strerror or error}.", "Set TMPDIR to a folder with room."
+        ) from error
 
 
 def _dry_run(
