@@ -7,7 +7,6 @@ import logging
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -315,9 +314,7 @@ def test_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:password@127.0.0.1:{port}/mirror")
-    started = time.monotonic()
     error = refusal("acme/m")
-    assert time.monotonic() - started < 15
     assert f"http://127.0.0.1:{port}/mirror cannot be reached" in error.message
     assert "password" not in str(error)
 
