@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,29 @@ from modeldrop import errors
 from modeldrop.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-_OUR_FAULT = 1
 _KILLED = -9
+_SIGNS_IN = re.compile(
+    r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
+    r"|^AWS_|^AZURE_|^GOOGLE_|^ACTIONS_|PROXY$|_REGISTRY$"
+)
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a worker may know: everything but what signs in somewhere.
+
+    A worker runs whatever a checkpoint brings along, at most the code that the recipe trusts. It is offline.
+    """
+    harmless = {name: value for name, value in environment.items() if not _SIGNS_IN.search(name.upper())}
+    return harmless | {
+        # The same bytes in every run: a set's order reaches decoder_model_merged.onnx.
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
 
 
 def run_worker(
@@ -47,21 +67,13 @@ def run_worker(
     path = folder / f"{name}.request"
     path.write_text(json.dumps(request), "utf-8")
     log = folder / f"{name}.log"
-    # The same bytes in every run (a set's order reaches decoder_model_merged.onnx), and no way out.
-    environment = os.environ | {
-        "PYTHONHASHSEED": "0",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
     with log.open("wb") as log_file:
         process = subprocess.Popen(
-            [python, "-m", f"modeldrop.build.workers.{name}", str(path)],
+            [python, "-P", "-m", f"modeldrop.build.workers.{name}", str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log_file,
-            env=environment,
+            env=worker_environment(os.environ),
         )
         try:
             assert process.stdout is not None  # noqa: S101  it is a pipe

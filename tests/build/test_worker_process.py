@@ -1,0 +1,58 @@
+"""What a worker gets to know, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from modeldrop.build.worker_process import run_worker, worker_environment
+from modeldrop.errors import ExportError, MissingExtraError
+
+KEPT = {"PATH": "/bin", "HOME": "/home/me", "TMPDIR": "/big", "LD_LIBRARY_PATH": "/lib", "OMP_NUM_THREADS": "2"}
+SECRET = (
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS",
+    "AZURE_CLIENT_SECRET", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "OPENAI_API_KEY", "DB_PASSWORD",
+    "HTTPS_PROXY", "https_proxy", "MODELDROP_REGISTRY",
+)  # fmt: skip
+
+
+def test_nothing_that_signs_in_reaches_a_worker() -> None:
+    environment = worker_environment(KEPT | dict.fromkeys(SECRET, "s3cret"))
+    assert "s3cret" not in environment.values()
+    assert environment.items() >= KEPT.items()
+    assert environment["PYTHONHASHSEED"] == "0"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+
+
+def _interpreter(folder: Path, program: str) -> str:
+    """Something that stands where an exporter's interpreter would, and does what ``program`` says."""
+    path = folder / "python"
+    path.write_text(f"#!{sys.executable}\nimport sys\n{program}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_missing_library_names_the_extra(tmp_path: Path) -> None:
+    python = _interpreter(tmp_path, "import no_such_library")
+    with pytest.raises(MissingExtraError, match="no_such_library") as caught:
+        run_worker("export", {}, tmp_path, print, python=python)
+    assert "whl/cpu" in caught.value.hint
+
+
+def test_a_crash_keeps_its_log(tmp_path: Path) -> None:
+    python = _interpreter(tmp_path, "print('the reason', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(ExportError, match=r"exit code 3.*the reason") as caught:
+        run_worker("export", {}, tmp_path, print, python=python)
+    log = Path(caught.value.hint.rpartition(" ")[2])
+    assert log.read_text("utf-8") == "the reason\n"
+    log.unlink()
+
+
+def test_a_killed_worker_is_said_to_lack_memory(tmp_path: Path) -> None:
+    python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ExportError, match="memory ran out"):
+        run_worker("export", {}, tmp_path, print, python=python)
