@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_nothing_that_signs_in_reaches_a_worker() -> None:
 def _interpreter(folder: Path, program: str) -> str:
     """Something that stands where an exporter's interpreter would, and does what ``program`` says."""
     path = folder / "python"
-    path.write_text(f"#!{sys.executable}\nimport sys\n{program}\n")
+    path.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(f'import sys; {program}')}\n")
     path.chmod(0o755)
     return str(path)
 
@@ -56,3 +57,9 @@ def test_a_killed_worker_is_said_to_lack_memory(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(ExportError, match="memory ran out"):
         run_worker("export", {}, tmp_path, print, python=python)
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtraError, match="No such file") as caught:
+        run_worker("export", {}, tmp_path, print, python=str(tmp_path / "python"))
+    assert "MODELDROP_EXPORTER_PYTHON" in caught.value.hint

@@ -68,13 +68,20 @@ def run_worker(
     path.write_text(json.dumps(request), "utf-8")
     log = folder / f"{name}.log"
     with log.open("wb") as log_file:
-        process = subprocess.Popen(
-            [python, "-P", "-m", f"modeldrop.build.workers.{name}", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            env=worker_environment(os.environ),
-        )
+        try:
+            process = subprocess.Popen(
+                # -P: a torch.py in the caller's folder is not the torch that is meant.
+                [python, "-P", "-m", f"modeldrop.build.workers.{name}", str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log_file,
+                env=worker_environment(os.environ),
+            )
+        except OSError as error:
+            raise MissingExtraError(
+                f"The exporter's interpreter, {python}, cannot be started: {error.strerror}.",
+                "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build].",
+            ) from error
         try:
             assert process.stdout is not None  # noqa: S101  it is a pipe
             for line in process.stdout:
