@@ -21,7 +21,7 @@ from modeldrop.build.report import render
 from modeldrop.build.tasks import architecture_of, choose_task, metrics_of
 from modeldrop.build.texts import BUILT_IN, GOLDEN
 from modeldrop.build.worker_process import run_worker
-from modeldrop.errors import DiskError, RecipeError
+from modeldrop.errors import DiskError, RecipeError, SourceError
 from modeldrop.format.manifest import (
     Golden,
     GoldenCase,
@@ -68,6 +68,12 @@ def check(request: BuildRequest) -> Checked:
         RecipeError: a threshold on a metric that this task does not have: a gate that would never close.
     """
     config = request.source.config()
+    if "rope_parameters" in config and "rope_theta" not in config:
+        raise SourceError(
+            "config.json has rope_parameters, as transformers 5 writes them. The exporter's transformers 4 would "
+            "ignore them, and the model would answer wrongly without a word.",
+            "Write the values back as rope_theta (and rope_scaling) into a copy of the checkpoint.",
+        )
     task = choose_task(config, request.recipe.task, embedder=request.source.modules() is not None)
     metrics = metrics_of(config, task)
     for variant, limits in request.recipe.thresholds.items():
