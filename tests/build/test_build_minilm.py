@@ -88,6 +88,8 @@ def test_tokenizer_has_no_baked_in_padding(published: Published) -> None:
     assert len(tokenizer.encode("short").ids) == 3
     assert len(tokenizer.encode("long " * 1000).ids) == 256
     assert {len(encoding.ids) for encoding in tokenizer.encode_batch(["short", "a little longer"])} == {5}
+    plain = json.loads((published.version / "tokenizer_config.json").read_text("utf-8"))
+    assert (plain["model_max_length"], "max_length" in plain) == (256, False)
 
 
 @pytest.mark.parametrize(("file", "least"), [("model.onnx", 0.99999), ("model_quantized.onnx", 0.93)])
@@ -115,6 +117,24 @@ def test_optimum_loads_it(published: Published, original: np.ndarray[Any, Any]) 
     hidden = model(**inputs).last_hidden_state.numpy()
     mask = inputs["attention_mask"].numpy()[..., None]
     assert _cosines((hidden * mask).sum(1) / mask.sum(1), original[:8]).min() > 0.99999
+
+
+@pytest.mark.parametrize(("file", "least"), [("model.onnx", 0.99999), ("model_quantized.onnx", 0.93)])
+def test_fastembed_loads_it(published: Published, original: np.ndarray[Any, Any], file: str, least: float) -> None:
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = f"acme/{file}"
+    TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=384,
+        model_file=f"onnx/{file}",
+    )
+    model = TextEmbedding(name, specific_model_path=str(published.version))
+    assert _cosines(np.array(list(model.embed(list(BUILT_IN), batch_size=1))), original).min() > least
 
 
 def test_bare_onnxruntime_gives_the_pooled_embedding(published: Published, original: np.ndarray[Any, Any]) -> None:

@@ -254,6 +254,9 @@ def _save_companions(source: Path, output: Path, tokenizer: Any, head: Head | No
             pad_type_id=tokenizer.pad_token_type_id,
             pad_token=tokenizer.pad_token,
         )
+    # tokenizer_config.json would still tell of what was baked in, and fastembed believes it.
+    for name in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
+        tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(output)
     patterns = [*_COPIED, *(["[0-9]_*/config.json", "[0-9]_*/model.safetensors"] if head else [])]
     for pattern in patterns:
