@@ -24,7 +24,7 @@ help: ## show this help
 	@grep -E '^[a-z]+: .*## ' Makefile | sort | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
 
 demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
-	$(DEV) examples/demo/demo.py $(DEMO_ARGS)
+	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
 test: .venv/.stamp-dev .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
 	$(DEV) -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)

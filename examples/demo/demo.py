@@ -65,7 +65,7 @@ def run(python: str | Path, *arguments: str, shown: str = "", lines: int | None 
         print("\n".join(result.stdout.splitlines()[:lines]))
     if result.returncode:
         sys.exit(f"The command failed with exit code {result.returncode}.")
-    if arguments[:3] == ("-m", "modeldrop", "publish"):
+    if arguments[:3] == ("-m", "modeldrop", "publish") and not lines:
         print(f"  took {time.monotonic() - began:.1f} s", flush=True)
 
 

@@ -18,7 +18,7 @@ SENTENCES = [
     "Employees may carry over five days of unused leave.",
     "The bridge is closed to lorries over seven tonnes.",
 ]
-QUERIES = ["my internet connection is down", "how do I bake a cake", "when do I have to pay", "holiday rules"]
+QUERIES = ["my internet connection is down", "how do I bake a cake", "when do I have to pay"]
 
 
 def main() -> None:
