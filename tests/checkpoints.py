@@ -1,14 +1,15 @@
-"""Small checkpoints of real architectures: random weights, a real tokenizer trained on a few texts."""
+"""Small checkpoints of real architectures: random weights, a real tokenizer."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from modeldrop.build.texts import BUILT_IN
 
@@ -31,19 +32,22 @@ def bert(folder: Path, head: str = "BertModel", *, labels: int = 2, seed: int = 
         intermediate_size=128,
         max_position_embeddings=256,
         num_labels=labels,
-        initializer_range=0.5,
+        initializer_range=0.2,
     )
     getattr(transformers, head)(config).save_pretrained(folder)
     return folder
 
 
 def save_tokenizer(folder: Path) -> Any:
-    """A WordPiece tokenizer as BERT's."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """A WordPiece tokenizer as BERT's; the same in every run, which one that is trained would not be."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend.train_from_iterator(BUILT_IN, trainers.WordPieceTrainer(vocab_size=800, special_tokens=special))
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = Counter(word for text in BUILT_IN for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = sorted(set("".join(words)))
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *frequent[:300]])
+    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     ids = {token: backend.token_to_id(token) for token in special}
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
