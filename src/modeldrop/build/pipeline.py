@@ -188,12 +188,11 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
     recipe, output = checked.request.recipe, scratch / "out"
     steps.start("export")
-    quantizes = recipe.variants != ("fp32",)
 
     def on_event(event: dict[str, Any]) -> None:
         if event.get("step") == "quantize":
             steps.finish(f"ONNX for {checked.task}")
-            steps.start("quantize" if quantizes else "answers")
+            steps.start("quantize" if "int8" in recipe.variants else "answers")
         elif "done" in event:
             steps.update(event["done"], event["total"], "answers of the original")
 
@@ -232,12 +231,9 @@ def _prove(
     for name, paths in variant_files.items():
         _clean_copy(output, scratch / f"clean-{name}", paths)
     golden = list(GOLDEN) if texts is BUILT_IN else list(range(min(_GOLDEN_CASES, len(texts))))
-    measuring = False
 
     def on_event(event: dict[str, Any]) -> None:
-        nonlocal measuring
         if event.get("step") == "measure":
-            measuring = True
             steps.finish(f"{len(texts)} texts, in a clean folder, without torch or transformers")
             steps.start("measure")
         elif "done" in event:

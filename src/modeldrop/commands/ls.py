@@ -12,6 +12,7 @@ from modeldrop.registry.open import open_store
 from modeldrop.registry.versions import (
     claimed_numbers,
     find_version,
+    has_model,
     list_channels,
     list_models,
     missing_model,
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _print_models(store, models, as_json=arguments.json)
     reference = parse_reference(arguments.what, default_registry())
     store = open_store(reference.registry)
-    if not list_models(store, only=reference.model):
+    if not has_model(store, reference.model):
         if registry is not None and not os.path.isdir(registry):  # noqa: PTH112
             raise NotFoundError(f"There is neither a registry nor a model {arguments.what!r}.", "Check the path.")
         raise missing_model(store, reference.model)

@@ -19,9 +19,7 @@ from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
     changed_manifest,
     get_version,
-    list_models,
     missing_channel,
-    missing_model,
     read_channel,
 )
 
@@ -138,7 +136,7 @@ def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", 
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is None:
-            raise (missing_channel(store, model, channel) if list_models(store, model) else missing_model(store, model))
+            raise missing_channel(store, model, channel)
         if expected is not None and present.version != expected:
             raise RefusedError(
                 f"{model}@{channel} names v{present.version}, not v{expected}: nothing was rolled back.",

@@ -57,7 +57,7 @@ def get_version(store: Store, model: str, number: int) -> Version:
     version = find_version(store, model, number)
     if version is not None:
         return version
-    if not list_models(store, only=model):
+    if not has_model(store, model):
         raise missing_model(store, model)
     if store.exists(layout.claim(model, number)):
         raise NotFoundError(
@@ -104,15 +104,17 @@ def get_channel(store: Store, model: str, name: str) -> Channel:
     channel, _ = read_channel(store, model, name)
     if channel is not None:
         return channel
-    if not list_models(store, only=model):
-        raise missing_model(store, model)
     raise missing_channel(store, model, name)
 
 
-def list_models(store: Store, only: str = "") -> list[str]:
-    """Names of the models, or of the one asked for, that have a version or a channel."""
-    names = [only] if only else [name for name in store.names("") if NAME.fullmatch(name)]
-    return [name for name in names if store.names(name)]
+def list_models(store: Store) -> list[str]:
+    """Names of the models."""
+    return [name for name in store.names("") if NAME.fullmatch(name) and has_model(store, name)]
+
+
+def has_model(store: Store, model: str) -> bool:
+    """Whether anything was ever written for the model: a version, a claim, a channel."""
+    return bool(store.names(model))
 
 
 def version_numbers(store: Store, model: str) -> list[int]:
@@ -155,7 +157,9 @@ def missing_model(store: Store, model: str) -> NotFoundError:
 
 
 def missing_channel(store: Store, model: str, name: str) -> NotFoundError:
-    """The error for a channel that is not there, with what is."""
+    """The error for a channel that is not there, with what is; the model's, if that is not there either."""
+    if not has_model(store, model):
+        return missing_model(store, model)
     channels = ", ".join(list_channels(store, model)) or "none"
     return NotFoundError(
         f"{model} has no channel {name!r} in {store.url}.",

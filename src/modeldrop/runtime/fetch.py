@@ -68,17 +68,13 @@ def _fetch(
     home.belongs_to(reader.url)
     number, digest, generation = _aim(reference, reader)
     try:
-        found = _find(home, number, digest, variant) or _bring(
-            reference, reader, home, number, digest, variant, progress
-        )
+        found = _obtain(reference, reader, home, number, digest, variant, progress)
     except NotFoundError:
         if reference.channel is None:
             raise
         # The version may have been pruned since the channel was read: what does it name now?
         number, digest, generation = _aim(reference, reader)
-        found = _find(home, number, digest, variant) or _bring(
-            reference, reader, home, number, digest, variant, progress
-        )
+        found = _obtain(reference, reader, home, number, digest, variant, progress)
     if reference.channel is not None:
         home.link(reference.channel if variant == AUTO else f"{reference.channel}-{variant}", found.path)
     return Snapshot(
@@ -104,7 +100,7 @@ def _find(home: ModelHome, number: int, digest: str | None, variant: str) -> Hel
     return held
 
 
-def _bring(
+def _obtain(
     reference: Reference,
     reader: RegistryReader,
     home: ModelHome,
@@ -113,7 +109,10 @@ def _bring(
     variant: str,
     progress: Callable[[int, int], None],
 ) -> Held:
-    """Read the manifest, and download the variant it offers."""
+    """The snapshot that is there; else read the manifest, and download the variant it offers."""
+    held = _find(home, number, digest, variant)
+    if held is not None:
+        return held
     from modeldrop.runtime.download import download  # what is there already is found without all that it needs
 
     data = _read_manifest(reference, reader, number, digest)

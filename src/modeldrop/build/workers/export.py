@@ -79,7 +79,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
         for index, text in enumerate(texts):
             if quantized.done():
                 torch.set_num_threads(processors)
-            inputs, answer = original.answer([text])
+            inputs, answer = original.answer(text)
             arrays[f"output_{index}"] = answer[0].numpy()
             arrays |= {f"{name}_{index}": tensor.numpy() for name, tensor in inputs.items()}
             events.progress(index + 1, len(texts))
@@ -124,11 +124,13 @@ class _Original:
             "logits" if not self._embeds else "sentence_embedding" if head is not None else "last_hidden_state"
         )
 
-    def answer(self, texts: Sequence[str]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        inputs = self._tokenizer(list(texts), padding=len(texts) > 1, truncation=True, return_tensors="pt")
+    def answer(self, text: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """What it is given for one text, and what it answers: batches of one."""
+        inputs = self._tokenizer([text], truncation=True, return_tensors="pt")
         return dict(inputs), self._run(inputs)
 
     def timed(self, ids: Sequence[Sequence[int]]) -> Any:
+        """A call that answers a padded batch of token ids."""
         inputs = self._tokenizer.pad({"input_ids": list(ids)}, return_tensors="pt", padding=len(ids) > 1)
         return lambda: self._run(inputs)
 
