@@ -16,14 +16,14 @@ from blake3 import blake3
 
 from modeldrop.format.manifest import File, Manifest, manifest_digest, serialize_manifest
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.local import LocalStore
 from modeldrop.registry.publish import publish
+from modeldrop.registry.stores.local import LocalStore
 from tests.format import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.stores.interface import Store
     from modeldrop.registry.versions import Version
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ MODELS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _BECOME = """
 def become(user):
     import concurrent.futures.thread, datetime, os
-    import modeldrop.registry.channels, modeldrop.registry.local, modeldrop.runtime.fetch, tests.builds
+    import modeldrop.registry.channels, modeldrop.registry.stores.local, modeldrop.runtime.fetch, tests.builds
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)

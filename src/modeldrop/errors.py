@@ -34,7 +34,7 @@ class UsageError(ModeldropError):
 
 
 class RecipeError(ModeldropError):
-    """A recipe with an unknown key, variant, threshold or a value of the wrong type."""
+    """A recipe, or modeldrop.toml, with an unknown key, variant, threshold or a value of the wrong type."""
 
     exit_code = 3
 

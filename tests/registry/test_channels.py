@@ -17,7 +17,7 @@ from modeldrop.errors import (
 from modeldrop.format.channel import KEPT_MOVES, Channel
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import Moved, create_if_missing, move_forward, promote, rollback
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
 from tests.builds import LosesReplies, digest_of, edit, publish_build
 

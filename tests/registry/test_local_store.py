@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 from tests.builds import (
+    PIECE,
     as_store,
     describe,
     open_to_all,
@@ -120,7 +121,7 @@ def test_a_reader_without_the_right_to_write_gets_the_truth(store: LocalStore, t
     (Path(store.url) / KEY).write_bytes(b"one")
     open_to_all(tmp_path)
     program = (
-        "import sys; from modeldrop.registry.local import LocalStore; s = LocalStore(sys.argv[1]);"
+        "import sys; from modeldrop.registry.stores.local import LocalStore; s = LocalStore(sys.argv[1]);"
         "print(s.get('embedder/current').data.decode(), s.exists('embedder/current'), s.names('embedder'))"
     )
     with read_only(Path(store.url)):
@@ -143,19 +144,19 @@ def test_an_upload_is_checked_and_appears_whole_or_not_at_all(store: LocalStore,
     source.write_bytes(b"weights" * 500_000)
     file = describe("modèle 1.onnx", source.read_bytes())
     counted: list[int] = []
-    store.upload("m/v1/modèle 1.onnx", source, file, counted.append)
+    store.upload("m/v1/modèle 1.onnx", source, file, PIECE, counted.append)
     assert (Path(store.url) / "m/v1/modèle 1.onnx").read_bytes() == source.read_bytes()
     assert sum(counted) == file.size
     assert len(counted) > 1
     with pytest.raises(ConflictError):
-        store.upload("m/v1/modèle 1.onnx", source, file, counted.append)
+        store.upload("m/v1/modèle 1.onnx", source, file, PIECE, counted.append)
     for changed in (b"weighty" * 500_000, b"weights" * 499_999, b""):
         source.write_bytes(changed)
         with pytest.raises(IntegrityError, match="changed while it was published"):
-            store.upload("m/v2/modèle 1.onnx", source, file, counted.append)
+            store.upload("m/v2/modèle 1.onnx", source, file, PIECE, counted.append)
     source.unlink()
     with pytest.raises(IntegrityError, match="No such file"):
-        store.upload("m/v2/modèle 1.onnx", source, file, counted.append)
+        store.upload("m/v2/modèle 1.onnx", source, file, PIECE, counted.append)
     assert not store.exists("m/v2/modèle 1.onnx")
     assert leftovers(store) == []
 
@@ -177,7 +178,7 @@ def test_a_folder_that_may_not_be_written_is_named_with_the_user(store: LocalSto
     program = """
 import os, sys
 from modeldrop.errors import RegistryError
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 s = LocalStore(sys.argv[1])
 for write in (
     lambda: s.create("embedder/v2/claim.json", b""),
@@ -205,7 +206,7 @@ def test_a_folder_that_may_not_be_read_is_an_error_not_an_empty_registry(store: 
     program = """
 import sys
 from modeldrop.errors import RegistryError
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 s = LocalStore(sys.argv[1])
 for read in (s.get, s.exists, s.names):
     try:
@@ -239,8 +240,8 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path, tmp_path: Path) -> 
 import resource, sys
 from pathlib import Path
 from modeldrop.errors import DiskError
-from modeldrop.registry.local import LocalStore
-from tests.builds import describe
+from modeldrop.registry.stores.local import LocalStore
+from tests.builds import PIECE, describe
 registry, source = sys.argv[1:]
 store = LocalStore(registry)
 store.swap("m/current", b"one", None)
@@ -250,7 +251,7 @@ data = Path(source).read_bytes()
 for write in (
     lambda: store.create("m/v1/claim.json", data),
     lambda: store.swap("m/current", data, store.get("m/current").tag),
-    lambda: store.upload("m/v1/model.onnx", Path(source), describe("model.onnx", data), lambda count: None),
+    lambda: store.upload("m/v1/model.onnx", Path(source), describe("model.onnx", data), PIECE, lambda count: None),
 ):
     try:
         write()
@@ -296,7 +297,7 @@ def test_a_writer_that_is_stopped_while_others_move_on_never_takes_the_object_ba
     program = """
 import sys
 from modeldrop.errors import ConflictError
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 s = LocalStore(sys.argv[1])
 done = 0
 while done < 15:

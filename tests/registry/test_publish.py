@@ -17,8 +17,8 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry import layout
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.local import LocalStore
 from modeldrop.registry.publish import Published, find_build, publish
+from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import claimed_numbers, find_version, get_version, version_numbers
 from modeldrop.runtime.fetch import fetch
 from tests.builds import (
@@ -56,8 +56,8 @@ class Recording(LocalStore):
         super().swap(key, data, previous)
         self.written.append(key)
 
-    def upload(self, key: str, path: Path, file: File, progress: Callable[[int], None]) -> None:
-        super().upload(key, path, file, progress)
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        super().upload(key, path, file, piece_size, progress)
         self.written.append(key)
 
 

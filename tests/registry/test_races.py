@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.records import BuildRecord, serialize_build_record
 from modeldrop.registry import layout
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import claimed_numbers, read_channel, version_numbers
 from tests.builds import build_key, finish, make_build, publish_build, start
 
@@ -27,7 +27,7 @@ def ready():
 PUBLISHER = f"""{WAIT}
 from tests.builds import make_build
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.publish import publish
 store = LocalStore(str(registry))
 make_build(registry.parent / mine, sys.argv[3])
@@ -39,7 +39,7 @@ print(published.version.number, published.adopted)
 MOVER = f"""{WAIT}
 from modeldrop.errors import RefusedError
 from modeldrop.registry.channels import promote, rollback
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 store = LocalStore(str(registry))
 ready()
 moves = 0

@@ -25,7 +25,7 @@ from modeldrop.errors import (
 )
 from modeldrop.format.manifest import manifest_digest, serialize_manifest
 from modeldrop.registry.channels import promote
-from modeldrop.registry.local import LocalStore
+from modeldrop.registry.stores.local import LocalStore
 from modeldrop.runtime.fetch import fetch
 from tests.builds import (
     MODELS,
@@ -331,7 +331,7 @@ def test_the_registry_is_the_same_from_wherever_it_is_named(
         for spelling in spellings:
             assert fetch(spelling, home).downloaded == 0
     monkeypatch.setenv("MODELDROP_REGISTRY", "registry")
-    with pytest.raises(UsageError, match="is not a registry"):
+    with pytest.raises(UsageError, match="is not the name of a registry"):
         fetch("embedder", home)
     monkeypatch.delenv("MODELDROP_REGISTRY")
     with pytest.raises(UsageError, match="No registry is named"):

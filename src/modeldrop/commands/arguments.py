@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.config import default_registry
 from modeldrop.errors import UsageError
 from modeldrop.format.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     import argparse
-
-
-def default_registry() -> str:
-    """The registry of bare model names: ``MODELDROP_REGISTRY``."""
-    return os.environ.get("MODELDROP_REGISTRY", "")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

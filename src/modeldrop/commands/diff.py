@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.diff import diff
-from modeldrop.registry.open import open_store
+from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import resolve
 from modeldrop.terminal import table
 

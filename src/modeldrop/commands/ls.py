@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from modeldrop.commands.arguments import add_json, default_registry, print_json
+from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.config import default_registry
 from modeldrop.errors import ModeldropError, NotFoundError, UsageError
 from modeldrop.format.reference import parse_reference, parse_registry
-from modeldrop.registry.open import open_store
+from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import (
     claimed_numbers,
     find_version,
@@ -23,7 +24,7 @@ from modeldrop.terminal import size_text, table
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.stores.interface import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, request_of
-from modeldrop.registry.open import open_store
 from modeldrop.registry.publish import find_build
+from modeldrop.registry.stores import open_store
 
 if TYPE_CHECKING:
     import argparse

@@ -13,8 +13,8 @@ from modeldrop.commands.summary import moved_json, moved_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import promote
-from modeldrop.registry.open import open_store
 from modeldrop.registry.provenance import provenance
+from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import resolve
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from modeldrop.errors import DiskError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.progress import Steps
 from modeldrop.registry.channels import Moved, create_if_missing, move_forward
-from modeldrop.registry.open import open_store
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import find_build, publish
+from modeldrop.registry.stores import open_store
 from modeldrop.terminal import size_text
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from modeldrop.build.request import BuildRequest
     from modeldrop.format.reference import Reference
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.stores.interface import Store
     from modeldrop.registry.versions import Version
 
 _REGISTRY_FACTOR = 1.4

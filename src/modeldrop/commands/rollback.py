@@ -8,8 +8,8 @@ from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.summary import moved_json, moved_line
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
 from modeldrop.registry.channels import rollback
-from modeldrop.registry.open import open_store
 from modeldrop.registry.provenance import provenance
+from modeldrop.registry.stores import open_store
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
 from modeldrop.format.manifest import serialize_manifest
-from modeldrop.registry.open import open_store
+from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import list_channels, resolve
 from modeldrop.terminal import size_text, table
 

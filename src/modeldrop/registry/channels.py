@@ -26,7 +26,7 @@ from modeldrop.registry.versions import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.stores.interface import Store
     from modeldrop.registry.versions import Version
 
 _ATTEMPTS = 200

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeldrop.registry.store import Store, Stored
+    from modeldrop.registry.stores.interface import Store, Stored
 
 ADOPT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
@@ -79,7 +79,7 @@ def publish(
     claim = Claim(nonce, manifest.build_key, manifest.provenance.actor, manifest.provenance.run, now())
     number = _claim(store, model, claim)
     for file in manifest.files:
-        store.upload(layout.file(model, number, file.path), folder / file.path, file, progress)
+        store.upload(layout.file(model, number, file.path), folder / file.path, file, manifest.piece_size, progress)
     _create_own(store, layout.report(model, number), (folder / "report.html").read_bytes())
     key = layout.build_record(model, manifest.build_key)
     record = BuildRecord(number, nonce, now())

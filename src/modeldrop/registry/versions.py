@@ -13,7 +13,7 @@ from modeldrop.registry import layout
 
 if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
-    from modeldrop.registry.store import Store
+    from modeldrop.registry.stores.interface import Store
 
 
 @dataclass(frozen=True, slots=True)

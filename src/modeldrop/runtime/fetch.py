@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop.config import default_registry
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
 from modeldrop.format import channel as channels
 from modeldrop.format import manifest as manifests
@@ -45,7 +46,7 @@ def fetch(
         DiskError: the home cannot be written, or is full.
     """
     if isinstance(reference, str):
-        reference = parse_reference(reference, os.environ.get("MODELDROP_REGISTRY", ""))
+        reference = parse_reference(reference, default_registry())
     home = Path(directory or os.environ.get("MODELDROP_HOME") or _default_home()).expanduser().absolute()
     reader = RegistryReader(reference.registry)
     try:

@@ -19,13 +19,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
-from modeldrop.registry.store import Stored
+from modeldrop.errors import ConflictError, DiskError, IntegrityError, NotFoundError, RegistryError
+from modeldrop.registry.stores.interface import MAX_DOCUMENT, Listed, Stored
+from modeldrop.registry.stores.parts import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modeldrop.format.manifest import File
+    from modeldrop.registry.stores.interface import Unfinished
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
@@ -47,9 +49,9 @@ class LocalStore:
                 # A reader without the right to write still gets the truth; only the mending waits.
                 with contextlib.suppress(OSError):
                     self._settle(key)
-                return Stored(self._move(key, number).read_bytes(), str(number))
+                return Stored(self._read(self._move(key, number)), str(number))
             try:
-                return Stored((self._root / key).read_bytes(), "0")
+                return Stored(self._read(self._root / key), "0")
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -63,6 +65,12 @@ class LocalStore:
                 return sorted(entry.name for entry in os.scandir(self._root / prefix) if entry.name[0] != ".")
             except (FileNotFoundError, NotADirectoryError):
                 return []
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        with self._explained("list", prefix):
+            for path in sorted(self._walk(self._root / prefix)):
+                status = path.stat()
+                yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime)
 
     def create(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
@@ -86,7 +94,7 @@ class LocalStore:
             _sync_folder(target.parent)
             self._settle(key)
 
-    def upload(self, key: str, path: Path, file: File, progress: Callable[[int], None]) -> None:
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
             digest = hashlib.sha256()
             size = 0
@@ -99,8 +107,37 @@ class LocalStore:
                 target.flush()
                 os.fsync(target.fileno())
             if size != file.size or digest.hexdigest() != file.sha256:
-                raise _changed(path, "it no longer has the digest in the manifest")
+                raise changed(path, "it no longer has the digest in the manifest")
             self._link(temporary, self._root / key, key)
+
+    def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        source = self._root / key
+        with self._explained("read", key):
+            try:
+                readable = source.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFoundError(f"{source} is not there.", "It was removed by hand, or pruned.") from None
+            with readable, path.open("xb") as target:
+                while chunk := readable.read(_CHUNK):
+                    target.write(chunk)
+                    progress(len(chunk))
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        with self._explained("delete", key):
+            if tag is not None:
+                present = self.get(key)
+                if present is not None and present.tag != tag:
+                    raise _taken(key)
+            shutil.rmtree(self._move(key, 0).parent, ignore_errors=True)
+            with contextlib.suppress(NotADirectoryError):
+                (self._root / key).unlink(missing_ok=True)
+            self._remove_empty((self._root / key).parent)
+
+    def unfinished(self, prefix: str) -> list[Unfinished]:
+        return []  # temporary files are swept by the next writer
+
+    def abort(self, upload: Unfinished) -> None:
+        raise AssertionError(upload)
 
     def check_writable(self, need: int) -> None:
         with self._explained("write", ""):
@@ -114,6 +151,34 @@ class LocalStore:
                 f"The registry {self.url} has {free / 1e6:.0f} MB free; this version needs about {need / 1e6:.0f} MB.",
                 "Free some space, or publish to another registry.",
             )
+
+    def _read(self, path: Path) -> bytes:
+        with path.open("rb") as file:
+            data = file.read(MAX_DOCUMENT + 1)
+        if len(data) > MAX_DOCUMENT:
+            raise IntegrityError(f"{path} has more than {MAX_DOCUMENT} bytes; that is no document of a registry.")
+        return data
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.name[0] != ".":
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(path)
+                else:
+                    yield path
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
 
     def _move(self, key: str, number: int) -> Path:
         model, _, rest = key.partition("/")
@@ -194,14 +259,7 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise _changed(path, error.strerror or str(error)) from error
-
-
-def _changed(path: Path, how: str) -> IntegrityError:
-    return IntegrityError(
-        f"{path} changed while it was published: {how}.",
-        "Build again, and keep other programs from writing to the build folder.",
-    )
+        raise changed(path, error.strerror or str(error)) from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,0 +1,146 @@
+"""What can go wrong with a bucket, in one sentence each: shared by the publisher's SDKs and the fetcher.
+
+An SDK's exception has a class, a status and half a page of text; what its reader needs is which of a dozen
+things it is, and what to do. The stores decide which; the sentences are here, so that both say the same.
+"""
+
+from __future__ import annotations
+
+import re
+
+from modeldrop.errors import RegistryError
+
+_SECRETS = (
+    re.compile(
+        r"(?i)((?:AccountKey|SharedAccessSignature|SharedAccessKey|password|secret|token)\s*[=:]\s*)[^\s;&,'\"]+"
+    ),
+    re.compile(
+        r"(?i)([?&](?:sig|X-Amz-[A-Za-z-]+|X-Goog-[A-Za-z-]+|AWSAccessKeyId|Signature|access_token)=)[^&\s'\"]+"
+    ),
+    re.compile(r"(?i)(Authorization['\"]?\s*[:=]\s*['\"]?)[^'\"\n]+"),
+    re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]+"),
+    re.compile(r"(://)[^/@\s]+(?=@)"),
+)
+_MAX_DETAIL = 200
+
+
+def redact(text: str) -> str:
+    """The text without what could be a secret: signatures, keys, tokens, passwords in URLs."""
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1[redacted]", text)
+    return text
+
+
+def detail(error: BaseException | str) -> str:
+    """The first line of an SDK's message: short, printable, without secrets."""
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= _MAX_DETAIL else f"{text[: _MAX_DETAIL - 1]}…"
+
+
+def no_bucket(url: str, what: str) -> RegistryError:
+    """``what``: such as ``bucket acme-models``."""
+    return RegistryError(f"{url}: there is no {what}.", "Check its name and account for a typing error, or create it.")
+
+
+def denied(url: str, verb: str, key: str, *, may_be_missing: bool = False) -> RegistryError:
+    """The service answered 403.
+
+    Args:
+        url: the registry.
+        verb: what was tried: ``read``, ``write``, ``list``, ``delete``.
+        key: the object, or "".
+        may_be_missing: S3 answers 403 for an object that is not there to whoever may not list the bucket.
+    """
+    where = f"{url}/{key}" if key else url
+    message = f"Not allowed to {verb} {where}: the service answered 403."
+    if may_be_missing:
+        message = (
+            f"Could not {verb} {where}: the service answered 403. Either this identity has no right to {verb} it, "
+            "or it is not there and the identity may not list the bucket (S3 then says 403 instead of 404)."
+        )
+    return RegistryError(message, f"Which rights are needed, and who is signed in: modeldrop doctor {url}")
+
+
+def no_credentials(url: str, looked: str) -> RegistryError:
+    """Nobody is signed in. ``looked``: where credentials were looked for and how to get them there."""
+    return RegistryError(f"{url}: no credentials were found.", looked)
+
+
+def half_credential(url: str, have: str, missing: str) -> RegistryError:
+    """One half of a credential is set and the other is not."""
+    return RegistryError(f"{url}: {have} is set, but {missing} is not.", f"Set {missing} too, or unset {have}.")
+
+
+def expired(url: str, what: str = "the token") -> RegistryError:
+    """The credentials were right once."""
+    return RegistryError(
+        f"{url}: {what} of these credentials has expired.",
+        "Sign in again. In a workflow, take credentials after the build, right before publishing.",
+    )
+
+
+def rejected(url: str, who: str = "") -> RegistryError:
+    """The service does not know the credentials, or their signature is wrong."""
+    by = f" ({who})" if who else ""
+    return RegistryError(
+        f"{url}: the service does not accept these credentials{by}.",
+        "They are for another account or service, were revoked, or have a typing error. Sign in again.",
+    )
+
+
+def wrong_region(url: str, used: str, there: str) -> RegistryError:
+    """The bucket is in another region than the client signs for. ``there`` may be ""."""
+    is_in = f"is in the region {there}" if there else "is in another region"
+    return RegistryError(
+        f"{url}: the bucket {is_in}, not in {used}.",
+        f"Set AWS_REGION{'=' + there if there else ''}, or region in modeldrop.toml.",
+    )
+
+
+def wrong_account(url: str, have: str, wanted: str) -> RegistryError:
+    """The credentials are those of another storage account."""
+    return RegistryError(
+        f"{url}: the credentials are for the storage account {have}, not {wanted}.",
+        "Name that account in the URL, or use this account's credentials.",
+    )
+
+
+def unreachable(url: str, endpoint: str, reason: str) -> RegistryError:
+    """No connection to the service. ``reason``: such as ``connection refused`` or ``its name does not resolve``."""
+    return RegistryError(
+        f"{url}: {redact(endpoint)} cannot be reached: {reason}.",
+        "Check the endpoint, the network, and HTTPS_PROXY/NO_PROXY.",
+    )
+
+
+def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
+    """TLS failed: the certificate is not one that this machine trusts."""
+    return RegistryError(
+        f"{url}: the certificate of {redact(endpoint)} is not trusted: {reason}.",
+        "For a private CA set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to its PEM file.",
+    )
+
+
+def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:
+    """The service answers, and cannot serve just now (5xx, throttling, stalls), after the retries."""
+    where = f"{url}/{key}" if key else url
+    return RegistryError(
+        f"Could not {verb} {where}: {reason}.", "The service is overloaded or down. Run the same command again later."
+    )
+
+
+def failed(url: str, verb: str, key: str, error: BaseException | str) -> RegistryError:
+    """Anything else: the first line of what the SDK says."""
+    where = f"{url}/{key}" if key else url
+    return RegistryError(f"Could not {verb} {where}: {detail(error)}", f"Check it: modeldrop doctor {url}")
+
+
+def no_conditions(url: str, what: str) -> RegistryError:
+    """The store does not honour create-only or compare-and-swap. ``what``: what it did instead."""
+    return RegistryError(
+        f"{url} cannot be a registry to publish to: {what}.",
+        "Two publishers could overwrite each other there. Use a store with conditional writes: Amazon S3, GCS, "
+        "Azure Blob, MinIO, Ceph, Cloudflare R2 or a folder.",
+    )
