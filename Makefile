@@ -53,7 +53,7 @@ clean: ## remove environments, caches and build output
 # torch comes first, from PyTorch's own address: the CPU build. What follows finds it there and keeps it.
 .venv/.stamp-dev: .venv/.stamp-venv $(INPUTS)
 	$(DEV) -m pip $(PIP_FLAGS) install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
-	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[build,hub,test]'
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[azure,build,gcs,hub,s3,test]'
 	@touch $@
 
 .venv/.stamp-lint: .venv/.stamp-dev
