@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "fetch, then become another program",
     "promote": "point a channel at a version",
     "rollback": "point a channel at what it named before",
+    "mirror": "copy a version to another registry, byte for byte",
     "history": "the moves of a channel",
     "ls": "models of a registry, or versions of a model",
     "show": "all about a version",

@@ -72,11 +72,8 @@ def parse_settings(text: str, what: str = "modeldrop.toml") -> Settings:
 
     try:
         fields = Fields(tomllib.loads(text), "", what)
-        registries = {}
-        if fields.has("registries"):
-            table = fields.child("registries")
-            for name in table.names():
-                registries[name] = _registry(name, table.child(name))
+        table = fields.child("registries", optional=True)
+        registries = {name: _registry(name, table.child(name)) for name in table.names()}
         fields.refuse_unknown()
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{what} is not TOML: {error}.") from None
@@ -88,12 +85,10 @@ def parse_settings(text: str, what: str = "modeldrop.toml") -> Settings:
 def _registry(name: str, fields: Fields) -> RegistrySettings:
     if not NAME.fullmatch(name):
         raise FormatError("a name has small letters, digits, '.', '_' and '-'", field=fields.path)
-    tags = {}
-    if fields.has("tags"):
-        table = fields.child("tags")
-        tags = {key: table.text(key, limit=256) for key in table.names()}
-        if len(tags) > _MAX_TAGS:
-            fields.fail(f"has {len(tags)} tags; at most {_MAX_TAGS} are allowed", "tags")
+    table = fields.child("tags", optional=True)
+    tags = {key: table.text(key, limit=256) for key in table.names()}
+    if len(tags) > _MAX_TAGS:
+        fields.fail(f"has {len(tags)} tags; at most {_MAX_TAGS} are allowed", "tags")
     settings = RegistrySettings(
         url=parse_registry(fields.text("url", limit=2048)),
         endpoint=fields.text("endpoint", default="", limit=2048).rstrip("/"),

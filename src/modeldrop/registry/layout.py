@@ -22,6 +22,11 @@ def manifest(model: str, version: int) -> str:
     return f"{model}/v{version}/manifest.json"
 
 
+def retired(model: str, version: int) -> str:
+    """Key of the mark that prune leaves on a version it will remove."""
+    return f"{model}/v{version}/retired.json"
+
+
 def report(model: str, version: int) -> str:
     """Key of the report for people."""
     return f"{model}/v{version}/report.html"

@@ -1,18 +1,19 @@
 """Publishing: claim a number, upload, decide, commit. The order is the whole promise.
 
 Nothing that readers see exists before ``manifest.json`` is written, which is last; a crash at any step
-leaves at most a burnt number.
+leaves at most a burnt number. ``stage`` is all that takes long; ``commit`` is a few small requests.
 """
 
 from __future__ import annotations
 
+import enum
 import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, FormatError, RegistryError
-from modeldrop.format.manifest import manifest_digest, parse_manifest
+from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -22,7 +23,7 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
-from modeldrop.registry.versions import Version, claimed_numbers, find_version, located
+from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,31 @@ _POLL_SECONDS = 0.2
 _CLAIM_ATTEMPTS = 1000
 
 
+class Adopt(enum.Enum):
+    """Which version of another publisher of the same recipe is as good as ours."""
+
+    ANY = "any"
+    SAME = "same bytes"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A build that is uploaded below a number of its own and not a version yet."""
+
+    store: Store
+    model: str
+    number: int
+    nonce: str
+    data: bytes
+    manifest: Manifest
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest."""
+        return manifest_digest(self.data)
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A version that exists now, and whether this call made it or adopted another publisher's."""
@@ -44,30 +70,20 @@ class Published:
 
 
 def find_build(store: Store, model: str, build_key: str) -> Version | None:
-    """The version that a recipe produced, None where it was never built (to the end)."""
+    """The version that a recipe produced, None where it was never built (to the end) or is retired."""
     key = layout.build_record(model, build_key)
     stored = store.get(key)
-    return None if stored is None else find_version(store, model, _recorded(store, key, stored).version)
+    return None if stored is None else _usable(store, model, _recorded(store, key, stored).version)
 
 
-def publish(
-    store: Store,
-    model: str,
-    folder: Path,
-    *,
-    force: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
-    adopt_seconds: float = ADOPT_SECONDS,
-) -> Published:
-    """Publish a finished build as the next version.
+def stage(store: Store, model: str, folder: Path, progress: Callable[[int], None] = lambda _: None) -> Staged:
+    """Claim a number and upload a finished build below it. Readers see nothing of it yet.
 
     Args:
         store: the registry.
         model: the model's name.
         folder: what a build left: the files, ``manifest.json`` and ``report.html``.
-        force: make a new version even where the recipe has one.
         progress: told every number of bytes uploaded.
-        adopt_seconds: how long to wait for another publisher of the same recipe to finish.
 
     Raises:
         IntegrityError: a file changed after it was built.
@@ -79,15 +95,53 @@ def publish(
     claim = Claim(nonce, manifest.build_key, manifest.provenance.actor, manifest.provenance.run, now())
     number = _claim(store, model, claim)
     for file in manifest.files:
-        store.upload(layout.file(model, number, file.path), folder / file.path, file, manifest.piece_size, progress)
+        key = layout.file(model, number, file.path)
+        store.upload(key, folder / file.path, file, manifest.piece_size, progress)
     _create_own(store, layout.report(model, number), (folder / "report.html").read_bytes())
-    key = layout.build_record(model, manifest.build_key)
-    record = BuildRecord(number, nonce, now())
-    decided = _decide(store, model, key, record, adopt_seconds=None if force else adopt_seconds)
+    return Staged(store, model, number, nonce, data, manifest)
+
+
+def commit(staged: Staged, adopt: Adopt, *, adopt_seconds: float = ADOPT_SECONDS) -> Published:
+    """Make what is staged a version; or adopt the one that another publisher of the recipe made first.
+
+    Args:
+        staged: what ``stage`` gave.
+        adopt: which version of another publisher is as good as ours.
+        adopt_seconds: how long to wait for another publisher of the same recipe to finish.
+
+    Raises:
+        ConflictError: prune gave the upload up, because it took too long.
+        RegistryError: the registry cannot be written.
+    """
+    store, model, number = staged.store, staged.model, staged.number
+    decided = _decide(staged, adopt, adopt_seconds)
     if decided is not None:
         return Published(decided, adopted=True)
-    _create_own(store, layout.manifest(model, number), data)
-    return Published(Version(number, manifest_digest(data), manifest), adopted=False)
+    try:
+        _create_own(store, layout.manifest(model, number), staged.data)
+    except ConflictError as error:
+        raise ConflictError(
+            f"v{number} of {model} in {store.url} was sealed before its upload was finished.",
+            "prune took it for abandoned. Publish again: it gets a new number.",
+        ) from error
+    return Published(Version(number, staged.digest, staged.manifest), adopted=False)
+
+
+def publish(
+    store: Store,
+    model: str,
+    folder: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+    adopt_seconds: float = ADOPT_SECONDS,
+) -> Published:
+    """``stage`` and ``commit``: publish a finished build as the next version of one registry.
+
+    ``force`` makes a new version even where the recipe has one.
+    """
+    staged = stage(store, model, folder, progress)
+    return commit(staged, Adopt.NONE if force else Adopt.ANY, adopt_seconds=adopt_seconds)
 
 
 def _claim(store: Store, model: str, claim: Claim) -> int:
@@ -105,13 +159,15 @@ def _claim(store: Store, model: str, claim: Claim) -> int:
     raise RegistryError(f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again.")
 
 
-def _decide(store: Store, model: str, key: str, record: BuildRecord, *, adopt_seconds: float | None) -> Version | None:
-    """Make ``record`` the recipe's; or return the version of another publisher who was first.
+def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | None:
+    """Make our record the recipe's; or return the version of another publisher who was first.
 
-    Every publisher met gets ``adopt_seconds`` to finish before its record is replaced; None: no time at all,
-    and what it made is not adopted either.
+    Every publisher met gets ``adopt_seconds`` to finish before its record is replaced, unless nothing of
+    others would be adopted anyway.
     """
-    data = serialize_build_record(record)
+    store, model = staged.store, staged.model
+    key = layout.build_record(model, staged.manifest.build_key)
+    data = serialize_build_record(BuildRecord(staged.number, staged.nonce, now()))
     deadlines: dict[bytes, float] = {}
     tag: str | None = None
     while True:
@@ -129,16 +185,23 @@ def _decide(store: Store, model: str, key: str, record: BuildRecord, *, adopt_se
             continue
         if stored.data == data:
             return None
-        if adopt_seconds is None:
+        if adopt is Adopt.NONE:
             tag = stored.tag
             continue
-        version = find_version(store, model, _recorded(store, key, stored).version)
-        if version is not None:
+        version = _usable(store, model, _recorded(store, key, stored).version)
+        if version is not None and (adopt is Adopt.ANY or version.digest == staged.digest):
             return version
-        if time.monotonic() > deadlines.setdefault(stored.data, time.monotonic() + adopt_seconds):
+        waited = time.monotonic() > deadlines.setdefault(stored.data, time.monotonic() + adopt_seconds)
+        if waited or version is not None:
             tag = stored.tag
         else:
             time.sleep(_POLL_SECONDS)
+
+
+def _usable(store: Store, model: str, number: int) -> Version | None:
+    """A version that is there to stay: one that prune has retired is as good as gone."""
+    version = find_version(store, model, number)
+    return None if version is None or is_retired(store, model, number) else version
 
 
 def _recorded(store: Store, key: str, stored: Stored) -> BuildRecord:

@@ -127,6 +127,11 @@ def claimed_numbers(store: Store, model: str) -> list[int]:
     return sorted(n for n in map(layout.version_number, store.names(model)) if n is not None)
 
 
+def is_retired(store: Store, model: str, number: int) -> bool:
+    """Whether prune has marked a version: it will be gone after the grace."""
+    return store.exists(layout.retired(model, number))
+
+
 def list_channels(store: Store, model: str) -> dict[str, Channel]:
     """The model's channels by name."""
     channels = {}

@@ -1,0 +1,58 @@
+"""Copying a version from one registry to others, with progress: for mirror, and for publish where one lags behind."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import DiskError
+from modeldrop.progress import Steps
+from modeldrop.registry.conditions import require_conditions
+from modeldrop.registry.mirror import mirror
+from modeldrop.terminal import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modeldrop.registry.publish import Published
+    from modeldrop.registry.stores.interface import Store
+    from modeldrop.registry.versions import Version
+
+
+def copy(source: Store, version: Version, model: str, targets: list[Store], *, quiet: bool) -> list[Published]:
+    """Copy a version, byte for byte, to registries that promise what a registry must."""
+    size = sum(file.size for file in version.manifest.files)
+    for target in targets:
+        target.check_writable(size)
+        require_conditions(target)
+    done = 0
+    with Steps(1, quiet=quiet) as steps, scratch_folder() as scratch:
+
+        def progress(count: int) -> None:
+            nonlocal done
+            done += count
+            steps.update(done, size * (len(targets) + 1))
+
+        steps.start("mirror")
+        published = mirror(source, model, version, targets, scratch / "copy", progress)
+        steps.finish(f"v{version.number} of {source.url}, {len(version.manifest.files)} files, {size_text(size)}")
+    return published
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder for large files.
+
+    Raises:
+        DiskError: there is none.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="modeldrop-")
+    except OSError as error:
+        raise DiskError(
+            f"There is no folder to build in: {error.strerror or error}.", "Set TMPDIR to a folder with room."
+        ) from error
+    with folder as path:
+        yield Path(path)

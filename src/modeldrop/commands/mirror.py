@@ -1,0 +1,70 @@
+"""Copy a version to another registry, byte for byte, without building.
+
+modeldrop mirror s3://acme-models/embedder gs://acme-models-eu
+modeldrop mirror s3://acme-models/embedder@v3 /mnt/usb/models --channel current
+
+The copy has the same manifest digest and a number of its own. A registry that has it already keeps what it has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.copying import copy
+from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.errors import UsageError
+from modeldrop.format.names import check_channel
+from modeldrop.registry.channels import move_forward
+from modeldrop.registry.mirror import find_copy
+from modeldrop.registry.provenance import provenance
+from modeldrop.registry.stores import open_store
+from modeldrop.registry.versions import resolve
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]"
+    )
+    parser.add_argument("registry", metavar="REGISTRY", help="where to; the model keeps its name")
+    parser.add_argument("--channel", help="move this channel of the other registry forward to the copy")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    channel = None if arguments.channel is None else check_channel(arguments.channel)
+    reference = reference_argument(arguments.reference)
+    source, target = open_store(reference.registry), open_store(arguments.registry)
+    if source.url == target.url:
+        raise UsageError(f"{source.url} is both where from and where to.", "Name another registry.")
+    model = reference.model
+    version = resolve(source, reference)
+    there = find_copy(target, model, version)
+    copied = there or copy(source, version, model, [target], quiet=arguments.quiet)[0].version
+    by = provenance().actor
+    moved = None if channel is None else move_forward(target, model, copied, channel, by=by)
+    if arguments.json:
+        print_json(
+            {
+                "registry": target.url,
+                "model": model,
+                "version": f"v{copied.number}",
+                "reference": f"{target.url}/{model}@v{copied.number}@{copied.digest}",
+                "digest": copied.digest,
+                "copied": there is None,
+                "source": f"{source.url}/{model}@v{version.number}",
+                "channel": moved and moved_json(moved),
+            }
+        )
+        return 0
+    what = "mirrored" if there is None else "there already"
+    print(f"{target.url}/{model} v{copied.number} {copied.digest[:19]}…: {what}, v{version.number} of {source.url}")
+    if moved is not None:
+        print(moved_line(moved))
+    return 0

@@ -1,0 +1,105 @@
+"""A proxy that forwards requests and, when told to, cuts the line after the write landed: the reply is lost."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
+
+
+class CuttingProxy:
+    """The proxy, before a server on 127.0.0.1; a context manager.
+
+    Attributes:
+        port: where it listens.
+        lost: method and path of the requests whose replies were lost.
+    """
+
+    def __init__(self, upstream: int) -> None:
+        self.upstream = upstream
+        self.lost: list[tuple[str, str]] = []
+        self._wanted: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def lose(self, method: str, match: str, *, times: int = 1) -> None:
+        """Lose the replies to the next ``times`` successful requests of this method whose URL has ``match``."""
+        with self._lock:
+            self._wanted += [(method, match)] * times
+
+    def loses(self, method: str, path: str, status: int) -> bool:
+        """Whether this reply is to be lost; then it is counted."""
+        with self._lock:
+            for wanted in self._wanted:
+                if status < 300 and method == wanted[0] and wanted[1] in path:
+                    self._wanted.remove(wanted)
+                    self.lost.append((method, path))
+                    return True
+        return False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: CuttingProxy
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def _forward(self) -> None:
+        body = self._body()
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=30)
+        try:
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    upstream.putheader(name, value)
+            upstream.putheader("Content-Length", str(len(body)))
+            upstream.endheaders(body)
+            reply = upstream.getresponse()
+            data = reply.read()
+        finally:
+            upstream.close()
+        if self.proxy.loses(self.command, self.path, reply.status):
+            self.close_connection = True
+            return
+        self.send_response_only(reply.status, reply.reason)
+        for name, value in reply.getheaders():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        length = reply.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+        if length is not None and reply.status != 204:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _forward  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        data = bytearray()
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return bytes(data)
