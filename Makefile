@@ -1,6 +1,7 @@
 # Everything runs from two virtual environments in this folder, made when first needed:
 #   .venv          the exporter (CPU torch, transformers, optimum), the tests and the tools
 #   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy; no torch
+# and .node, which holds the test servers that run on Node.
 # Another interpreter: make test PYTHON=python3.12
 
 SHELL := bash
@@ -26,7 +27,7 @@ help: ## show this help
 demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
 	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
-test: .venv/.stamp-dev .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
+test: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
 	$(DEV) -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
@@ -35,14 +36,14 @@ lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m mypy
 	.venv/bin/lint-imports
 
-bench: .venv/.stamp-dev .venv-runtime/.stamp ## run the benchmarks
+bench: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv-runtime/.stamp ## run the long tests under load and faults
+soak: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the long tests under load and faults
 	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-runtime .node .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-venv .venv-runtime/.stamp-venv:
@@ -58,6 +59,11 @@ clean: ## remove environments, caches and build output
 
 .venv/.stamp-lint: .venv/.stamp-dev
 	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[lint]'
+	@touch $@
+
+# Test servers that are written for Node, with the node and npm that a wheel brought.
+.venv/.stamp-node: tests/servers/package.json tests/servers/package-lock.json | .venv/.stamp-dev
+	@$(DEV) -m tests.servers.node
 	@touch $@
 
 # tokenizers declares huggingface_hub, which it needs only for downloading: it is installed alone.

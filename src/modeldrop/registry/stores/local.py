@@ -68,8 +68,11 @@ class LocalStore:
 
     def objects(self, prefix: str) -> Iterator[Listed]:
         with self._explained("list", prefix):
-            for path in sorted(self._walk(self._root / prefix)):
-                status = path.stat()
+            for path in sorted(self._walk(self._root / prefix), key=os.fsencode):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # deleted since
                 yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime)
 
     def create(self, key: str, data: bytes) -> None:
@@ -84,7 +87,8 @@ class LocalStore:
             self._temporary(key) as move,
             self._temporary(key) as replacement,
         ):
-            if previous is None and target.exists():
+            # The link decides between rivals; these look for tags that it would not refuse.
+            if target.exists() if previous is None else not self._is_present(key, previous):
                 raise _taken(key)
             _write(move, data)
             _write(replacement, data)
@@ -191,6 +195,11 @@ class LocalStore:
             return 0
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
+    def _is_present(self, key: str, tag: str) -> bool:
+        """Whether ``get`` would give this tag now; never that of what was deleted since."""
+        number = self._last_move(key)
+        return str(number) == tag and (number > 0 or (self._root / key).is_file())
+
     def _settle(self, key: str) -> None:
         """Bring the object to the last committed move.
 
@@ -286,7 +295,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what crashed writers left here."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
                 Path(entry.path).unlink(missing_ok=True)

@@ -32,9 +32,15 @@ class Part:
     length: int
 
 
-def split(file: File, piece_size: int) -> list[Part]:
-    """The parts of a file: one piece each, or several where there would be more than MAX_PARTS."""
-    size = piece_size * max(1, -(-len(file.pieces) // MAX_PARTS))
+def split(file: File, piece_size: int, minimum: int = 1) -> list[Part]:
+    """The parts of a file: one piece each, or several where there would be more than MAX_PARTS.
+
+    Args:
+        file: the file.
+        piece_size: bytes in each of its pieces but the last.
+        minimum: bytes at least in each part but the last.
+    """
+    size = piece_size * max(-(-len(file.pieces) // MAX_PARTS), -(-minimum // piece_size))
     starts = range(0, file.size, size)
     return [Part(number, start, min(size, file.size - start)) for number, start in enumerate(starts, 1)]
 
@@ -45,10 +51,11 @@ def read_part(path: Path, file: File, piece_size: int, part: Part) -> bytes:
     Raises:
         IntegrityError: they are not those that the manifest describes.
     """
+    last = part.start + part.length == file.size  # then one byte more would be one too many
     try:
         with path.open("rb") as source:
             source.seek(part.start)
-            data = source.read(part.length)
+            data = source.read(part.length + last)
     except OSError as error:
         raise changed(path, error.strerror or str(error)) from error
     view = memoryview(data)
@@ -57,7 +64,7 @@ def read_part(path: Path, file: File, piece_size: int, part: Part) -> bytes:
         if blake3(view[start : start + piece_size]).hexdigest() != file.pieces[index]:
             raise changed(path, "it no longer has the digests in the manifest")
     if len(data) != part.length:
-        raise changed(path, "it is shorter than the manifest says")
+        raise changed(path, "it has another size than the manifest says")
     return data
 
 

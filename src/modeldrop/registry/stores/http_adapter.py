@@ -1,0 +1,100 @@
+"""How ``requests`` connects and sends for a store: so that a timeout means what it says.
+
+By itself it gives every address of a name the whole time to connect (Google's have sixteen), and takes that
+same time as the limit for all of a body to leave.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+import requests.adapters
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SEND = 64 << 10
+_LEAST_SHARE = 1.0
+
+
+class Adapter(requests.adapters.HTTPAdapter):
+    """Connects within one timeout, however many addresses there are, and sends large bodies in small steps.
+
+    And it reads the bodies of refusals, which SDKs may leave unread: their connections can then be used again.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        if isinstance(request.body, bytes) and len(request.body) > _SEND:
+            request.body = _Steps(request.body)  # type: ignore[assignment]
+        response = super().send(request, *args, **kwargs)
+        if response.status_code >= 400:
+            _ = response.content
+        return response
+
+
+class _Steps:
+    """Bytes, a slice at a time, as often as asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        return (self._data[start : start + _SEND] for start in range(0, len(self._data), _SEND))
+
+
+def _connect(to: HTTPConnection, limit: float) -> socket.socket:
+    """A socket to the first address that answers; all of them together have ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    try:
+        found = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise NameResolutionError(to.host, to, error) from error
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    share = max(_LEAST_SHARE, limit / len(addresses))
+    failure: Exception = NewConnectionError(to, "there is no address")
+    for address in addresses:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            made = create_connection((address, to.port), min(share, left), to.source_address, to.socket_options)
+        except TimeoutError:
+            failure = ConnectTimeoutError(to, f"Connection to {to.host} timed out.")
+        except OSError as error:
+            failure = NewConnectionError(to, f"Failed to establish a new connection: {error}")
+        else:
+            made.settimeout(limit)
+            return made
+    raise failure
+
+
+class _HTTP(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, self.timeout) if isinstance(self.timeout, int | float) else super()._new_conn()
+
+
+class _HTTPS(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connect(self, self.timeout) if isinstance(self.timeout, int | float) else super()._new_conn()
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPS

@@ -1,0 +1,105 @@
+"""Registries to test with: a folder, and the clouds that run on this machine.
+
+``tests/conftest.py`` offers these fixtures to every test. A server starts when the first test asks for it,
+and once in a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.servers.interface import CloudServer
+
+CLOUDS = ("s3", "gcs", "azure")
+_SERVERS = {
+    "s3": "S3Server",
+    "gcs": "GCSServer",
+    "azure": "AzureServer",
+    "s3rver": "S3RverServer",
+}
+_FOREIGN = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "OBJECT_STORE_", "STORAGE_EMULATOR_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+class Servers:
+    """The servers of this process by name, started when asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, CloudServer] = {}
+
+    def __getitem__(self, name: str) -> CloudServer:
+        if name not in self._running:
+            server: CloudServer = getattr(importlib.import_module(f"tests.servers.{name}"), _SERVERS[name])()
+            self._running[name] = self._stack.enter_context(server)
+        return self._running[name]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers; nothing has started yet."""
+    with contextlib.ExitStack() as stack:
+        yield Servers(stack)
+
+
+@pytest.fixture(params=CLOUDS)
+def cloud(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> CloudServer:
+    """Each cloud in turn; this process's environment is signed in to it, and to nothing else."""
+    server = servers[request.param]
+    sign_in(monkeypatch, server)
+    return server
+
+
+@pytest.fixture
+def cloud_registry(cloud: CloudServer) -> str:
+    """The URL of an empty registry in each cloud in turn."""
+    return cloud.registry()
+
+
+@pytest.fixture(params=("folder", *CLOUDS))
+def any_registry(
+    request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
+    """The folder or URL of an empty registry: a folder, then each cloud in turn."""
+    if request.param == "folder":
+        return str(tmp_path / "registry")
+    server = servers[request.param]
+    sign_in(monkeypatch, server)
+    return server.registry()
+
+
+@pytest.fixture
+def lookalike(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a registry in a service that accepts conditional writes and ignores their conditions."""
+    server = servers["s3rver"]
+    sign_in(monkeypatch, server)
+    return server.registry()
+
+
+class _HasEnvironment(Protocol):
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+
+def sign_in(monkeypatch: pytest.MonkeyPatch, *servers: _HasEnvironment) -> None:
+    """Give this process the environment of these servers' clients, and nothing of other clouds or proxies."""
+    sign_out(monkeypatch)
+    for server in servers:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+
+
+def sign_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every cloud's variables, and the proxies, from this process's environment."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN) or name.lower() in _PROXIES:
+            monkeypatch.delenv(name)

@@ -1,0 +1,105 @@
+"""A proxy that forwards requests and lets a test answer, or change, those that it chooses."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came in; ``path`` with its query."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer in the server's place."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class MeddlingProxy:
+    """The proxy, before a server on 127.0.0.1 (0: before none); a context manager.
+
+    Attributes:
+        port: where it listens.
+        requests: all that came in.
+        meddle: what to do with a request: answer it, forward another body, or (None) forward it as it is.
+    """
+
+    def __init__(self, upstream: int = 0) -> None:
+        self.upstream = upstream
+        self.requests: list[Request] = []
+        self.meddle: Callable[[Request], Answer | bytes | None] = lambda _: None
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: MeddlingProxy
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        self.proxy.requests.append(request)
+        decided = self.proxy.meddle(request)
+        answer = decided if isinstance(decided, Answer) else self._forwarded(request, decided)
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        length = answer.headers.get("Content-Length") if self.command == "HEAD" else str(len(answer.body))
+        if answer.status != 204:
+            self.send_header("Content-Length", length or "0")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the tests read ``requests``."""
+
+    def _forwarded(self, request: Request, body: bytes | None) -> Answer:
+        sent = request.body if body is None else body
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=30)
+        try:
+            upstream.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in request.headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    upstream.putheader(name, value)
+            upstream.putheader("Content-Length", str(len(sent)))
+            upstream.endheaders(sent)
+            reply = upstream.getresponse()
+            return Answer(reply.status, dict(reply.getheaders()), reply.read())
+        finally:
+            upstream.close()
