@@ -10,6 +10,7 @@ from modeldrop.config import default_registry
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
 from modeldrop.format import channel as channels
 from modeldrop.format import manifest as manifests
+from modeldrop.format.records import find_seal
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.runtime.home import Held, ModelHome
 from modeldrop.runtime.registry import RegistryReader
@@ -162,6 +163,13 @@ def _read_manifest(reference: Reference, reader: RegistryReader, number: int, di
             f"See what there is: modeldrop ls {reader.url}/{reference.model}",
         )
     found = manifests.manifest_digest(data)
+    seal = None if digest == found else find_seal(data)
+    if seal is not None:
+        raise NotFoundError(
+            f"v{number} of {reader.url}/{reference.model} was pruned on {seal.at[:10]}.",
+            f"Fetch another version, or publish it again. See what there is: modeldrop ls "
+            f"{reader.url}/{reference.model}",
+        )
     if digest is not None and found != digest:
         raise IntegrityError(
             f"{reader.url}/{key} has the digest {found}, not {digest} as promised.",
