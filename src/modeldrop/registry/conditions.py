@@ -21,8 +21,9 @@ KEY = ".modeldrop"
 
 IGNORED_CREATE = "it accepted a create-only write of an object that is there"
 IGNORED_SWAP = "it accepted a compare-and-swap with a wrong tag"
+REFUSED_SWAP = "it refused a compare-and-swap with the right tag"
 
-_TEXT = json.dumps(
+TEXT = json.dumps(
     {
         "schema": 1,
         "purpose": "modeldrop tries to create this object again, and to replace it with a wrong tag, to prove that "
@@ -39,7 +40,9 @@ _WRONG_TAGS = {
 
 
 def require_conditions(store: Store) -> None:
-    """Refuse a store that two publishers could overwrite each other in. Two requests, or three the first time.
+    """Refuse a store that two publishers could overwrite each other in.
+
+    It takes two or three requests, and one more the first time.
 
     Raises:
         RegistryError: it does not honour both conditions, or cannot be written.
@@ -56,7 +59,7 @@ def honours_create_only(store: Store, key: str) -> bool:
     """Whether an object that is there is not created again. Leaves an object at ``key``."""
     for _ in range(2):
         try:
-            store.create(key, _TEXT)
+            store.create(key, TEXT)
         except ConflictError:
             return True
     return False
@@ -65,7 +68,7 @@ def honours_create_only(store: Store, key: str) -> bool:
 def honours_swap(store: Store, key: str) -> bool:
     """Whether a compare-and-swap with a wrong tag is refused. An object must be at ``key``."""
     try:
-        store.swap(key, _TEXT, wrong_tag(store.url))
+        store.swap(key, TEXT, wrong_tag(store.url))
     except ConflictError:
         return True
     return False

@@ -1,0 +1,108 @@
+"""Look at a registry: can it be reached, read and written from here, and does it honour conditional writes?
+
+One line for each check, and below what failed its remedy. --policies prints the least that a publisher and a
+fetcher must be allowed, and asks nobody. Exit code 12 if a check failed; warnings are no failures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.config import default_registry, settings_of
+from modeldrop.errors import ModeldropError, RegistryError
+from modeldrop.format.bucket import parse_bucket
+from modeldrop.registry.doctor.examine import examine
+from modeldrop.registry.doctor.result import Result, State, failed, ok, unchecked
+from modeldrop.registry.policies import Policies, policies_for
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+_MARKS = {State.OK: "ok", State.WARNING: "warning", State.FAILED: "FAILED", State.UNCHECKED: "not checked"}
+_HEADINGS = {
+    "publisher": "publisher (publish, promote, rollback, mirror)",
+    "fetcher": "fetcher (fetch, run, watch)",
+    "prune": "prune, besides the publisher's",
+    "doctor": "doctor, besides the publisher's",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("registry", metavar="REGISTRY", nargs="?", default="", help="default: MODELDROP_REGISTRY")
+    parser.add_argument("--policies", action="store_true", help="print the least-privilege policies, and nothing else")
+    parser.add_argument(
+        "--conformance", action="store_true", help="try every promise of a store as well (writes some 100 MB)"
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    registry = arguments.registry or default_registry()
+    if arguments.policies:
+        return _print_policies(_policies(registry), as_json=arguments.json)
+    results = examine(registry)
+    if arguments.conformance:
+        results += _conformance(registry, results)
+    well = all(result.state is not State.FAILED for result in results)
+    if arguments.json:
+        print_json({"registry": registry, "ok": well, "checks": [dict(result.to_json()) for result in results]})
+    else:
+        _print(results)
+    return 0 if well else RegistryError.exit_code
+
+
+def _conformance(registry: str, results: Iterable[Result]) -> list[Result]:
+    if any(result.state is State.FAILED for result in results):
+        return [unchecked("conformance", "an earlier check failed")]
+    from modeldrop.conformance.running import open_sides, run_checks
+
+    found = []
+    try:
+        for outcome in run_checks(open_sides(registry)):
+            title = outcome.check.title
+            if outcome.fault:
+                found.append(failed("conformance", RegistryError(f"{title}: {outcome.fault}.")))
+            elif outcome.skipped:
+                found.append(unchecked("conformance", f"{title}: {outcome.skipped}"))
+            else:
+                found.append(ok("conformance", title))
+    except ModeldropError as error:
+        found.append(failed("conformance", error))
+    return found
+
+
+def _policies(registry: str) -> Policies | None:
+    settings = settings_of(registry)
+    if "://" not in settings.url or settings.url.startswith("https://"):
+        return None
+    return policies_for(
+        parse_bucket(settings.url),
+        region=settings.region,
+        encryption_key=settings.encryption_key,
+        tags=bool(settings.tags),
+    )
+
+
+def _print_policies(policies: Policies | None, *, as_json: bool) -> int:
+    if as_json:
+        print_json(dict(policies.to_json()) if policies else {})
+    elif policies is None:
+        print("This registry has no policies: whoever may write the folder publishes, whoever may read it fetches.")
+    else:
+        print("\n\n".join(f"# {_HEADINGS[who]}\n{text}" for who, text in policies.to_json().items()))
+    return 0
+
+
+def _print(results: Iterable[Result]) -> None:
+    said: set[str] = set()
+    for result in results:
+        print(f"{_MARKS[result.state]:<11}  {result.name:<16}  {result.text}")
+        if result.fix in said:
+            print("    as above")
+        elif result.fix:
+            said.add(result.fix)
+            print("\n".join(f"    {line}" for line in result.fix.splitlines()))

@@ -1,0 +1,132 @@
+"""Where a conformance check works: a scratch model in a registry, removed after it."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from modeldrop.errors import ConflictError, ModeldropError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from modeldrop.registry.stores.interface import Store
+
+PREFIX = "conformance-"
+"""Scratch models begin with it: one that a killed run left behind is known by its name, and may be deleted."""
+
+_THREADS = 16
+
+
+class Reader(Protocol):
+    """What is needed of the fetcher's reader."""
+
+    def get(self, key: str, limit: int) -> bytes | None: ...
+
+    def read(self, key: str, start: int, length: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A scratch model, seen from both sides.
+
+    Attributes:
+        store: the publisher's store.
+        open_reader: opens the fetcher's reader on the same registry.
+        headers: what readers get an object served as: ``Content-Type`` and ``Cache-Control``.
+        model: the scratch model's name.
+        folder: an empty local folder.
+    """
+
+    store: Store
+    open_reader: Callable[[], Reader]
+    headers: Callable[[str], Mapping[str, str]]
+    model: str
+    folder: Path
+
+    def key(self, name: str) -> str:
+        """The key of ``name`` in the scratch model."""
+        return f"{self.model}/{name}"
+
+
+class NonconformantError(AssertionError):
+    """The store does not do what modeldrop needs. The message says what it did."""
+
+
+class NotApplicableError(Exception):
+    """This kind of store cannot have this promise. The message says why."""
+
+
+def expect(holds: bool, what: str) -> None:  # noqa: FBT001
+    """Fail with ``what`` unless it holds; unlike ``assert``, under ``python -O`` too."""
+    if not holds:
+        raise NonconformantError(what)
+
+
+def equal(found: object, wanted: object, what: str) -> None:
+    """Fail unless the two are equal. ``what``: what was looked at."""
+    if found != wanted:
+        raise NonconformantError(f"{what}: found {_short(found)}, wanted {_short(wanted)}")
+
+
+def refused(action: Callable[[], object], what: str) -> None:
+    """Fail unless ``action`` meets a conflict. ``what``: what was asked for."""
+    try:
+        action()
+    except ConflictError:
+        return
+    raise NonconformantError(f"{what} was accepted")
+
+
+@contextlib.contextmanager
+def scratch(
+    store: Store, open_reader: Callable[[], Reader], headers: Callable[[str], Mapping[str, str]]
+) -> Iterator[Place]:
+    """A new scratch model; all of it is removed at the end."""
+    model = f"{PREFIX}{secrets.token_hex(6)}"
+    with tempfile.TemporaryDirectory(prefix="modeldrop-") as folder:
+        try:
+            yield Place(store, open_reader, headers, model, Path(folder))
+        except BaseException:
+            with contextlib.suppress(ModeldropError):  # what failed first is what counts
+                _clean(store, model)
+            raise
+        _clean(store, model)
+
+
+def together(actions: list[Callable[[], object]]) -> list[BaseException | None]:
+    """Run all actions, as many at once as there are up to 16; what each of them raised."""
+
+    def run(action: Callable[[], object]) -> BaseException | None:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001  whoever asked looks at it
+            return error
+        return None
+
+    with ThreadPoolExecutor(_THREADS, "modeldrop-conformance") as pool:
+        return list(pool.map(run, actions))
+
+
+def _clean(store: Store, model: str) -> None:
+    keys = [listed.key for listed in store.objects(model)]
+    if "://" not in store.url:
+        shutil.rmtree(Path(store.url) / model, ignore_errors=True)  # with the folder's own bookkeeping
+        return
+    with contextlib.suppress(ModeldropError):  # whoever may not see them is told by the check that looks
+        for unfinished in store.unfinished(model):
+            store.abort(unfinished)
+    for error in together([lambda key=key: store.delete(key) for key in keys]):  # type: ignore[misc]
+        if error is not None:
+            raise error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -1,0 +1,84 @@
+"""Opening a registry from both sides, and running the checks without pytest."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import obstore
+
+from modeldrop.config import settings_of
+from modeldrop.conformance.checks import CHECKS
+from modeldrop.conformance.place import NonconformantError, NotApplicableError, Place, scratch
+from modeldrop.errors import ModeldropError
+from modeldrop.registry.stores import open_store
+from modeldrop.runtime.registry import RegistryReader
+from modeldrop.runtime.stores import open_access
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from modeldrop.conformance.checks import Check
+    from modeldrop.registry.stores.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A registry as its publishers and as its readers have it."""
+
+    store: Store
+
+    def reader(self) -> RegistryReader:
+        """A reader of its own, as a container opens it."""
+        return RegistryReader(self.store.url)
+
+    def headers(self, key: str) -> Mapping[str, str]:
+        """What readers get an object served as."""
+        # The fetcher has no use for them, so its reader does not offer them.
+        found = obstore.get(open_access(settings_of(self.store.url)).store, key).attributes
+        return {name: str(value) for name, value in found.items()}
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Place]:
+        """A scratch model, removed at the end."""
+        with scratch(self.store, self.reader, self.headers) as place:
+            yield place
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a check found. ``fault`` is "" where the promise is kept; ``skipped`` says why it cannot be looked at."""
+
+    check: Check
+    fault: str = ""
+    skipped: str = ""
+
+
+def open_sides(registry: str) -> Sides:
+    """Open a registry by its URL, folder or name in modeldrop.toml.
+
+    Raises:
+        ModeldropError: as ``open_store`` does.
+    """
+    return Sides(open_store(registry))
+
+
+def run_checks(sides: Sides, *, slow: bool = False) -> Iterator[Outcome]:
+    """Run the checks one after another; each outcome as it is known."""
+    for check in CHECKS:
+        if not check.slow or slow:
+            yield _outcome(check, sides)
+
+
+def _outcome(check: Check, sides: Sides) -> Outcome:
+    try:
+        with sides.scratch() as place:
+            check.run(place)
+    except NotApplicableError as reason:
+        return Outcome(check, skipped=str(reason))
+    except NonconformantError as error:
+        return Outcome(check, str(error))
+    except ModeldropError as error:
+        return Outcome(check, error.message)
+    return Outcome(check)
