@@ -28,6 +28,8 @@ COMMANDS = {
     "ls": "models of a registry, or versions of a model",
     "show": "all about a version",
     "diff": "what differs between two versions",
+    "doctor": "can a registry be used from here, and what to do if not",
+    "prune": "remove old versions and what crashed publishers left",
 }
 _INTERRUPTED = 130
 

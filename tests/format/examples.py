@@ -24,7 +24,16 @@ from modeldrop.format.manifest import (
     serialize_manifest,
 )
 from modeldrop.format.recipe import Recipe
-from modeldrop.format.records import BuildRecord, Claim, serialize_build_record, serialize_claim
+from modeldrop.format.records import (
+    BuildRecord,
+    Claim,
+    Retirement,
+    Seal,
+    serialize_build_record,
+    serialize_claim,
+    serialize_retirement,
+    serialize_seal,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "format" / "v1"
 
@@ -115,6 +124,21 @@ def build_record() -> BuildRecord:
     return BuildRecord(2, "e0d94a7715c2f863", "2026-11-20T09:44:40Z")
 
 
+def retirement() -> Retirement:
+    """The mark of a version that is about to go."""
+    return Retirement("2026-12-24T03:00:00Z", "github:dana", "not among the newest 5, older than 30 days")
+
+
+def seal() -> Seal:
+    """What is left of it a day later."""
+    return Seal("2026-12-25T03:00:01Z", "github:dana", "not among the newest 5, older than 30 days")
+
+
+def undecided_seal() -> Seal:
+    """The same while the manifest may still be put back."""
+    return Seal("2026-12-25T03:00:00Z", "github:dana", seal().why, serialize_manifest(manifest()).decode())
+
+
 def documents() -> dict[str, bytes]:
     """Every fixture's file name, and its bytes."""
     return {
@@ -122,6 +146,9 @@ def documents() -> dict[str, bytes]:
         "channel.json": serialize_channel(channel()),
         "claim.json": serialize_claim(claim()),
         "build.json": serialize_build_record(build_record()),
+        "retired.json": serialize_retirement(retirement()),
+        "seal.json": serialize_seal(seal()),
+        "seal-undecided.json": serialize_seal(undecided_seal()),
     }
 
 

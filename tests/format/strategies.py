@@ -27,7 +27,7 @@ from modeldrop.format.manifest import (
 )
 from modeldrop.format.names import check_distinct, check_path
 from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
-from modeldrop.format.records import BuildRecord, Claim
+from modeldrop.format.records import BuildRecord, Claim, Retirement, Seal
 from modeldrop.format.reference import Reference
 
 _CHARS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -203,6 +203,8 @@ def channels(draw: st.DrawFn, most: int = 8) -> Channel:
 
 claims = st.builds(Claim, nonce=texts(), build_key=hex64, by=texts(), run=texts(), at=times)
 build_records = st.builds(BuildRecord, version=version_numbers, nonce=texts(), at=times)
+retirements = st.builds(Retirement, at=times, by=texts(), why=texts())
+seals = st.builds(Seal, at=times, by=texts(), why=texts(), manifest=texts())
 
 
 @st.composite

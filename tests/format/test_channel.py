@@ -12,6 +12,7 @@ from modeldrop.errors import FormatError
 from modeldrop.format.channel import (
     KEPT_MOVES,
     MAX_BYTES,
+    MAX_MOVES,
     Channel,
     Move,
     parse_channel,
@@ -109,18 +110,23 @@ def test_a_move_is_the_next_generation(channel: Channel, move: Move) -> None:
     assert serialize_channel(after) != serialize_channel(channel)
 
 
-def test_fifty_moves_are_kept() -> None:
+def test_fifty_moves_are_kept_and_all_of_a_day() -> None:
     channel = _channel(*range(1, 101))
-    assert channel.generation == 100
-    assert len(channel.history) == KEPT_MOVES == 50
-    assert [move.generation for move in channel.moves()] == list(range(100, 49, -1))
-    assert parse_channel(serialize_channel(channel)) == channel
+    assert channel.generation == len(channel.moves()) == 100
+    assert len(_channel(*range(1, 1001)).history) == MAX_MOVES
+    later = channel.moved(replace(channel.present, at="2026-11-21T09:41:07Z"))
+    assert len(later.history) == 100
+    later = channel.moved(replace(channel.present, at="2026-11-21T09:41:08Z"))
+    assert len(later.history) == KEPT_MOVES == 50
+    assert [move.generation for move in later.moves()] == list(range(101, 50, -1))
+    assert parse_channel(serialize_channel(later)) == later
+    assert len(channel.moved(replace(channel.present, at="2026-02-30T09:41:08Z")).history) == KEPT_MOVES
 
 
 def test_the_longest_moves_fit() -> None:
     longest = Move(1, f"sha256:{1:064x}", 1, "🔎" * 64, "x" * 32, "🔎" * 256, "2026-11-20T09:41:07Z", "🔎" * 4096)
     channel = Channel(longest)
-    for _ in range(60):
+    for _ in range(120):
         channel = channel.moved(longest)
     data = serialize_channel(channel)
     assert len(data) < MAX_BYTES

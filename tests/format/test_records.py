@@ -9,20 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
+from modeldrop.format.manifest import serialize_manifest
 from modeldrop.format.records import (
     MAX_BYTES,
     BuildRecord,
     Claim,
+    Retirement,
+    Seal,
+    find_seal,
     parse_build_record,
     parse_claim,
+    parse_retirement,
+    parse_seal,
     serialize_build_record,
     serialize_claim,
+    serialize_retirement,
+    serialize_seal,
 )
 from tests.format import examples
-from tests.format.strategies import build_records, claims, json_values, mutated
+from tests.format.strategies import build_records, claims, json_values, mutated, retirements, seals
 
 CLAIM = serialize_claim(examples.claim())
 BUILD = serialize_build_record(examples.build_record())
+RETIRED = serialize_retirement(examples.retirement())
+SEAL = serialize_seal(examples.undecided_seal())
 
 
 @given(claims)
@@ -39,12 +49,50 @@ def test_a_build_record_round_trips(record: BuildRecord) -> None:
     assert serialize_build_record(parse_build_record(data)) == data
 
 
+@given(retirements)
+def test_a_retirement_round_trips(retirement: Retirement) -> None:
+    data = serialize_retirement(retirement)
+    assert parse_retirement(data) == retirement
+    assert serialize_retirement(parse_retirement(data)) == data
+
+
+@given(seals)
+def test_a_seal_round_trips(seal: Seal) -> None:
+    data = serialize_seal(seal)
+    assert find_seal(data) == parse_seal(data) == seal
+    assert serialize_seal(parse_seal(data)) == data
+
+
+def test_a_manifest_survives_in_a_seal_byte_for_byte() -> None:
+    data = serialize_manifest(examples.manifest())
+    assert parse_seal(SEAL).manifest.encode() == data
+    assert find_seal(data) is None
+
+
 @given(st.binary() | json_values().map(lambda value: json.dumps(value).encode()))
 def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
     with pytest.raises(FormatError):
         parse_claim(data)
     with pytest.raises(FormatError):
         parse_build_record(data)
+    with pytest.raises(FormatError):
+        parse_retirement(data)
+    assert find_seal(data) is None
+
+
+@given(mutated(RETIRED))
+def test_mutated_retirements_raise_nothing_else(data: bytes) -> None:
+    try:
+        retirement = parse_retirement(data)
+    except FormatError:
+        return
+    assert parse_retirement(serialize_retirement(retirement)) == retirement
+
+
+@given(mutated(serialize_seal(examples.seal())))
+def test_mutated_seals_raise_nothing_else(data: bytes) -> None:
+    seal = find_seal(data)
+    assert seal is None or parse_seal(serialize_seal(seal)) == seal
 
 
 @given(mutated(CLAIM))
@@ -81,6 +129,21 @@ BUILDS_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "another document": {"schema": "modeldrop/claim/1"},
 }
 
+RETIRED_BY_SCHEMA: dict[str, dict[str, Any]] = {
+    "no time": {"at": None},
+    "by as a number": {"by": 1},
+    "reason too long": {"why": "x" * 513},
+    "another document": {"schema": "modeldrop/seal/1"},
+}
+SEALS_BY_SCHEMA: dict[str, dict[str, Any]] = {
+    "not sealed": {"sealed": None},
+    "sealed without a word": {"sealed": True},
+    "no reason": {"sealed": {"at": "2026-11-20T09:44:40Z", "by": ""}},
+    "bad time": {"sealed": {"at": "yesterday", "by": "", "why": ""}},
+    "manifest as an object": {"manifest": {}},
+    "another document": {"schema": "modeldrop/manifest/1"},
+}
+
 
 @pytest.mark.parametrize("change", CLAIMS_BY_SCHEMA.values(), ids=CLAIMS_BY_SCHEMA)
 def test_hostile_claims_are_refused(change: dict[str, Any]) -> None:
@@ -94,7 +157,25 @@ def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
         parse_build_record(json.dumps({**json.loads(BUILD), **change}).encode())
 
 
+@pytest.mark.parametrize("change", RETIRED_BY_SCHEMA.values(), ids=RETIRED_BY_SCHEMA)
+def test_hostile_retirements_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        parse_retirement(json.dumps({**json.loads(RETIRED), **change}).encode())
+
+
+@pytest.mark.parametrize("change", SEALS_BY_SCHEMA.values(), ids=SEALS_BY_SCHEMA)
+def test_hostile_seals_are_refused(change: dict[str, Any]) -> None:
+    data = json.dumps({**json.loads(SEAL), **change}).encode()
+    with pytest.raises(FormatError):
+        parse_seal(data)
+    assert find_seal(data) is None
+
+
 def test_what_could_not_be_read_is_not_written() -> None:
+    with pytest.raises(FormatError, match="why: "):
+        serialize_retirement(replace(examples.retirement(), why="a" * 513))
+    with pytest.raises(FormatError, match="at most 4096 are written"):
+        serialize_seal(replace(examples.seal(), by="\x01" * 256, why="\x01" * 512))
     with pytest.raises(FormatError, match="by: "):
         serialize_claim(replace(examples.claim(), by="a" * 257))
     with pytest.raises(FormatError, match="at: "):
@@ -102,6 +183,8 @@ def test_what_could_not_be_read_is_not_written() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
+    assert parse_retirement(json.dumps({**json.loads(RETIRED), "later": 1}).encode()) == examples.retirement()
+    assert parse_seal(json.dumps({**json.loads(SEAL), "later": 1}).encode()) == examples.undecided_seal()
     assert parse_claim(json.dumps({**json.loads(CLAIM), "later": [1]}).encode()) == examples.claim()
     assert parse_build_record(json.dumps({**json.loads(BUILD), "later": 1}).encode()) == examples.build_record()
 

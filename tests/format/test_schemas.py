@@ -16,20 +16,29 @@ from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
+    Retirement,
+    Seal,
     parse_build_record,
     parse_claim,
+    parse_retirement,
+    parse_seal,
     serialize_build_record,
     serialize_claim,
+    serialize_retirement,
+    serialize_seal,
 )
 from tests.format import examples, test_channel, test_manifest, test_names, test_recipe, test_records
-from tests.format.strategies import build_records, channels, claims, manifests, mutated, recipes
+from tests.format.strategies import build_records, channels, claims, manifests, mutated, recipes, retirements, seals
 
-NAMES = ("manifest", "channel", "claim", "build", "recipe")
+NAMES = ("manifest", "channel", "claim", "build", "retired", "seal", "recipe")
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
     "channel": parse_channel,
     "claim": parse_claim,
     "build": parse_build_record,
+    "retired": parse_retirement,
+    "seal": parse_seal,
+    "seal-undecided": parse_seal,
 }
 UNSEEN_PATHS = {"long part", "long part in UTF-8", "NFD", "lone surrogate", "manifest in full width"}
 """Paths whose fault is in their bytes or their Unicode form."""
@@ -72,6 +81,12 @@ def test_records_are_valid(claim: Claim, record: BuildRecord) -> None:
     VALIDATORS["build"].validate(json.loads(serialize_build_record(record)))
 
 
+@given(retirements, seals)
+def test_what_prune_writes_is_valid(retirement: Retirement, seal: Seal) -> None:
+    VALIDATORS["retired"].validate(json.loads(serialize_retirement(retirement)))
+    VALIDATORS["seal"].validate(json.loads(serialize_seal(seal)))
+
+
 @given(recipes)
 def test_recipes_are_valid(recipe: Recipe) -> None:
     VALIDATORS["recipe"].validate(recipe.to_json())
@@ -104,6 +119,16 @@ def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
     assert not VALIDATORS["build"].is_valid({**json.loads(test_records.BUILD), **change})
 
 
+@pytest.mark.parametrize("change", test_records.RETIRED_BY_SCHEMA.values(), ids=test_records.RETIRED_BY_SCHEMA)
+def test_hostile_retirements_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["retired"].is_valid({**json.loads(test_records.RETIRED), **change})
+
+
+@pytest.mark.parametrize("change", test_records.SEALS_BY_SCHEMA.values(), ids=test_records.SEALS_BY_SCHEMA)
+def test_hostile_seals_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["seal"].is_valid({**json.loads(test_records.SEAL), **change})
+
+
 @pytest.mark.parametrize("value", test_recipe.REFUSED.values(), ids=test_recipe.REFUSED)
 def test_hostile_recipes_are_refused(value: dict[str, Any]) -> None:
     assert not VALIDATORS["recipe"].is_valid(value)
@@ -118,7 +143,7 @@ def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
     VALIDATORS["manifest"].validate(json.loads(data))
 
 
-@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build"])
+@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build", "retired", "seal"])
 def test_fields_of_later_releases_are_valid(name: str) -> None:
     document = json.loads(examples.documents()[f"{name}.json"])
     assert VALIDATORS[name].is_valid({**document, "added_later": {"x": 1}})
@@ -137,11 +162,14 @@ def test_the_recipe_schema_knows_what_the_release_builds() -> None:
 def test_a_fixture_is_kept_for_ever(name: str) -> None:
     data = (examples.FIXTURES / f"{name}.json").read_bytes()
     assert data == examples.documents()[f"{name}.json"]
-    VALIDATORS[name].validate(json.loads(data))
+    VALIDATORS[name.partition("-")[0]].validate(json.loads(data))
     expected = {
         "manifest": examples.manifest,
         "channel": examples.channel,
         "claim": examples.claim,
         "build": examples.build_record,
+        "retired": examples.retirement,
+        "seal": examples.seal,
+        "seal-undecided": examples.undecided_seal,
     }[name]
     assert PARSERS[name](data) == expected()

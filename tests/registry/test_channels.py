@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from modeldrop.registry.stores.interface import Stored
+
 
 class Bench:
     """A registry with the versions v1, v2, … of one model, none of them named by a channel."""
@@ -185,14 +187,14 @@ def test_rollback_needs_a_channel_and_a_version_to_go_to(bench: Callable[[int], 
     assert two.channel().version == 2
 
 
-def test_history_keeps_fifty_moves_and_generations_go_on(bench: Callable[[int], Bench]) -> None:
+def test_history_keeps_a_busy_day_and_generations_go_on(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
     for number in range(60):
         two.promote(number % 2 + 1, why="é" * 1000)
     channel = two.channel()
     assert channel.generation == 60
-    assert len(channel.history) == KEPT_MOVES
-    assert [move.generation for move in channel.moves()] == list(range(60, 9, -1))
+    assert len(channel.history) == 59 > KEPT_MOVES
+    assert [move.generation for move in channel.moves()] == list(range(60, 0, -1))
 
 
 def test_a_lost_reply_makes_one_move(bench: Callable[[int], Bench]) -> None:
@@ -237,14 +239,84 @@ def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Benc
 
 def test_endless_conflicts_end(bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    one = bench(1)
+    monkeypatch.setattr("modeldrop.registry.channels._ATTEMPTS", 30)
+    three = bench(3)
 
-    class NeverFree(LocalStore):
+    class AlwaysMoved(LocalStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
-            raise ConflictError("no")
+            promote(three.store, "embedder", 4 - three.channel().version, "current", by="others")
+            raise ConflictError("somebody else wrote it")
 
-    with pytest.raises(ConflictError, match="was moved by others 200 times in a row"):
-        promote(NeverFree(str(one.registry)), "embedder", 1, "current", by="dana")
+    three.promote(1)
+    with pytest.raises(
+        ConflictError, match=r"moved by others 30 times in a row. The last refusal: somebody else wrote"
+    ):
+        promote(AlwaysMoved(str(three.registry)), "embedder", 2, "current", by="dana")
+
+
+def test_a_channel_that_nobody_moves_and_nobody_may_write_says_why(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    two = bench(2)
+    two.forward(1)
+
+    class Leased(LocalStore):
+        def swap(self, key: str, data: bytes, previous: str | None) -> None:
+            raise ConflictError("the blob is leased by somebody", "Break the lease.")
+
+    with pytest.raises(ConflictError, match=r"current could not be moved: the blob is leased by somebody") as caught:
+        promote(Leased(str(two.registry)), "embedder", 2, "current", by="dana")
+    assert caught.value.hint == "Break the lease."
+    assert sum(naps) < 5
+
+
+def test_an_older_publisher_finishing_after_a_rollback_moves_nothing(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    three.forward(1)
+    three.forward(3)
+    assert three.rollback().after == 1
+    late = three.forward(2)
+    assert (late.moved, late.after) == (False, 1)
+    assert (
+        late.reason == f"it has left the newer v3 already. To override: modeldrop promote {three.registry}/embedder@v2"
+    )
+    assert three.promote(2).after == 2
+
+
+class Counting(LocalStore):
+    """A store that counts requests."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.calls: list[str] = []
+
+    def get(self, key: str) -> Stored | None:
+        self.calls.append(f"get {key}")
+        return super().get(key)
+
+    def exists(self, key: str) -> bool:
+        self.calls.append(f"exists {key}")
+        return super().exists(key)
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        super().swap(key, data, previous)
+        self.calls.append(f"swap {key}")
+
+
+def test_a_promote_is_four_requests(bench: Callable[[int], Bench]) -> None:
+    two = bench(2)
+    two.forward(1)
+    store = Counting(str(two.registry))
+    version = resolve(store, parse_reference(f"{two.registry}/embedder@v2"))
+    assert promote(store, "embedder", version, "current", by="dana").after == 2
+    assert store.calls == [
+        "get embedder/v2/manifest.json",
+        "get embedder/current",
+        "swap embedder/current",
+        "exists embedder/v2/retired.json",
+    ]
 
 
 def test_resolving_references(bench: Callable[[int], Bench]) -> None:

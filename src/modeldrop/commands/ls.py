@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import default_registry
-from modeldrop.errors import ModeldropError, NotFoundError, UsageError
-from modeldrop.format.reference import parse_reference, parse_registry
-from modeldrop.registry.stores import open_store
-from modeldrop.registry.versions import (
-    claimed_numbers,
-    find_version,
-    has_model,
-    list_channels,
-    list_models,
-    missing_model,
-    version_numbers,
-)
+from modeldrop.commands.targets import find_target
+from modeldrop.errors import ModeldropError
+from modeldrop.format.records import Seal
+from modeldrop.registry.versions import list_channels, list_folders, read_version, version_numbers
 from modeldrop.terminal import size_text, table
 
 if TYPE_CHECKING:
@@ -30,35 +20,21 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
+    parser.add_argument("--all", action="store_true", help="pruned versions of a model too")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    registry = _as_registry(arguments.what) if arguments.what else default_registry()
-    if registry is not None:
-        store = open_store(registry)
-        models = [model for model in list_models(store) if version_numbers(store, model)]
-        if models or not arguments.what:
-            return _print_models(store, models, as_json=arguments.json)
-    reference = parse_reference(arguments.what, default_registry())
-    store = open_store(reference.registry)
-    if not has_model(store, reference.model):
-        if registry is not None and not os.path.isdir(registry):  # noqa: PTH112
-            raise NotFoundError(f"There is neither a registry nor a model {arguments.what!r}.", "Check the path.")
-        raise missing_model(store, reference.model)
-    return _print_versions(store, reference.model, as_json=arguments.json)
-
-
-def _as_registry(text: str) -> str | None:
-    try:
-        return parse_registry(text)
-    except UsageError:
-        return None
+    store, models, single = find_target(arguments.what)
+    if single:
+        return _print_versions(store, models[0], all_of_them=arguments.all, as_json=arguments.json)
+    return _print_models(store, models, as_json=arguments.json)
 
 
 def _print_models(store: Store, models: list[str], *, as_json: bool) -> int:
-    found = {model: (version_numbers(store, model), list_channels(store, model)) for model in models}
+    numbers_of = {model: version_numbers(store, model) for model in models}
+    found = {model: (numbers, list_channels(store, model)) for model, numbers in numbers_of.items() if numbers}
     if as_json:
         print_json(
             [
@@ -83,17 +59,25 @@ def _print_models(store: Store, models: list[str], *, as_json: bool) -> int:
     return 0
 
 
-def _print_versions(store: Store, model: str, *, as_json: bool) -> int:
+def _print_versions(store: Store, model: str, *, all_of_them: bool, as_json: bool) -> int:
     channels = list_channels(store, model)
     rows = []
     plain: list[dict[str, object]] = []
-    for number in reversed(claimed_numbers(store, model)):
+    for folder in reversed(list_folders(store, model)):
+        number = folder.number
+        if folder.emptied and not all_of_them:
+            continue  # nearly all versions of a model that is pruned every day: not one request for each
         names = [name for name, channel in channels.items() if channel.version == number]
         try:
-            version = find_version(store, model, number)
+            version = read_version(store, model, number) if folder.committed else None
         except ModeldropError as error:
             rows.append((f"v{number}", ", ".join(names), "damaged", "", "", error.message))
             plain.append({"version": f"v{number}", "channels": names, "state": "damaged"})
+            continue
+        if isinstance(version, Seal):
+            if all_of_them:
+                rows.append((f"v{number}", ", ".join(names), "pruned", version.at, "", version.why))
+                plain.append({"version": f"v{number}", "channels": names, "state": "pruned"})
             continue
         if version is None:
             rows.append((f"v{number}", ", ".join(names), "unfinished", "", "", ""))
@@ -105,7 +89,7 @@ def _print_versions(store: Store, model: str, *, as_json: bool) -> int:
             (
                 f"v{number}",
                 ", ".join(names),
-                version.digest[:19],
+                f"{version.digest[:19]}{' (retired)' if folder.retired else ''}",
                 manifest.provenance.created,
                 variants,
                 manifest.source.repository or manifest.source.identity[:19],
@@ -115,7 +99,7 @@ def _print_versions(store: Store, model: str, *, as_json: bool) -> int:
             {
                 "version": f"v{number}",
                 "channels": names,
-                "state": "published",
+                "state": "retired" if folder.retired else "published",
                 "digest": version.digest,
                 "created": manifest.provenance.created,
                 "variants": {item.name: manifest.weights_of(item) for item in manifest.variants},

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("Which version?", f"Write it: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
     version = resolve(store, reference)
-    moved = promote(store, reference.model, version.number, channel, by=provenance().actor, why=arguments.why)
+    moved = promote(store, reference.model, version, channel, by=provenance().actor, why=arguments.why)
     if arguments.json:
         print_json(moved_json(moved))
     else:

@@ -12,6 +12,8 @@ SCHEMA = "modeldrop/channel/1"
 READABLE_BY = "modeldrop>=0.1"
 MAX_BYTES = 1 << 20
 KEPT_MOVES = 50
+KEPT_SECONDS = 24 * 3600
+MAX_MOVES = 400
 MAX_GENERATION = 1 << 53
 ACTIONS = ("publish", "promote", "rollback")
 
@@ -76,9 +78,21 @@ class Channel:
         return (self.present, *self.history)
 
     def moved(self, move: Move) -> Channel:
-        """The channel after ``move``, which becomes the next generation; the oldest moves fall off."""
+        """The channel after ``move``, which becomes the next generation; the oldest moves fall off.
+
+        The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has
+        just left.
+        """
         move = replace(move, generation=self.generation + 1)
-        return Channel(move, self.moves()[:KEPT_MOVES])
+        recent = _before(move.at, KEPT_SECONDS)
+        kept: list[Move] = []
+        room = MAX_BYTES // 2
+        for old in self.moves()[:MAX_MOVES]:
+            room -= len(dump(old.to_json())) + 100
+            if len(kept) >= KEPT_MOVES and (old.at < recent or room < 0):
+                break
+            kept.append(old)
+        return Channel(move, tuple(kept))
 
     def rollback_target(self) -> Move | None:
         """What the channel named before the present version first became current; None if nothing was.
@@ -137,6 +151,16 @@ def serialize_channel(channel: Channel) -> bytes:
     )
     parse_channel(data)
     return data
+
+
+def _before(at: str, seconds: int) -> str:
+    """The moment so long before ``at``; after every other where ``at`` is no moment, such as 30 February."""
+    from datetime import datetime, timedelta  # who only reads channels need not load it
+
+    try:
+        return (datetime.fromisoformat(at) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError):
+        return "9999"
 
 
 def _move(fields: Fields) -> Move:

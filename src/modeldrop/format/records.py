@@ -1,16 +1,22 @@
-"""Claims and build records: who took a number, and which version a recipe produced."""
+"""Claims, build records, retirements and seals: who took a number, what became of it, what a recipe produced."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modeldrop.errors import FormatError
 from modeldrop.format.fields import check_schema, dump, load
+from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST
 from modeldrop.format.names import HEX64, TIME, VERSION
 
 CLAIM_SCHEMA = "modeldrop/claim/1"
 BUILD_SCHEMA = "modeldrop/build/1"
+RETIRED_SCHEMA = "modeldrop/retired/1"
+SEAL_SCHEMA = "modeldrop/seal/1"
 READABLE_BY = "modeldrop>=0.1"
 MAX_BYTES = 64 << 10
+MAX_SEAL = 4 << 10
+"""Bytes at most of a final seal: whatever is larger in a listing is a manifest, or may become one again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,33 @@ class BuildRecord:
     version: int
     nonce: str
     at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """The mark of a version that is about to be pruned: who set it, when and why."""
+
+    at: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What stands where a manifest stood, or would have: the version does not exist, and never will again.
+
+    Attributes:
+        at: when, ISO 8601 in UTC.
+        by: who pruned it.
+        why: the reason.
+        manifest: the text of the manifest that it replaces, while prune may still put that back; "" once it
+            will not, and for a claim that was never committed.
+    """
+
+    at: str
+    by: str
+    why: str
+    manifest: str = ""
 
 
 def parse_claim(data: bytes) -> Claim:
@@ -102,4 +135,86 @@ def serialize_build_record(record: BuildRecord) -> bytes:
         }
     )
     parse_build_record(data)
+    return data
+
+
+def parse_retirement(data: bytes) -> Retirement:
+    """Read the mark of a retired version.
+
+    Raises:
+        FormatError: naming the field that is wrong.
+    """
+    fields = load(data, "retirement", limit=MAX_BYTES)
+    check_schema(fields, RETIRED_SCHEMA)
+    return Retirement(
+        at=fields.text("at", pattern=TIME),
+        by=fields.text("by", limit=256),
+        why=fields.text("why", limit=512),
+    )
+
+
+def serialize_retirement(retirement: Retirement) -> bytes:
+    """The bytes of a retirement.
+
+    Raises:
+        FormatError: what nobody could read again is never written.
+    """
+    data = dump(
+        {
+            "schema": RETIRED_SCHEMA,
+            "readable_by": READABLE_BY,
+            "at": retirement.at,
+            "by": retirement.by,
+            "why": retirement.why,
+        }
+    )
+    parse_retirement(data)
+    return data
+
+
+def parse_seal(data: bytes) -> Seal:
+    """Read a seal.
+
+    Raises:
+        FormatError: it is none, naming the field that is wrong.
+    """
+    # No byte of a manifest takes more than two here: its only control characters are white space.
+    fields = load(data, "seal", limit=2 * MAX_MANIFEST + MAX_SEAL)
+    check_schema(fields, SEAL_SCHEMA)
+    sealed = fields.child("sealed")
+    return Seal(
+        at=sealed.text("at", pattern=TIME),
+        by=sealed.text("by", limit=256),
+        why=sealed.text("why", limit=512),
+        manifest=fields.text("manifest", default="", limit=MAX_MANIFEST),
+    )
+
+
+def find_seal(data: bytes) -> Seal | None:
+    """The seal, if these bytes, found where a manifest should be, are one."""
+    if b"modeldrop/seal/" not in data:
+        return None  # a manifest is large, and is parsed only once
+    try:
+        return parse_seal(data)
+    except FormatError:
+        return None
+
+
+def serialize_seal(seal: Seal) -> bytes:
+    """The bytes of a seal.
+
+    Raises:
+        FormatError: what nobody could read again is never written, nor a final seal of more than MAX_SEAL bytes.
+    """
+    data = dump(
+        {
+            "schema": SEAL_SCHEMA,
+            "readable_by": READABLE_BY,
+            "sealed": {"at": seal.at, "by": seal.by, "why": seal.why},
+            **({"manifest": seal.manifest} if seal.manifest else {}),
+        }
+    )
+    parse_seal(data)
+    if not seal.manifest and len(data) > MAX_SEAL:
+        raise FormatError(f"seal has {len(data)} bytes; at most {MAX_SEAL} are written")
     return data

@@ -2,6 +2,10 @@
 
 Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again: our
 own nonce there means that we succeeded; else we decide again from what is there now, never overwrite.
+
+No channel stays on a version that ``prune`` has retired. Whoever moves one looks at the version's mark after
+the write, because it may have slept since it read the manifest; prune reads the channels after it has marked.
+One of them sees the other.
 """
 
 from __future__ import annotations
@@ -12,24 +16,27 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import ConflictError, RefusedError, UsageError
+from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format.channel import Channel, Move, serialize_channel
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
+    Version,
     changed_manifest,
     get_version,
+    is_retired,
     missing_channel,
     read_channel,
+    version_numbers,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeldrop.registry.stores.interface import Store
-    from modeldrop.registry.versions import Version
 
 _ATTEMPTS = 200
+_ATTEMPTS_UNMOVED = 25
 _MAX_WHY = 1000
 
 
@@ -44,6 +51,7 @@ class Moved:
         generation: its generation now.
         moved: whether this call moved it.
         reason: why it was not moved, or "".
+        retired: the version that it was not moved to because prune has marked it.
     """
 
     channel: str
@@ -52,6 +60,7 @@ class Moved:
     generation: int
     moved: bool
     reason: str = ""
+    retired: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,8 @@ class _Stay:
 def move_forward(store: Store, model: str, version: Version, channel: str, *, by: str, why: str = "") -> Moved:
     """Move a channel to a version just published, unless that would take it back.
 
-    Never to a version that the channel left by rollback, and not over a higher version that somebody else
-    moved it to meanwhile: then it stays, and ``reason`` says why and how to override.
+    Never to a version that the channel left by rollback, nor where it names or has ever named a higher one, nor
+    to one that was retired meanwhile: then it stays, and ``reason`` says why and how to override.
     """
     promote = f"modeldrop promote {store.url}/{model}@v{version.number}"
     if channel != "current":
@@ -77,9 +86,12 @@ def move_forward(store: Store, model: str, version: Version, channel: str, *, by
                 return _Stay(f"it was rolled back from v{version.number}. To override: {promote}")
             if present.version > version.number:
                 return _Stay(f"it names the newer v{present.version}. To override: {promote}")
+            highest = max(move.version for move in present.moves())
+            if highest > version.number:
+                return _Stay(f"it has left the newer v{highest} already. To override: {promote}")
         return _move("publish", version.number, version.digest, by, why)
 
-    return _apply(store, model, channel, decide)
+    return _move_unless_retired(store, model, channel, decide)
 
 
 def create_if_missing(store: Store, model: str, version: Version, channel: str, *, by: str) -> Moved:
@@ -93,28 +105,40 @@ def create_if_missing(store: Store, model: str, version: Version, channel: str, 
             return _Stay("it names this version already")
         return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
 
-    return _apply(store, model, channel, decide)
+    return _move_unless_retired(store, model, channel, decide)
 
 
-def promote(store: Store, model: str, number: int, channel: str, *, by: str, why: str = "") -> Moved:
+def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> Moved:
     """Point a channel at a version, whichever it named before.
+
+    Args:
+        store: the registry.
+        model: the model.
+        version: its number; or the version, as it was read a moment ago, which saves reading it again.
+        channel: the channel.
+        by: who asks.
+        why: the reason, for the history.
 
     Raises:
         NotFoundError: the version does not exist.
         IntegrityError: its manifest is not the one that the channel named before under this number.
+        RefusedError: it is retired.
     """
-    version = get_version(store, model, number)
+    wanted = version if isinstance(version, Version) else get_version(store, model, version)
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is not None:
             for move in present.moves():
-                if move.version == number and move.digest != version.digest:
-                    raise changed_manifest(model, version, move.digest)
-            if present.version == number and number not in present.rolled_back():
+                if move.version == wanted.number and move.digest != wanted.digest:
+                    raise changed_manifest(model, wanted, move.digest)
+            if present.version == wanted.number and wanted.number not in present.rolled_back():
                 return _Stay("it names this version already")
-        return _move("promote", number, version.digest, by, why)
+        return _move("promote", wanted.number, wanted.digest, by, why)
 
-    return _apply(store, model, channel, decide)
+    moved = _move_unless_retired(store, model, channel, decide)
+    if moved.retired is not None:
+        raise _retired(store, model, moved.retired)
+    return moved
 
 
 def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", expected: int | None = None) -> Moved:
@@ -131,7 +155,8 @@ def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", 
     Raises:
         NotFoundError: no such model or channel, or the version to go back to is gone.
         IntegrityError: the manifest of the version to go back to was changed.
-        RefusedError: there is nothing to go back to, or the channel names another version than expected.
+        RefusedError: there is nothing to go back to, or that is retired, or the channel names another version
+            than expected.
     """
 
     def decide(present: Channel | None) -> Move | _Stay:
@@ -148,12 +173,56 @@ def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", 
                 f"{model}@{channel} has named nothing before v{present.version}: there is nothing to go back to.",
                 f"To name another version: modeldrop promote {store.url}/{model}@vN",
             )
-        version = get_version(store, model, target.version)
+        try:
+            version = get_version(store, model, target.version)
+        except NotFoundError as error:
+            raise _nowhere_back(store, model, channel, present, error) from None
         if version.digest != target.digest:
             raise changed_manifest(model, version, target.digest)
+        # Asked before the write too: a rollback is an emergency, and should not go there and back.
+        if is_retired(store, model, target.version):
+            raise _retired(store, model, target.version)
         return _move("rollback", target.version, target.digest, by, why)
 
-    return _apply(store, model, channel, decide)
+    moved = _move_unless_retired(store, model, channel, decide)
+    if moved.retired is not None:
+        raise _retired(store, model, moved.retired)
+    return moved
+
+
+def unretire(store: Store, model: str, number: int) -> bool:
+    """Take prune's mark from a version; return whether it had one.
+
+    Raises:
+        NotFoundError: there is no such version, or it was pruned already.
+    """
+    get_version(store, model, number)
+    stored = store.get(layout.retired(model, number))
+    if stored is None:
+        return False
+    store.delete(layout.retired(model, number), stored.tag)
+    # Prune may have been sealing it at this moment; it looks for its mark before it does that for good.
+    get_version(store, model, number)
+    return True
+
+
+def _retired(store: Store, model: str, number: int) -> RefusedError:
+    where = f"{store.url}/{model}"
+    return RefusedError(
+        f"v{number} of {model} is retired: prune is about to remove it, so no channel may name it.",
+        f"To keep it: modeldrop prune {where} --unretire v{number}; or publish it again, or name another version: "
+        f"modeldrop ls {where}",
+    )
+
+
+def _nowhere_back(store: Store, model: str, channel: str, present: Channel, error: NotFoundError) -> NotFoundError:
+    others = [f"v{number}" for number in version_numbers(store, model) if number != present.version]
+    there = f"These versions are there: {', '.join(others[-8:])}." if others else "No other version is there."
+    return NotFoundError(
+        f"{model}@{channel} cannot go back: {error.message}",
+        f"{there} To name one: modeldrop promote {store.url}/{model}@vN"
+        + ("" if channel == "current" else f" --channel {channel}"),
+    )
 
 
 def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
@@ -162,29 +231,86 @@ def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
     return Move(version, digest, 1, secrets.token_hex(8), action, by, now(), why)
 
 
-def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> Moved:
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What ``_apply`` did; ``move`` is the one that it made, None where the channel stays."""
+
+    moved: Moved
+    move: Move | None
+
+
+def _move_unless_retired(
+    store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]
+) -> Moved:
+    """Apply a move; then look whether its version was retired, and take the move back if so."""
+    applied = _apply(store, model, name, decide)
+    move = applied.move
+    if move is None or not is_retired(store, model, move.version):
+        return applied.moved
+    back = _take_back(store, model, name, move)
+    return Moved(
+        name,
+        applied.moved.before,
+        back.version if back is not None else None,
+        back.generation if back is not None else 0,
+        moved=False,
+        reason=f"v{move.version} is retired: prune is about to remove it",
+        retired=move.version,
+    )
+
+
+def _take_back(store: Store, model: str, name: str, move: Move) -> Channel | None:
+    """Bring the channel to what it named before ``move``, unless somebody has moved it on; return what it is now."""
+
+    def decide(present: Channel | None) -> Move | _Stay:
+        if present is None or present.present.nonce != move.nonce or not present.history:
+            return _Stay("")
+        before = present.history[0]
+        return _move("rollback", before.version, before.digest, move.by, f"v{move.version} is retired")
+
+    _apply(store, model, name, decide)
+    present, tag = read_channel(store, model, name)
+    if present is None or present.present.nonce != move.nonce:
+        return present
+    # The channel has named nothing else, so there is none again.
+    try:
+        store.delete(layout.channel(model, name), tag)
+    except ConflictError:
+        return read_channel(store, model, name)[0]
+    return None
+
+
+def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> _Applied:
     key = layout.channel(model, name)
     tried: list[tuple[str, int | None]] = []
+    last_tag: str | None = ""
+    unmoved = 0
+    refusal = ConflictError("")
     for attempt in range(_ATTEMPTS):
         present, tag = read_channel(store, model, name)
         for nonce, before in tried:
             done = next((m for m in (present.moves() if present else ()) if m.nonce == nonce), None)
             if done is not None:
-                return Moved(name, before, done.version, done.generation, moved=True)
+                return _Applied(Moved(name, before, done.version, done.generation, moved=True), done)
+        unmoved = unmoved + 1 if attempt and tag == last_tag else 0
+        if unmoved >= _ATTEMPTS_UNMOVED:
+            raise ConflictError(f"{model}@{name} could not be moved: {refusal.message}", refusal.hint)
+        last_tag = tag
         before = present.version if present else None
         choice = decide(present)
         if isinstance(choice, _Stay):
             generation = present.generation if present else 0
-            return Moved(name, before, before, generation, moved=False, reason=choice.reason)
+            return _Applied(Moved(name, before, before, generation, moved=False, reason=choice.reason), None)
         wanted = Channel(choice) if present is None else present.moved(choice)
         tried.append((choice.nonce, before))
         try:
             store.swap(key, serialize_channel(wanted), tag)
-        except ConflictError:
+        except ConflictError as error:
+            refusal = error
             time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311  not a secret
             continue
-        return Moved(name, before, wanted.version, wanted.generation, moved=True)
+        return _Applied(Moved(name, before, wanted.version, wanted.generation, moved=True), wanted.present)
     raise ConflictError(
-        f"{model}@{name} was moved by others {_ATTEMPTS} times in a row.",
+        f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
         "Wait a little and run the command again.",
     )

@@ -23,8 +23,13 @@ def manifest(model: str, version: int) -> str:
 
 
 def retired(model: str, version: int) -> str:
-    """Key of the mark that prune leaves on a version it will remove."""
+    """Key of the mark that prune sets a grace before it seals the version, and leaves beside the seal."""
     return f"{model}/v{version}/retired.json"
+
+
+def folder(model: str, version: int) -> str:
+    """Prefix of everything of a version."""
+    return f"{model}/v{version}"
 
 
 def report(model: str, version: int) -> str:

@@ -9,11 +9,16 @@ from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFou
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
+from modeldrop.format.records import MAX_SEAL, Seal, find_seal
 from modeldrop.registry import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from modeldrop.format.reference import Reference
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.registry.stores.interface import Listed, Store
+
+CLAIM, MANIFEST, RETIRED = "claim.json", "manifest.json", "retired.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,45 @@ class Version:
     number: int
     digest: str
     manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What a listing shows of a version's folder.
+
+    Attributes:
+        number: the version's.
+        objects: all below ``vN/``, by their path there.
+    """
+
+    number: int
+    objects: Mapping[str, Listed]
+
+    @property
+    def committed(self) -> bool:
+        """Whether a manifest, or a seal in its place, is there."""
+        return MANIFEST in self.objects
+
+    @property
+    def retired(self) -> bool:
+        """Whether prune has marked it."""
+        return RETIRED in self.objects
+
+    @property
+    def leftovers(self) -> Mapping[str, Listed]:
+        """What a version has and a pruned one has not: its files and report."""
+        kept = {CLAIM, MANIFEST, RETIRED}
+        return {path: listed for path, listed in self.objects.items() if path not in kept}
+
+    @property
+    def emptied(self) -> bool:
+        """Whether this is all that prune leaves of a version. No version is without files."""
+        return self.committed and not self.leftovers and self.objects[MANIFEST].size <= MAX_SEAL
+
+    @property
+    def may_be_sealed(self) -> bool:
+        """Whether only reading the manifest tells that it is none: small as a seal, or marked to become one."""
+        return self.committed and (self.retired or self.objects[MANIFEST].size <= MAX_SEAL)
 
 
 def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, str | None]:
@@ -37,7 +81,13 @@ def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, s
 
 
 def find_version(store: Store, model: str, number: int) -> Version | None:
-    """A version, or None where no manifest makes it exist."""
+    """A version, or None where no manifest makes it exist, or a seal says that it was pruned."""
+    found = read_version(store, model, number)
+    return found if isinstance(found, Version) else None
+
+
+def read_version(store: Store, model: str, number: int) -> Version | Seal | None:
+    """A version, the seal that prune put in its place, or None where neither is. One request."""
     key = layout.manifest(model, number)
     stored = store.get(key)
     if stored is None:
@@ -45,6 +95,9 @@ def find_version(store: Store, model: str, number: int) -> Version | None:
     try:
         return Version(number, manifest_digest(stored.data), parse_manifest(stored.data))
     except FormatError as error:
+        seal = find_seal(stored.data)
+        if seal is not None:
+            return seal
         raise located(error, store, key) from None
 
 
@@ -52,11 +105,13 @@ def get_version(store: Store, model: str, number: int) -> Version:
     """A version.
 
     Raises:
-        NotFoundError: there is none of that number, or its upload was never finished.
+        NotFoundError: there is none of that number, it was pruned, or its upload was never finished.
     """
-    version = find_version(store, model, number)
-    if version is not None:
-        return version
+    found = read_version(store, model, number)
+    if isinstance(found, Version):
+        return found
+    if isinstance(found, Seal):
+        raise pruned(store, model, number, found)
     if not has_model(store, model):
         raise missing_model(store, model)
     if store.exists(layout.claim(model, number)):
@@ -67,6 +122,11 @@ def get_version(store: Store, model: str, number: int) -> Version:
     numbers = version_numbers(store, model)
     there = f"The newest is v{numbers[-1]}." if numbers else "It has no version yet."
     raise NotFoundError(f"{model} has no version v{number} in {store.url}.", there)
+
+
+def is_retired(store: Store, model: str, number: int) -> bool:
+    """Whether prune has marked a version, which it may seal after a grace. The mark stays beside the seal."""
+    return store.exists(layout.retired(model, number))
 
 
 def resolve(store: Store, reference: Reference) -> Version:
@@ -118,18 +178,47 @@ def has_model(store: Store, model: str) -> bool:
 
 
 def version_numbers(store: Store, model: str) -> list[int]:
-    """Numbers of the versions that exist, in order."""
-    return [n for n in claimed_numbers(store, model) if store.exists(layout.manifest(model, n))]
+    """Numbers of the versions that exist, in order: retired ones are among them, pruned ones are not.
+
+    Takes a listing, and one request for each version that may be sealed and still has files: those that prune
+    has marked, as a rule.
+    """
+    return [folder.number for folder in list_folders(store, model) if _exists(store, model, folder)]
+
+
+def _exists(store: Store, model: str, folder: Folder) -> bool:
+    if not folder.committed or folder.emptied:
+        return False
+    if not folder.may_be_sealed:
+        return True
+    stored = store.get(layout.manifest(model, folder.number))
+    return stored is not None and find_seal(stored.data) is None
+
+
+def list_folders(store: Store, model: str) -> list[Folder]:
+    """What a listing shows of the versions of a model, in order of their numbers."""
+    # What has no numbers is no model, and may be a folder of a million other things.
+    return _folders(store, model) if claimed_numbers(store, model) else []
+
+
+def list_folder(store: Store, model: str, number: int) -> Folder:
+    """What a listing shows of one version."""
+    return next(iter(_folders(store, layout.folder(model, number))), Folder(number, {}))
+
+
+def _folders(store: Store, prefix: str) -> list[Folder]:
+    found: dict[int, dict[str, Listed]] = {}
+    for listed in store.objects(prefix):
+        _, name, path = [*listed.key.split("/", 2), "", ""][:3]
+        number = layout.version_number(name)
+        if number is not None and listed.key.startswith(f"{prefix}/"):
+            found.setdefault(number, {})[path] = listed
+    return [Folder(number, found[number]) for number in sorted(found)]
 
 
 def claimed_numbers(store: Store, model: str) -> list[int]:
     """Numbers that somebody took, finished or not, in order."""
     return sorted(n for n in map(layout.version_number, store.names(model)) if n is not None)
-
-
-def is_retired(store: Store, model: str, number: int) -> bool:
-    """Whether prune has marked a version: it will be gone after the grace."""
-    return store.exists(layout.retired(model, number))
 
 
 def list_channels(store: Store, model: str) -> dict[str, Channel]:
@@ -151,6 +240,14 @@ def changed_manifest(model: str, version: Version, promised: str) -> IntegrityEr
     return IntegrityError(
         f"The manifest of {model} v{version.number} has the digest {version.digest}, not {promised}.",
         "It was changed after it was published. Restore it, or promote another version.",
+    )
+
+
+def pruned(store: Store, model: str, number: int, seal: Seal) -> NotFoundError:
+    """The error for a version that is no more."""
+    return NotFoundError(
+        f"v{number} of {model} was pruned on {seal.at[:10]}" + (f": {seal.why}." if seal.why else "."),
+        f"To have it again, publish it again. See what there is: modeldrop ls {store.url}/{model}",
     )
 
 

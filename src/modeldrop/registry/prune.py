@@ -1,0 +1,280 @@
+"""Pruning: making room without ever taking away what somebody is using.
+
+In two phases. The first marks versions (``retired.json``) and deletes nothing. The second, a grace later, reads
+every channel again, and seals the versions that none of them names or has named within the grace; see
+``sealing``. Claims that were never committed, and uploads in parts that were never finished, go when nothing
+has moved for a grace.
+
+``claim.json``, the seal and ``retired.json`` stay: numbers are never reused, and whoever has just moved a channel
+sees by one look at the mark that the version is, or was, about to go.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import ConflictError, FormatError
+from modeldrop.format.records import Retirement, find_seal, parse_retirement, serialize_retirement
+from modeldrop.registry import layout
+from modeldrop.registry.protection import Protection, age, read_protection, time_text
+from modeldrop.registry.sealing import Sealer, damage, last_sign
+from modeldrop.registry.versions import CLAIM, MANIFEST, Folder, list_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.registry.stores.interface import Store, Unfinished
+
+RETIRE, UNRETIRE, SEAL, ABANDON, SWEEP, ABORT = "retire", "unretire", "seal", "abandon", "sweep", "abort"
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may go.
+
+    Attributes:
+        keep: how many of the newest versions stay, whatever their age.
+        older_than: seconds that a version must have been there.
+        grace: seconds between retiring and sealing. For as long a version stays that a channel has left, and a
+            claim or an unfinished upload that nobody has written to.
+    """
+
+    keep: int = 5
+    older_than: float = 30 * 86400.0
+    grace: float = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that prune would do, or has done.
+
+    Attributes:
+        action: ``retire`` a version; ``unretire`` it; ``seal`` it and delete its files; ``abandon`` a claim that was
+            never committed; ``sweep`` what came to a version after it was sealed; ``abort`` an unfinished upload.
+        version: the number concerned; None for an upload that belongs to none.
+        size: bytes that it frees; for ``retire``, that sealing will free. Parts of uploads are not counted.
+        why: the reason.
+        outcome: "" in a plan; ``done``; or why it was not done.
+    """
+
+    action: str
+    version: int | None
+    size: int
+    why: str
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A version that would go but for the reason ``why``."""
+
+    version: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What prune would do to a model, or has done."""
+
+    model: str
+    steps: tuple[Step, ...]
+    kept: tuple[Kept, ...]
+
+    @property
+    def frees_now(self) -> int:
+        """Bytes that the steps free."""
+        return sum(step.size for step in self.steps if step.action != RETIRE and step.outcome in {"", DONE})
+
+    @property
+    def frees_later(self) -> int:
+        """Bytes that sealing what these steps retire will free."""
+        return sum(step.size for step in self.steps if step.action == RETIRE and step.outcome in {"", DONE})
+
+
+def prune(store: Store, model: str, policy: Policy, *, now: float, apply: bool, by: str = "") -> Pruned:
+    """Prune a model, or say what that would do.
+
+    Args:
+        store: the registry.
+        model: the model.
+        policy: what may go.
+        now: the present moment, in Unix seconds; see ``store_clock``.
+        apply: do it.
+        by: who asks, for the records.
+
+    Raises:
+        FormatError: a channel cannot be read, so nobody knows what it names: nothing was pruned.
+        RegistryError: the registry cannot be read or written; the next prune goes on from there.
+    """
+    plan = _Plan(store, model, policy, now)
+    if apply:
+        plan.apply(by)
+    return Pruned(model, tuple(plan.steps), tuple(sorted(plan.kept, key=lambda kept: kept.version)))
+
+
+def store_clock(store: Store) -> float:
+    """The earlier of a store's clock and our own, in Unix seconds: what is old by it is old by both.
+
+    Writes a small object, lists it and deletes it. A folder's clock is our own.
+    """
+    if "://" not in store.url:
+        return time.time()
+    key = f".prune/{secrets.token_hex(8)}.json"
+    store.create(key, b"{}\n")
+    try:
+        times = [listed.modified for listed in store.objects(".prune") if listed.key == key]
+    finally:
+        store.delete(key)
+    return min([time.time(), *times])
+
+
+def duration_text(seconds: float) -> str:
+    """``30d``, ``24h``, ``90m`` or ``45s``: the largest unit that gives a whole number, days from two on."""
+    for unit, length, least in (("d", 86400, 2), ("h", 3600, 1), ("m", 60, 1)):
+        if seconds >= length * least and seconds % length == 0:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+class _Plan:
+    """What is to be done to one model."""
+
+    def __init__(self, store: Store, model: str, policy: Policy, now: float) -> None:
+        self._store = store
+        self._model = model
+        self._policy = policy
+        self._now = now
+        self._grace = duration_text(policy.grace)
+        self._uploads: dict[int, Unfinished] = {}  # by the index of their step
+        self.steps: list[Step] = []
+        self.kept: list[Kept] = []
+
+        protection = self._protection()
+        folders = list_folders(store, model)
+        uploads = [upload for upload in store.unfinished(model) if upload.key.startswith(f"{model}/")]
+        uploading = {folder.number for folder in folders if not self._add_claim(folder, uploads)}
+        live = [folder for folder in folders if folder.committed and not folder.emptied]
+        live = [folder for folder in live if not (folder.may_be_sealed and self._add_marked(folder, protection))]
+        for folder in live[::-1][policy.keep :]:
+            self._add_old(folder, protection)
+        for upload in uploads:
+            self._add_upload(upload, uploading)
+
+    def apply(self, by: str) -> None:
+        """Do it, and write into every step what came of it."""
+        sealer = Sealer(self._store, self._model, now=self._now, grace=self._policy.grace, by=by)
+        retired = [index for index, step in enumerate(self.steps) if step.action == RETIRE]
+        for index in retired:
+            self._set(index, self._retire(self.steps[index], by))
+        if retired:
+            # A channel may have been moved before we marked. Whoever moves one from now on sees the mark.
+            protection = self._protection()
+            for index in retired:
+                number = self.steps[index].version or 0
+                if why := protection.reason(number):
+                    self._set(index, sealer.unretire(number) or why)
+        for index, step in enumerate(self.steps):
+            number = step.version or 0
+            if step.action == UNRETIRE:
+                self._set(index, sealer.unretire(number))
+            elif step.action == SEAL:
+                self._set(index, sealer.seal(number, step.why))
+            elif step.action == SWEEP:
+                self._set(index, sealer.finish(number))
+            elif step.action == ABANDON:
+                self._set(index, sealer.abandon(number, step.why))
+            elif step.action == ABORT:
+                self._store.abort(self._uploads[index])
+                self._set(index, "")
+
+    def _retire(self, step: Step, by: str) -> str:
+        key = layout.retired(self._model, step.version or 0)
+        data = serialize_retirement(Retirement(time_text(self._now), by, step.why))
+        try:
+            self._store.create(key, data)
+        except ConflictError:
+            stored = self._store.get(key)
+            if stored is None or stored.data != data:
+                return "somebody else has retired it"
+        return ""
+
+    def _set(self, index: int, fault: str) -> None:
+        self.steps[index] = replace(self.steps[index], outcome=fault or DONE)
+
+    def _add_claim(self, folder: Folder, uploads: Iterable[Unfinished]) -> bool:
+        """Add the sealing of a claim that was never committed; return False if its owner may be at work."""
+        if folder.committed or CLAIM not in folder.objects:
+            return True  # without a claim it is nobody's version: somebody put files there by hand
+        if self._now - last_sign(self._model, folder, uploads) < self._policy.grace:
+            self._keep(folder, f"is being uploaded: it was written to within the last {self._grace}")
+            return False
+        self._add(ABANDON, folder, f"never finished, and not written to for {self._grace}")
+        return True
+
+    def _add_marked(self, folder: Folder, protection: Protection) -> bool:
+        """Add what follows for a version that is marked or sealed; return False if it is neither."""
+        stored = self._store.get(layout.manifest(self._model, folder.number))
+        if stored is None:
+            return True  # removed since the listing
+        seal = find_seal(stored.data)
+        if seal is not None:
+            self._add(SEAL if seal.manifest else SWEEP, folder, seal.why)
+        elif not folder.retired:
+            return False
+        elif why := protection.reason(folder.number):
+            self.steps.append(Step(UNRETIRE, folder.number, 0, why))
+        elif why := damage(stored.data):
+            self._keep(folder, f"is retired, but its manifest cannot be read: {why}")
+        else:
+            self._add_retired(folder)
+        return True
+
+    def _add_retired(self, folder: Folder) -> None:
+        stored = self._store.get(layout.retired(self._model, folder.number))
+        if stored is None:
+            return  # un-retired since the listing
+        try:
+            mark = parse_retirement(stored.data)
+        except FormatError as error:
+            self._keep(folder, f"is retired, but nobody knows since when: {error.message}")
+            return
+        if age(mark.at, self._now) < self._policy.grace:
+            self._keep(folder, f"was retired at {mark.at}, and is sealed {self._grace} after that")
+        else:
+            self._add(SEAL, folder, mark.why)
+
+    def _add_old(self, folder: Folder, protection: Protection) -> None:
+        policy = self._policy
+        least = max(policy.older_than, policy.grace)
+        if why := protection.reason(folder.number):
+            self._keep(folder, f"stays: {why}")
+        elif self._now - folder.objects[MANIFEST].modified >= least:
+            stored = self._store.get(layout.manifest(self._model, folder.number))
+            if stored is None:
+                return  # removed since the listing
+            if why := damage(stored.data):
+                self._keep(folder, f"stays: its manifest cannot be read: {why}")
+                return
+            older = f", older than {duration_text(policy.older_than)}" if policy.older_than else ""
+            self._add(RETIRE, folder, f"not among the newest {policy.keep}{older}")
+
+    def _add_upload(self, upload: Unfinished, uploading: set[int]) -> None:
+        path = upload.key.partition("/")[2]
+        number = layout.version_number(path.partition("/")[0])
+        if number not in uploading and self._now - upload.started >= self._policy.grace:
+            step = Step(ABORT, number, 0, f"an upload of {path}, begun at {time_text(upload.started)}, never finished")
+            self._uploads[len(self.steps)] = upload
+            self.steps.append(step)
+
+    def _add(self, action: str, folder: Folder, why: str) -> None:
+        self.steps.append(Step(action, folder.number, sum(one.size for one in folder.leftovers.values()), why))
+
+    def _keep(self, folder: Folder, why: str) -> None:
+        self.kept.append(Kept(folder.number, why))
+
+    def _protection(self) -> Protection:
+        return read_protection(self._store, self._model, self._now, self._policy.grace)
