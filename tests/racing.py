@@ -65,10 +65,7 @@ def move_one(number: int, registry: str, folder: Path, ready: Callable[[], objec
 
 
 class Stepping:
-    """A store that sends this process a signal at the ``step``-th moment: before and after every write.
-
-    What is sent in the middle of an upload counts too: whenever progress is reported.
-    """
+    """A store that sends this process a signal at the ``step``-th moment: before and after every write."""
 
     def __init__(self, store: Store, step: int, kind: signal.Signals) -> None:
         self._store = store
@@ -90,12 +87,8 @@ class Stepping:
         self._moment()
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        def sent(count: int) -> None:
-            self._moment()
-            progress(count)
-
         self._moment()
-        self._store.upload(key, path, file, piece_size, sent)
+        self._store.upload(key, path, file, piece_size, progress)
         self._moment()
 
     def _moment(self) -> None:

@@ -204,7 +204,7 @@ def test_headers_tags_and_checksum_are_stored(server: AzureServer, url: str, lar
     store.create(CHANNEL, b"{}")
     large.upload(store)
     for key, kind, cache in (
-        ("embedder/v1/manifest.json", "application/json", "public, max-age=31536000, immutable"),
+        ("embedder/v1/manifest.json", "application/json", "no-cache"),
         (CHANNEL, "application/json", "no-cache"),
         (WEIGHTS, "application/octet-stream", "public, max-age=31536000, immutable"),
     ):

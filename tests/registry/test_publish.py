@@ -174,7 +174,7 @@ def test_a_late_owner_cannot_commit_over_a_seal(registry: Path, tmp_path: Path) 
             super().create(key, data)
 
     make_build(tmp_path / "build")
-    with pytest.raises(ConflictError, match="v1 of embedder in .* was sealed before its upload was finished"):
+    with pytest.raises(ConflictError, match=r"v1 of embedder in .* was sealed before its upload was finished"):
         publish(SealedMeanwhile(str(registry)), "embedder", tmp_path / "build")
 
 

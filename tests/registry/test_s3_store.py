@@ -100,13 +100,13 @@ def test_is_a_store_that_sends_nothing_before_it_is_asked(server: S3Server) -> N
     assert sent(server) == []
 
 
-def test_imports_neither_boto3_nor_its_transfer_manager(server: S3Server) -> None:
+def test_imports_no_second_http_client(server: S3Server) -> None:
     program = """
 import sys
 from modeldrop.registry.stores import open_store
 store = open_store(sys.argv[1])
 store.check_writable(1)
-print([name for name in ("boto3", "s3transfer", "awscrt", "requests") if name in sys.modules])
+print([name for name in ("awscrt", "requests") if name in sys.modules])
 """
     assert run_python(program, server.registry()) == "[]"
 
@@ -374,6 +374,10 @@ def test_a_download_that_fails_leaves_nothing(store: S3Store, tmp_path: Path) ->
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not target.exists()
+    target.write_bytes(b"mine")
+    with pytest.raises(DiskError):
+        store.download(MODEL, target, lambda _: None)
+    assert target.read_bytes() == b"mine"
 
 
 # Whom it asks, and as whom
@@ -498,6 +502,12 @@ def test_a_refused_write_is_not_said_to_be_missing(store: S3Store, server: S3Ser
     server.rule("answer", status=403, code="AccessDenied", times=-1)
     assert refusal(lambda: store.create(CHANNEL, b"{}")).startswith(f"Not allowed to write {store.url}/{CHANNEL}")
     assert refusal(lambda: store.check_writable(1)).startswith(f"Not allowed to list {store.url}")
+
+
+def test_a_token_that_expires_before_a_large_file(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+    server.rule("answer", status=400, method="HEAD", headers={"Content-Length": "0"}, times=-1)
+    server.rule("answer", status=400, code="ExpiredToken", times=-1)
+    assert "has expired" in refusal(lambda: upload(store, tmp_path, os.urandom(LARGE)))
 
 
 def test_a_bucket_that_is_not_there(server: S3Server) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from modeldrop.errors import MissingExtraError, RegistryError, UsageError
+from modeldrop.errors import MissingExtraError, RegistryError
 from modeldrop.format.bucket import parse_bucket
 from modeldrop.runtime import borrowed
 from modeldrop.runtime.credentials import (
@@ -21,7 +21,6 @@ from modeldrop.runtime.credentials import (
     choose_azure,
     choose_gcs,
     choose_s3,
-    parse_connection_string,
 )
 from modeldrop.runtime.registry import RegistryReader
 from tests.clouds import sign_in
@@ -181,19 +180,19 @@ def test_connection_strings(tmp_path: Path) -> None:
     assert choose(key) == {"credential_type": "access_key", "account_key": "a2V5", "endpoint": address}
     signed = f"BlobEndpoint={address}/?sv=1&sig=s;SharedAccessSignature=sv=1&sig=s%3D"
     assert choose(signed) == {"credential_type": "sas_token", "sas_key": "sv=1&sig=s%3D", "endpoint": address}
-    assert choose(f"AccountName={ACCOUNT};AccountKey=a2V5;") == {"credential_type": "access_key", "account_key": "a2V5"}
+    assert choose(f"AccountName={ACCOUNT};AccountKey=a2V5;") == choose(key)
     for other in (key.replace(ACCOUNT, "other"), signed.replace(ACCOUNT, "other"), "UseDevelopmentStorage=true"):
         with pytest.raises(RegistryError, match=rf"for the storage account \w+, not {ACCOUNT}"):
             choose(other)
-    with pytest.raises(RegistryError, match="is set, but AccountKey or SharedAccessSignature in it is not"):
-        choose(f"AccountName={ACCOUNT}")
-    with pytest.raises(UsageError, match="is not a connection string") as caught:
-        choose("a-secret-key")
-    assert "a-secret-key" not in str(caught.value)
-    with pytest.raises(UsageError, match="not base64") as caught:
-        choose(f"AccountName={ACCOUNT};AccountKey=a-secret-key!")
-    assert "a-secret-key" not in str(caught.value)
-    assert parse_connection_string("UseDevelopmentStorage=true")["blobendpoint"].startswith("http://127.0.0.1:10000/")
+    for text, fault in (
+        (f"AccountName={ACCOUNT}", "it has neither AccountKey nor SharedAccessSignature"),
+        ("AccountKey=a-secret-key", "it has neither AccountName nor BlobEndpoint"),
+        ("a-secret-key", "it is not a list of NAME=VALUE"),
+        (f"AccountName={ACCOUNT};AccountKey=a-secret-key!", "cannot be an account key: it is not base64"),
+    ):
+        with pytest.raises(RegistryError, match=fault) as caught:
+            choose(text)
+        assert "a-secret-key" not in str(caught.value)
 
 
 def test_another_account_or_half_a_credential_of_azure(tmp_path: Path) -> None:
@@ -201,6 +200,8 @@ def test_another_account_or_half_a_credential_of_azure(tmp_path: Path) -> None:
         choose_azure({"AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_ACCOUNT": "other"}, tmp_path, BUCKET)
     with pytest.raises(RegistryError, match="AZURE_CLIENT_SECRET is set, but AZURE_TENANT_ID is not"):
         choose_azure({"AZURE_CLIENT_SECRET": "x", "AZURE_CLIENT_ID": "id"}, tmp_path, BUCKET)
+    with pytest.raises(RegistryError, match="AZURE_CLIENT_ID is set, but AZURE_CLIENT_SECRET, AZURE_CLIENT_CERT"):
+        choose_azure({"AZURE_TENANT_ID": "x", "AZURE_CLIENT_ID": "id"}, tmp_path, BUCKET)
 
 
 class Metadata:

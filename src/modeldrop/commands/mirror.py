@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument(
-        "reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]"
-    )
+    parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
     parser.add_argument("registry", metavar="REGISTRY", help="where to; the model keeps its name")
     parser.add_argument("--channel", help="move this channel of the other registry forward to the copy")
     parser.add_argument("--quiet", action="store_true", help="no progress")

@@ -315,7 +315,7 @@ def headers(place: Place) -> None:
     wanted = {
         "v1/onnx/model.onnx": ("application/octet-stream", immutable),
         "v1/vocab.txt": ("text/plain; charset=utf-8", immutable),
-        "v1/manifest.json": ("application/json", immutable),
+        "v1/manifest.json": ("application/json", checked),
         "current": ("application/json", checked),
     }
     for name, (content_type, cache_control) in wanted.items():

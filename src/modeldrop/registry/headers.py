@@ -16,6 +16,7 @@ _TYPES = {
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
+_REPLACED = {"claim.json", "manifest.json", "report.html", "retired.json"}
 
 
 def content_type(key: str) -> str:
@@ -27,7 +28,10 @@ def content_type(key: str) -> str:
 
 
 def cache_control(key: str) -> str:
-    """``immutable`` for the files of a version; everything that may be replaced is asked for again."""
+    """``immutable`` for the files of a version; everything that may be replaced is asked for again.
+
+    The manifest among it: prune puts a seal in its place.
+    """
     parts = key.split("/")
-    immutable = len(parts) > 2 and layout.version_number(parts[1]) is not None and parts[2] != "retired.json"
+    immutable = len(parts) > 2 and layout.version_number(parts[1]) is not None and parts[2] not in _REPLACED
     return IMMUTABLE if immutable else NO_CACHE

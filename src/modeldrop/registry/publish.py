@@ -23,7 +23,7 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
-from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located
+from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,10 @@ def find_build(store: Store, model: str, build_key: str) -> Version | None:
     """The version that a recipe produced, None where it was never built (to the end) or is retired."""
     key = layout.build_record(model, build_key)
     stored = store.get(key)
-    return None if stored is None else _usable(store, model, _recorded(store, key, stored).version)
+    if stored is None:
+        return None
+    version = find_version(store, model, _recorded(store, key, stored).version)
+    return None if version is None or is_retired(store, model, version.number) else version
 
 
 def stage(store: Store, model: str, folder: Path, progress: Callable[[int], None] = lambda _: None) -> Staged:
@@ -188,20 +191,19 @@ def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | Non
         if adopt is Adopt.NONE:
             tag = stored.tag
             continue
-        version = _usable(store, model, _recorded(store, key, stored).version)
-        if version is not None and (adopt is Adopt.ANY or version.digest == staged.digest):
-            return version
+        number = _recorded(store, key, stored).version
+        found = read_version(store, model, number)
+        if (
+            isinstance(found, Version)
+            and (adopt is Adopt.ANY or found.digest == staged.digest)
+            and not is_retired(store, model, number)
+        ):
+            return found
         waited = time.monotonic() > deadlines.setdefault(stored.data, time.monotonic() + adopt_seconds)
-        if waited or version is not None:
+        if waited or found is not None:  # what is there already, and not for us, will not change
             tag = stored.tag
         else:
             time.sleep(_POLL_SECONDS)
-
-
-def _usable(store: Store, model: str, number: int) -> Version | None:
-    """A version that is there to stay: one that prune has retired is as good as gone."""
-    version = find_version(store, model, number)
-    return None if version is None or is_retired(store, model, number) else version
 
 
 def _recorded(store: Store, key: str, stored: Stored) -> BuildRecord:

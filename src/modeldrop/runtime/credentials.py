@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import RegistryError, UsageError
+from modeldrop.errors import RegistryError
 from modeldrop.storage_errors import half_credential, wrong_account
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ _AWS_SIGN_IN = (
     "sso_start_url",
     "web_identity_token_file",
 )
-_DEVELOPMENT_ACCOUNT = "devstoreaccount1"
-_DEVELOPMENT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 _AZURE_METADATA = "http://169.254.169.254"
-_DEVELOPMENT_ENDPOINT = f"http://127.0.0.1:10000/{_DEVELOPMENT_ACCOUNT}"
 
 
 class Way(Enum):
@@ -191,30 +188,30 @@ def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymou
         anonymous: whether the settings say so.
 
     Raises:
-        RegistryError: half of a credential is there, or it is another account's.
-        UsageError: the connection string is none.
+        RegistryError: half of a credential is there, it is another account's, or malformed.
     """
     if anonymous or is_true(env.get("AZURE_SKIP_SIGNATURE")):
         return _UNSIGNED
     connection = env.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection:
-        return _azure_connection(parse_connection_string(connection), bucket)
+        return _azure_connection(connection, bucket)
     key = next((env[name] for name in _AZURE_KEYS if env.get(name)), "")
     sas = next((env[name] for name in _AZURE_SAS if env.get(name)), "")
     if key or sas:
         have = env.get("AZURE_STORAGE_ACCOUNT") or env.get("AZURE_STORAGE_ACCOUNT_NAME") or bucket.account
         if have != bucket.account:
             raise wrong_account(bucket.url, have, bucket.account)
-        return _azure_key(key) if key else _azure_sas(sas)
+        if not key:
+            return _azure_sas(sas)
+        from modeldrop.format.azure_connection import check_key
+
+        check_key(key, bucket.url, "the account key in AZURE_STORAGE_KEY")
+        return _azure_key(key)
     if env.get("AZURE_STORAGE_TOKEN"):
         return SignIn(Way.OBSTORE, {"credential_type": "bearer_token"}, "AZURE_STORAGE_TOKEN")
-    for name, kind in (("AZURE_CLIENT_SECRET", "client_secret"), ("AZURE_FEDERATED_TOKEN_FILE", "workload_identity")):
-        if env.get(name):
-            _both(env, bucket.url, name, "AZURE_CLIENT_ID")
-            _both(env, bucket.url, name, "AZURE_TENANT_ID")
-            return SignIn(Way.OBSTORE, {"credential_type": kind}, name)
-    if env.get("AZURE_CLIENT_CERTIFICATE_PATH"):
-        return SignIn(Way.SDK, source="AZURE_CLIENT_CERTIFICATE_PATH")
+    principal = _azure_principal(env, bucket.url)
+    if principal is not None:
+        return principal
     if env.get("IDENTITY_ENDPOINT"):
         return SignIn(
             Way.OBSTORE,
@@ -228,36 +225,6 @@ def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymou
     host = env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or _AZURE_METADATA
     endpoint = f"{host.rstrip('/')}/metadata/identity/oauth2/token"
     return SignIn(Way.METADATA, {"credential_type": "managed_identity", "msi_endpoint": endpoint}, "instance metadata")
-
-
-def parse_connection_string(text: str) -> dict[str, str]:
-    """The fields of an Azure connection string; the development account's are filled in.
-
-    Raises:
-        UsageError: it is none. Nothing of it is quoted: it holds a key.
-    """
-    fields = {}
-    for part in text.strip().strip(";").split(";"):
-        name, separator, value = part.strip().partition("=")
-        if not separator:
-            raise UsageError(
-                "AZURE_STORAGE_CONNECTION_STRING is not a connection string: it needs NAME=VALUE between semicolons.",
-                "Copy it again from the storage account's access keys.",
-            )
-        fields[name.strip().lower()] = value.strip()
-    if is_true(fields.get("usedevelopmentstorage")):
-        fields = {
-            "accountname": _DEVELOPMENT_ACCOUNT,
-            "accountkey": _DEVELOPMENT_KEY,
-            "blobendpoint": _DEVELOPMENT_ENDPOINT,
-        }
-    if "blobendpoint" not in fields and fields.get("accountname") and fields.get("endpointsuffix"):
-        scheme = fields.get("defaultendpointsprotocol", "https")
-        fields["blobendpoint"] = f"{scheme}://{fields['accountname']}.blob.{fields['endpointsuffix']}"
-    if "blobendpoint" in fields:
-        # A signature may follow it; it is named by SharedAccessSignature too.
-        fields["blobendpoint"] = fields["blobendpoint"].partition("?")[0].rstrip("/")
-    return fields
 
 
 _UNSIGNED = SignIn(Way.UNSIGNED)
@@ -291,21 +258,27 @@ def _google_kind(path: Path, source: str) -> str:
     return str(kind)
 
 
-def _azure_connection(fields: Mapping[str, str], bucket: Bucket) -> SignIn:
-    have = fields.get("accountname") or _account_of(fields.get("blobendpoint", "")) or bucket.account
-    if have != bucket.account:
-        raise wrong_account(bucket.url, have, bucket.account)
-    if fields.get("accountkey"):
-        chosen = _azure_key(fields["accountkey"])
-    elif fields.get("sharedaccesssignature"):
-        chosen = _azure_sas(fields["sharedaccesssignature"])
-    else:
-        what = "AccountKey or SharedAccessSignature in it"
-        raise half_credential(bucket.url, "AZURE_STORAGE_CONNECTION_STRING", what)
-    config = dict(chosen.config)
-    if fields.get("blobendpoint"):
-        config["endpoint"] = fields["blobendpoint"]
-    return SignIn(Way.OBSTORE, config, "AZURE_STORAGE_CONNECTION_STRING")
+def _azure_principal(env: Mapping[str, str], url: str) -> SignIn | None:
+    """The service principal or workload identity in the environment."""
+    for name, kind in (("AZURE_CLIENT_SECRET", "client_secret"), ("AZURE_FEDERATED_TOKEN_FILE", "workload_identity")):
+        if env.get(name):
+            _both(env, url, name, "AZURE_CLIENT_ID")
+            _both(env, url, name, "AZURE_TENANT_ID")
+            return SignIn(Way.OBSTORE, {"credential_type": kind}, name)
+    if env.get("AZURE_CLIENT_CERTIFICATE_PATH"):
+        return SignIn(Way.SDK, source="AZURE_CLIENT_CERTIFICATE_PATH")
+    if env.get("AZURE_CLIENT_ID") and env.get("AZURE_TENANT_ID"):
+        missing = "AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE"
+        raise half_credential(url, "AZURE_CLIENT_ID", missing)
+    return None
+
+
+def _azure_connection(text: str, bucket: Bucket) -> SignIn:
+    from modeldrop.format.azure_connection import VARIABLE, parse_connection
+
+    found = parse_connection(text, bucket.url, bucket.account)
+    chosen = _azure_key(found.key) if found.key else _azure_sas(found.signature)
+    return SignIn(Way.OBSTORE, {**chosen.config, "endpoint": found.endpoint}, VARIABLE)
 
 
 def _has_az(env: Mapping[str, str]) -> bool:
@@ -314,22 +287,7 @@ def _has_az(env: Mapping[str, str]) -> bool:
     return which("az", path=env.get("PATH", "")) is not None
 
 
-def _account_of(endpoint: str) -> str:
-    """The account in an address: its path where the host is an emulator's, else its host's first label."""
-    _, _, rest = endpoint.partition("://")
-    host, _, path = rest.partition("/")
-    return path or host.partition(".")[0]
-
-
 def _azure_key(key: str) -> SignIn:
-    from base64 import b64decode
-
-    try:
-        b64decode(key, validate=True)
-    except ValueError:
-        raise UsageError(
-            "The storage account's key cannot be one: it is not base64.", "Copy it again, whole and without quotes."
-        ) from None
     return SignIn(Way.OBSTORE, {"credential_type": "access_key", "account_key": key}, "the account key")
 
 

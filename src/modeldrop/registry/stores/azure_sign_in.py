@@ -6,24 +6,18 @@ Azure CLI's names); whatever azure-identity finds: a workload or managed identit
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from modeldrop.errors import MissingExtraError, RegistryError
+from modeldrop.format.azure_connection import VARIABLE, check_key, parse_connection
 from modeldrop.storage_errors import wrong_account
 
 if TYPE_CHECKING:
     from modeldrop.format.bucket import Bucket
     from modeldrop.format.settings import RegistrySettings
 
-_STRING = "AZURE_STORAGE_CONNECTION_STRING"
-_EMULATOR_ACCOUNT = "devstoreaccount1"
-# The one key of every emulator, published by Microsoft: no secret.
-_EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 # Two tries at each place where an identity may be; more than that, and nobody's is found too late.
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 4
@@ -57,7 +51,7 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
     endpoint = settings.endpoint or f"https://{bucket.account}.blob.core.windows.net"
     if settings.anonymous:
         return SignIn(endpoint, None, "anonymously (anonymous = true in modeldrop.toml)")
-    connection = os.environ.get(_STRING, "")
+    connection = os.environ.get(VARIABLE, "")
     if connection:
         return _connection(bucket, settings, connection)
     key, token = os.environ.get("AZURE_STORAGE_KEY", ""), os.environ.get("AZURE_STORAGE_SAS_TOKEN", "")
@@ -67,7 +61,8 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
             raise wrong_account(url, account, bucket.account)
         if key:
             how = "the account key in AZURE_STORAGE_KEY"
-            return SignIn(endpoint, _key(url, bucket.account, key, "AZURE_STORAGE_KEY"), how)
+            check_key(key, url, "AZURE_STORAGE_KEY")
+            return SignIn(endpoint, _key(bucket.account, key), how)
         how = "the shared access signature in AZURE_STORAGE_SAS_TOKEN"
         return SignIn(endpoint, _signature(token), how)
     return SignIn(endpoint, _identity(), "azure-identity", identity=True)
@@ -89,56 +84,12 @@ def ca_bundle() -> str | bool:
 
 
 def _connection(bucket: Bucket, settings: RegistrySettings, text: str) -> SignIn:
-    how = f"the connection string in {_STRING}"
-    pairs = [part.partition("=") for part in text.strip().strip(";").split(";")]
-    if any(not name or not separator for name, separator, _ in pairs):
-        raise _malformed(bucket.url, "it is not a list of NAME=VALUE with semicolons between")
-    values = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    if values.get("usedevelopmentstorage", "").lower() == "true":
-        values = {
-            "accountname": _EMULATOR_ACCOUNT,
-            "accountkey": _EMULATOR_KEY,
-            "blobendpoint": f"http://127.0.0.1:10000/{_EMULATOR_ACCOUNT}",
-        }
-    endpoint = _endpoint(values)
-    account = values.get("accountname") or (_account_of(endpoint) if endpoint else "")
-    if not account:
-        raise _malformed(bucket.url, "it has neither AccountName nor BlobEndpoint")
-    if account != bucket.account:
-        raise wrong_account(bucket.url, account, bucket.account)
-    if "accountkey" in values:
-        credential = _key(bucket.url, account, values["accountkey"], f"AccountKey in {_STRING}")
-    elif values.get("sharedaccesssignature"):
-        credential = _signature(values["sharedaccesssignature"])
-    else:
-        raise _malformed(bucket.url, "it has neither AccountKey nor SharedAccessSignature")
-    return SignIn(settings.endpoint or endpoint, credential, how)
+    found = parse_connection(text, bucket.url, bucket.account)
+    credential = _key(bucket.account, found.key) if found.key else _signature(found.signature)
+    return SignIn(settings.endpoint or found.endpoint, credential, f"the connection string in {VARIABLE}")
 
 
-def _endpoint(values: dict[str, str]) -> str:
-    if values.get("blobendpoint"):
-        # A signature may follow it; it is named by SharedAccessSignature too.
-        return values["blobendpoint"].partition("?")[0].rstrip("/")
-    if not values.get("accountname"):
-        return ""
-    protocol = values.get("defaultendpointsprotocol", "https")
-    return f"{protocol}://{values['accountname']}.blob.{values.get('endpointsuffix', 'core.windows.net')}"
-
-
-def _account_of(endpoint: str) -> str:
-    """The account of an address: its host's first label, or its path's where the host is an emulator's."""
-    parts = urlsplit(endpoint)
-    path = parts.path.strip("/")
-    return path or (parts.hostname or "").partition(".")[0]
-
-
-def _key(url: str, account: str, key: str, what: str) -> dict[str, str]:
-    try:
-        base64.b64decode(key, validate=True)
-    except (binascii.Error, ValueError):
-        raise RegistryError(
-            f"{url}: {what} cannot be an account key: it is not base64.", "Copy it again, whole and without quotes."
-        ) from None
+def _key(account: str, key: str) -> dict[str, str]:
     return {"account_name": account, "account_key": key}
 
 
@@ -161,7 +112,3 @@ def _identity() -> Any:
         retry_total=1,
         connection_verify=ca_bundle(),
     )
-
-
-def _malformed(url: str, how: str) -> RegistryError:
-    return RegistryError(f"{url}: {_STRING} is malformed: {how}.", "Copy it again, whole and without quotes.")

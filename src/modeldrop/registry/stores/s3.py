@@ -37,7 +37,7 @@ try:
     from modeldrop.registry.stores import s3_errors
     from modeldrop.registry.stores.s3_client import make_client
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "botocore":
+    if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
         raise
     raise MissingExtraError("s3:// needs boto3 for writing.", "pip install 'modeldrop[s3]'") from None
 
@@ -112,7 +112,7 @@ class S3Store:
 
     @property
     def client(self) -> Any:
-        """The S3 client of botocore, signed in."""
+        """boto3's S3 client, signed in."""
         with self._lock:
             if self._client is None:
                 try:
@@ -180,7 +180,7 @@ class S3Store:
         except NotFoundError:
             raise ConflictError(f"{key} was removed by somebody else meanwhile.", "Run it again.") from None
         if not self._arrived(key, data, reply):
-            # It replaced something that readers ask for: to remove it would take even the next swap its footing.
+            # It is not removed: readers ask for it, and whoever mends it needs its tag to swap.
             raise _wrong_bytes(f"{self.url}/{key}", "It is still there.")
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
@@ -201,14 +201,16 @@ class S3Store:
 
     def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
         try:
-            with path.open("xb") as target:
-                self._download(key, target.fileno(), progress)
+            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
-            path.unlink(missing_ok=True)
-            raise DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space.") from error
+            raise _no_room(path, error) from error
+        try:
+            self._download(key, path, target, progress)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(target)
 
     def delete(self, key: str, tag: str | None = None) -> None:
         def remove(**condition: str) -> None:
@@ -316,6 +318,9 @@ class S3Store:
             )
         except NotFoundError:
             return None
+        except RegistryError:
+            self.exists(key)  # a refused HEAD has no body; the same refusal of GET says why
+            raise
 
     def _arrived(self, key: str, data: bytes, reply: Any) -> bool:
         """Whether a document that was just written is there as it was meant, or already another writer's."""
@@ -461,7 +466,7 @@ class S3Store:
             removed = "It could not be removed."
         return _wrong_bytes(f"{self.url}/{key}", removed)
 
-    def _download(self, key: str, target: int, progress: Callable[[int], None]) -> None:
+    def _download(self, key: str, path: Path, target: int, progress: Callable[[int], None]) -> None:
         told = threading.Lock()
 
         def read(start: int, end: int) -> int:
@@ -479,7 +484,7 @@ class S3Store:
                 size = int(reply["ContentRange"].rpartition("/")[2])
                 with contextlib.closing(reply["Body"]) as body:
                     while chunk := body.read(_CHUNK):
-                        _write_all(target, chunk, done)
+                        _write_all(path, target, chunk, done)
                         done += len(chunk)
                         with told:
                             progress(len(chunk))
@@ -532,7 +537,9 @@ class S3Store:
                 self._context(verb, key).endpoint,
                 f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
             ) from None
-        except Exception as error:  # noqa: BLE001 - not only BotoCoreError: parsers and resolvers raise their own
+        except Exception as error:  # noqa: BLE001  not only BotoCoreError: parsers and resolvers raise their own
+            if s3_errors.out_of_range(error):
+                raise s3_errors.OutOfRangeError from None
             raise s3_errors.explain(error, self._context(verb, key)) from None
 
     def _first(self, action: Callable[[], _Result], attempts: int) -> _Result:
@@ -620,13 +627,17 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _write_all(target: int, data: bytes, offset: int) -> None:
+def _write_all(path: Path, target: int, data: bytes, offset: int) -> None:
     try:
         while data:
             written = os.pwrite(target, data, offset)
             data, offset = data[written:], offset + written
     except OSError as error:
-        raise DiskError(f"Could not write the download: {error.strerror or error}.", "Free some space.") from error
+        raise _no_room(path, error) from error
+
+
+def _no_room(path: Path, error: OSError) -> DiskError:
+    return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or name another place.")
 
 
 def _taken(key: str) -> ConflictError:

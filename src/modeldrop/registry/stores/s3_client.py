@@ -1,7 +1,4 @@
-"""How modeldrop talks to S3: botocore's own sign-in chain, the right endpoint and region, bounded waits.
-
-boto3 is this client with conveniences on top that a registry does not use; botocore alone imports in half the time.
-"""
+"""How modeldrop talks to S3: botocore's own sign-in chain, the right endpoint and region, bounded waits."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import boto3.session
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -57,7 +55,7 @@ def make_client(settings: RegistrySettings) -> Any:
     }
     if style:
         s3["addressing_style"] = style
-    client = session.create_client(
+    client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=endpoint,
         config=Config(

@@ -14,7 +14,7 @@ from modeldrop.errors import ConflictError, DiskError, IntegrityError, Modeldrop
 from modeldrop.registry.stores.s3_client import signing_in_actions
 
 
-class OutOfRangeError(RegistryError):
+class OutOfRangeError(Exception):
     """The object has no bytes in the range that was asked for: it is empty, or was replaced."""
 
 
@@ -131,10 +131,15 @@ def can_heal(error: BaseException) -> bool:
     return isinstance(error, (*_NOT_REACHED, *_STREAM_BROKEN))
 
 
+def out_of_range(error: BaseException) -> bool:
+    """Whether the object has no bytes in the range that was asked for."""
+    return code_of(error) == "InvalidRange" or status_of(error) == 416
+
+
 def explain(error: Exception, context: Context) -> ModeldropError:
     """The error to raise instead of botocore's.
 
-    ConflictError, NotFoundError and OutOfRangeError are answers that the store acts on; the rest are for people.
+    ConflictError and NotFoundError are answers that the store acts on; the rest are for people.
     """
     if is_web_page(error) or (context.verb == "list" and code_of(error) == "404"):
         return _no_s3(context)
@@ -156,8 +161,6 @@ def _explain_answer(error: exceptions.ClientError, context: Context) -> Modeldro
         return storage_errors.no_bucket(url, f"bucket {context.bucket}{there}")
     if code in _MISSING:
         return NotFoundError(f"{url}/{context.key} is not there.", "It was removed by hand, or pruned.")
-    if code == "InvalidRange" or status == 416:
-        return OutOfRangeError(f"{url}/{context.key} has no bytes where some were asked for.")
     if code in _EXPIRED:
         return storage_errors.expired(url)
     if code == "RequestTimeTooSkewed":
