@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import build, fetch, publish, quality, size
+from benchmarks import build, fetch, publish, quality, requests, size, upload
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
@@ -26,6 +26,8 @@ BENCHMARKS = {
     "quality": quality.run,
     "fetch": fetch.run,
     "size": size.run,
+    "requests": requests.run,
+    "upload": upload.run,
 }
 BEGIN, END = "<!-- results: written by python -m benchmarks --write -->", "<!-- end of results -->"
 _QUIET_LOAD = 0.3

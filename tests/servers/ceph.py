@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _INSTALL = "apt-get install --no-install-recommends ceph-mon ceph-osd radosgw"
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a killed test leaves none of them behind
 _START_SECONDS = 60.0
 _CONFIG = """\
 [global]
@@ -190,7 +191,7 @@ class CephServer:
         with (self._folder / f"{command[0]}.out").open("wb") as output:
             self._daemons.append(
                 subprocess.Popen(
-                    [*command, "-f", "-c", str(self._folder / "ceph.conf")],
+                    [*_WITH_US, *command, "-f", "-c", str(self._folder / "ceph.conf")],
                     cwd=self._folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

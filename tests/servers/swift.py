@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _STORAGE = ("account", "container", "object")
 _PROGRAMS = ("swift-ring-builder", "swift-proxy-server", *(f"swift-{kind}-server" for kind in _STORAGE))
 _INSTALL = "apt-get install --no-install-recommends swift-proxy swift-account swift-container swift-object"
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a killed test leaves none of them behind
 _START_SECONDS = 60.0
 _SWIFT = """\
 [swift-hash]
@@ -158,7 +159,7 @@ def _daemon(folder: Path, kind: str, port: int, config: str) -> Iterator[subproc
     path.write_text(_DEFAULT.format(port=port, user=user, folder=folder) + config, "utf-8")
     with (folder / f"{kind}.out").open("wb") as output:
         process = subprocess.Popen(
-            [f"swift-{kind}-server", str(path), "--verbose"],
+            [*_WITH_US, f"swift-{kind}-server", str(path), "--verbose"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,

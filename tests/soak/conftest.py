@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.builds import as_dana
+from tests.clouds import sign_in
+from tests.servers.ceph import CephServer
+from tests.servers.swift import SwiftServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["as_dana"]
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[CephServer]:
+    with CephServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[SwiftServer]:
+    with SwiftServer() as server:
+        yield server
+
+
+@pytest.fixture
+def ceph(ceph_server: CephServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty registry in Ceph; this process is signed in to it."""
+    sign_in(monkeypatch, ceph_server)
+    return ceph_server.registry()
+
+
+@pytest.fixture
+def swift(swift_server: SwiftServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty registry in Swift; this process is signed in to it."""
+    sign_in(monkeypatch, swift_server)
+    return swift_server.registry()
