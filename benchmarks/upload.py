@@ -30,7 +30,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +62,15 @@ registry, key, path, described = sys.argv[1:]
 size, sha256, pieces, piece_size = json.loads(Path(described).read_text())
 store = open_store(registry)
 store.upload(key, Path(path), File("model.onnx", size, sha256, tuple(pieces)), piece_size, lambda done: None)
+"""
+# A process begins with the memory that its parent had: this small one is the parent, not the benchmarks.
+_LAUNCH = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([time.perf_counter() - began, usage.ru_maxrss]))
+sys.exit(1 if status else 0)
 """
 _REMOVE = "import sys\nfrom modeldrop.registry.stores import open_store\nopen_store(sys.argv[1]).delete(sys.argv[2])\n"
 
@@ -155,15 +163,11 @@ def _describe(path: Path) -> tuple[int, str, list[str], int]:
 
 def _measure(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Seconds and most megabytes of a process, which must succeed."""
-    with tempfile.TemporaryFile() as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            said = output.read().decode("utf-8", "replace")[-3000:]
-            sys.exit(f"{' '.join(command)}\nended with {process.returncode}:\n{said}")
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCH, *command], check=False, env=environment, capture_output=True
+    )
+    if told.returncode:
+        sys.exit(f"{' '.join(command)}\nfailed:\n{told.stderr.decode('utf-8', 'replace')[-3000:]}")
+    seconds, most = json.loads(told.stdout.splitlines()[-1])
     # In KiB on Linux, in bytes on macOS.
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return seconds, most * (1 if sys.platform == "darwin" else 1024) / 1e6
