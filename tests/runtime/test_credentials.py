@@ -368,7 +368,7 @@ def test_what_boto3_gives_is_renewed(server: HttpsServer, tmp_path: Path, monkey
         "print(json.dumps({'Version': 1, 'AccessKeyId': f'AKID{len(count.read_text())}', 'SecretAccessKey': 'x',\n"
         "    'SessionToken': 't', 'Expiration': soon.isoformat()}))\n"
     )
-    write_profile(monkeypatch, tmp_path, f"[profile acme]\ncredential_process = {sys.executable} {program}\n")
+    write_profile(monkeypatch, tmp_path, f"[profile acme]\ncredential_process = '{sys.executable}' '{program}'\n")
     reader = configure(monkeypatch, tmp_path, "s3://acme/models", server)
     assert reader.get("embedder/current", 1 << 20)
     time.sleep(0.15)
