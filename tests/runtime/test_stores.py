@@ -350,13 +350,13 @@ def test_a_public_bucket_is_read_unsigned(
     assert not [request for request in server.requests if "authorization" in request.headers or "sig=" in request.path]
     server.answer = lambda _: Answer(403, xml("AccessDenied"))
     with pytest.raises(RegistryError, match="no credentials were found") as caught:
-        fetch(f"{url}/embedder", tmp_path / "home")
+        fetch(f"{url}/embedder", tmp_path / "other")
     assert "Looked in" in caught.value.hint
     config = tmp_path / "settings.toml"
     config.write_text(config.read_text() + "anonymous = true\n")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere"))  # nobody looks
     with pytest.raises(RegistryError, match="403"):
-        fetch(f"{url}/embedder", tmp_path / "home")
+        fetch(f"{url}/embedder", tmp_path / "other")
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])
@@ -405,7 +405,7 @@ def test_proxies(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(
         RegistryError, match=f"localhost:{server.port} through the proxy {DEAD} cannot be reached"
     ) as caught:
-        fetch(reference, tmp_path / "home")
+        fetch(reference, tmp_path / "other")
     assert "connection refused" in str(caught.value)
     assert "pass-word" not in str(caught.value)
     monkeypatch.setenv("NO_PROXY", "localhost")

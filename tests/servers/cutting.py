@@ -4,41 +4,26 @@ from __future__ import annotations
 
 import http.client
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+
+from tests.servers.threaded import ThreadedServer
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
-class CuttingProxy:
+class CuttingProxy(ThreadedServer):
     """The proxy, before a server on 127.0.0.1; a context manager.
 
     Attributes:
-        port: where it listens.
         lost: method and path of the requests whose replies were lost.
     """
 
     def __init__(self, upstream: int) -> None:
+        super().__init__(_Handler, "proxy")
         self.upstream = upstream
         self.lost: list[tuple[str, str]] = []
         self._wanted: list[tuple[str, str]] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def lose(self, method: str, match: str, *, times: int = 1) -> None:
         """Lose the replies to the next ``times`` successful requests of this method whose URL has ``match``."""

@@ -6,16 +6,15 @@ import email.utils
 import hashlib
 import re
 import ssl
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import trustme
+
+from tests.servers.threaded import ThreadedServer
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -39,7 +38,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class HttpsServer:
+class HttpsServer(ThreadedServer):
     """``https://localhost:PORT``; a context manager. GET, HEAD, single ranges, ETags, 404.
 
     Args:
@@ -55,6 +54,7 @@ class HttpsServer:
     """
 
     def __init__(self, folder: Path, prefix: str = "", *, host: str = "localhost") -> None:
+        super().__init__(_Handler, "https")
         authority = trustme.CA()
         self.folder = folder
         self.prefix = f"/{prefix}/" if prefix else "/"
@@ -65,26 +65,8 @@ class HttpsServer:
         self.ranges = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(host).configure_cert(context)
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"https": self}))
         # The handshake is made by the thread that serves the connection, not by the one that accepts all.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
@@ -99,13 +81,6 @@ class HttpsServer:
         name = path.removeprefix(self.prefix)
         file = self.folder / name
         return file if ".." not in name.split("/") and file.is_file() else None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that do not trust the CA hang up during the handshake."""
 
 
 class _Handler(BaseHTTPRequestHandler):

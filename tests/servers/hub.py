@@ -11,14 +11,14 @@ import functools
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.servers.threaded import ThreadedServer
 
 Files: TypeAlias = Mapping[str, bytes] | Path
 
@@ -75,7 +75,7 @@ class Repo:
         return revision if revision in self.commits else self.refs.get(revision)
 
 
-class HubServer:
+class HubServer(ThreadedServer):
     """The server; a context manager.
 
     Args:
@@ -84,31 +84,18 @@ class HubServer:
     """
 
     def __init__(self, *, token: str = "hf_" + "t" * 34, accepted: bool = False) -> None:
+        super().__init__(_Handler, "hub")
         self.token = token
         self.accepted = accepted
         self.repos: dict[str, Repo] = {}
         self.requests: list[Request] = []
         self._corrupt: set[tuple[str, str]] = set()
         self._failures: list[Failure] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     @property
     def endpoint(self) -> str:
         """What HF_ENDPOINT is to be."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def add_repo(
         self,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from http.server import BaseHTTPRequestHandler
+
+from tests.servers.threaded import ThreadedServer
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -32,34 +31,19 @@ class Answer:
     body: bytes = b""
 
 
-class MeddlingProxy:
+class MeddlingProxy(ThreadedServer):
     """The proxy, before a server on 127.0.0.1 (0: before none); a context manager.
 
     Attributes:
-        port: where it listens.
         requests: all that came in.
         meddle: what to do with a request: answer it, forward another body, or (None) forward it as it is.
     """
 
     def __init__(self, upstream: int = 0) -> None:
+        super().__init__(_Handler, "proxy")
         self.upstream = upstream
         self.requests: list[Request] = []
         self.meddle: Callable[[Request], Answer | bytes | None] = lambda _: None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

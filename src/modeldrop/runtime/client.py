@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CONNECT = "3s"
 _STALL = "8s"
 _WHOLE = "15m"  # of one request; what does not move is stopped by the stall limit long before
+_DRIP = "15s"  # of one request of a transfer, which goes on with another one where it broke off
 RETRIES: Any = {
     "max_retries": 2,
     "retry_timeout": timedelta(seconds=5),  # no attempt begins later: a dead address is told in 6 s, a dumb one in 8
@@ -45,6 +46,18 @@ def client_options(endpoint: str, scheme: str, sign_in: SignIn) -> Any:
     if private:
         options["root_certificate"] = private
     return options
+
+
+def for_transfers(store: Any) -> Any:
+    """A store like this one for requests that whoever makes them repeats himself.
+
+    obstore does not repeat them, so that they are counted, and slowed down where the service says it is busy. None
+    takes longer than a part of a file should: what drips too slowly to be called a stall is cut as well.
+    """
+    positional, named = store.__getnewargs_ex__()
+    named["client_options"] = {**named.get("client_options", {}), "read_timeout": _STALL, "timeout": _DRIP}
+    named["retry_config"] = {**RETRIES, "max_retries": 0}
+    return type(store)(*positional, **named)
 
 
 def _proxy(endpoint: str, sign_in: SignIn) -> dict[str, str]:

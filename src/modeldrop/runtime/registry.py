@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotModifiedError
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from obstore.store import LocalStore
 
@@ -15,11 +18,44 @@ from modeldrop.config import settings_of
 from modeldrop.errors import IntegrityError, RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from modeldrop.runtime.store_errors import Fault
     from modeldrop.runtime.stores import Access
 
 _Result = TypeVar("_Result")
+_BLOCK = 1 << 20
+
+
+class _Unchanged(Enum):
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = _Unchanged.UNCHANGED
+"""What ``get_if_changed`` gives for an object that still has the ETag it was asked with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small object, and its ETag: "" where the registry gives none."""
+
+    data: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The answer to one request, before its body has come.
+
+    Attributes:
+        etag: of the object, if it is strong: two answers with it are of the same bytes. Else "".
+        size: bytes of the whole object.
+        chunks: the body, as it comes.
+    """
+
+    etag: str
+    size: int
+    chunks: Iterable[bytes]
 
 
 class RegistryReader:
@@ -39,6 +75,8 @@ class RegistryReader:
         """
         settings = settings_of(registry)
         self._access: Access | None = None
+        self._streaming: tuple[Any, Any] = (None, None)  # a store, and the one for transfers that is like it
+        self._lock = Lock()
         if "://" in settings.url:
             from modeldrop.runtime.stores import open_access  # a folder needs none of it
 
@@ -60,15 +98,31 @@ class RegistryReader:
             RegistryError: it cannot be read.
             IntegrityError: it is larger.
         """
+        found = self.get_if_changed(key, limit, "")
+        return found.data if isinstance(found, Document) else None
 
-        def ask(store: Any) -> bytes:
-            result = obstore.get(store, key)
+    def get_if_changed(self, key: str, limit: int, etag: str) -> Document | Literal[_Unchanged.UNCHANGED] | None:
+        """A small object, unless it still has the ETag ``etag`` ("": whatever it has); one request.
+
+        Returns:
+            The object; None if there is none; UNCHANGED.
+
+        Raises:
+            RegistryError: it cannot be read.
+            IntegrityError: it has more than ``limit`` bytes.
+        """
+        options: Any = {"if_none_match": etag} if etag else None
+
+        def ask(store: Any) -> Document:
+            result = obstore.get(store, key, options=options)
             if result.meta["size"] > limit:
                 raise IntegrityError(f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read.")
-            return bytes(result.bytes())
+            return Document(bytes(result.bytes()), result.meta["e_tag"] or "")
 
         try:
             return self._followed(ask)
+        except NotModifiedError:
+            return UNCHANGED
         except (FileNotFoundError, ObjectNotFoundError) as error:
             if self._access is not None:
                 from modeldrop.runtime.store_errors import no_bucket, parse
@@ -92,6 +146,58 @@ class RegistryReader:
             if self._ends_before(key, start, error):
                 return b""
             raise self._unreadable(key, error) from error
+
+    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
+        """Ask once for a part of an object, and let its body come in pieces.
+
+        Whatever fails, here or while the chunks are read, is raised as it is; ``fault`` says what it means.
+
+        Args:
+            key: the object.
+            start: its first byte that is wanted.
+            length: how many are wanted, at least 1; None: the whole object, which asks for no range.
+            etag: refuse it if it has another ETag; "": take any.
+            chunk: collect at least so many bytes before they are handed over, except at the end.
+
+        Raises:
+            OSError, BaseError: see ``fault``.
+        """
+        if self._access is None:
+            return self._stream_file(key, start, length)
+        options: Any = {} if length is None else {"range": (start, start + length)}
+        if etag:
+            options["if_match"] = etag
+        result = self._followed(lambda store: obstore.get(self._for_transfers(store), key, options=options))
+        told = result.meta["e_tag"] or ""
+        return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
+
+    def fault(self, key: str, error: Exception) -> Fault:
+        """What a failure of ``stream`` means for whoever could ask again."""
+        from modeldrop.runtime.store_errors import Fault, Kind, judge
+
+        if self._access is None:
+            return Fault(Kind.FINAL, self._unreadable(key, error))
+        return judge(self._access, key, error)
+
+    def ended_early(self, key: str) -> RegistryError:
+        """The error for an answer that was shorter than it should have been."""
+        from modeldrop.storage_errors import unavailable
+
+        return unavailable(self.url, "read", key, "answers end before they are complete")
+
+    def _stream_file(self, key: str, start: int, length: int | None) -> Stream:
+        # obstore reads files 8 KiB at a time, each in another thread.
+        path = os.path.join(self.url, key)  # noqa: PTH118  a key, which was checked
+        size = os.stat(path).st_size  # noqa: PTH116
+        return Stream("", size, _blocks(path, start, size if length is None else start + length))
+
+    def _for_transfers(self, store: Any) -> Any:
+        with self._lock:
+            if self._streaming[0] is not store:
+                from modeldrop.runtime.client import for_transfers
+
+                self._streaming = (store, for_transfers(store))
+            return self._streaming[1]
 
     def _followed(self, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store; and once more where an S3 bucket turns out to be in another region."""
@@ -132,3 +238,13 @@ class RegistryReader:
             f"Could not read {self.url}/{key}: {first}",
             "Check that this user may read there, and that the file was not removed.",
         )
+
+
+def _blocks(path: str, start: int, end: int) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        while start < end:
+            data = os.pread(file.fileno(), min(_BLOCK, end - start), start)
+            if not data:
+                return
+            start += len(data)
+            yield data

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from obstore.exceptions import PreconditionError
 
 from modeldrop import storage_errors
 
 if TYPE_CHECKING:
-    from modeldrop.errors import RegistryError
+    from modeldrop.errors import ModeldropError, RegistryError
     from modeldrop.runtime.stores import Access
 
 _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
@@ -33,6 +36,8 @@ _CAUSES = {
     "dns error": "its name does not resolve",
     "ConnectionReset": "it closes the connection",
     "ConnectionAborted": "it closes the connection",
+    "IncompleteMessage": "it closes the connection",
+    "UnexpectedEof": "it closes the connection",
     "NetworkUnreachable": "there is no route to it",
     "HostUnreachable": "there is no route to it",
     "InvalidContentType": "it does not speak TLS there (an http:// endpoint?)",
@@ -71,6 +76,53 @@ class Answer:
     body: str
     address: str
     text: str
+
+
+class Kind(Enum):
+    """What a failed request means for whoever could make it again."""
+
+    FINAL = "it will fail again"
+    CHANGED = "the object is not the one that was asked for"
+    BEYOND = "the object has no byte there"
+    STALLED = "nothing came, or too slowly"
+    WHOLE = "the whole object came instead of a part of it"
+    BUSY = "the service asks for patience"
+    BROKEN = "anything else, which may heal"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failed request: its kind, and the error to raise if no other one succeeds."""
+
+    kind: Kind
+    error: ModeldropError
+
+
+def judge(access: Access, key: str, error: Exception) -> Fault:
+    """What a failed request for a part of an object means.
+
+    obstore does not show the headers of an answer it takes for an error, so Retry-After is not to be had: what is
+    busy is given longer and longer pauses instead.
+    """
+    return Fault(_kind(error, parse(error)), explain(access, "read", key, error))
+
+
+def _kind(error: Exception, answer: Answer) -> Kind:
+    if isinstance(error, PreconditionError) or answer.status == 412:
+        return Kind.CHANGED
+    if answer.status == 416 or "StartTooLarge" in answer.text:
+        return Kind.BEYOND
+    if answer.status in {429, 503}:
+        return Kind.BUSY
+    if answer.status:
+        return Kind.BROKEN if answer.status == 408 or answer.status >= 500 else Kind.FINAL
+    if "Certificate" in answer.text or "Header missing" in answer.text or isinstance(error, FileNotFoundError):
+        return Kind.FINAL
+    if _serves_no_ranges(answer):
+        return Kind.WHOLE
+    if "TimedOut" in answer.text and "kind: Connect" not in answer.text:
+        return Kind.STALLED
+    return Kind.BROKEN
 
 
 def parse(error: BaseException) -> Answer:
@@ -135,9 +187,11 @@ def _unanswered(access: Access, verb: str, key: str, answer: Answer) -> Registry
         reason = next((said for name, said in _CERTIFICATES.items() if name in answer.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
     reason = next((said for name, said in _CAUSES.items() if name in answer.text), "")
-    if "Header missing" in answer.text or "RangeNotSupported" in answer.text:
-        what = "does not serve ranges" if "RangeNotSupported" in answer.text else "does not say how long objects are"
+    if "Header missing" in answer.text or _serves_no_ranges(answer):
+        what = "does not serve ranges" if _serves_no_ranges(answer) else "does not say how long objects are"
         return storage_errors.failed(url, verb, key, f"{where} {what}, which a registry needs")
+    if "UnexpectedRange" in answer.text:
+        return storage_errors.failed(url, verb, key, f"{where} answers with other bytes than it was asked for")
     if not reason:
         return storage_errors.failed(url, verb, key, _condensed(answer.text))
     proxy = _proxy_of(address.scheme, address.hostname or "", address.netloc)
@@ -146,6 +200,10 @@ def _unanswered(access: Access, verb: str, key: str, answer: Answer) -> Registry
     if reason == _CAUSES["dns error"] and access.scheme == "az" and ".blob." in where:
         reason += " (is there such a storage account?)"
     return storage_errors.unreachable(url, where, reason)
+
+
+def _serves_no_ranges(answer: Answer) -> bool:
+    return "RangeNotSupported" in answer.text or "NotPartial" in answer.text
 
 
 def _proxy_of(scheme: str, host: str, netloc: str) -> str:
