@@ -1,38 +1,120 @@
 """A model's place on the local disk: finished snapshots, links named after channels, work in progress.
 
-A snapshot is staged below ``.partial``, synced, renamed into place, and only then may a link name it.
+A snapshot is staged below ``.partial``, synced, renamed into place, and only then may a link name it. The umask says
+who may read the home and the model's folder; whoever gets that far can read the snapshots.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
-from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
-from modeldrop.runtime.snapshot import MANIFEST, is_whole
+from modeldrop.format.manifest import Manifest, Variant, manifest_digest, parse_manifest
+from modeldrop.runtime.renaming import read_renaming, suffix_of
+from modeldrop.runtime.snapshot import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Mapping
 
-_PARTIAL = ".partial"
+    from modeldrop.runtime.staging import Work
+
+PARTIAL = ".partial"
+STALE_SECONDS = 24 * 3600
 _REGISTRY = ".registry"
-_STALE_SECONDS = 24 * 3600
+_TRASH = "trash-"
+_FOLDER = re.compile(r"v([1-9][0-9]{0,8})-([a-z0-9][a-z0-9._-]{0,63})-([0-9a-f]{12})((?:\+[0-9a-f]{8})?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A finished snapshot: folder, manifest, manifest digest, variant, and bytes just downloaded for it."""
+    """A finished snapshot: folder, manifest, manifest digest and variant.
+
+    ``renamed`` maps paths of the manifest to those in the folder, where they differ.
+    """
 
     path: Path
     manifest: Manifest
     digest: str
     variant: str
-    downloaded: int = 0
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderName:
+    """What the name of a snapshot's folder says: ``v2-int8-3f9a1c2b4d5e``, or with ``+`` and a digest of a renaming.
+
+    Attributes:
+        version: its number.
+        variant: its variant.
+        digest: the first twelve digits of the manifest's digest.
+        suffix: how the name ends if files are renamed, else "".
+    """
+
+    version: int
+    variant: str
+    digest: str
+    suffix: str = ""
+
+    def __str__(self) -> str:
+        return f"v{self.version}-{self.variant}-{self.digest}{self.suffix}"
+
+
+def parse_folder_name(name: str) -> FolderName | None:
+    """What a folder's name says; None if it is not that of a snapshot."""
+    match = _FOLDER.fullmatch(name)
+    return None if match is None else FolderName(int(match[1]), match[2], match[3], match[4])
+
+
+def snapshot_names(model_home: Path) -> list[str]:
+    """Names of all folders of finished snapshots, sorted; none where there is no such home."""
+    try:
+        with os.scandir(model_home) as entries:
+            return sorted(
+                entry.name for entry in entries if parse_folder_name(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def find_models(home: Path) -> list[str]:
+    """Names of the models that a home holds, sorted; none where there is no such home.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with os.scandir(home) as entries:
+            return sorted(entry.name for entry in entries if os.path.isfile(os.path.join(entry.path, _REGISTRY)))  # noqa: PTH113, PTH118
+    except FileNotFoundError:
+        return []
+
+
+def read_snapshot(folder: Path) -> Held:
+    """The manifest of a finished snapshot and what else its folder says; no file is looked at.
+
+    Raises:
+        FormatError: it was changed after it was finished.
+        OSError: it cannot be read.
+    """
+    name = parse_folder_name(folder.name)
+    if name is None:
+        raise FormatError(f"{folder} is not called as a snapshot is.")
+    data = (folder / MANIFEST).read_bytes()
+    found = manifest_digest(data)
+    if not found.startswith(f"sha256:{name.digest}"):
+        raise FormatError(f"{folder / MANIFEST} has the digest {found}, not that of its folder.")
+    manifest = parse_manifest(data)
+    if manifest.variant(name.variant) is None:
+        raise FormatError(f"{folder / MANIFEST} has no variant {name.variant}.")
+    renamed = read_renaming(folder) if name.suffix else {}
+    if suffix_of(renamed) != name.suffix:
+        raise FormatError(f"The note of renamed files in {folder} is not that of its folder.")
+    return Held(folder, manifest, found, name.variant, renamed)
 
 
 class ModelHome:
@@ -60,71 +142,89 @@ class ModelHome:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / _REGISTRY).exists():
             temporary = self._temporary()
-            temporary.write_bytes(os.fsencode(f"{registry}\n"))
+            write_synced(temporary, os.fsencode(f"{registry}\n"), 0o644)
             temporary.replace(self.path / _REGISTRY)
 
-    def find(self, version: int, digest: str | None, variant: str | None) -> Held | None:
-        """A finished snapshot of a version that is still whole.
+    def find(self, version: int, digest: str | None, variant: str | None, *, as_name: str = "") -> Held | None:
+        """A finished snapshot of a version that is still whole; a check by stat.
 
         Args:
             version: its number.
             digest: the manifest digest it must have, or None for any.
             variant: the variant it must hold, or None for any.
+            as_name: the path that its graph must have, or "" for its own.
 
         Returns:
             The snapshot; None where there is none.
         """
-        try:
-            folders = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        for name in folders:
-            number, _, rest = name.partition("-")
-            held, _, short = rest.rpartition("-")
-            if number != f"v{version}" or (variant is not None and held != variant):
+        for name in snapshot_names(self.path):
+            said = parse_folder_name(name)
+            if said is None or said.version != version or (variant is not None and said.variant != variant):
                 continue
-            if digest is not None and short != digest.removeprefix("sha256:")[:12]:
+            if digest is not None and said.digest != digest.removeprefix("sha256:")[:12]:
+                continue
+            if bool(said.suffix) and not as_name:
                 continue
             with contextlib.suppress(OSError, FormatError):
-                data = (self.path / name / MANIFEST).read_bytes()
-                found = manifest_digest(data)
-                if not found.startswith(f"sha256:{short}") or (digest is not None and found != digest):
+                held = read_snapshot(self.path / name)
+                chosen = held.manifest.variant(held.variant)
+                if chosen is None or (digest is not None and held.digest != digest):
                     continue
-                manifest = parse_manifest(data)
-                chosen = manifest.variant(held)
-                if chosen is not None and is_whole(self.path / name, manifest, chosen):
-                    return Held(self.path / name, manifest, found, held)
+                if held.renamed.get(chosen.model, chosen.model) == (as_name or chosen.model) and _is_whole(
+                    held, chosen
+                ):
+                    return held
         return None
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        """An empty folder for work in progress, removed in any case."""
-        folder = self._temporary()
-        _sweep(folder.parent)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            _remove(folder)
+    def place(self, version: int, variant: str, digest: str, renamed: Mapping[str, str]) -> Path:
+        """Where the finished snapshot of a variant is, or will be."""
+        return self.path / str(FolderName(version, variant, digest.removeprefix("sha256:")[:12], suffix_of(renamed)))
 
-    def finish(self, staged: Path, version: int, variant: str, digest: str) -> Path:
-        """Give a complete staged folder its final name, durably; return it."""
-        target = self.path / f"v{version}-{variant}-{digest.removeprefix('sha256:')[:12]}"
-        for folder, _, _ in os.walk(staged, topdown=False):
-            _sync(folder)
+    def partial(self, variant: str, digest: str, renamed: Mapping[str, str]) -> Path:
+        """The folder below which a variant is put together: always the same one."""
+        return self.path / PARTIAL / f"{digest.removeprefix('sha256:')[:32]}-{variant}{suffix_of(renamed)}"
+
+    def finish(self, work: Work, target: Path, files: Collection[str]) -> bool:
+        """Give complete work its final name, durably.
+
+        Args:
+            work: the folder; its files are synced.
+            target: the final name.
+            files: the paths that belong into it; anything else is thrown away.
+
+        Returns:
+            False where another process was first, or has taken the work over.
+
+        Raises:
+            DiskError: something else has the name.
+            OSError: the disk cannot be written.
+        """
+        wanted = set(files)
+        work.touch(now=True)
+        for folder, folders, names in os.walk(work.path, topdown=False):
+            for name in (*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))):  # noqa: PTH114, PTH118
+                path = Path(folder, name)
+                if path.relative_to(work.path).as_posix() not in wanted:
+                    path.unlink()
+            Path(folder).chmod(0o755)
+            sync(folder)
         for _ in range(2):
+            if not work.is_ours():
+                return False
             try:
-                staged.rename(target)
+                work.path.rename(target)
+            except FileNotFoundError:
+                return False
             except OSError:
-                if not target.is_dir():
+                if not target.is_dir() or target.is_symlink():
                     raise
-                if self.find(version, digest, variant) is not None:
-                    return target  # another process was first
-                # What is there was damaged after it was finished: it makes room.
-                target.rename(self._temporary())
+                if self._is_finished(target):
+                    self.discard(work.path)
+                    return False
+                self.discard(target)  # what is there was damaged after it was finished: it makes room
             else:
-                _sync(self.path)
-                return target
+                sync(self.path)
+                return True
         raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
 
     def link(self, name: str, target: Path) -> None:
@@ -142,16 +242,63 @@ class ModelHome:
         temporary = self._temporary()
         temporary.symlink_to(target.name)
         temporary.replace(link)
-        _sync(self.path)
+        sync(self.path)
+
+    def discard(self, folder: Path) -> None:
+        """Take a folder away: first its name, at once, then what is in it. What stays behind is swept later."""
+        (self.path / PARTIAL).mkdir(exist_ok=True)
+        trash = self.path / PARTIAL / f"{_TRASH}{os.urandom(8).hex()}"
+        try:
+            folder.rename(trash)
+        except FileNotFoundError:
+            return
+        _remove(trash)
+
+    def sweep(self, now: float) -> None:
+        """Remove what killed processes have left in ``.partial`` and nobody has touched for a day.
+
+        Never raises: what cannot be removed stays.
+        """
+        with contextlib.suppress(OSError), os.scandir(self.path / PARTIAL) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    path = Path(entry.path)
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if entry.name.startswith(_TRASH) and is_folder:
+                        _remove(path)
+                    elif now - path.lstat().st_mtime <= STALE_SECONDS:
+                        continue
+                    elif is_folder:
+                        self._discard_unlocked(path)
+                    else:
+                        path.unlink(missing_ok=True)
+
+    def _discard_unlocked(self, folder: Path) -> None:
+        from modeldrop.runtime.locks import try_lock
+
+        lock = try_lock(folder / "lock")
+        if lock is not None:
+            try:
+                self.discard(folder)
+            finally:
+                lock.release()
+
+    def _is_finished(self, folder: Path) -> bool:
+        with contextlib.suppress(OSError, FormatError):
+            held = read_snapshot(folder)
+            variant = held.manifest.variant(held.variant)
+            return variant is not None and _is_whole(held, variant)
+        return False
 
     def _temporary(self) -> Path:
         """A new path for work in progress; what a killed process leaves there is swept later."""
-        partial = self.path / _PARTIAL
+        partial = self.path / PARTIAL
         partial.mkdir(exist_ok=True)
         return partial / os.urandom(8).hex()
 
 
-def _sync(folder: str | os.PathLike[str]) -> None:
+def sync(folder: str | os.PathLike[str]) -> None:
+    """Make sure that a folder's entries are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -159,16 +306,30 @@ def _sync(folder: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def _sweep(partial: Path) -> None:
-    """Remove what killed processes left here a day ago or longer."""
-    for entry in os.scandir(partial):
-        with contextlib.suppress(OSError):
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _STALE_SECONDS:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                _remove(Path(entry.path))
-            else:
-                Path(entry.path).unlink(missing_ok=True)
+def write_synced(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file, whatever the umask says, and make sure that it is on disk."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(held: Held, variant: Variant) -> bool:
+    wanted = set(variant.files)
+    try:
+        return all(
+            (held.path / held.renamed.get(file.path, file.path)).stat().st_size == file.size
+            for file in held.manifest.files
+            if file.path in wanted
+        )
+    except OSError:
+        return False
 
 
 def _remove(folder: Path) -> None:
