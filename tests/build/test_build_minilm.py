@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
 from modeldrop.build.texts import BUILT_IN
-from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
+from modeldrop.errors import FidelityError, VariantError
+from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
+from modeldrop.registry.channels import move_forward
+from modeldrop.registry.publish import publish
+from modeldrop.registry.stores.local import LocalStore
+from modeldrop.runtime.fetch import fetch
+from modeldrop.runtime.self_test import self_test
 from tests.build.conftest import Published
+from tests.builds import PIECE, describe
 from tests.commands import ROOT, RUNTIME_PYTHON, modeldrop
 
 pytestmark = pytest.mark.heavy
@@ -233,3 +244,81 @@ def test_aws_sync_like_copy_needs_no_modeldrop(published: Published) -> None:
     config = json.loads((published.version / "config.json").read_text("utf-8"))
     assert config["model_type"] == "bert"
     assert [path.name for path in published.registry.iterdir()] == ["embedder"]
+
+
+def test_the_self_test_finds_what_was_measured_when_it_was_built(published: Published, manifest: Manifest) -> None:
+    for variant in manifest.variants:
+        outcome = self_test(published.version, manifest, variant)
+        assert outcome.passed, outcome.detail
+        assert outcome.value == pytest.approx(manifest.golden.metrics[variant.name][outcome.metric], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tampered(published: Published, manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A version whose int8 graph is not what was proven, published with the right digests."""
+    folder = tmp_path_factory.mktemp("tampered")
+    shutil.copytree(published.version, folder / "build")
+    int8 = manifest.variant("int8")
+    assert int8 is not None
+    path = folder / "build" / int8.model
+    graph = onnx.load(path)
+    weights = max(
+        (one for one in graph.graph.initializer if one.data_type == onnx.TensorProto.INT8),
+        key=lambda one: len(one.raw_data),
+    )
+    weights.raw_data = bytes(len(weights.raw_data))
+    path.chmod(0o644)
+    onnx.save(graph, path)
+    files = tuple(describe(file.path, (folder / "build" / file.path).read_bytes()) for file in manifest.files)
+    changed = replace(manifest, files=files, piece_size=PIECE)
+    (folder / "build" / "manifest.json").unlink()
+    (folder / "build" / "manifest.json").write_bytes(serialize_manifest(changed))
+    store = LocalStore(str(folder / "registry"))
+    version = publish(store, "embedder", folder / "build").version
+    move_forward(store, "embedder", version, "current", by="dana")
+    return f"{folder}/registry/embedder"
+
+
+def test_fetch_refuses_what_answers_differently_here_and_takes_the_next(tampered: str, tmp_path: Path) -> None:
+    untested = fetch(tampered, tmp_path)
+    assert (untested.variant, untested.warnings) == ("int8", ())
+    snapshot = fetch(tampered, tmp_path, self_test=True)
+    assert snapshot.variant == "fp32"
+    (warning,) = snapshot.warnings
+    assert re.search(r"^int8: cosine_min of 4 known inputs is .* The next variant is used\.$", warning)
+    assert (tmp_path / "embedder" / "current").resolve() == snapshot.path
+    again = fetch(tampered, tmp_path, self_test=True)  # remembered
+    assert (again.variant, again.warnings, again.downloaded) == ("fp32", snapshot.warnings, 0)
+    with pytest.raises(FidelityError, match="does not answer on this CPU as it was proven to"):
+        fetch(tampered, tmp_path, self_test=True, variant="int8")
+    told = modeldrop("fetch", tampered, "-d", tmp_path / "new", "--self-test", python=RUNTIME_PYTHON)
+    assert told.code == 0, told.err
+    assert "The next variant is used." in told.err
+    bare = modeldrop(
+        "run", tampered, "-d", tmp_path / "new", "--self-test", "--", "printenv", "MODELDROP_MODEL_EMBEDDER"
+    )
+    assert (bare.code, bare.out.strip()) == (0, str(tmp_path / "new" / "embedder" / snapshot.path.name))
+
+
+def test_a_graph_gets_the_name_that_a_server_insists_on(published: Published, tmp_path: Path) -> None:
+    plain = fetch(published.reference, tmp_path)
+    named = fetch(published.reference, tmp_path, as_name="onnx/model.onnx", self_test=True)
+    assert named.variant == "int8"
+    assert named.model_file == named.path / "onnx" / "model.onnx"
+    assert named.model_file.read_bytes() == plain.model_file.read_bytes()
+    assert named.downloaded == 0  # linked from the plain one
+    assert {path.name for path in (named.path / "onnx").iterdir()} == {"model.onnx"}
+    assert fetch(published.reference, tmp_path, as_name="onnx/model.onnx").path == named.path
+    assert fetch(published.reference, tmp_path).path == plain.path
+    assert (tmp_path / "embedder" / "current-as").resolve() == named.path
+    onnxruntime.InferenceSession(named.model_file)
+
+
+def test_an_onnxruntime_that_is_too_old_is_said_to_be(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "onnxruntime-1.2.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(VariantError, match=r"needs onnxruntime >= .* installed is 1\.2\.0"):
+        fetch(published.reference, tmp_path / "home", variant="fp32")
+    assert not (tmp_path / "home" / "embedder" / "current-fp32").exists()

@@ -15,10 +15,10 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
-from modeldrop.build.workers.metrics import compare
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.timing import TOKENS, median_ms, speed_texts
 from modeldrop.errors import IncompleteError
+from modeldrop.selftest.metrics import compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
