@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 PIECE = 64 << 10
 NOBODY = 65534
+CPU = "x86_64:avx2,avx512_vnni"
+"""Whom ``auto`` chooses for, wherever the tests run: a CPU that takes int8."""
 SHARED = ("config.json", "odd names/50%25 größe #1 [漢字]~.txt", "empty.txt")
 MODELS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 
@@ -50,6 +52,7 @@ def as_dana(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MODELDROP_REGISTRY", "MODELDROP_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MODELDROP_ACTOR", "dana")
+    monkeypatch.setenv("MODELDROP_CPU", CPU)
 
 
 @pytest.fixture
@@ -143,7 +146,11 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
 def environment(**more: str) -> dict[str, str]:
     """The environment of a subprocess: it imports this code, and knows no default registry or home."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELDROP_")}
-    return kept | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"} | more
+    return (
+        kept
+        | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "MODELDROP_CPU": CPU}
+        | more
+    )
 
 
 def start(program: str, *arguments: object, user: int | None = None) -> subprocess.Popen[str]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.builds import CPU
+
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME_PYTHON = ROOT / ".venv-runtime" / "bin" / "python"
 
@@ -40,6 +42,6 @@ def modeldrop(
         text=True,
         capture_output=True,
         cwd=cwd,
-        env=os.environ | (environment or {}),
+        env=os.environ | {"MODELDROP_CPU": CPU} | (environment or {}),
     )
     return Ran(result.returncode, result.stdout, result.stderr)

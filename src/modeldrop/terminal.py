@@ -1,4 +1,4 @@
-"""Text for people: tables and sizes."""
+"""Text for people: tables, sizes and ages."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def size_text(size: float) -> str:
         if size < 999.95 or unit == "TB":
             break
     return f"{size:.1f} {unit}"
+
+
+def age_text(seconds: float) -> str:
+    """An age for people: ``40 s``, ``12 min``, ``3.5 h``, ``2.0 d``."""
+    for unit, length in (("d", 86400), ("h", 3600)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
