@@ -1,6 +1,6 @@
 """modeldrop: build a model once, drop it in a bucket, pick it up wherever a container starts.
 
-``fetch`` is the whole public interface for programs::
+``fetch`` and ``watch`` are the whole public interface for programs::
 
     snapshot = modeldrop.fetch("s3://acme-models/embedder")
     session = onnxruntime.InferenceSession(snapshot.model_file)
@@ -15,8 +15,9 @@ from modeldrop._version import __version__
 if TYPE_CHECKING:
     from modeldrop.runtime.fetch import fetch
     from modeldrop.runtime.snapshot import Snapshot
+    from modeldrop.runtime.watch import watch
 
-__all__ = ["Snapshot", "__version__", "fetch"]
+__all__ = ["Snapshot", "__version__", "fetch", "watch"]
 
 
 def __getattr__(name: str) -> object:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> object:
         from modeldrop.runtime.fetch import fetch
 
         return fetch
+    if name == "watch":
+        from modeldrop.runtime.watch import watch
+
+        return watch
     if name == "Snapshot":
         from modeldrop.runtime.snapshot import Snapshot
 

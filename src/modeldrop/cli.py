@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -21,6 +22,10 @@ COMMANDS = {
     "plan": "say whether publish would build anything",
     "fetch": "bring versions to this disk, verified; print their paths",
     "run": "fetch, then become another program",
+    "watch": "follow channels; swap, then tell another program",
+    "status": "what this disk has, and how old it is; for health checks",
+    "verify": "hash what this disk has again",
+    "cache": "list or remove snapshots on this disk",
     "promote": "point a channel at a version",
     "rollback": "point a channel at what it named before",
     "mirror": "copy a version to another registry, byte for byte",
@@ -32,6 +37,17 @@ COMMANDS = {
     "prune": "remove old versions and what crashed publishers left",
 }
 _INTERRUPTED = 130
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width without shutil, whose import takes longer than reading the arguments."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else 0
+        with contextlib.suppress(OSError, ValueError):
+            width = width or os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
+        super().__init__(prog, width=(width or 80) - 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +98,7 @@ def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"modeldrop {name}",
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
