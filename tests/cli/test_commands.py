@@ -205,9 +205,10 @@ def test_fetch(cli: Cli, tmp_path: Path, registry: Path) -> None:
         tmp_path / "home/reranker" / f"v1-fp32-{digest_of(registry, 1, 'reranker')[7:19]}",
     ]
     assert (said.code, said.out) == (0, "".join(f"{folder}\n" for folder in folders))
-    assert said.err == (
-        "embedder v2 int8: 0.1 MB fetched and verified\nreranker v1 fp32: 0.2 MB fetched and verified\n"
-    )
+    assert sorted(said.err.splitlines()) == [
+        "embedder v2 int8: 0.1 MB fetched and verified",
+        "reranker v1 fp32: 0.2 MB fetched and verified",
+    ]
     said = cli("fetch", "./registry/embedder", "-d", "home", "--quiet", "--json")
     assert said.err == ""
     (snapshot,) = json.loads(said.out)

@@ -1,74 +1,199 @@
 """Bring versions to this disk, complete and verified, and print the folders they are in.
 
-The folder printed never changes; the link named after the channel moves.
+The folder printed never changes; the link named after the channel moves. Several models are fetched at once; if one
+fails, the others are finished, and nothing is printed but the errors.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, reference_argument
+from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings, log_format
+from modeldrop.errors import ModeldropError
+from modeldrop.runtime import telemetry
+from modeldrop.runtime.display import open_display
 from modeldrop.runtime.fetch import fetch
-from modeldrop.runtime.variants import AUTO
+from modeldrop.runtime.options import OFFLINE
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
 
+    from modeldrop.commands.fetch_options import FetchSettings
     from modeldrop.format.reference import Reference
+    from modeldrop.runtime.display import Display
     from modeldrop.runtime.snapshot import Snapshot
 
-
-def add_fetch_options(parser: argparse.ArgumentParser) -> None:
-    """Arguments that ``run`` shares."""
-    parser.add_argument("references", metavar="REFERENCE", nargs="+", help="REGISTRY/MODEL[@VERSION|@CHANNEL]")
-    parser.add_argument("-d", "--directory", metavar="DIR", help="where snapshots are kept (or MODELDROP_HOME)")
-    parser.add_argument("--variant", default=AUTO, help="the variant (default: auto, int8 where there is one)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+_AT_ONCE = 2  # each may have a hundred megabytes in hand, and all the connections that a network needs
+_STOP_SECONDS = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_fetch_options(parser)
     add_json(parser)
+    parser.epilog = ENVIRONMENT
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    snapshots = fetch_all(arguments)
-    if arguments.json:
-        from modeldrop.commands.arguments import print_json
 
-        print_json([snapshot.to_json() for snapshot in snapshots])
-    else:
-        for snapshot in snapshots:
-            print(snapshot.path)
-    return 0
+    def work(display: Display) -> int:
+        references = [reference_argument(text) for text in arguments.references]
+        snapshots = fetch_all(references, arguments, display)
+        if arguments.json:
+            from modeldrop.commands.arguments import print_json
+
+            print_json([snapshot.to_json() for snapshot in snapshots])
+        else:
+            for snapshot in snapshots:
+                print(snapshot.path)
+        return 0
+
+    return reporting(arguments, work)
 
 
-def fetch_all(arguments: argparse.Namespace) -> list[Snapshot]:
-    """Fetch every reference of the command line, all of them parsed before the first is fetched."""
-    references = [reference_argument(text) for text in arguments.references]
-    return [_fetch_one(reference, arguments) for reference in references]
+def reporting(arguments: argparse.Namespace, work: Callable[[Display], int]) -> int:
+    """Do the work before the display that was asked for; tell expected failures there.
 
-
-def _fetch_one(reference: Reference, arguments: argparse.Namespace) -> Snapshot:
-    live = sys.stderr.isatty() and not arguments.quiet
-
-    def progress(done: int, total: int) -> None:
-        if live:
-            print(
-                f"\r\x1b[K{reference.model}: {done / total:4.0%} of {total / 1e6:.1f} MB",
-                end="",
-                file=sys.stderr,
-            )
-
+    Raises:
+        UsageError: there is no such display.
+        ModeldropError: with ``--debug``, what failed.
+    """
+    display = open_display(log_format(arguments), quiet=arguments.quiet)
     try:
-        snapshot = fetch(reference, arguments.directory, variant=arguments.variant, progress=progress)
-    finally:
-        if live:
-            print("\r\x1b[K", end="", file=sys.stderr)
-    if not arguments.quiet:
-        came = f"{snapshot.downloaded / 1e6:.1f} MB fetched and verified" if snapshot.downloaded else "already there"
-        print(f"{snapshot.model} v{snapshot.version} {snapshot.variant}: {came}", file=sys.stderr)
-    return snapshot
+        with display:
+            return work(display)
+    except _ToldError as told:
+        error = told.error
+    except ModeldropError as failure:
+        error = failure
+        display.emit(telemetry.failed("", error))
+    if arguments.debug:
+        raise error
+    return error.exit_code
+
+
+def fetch_all(references: Sequence[Reference], arguments: argparse.Namespace, display: Display) -> list[Snapshot]:
+    """Fetch the references at the same time; tell how far they are, and how they ended.
+
+    Raises:
+        UsageError: an option that cannot be meant.
+        _ToldError: one or several failed, and the display has said so.
+    """
+    settings = fetch_settings(arguments)
+    if settings.start_jitter and settings.options.on_unavailable != OFFLINE:
+        time.sleep(settings.start_jitter * int.from_bytes(os.urandom(4)) / 2**32)
+    models = [reference.model for reference in references]
+    labels = [
+        text.rpartition("/")[2] if models.count(model) > 1 else model
+        for model, text in zip(models, arguments.references, strict=True)
+    ]
+    stopped: list[bool] = []
+
+    def one(index: int) -> Snapshot | ModeldropError:
+        reference = references[index]
+        display.emit(telemetry.started(reference.model, arguments.references[index]))
+        track = display.track(reference.model, labels[index], index)
+
+        def progress(done: int, total: int) -> None:
+            if stopped:
+                raise KeyboardInterrupt
+            track.progress(done, total)
+
+        try:
+            snapshot = fetch(reference, arguments.directory, options=settings.options, progress=progress)
+        except ModeldropError as error:
+            track.end()
+            display.emit(telemetry.failed(reference.model, error))
+            return error
+        track.end()
+        for warning in snapshot.warnings:
+            display.emit(telemetry.warned(snapshot.model, warning))
+        display.emit(telemetry.done(snapshot))
+        return snapshot
+
+    count = len(references)
+    results = [one(0)] if count == 1 else _at_once(one, count, stop=lambda: stopped.append(True))
+    if settings.metrics:
+        _write_metrics(settings, references, results, display)
+    snapshots = [result for result in results if not isinstance(result, ModeldropError)]
+    for result in results:
+        if isinstance(result, ModeldropError):
+            raise _ToldError(result)
+    return snapshots
+
+
+class _ToldError(Exception):
+    """Something failed, and the display has said so."""
+
+    def __init__(self, error: ModeldropError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _at_once(
+    one: Callable[[int], Snapshot | ModeldropError], count: int, *, stop: Callable[[], None]
+) -> list[Snapshot | ModeldropError]:
+    """Results by index, a few made at the same time. An interrupt, or a defect, stops them all."""
+    import threading
+
+    results: dict[int, Snapshot | ModeldropError] = {}
+    defects: list[BaseException] = []
+    waiting = iter(range(count))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while not defects:
+            with lock:
+                index = next(waiting, None)
+            if index is None:
+                return
+            try:
+                results[index] = one(index)
+            except BaseException as defect:  # noqa: BLE001  raised again below
+                defects.append(defect)
+                stop()
+
+    # Daemons: what does not react to an interrupt within a while must not keep the process alive.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(count, _AT_ONCE))]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as interrupt:
+        defects.append(interrupt)
+        stop()
+        end = time.monotonic() + _STOP_SECONDS
+        for thread in threads:
+            thread.join(max(end - time.monotonic(), 0))
+        raise
+    if defects:
+        raise defects[0]
+    return [results[index] for index in range(count)]
+
+
+def _write_metrics(
+    settings: FetchSettings,
+    references: Sequence[Reference],
+    results: Sequence[Snapshot | ModeldropError],
+    display: Display,
+) -> None:
+    """Best effort: the model is there, whether or not somebody counts."""
+    from modeldrop.errors import DiskError
+    from modeldrop.runtime.metrics import Metrics
+
+    metrics, now = Metrics(), time.time()
+    for reference, result in zip(references, results, strict=True):
+        if isinstance(result, ModeldropError):
+            metrics = metrics.with_failure(reference.model, reference.channel, now)
+        else:
+            metrics = metrics.with_snapshot(result, now)
+    try:
+        metrics.write(settings.metrics, now)
+    except DiskError as error:
+        display.emit(telemetry.warned("", str(error)))

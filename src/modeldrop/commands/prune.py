@@ -10,13 +10,13 @@ within the grace, or would roll back to it. Run it every day, from a schedule.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
+from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.targets import find_target
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from modeldrop.registry.stores.interface import Store
 
-_DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LEAST_GRACE = 3600
 _WILL = {
     "retire": "retire",
@@ -81,21 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(store, pruned, policy, done=arguments.yes)
     return 0 if failed is None else failed.exit_code
-
-
-def parse_duration(text: str, option: str) -> float:
-    """Seconds of ``90m``, ``24h``, ``30d``.
-
-    Raises:
-        UsageError: it is no duration.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise UsageError(
-            f"{option} {text[:40]!r} is not a duration.",
-            "Write a number and a unit: 90m, 24h, 30d (s, m, h, d or w).",
-        )
-    return float(int(match[1]) * _UNITS[match[2]])
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:

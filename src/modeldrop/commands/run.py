@@ -1,37 +1,76 @@
-"""Fetch models, then become another program that finds their folders in its environment.
+"""Fetch models, then become another program that finds them in its environment.
 
     modeldrop run ./models/embedder -- python serve.py
 
-sets MODELDROP_MODEL_EMBEDDER. The program takes this process's place: it gets the signals.
+The program takes this process's place: it has its id, also where that is 1, and gets the signals. For a model called
+embedder its environment holds
+
+    MODELDROP_MODEL_EMBEDDER              the snapshot's folder
+    MODELDROP_MODEL_EMBEDDER_FILE         the graph that a runtime opens
+    MODELDROP_MODEL_EMBEDDER_VERSION      such as v3
+    MODELDROP_MODEL_EMBEDDER_VARIANT      such as int8
+    MODELDROP_MODEL_EMBEDDER_DIGEST       of the version's manifest
+    MODELDROP_MODEL_EMBEDDER_GENERATION   of the channel; not there for a pinned version
+
+What is neither a letter nor a digit in a model's name is an underscore there.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
-from modeldrop.commands.fetch import add_fetch_options, fetch_all
+from modeldrop.commands.arguments import reference_argument
+from modeldrop.commands.fetch import fetch_all, reporting
+from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options
 from modeldrop.errors import UsageError
-from modeldrop.runtime.execute import execute, variable_name
+from modeldrop.runtime.execute import execute, variable_names
 
 if TYPE_CHECKING:
     import argparse
+
+    from modeldrop.format.reference import Reference
+    from modeldrop.runtime.display import Display
+
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments; what stands behind ``--`` is in ``command`` already."""
     add_fetch_options(parser)
-    parser.usage = "modeldrop run REFERENCE… [-d DIR] [--variant V] -- COMMAND…"
-    parser.epilog = "COMMAND… is passed on as it is, options and all."
+    parser.usage = "modeldrop run REFERENCE… [-d DIR] [--variant V] … -- COMMAND…"
+    parser.epilog = f"COMMAND… is passed on as it is, options and all.\n{ENVIRONMENT}"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns only by an error."""
-    if not arguments.command:
-        raise UsageError(
-            "No command to run.", "Write it after '--': modeldrop run ./models/embedder -- python serve.py"
-        )
-    names = [variable_name(text.rpartition("/")[2].partition("@")[0]) for text in arguments.references]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"Two models would share the variable {name}.", "Run with one of them.")
-    execute(arguments.command, fetch_all(arguments))
+    snapshots = []
+
+    def work(display: Display) -> int:
+        if not arguments.command:
+            raise UsageError(
+                "No command to run.", "Write it after '--': modeldrop run ./models/embedder -- python serve.py"
+            )
+        references = [reference_argument(text) for text in arguments.references]
+        _check_variables(references)
+        snapshots.extend(fetch_all(references, arguments, display))
+        return 0
+
+    if os.getpid() == 1:
+        # Of signals that a process has no handler for, the kernel delivers none to process 1.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(_TERMINATED))
+    code = reporting(arguments, work)
+    if code:
+        return code
+    # The display is gone: no thread of ours draws while the program starts.
+    return reporting(arguments, lambda _: execute(arguments.command, snapshots))
+
+
+def _check_variables(references: list[Reference]) -> None:
+    owners: dict[str, Reference] = {}
+    for reference in references:
+        for name in variable_names(reference.model):
+            if name in owners:
+                raise UsageError(f"Two models would share the variable {name}.", "Run with one of them.")
+            owners[name] = reference
