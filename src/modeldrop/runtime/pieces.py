@@ -72,14 +72,14 @@ class Queue:
 
     Args:
         pieces: all that are wanted, in order.
-        part_size: bytes of a part at most.
+        part_size: bytes of a part at most; may be changed for the pieces to come.
         in_hand: bytes of the buffers of all pieces in hand; a piece larger than this is in hand alone.
     """
 
     def __init__(self, pieces: Iterator[Piece], part_size: int, in_hand: int) -> None:
         self._pieces = pieces
         self._next = next(pieces, None)
-        self._part_size = part_size
+        self.part_size = part_size
         self._room = in_hand
         self._in_hand = 0
         self._parts: deque[Part] = deque()
@@ -145,7 +145,7 @@ class Queue:
         self._split(piece)
 
     def _split(self, piece: Piece) -> None:
-        size = self._part_size
+        size = self.part_size
         parts = [Part(piece, offset, min(size, piece.length - offset)) for offset in range(0, piece.length, size)]
         piece.missing = len(parts)
         self._parts.extend(parts)

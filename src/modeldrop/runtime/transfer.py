@@ -40,8 +40,12 @@ class Limits:
 
     Attributes:
         in_hand: bytes of all pieces in memory.
-        connections: requests at a time.
+        first: requests at a time to begin with; on a fast line more would only cost time.
+        connections: requests at a time at most.
+        fast: bytes a second over one connection; while they bring less, their number is doubled.
+        look: seconds between two looks at that.
         part: bytes that one request asks for at most.
+        small_part: the same, once there are more connections than ``first``.
         chunk: bytes that are collected before Python sees them.
         least_chunk: the same, once a request took too long to bring ``chunk``.
         failures: of a part in a row without a byte in between, before the transfer gives up; stalls do not count.
@@ -56,8 +60,12 @@ class Limits:
     """
 
     in_hand: int = 96 << 20
+    first: int = 4
     connections: int = 20
-    part: int = 4 << 20
+    fast: float = 80e6
+    look: float = 0.05
+    part: int = 8 << 20
+    small_part: int = 4 << 20
     chunk: int = 256 << 10
     least_chunk: int = 4 << 10
     failures: int = 8
@@ -195,34 +203,48 @@ class _Fetching:
         self._events: SimpleQueue[tuple[Landing, int] | BaseException | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._trouble: ModeldropError | None = None
+        self._threads: list[threading.Thread] = []
+        self._most = 0
+        self._small_part = min(LIMITS.part, LIMITS.small_part)
+        self._growing = threading.Lock()
 
     def run(self, stand: Callable[[], None]) -> None:
         """Fetch; ``stand`` is asked now and then whether the folder is still there, and raises what it says."""
-        parts = sum(-(-landing.length(index) // LIMITS.part) for landing in self._landings for index in landing.missing)
-        threads = [
-            threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
-            for _ in range(min(LIMITS.connections, parts))
-        ]
+        lengths = [landing.length(index) for landing in self._landings for index in landing.missing]
+        parts = sum(-(-length // self._small_part) for length in lengths)
+        self._most = min(LIMITS.connections, parts)
         try:
-            for thread in threads:
-                thread.start()
-            self._watch(len(threads), stand)
+            self._grow(LIMITS.first)
+            self._watch(stand)
         finally:
             self._stopped.set()
             self._queue.close()
             end = time.monotonic() + LIMITS.linger
+            with self._growing:
+                threads = list(self._threads)
             for thread in threads:
-                if thread.ident is not None:
-                    thread.join(max(0.0, end - time.monotonic()))
+                thread.join(max(0.0, end - time.monotonic()))
 
-    def _watch(self, running: int, stand: Callable[[], None]) -> None:
+    def _grow(self, count: int) -> None:
+        """Work with so many more connections, if there may be more."""
+        with self._growing:
+            for _ in range(min(count, self._most - len(self._threads))):
+                if self._stopped.is_set():
+                    return
+                thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def _watch(self, stand: Callable[[], None]) -> None:
         done = {id(landing): landing.there for landing in self._landings}
-        looked = time.monotonic()
-        while running:
+        looked = measured = time.monotonic()
+        fetched = ended = 0
+        while ended < len(self._threads):
+            growing = len(self._threads) < self._most
             with contextlib.suppress(Empty):
-                event = self._events.get(timeout=min(_TICK, self._deadline.left()))
+                event = self._events.get(timeout=min(LIMITS.look if growing else _TICK, self._deadline.left()))
                 if event is None:
-                    running -= 1
+                    ended += 1
                 elif isinstance(event, BaseException):
                     raise event
                 else:
@@ -230,6 +252,12 @@ class _Fetching:
                     done[id(landing)] += length
                     self._tally.proven(landing.file, done[id(landing)])
             self._check_time(done)
+            seconds = time.monotonic() - measured
+            if growing and seconds > LIMITS.look:
+                if self._tally.fetched - fetched < seconds * LIMITS.fast * len(self._threads):
+                    self._queue.part_size = self._small_part
+                    self._grow(len(self._threads))
+                measured, fetched = time.monotonic(), self._tally.fetched
             if time.monotonic() > looked + _TICK:
                 stand()
                 looked = time.monotonic()
