@@ -16,7 +16,7 @@ BEGIN, END = "<!-- tables: written by python -m benchmarks.rollout -->", "<!-- e
 
 CONTAINERS, NODES = 1_000, 100
 PART = 4 << 20
-"""Bytes that one request brings at most: 256 requests for 1 GiB, as ``benchmarks/scale.py`` counts."""
+"""Bytes that one request brings where connections are slow: 256 requests for 1 GiB; on a fast line half as many."""
 _ABOUT = 2
 
 # List prices of us-east-1 in US dollars, November 2026, and limits that Amazon documents. Put your own here.

@@ -38,7 +38,9 @@ import sys
 from dataclasses import replace
 from modeldrop.runtime import transfer
 part, connections, in_hand = map(int, sys.argv[1:4])
-transfer.LIMITS = replace(transfer.LIMITS, part=part, connections=connections, in_hand=in_hand)
+transfer.LIMITS = replace(
+    transfer.LIMITS, part=part, small_part=part, first=connections, connections=connections, in_hand=in_hand
+)
 from modeldrop.cli import main
 sys.exit(main(sys.argv[4:]))
 """
@@ -58,15 +60,18 @@ class Choice:
         return self.piece * self.connections if self.part == self.piece else LIMITS.in_hand
 
     @property
-    def ours(self) -> bool:
-        """Whether this is what modeldrop does."""
-        return (self.piece, self.part, self.connections) == (PIECE_SIZE, LIMITS.part, LIMITS.connections)
+    def ours(self) -> str:
+        """Where this is what modeldrop does."""
+        begins = (PIECE_SIZE, LIMITS.part, LIMITS.first)
+        ends = (PIECE_SIZE, LIMITS.small_part, LIMITS.connections)
+        marks = {begins: "← ours, on a fast line", ends: "← ours, where connections are slow"}
+        return marks.get((self.piece, self.part, self.connections), "")
 
 
 def choices() -> list[Choice]:
     """Whole pieces in one request; then the piece as it is, in smaller and smaller requests."""
     whole = [Choice(piece * _MIB, piece * _MIB, count) for piece, count in product((8, 16, 32), (4, 8, 16))]
-    counts = sorted({8, 16, 24, LIMITS.connections})
+    counts = sorted({8, 16, 24, LIMITS.first, LIMITS.connections})
     parts = [Choice(PIECE_SIZE, part * _MIB, count) for part, count in product((2, 4, 8), counts)]
     return [*whole, *parts]
 
@@ -102,10 +107,7 @@ def _table(workspace: Workspace) -> str:
         with NginxServer(ram) as fast, NginxServer(ram, rate=RATE) as slow:
             free, capped = (_race(workspace, server, ram) for server in (fast, slow))
     lines = [HEADER, ("---:",) * (len(HEADER) - 1) + ("---",)]
-    lines += [
-        (*_shape(choice), *_shown(free[choice], capped[choice]), "← ours" if choice.ours else "")
-        for choice in choices()
-    ]
+    lines += [(*_shape(choice), *_shown(free[choice], capped[choice]), choice.ours) for choice in choices()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
