@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from modeldrop.errors import RegistryError
+from modeldrop.errors import ConflictError, RegistryError
 
 _SECRETS = (
     re.compile(
@@ -121,6 +121,11 @@ def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
         f"{url}: the certificate of {redact(endpoint)} is not trusted: {reason}.",
         "For a private CA set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to its PEM file.",
     )
+
+
+def taken(key: str) -> ConflictError:
+    """A conditional write was refused: another writer came first."""
+    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
 
 
 def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:

@@ -29,7 +29,7 @@ from modeldrop.runtime.onnxruntimes import check_runtime, installed_onnxruntime
 from modeldrop.runtime.options import AUTO, FAIL, OFFLINE, Options
 from modeldrop.runtime.quarantine import read_quarantine
 from modeldrop.runtime.snapshot import MANIFEST, Figures, Snapshot
-from modeldrop.runtime.state import ChannelState, is_same, read_state, write_state
+from modeldrop.runtime.state import ChannelState, confirm_state, is_same, read_state, write_state
 from modeldrop.runtime.variants import choose_variant, preference
 from modeldrop.terminal import age_text
 
@@ -195,7 +195,7 @@ class Fetcher:
                 aim.version, held.digest, aim.generation, aim.nonce, held.variant, held.path.name, prepared.asked
             )
             if self._names(self.link, held) and is_same(self.known(), state):
-                write_state(self.home.path, self.link, state)  # the registry has just confirmed it
+                confirm_state(self.home.path, self.link, state.checked)
             else:
                 with self._one_at_a_time():
                     self._swing(self.link, state, held)

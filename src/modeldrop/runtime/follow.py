@@ -29,7 +29,7 @@ from modeldrop.runtime.options import FAIL, OFFLINE
 from modeldrop.runtime.quarantine import Quarantine, lift_quarantine, read_quarantine, write_quarantine
 from modeldrop.runtime.registry import UNCHANGED
 from modeldrop.runtime.snapshot import Snapshot
-from modeldrop.runtime.state import ChannelState, write_state
+from modeldrop.runtime.state import ChannelState, confirm_state, write_state
 from modeldrop.runtime.telemetry import Event, warned
 from modeldrop.runtime.watch_note import WatchNote, confirm_watch_note, read_watch_note, write_watch_note
 from modeldrop.storage_errors import redact
@@ -363,7 +363,7 @@ class Follower:
         now = time.time()
         known, good = self._fetcher.known(), self._good
         if known is not None and good is not None and self._refused is None and known.nonce == good.state.nonce:
-            write_state(self._home.path, self.link, replace(known, checked=now))
+            confirm_state(self._home.path, self.link, now)
         if self._note.failed_at:
             again = bool(self._note.error)
             self._write(replace(self._note, error="", failed_at=0.0, answered=now))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.format.manifest import Manifest, Variant, parse_manifest
+from modeldrop.format.manifest import Manifest, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,12 +115,3 @@ class Snapshot:
 
 
 MANIFEST = "manifest.json"
-
-
-def is_whole(folder: Path, manifest: Manifest, variant: Variant) -> bool:
-    """Whether a finished snapshot still has all files of a variant at their sizes; a check by stat."""
-    wanted = set(variant.files)
-    try:
-        return all((folder / file.path).stat().st_size == file.size for file in manifest.files if file.path in wanted)
-    except OSError:
-        return False

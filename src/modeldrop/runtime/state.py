@@ -68,12 +68,14 @@ def read_state(model_home: Path, link: str) -> ChannelState | None:
 
 def write_state(model_home: Path, link: str, state: ChannelState) -> None:
     """Remember what a channel names, at ``state.checked``. Best effort: a volume may be read-only."""
-    path = state_path(model_home, link)
-    if is_same(read_state(model_home, link), state):
-        with contextlib.suppress(OSError):
-            os.utime(path, (state.checked, state.checked))
-        return
-    write_note(path, {name: value for name, value in asdict(state).items() if name != "checked"}, state.checked)
+    values = {name: value for name, value in asdict(state).items() if name != "checked"}
+    write_note(state_path(model_home, link), values, state.checked)
+
+
+def confirm_state(model_home: Path, link: str, checked: float) -> None:
+    """Remember that the registry still said the same at ``checked``, in Unix seconds. Best effort, too."""
+    with contextlib.suppress(OSError):
+        os.utime(state_path(model_home, link), (checked, checked))
 
 
 def is_same(one: ChannelState | None, other: ChannelState) -> bool:

@@ -25,6 +25,8 @@ from modeldrop.runtime.credentials import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modeldrop.format.settings import RegistrySettings
     from modeldrop.runtime.borrowed import Borrowed
 
@@ -124,21 +126,7 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Access:
         "endpoint": endpoint,
         "virtual_hosted_style_request": str(by_host).lower(),
     }
-    sign_in = _settled(sign_in, "s3")
-    borrowed = _borrow(sign_in, bucket)
-    if sign_in.way is Way.UNSIGNED:
-        config["skip_signature"] = "true"
-    store = S3Store(
-        bucket.name,
-        prefix=bucket.prefix or None,
-        config=config,
-        client_options=client_options(endpoint, "s3", sign_in),
-        retry_config=RETRIES,
-        credential_provider=borrowed,
-    )
-    return Access(
-        store, settings, "s3", f"bucket {bucket.name}", endpoint, region, _LOOKED["s3"] * _lacks(sign_in), borrowed
-    )
+    return _access(S3Store, settings, bucket, endpoint, config, _settled(sign_in, "s3"), region=region)
 
 
 def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> Access:
@@ -153,59 +141,51 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> Access:
     else:
         sign_in = choose_gcs(env, Path.home(), anonymous=settings.anonymous)
     sign_in = _settled(sign_in, "gs")
-    borrowed = _borrow(sign_in, bucket)
     config: Any = dict(sign_in.config)
     if endpoint:
         config["base_url"] = endpoint
     if sign_in.way is Way.UNSIGNED:
         # The token is not sent. It keeps obstore from looking for another one, and failing if that is no good.
-        config |= {"skip_signature": "true", "bearer_token": "unused"}
-    endpoint = endpoint or "https://storage.googleapis.com"
-    store = GCSStore(
-        bucket.name,
-        prefix=bucket.prefix or None,
-        config=config,
-        client_options=client_options(endpoint, "gs", sign_in),
-        retry_config=RETRIES,
-        credential_provider=borrowed,
-    )
-    return Access(
-        store,
-        settings,
-        "gs",
-        f"bucket {bucket.name}",
-        endpoint,
-        looked=_LOOKED["gs"] * _lacks(sign_in),
-        borrowed=borrowed,
-    )
+        config |= {"bearer_token": "unused"}
+    return _access(GCSStore, settings, bucket, endpoint or "https://storage.googleapis.com", config, sign_in)
 
 
 def _open_azure(settings: RegistrySettings, bucket: Bucket) -> Access:
     sign_in = choose_azure(os.environ, Path.home(), bucket, anonymous=settings.anonymous)
     sign_in = _settled(sign_in, "az")
-    borrowed = _borrow(sign_in, bucket)
     config: Any = dict(sign_in.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"
     config |= {"account_name": bucket.account, "endpoint": endpoint}
+    return _access(AzureStore, settings, bucket, endpoint, config, sign_in)
+
+
+def _access(
+    make: Callable[..., Any],
+    settings: RegistrySettings,
+    bucket: Bucket,
+    endpoint: str,
+    config: dict[str, Any],
+    sign_in: SignIn,
+    *,
+    region: str = "",
+) -> Access:
+    """What all buckets have in common: a prefix, limits, and credentials that are borrowed or not needed."""
+    borrowed = _borrow(sign_in, bucket)
     if sign_in.way is Way.UNSIGNED:
-        config["skip_signature"] = "true"
-    store = AzureStore(
+        config = config | {"skip_signature": "true"}
+    store = make(
         bucket.name,
         prefix=bucket.prefix or None,
         config=config,
-        client_options=client_options(endpoint, "az", sign_in),
+        client_options=client_options(endpoint, bucket.scheme, sign_in),
         retry_config=RETRIES,
         credential_provider=borrowed,
     )
-    return Access(
-        store,
-        settings,
-        "az",
-        f"container {bucket.name} in the storage account {bucket.account}",
-        endpoint,
-        looked=_LOOKED["az"] * _lacks(sign_in),
-        borrowed=borrowed,
-    )
+    what = f"bucket {bucket.name}"
+    if bucket.account:
+        what = f"container {bucket.name} in the storage account {bucket.account}"
+    looked = _LOOKED[bucket.scheme] * _lacks(sign_in)
+    return Access(store, settings, bucket.scheme, what, endpoint, region, looked, borrowed)
 
 
 def _amazon(bucket: str, region: str) -> str:

@@ -18,6 +18,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from modeldrop import storage_errors
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
 from modeldrop.registry.headers import cache_control, content_type
 from modeldrop.registry.stores.interface import MAX_DOCUMENT, Listed, Stored
@@ -32,7 +33,7 @@ except ImportError:
         "Registries on Azure need azure-storage-blob.", "Install it: pip install 'modeldrop[azure]'"
     ) from None
 
-from modeldrop.registry.stores.azure_errors import MISSING, Place, code, explain, heals, status, taken
+from modeldrop.registry.stores.azure_errors import MISSING, Place, code, explain, heals, status
 from modeldrop.registry.stores.azure_sign_in import ca_bundle, sign_in
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class AzureStore:
                 self._put(key, data, previous)
             except AzureError as error:
                 if code(error) in MISSING:
-                    raise taken(key) from None
+                    raise storage_errors.taken(key) from None
                 raise
 
         self._call("write", key, replace)

@@ -19,6 +19,7 @@ from modeldrop.storage_errors import (
     no_bucket,
     no_credentials,
     rejected,
+    taken,
     unavailable,
     unreachable,
     untrusted,
@@ -121,11 +122,6 @@ def explain(error: BaseException, place: Place, verb: str, key: str) -> Modeldro
     if number in {408, 429} or number >= 500:
         return unavailable(url, verb, key, f"the service answered {number} {what}".rstrip())
     return failed(url, verb, key, error)
-
-
-def taken(key: str) -> ConflictError:
-    """The error for an object that somebody else wrote."""
-    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
 
 
 def _explain_silence(error: BaseException, place: Place, verb: str, key: str) -> ModeldropError:

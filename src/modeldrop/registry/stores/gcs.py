@@ -162,7 +162,7 @@ class GCSStore:
             except api.NotFound as error:
                 _check_object(error)
             except api.PreconditionFailed:
-                raise _taken(key) from None
+                raise storage_errors.taken(key) from None
 
     def unfinished(self, prefix: str) -> list[Unfinished]:
         found: list[Unfinished] = []
@@ -207,10 +207,10 @@ class GCSStore:
             try:
                 stored = self._put(key, data, generation, retry or gcs_client.BRIEF)
             except api.PreconditionFailed:
-                raise _taken(key) from None
+                raise storage_errors.taken(key) from None
             except api.NotFound as error:
                 _check_object(error)
-                raise _taken(key) from None
+                raise storage_errors.taken(key) from None
             if stored != (len(data), _encoded(google_crc32c.value(data))):
                 raise _not_ours(f"{self.url}/{key}")
 
@@ -244,7 +244,7 @@ class GCSStore:
         if there is not None:
             whole = _joined((google_crc32c.value(read_part(path, file, piece_size, part)), part) for part in parts)
             if there != (file.size, _encoded(whole)):
-                raise _taken(key)
+                raise storage_errors.taken(key)
             progress(file.size)
             return
         upload_id = _text(_parsed(self._xml("POST", key, {"uploads": ""}, headers=self._told(key))), "UploadId")
@@ -433,10 +433,6 @@ def _check_object(error: api.NotFound) -> None:
     """Pass where only an object is not there; a bucket, or a service, that is not there is an error."""
     if is_no_bucket(error) or is_elsewhere(error):
         raise error
-
-
-def _taken(key: str) -> ConflictError:
-    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
 
 
 def _not_ours(where: str) -> IntegrityError:

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from modeldrop.errors import ConflictError, DiskError, IntegrityError, NotFoundError, RegistryError
+from modeldrop import storage_errors
+from modeldrop.errors import DiskError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.registry.stores.interface import MAX_DOCUMENT, Listed, Stored
 from modeldrop.registry.stores.parts import changed
 
@@ -89,7 +90,7 @@ class LocalStore:
         ):
             # The link decides between rivals; these look for tags that it would not refuse.
             if target.exists() if previous is None else not self._is_present(key, previous):
-                raise _taken(key)
+                raise storage_errors.taken(key)
             _write(move, data)
             _write(replacement, data)
             self._link(move, self._move(key, int(previous or "0") + 1), key)
@@ -131,7 +132,7 @@ class LocalStore:
             if tag is not None:
                 present = self.get(key)
                 if present is not None and present.tag != tag:
-                    raise _taken(key)
+                    raise storage_errors.taken(key)
             shutil.rmtree(self._move(key, 0).parent, ignore_errors=True)
             with contextlib.suppress(NotADirectoryError):
                 (self._root / key).unlink(missing_ok=True)
@@ -221,7 +222,7 @@ class LocalStore:
         try:
             os.link(temporary, target)
         except FileExistsError:
-            raise _taken(key) from None
+            raise storage_errors.taken(key) from None
         except OSError as error:
             if error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
                 raise RegistryError(
@@ -258,10 +259,6 @@ class LocalStore:
             if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
                 hint = f"Give this user (uid {os.geteuid()}) the right to {verb} there, or name another registry."
             raise RegistryError(f"Could not {verb} {where}: {error.strerror or error}.", hint) from error
-
-
-def _taken(key: str) -> ConflictError:
-    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -334,7 +334,7 @@ class S3Store:
         # version writes here, so that looking first is enough; and what is there need not be sent again.
         if self._head(key) is not None:
             if not self._holds(key, file, set(), set()):
-                raise _taken(key)
+                raise storage_errors.taken(key)
             progress(file.size)
             return
         begun = self._do(
@@ -638,10 +638,6 @@ def _write_all(path: Path, target: int, data: bytes, offset: int) -> None:
 
 def _no_room(path: Path, error: OSError) -> DiskError:
     return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or name another place.")
-
-
-def _taken(key: str) -> ConflictError:
-    return ConflictError(f"{key} was written by somebody else meanwhile.", "Run the same command again.")
 
 
 def _wrong_bytes(where: str, removed: str) -> IntegrityError:

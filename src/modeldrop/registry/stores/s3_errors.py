@@ -10,7 +10,7 @@ from typing import Any
 from botocore import exceptions
 
 from modeldrop import storage_errors
-from modeldrop.errors import ConflictError, DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
+from modeldrop.errors import DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
 from modeldrop.registry.stores.s3_client import signing_in_actions
 
 
@@ -199,7 +199,7 @@ def _explain_refusal(error: exceptions.ClientError, context: Context) -> Modeldr
     if code in _FULL or status == 507:
         return DiskError(f"The store of {context.url} is full: could not {context.verb} {context.key}.", "Free some.")
     if code in _CONFLICT or status in {409, 412}:
-        return ConflictError(f"{context.key} was written by somebody else meanwhile.", "Run the same command again.")
+        return storage_errors.taken(context.key)
     if code in _DAMAGED:
         return IntegrityError(
             f"{context.url}/{context.key}: what arrived is not what was sent.", "Something on the way changes bytes."
