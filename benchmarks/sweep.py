@@ -37,12 +37,10 @@ _OURS = """\
 import sys
 from dataclasses import replace
 from modeldrop.runtime import transfer
-part, connections, in_hand = map(int, sys.argv[1:4])
-transfer.LIMITS = replace(
-    transfer.LIMITS, part=part, small_part=part, first=connections, connections=connections, in_hand=in_hand
-)
+most, connections = map(int, sys.argv[1:3])
+transfer.LIMITS = replace(transfer.LIMITS, most=most, first=connections, connections=connections, in_hand=1 << 40)
 from modeldrop.cli import main
-sys.exit(main(sys.argv[4:]))
+sys.exit(main(sys.argv[3:]))
 """
 
 
@@ -51,29 +49,25 @@ class Choice:
     """A piece's bytes, a request's bytes at most, and requests in flight."""
 
     piece: int
-    part: int
+    most: int
     connections: int
-
-    @property
-    def in_hand(self) -> int:
-        """Bytes in memory: as many whole pieces as are in flight; of parts, what modeldrop allows."""
-        return self.piece * self.connections if self.part == self.piece else LIMITS.in_hand
 
     @property
     def ours(self) -> str:
         """Where this is what modeldrop does."""
-        begins = (PIECE_SIZE, LIMITS.part, LIMITS.first)
-        ends = (PIECE_SIZE, LIMITS.small_part, LIMITS.connections)
-        marks = {begins: "← ours, on a fast line", ends: "← ours, where connections are slow"}
-        return marks.get((self.piece, self.part, self.connections), "")
+        marks = {
+            (PIECE_SIZE, LIMITS.most, LIMITS.first): "← ours, on a fast line",
+            (PIECE_SIZE, LIMITS.most, LIMITS.connections): "← ours, where connections are slow",
+        }
+        return marks.get((self.piece, self.most, self.connections), "")
 
 
 def choices() -> list[Choice]:
-    """Whole pieces in one request; then the piece as it is, in smaller and smaller requests."""
-    whole = [Choice(piece * _MIB, piece * _MIB, count) for piece, count in product((8, 16, 32), (4, 8, 16))]
-    counts = sorted({8, 16, 24, LIMITS.first, LIMITS.connections})
-    parts = [Choice(PIECE_SIZE, part * _MIB, count) for part, count in product((2, 4, 8), counts)]
-    return [*whole, *parts]
+    """Pieces of several sizes in requests as long as ours; then our pieces in requests of several lengths."""
+    pieces = product((256 << 10, 1 * _MIB, 4 * _MIB, 16 * _MIB), (LIMITS.most,), (LIMITS.first, 8, LIMITS.connections))
+    requests = product((PIECE_SIZE,), (4 * _MIB, 16 * _MIB, 64 * _MIB), (LIMITS.first, LIMITS.connections))
+    counts = product((PIECE_SIZE,), (LIMITS.most,), (1, 2, 4, 32))
+    return [Choice(*shape) for shape in (*pieces, *requests, *counts)]
 
 
 def main() -> int:
@@ -118,18 +112,18 @@ def _race(workspace: Workspace, server: NginxServer, ram: Path) -> dict[Choice, 
         for choice in reversed(choices()) if number % 2 else choices():
             with tempfile.TemporaryDirectory(dir=ram) as target:
                 reference = f"s3://{REGISTRY}/{_model(choice.piece)}"
-                command = [sys.executable, "-c", _OURS, str(choice.part), str(choice.connections), str(choice.in_hand)]
+                command = [sys.executable, "-c", _OURS, str(choice.most), str(choice.connections)]
                 command += ["fetch", reference, "-d", target, "--quiet"]
                 found[choice].append(measure(command, environment))
     return found
 
 
 def _model(piece: int) -> str:
-    return f"big{piece // _MIB}"
+    return f"big{piece >> 10}k"
 
 
 def _shape(choice: Choice) -> tuple[str, str, str]:
-    return f"{choice.piece // _MIB} MiB", f"{choice.part // _MIB} MiB", str(choice.connections)
+    return f"{choice.piece / _MIB:g} MiB", f"{choice.most // _MIB} MiB", str(choice.connections)
 
 
 def _shown(free: list[Measured], capped: list[Measured]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHANGES = (
-    "open", "pwrite", "write", "ftruncate", "posix_fallocate", "copy_file_range",
+    "open", "pwrite", "pwritev", "write", "ftruncate", "posix_fallocate", "copy_file_range",
     "rename", "replace", "link", "symlink", "mkdir", "unlink", "rmdir", "remove",
     "chmod", "fchmod", "utime", "fsync",
 )  # fmt: skip

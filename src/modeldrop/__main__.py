@@ -1,7 +1,5 @@
 """``python -m modeldrop``."""
 
-import sys
+from modeldrop.cli import program
 
-from modeldrop.cli import main
-
-sys.exit(main())
+program()

@@ -39,12 +39,12 @@ LIMITS = transfers.LIMITS
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds takes milliseconds; a part is a quarter of a piece."""
+    """What takes seconds takes milliseconds, and every piece is a request of its own."""
     monkeypatch.setattr(client, "_STALL", "300ms")
     monkeypatch.setattr(client, "_DRIP", "700ms")
     quick = replace(
-        transfers.LIMITS, part=PART, connections=13, chunk=4096, least_chunk=64, failures=4, pause=0.01,
-        busy_pause=0.02, longest_pause=0.1,
+        transfers.LIMITS, most=PIECE, least=PIECE, first=4, connections=4, chunk=4096, least_chunk=64, failures=4,
+        pause=0.01, busy_pause=0.02, longest_pause=0.1,
     )  # fmt: skip
     monkeypatch.setattr(transfers, "LIMITS", quick)
 
@@ -87,7 +87,7 @@ def bring(server: FaultyServer, tmp_path: Path, file: File | None = None, *, sec
 
 
 def first(fault: Fault) -> Callable[[Ask], Fault | None]:
-    """Misbehave at the first request of each part."""
+    """Misbehave at the first request of each piece."""
     return lambda ask: fault if ask.nth == 1 else None
 
 
@@ -117,7 +117,7 @@ def test_what_happens_once_is_overcome(name: str, server: FaultyServer, tmp_path
     server.rule = first(HEALING[name])
     outcome = bring(server, tmp_path)
     assert outcome.told == len(DATA)
-    assert outcome.transferred.retries >= 13  # every part
+    assert outcome.transferred.retries >= 4  # every run
     assert outcome.transferred.adopted == 0
     assert outcome.transferred.fetched == len(DATA)  # nothing came twice
 
@@ -226,7 +226,9 @@ def test_a_name_that_does_not_resolve(server: FaultyServer, tmp_path: Path, monk
 
 
 def test_a_thousand_flipped_bits(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, part=PIECE, chunk=PIECE, connections=8))
+    monkeypatch.setattr(
+        transfers, "LIMITS", replace(transfers.LIMITS, most=PIECE, least=PIECE, chunk=PIECE, first=8, connections=8)
+    )
     chance = random.Random(2)
     data = chance.randbytes(1000 * PIECE - 777)
     put(server.folder, data)
@@ -278,7 +280,7 @@ def test_requests_are_bound_to_the_first_answer(
     monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))
     bring(server, tmp_path)
     bound = [ask.headers.get("if-match") for ask in server.asks]
-    assert len(bound) == 13
+    assert len(bound) == 4
     assert bound[0] is None
     assert len(set(bound[1:])) == 1
     assert bound[1] is not None
@@ -316,13 +318,16 @@ def test_a_weak_etag_binds_nothing(server: FaultyServer, tmp_path: Path) -> None
 
 _TRANSFER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
+from modeldrop.runtime import transfer as transfers
 from modeldrop.runtime.deadline import Deadline
 from modeldrop.runtime.registry import RegistryReader
-from modeldrop.runtime.transfer import transfer
 from tests.builds import PIECE, describe
+transfers.LIMITS = replace(transfers.LIMITS, most=PIECE, least=PIECE)
 data = Path(sys.argv[1]).read_bytes()
-done = transfer(RegistryReader(sys.argv[2]), "m/v1", [describe("onnx/model.onnx", data)], PIECE, Path(sys.argv[3]),
+file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
+done = transfers.transfer(RegistryReader(sys.argv[2]), "m/v1", [file], PIECE, into,
     deadline=Deadline(60), progress=lambda _: None)
 print(done.fetched, done.adopted)
 """

@@ -8,7 +8,7 @@ import random
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,7 +16,7 @@ from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.registry.stores import open_store
 from modeldrop.runtime import transfer as transfers
 from modeldrop.runtime.deadline import Deadline
-from modeldrop.runtime.pieces import Piece, Queue, Remote
+from modeldrop.runtime.pieces import Queue
 from modeldrop.runtime.registry import UNCHANGED, Document, RegistryReader
 from modeldrop.runtime.transfer import Transferred, transfer
 from tests.builds import PIECE, as_dana, describe, finish, registry, start
@@ -87,8 +87,10 @@ def test_from_every_kind_of_registry(any_registry: str, into: Path) -> None:
     assert bring(any_registry, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
 
 
-def test_parts_smaller_than_pieces(any_registry: str, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, part=10_000, in_hand=PIECE, connections=3))
+def test_a_piece_at_a_time(any_registry: str, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        transfers, "LIMITS", replace(transfers.LIMITS, most=10_000, least=1, in_hand=PIECE, connections=3)
+    )
     store = open_store(any_registry)
     for path, data in CONTENTS.items():
         store.create(f"{PREFIX}/{path}", data)
@@ -258,30 +260,63 @@ def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
         lay(into, BIG, b"of another size")
 
 
-def test_memory_is_bounded(source: Path) -> None:
-    file = describe(BIG, CONTENTS[BIG])
-    landing = cast("Landing", None)  # the queue does not look at it
-    remote = Remote("key", file)
-    lengths = [PIECE, PIECE, PIECE, 4321, 5 * PIECE, 1]
-    queue = Queue((Piece(remote, landing, 0, length, "") for length in lengths), PIECE // 2, 2 * PIECE)
-    taken = [queue.take() for _ in range(4)]
-    pieces = [part.piece for part in taken if part is not None]
-    assert [id(pieces[0]), id(pieces[2])] == [id(pieces[1]), id(pieces[3])]
-    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
-    waiting.start()
-    waiting.join(0.05)
-    assert waiting.is_alive()  # two pieces are in hand, there is no room for a third
-    for part in taken[:2]:
-        assert part is not None
-        whole = queue.landed(part)
-    assert whole
-    buffer = pieces[0].buffer
-    queue.done(pieces[0])
-    waiting.join()
-    assert taken[4] is not None
-    assert taken[4].piece.buffer is buffer  # used again
-    queue.close()
-    assert queue.take() is None
+class _Landing:
+    """What a queue knows of a file on disk."""
+
+    def __init__(self, pieces: int, missing: list[int]) -> None:
+        self.file = describe(BIG, bytes(pieces * PIECE - 5))
+        self.missing = missing
+
+    def start(self, index: int) -> int:
+        return index * PIECE
+
+    def length(self, index: int) -> int:
+        return min(PIECE, self.file.size - index * PIECE)
+
+
+def runs(queue: Queue, workers: int) -> list[tuple[int, int]]:
+    """Start and bytes of all that a queue hands out."""
+    found = []
+    while (run := queue.take(workers)) is not None:
+        found.append((run.start, run.left))
+    return found
+
+
+def test_runs_are_of_missing_pieces_that_follow_each_other() -> None:
+    landing = cast("Landing", _Landing(10, [0, 1, 2, 4, 8, 9]))
+    assert runs(Queue("m", [landing, landing], 2 * PIECE, 2 * PIECE), 1) == 2 * [
+        (0, 2 * PIECE), (2 * PIECE, PIECE), (4 * PIECE, PIECE), (8 * PIECE, 2 * PIECE - 5)
+    ]  # fmt: skip
+
+
+def test_runs_become_shorter_towards_the_end() -> None:
+    landing = cast("Landing", _Landing(100, list(range(100))))
+    lengths = [length // PIECE for _, length in runs(Queue("m", [landing], 2 * PIECE, 20 * PIECE), 2)]
+    assert lengths[:3] == [20, 20, 15]  # at most 20, then a quarter of what is left, for 2 are at work
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-3:-1] == [2, 2]
+
+
+def test_a_piece_larger_than_a_request_may_be_is_asked_for_whole() -> None:
+    landing = cast("Landing", _Landing(3, [0, 1, 2]))
+    assert runs(Queue("m", [landing], 1, 10), 4) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
+
+
+def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(
+    source: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(transfers.LIMITS, in_hand=2 * PIECE + 1, most=PIECE, least=PIECE, first=8, fast=1e12, look=0.0)
+    monkeypatch.setattr(transfers, "LIMITS", limits)
+    seen = set()
+    read = RegistryReader.stream
+
+    def stream(*arguments: Any, **options: Any) -> Any:
+        seen.add(threading.current_thread())
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(RegistryReader, "stream", stream)
+    bring(source, into)
+    assert 1 <= len(seen) <= 2
 
 
 def test_get_if_changed(any_registry: str) -> None:

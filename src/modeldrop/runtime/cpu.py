@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Machine:
         """Whether 8-bit integers multiply in one instruction, without intermediate sums that overflow."""
         wanted = {"x86_64": {"avx512_vnni", "avx_vnni"}, "aarch64": {"asimddp"}}
         return bool(self.flags & wanted.get(self.arch, set()))
+
+    @property
+    def key(self) -> str:
+        """A short text that differs between machines which may be served by different variants."""
+        features = zlib.crc32(" ".join(sorted(self.flags)).encode())
+        return f"{self.arch}:{features:08x}{':cuda' if self.cuda else ''}"
 
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:

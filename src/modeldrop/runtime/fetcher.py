@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError, VariantError
-from modeldrop.format import manifest as manifests
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.runtime.aim import Aim, aim_at_channel, aim_at_pin, check_generation, located
 from modeldrop.runtime.cpu import this_machine
@@ -170,6 +169,9 @@ class Fetcher:
             Otherwise what ``fetch`` does.
         """
         asked = time.time()
+        standing = self._standing(aim)
+        if standing is not None:
+            return Prepared(aim, standing, Figures(seconds=time.monotonic() - self._began), (), asked)
         source = _Source(self, aim)
         failed: list[Outcome] = []
         for variant in self._candidates(source.manifest):
@@ -184,6 +186,25 @@ class Fetcher:
 
         raise refused(f"{self.registry}/{self.reference.model}/v{aim.version}", failed)
 
+    def _standing(self, aim: Aim) -> Held | None:
+        """The snapshot that the link names, if it was found for this aim on this machine before, and is whole.
+
+        What was decided then is not decided again, and so the manifest need not be understood: that takes longer than
+        all the rest.
+        """
+        known, options = self.known(), self.options
+        if (
+            self.link is None
+            or known is None
+            or (known.version, known.digest) != (aim.version, aim.digest)
+            or options.self_test
+            or options.as_name
+        ):
+            return None
+        held = Held(self.home.path / known.snapshot, known.digest, known.variant)
+        stands = known.settled and known.settled == _settled(held) and self.home.stands(known.snapshot)
+        return held if stands and self._names(self.link, held) else None
+
     def activate(self, prepared: Prepared) -> Snapshot:
         """Swing the channel's link to what was prepared, unless a newer one was activated meanwhile.
 
@@ -192,8 +213,9 @@ class Fetcher:
         aim, held, figures = prepared.aim, prepared.held, prepared.figures
         if self.link is not None and aim.generation is not None:
             state = ChannelState(
-                aim.version, held.digest, aim.generation, aim.nonce, held.variant, held.path.name, prepared.asked
-            )
+                aim.version, held.digest, aim.generation, aim.nonce, held.variant, held.path.name, prepared.asked,
+                _settled(held),
+            )  # fmt: skip
             if self._names(self.link, held) and is_same(self.known(), state):
                 confirm_state(self.home.path, self.link, state.checked)
             else:
@@ -366,7 +388,7 @@ class Fetcher:
             progress=self._progress,
             rename=renamed,
         )
-        held = Held(done.path, source.manifest, source.digest, variant.name, renamed)
+        held = Held(done.path, source.digest, variant.name, renamed)
         return held, Figures(done.fetched, done.adopted, done.linked, done.retries)
 
     def read_manifest(self, aim: Aim) -> bytes:
@@ -377,12 +399,14 @@ class Fetcher:
             IntegrityError: it has another digest.
             RegistryError: it cannot be read.
         """
+        from modeldrop.format.manifest import MAX_BYTES, manifest_digest
+
         model = f"{self.registry}/{self.reference.model}"
-        data = self.reader.get(f"{self.reference.model}/v{aim.version}/manifest.json", manifests.MAX_BYTES)
+        data = self.reader.get(f"{self.reference.model}/v{aim.version}/manifest.json", MAX_BYTES)
         see = f"modeldrop ls {model}"
         if data is None:
             raise NotFoundError(f"{model} has no version v{aim.version}.", f"See what there is: {see}")
-        found = manifests.manifest_digest(data)
+        found = manifest_digest(data)
         if aim.digest == found:
             return data
         from modeldrop.format.records import find_seal
@@ -448,6 +472,8 @@ class _Source:
     """The manifest of the version that is meant: from this disk where it is, else from the registry."""
 
     def __init__(self, fetcher: Fetcher, aim: Aim) -> None:
+        from modeldrop.format.manifest import manifest_digest, parse_manifest
+
         self._fetcher = fetcher
         variant = fetcher.options.variant
         self._found = fetcher.find(aim, None if variant == AUTO else variant)
@@ -458,9 +484,9 @@ class _Source:
         else:
             fetcher.refuse_offline(aim)
             self.data = fetcher.read_manifest(aim)
-            self.digest = manifests.manifest_digest(self.data)
+            self.digest = manifest_digest(self.data)
             try:
-                self.manifest = manifests.parse_manifest(self.data)
+                self.manifest = parse_manifest(self.data)
             except FormatError as error:
                 where = f"{fetcher.registry}/{fetcher.reference.model}/v{aim.version}/manifest.json"
                 raise located(error, where) from None
@@ -480,6 +506,15 @@ def _loads(variant: Variant) -> bool:
     except VariantError:
         return False
     return True
+
+
+def _settled(held: Held) -> str:
+    """A text that changes with what the choice of a snapshot rests on: this machine, and the manifest on its disk."""
+    try:
+        changed = os.stat(held.path / MANIFEST).st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return ""
+    return f"{this_machine().key}, onnxruntime {installed_onnxruntime()}, manifest of {changed}"
 
 
 def _link_name(reference: Reference, options: Options) -> str | None:

@@ -7,6 +7,8 @@ who may read the home and the model's folder; whoever gets that far can read the
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -14,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
-from modeldrop.format.manifest import Manifest, Variant, manifest_digest, parse_manifest
 from modeldrop.runtime.renaming import read_renaming, suffix_of
 from modeldrop.runtime.snapshot import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from modeldrop.format.manifest import Manifest, Variant
     from modeldrop.runtime.staging import Work
 
 PARTIAL = ".partial"
@@ -30,18 +32,24 @@ _TRASH = "trash-"
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})-([a-z0-9][a-z0-9._-]{0,63})-([0-9a-f]{12})((?:\+[0-9a-f]{8})?)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Held:
-    """A finished snapshot: folder, manifest, manifest digest and variant.
+    """A finished snapshot: folder, manifest digest and variant.
 
     ``renamed`` maps paths of the manifest to those in the folder, where they differ.
     """
 
     path: Path
-    manifest: Manifest
     digest: str
     variant: str
     renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """The manifest, as it lies in the folder."""
+        from modeldrop.format.manifest import parse_manifest  # what is found unchanged needs none of it
+
+        return parse_manifest((self.path / MANIFEST).read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +112,17 @@ def read_snapshot(folder: Path) -> Held:
     name = parse_folder_name(folder.name)
     if name is None:
         raise FormatError(f"{folder} is not called as a snapshot is.")
-    data = (folder / MANIFEST).read_bytes()
-    found = manifest_digest(data)
+    from modeldrop.format.manifest import manifest_digest
+
+    found = manifest_digest((folder / MANIFEST).read_bytes())
     if not found.startswith(f"sha256:{name.digest}"):
         raise FormatError(f"{folder / MANIFEST} has the digest {found}, not that of its folder.")
-    manifest = parse_manifest(data)
-    if manifest.variant(name.variant) is None:
+    held = Held(folder, found, name.variant, read_renaming(folder) if name.suffix else {})
+    if held.manifest.variant(name.variant) is None:
         raise FormatError(f"{folder / MANIFEST} has no variant {name.variant}.")
-    renamed = read_renaming(folder) if name.suffix else {}
-    if suffix_of(renamed) != name.suffix:
+    if suffix_of(held.renamed) != name.suffix:
         raise FormatError(f"The note of renamed files in {folder} is not that of its folder.")
-    return Held(folder, manifest, found, name.variant, renamed)
+    return held
 
 
 class ModelHome:
@@ -175,6 +183,20 @@ class ModelHome:
                 ):
                     return held
         return None
+
+    def stands(self, name: str) -> bool:
+        """Whether a snapshot that was found once, under its files' own names, is still whole: a check by stat alone."""
+        said = parse_folder_name(name)
+        if said is None or said.suffix:
+            return False
+        folder = self.path / name
+        try:
+            plain = json.loads((folder / MANIFEST).read_bytes())  # it was read with care when it came
+            variant = next(item for item in plain["variants"] if item["name"] == said.variant)
+            sizes = {item["path"]: item["size"] for item in plain["files"]}
+            return all(os.stat(folder / path).st_size == sizes[path] for path in variant["files"])  # noqa: PTH116
+        except (OSError, ValueError, LookupError, TypeError, StopIteration, RecursionError):
+            return False
 
     def place(self, version: int, variant: str, digest: str, renamed: Mapping[str, str]) -> Path:
         """Where the finished snapshot of a variant is, or will be."""

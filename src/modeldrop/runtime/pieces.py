@@ -1,19 +1,22 @@
-"""What a transfer has in hand: pieces, their buffers, and the parts of them that are asked for in one request.
+"""What a transfer asks for: runs of pieces that are missing, one request each.
 
-A piece is what the manifest has a digest of, and what is written once it is proven. A part is what one request
-asks for. Pieces are large, so that a manifest is small; parts are smaller, so that many connections can be at
-work, as services limit each of them, while few bytes are held in memory.
+A piece is what the manifest has a digest of, and what is written once it is proven. A run is what one request asks
+for: pieces of one file that follow each other. Pieces are small, so that each is verified and written while the CPU's
+cache still holds it, and little is held in memory; runs are large, so that there are few requests.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from threading import Condition
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Lock
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from modeldrop.format.manifest import File
     from modeldrop.runtime.landing import Landing
@@ -32,120 +35,118 @@ class Remote:
     changes: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Piece:
-    """A piece that is wanted.
+class Run:
+    """Pieces of one file that follow each other, and how far they have come.
 
-    Attributes:
-        remote: where it comes from.
-        landing: where it goes.
-        start: of its first byte in the file.
-        length: bytes.
-        digest: BLAKE3, 64 hexadecimal digits.
-        buffer: its bytes while it is in hand.
-        missing: parts that are not complete.
-        refused: digests of what came and was not it.
+    Args:
+        remote: where they come from.
+        landing: where they go.
+        pieces: their indices.
+        refused: digests of what came for a single piece before, and was not it.
     """
 
-    remote: Remote
-    landing: Landing
-    start: int
-    length: int
-    digest: str
-    buffer: memoryview = field(default_factory=lambda: memoryview(b""))
-    missing: int = 0
-    refused: list[str] = field(default_factory=list)
+    def __init__(self, remote: Remote, landing: Landing, pieces: range, refused: Sequence[str] = ()) -> None:
+        self.remote = remote
+        self.landing = landing
+        self.refused = tuple(refused)
+        self._pieces = pieces
+        self._index = pieces.start
+        self._chunks: list[memoryview] = []
+        self._begin()
 
+    @property
+    def start(self) -> int:
+        """Where in the file the first byte belongs that has not come."""
+        return self.landing.start(self._index) + self._filled
 
-@dataclass(slots=True, eq=False)
-class Part:
-    """A stretch of a piece that one request asks for; ``filled`` bytes of it are there."""
+    @property
+    def left(self) -> int:
+        """Bytes that have not come."""
+        if not self._wanted:
+            return 0
+        last = self._pieces.stop - 1
+        return self.landing.start(last) + self.landing.length(last) - self.start
 
-    piece: Piece
-    offset: int
-    length: int
-    filled: int = 0
+    def take(self, data: memoryview, land: Callable[[Run, int, list[memoryview], str], None]) -> int:
+        """Add bytes that have come, and return how many; what is beyond the run is dropped.
+
+        Args:
+            data: the bytes.
+            land: called with each piece that they complete: this run, the piece's index, its bytes in their order,
+                which are let go afterwards, and their digest.
+        """
+        before = len(data)
+        while data and self._wanted:
+            part = data[: self._wanted - self._filled]
+            data = data[len(part) :]
+            self._digest.update(part)
+            self._chunks.append(part)
+            self._filled += len(part)
+            if self._filled == self._wanted:
+                index = self._index
+                self._index += 1
+                land(self, index, self._chunks, self._digest.hexdigest())
+                self._begin()
+        return before - len(data)
+
+    def again(self, index: int, found: str) -> Run:
+        """A run of a piece that was not what it should be, but what digests to ``found``."""
+        return Run(self.remote, self.landing, range(index, index + 1), (*self.refused, found))
+
+    def _begin(self) -> None:
+        """Begin with the next piece; after the last one, 0 bytes are wanted."""
+        self._filled = 0
+        self._wanted = self.landing.length(self._index) if self._index < self._pieces.stop else 0
+        self._chunks.clear()  # at once: memory that was just used is the fastest there is
+        self._digest = blake3()
 
 
 class Queue:
-    """Hands out parts, to many threads, in the order of the pieces; holds no more bytes than it may.
+    """Hands out runs, to many threads, in the order of the files; shorter ones towards the end, that all end together.
 
     Args:
-        pieces: all that are wanted, in order.
-        part_size: bytes of a part at most; may be changed for the pieces to come.
-        in_hand: bytes of the buffers of all pieces in hand; a piece larger than this is in hand alone.
+        prefix: of the files' keys.
+        landings: files that lack pieces.
+        least: bytes of a run at least, as long as so many follow each other.
+        most: bytes of a run at most; but never less than a piece.
     """
 
-    def __init__(self, pieces: Iterator[Piece], part_size: int, in_hand: int) -> None:
-        self._pieces = pieces
-        self._next = next(pieces, None)
-        self.part_size = part_size
-        self._room = in_hand
-        self._in_hand = 0
-        self._parts: deque[Part] = deque()
-        self._free: list[memoryview] = []
-        self._changed = Condition()
-        self._closed = False
+    def __init__(self, prefix: str, landings: Sequence[Landing], least: int, most: int) -> None:
+        self._least, self._most = least, most
+        self._spans = deque(
+            (Remote(f"{prefix}/{landing.file.path}", landing.file), landing, span)
+            for landing in landings
+            for span in _spans(landing.missing)
+        )
+        self._again: list[Run] = []
+        self._lock = Lock()
+        self.left = sum(landing.length(index) for landing in landings for index in landing.missing)
+        """Bytes that were not handed out yet."""
 
-    def take(self) -> Part | None:
-        """The next part, as soon as there is one; None when all is done, or given up."""
-        with self._changed:
-            while not self._closed:
-                if self._parts:
-                    return self._parts.popleft()
-                piece = self._next
-                if piece is None:
-                    if not self._in_hand:
-                        self._close()
-                        return None
-                elif not self._in_hand or self._in_hand + piece.length <= self._room:
-                    self._begin(piece)
-                    continue
-                self._changed.wait()
-        return None
+    def take(self, workers: int) -> Run | None:
+        """The next run, where so many threads are at work; None when all is handed out."""
+        with self._lock:
+            if self._again:
+                return self._again.pop()
+            if not self._spans:
+                return None
+            remote, landing, span = self._spans.popleft()
+            wanted = min(max(self.left // (2 * workers), self._least), self._most)
+            count = -(-wanted // landing.length(span.start))
+            run = span[:count]
+            if len(span) > count:
+                self._spans.appendleft((remote, landing, span[count:]))
+            self.left -= sum(map(landing.length, run))
+            return Run(remote, landing, run)
 
-    def again(self, piece: Piece) -> None:
-        """Hand out all parts of a piece once more."""
-        with self._changed:
-            self._split(piece)
-            self._changed.notify_all()
+    def again(self, run: Run) -> None:
+        """Hand out a run once more, before all others."""
+        with self._lock:
+            self._again.append(run)
 
-    def landed(self, part: Part) -> bool:
-        """Note that a part is complete; whether its piece is, too."""
-        with self._changed:
-            part.piece.missing -= 1
-            return not part.piece.missing
 
-    def done(self, piece: Piece) -> None:
-        """Take a piece's buffer back; it is in hand no longer."""
-        with self._changed:
-            if not self._free or len(piece.buffer) == len(self._free[0]):
-                self._free.append(piece.buffer)
-            piece.buffer = memoryview(b"")
-            self._in_hand -= piece.length
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Give up: nothing is handed out any more."""
-        with self._changed:
-            self._close()
-
-    def _close(self) -> None:
-        self._closed = True
-        self._changed.notify_all()
-
-    def _begin(self, piece: Piece) -> None:
-        self._next = next(self._pieces, None)
-        self._in_hand += piece.length
-        # Memory that was used before costs nothing; new memory is cleared page by page.
-        fits = bool(self._free) and len(self._free[-1]) == piece.length
-        if not fits:
-            self._free.clear()
-        piece.buffer = self._free.pop() if fits else memoryview(bytearray(piece.length))
-        self._split(piece)
-
-    def _split(self, piece: Piece) -> None:
-        size = self.part_size
-        parts = [Part(piece, offset, min(size, piece.length - offset)) for offset in range(0, piece.length, size)]
-        piece.missing = len(parts)
-        self._parts.extend(parts)
+def _spans(indices: Sequence[int]) -> Iterator[range]:
+    """Stretches without a gap, of rising numbers."""
+    ends = [at for at, (one, other) in enumerate(pairwise(indices), 1) if other != one + 1]
+    for start, stop in pairwise([0, *ends, len(indices)]):
+        yield range(indices[start], indices[stop - 1] + 1)

@@ -79,7 +79,9 @@ class RegistryReader:
         self._lock = Lock()
         if "://" in settings.url:
             from modeldrop.runtime.stores import open_access  # a folder needs none of it
+            from modeldrop.runtime.tokio import start_threads
 
+            start_threads()
             self.url = settings.url
             self._access = open_access(settings)
             return

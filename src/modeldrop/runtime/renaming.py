@@ -6,7 +6,6 @@ holds the renaming as a note that no version can have a file at.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.fields import dump, load
@@ -23,7 +22,11 @@ _DIGITS = 8
 
 def suffix_of(rename: Mapping[str, str]) -> str:
     """How the name of a snapshot's folder ends: "" for a plain one."""
-    return f"+{hashlib.sha256(note_of(rename)).hexdigest()[:_DIGITS]}" if rename else ""
+    if not rename:
+        return ""
+    import hashlib  # it loads OpenSSL, which takes longer than to find what is there
+
+    return f"+{hashlib.sha256(note_of(rename)).hexdigest()[:_DIGITS]}"
 
 
 def note_of(rename: Mapping[str, str]) -> bytes:

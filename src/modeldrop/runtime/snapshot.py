@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.format.manifest import Manifest, parse_manifest
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from modeldrop.format.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class Snapshot:
     @property
     def manifest(self) -> Manifest:
         """The version's manifest, read from the snapshot."""
+        from modeldrop.format.manifest import parse_manifest
+
         return parse_manifest((self.path / MANIFEST).read_bytes())
 
     @property

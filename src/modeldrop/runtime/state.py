@@ -33,6 +33,7 @@ class ChannelState:
         variant: the variant that was fetched.
         snapshot: name of the snapshot's folder.
         checked: when the registry last said so, in Unix seconds.
+        settled: what the choice of that snapshot rested on; "" where it was not written down.
     """
 
     version: int
@@ -42,6 +43,7 @@ class ChannelState:
     variant: str
     snapshot: str
     checked: float
+    settled: str = ""
 
 
 def state_path(model_home: Path, link: str) -> Path:
@@ -61,6 +63,7 @@ def read_state(model_home: Path, link: str) -> ChannelState | None:
             variant=found.text("variant", limit=128),
             snapshot=found.text("snapshot", limit=255),
             checked=checked,
+            settled=found.text("settled", default="", limit=256),
         )
     except (OSError, FormatError):
         return None

@@ -1,7 +1,7 @@
 """Bringing files from a registry to a folder, every piece verified before it counts.
 
-What a killed attempt left is adopted where it proves its digest. All other pieces are asked for in parts, over many
-connections at once, collected in memory, verified, and written in place.
+What a killed attempt left is adopted where it proves its digest. The other pieces are asked for in runs, over several
+connections at once, verified as they come, and written in place.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
 from obstore.exceptions import BaseError
 
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.runtime.landing import Landing
-from modeldrop.runtime.pieces import Part, Piece, Queue, Remote
+from modeldrop.runtime.pieces import Queue, Run
 from modeldrop.runtime.store_errors import Fault, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from modeldrop.format.manifest import File
@@ -39,16 +38,16 @@ class Limits:
     """How much is done at once, and how patient a transfer is. Bytes and seconds.
 
     Attributes:
-        in_hand: bytes of all pieces in memory.
+        in_hand: bytes in memory; there are only so many connections that a piece of each fits.
         first: requests at a time to begin with; on a fast line more would only cost time.
         connections: requests at a time at most.
-        fast: bytes a second over one connection; while they bring less, their number is doubled.
-        look: seconds between two looks at that.
-        part: bytes that one request asks for at most.
-        small_part: the same, once there are more connections than ``first``.
+        fast: bytes a second over one connection; where they bring less, there are as many as there may be.
+        look: seconds between two looks at that, and at what has come.
+        most: bytes that one request asks for at most, and
+        least: at least, where so many are missing in a row; towards the end they become fewer.
         chunk: bytes that are collected before Python sees them.
         least_chunk: the same, once a request took too long to bring ``chunk``.
-        failures: of a part in a row without a byte in between, before the transfer gives up; stalls do not count.
+        failures: of a run in a row without a byte in between, before the transfer gives up; stalls do not count.
         refusals: of a piece whose bytes were wrong, each time in another way.
         changes: of a file's ETag before it is not looked at any more.
         pause: after the first failure; doubled after each further one.
@@ -60,12 +59,12 @@ class Limits:
     """
 
     in_hand: int = 96 << 20
-    first: int = 4
+    first: int = 3
     connections: int = 20
     fast: float = 80e6
-    look: float = 0.05
-    part: int = 8 << 20
-    small_part: int = 4 << 20
+    look: float = 0.03
+    most: int = 32 << 20
+    least: int = 2 << 20
     chunk: int = 256 << 10
     least_chunk: int = 4 << 10
     failures: int = 8
@@ -83,7 +82,10 @@ LIMITS = Limits()
 # After so many faults of these kinds there is no doubt: to ask more often would not help.
 _CERTAIN = {Kind.FINAL: 1, Kind.BEYOND: 2, Kind.WHOLE: 3}
 _ROUNDS = 10
-_TICK = 1.0
+_STAND = 1.0
+# glibc gives freed memory back, to clear it page by page when it is wanted again, unless the process has once freed a
+# block as large as this; asking for it costs nothing, as nobody touches it.
+_REUSED = 24 << 20
 _UNTOUCHED = "The snapshot in use is untouched. Publish the version again, or promote another one."
 
 
@@ -145,7 +147,7 @@ def transfer(
             if _identity(into) != home:
                 raise FileNotFoundError(errno.ENOENT, "the folder was replaced", str(into))
 
-        _Fetching(reader, prefix, landings, deadline, tally).run(stand)
+        _Fetching(reader, prefix, landings, piece_size, deadline, tally).run(stand)
         wanted = [landing.file for landing in landings if not landing.stands()]
         if not wanted:
             stand()
@@ -154,7 +156,7 @@ def transfer(
 
 
 class _Tally:
-    """What was done so far. ``fetched`` and ``retries`` are counted by many threads, the rest by the caller's."""
+    """What was done so far. What is counted and what has landed is told by many threads, the rest by the caller's."""
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.adopted = 0
@@ -162,6 +164,7 @@ class _Tally:
         self.retries = 0
         self._progress = progress
         self._told: dict[str, int] = {}
+        self._landed = Counter[str]()
         self._lock = threading.Lock()
 
     def proven(self, file: File, total: int) -> None:
@@ -176,9 +179,28 @@ class _Tally:
             self.fetched += fetched
             self.retries += retries
 
+    def landed(self, file: File, length: int) -> None:
+        """Note that so many bytes more of a file are on disk, proven."""
+        with self._lock:
+            self._landed[file.path] += length
+
+    def take_landed(self) -> Counter[str]:
+        """Bytes that have landed since this was asked last, by path."""
+        with self._lock:
+            taken, self._landed = self._landed, Counter()
+        return taken
+
 
 class _StoppedError(Exception):
     """The transfer was given up; nobody waits for this thread's work."""
+
+
+class _DiskFailedError(Exception):
+    """This disk cannot be written: nothing that asking again would mend."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _WrongSizeError(Exception):
@@ -193,76 +215,71 @@ class _Fetching:
     """Threads that bring all missing pieces; they stop when the first one fails, or the caller does."""
 
     def __init__(
-        self, reader: RegistryReader, prefix: str, landings: Sequence[Landing], deadline: Deadline, tally: _Tally
+        self,
+        reader: RegistryReader,
+        prefix: str,
+        landings: Sequence[Landing],
+        piece_size: int,
+        deadline: Deadline,
+        tally: _Tally,
     ) -> None:
         self._reader = reader
         self._deadline = deadline
         self._tally = tally
         self._landings = [landing for landing in landings if landing.missing]
-        self._queue = Queue(_pieces(prefix, self._landings), LIMITS.part, LIMITS.in_hand)
-        self._events: SimpleQueue[tuple[Landing, int] | BaseException | None] = SimpleQueue()
+        self._queue = Queue(prefix, self._landings, LIMITS.least, LIMITS.most)
+        self._most = min(LIMITS.connections, max(1, LIMITS.in_hand // piece_size))
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._trouble: ModeldropError | None = None
         self._threads: list[threading.Thread] = []
-        self._most = 0
-        self._small_part = min(LIMITS.part, LIMITS.small_part)
-        self._growing = threading.Lock()
 
     def run(self, stand: Callable[[], None]) -> None:
         """Fetch; ``stand`` is asked now and then whether the folder is still there, and raises what it says."""
-        lengths = [landing.length(index) for landing in self._landings for index in landing.missing]
-        parts = sum(-(-length // self._small_part) for length in lengths)
-        self._most = min(LIMITS.connections, parts)
+        bytes(_REUSED)
         try:
             self._grow(LIMITS.first)
             self._watch(stand)
         finally:
             self._stopped.set()
-            self._queue.close()
             end = time.monotonic() + LIMITS.linger
-            with self._growing:
-                threads = list(self._threads)
-            for thread in threads:
+            for thread in self._threads:
                 thread.join(max(0.0, end - time.monotonic()))
 
-    def _grow(self, count: int) -> None:
-        """Work with so many more connections, if there may be more."""
-        with self._growing:
-            for _ in range(min(count, self._most - len(self._threads))):
-                if self._stopped.is_set():
-                    return
-                thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
-                thread.start()
-                self._threads.append(thread)
+    def _grow(self, most: int) -> None:
+        """Work with so many connections, if there is work for them."""
+        smallest = max(1, min(self._queue.left, LIMITS.least))
+        wanted = min(most, self._most, len(self._threads) + -(-self._queue.left // smallest))
+        while len(self._threads) < wanted:
+            thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _watch(self, stand: Callable[[], None]) -> None:
-        done = {id(landing): landing.there for landing in self._landings}
-        looked = measured = time.monotonic()
+        files = {landing.file.path: landing for landing in self._landings}
+        done = {path: landing.there for path, landing in files.items()}
+        stood = looked = time.monotonic()
         fetched = ended = 0
         while ended < len(self._threads):
-            growing = len(self._threads) < self._most
             with contextlib.suppress(Empty):
-                event = self._events.get(timeout=min(LIMITS.look if growing else _TICK, self._deadline.left()))
-                if event is None:
-                    ended += 1
-                elif isinstance(event, BaseException):
-                    raise event
-                else:
-                    landing, length = event
-                    done[id(landing)] += length
-                    self._tally.proven(landing.file, done[id(landing)])
+                error = self._ended.get(timeout=min(LIMITS.look, self._deadline.left()))
+                if error is not None:
+                    raise error
+                ended += 1
+            for path, length in self._tally.take_landed().items():
+                done[path] += length
+                self._tally.proven(files[path].file, done[path])
             self._check_time(done)
-            seconds = time.monotonic() - measured
-            if growing and seconds > LIMITS.look:
+            seconds = time.monotonic() - looked
+            if seconds >= LIMITS.look:
                 if self._tally.fetched - fetched < seconds * LIMITS.fast * len(self._threads):
-                    self._queue.part_size = self._small_part
-                    self._grow(len(self._threads))
-                measured, fetched = time.monotonic(), self._tally.fetched
-            if time.monotonic() > looked + _TICK:
+                    self._grow(LIMITS.connections)
+                looked, fetched = time.monotonic(), self._tally.fetched
+            if time.monotonic() > stood + _STAND:
                 stand()
-                looked = time.monotonic()
+                stood = time.monotonic()
 
-    def _check_time(self, done: dict[int, int]) -> None:
+    def _check_time(self, done: dict[str, int]) -> None:
         if self._deadline.left():
             return
         total = sum(landing.file.size for landing in self._landings)
@@ -273,48 +290,49 @@ class _Fetching:
 
     def _work(self) -> None:
         try:
-            while (part := self._queue.take()) is not None:
-                self._fill(part)
-                if self._queue.landed(part):
-                    self._land(part.piece)
+            while not self._stopped.is_set() and (run := self._queue.take(len(self._threads))) is not None:
+                self._fill(run)
         except _StoppedError:
             pass
+        except _DiskFailedError as failed:
+            self._ended.put(failed.error)
         except BaseException as error:  # noqa: BLE001  the caller's thread raises it
-            self._events.put(error)
+            self._ended.put(error)
         finally:
-            self._events.put(None)
+            self._ended.put(None)
 
-    def _land(self, piece: Piece) -> None:
-        """Verify a piece and write it; or ask for it again."""
-        found = blake3(piece.buffer).hexdigest()
-        if found == piece.digest:
-            piece.landing.write(piece.buffer, piece.start)
-            self._queue.done(piece)
-            self._events.put((piece.landing, piece.length))
+    def _land(self, run: Run, index: int, chunks: list[memoryview], found: str) -> None:
+        """Write a piece if it is what it should be; or ask for it again."""
+        landing, remote = run.landing, run.remote
+        start, length = landing.start(index), landing.length(index)
+        if found == remote.file.pieces[index]:
+            try:
+                landing.write(chunks, start)
+            except OSError as error:
+                raise _DiskFailedError(error) from error
+            self._tally.landed(remote.file, length)
             return
-        if found in piece.refused or len(piece.refused) >= LIMITS.refusals:
+        if found in run.refused or len(run.refused) >= LIMITS.refusals:
             raise IntegrityError(
-                f"{self._reader.url}/{piece.remote.key} is damaged: bytes {piece.start} to "
-                f"{piece.start + piece.length} are not those of the manifest.",
+                f"{self._reader.url}/{remote.key} is damaged: bytes {start} to {start + length} are not those of the "
+                "manifest.",
                 _UNTOUCHED,
             )
-        piece.refused.append(found)
-        piece.remote.etag = ""
+        remote.etag = ""
         self._tally.count(retries=1)
-        self._queue.again(piece)
+        self._queue.again(run.again(index, found))
 
-    def _fill(self, part: Part) -> None:
-        """Bring a part, however often the line breaks, going on where it broke."""
-        remote = part.piece.remote
+    def _fill(self, run: Run) -> None:
+        """Bring a run, however often the line breaks, going on where it broke."""
+        remote = run.remote
         chunk, failures = LIMITS.chunk, 0
         seen = Counter[Kind]()
-        while True:
-            before, bound = part.filled, remote.etag
-            fault = self._ask(part, bound, chunk)
-            brought = part.filled - before
-            self._tally.count(fetched=brought)
+        while run.left:
+            before, bound = run.left, remote.etag
+            fault = self._ask(run, bound, chunk)
             if fault is None:
                 return
+            brought = before - run.left
             self._tally.count(retries=1)
             self._trouble = fault.error
             seen[fault.kind] += 1
@@ -334,12 +352,12 @@ class _Fetching:
                 pause = min(LIMITS.longest_pause, first * 2 ** (failures - 1))
                 self._stopped.wait(pause * random.uniform(0.5, 1))  # noqa: S311  not for secrets
 
-    def _ask(self, part: Part, bound: str, chunk: int) -> Fault | None:
-        """One request for what a part lacks; what went wrong, None if nothing did."""
-        remote = part.piece.remote
+    def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
+        """One request for what a run lacks; what went wrong, None if nothing did."""
+        remote = run.remote
         where = f"{self._reader.url}/{remote.key}"
         try:
-            self._receive(part, bound, chunk)
+            self._receive(run, bound, chunk)
         except _WrongSizeError as error:
             said = f"it has {error.size} bytes, not the {remote.file.size} of the manifest."
             return Fault(Kind.BEYOND, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
@@ -349,17 +367,16 @@ class _Fetching:
                 said = f"it ends before the {remote.file.size} bytes of the manifest."
                 return Fault(Kind.BEYOND, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
             return fault
-        return None if part.filled == part.length else Fault(Kind.BROKEN, self._reader.ended_early(remote.key))
+        return None if not run.left else Fault(Kind.BROKEN, self._reader.ended_early(remote.key))
 
-    def _receive(self, part: Part, bound: str, chunk: int) -> None:
-        """One request for what a part lacks."""
+    def _receive(self, run: Run, bound: str, chunk: int) -> None:
+        """One request for what a run lacks."""
         if self._stopped.is_set():
             raise _StoppedError
-        piece, remote = part.piece, part.piece.remote
-        start = piece.start + part.offset + part.filled
-        left = part.length - part.filled
+        remote, left = run.remote, run.left
         # A whole file is asked for without a range: that works wherever anything works.
-        stream = self._reader.stream(remote.key, start, None if left == remote.file.size else left, bound, chunk)
+        length = None if left == remote.file.size else left
+        stream = self._reader.stream(remote.key, run.start, length, bound, chunk)
         if stream.size != remote.file.size:
             raise _WrongSizeError(stream.size)
         if stream.etag and not remote.etag and remote.changes < LIMITS.changes:
@@ -367,10 +384,7 @@ class _Fetching:
         for data in stream.chunks:
             if self._stopped.is_set():
                 raise _StoppedError
-            at = part.offset + part.filled
-            fits = min(len(data), part.length - part.filled)
-            piece.buffer[at : at + fits] = data if fits == len(data) else data[:fits]
-            part.filled += fits
+            self._tally.count(fetched=run.take(memoryview(data), self._land))
 
 
 def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline) -> list[Landing]:
@@ -391,13 +405,6 @@ def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _pieces(prefix: str, landings: Sequence[Landing]) -> Iterator[Piece]:
-    for landing in landings:
-        remote = Remote(f"{prefix}/{landing.file.path}", landing.file)
-        for index in landing.missing:
-            yield Piece(remote, landing, landing.start(index), landing.length(index), landing.file.pieces[index])
 
 
 def _identity(folder: Path) -> tuple[int, int]:

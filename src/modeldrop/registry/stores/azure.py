@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_SMALLEST_PART = 16 << 20
 _SINGLE = 16 << 20  # bytes of a file that are sent in one request
 _RANGE = 8 << 20  # bytes in each request of a download
 _IN_FLIGHT = 8
@@ -233,7 +234,7 @@ class AzureStore:
         self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]
     ) -> None:
         blob, told = self._blob(key), _Serialized(progress)
-        parts = split(file, piece_size)
+        parts = split(file, piece_size, _SMALLEST_PART)
         # Names of this upload alone, all equally long: what another one staged for the same blob is never mixed in.
         nonce = secrets.token_hex(8)
         blocks = [(f"{nonce}-{part.number:05}", part.length) for part in parts]
@@ -298,7 +299,7 @@ class AzureStore:
         found = self._unless_missing("read", key, self._blob(key).get_blob_properties)
         if found is None or found.size != file.size:
             return False
-        parts = split(file, piece_size)
+        parts = split(file, piece_size, _SMALLEST_PART)
         return all(send_all(parts, same, in_flight=_in_flight(parts)))
 
     def _listed(self, prefix: str, begin: Callable[[], Any]) -> Iterator[Any]:

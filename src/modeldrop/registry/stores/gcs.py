@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
     from modeldrop.format.settings import RegistrySettings
 
-_SMALLEST_PART = 8 << 20
+_SMALLEST_PART = 16 << 20
 _IN_FLIGHT = 8
 _PROBE = ".modeldrop-probe"
 _ZEROS = bytes(1 << 20)

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 SINGLE = 16 << 20
 """Bytes at most that are sent in one request, unless one piece has more."""
 
-MIN_PART = 8 << 20
+MIN_PART = 16 << 20
 """Bytes at least in a part. S3 refuses less than 5 MiB."""
 
 IN_FLIGHT = 8
