@@ -1,7 +1,7 @@
 """Downloading 1 GiB, and what else a container's start asks for, from nginx that shows a folder as an S3 bucket.
 
 Ours: the whole process ``modeldrop fetch s3://bucket/models/MODEL``, with nothing on the disk: it reads the channel
-and the manifest, compares every 16 MiB piece with its BLAKE3 digest before it counts, syncs, renames.
+and the manifest, compares every 1 MiB piece with its BLAKE3 digest before it counts, syncs, renames.
 
 Peers, each with its own defaults, whole processes too: ``curl -o``, which takes one stream and verifies nothing;
 ``s5cmd cp``; AWS's CRT client by a script of ten lines; boto3's ``download_file``; ``aws s3 cp``; ``rclone copyto``

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from modeldrop.runtime.writeback import start_writeback
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -29,7 +31,6 @@ _TRIES = 20
 _YOUNG = 0.01
 _AT_ONCE = 512  # chunks; systems take 1024
 _HAS_PWRITEV = hasattr(os, "pwritev")
-_HAS_FADVISE = hasattr(os, "posix_fadvise")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -188,7 +189,7 @@ class Landing:
 
 
 def _write(descriptor: int, chunks: Sequence[memoryview], offset: int) -> None:
-    """Write them one behind the other, and let the disk begin with them now: at the end it has little left to sync."""
+    """Write them one behind the other."""
     start, left = offset, list(chunks)
     while left:
         written = (
@@ -199,9 +200,7 @@ def _write(descriptor: int, chunks: Sequence[memoryview], offset: int) -> None:
             written -= len(left.pop(0))
         if written:
             left[0] = left[0][written:]
-    if _HAS_FADVISE:
-        # What is written back already would be dropped from the cache; just now, none of it is.
-        os.posix_fadvise(descriptor, start, offset - start, os.POSIX_FADV_DONTNEED)
+    start_writeback(descriptor, start, offset)
 
 
 def _identity(descriptor: int) -> tuple[int, int]:

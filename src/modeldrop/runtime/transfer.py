@@ -64,7 +64,7 @@ class Limits:
     fast: float = 80e6
     look: float = 0.03
     most: int = 32 << 20
-    least: int = 2 << 20
+    least: int = 1 << 20
     chunk: int = 256 << 10
     least_chunk: int = 4 << 10
     failures: int = 8
