@@ -8,7 +8,7 @@ import importlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from modeldrop._version import __version__
 from modeldrop.errors import ModeldropError, UsageError
@@ -20,6 +20,7 @@ COMMANDS = {
     "publish": "build if this recipe was never built, upload, move the channel",
     "build": "build into a folder, without a registry",
     "plan": "say whether publish would build anything",
+    "matrix": "the models of modeldrop.toml, for the matrix of a workflow",
     "fetch": "bring versions to this disk, verified; print their paths",
     "run": "fetch, then become another program",
     "watch": "follow channels; swap, then tell another program",
@@ -48,6 +49,15 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         with contextlib.suppress(OSError, ValueError):
             width = width or os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
         super().__init__(prog, width=(width or 80) - 2)
+
+
+def program() -> NoReturn:
+    """Run as a program of its own: ends without the interpreter's clean-up, which takes a tenth of a fetch's time."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

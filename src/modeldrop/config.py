@@ -1,4 +1,4 @@
-"""Where ``modeldrop.toml`` is, and which registry is meant by default.
+"""Where ``modeldrop.toml`` is, which of its models are meant, and which registry by default.
 
 ``MODELDROP_CONFIG`` names the file; else it is ``modeldrop.toml`` in the current folder, if there is one.
 """
@@ -8,15 +8,21 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modeldrop.errors import RecipeError
+from modeldrop.errors import RecipeError, UsageError
 from modeldrop.format.settings import RegistrySettings, Settings, parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.format.models import ModelSettings
 
 FILE = "modeldrop.toml"
 
 
 def load_settings() -> Settings:
-    """Read modeldrop.toml; folders in it are relative to it. Empty where there is none.
+    """Read modeldrop.toml; folders and files in it are relative to it. Empty where there is none.
 
     Raises:
         RecipeError: ``MODELDROP_CONFIG`` names no file that can be read, or what it holds is wrong.
@@ -33,7 +39,8 @@ def load_settings() -> Settings:
         raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}.") from None
     settings = parse_settings(text, str(path))
     folder = path.absolute().parent
-    return Settings({name: _located(registry, folder) for name, registry in settings.registries.items()})
+    registries = {name: _located(registry, folder) for name, registry in settings.registries.items()}
+    return replace(settings, registries=registries, folder=str(folder))
 
 
 def settings_of(registry: str) -> RegistrySettings:
@@ -54,6 +61,47 @@ def default_registry() -> str:
     """
     named = os.environ.get("MODELDROP_REGISTRY", "")
     return settings_of(named).url if named else ""
+
+
+def chosen_models(settings: Settings, names: Iterable[str] = ()) -> list[ModelSettings]:
+    """The models of modeldrop.toml by name, all where none is named.
+
+    Raises:
+        UsageError: there is none, or none of that name.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    models = settings.models()
+    wanted = list(dict.fromkeys(names)) or list(models)
+    for name in wanted:
+        if name not in models:
+            raise UsageError(
+                f"modeldrop.toml has no model {name[:80]!r}.", f"Its models: {', '.join(models) or 'none'}."
+            )
+    if not wanted:
+        raise UsageError(
+            "There is no model in modeldrop.toml.",
+            "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
+            "or the one that MODELDROP_CONFIG names.",
+        )
+    return [models[name] for name in wanted]
+
+
+def registries_of(model: ModelSettings, settings: Settings) -> tuple[str, ...]:
+    """The registries of a model: its own, else MODELDROP_REGISTRY, else the only one of the file; URLs or folders.
+
+    Raises:
+        UsageError: none is named, and the file has none or several; or it names one that is not there.
+    """
+    if model.registries:
+        return tuple(settings.of(registry).url for registry in model.registries)
+    if default := default_registry():
+        return (default,)
+    if len(settings.registries) == 1:
+        return tuple(registry.url for registry in settings.registries.values())
+    raise UsageError(
+        f"modeldrop.toml says no registry for the model {model.name}.",
+        f'Write registry = "…" into [models.{model.name}], or set MODELDROP_REGISTRY.',
+    )
 
 
 def _located(registry: RegistrySettings, folder: Path) -> RegistrySettings:

@@ -7,6 +7,11 @@ An error is written for the person who reads it at 3 a.m.: ``message`` says what
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class ModeldropError(Exception):
     """Base of all expected failures.
@@ -128,3 +133,16 @@ class RefusedError(ModeldropError):
     """A move that is understood and not allowed, such as promoting a retired version."""
 
     exit_code = 17
+
+
+class AcceptanceError(ModeldropError):
+    """A version failed the user's own test: it is published, and no channel is moved to it but by ``promote``.
+
+    ``outcomes`` is what became of every registry, as ``modeldrop.publishing.deliver`` gives it.
+    """
+
+    exit_code = 18
+
+    def __init__(self, message: str, hint: str = "", *, outcomes: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint)
+        self.outcomes = tuple(outcomes)

@@ -22,14 +22,16 @@ class Steps:
     ``start`` opens a step, ``update`` says how far it is, ``finish`` closes it with what came of it. In between
     it is drawn again five times a second on a terminal; elsewhere a line every ten seconds shows that the work
     goes on, whether or not there was news.
+
+    ``done`` is how many of the steps were shown before, by another one of these.
     """
 
-    def __init__(self, total: int, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, total: int, stream: TextIO | None = None, *, quiet: bool = False, done: int = 0) -> None:
         self._total = total
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._live = self._stream.isatty()
-        self._number = 0
+        self._number = done
         self._title = self._state = ""
         self._running = False
         self._began = 0.0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.config import default_registry, settings_of
+from modeldrop.config import default_registry, load_settings, registries_of, settings_of
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.runtime.fetch import fetch
 from tests.builds import as_dana, publish_build
@@ -67,3 +67,27 @@ def test_a_wrong_file_stops_every_command_with_its_own_code(config: Path, monkey
     assert result.code == 3
     assert "registries.team.secret: unknown key" in result.err
     assert "Traceback" not in result.err
+
+
+def test_the_registry_of_a_model_is_its_own_the_default_or_the_only_one(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
+    config.write_text(config.read_text() + '[models.a]\nsource = "a/b"\nregistry = ["team", "./x", "gs://acme"]\n')
+
+    def registries(name: str) -> tuple[str, ...]:
+        settings = load_settings()
+        return registries_of(settings.models()[name], settings)
+
+    folder = config.parent
+    assert registries("a") == (str(folder / "models"), str(folder / "x"), "gs://acme")
+    config.write_text(config.read_text() + '[models.b]\nsource = "a/b"\n[models.c]\nsource = "a/b"\nregistry = "pro"\n')
+    with pytest.raises(UsageError, match=r"says no registry for the model b\.\n.*\[models\.b\]"):
+        registries("b")
+    with pytest.raises(UsageError, match="'pro' is not the name of a registry"):
+        registries("c")
+    monkeypatch.setenv("MODELDROP_REGISTRY", "prod")
+    assert registries("b") == ("s3://acme-models",)
+    monkeypatch.delenv("MODELDROP_REGISTRY")
+    config.write_text('[registries.only]\nurl = "./here"\n[models.b]\nsource = "a/b"\n')
+    assert registries("b") == (str(folder / "here"),)

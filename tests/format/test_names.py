@@ -58,6 +58,7 @@ HOSTILE_PATHS = {
     "manifest in full width": "manifest.json".translate({ord("m"): "\uff4d"}),
     "manifest as folder": "manifest.json/x",
     "claim": "claim.json",
+    "rejected": "Rejected.json",
     "retired": "retired.json",
     "report": "Report.HTML",
     "own folder": ".modeldrop/x",

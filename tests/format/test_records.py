@@ -14,23 +14,27 @@ from modeldrop.format.records import (
     MAX_BYTES,
     BuildRecord,
     Claim,
+    Rejection,
     Retirement,
     Seal,
     find_seal,
     parse_build_record,
     parse_claim,
+    parse_rejection,
     parse_retirement,
     parse_seal,
     serialize_build_record,
     serialize_claim,
+    serialize_rejection,
     serialize_retirement,
     serialize_seal,
 )
 from tests.format import examples
-from tests.format.strategies import build_records, claims, json_values, mutated, retirements, seals
+from tests.format.strategies import build_records, claims, json_values, mutated, rejections, retirements, seals
 
 CLAIM = serialize_claim(examples.claim())
 BUILD = serialize_build_record(examples.build_record())
+REJECTED = serialize_rejection(examples.rejection())
 RETIRED = serialize_retirement(examples.retirement())
 SEAL = serialize_seal(examples.undecided_seal())
 
@@ -47,6 +51,13 @@ def test_a_build_record_round_trips(record: BuildRecord) -> None:
     data = serialize_build_record(record)
     assert parse_build_record(data) == record
     assert serialize_build_record(parse_build_record(data)) == data
+
+
+@given(rejections)
+def test_a_rejection_round_trips(rejection: Rejection) -> None:
+    data = serialize_rejection(rejection)
+    assert parse_rejection(data) == rejection
+    assert serialize_rejection(parse_rejection(data)) == data
 
 
 @given(retirements)
@@ -76,8 +87,19 @@ def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
     with pytest.raises(FormatError):
         parse_build_record(data)
     with pytest.raises(FormatError):
+        parse_rejection(data)
+    with pytest.raises(FormatError):
         parse_retirement(data)
     assert find_seal(data) is None
+
+
+@given(mutated(REJECTED))
+def test_mutated_rejections_raise_nothing_else(data: bytes) -> None:
+    try:
+        rejection = parse_rejection(data)
+    except FormatError:
+        return
+    assert parse_rejection(serialize_rejection(rejection)) == rejection
 
 
 @given(mutated(RETIRED))
@@ -129,6 +151,12 @@ BUILDS_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "another document": {"schema": "modeldrop/claim/1"},
 }
 
+REJECTED_BY_SCHEMA: dict[str, dict[str, Any]] = {
+    "no time": {"at": None},
+    "no run": {"run": None},
+    "reason too long": {"why": "x" * 513},
+    "another document": {"schema": "modeldrop/retired/1"},
+}
 RETIRED_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "no time": {"at": None},
     "by as a number": {"by": 1},
@@ -157,6 +185,12 @@ def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
         parse_build_record(json.dumps({**json.loads(BUILD), **change}).encode())
 
 
+@pytest.mark.parametrize("change", REJECTED_BY_SCHEMA.values(), ids=REJECTED_BY_SCHEMA)
+def test_hostile_rejections_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatError):
+        parse_rejection(json.dumps({**json.loads(REJECTED), **change}).encode())
+
+
 @pytest.mark.parametrize("change", RETIRED_BY_SCHEMA.values(), ids=RETIRED_BY_SCHEMA)
 def test_hostile_retirements_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
@@ -174,6 +208,8 @@ def test_hostile_seals_are_refused(change: dict[str, Any]) -> None:
 def test_what_could_not_be_read_is_not_written() -> None:
     with pytest.raises(FormatError, match="why: "):
         serialize_retirement(replace(examples.retirement(), why="a" * 513))
+    with pytest.raises(FormatError, match="run: "):
+        serialize_rejection(replace(examples.rejection(), run="a" * 2049))
     with pytest.raises(FormatError, match="at most 4096 are written"):
         serialize_seal(replace(examples.seal(), by="\x01" * 256, why="\x01" * 512))
     with pytest.raises(FormatError, match="by: "):
@@ -183,6 +219,7 @@ def test_what_could_not_be_read_is_not_written() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
+    assert parse_rejection(json.dumps({**json.loads(REJECTED), "later": 1}).encode()) == examples.rejection()
     assert parse_retirement(json.dumps({**json.loads(RETIRED), "later": 1}).encode()) == examples.retirement()
     assert parse_seal(json.dumps({**json.loads(SEAL), "later": 1}).encode()) == examples.undecided_seal()
     assert parse_claim(json.dumps({**json.loads(CLAIM), "later": [1]}).encode()) == examples.claim()

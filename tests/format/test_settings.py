@@ -48,7 +48,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
     ("text", "message"),
     [
         ("[registries", "is not TOML"),
-        ("[registry.prod]\nurl='s3://acme'", "registry: unknown key; the known ones are: registries"),
+        ("[registry.prod]\nurl='s3://acme'", "registry: unknown key; the known ones are: models, registries"),
         ("registries = 3", "registries: must be an object"),
         ("[registries.prod]", "registries.prod.url: is missing"),
         ("[registries.Prod]\nurl='s3://acme'", "registries.Prod: a name has small letters"),

@@ -655,9 +655,9 @@ def test_a_move_taken_back_leaves_alone_whoever_moved_on(bench: Callable[..., Be
     four.prune()
 
     class MovedOn(LocalStore):
-        def exists(self, key: str) -> bool:
+        def names(self, prefix: str) -> list[str]:
             promote(four.store, "embedder", 3, "current", by="dana")
-            return super().exists(key)
+            return super().names(prefix)
 
     with pytest.raises(RefusedError, match="v1 of embedder is retired"):
         promote(MovedOn(str(four.registry)), "embedder", 1, "current", by="ops")

@@ -1,29 +1,38 @@
 """Bring versions to this disk, complete and verified, and print the folders they are in.
 
 The folder printed never changes; the link named after the channel moves. Several models are fetched at once; if one
-fails, the others are finished, and nothing is printed but the errors.
+fails, the others are finished, and nothing is printed but the errors. With --all these are the models of
+modeldrop.toml, each in the variant that its table [models.<name>.fetch] names.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, reference_argument
-from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings, log_format
-from modeldrop.errors import ModeldropError
+from modeldrop.commands.fetch_options import (
+    ENVIRONMENT,
+    add_fetch_options,
+    fetch_settings,
+    log_format,
+    variant_is_given,
+)
+from modeldrop.config import chosen_models, load_settings, registries_of
+from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.format.reference import Reference
 from modeldrop.runtime import telemetry
 from modeldrop.runtime.display import open_display
 from modeldrop.runtime.fetch import fetch
-from modeldrop.runtime.options import OFFLINE
+from modeldrop.runtime.options import AUTO, OFFLINE
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
     from modeldrop.commands.fetch_options import FetchSettings
-    from modeldrop.format.reference import Reference
     from modeldrop.runtime.display import Display
     from modeldrop.runtime.snapshot import Snapshot
 
@@ -33,7 +42,8 @@ _STOP_SECONDS = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_fetch_options(parser)
+    add_fetch_options(parser, references="*")
+    parser.add_argument("--all", action="store_true", help="all models of modeldrop.toml")
     add_json(parser)
     parser.epilog = ENVIRONMENT
 
@@ -42,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
 
     def work(display: Display) -> int:
+        variants = _take_from_settings(arguments)
         references = [reference_argument(text) for text in arguments.references]
-        snapshots = fetch_all(references, arguments, display)
+        snapshots = fetch_all(references, arguments, display, variants)
         if arguments.json:
             from modeldrop.commands.arguments import print_json
 
@@ -77,8 +88,37 @@ def reporting(arguments: argparse.Namespace, work: Callable[[Display], int]) -> 
     return error.exit_code
 
 
-def fetch_all(references: Sequence[Reference], arguments: argparse.Namespace, display: Display) -> list[Snapshot]:
+def _take_from_settings(arguments: argparse.Namespace) -> list[str]:
+    """With ``--all``, make the models of modeldrop.toml the references; return the variant of each, or "".
+
+    Raises:
+        UsageError: references as well, or none at all.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    if not arguments.all:
+        if not arguments.references:
+            raise UsageError("No REFERENCE is named.", "Name one, such as ./models/embedder, or write --all.")
+        return []
+    if arguments.references:
+        raise UsageError("--all and references exclude each other.", "Write one of them.")
+    settings = load_settings()
+    models = chosen_models(settings)
+    arguments.references = [
+        str(Reference(registries_of(model, settings)[0], model.name, model.channel)) for model in models
+    ]
+    return [model.variant for model in models]
+
+
+def fetch_all(
+    references: Sequence[Reference], arguments: argparse.Namespace, display: Display, variants: Sequence[str] = ()
+) -> list[Snapshot]:
     """Fetch the references at the same time; tell how far they are, and how they ended.
+
+    Args:
+        references: what to fetch.
+        arguments: of the command line.
+        display: where to tell.
+        variants: of each reference, where neither the command line nor the environment names one; "" for none.
 
     Raises:
         UsageError: an option that cannot be meant.
@@ -92,6 +132,9 @@ def fetch_all(references: Sequence[Reference], arguments: argparse.Namespace, di
         text.rpartition("/")[2] if models.count(model) > 1 else model
         for model, text in zip(models, arguments.references, strict=True)
     ]
+    options = [settings.options] * len(references)
+    if variants and not variant_is_given(arguments):
+        options = [replace(settings.options, variant=variant or AUTO) for variant in variants]
     stopped: list[bool] = []
 
     def one(index: int) -> Snapshot | ModeldropError:
@@ -105,7 +148,7 @@ def fetch_all(references: Sequence[Reference], arguments: argparse.Namespace, di
             track.progress(done, total)
 
         try:
-            snapshot = fetch(reference, arguments.directory, options=settings.options, progress=progress)
+            snapshot = fetch(reference, arguments.directory, options=options[index], progress=progress)
         except ModeldropError as error:
             track.end()
             display.emit(telemetry.failed(reference.model, error))

@@ -41,10 +41,10 @@ class FetchSettings:
     metrics: str
 
 
-def add_fetch_options(parser: argparse.ArgumentParser) -> None:
-    """Arguments that ``fetch`` and ``run`` share."""
+def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+") -> None:
+    """Arguments that ``fetch``, ``run`` and ``watch`` share; ``references`` is how many there must be, for argparse."""
     add = parser.add_argument
-    add("references", metavar="REFERENCE", nargs="+", help="REGISTRY/MODEL[@VERSION|@CHANNEL]")
+    add("references", metavar="REFERENCE", nargs=references, help="REGISTRY/MODEL[@VERSION|@CHANNEL]")
     add("-d", "--directory", metavar="DIR", help="where snapshots are kept (or MODELDROP_HOME)")
     add("--variant", help="the variant (default: auto, what this CPU runs best and faithfully)")
     add("--as", dest="as_name", default="", metavar="PATH", help="give the chosen graph this path in the snapshot")
@@ -82,6 +82,11 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
     )
     jitter = _setting(arguments, "start_jitter", _seconds, 0.0)
     return FetchSettings(options, jitter, _setting(arguments, "metrics", _text, ""))
+
+
+def variant_is_given(arguments: argparse.Namespace) -> bool:
+    """Whether the command line or the environment names a variant."""
+    return arguments.variant is not None or bool(os.environ.get("MODELDROP_VARIANT"))
 
 
 def log_format(arguments: argparse.Namespace) -> str:

@@ -84,12 +84,13 @@ def _print_versions(store: Store, model: str, *, all_of_them: bool, as_json: boo
             plain.append({"version": f"v{number}", "channels": names, "state": "unfinished"})
             continue
         manifest = version.manifest
+        marks = [name for name, there in (("rejected", folder.rejected), ("retired", folder.retired)) if there]
         variants = ", ".join(f"{item.name} {size_text(manifest.weights_of(item))}" for item in manifest.variants)
         rows.append(
             (
                 f"v{number}",
                 ", ".join(names),
-                f"{version.digest[:19]}{' (retired)' if folder.retired else ''}",
+                version.digest[:19] + "".join(f" ({mark})" for mark in marks),
                 manifest.provenance.created,
                 variants,
                 manifest.source.repository or manifest.source.identity[:19],
@@ -100,6 +101,7 @@ def _print_versions(store: Store, model: str, *, all_of_them: bool, as_json: boo
                 "version": f"v{number}",
                 "channels": names,
                 "state": "retired" if folder.retired else "published",
+                "rejected": folder.rejected,
                 "digest": version.digest,
                 "created": manifest.provenance.created,
                 "variants": {item.name: manifest.weights_of(item) for item in manifest.variants},

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
-from modeldrop.commands.copying import copy
 from modeldrop.commands.summary import moved_json, moved_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
+from modeldrop.publishing.copying import copy, scratch_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.mirror import find_copy
 from modeldrop.registry.provenance import provenance
@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     model = reference.model
     version = resolve(source, reference)
     there = find_copy(target, model, version)
-    copied = there or copy(source, version, model, [target], quiet=arguments.quiet)[0].version
+    with scratch_folder() as scratch:
+        copied = there or copy(source, version, model, [target], scratch / "copy", quiet=arguments.quiet)[0].version
     by = provenance().actor
     moved = None if channel is None else move_forward(target, model, copied, channel, by=by)
     if arguments.json:

@@ -1,64 +1,66 @@
-"""Say whether publish would build anything. Imports no exporter and writes nothing."""
+"""Say whether publish would build anything. Imports no exporter and writes nothing.
+
+modeldrop plan sentence-transformers/all-MiniLM-L6-v2 s3://acme-models/embedder
+modeldrop plan --all
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from modeldrop.commands.arguments import add_json, model_argument, print_json
-from modeldrop.commands.recipe_options import add_recipe_options, request_of
-from modeldrop.registry.publish import find_build
-from modeldrop.registry.stores import open_store
+from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.commands.recipe_options import add_recipe_options
+from modeldrop.commands.wishes import wishes
+from modeldrop.publishing.plan import outdated_tools, plan
 
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.format.manifest import Manifest
+    from modeldrop.publishing.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_recipe_options(parser)
-    parser.add_argument("model", metavar="MODEL", help="where to: REGISTRY/MODEL, such as ./models/embedder")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="where to: REGISTRY/MODEL, such as ./models/embedder")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    reference = model_argument(arguments.model)
-    store = open_store(reference.registry)
-    request = request_of(arguments)
-    version = find_build(store, reference.model, request.key)
-    outdated = outdated_tools(version.manifest) if version else {}
+    plans = [plan(replace(wish, offline=arguments.offline)) for wish in wishes(arguments)]
     if arguments.json:
-        print_json(
-            {
-                "model": reference.model,
-                "source": request.source.identity,
-                "build_key": request.key,
-                "would_build": version is None,
-                "version": version and f"v{version.number}",
-                "outdated": outdated,
-            }
-        )
-        return 0
-    if version is None:
-        print(f"{reference.model}: would build {', '.join(request.recipe.variants)} from {request.source.identity}")
+        plain = [_plain(one) for one in plans]
+        print_json(plain if arguments.all or arguments.only else plain[0])
     else:
-        print(f"{reference.model}: unchanged, v{version.number} has this recipe")
-    for name, (built_with, installed) in outdated.items():
-        print(f"  built with {name} {built_with}; installed is {installed} (--force builds again)")
+        for one in plans:
+            _print(one)
     return 0
 
 
-def outdated_tools(manifest: Manifest) -> dict[str, tuple[str, str]]:
-    """Tools of a version's toolchain that are installed here in another release: (then, now) by name."""
-    outdated = {}
-    for name, then in manifest.toolchain.items():
-        try:
-            now = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if now != then:
-            outdated[name] = (then, now)
-    return outdated
+def _print(one: Plan) -> None:
+    request, model = one.request, one.wish.model
+    if one.present is None:
+        print(f"{model}: would build {', '.join(request.recipe.variants)} from {request.source.identity}")
+        return
+    _, version = one.present
+    for store in one.would_mirror:
+        print(f"{model}: would mirror to {store.url}")
+    if one.found[0] is not None:
+        print(f"{model}: unchanged, v{version.number} has this recipe")
+    for name, (built_with, installed) in outdated_tools(version.manifest).items():
+        print(f"  built with {name} {built_with}; installed is {installed} (--force builds again)")
+
+
+def _plain(one: Plan) -> dict[str, Any]:
+    first = one.found[0]
+    return {
+        "model": one.wish.model,
+        "source": one.request.source.identity,
+        "build_key": one.request.key,
+        "would_build": one.would_build,
+        "would_mirror": [store.url for store in one.would_mirror],
+        "version": first and f"v{first.number}",
+        "outdated": outdated_tools(one.present[1].manifest) if one.present else {},
+    }

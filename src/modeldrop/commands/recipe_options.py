@@ -1,23 +1,33 @@
-"""Options that make a recipe, for publish, plan and build. Flags override the recipe file."""
+"""What to build, for publish, plan and build: a source with the options of a recipe, or models of modeldrop.toml."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from modeldrop.build.request import BuildRequest, load_recipe, make_request
-from modeldrop.build.sources import resolve
-from modeldrop.format.recipe import Recipe, parse_recipe
+from modeldrop.errors import UsageError
+from modeldrop.publishing.wish import merged_recipe
 
 if TYPE_CHECKING:
     import argparse
 
+    from modeldrop.format.recipe import Recipe
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+_VALUES = ("recipe", "task", "variants", "texts", "max_length")
+_SWITCHES = ("allow_pickle", "trust_remote_code")
+
+
+def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
+    """Add SOURCE, the recipe's options and those that choose models of modeldrop.toml instead.
+
+    Args:
+        parser: the command's.
+        several: whether it can take several models at once.
+    """
     parser.add_argument(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="org/name[@revision] on the Hugging Face Hub, or a checkpoint folder (./folder)",
     )
     group = parser.add_argument_group("recipe")
@@ -28,34 +38,57 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-length", type=int, metavar="TOKENS", help="tokens a text is cut to")
     group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin where needed")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the model")
+    add_model_choice(parser, several=several)
     parser.add_argument("--offline", action="store_true", default=None, help="use the Hub's local cache only")
 
 
+def add_model_choice(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
+    """``--only`` and ``--all``: models of modeldrop.toml."""
+    group = parser.add_argument_group("models of modeldrop.toml")
+    again = " (may be given several times)" if several else ""
+    group.add_argument("--only", action="append", default=[], metavar="NAME", help=f"this model{again}")
+    if several:
+        group.add_argument("--all", action="store_true", help="all of them")
+    else:
+        parser.set_defaults(all=False)
+
+
+def from_settings(arguments: argparse.Namespace) -> bool:
+    """Whether models of modeldrop.toml are meant.
+
+    Raises:
+        UsageError: also something else, or nothing at all.
+    """
+    if not (arguments.all or arguments.only):
+        if arguments.source is None:
+            raise UsageError("No SOURCE is named.", "Name it, or models of modeldrop.toml with --only NAME or --all.")
+        return False
+    if arguments.all and arguments.only:
+        raise UsageError("--all and --only exclude each other.", "Write one of them.")
+    given = [name for name in _VALUES if getattr(arguments, name) is not None]
+    given += [name for name in _SWITCHES if getattr(arguments, name)]
+    if arguments.source is not None or given:
+        what = f"--{given[0].replace('_', '-')}" if given else f"the source {arguments.source}"
+        raise UsageError(
+            f"--all and --only take the source and the recipe from modeldrop.toml; {what} cannot be given with them.",
+            "Write it into modeldrop.toml, or leave it out.",
+        )
+    return True
+
+
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    """The recipe that the arguments ask for.
+    """The recipe that the arguments ask for; options override the file.
 
     Raises:
         RecipeError: an unknown key, variant, task or value.
     """
-    plain = (load_recipe(arguments.recipe) if arguments.recipe else Recipe()).to_json()
+    own: dict[str, Any] = {}
     for name in ("task", "texts", "max_length"):
         if getattr(arguments, name) is not None:
-            plain[name] = getattr(arguments, name)
-    for name in ("allow_pickle", "trust_remote_code"):
+            own[name] = getattr(arguments, name)
+    for name in _SWITCHES:
         if getattr(arguments, name):
-            plain[name] = True
+            own[name] = True
     if arguments.variants is not None:
-        plain["variants"] = [name.strip() for name in arguments.variants.split(",")]
-    return parse_recipe(plain)
-
-
-def request_of(arguments: argparse.Namespace) -> BuildRequest:
-    """Resolve the source and compute the build key."""
-    recipe = recipe_of(arguments)
-    source = resolve(
-        arguments.source,
-        offline=arguments.offline,
-        allow_pickle=recipe.allow_pickle,
-        trust_remote_code=recipe.trust_remote_code,
-    )
-    return make_request(source, recipe)
+        own["variants"] = [name.strip() for name in arguments.variants.split(",")]
+    return merged_recipe(arguments.recipe, own)

@@ -32,7 +32,10 @@ def moved_line(moved: Moved) -> str:
     """What became of a channel."""
     if moved.moved:
         before = f" (was v{moved.before})" if moved.before is not None else ""
-        return f"{moved.channel} → v{moved.after}{before}, generation {moved.generation}"
+        moves = f"{moved.channel} → v{moved.after}{before}, generation {moved.generation}"
+        if moved.rejection is None:
+            return moves
+        return f"{moves}\nv{moved.after} failed its test at {moved.rejection.at}: {moved.rejection.why}"
     stays = f"{moved.channel} stays at v{moved.after}" if moved.after is not None else f"{moved.channel} was not made"
     return f"{stays}: {moved.reason}"
 
@@ -46,6 +49,7 @@ def moved_json(moved: Moved) -> dict[str, Any]:
         "generation": moved.generation,
         "moved": moved.moved,
         "reason": moved.reason,
+        "rejected": moved.rejection is not None,
     }
 
 

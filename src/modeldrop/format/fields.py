@@ -151,6 +151,16 @@ class Fields:
                 self.fail("must be a string", f"{name}[{index}]")
         return tuple(value)
 
+    def text_or_texts(self, name: str, *, limit: int, default: Any = _MISSING) -> Any:
+        """A string, or a list of at most ``limit`` strings; as a tuple."""
+        if isinstance(self._value.get(name), str):
+            return (self.text(name),)
+        return self.texts(name, limit=limit, default=default)
+
+    def value(self, name: str) -> Any:
+        """The plain value of a field that was read before."""
+        return self._value[name]
+
     def integers(self, name: str, *, low: int, high: int, limit: int) -> tuple[int, ...]:
         """A list of at most ``limit`` integers between ``low`` and ``high``, as a tuple."""
         value = self._take(name, list, "a list", _MISSING)
@@ -173,6 +183,11 @@ class Fields:
         """A nested object; where ``optional``, an absent one reads as empty."""
         value = self._take(name, dict, "an object", {} if optional else _MISSING)
         return Fields(value, self.at(name), self.what)
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A nested object as it stands there, to be read later; empty where it is absent."""
+        value: dict[str, Any] = self._take(name, dict, "an object", {})
+        return value
 
     def children(self, name: str, *, limit: int, optional: bool = False) -> Iterator[Fields]:
         """A list of at most ``limit`` objects."""

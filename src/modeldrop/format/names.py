@@ -23,7 +23,7 @@ DEFAULT_CHANNEL = "current"
 
 MAX_PATH = 512
 MAX_PATH_PART = 255
-RESERVED = frozenset({"manifest.json", "claim.json", "retired.json", "report.html"})
+RESERVED = frozenset({"manifest.json", "claim.json", "rejected.json", "retired.json", "report.html"})
 _VERSION_LIKE = re.compile(r"v[0-9]+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 

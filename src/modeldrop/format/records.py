@@ -1,4 +1,4 @@
-"""Claims, build records, retirements and seals: who took a number, what became of it, what a recipe produced."""
+"""Claims, build records, rejections, retirements and seals: who took a number, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from modeldrop.format.names import HEX64, TIME, VERSION
 
 CLAIM_SCHEMA = "modeldrop/claim/1"
 BUILD_SCHEMA = "modeldrop/build/1"
+REJECTED_SCHEMA = "modeldrop/rejected/1"
 RETIRED_SCHEMA = "modeldrop/retired/1"
 SEAL_SCHEMA = "modeldrop/seal/1"
 READABLE_BY = "modeldrop>=0.1"
@@ -37,6 +38,23 @@ class BuildRecord:
     version: int
     nonce: str
     at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The mark of a version that failed its acceptance test. Only a person's ``promote`` takes a channel to it.
+
+    Attributes:
+        at: when, ISO 8601 in UTC.
+        by: who tested it.
+        run: the CI run, or "".
+        why: how the test ended. It never holds the test's command, which may hold a secret.
+    """
+
+    at: str
+    by: str
+    run: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,42 @@ def serialize_build_record(record: BuildRecord) -> bytes:
         }
     )
     parse_build_record(data)
+    return data
+
+
+def parse_rejection(data: bytes) -> Rejection:
+    """Read the mark of a rejected version.
+
+    Raises:
+        FormatError: naming the field that is wrong.
+    """
+    fields = load(data, "rejection", limit=MAX_BYTES)
+    check_schema(fields, REJECTED_SCHEMA)
+    return Rejection(
+        at=fields.text("at", pattern=TIME),
+        by=fields.text("by", limit=256),
+        run=fields.text("run", limit=2048),
+        why=fields.text("why", limit=512),
+    )
+
+
+def serialize_rejection(rejection: Rejection) -> bytes:
+    """The bytes of a rejection.
+
+    Raises:
+        FormatError: what nobody could read again is never written.
+    """
+    data = dump(
+        {
+            "schema": REJECTED_SCHEMA,
+            "readable_by": READABLE_BY,
+            "at": rejection.at,
+            "by": rejection.by,
+            "run": rejection.run,
+            "why": rejection.why,
+        }
+    )
+    parse_rejection(data)
     return data
 
 

@@ -1,9 +1,9 @@
-"""``modeldrop.toml``: what a team's registries are called, and what each of them needs."""
+"""``modeldrop.toml``: what a team's registries are called, what each of them needs, and which models it publishes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.fields import Fields
@@ -12,6 +12,8 @@ from modeldrop.format.reference import parse_registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from modeldrop.format.models import ModelSettings
 
 _MAX_TAGS = 10  # S3's limit
 
@@ -40,9 +42,29 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of modeldrop.toml: registries by their names."""
+    """All of modeldrop.toml.
+
+    Attributes:
+        registries: by their names.
+        model_tables: the table ``models`` as it stands there; ``models`` reads it. A container that fetches need not.
+        what: the file's name, for messages.
+        folder: what paths of models are relative to; "" to leave them as they are.
+    """
 
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict)
+    model_tables: Mapping[str, Any] = field(default_factory=dict)
+    what: str = "modeldrop.toml"
+    folder: str = ""
+
+    def models(self) -> dict[str, ModelSettings]:
+        """The models by their names, in the order of the file.
+
+        Raises:
+            RecipeError: an unknown key, or a wrong value; it names the key.
+        """
+        from modeldrop.format.models import parse_models
+
+        return parse_models(self.model_tables, self.what, self.folder)
 
     def of(self, registry: str) -> RegistrySettings:
         """The settings of a registry, given by its name here, its URL or its folder.
@@ -74,12 +96,13 @@ def parse_settings(text: str, what: str = "modeldrop.toml") -> Settings:
         fields = Fields(tomllib.loads(text), "", what)
         table = fields.child("registries", optional=True)
         registries = {name: _registry(name, table.child(name)) for name in table.names()}
+        models = fields.table("models")
         fields.refuse_unknown()
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{what} is not TOML: {error}.") from None
     except (FormatError, UsageError) as error:
         raise RecipeError(f"{what}: {error.message}", error.hint) from None
-    return Settings(registries)
+    return Settings(registries, models, what)
 
 
 def _registry(name: str, fields: Fields) -> RegistrySettings:

@@ -1,5 +1,7 @@
 """Moving channels: forward after a publish, to any version by promote, back by rollback.
 
+A publish moves none to a version whose acceptance test failed; promote does, and says so.
+
 Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again: our
 own nonce there means that we succeeded; else we decide again from what is there now, never overwrite.
 
@@ -13,26 +15,30 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format.channel import Channel, Move, serialize_channel
 from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
+    REJECTED,
+    RETIRED,
     Version,
     changed_manifest,
+    find_rejection,
     get_version,
     is_retired,
     missing_channel,
     read_channel,
+    read_marks,
     version_numbers,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from modeldrop.format.records import Rejection
     from modeldrop.registry.stores.interface import Store
 
 _ATTEMPTS = 200
@@ -52,6 +58,8 @@ class Moved:
         moved: whether this call moved it.
         reason: why it was not moved, or "".
         retired: the version that it was not moved to because prune has marked it.
+        rejection: the mark of the version asked for, if its acceptance test failed: the channel was not moved to it,
+            or was, by a promote.
     """
 
     channel: str
@@ -61,18 +69,39 @@ class Moved:
     moved: bool
     reason: str = ""
     retired: int | None = None
+    rejection: Rejection | None = None
+
+
+Accept: TypeAlias = "Callable[[Channel | None], Rejection | None]"
+"""Asked, right before a channel is moved by a publish, whether the version may be used. It is told what the channel
+is now, and answers with the mark of the version, which it has written, or None. It may take long, and is asked again
+where the channel was moved meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stay:
     reason: str
+    rejection: Rejection | None = None
 
 
-def move_forward(store: Store, model: str, version: Version, channel: str, *, by: str, why: str = "") -> Moved:
+def _accept_all(_present: Channel | None) -> Rejection | None:
+    return None
+
+
+def move_forward(
+    store: Store,
+    model: str,
+    version: Version,
+    channel: str,
+    *,
+    by: str,
+    why: str = "",
+    accept: Accept = _accept_all,
+) -> Moved:
     """Move a channel to a version just published, unless that would take it back.
 
     Never to a version that the channel left by rollback, nor where it names or has ever named a higher one, nor
-    to one that was retired meanwhile: then it stays, and ``reason`` says why and how to override.
+    to one that was rejected or retired: then it stays, and ``reason`` says why and how to override.
     """
     promote = f"modeldrop promote {store.url}/{model}@v{version.number}"
     if channel != "current":
@@ -89,27 +118,41 @@ def move_forward(store: Store, model: str, version: Version, channel: str, *, by
             highest = max(move.version for move in present.moves())
             if highest > version.number:
                 return _Stay(f"it has left the newer v{highest} already. To override: {promote}")
+        rejection = find_rejection(store, model, version.number) or accept(present)
+        if rejection is not None:
+            return _rejected(version.number, rejection, promote)
         return _move("publish", version.number, version.digest, by, why)
 
-    return _move_unless_retired(store, model, channel, decide)
+    return _move_unless_marked(store, model, channel, decide, {REJECTED, RETIRED})
 
 
-def create_if_missing(store: Store, model: str, version: Version, channel: str, *, by: str) -> Moved:
-    """Point a channel that does not exist at a version; one that exists stays where it is."""
+def create_if_missing(
+    store: Store, model: str, version: Version, channel: str, *, by: str, accept: Accept = _accept_all
+) -> Moved:
+    """Point a channel that does not exist at a version, unless that was rejected; one that exists stays as it is."""
     promote = f"modeldrop promote {store.url}/{model}@v{version.number} --channel {channel}"
 
     def decide(present: Channel | None) -> Move | _Stay:
-        if present is None:
-            return _move("publish", version.number, version.digest, by, "")
-        if present.version == version.number:
+        if present is not None and present.version == version.number:
             return _Stay("it names this version already")
-        return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
+        rejection = find_rejection(store, model, version.number)
+        if rejection is None and present is None:
+            rejection = accept(present)
+        if rejection is not None:
+            return _rejected(version.number, rejection, promote)
+        if present is not None:
+            return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
+        return _move("publish", version.number, version.digest, by, "")
 
-    return _move_unless_retired(store, model, channel, decide)
+    return _move_unless_marked(store, model, channel, decide, {REJECTED, RETIRED})
+
+
+def _rejected(number: int, rejection: Rejection, promote: str) -> _Stay:
+    return _Stay(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
 
 
 def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> Moved:
-    """Point a channel at a version, whichever it named before.
+    """Point a channel at a version, whichever it named before, and even if that was rejected.
 
     Args:
         store: the registry.
@@ -135,7 +178,7 @@ def promote(store: Store, model: str, version: int | Version, channel: str, *, b
                 return _Stay("it names this version already")
         return _move("promote", wanted.number, wanted.digest, by, why)
 
-    moved = _move_unless_retired(store, model, channel, decide)
+    moved = _move_unless_marked(store, model, channel, decide, {RETIRED})
     if moved.retired is not None:
         raise _retired(store, model, moved.retired)
     return moved
@@ -184,7 +227,7 @@ def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", 
             raise _retired(store, model, target.version)
         return _move("rollback", target.version, target.digest, by, why)
 
-    moved = _move_unless_retired(store, model, channel, decide)
+    moved = _move_unless_marked(store, model, channel, decide, {RETIRED})
     if moved.retired is not None:
         raise _retired(store, model, moved.retired)
     return moved
@@ -239,34 +282,51 @@ class _Applied:
     move: Move | None
 
 
-def _move_unless_retired(
-    store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]
+def _move_unless_marked(
+    store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay], refused: set[str]
 ) -> Moved:
-    """Apply a move; then look whether its version was retired, and take the move back if so."""
+    """Apply a move; then look which marks its version has, and take the move back if one of ``refused`` is there."""
     applied = _apply(store, model, name, decide)
     move = applied.move
-    if move is None or not is_retired(store, model, move.version):
-        return applied.moved
-    back = _take_back(store, model, name, move)
+    if move is None:
+        # A test took its time: say what the channel is after it.
+        return _as_it_is(store, model, applied.moved) if applied.moved.rejection is not None else applied.moved
+    marks = read_marks(store, model, move.version)
+    rejection = find_rejection(store, model, move.version) if REJECTED in marks else None
+    if not marks & refused:
+        return replace(applied.moved, rejection=rejection)
+    if RETIRED in marks:
+        why, reason = f"v{move.version} is retired", f"v{move.version} is retired: prune is about to remove it"
+    else:
+        why, reason = f"v{move.version} was rejected", f"another publisher's test of v{move.version} failed meanwhile"
+    back = _take_back(store, model, name, move, why)
     return Moved(
         name,
         applied.moved.before,
         back.version if back is not None else None,
         back.generation if back is not None else 0,
         moved=False,
-        reason=f"v{move.version} is retired: prune is about to remove it",
-        retired=move.version,
+        reason=reason,
+        retired=move.version if RETIRED in marks else None,
+        rejection=rejection,
     )
 
 
-def _take_back(store: Store, model: str, name: str, move: Move) -> Channel | None:
+def _as_it_is(store: Store, model: str, moved: Moved) -> Moved:
+    present, _ = read_channel(store, model, moved.channel)
+    if present is None:
+        return replace(moved, after=None, generation=0)
+    return replace(moved, after=present.version, generation=present.generation)
+
+
+def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Channel | None:
     """Bring the channel to what it named before ``move``, unless somebody has moved it on; return what it is now."""
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is None or present.present.nonce != move.nonce or not present.history:
             return _Stay("")
         before = present.history[0]
-        return _move("rollback", before.version, before.digest, move.by, f"v{move.version} is retired")
+        return _move("rollback", before.version, before.digest, move.by, why)
 
     _apply(store, model, name, decide)
     present, tag = read_channel(store, model, name)
@@ -300,7 +360,10 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         choice = decide(present)
         if isinstance(choice, _Stay):
             generation = present.generation if present else 0
-            return _Applied(Moved(name, before, before, generation, moved=False, reason=choice.reason), None)
+            stays = Moved(
+                name, before, before, generation, moved=False, reason=choice.reason, rejection=choice.rejection
+            )
+            return _Applied(stays, None)
         wanted = Channel(choice) if present is None else present.moved(choice)
         tried.append((choice.nonce, before))
         try:

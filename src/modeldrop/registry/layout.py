@@ -27,6 +27,11 @@ def retired(model: str, version: int) -> str:
     return f"{model}/v{version}/retired.json"
 
 
+def rejected(model: str, version: int) -> str:
+    """Key of the mark of a version whose acceptance test failed."""
+    return f"{model}/v{version}/rejected.json"
+
+
 def folder(model: str, version: int) -> str:
     """Prefix of everything of a version."""
     return f"{model}/v{version}"

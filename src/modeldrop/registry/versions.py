@@ -9,7 +9,7 @@ from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFou
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
-from modeldrop.format.records import MAX_SEAL, Seal, find_seal
+from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
 from modeldrop.registry import layout
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
     from modeldrop.registry.stores.interface import Listed, Store
 
-CLAIM, MANIFEST, RETIRED = "claim.json", "manifest.json", "retired.json"
+CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ class Folder:
     def retired(self) -> bool:
         """Whether prune has marked it."""
         return RETIRED in self.objects
+
+    @property
+    def rejected(self) -> bool:
+        """Whether its acceptance test failed."""
+        return REJECTED in self.objects
 
     @property
     def leftovers(self) -> Mapping[str, Listed]:
@@ -127,6 +132,23 @@ def get_version(store: Store, model: str, number: int) -> Version:
 def is_retired(store: Store, model: str, number: int) -> bool:
     """Whether prune has marked a version, which it may seal after a grace. The mark stays beside the seal."""
     return store.exists(layout.retired(model, number))
+
+
+def read_marks(store: Store, model: str, number: int) -> frozenset[str]:
+    """Which of REJECTED and RETIRED a version has. One request."""
+    return frozenset(store.names(layout.folder(model, number))) & {REJECTED, RETIRED}
+
+
+def find_rejection(store: Store, model: str, number: int) -> Rejection | None:
+    """The mark of a version whose acceptance test failed, None where there is none. One request."""
+    key = layout.rejected(model, number)
+    stored = store.get(key)
+    if stored is None:
+        return None
+    try:
+        return parse_rejection(stored.data)
+    except FormatError as error:
+        raise located(error, store, key) from None
 
 
 def resolve(store: Store, reference: Reference) -> Version:

@@ -21,14 +21,29 @@ if TYPE_CHECKING:
     from modeldrop.registry.versions import Version
 
 
-def copy(source: Store, version: Version, model: str, targets: list[Store], *, quiet: bool) -> list[Published]:
-    """Copy a version, byte for byte, to registries that promise what a registry must."""
+def copy(
+    source: Store, version: Version, model: str, targets: list[Store], folder: Path, *, quiet: bool
+) -> list[Published]:
+    """Copy a version, byte for byte, to registries that promise what a registry must.
+
+    Args:
+        source: the registry that has it.
+        version: the version.
+        model: the model's name.
+        targets: the registries that are to have it.
+        folder: where its files come by, not there yet; whether they did is left open.
+        quiet: no progress on standard error.
+
+    Raises:
+        IntegrityError, NotFoundError: the version is damaged.
+        RegistryError, DiskError: one of the places cannot be read or written.
+    """
     size = sum(file.size for file in version.manifest.files)
     for target in targets:
         target.check_writable(size)
         require_conditions(target)
     done = 0
-    with Steps(1, quiet=quiet) as steps, scratch_folder() as scratch:
+    with Steps(1, quiet=quiet) as steps:
 
         def progress(count: int) -> None:
             nonlocal done
@@ -36,7 +51,7 @@ def copy(source: Store, version: Version, model: str, targets: list[Store], *, q
             steps.update(done, size * (len(targets) + 1))
 
         steps.start("mirror")
-        published = mirror(source, model, version, targets, scratch / "copy", progress)
+        published = mirror(source, model, version, targets, folder, progress)
         steps.finish(f"v{version.number} of {source.url}, {len(version.manifest.files)} files, {size_text(size)}")
     return published
 

@@ -1,0 +1,113 @@
+"""What publishing a model would do. Reads the source and the registries, writes nothing, needs no exporter."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeldrop.build.request import BuildRequest, make_request
+from modeldrop.build.sources import resolve
+from modeldrop.errors import UsageError
+from modeldrop.publishing.acceptance import check_command
+from modeldrop.registry.publish import find_build
+from modeldrop.registry.stores import open_store
+from modeldrop.registry.stores.interface import Store
+from modeldrop.registry.versions import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.format.manifest import Manifest
+    from modeldrop.format.recipe import Recipe
+    from modeldrop.publishing.wish import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A wish, and what is there already.
+
+    Attributes:
+        wish: what is wanted.
+        request: the build that this means now; its source is pinned.
+        stores: the registries, in the order of the wish.
+        found: for each of them, the version that the recipe produced before, or None; None everywhere where the wish
+            is to build anew.
+    """
+
+    wish: Wish
+    request: BuildRequest
+    stores: tuple[Store, ...]
+    found: tuple[Version | None, ...]
+
+    @property
+    def would_build(self) -> bool:
+        """Whether no registry has what is wanted."""
+        return all(version is None for version in self.found)
+
+    @property
+    def would_mirror(self) -> tuple[Store, ...]:
+        """The registries that lack what another one has."""
+        return () if self.would_build else tuple(store for store, version in self._pairs() if version is None)
+
+    @property
+    def present(self) -> tuple[Store, Version] | None:
+        """The first registry that has it, and its version there."""
+        return next(((store, version) for store, version in self._pairs() if version is not None), None)
+
+    def _pairs(self) -> Iterable[tuple[Store, Version | None]]:
+        return zip(self.stores, self.found, strict=True)
+
+
+def plan(wish: Wish) -> Plan:
+    """Resolve the source, compute the build key, and ask every registry for it.
+
+    Raises:
+        UsageError: a registry is named twice or cannot be one; the test is no shell command.
+        SourceError: the source is missing, gated or damaged.
+        RecipeError: a file that the recipe names cannot be used.
+        RegistryError: a registry cannot be read.
+        MissingExtraError: the Hub's client or a cloud's SDK is not installed.
+    """
+    check_command(wish.test)
+    stores = _open_all(wish.registries)
+    request = request_of(wish.source, wish.recipe, offline=wish.offline)
+    found = tuple(None if wish.force else find_build(store, wish.model, request.key) for store in stores)
+    return Plan(wish, request, stores, found)
+
+
+def request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildRequest:
+    """Resolve a source, and compute the build key.
+
+    Raises:
+        UsageError, SourceError: it is no source, or is missing, gated or damaged.
+        RecipeError: a file that the recipe names cannot be used.
+        MissingExtraError: the Hub's client is not installed.
+    """
+    resolved = resolve(
+        source, offline=offline, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code
+    )
+    return make_request(resolved, recipe)
+
+
+def outdated_tools(manifest: Manifest) -> dict[str, tuple[str, str]]:
+    """Tools of a version's toolchain that are installed here in another release: (then, now) by name."""
+    outdated = {}
+    for name, then in manifest.toolchain.items():
+        try:
+            now = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if now != then:
+            outdated[name] = (then, now)
+    return outdated
+
+
+def _open_all(registries: Iterable[str]) -> tuple[Store, ...]:
+    stores: list[Store] = []
+    for registry in registries:
+        store = open_store(registry)
+        if any(store.url == other.url for other in stores):
+            raise UsageError(f"{store.url} is named twice.", "Name every registry once.")
+        stores.append(store)
+    return tuple(stores)

@@ -1,0 +1,86 @@
+"""Wishes whose builds are small made ones: all of publishing but the exporter."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from modeldrop.format.manifest import serialize_manifest
+from modeldrop.format.recipe import Recipe
+from modeldrop.publishing.deliver import deliver
+from modeldrop.publishing.plan import plan
+from modeldrop.publishing.wish import Wish
+from modeldrop.registry.stores import open_store
+from modeldrop.registry.versions import find_rejection, read_channel
+from tests.builds import make_build
+
+if TYPE_CHECKING:
+    from modeldrop.publishing.deliver import Outcome
+    from modeldrop.publishing.plan import Plan
+
+MODEL = "embedder"
+
+
+class Shop:
+    """A folder for sources and builds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def source(self, seed: str) -> Path:
+        """A checkpoint folder, as far as a plan looks into it."""
+        source = self.folder / f"source {seed}"
+        source.mkdir(exist_ok=True)
+        (source / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+        (source / "model.safetensors").write_bytes(seed.encode() * 100)
+        return source
+
+    def wish(self, seed: str, *registries: str, **more: Any) -> Wish:
+        return Wish(str(self.source(seed)), MODEL, registries, Recipe(), **more)
+
+    def built(self, wanted: Plan, seed: str = "a", name: str = "build") -> Path:
+        """The build of a plan."""
+        folder = self.folder / f"{name} {wanted.request.key[:8]}"
+        if not folder.exists():
+            manifest = make_build(folder, seed)
+            (folder / "manifest.json").write_bytes(serialize_manifest(replace(manifest, build_key=wanted.request.key)))
+        return folder
+
+    def publish(self, seed: str, *registries: str, **more: Any) -> list[Outcome]:
+        """Plan, and deliver the made build ``seed`` where the plan asks for one."""
+        wanted = plan(self.wish(seed, *registries, **more))
+        return deliver(wanted, self.built(wanted, seed) if wanted.would_build else None, quiet=True)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    folder = tmp_path / "the shop"
+    folder.mkdir()
+    return Shop(folder)
+
+
+def named(registry: str, channel: str = "current") -> int | None:
+    """The version that a channel names."""
+    found, _ = read_channel(open_store(registry), MODEL, channel)
+    return None if found is None else found.version
+
+
+def why_rejected(registry: str, number: int) -> str | None:
+    """Why a version was rejected, None if it was not."""
+    found = find_rejection(open_store(registry), MODEL, number)
+    return None if found is None else found.why
+
+
+def main(folder: str, seed: str, test: str, *registries: str) -> None:
+    """Publish in a process of its own; print what became of the first registry."""
+    (outcome, *_) = Shop(Path(folder)).publish(seed, *registries, test=test)
+    assert outcome.moved is not None
+    sys.stdout.write(f"{outcome.version.number} {outcome.done} {outcome.tested} {outcome.moved.after}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,33 @@
+"""A run that builds nothing needs nothing of the exporter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.commands import RUNTIME_PYTHON, modeldrop
+from tests.publishing.shop import Shop, named
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAVY = {"huggingface_hub", "numpy", "onnx", "onnxruntime", "optimum", "tokenizers", "torch", "transformers"}
+
+
+def test_a_warm_run_in_a_container(shop: Shop, tmp_path: Path) -> None:
+    registry = str(tmp_path / "registry")
+    shop.publish("a", registry, channel=None)
+    what = (shop.source("a"), f"{registry}/embedder", "--json")
+    # Python tells every module that it imports.
+    told = {"PYTHONPROFILEIMPORTTIME": "1"}
+    planned = modeldrop("plan", *what, python=RUNTIME_PYTHON, environment=told)
+    assert (planned.code, planned.json["would_build"]) == (0, False), planned.err
+    test = 'test -f "$MODELDROP_NEW/config.json"'
+    published = modeldrop("publish", *what, "--test", test, python=RUNTIME_PYTHON, environment=told)
+    assert (published.code, published.json["tested"], named(registry)) == (0, True, 1), published.err
+    fetched = modeldrop("fetch", f"{registry}/embedder", "-d", tmp_path / "home", environment=told)
+    assert fetched.code == 0, fetched.err
+    for ran in (planned, published, fetched):
+        imported = {line.rpartition("|")[2].strip() for line in ran.err.splitlines() if line.startswith("import time:")}
+        assert "modeldrop.cli" in imported
+        assert not imported & {*HEAVY, "modeldrop.build.pipeline", "modeldrop.format.models"}
+    assert not any(line.endswith(("modeldrop.publishing", "modeldrop.build")) for line in fetched.err.splitlines())
