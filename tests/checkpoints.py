@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from modeldrop.build.texts import BUILT_IN
 
@@ -96,3 +96,104 @@ def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) 
     edit(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
     return folder
+
+
+def t5(folder: Path, *, seed: int = 0) -> Path:
+    """A translator as flan-t5 is built: gated feed-forward layers, untied output, relative positions."""
+    torch.manual_seed(seed)
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = save_byte_tokenizer(folder, special, "$A </s>")
+    config = transformers.T5Config(
+        vocab_size=len(tokenizer),
+        d_model=HIDDEN,
+        d_kv=16,
+        d_ff=128,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        initializer_factor=4.0,
+    )
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def llama(folder: Path, *, seed: int = 0) -> Path:
+    """A language model with rotary positions and grouped heads."""
+    torch.manual_seed(seed)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = save_byte_tokenizer(folder, special, "<s> $A")
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.2,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def vit(folder: Path, *, labels: int = 7, seed: int = 0) -> Path:
+    """An image classifier with its image processor."""
+    torch.manual_seed(seed)
+    config = transformers.ViTConfig(
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=64,
+        patch_size=16,
+        num_labels=labels,
+        initializer_range=0.2,
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path, *, seed: int = 0) -> Path:
+    """A model that compares pictures with texts."""
+    torch.manual_seed(seed)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = save_byte_tokenizer(folder, special, "<s> $A </s>", longest=77)
+    size = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "initializer_range": 0.2,
+    }
+    text = size | {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = size | {"image_size": 64, "patch_size": 16}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    size_of = {"height": 64, "width": 64}
+    transformers.CLIPImageProcessor(size={"shortest_edge": 64}, crop_size=size_of).save_pretrained(folder)
+    return folder
+
+
+def save_byte_tokenizer(folder: Path, special: dict[str, str], template: str, *, longest: int = 256) -> Any:
+    """A tokenizer of bytes, as GPT-2's and Llama 3's are, without merges; ``template`` is what a text becomes."""
+    pieces = [*dict.fromkeys(special.values()), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    added = [(token, backend.token_to_id(token)) for token in dict.fromkeys(special.values()) if token in template]
+    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=added)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=longest, **special)
+    tokenizer.save_pretrained(folder)
+    return tokenizer

@@ -14,7 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
+from modeldrop.build.tasks.interface import CLASSES
 from modeldrop.format.manifest import parse_manifest
+from tests.build.recipes import loosened
 from tests.checkpoints import bert, edit_weights, make_embedder
 from tests.commands import modeldrop
 from tests.servers.hub import HubServer
@@ -25,20 +27,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.heavy
 
 # Random weights may quantize as badly as can be: the mechanics are what is tested here.
-LOOSE = """
-[thresholds.int8]
-cosine_mean = -1.0
-cosine_min = -1.0
-correlation = -1.0
-top1 = 0.0
-"""
-
-
-@pytest.fixture
-def loose(tmp_path: Path) -> Path:
-    recipe = tmp_path / "loose.toml"
-    recipe.write_text(LOOSE)
-    return recipe
+VECTORS = ("cosine_mean", "cosine_min")
+SCORES = ("correlation", "kendall_tau", "top10")
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +46,15 @@ def _no_versions(registry: Path) -> bool:
     return not list(registry.glob("*/v*")) and not list(registry.glob("*/current"))
 
 
-def test_classifier_force_and_channels(classifier: Path, loose: Path, tmp_path: Path) -> None:
+def test_classifier_force_and_channels(classifier: Path, tmp_path: Path) -> None:
     model = tmp_path / "registry" / "sentiment"
-    # The metrics that this task does not have must not be asked for.
-    loose.write_text(LOOSE.replace("correlation = -1.0\n", ""))
+    loose = loosened(tmp_path, CLASSES)
     first = modeldrop("publish", classifier, model, "--recipe", loose, "--channel", "staging")
     assert first.code == 0, first.err
     manifest = parse_manifest((model / "v1/manifest.json").read_bytes())
     assert manifest.task == "text-classification"
     assert manifest.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert set(manifest.variants[1].fidelity.metrics) == {"cosine_mean", "cosine_min", "max_abs", "top1"}
+    assert set(manifest.variants[1].fidelity.metrics) == set(CLASSES)
     assert manifest.variants[0].fidelity.metrics["top1"] == 1.0
     assert [tensor.name for tensor in manifest.variants[0].outputs] == ["logits"]
     assert (model / "staging").is_file()
@@ -84,8 +73,8 @@ def test_classifier_force_and_channels(classifier: Path, loose: Path, tmp_path: 
     assert (again["version"], again["channel"]["moved"], again["channel"]["after"]) == ("v2", False, "v1")
 
 
-def test_hub_source_is_pinned_and_built_once(loose: Path, tmp_path: Path) -> None:
-    loose.write_text(LOOSE.replace("correlation = -1.0\n", "").replace("top1 = 0.0\n", ""))
+def test_hub_source_is_pinned_and_built_once(tmp_path: Path) -> None:
+    loose = loosened(tmp_path, VECTORS)
     first = bert(tmp_path / "first")
     with HubServer() as hub:
         repo = hub.add_repo("acme/encoder", first, card={"license": "mit"})
@@ -108,14 +97,18 @@ def test_hub_source_is_pinned_and_built_once(loose: Path, tmp_path: Path) -> Non
         assert modeldrop("plan", *pinned, environment=environment).json["version"] == "v1"
 
 
-def test_reranker_is_compared_by_correlation(loose: Path, tmp_path: Path) -> None:
+def test_reranker_is_compared_by_its_order(tmp_path: Path) -> None:
     source = bert(tmp_path / "source", "BertForSequenceClassification", labels=1)
-    loose.write_text("[thresholds.int8]\ncorrelation = -1.0\n")
-    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", loose)
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", loosened(tmp_path, SCORES))
     assert ran.code == 0, ran.err
     fp32, int8 = parse_manifest((tmp_path / "out/manifest.json").read_bytes()).variants
-    assert set(int8.fidelity.metrics) == {"correlation", "max_abs"}
+    assert set(int8.fidelity.metrics) == {*SCORES, "max_abs"}
     assert fp32.fidelity.metrics["correlation"] > 0.9999
+    assert fp32.fidelity.metrics["kendall_tau"] > 0.999
+    # Questions with passages, as it will be asked.
+    manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
+    assert all(set(case.inputs["token_type_ids"]) == {0, 1} for case in manifest.golden.cases)
+    assert all(" \u2192 " in case.text for case in manifest.golden.cases)
 
 
 def test_token_classifier(tmp_path: Path) -> None:

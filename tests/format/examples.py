@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from modeldrop.format.channel import Channel, Move, serialize_channel
+from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, Link, Literal, Step
 from modeldrop.format.manifest import (
     Fidelity,
     File,
-    Golden,
-    GoldenCase,
+    Graph,
     Manifest,
     Original,
     Provenance,
@@ -27,10 +28,12 @@ from modeldrop.format.recipe import Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
+    Rejection,
     Retirement,
     Seal,
     serialize_build_record,
     serialize_claim,
+    serialize_rejection,
     serialize_retirement,
     serialize_seal,
 )
@@ -96,6 +99,70 @@ def manifest() -> Manifest:
     )
 
 
+def manifest_of_graphs() -> Manifest:
+    """A translator: an encoder and a decoder, proven on a chain of runs."""
+    encoder, decoder = "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"
+    ids, hidden = Tensor("input_ids", "int64", ("batch", "sequence")), ("batch", "sequence", "512")
+    past = Tensor("past_key_values.0.decoder.key", "float", ("batch", "6", "past_sequence", "64"))
+    first, second = Link(0, "last_hidden_state"), Link(1, "present.0.decoder.key")
+    chain = GoldenChain(
+        text="translate English to German: good night",
+        steps=(
+            Step("encoder_model", {"input_ids": Literal("int64", (1, 3), (13959, 1566, 1))}),
+            Step(
+                "decoder_model_merged",
+                {
+                    "input_ids": Literal("int64", (1, 1), (0,)),
+                    "encoder_hidden_states": first,
+                    "past_key_values.0.decoder.key": Literal("float32", (1, 6, 0, 64), ()),
+                    "bias": Literal("float32", (1, 4), (0.5, -0.25), (1, 2)),
+                },
+            ),
+            Step(
+                "decoder_model_merged",
+                {
+                    "input_ids": Literal("int64", (1, 1), (2244,)),
+                    "encoder_hidden_states": first,
+                    "past_key_values.0.decoder.key": second,
+                    "bias": Literal("float32", (1, 4), (0.5, -0.25), (1, 2)),
+                },
+            ),
+        ),
+        outputs=(Link(1, "logits"), Link(2, "logits")),
+        at=(1, 2244, 7001),
+        shape=(2, 3),
+        values=(-3.25, 11.5, 9.0, 4.75, 1.5, 12.125),
+        targets=(1, 2),
+        begin=0,
+    )
+    fp32 = replace(
+        _fp32(),
+        model=encoder,
+        files=(encoder, decoder, *_SHARED),
+        inputs=(ids,),
+        outputs=(Tensor("last_hidden_state", "float", hidden),),
+        role="encoder_model",
+        others=(
+            Graph(
+                "decoder_model_merged",
+                decoder,
+                (ids, Tensor("encoder_hidden_states", "float", hidden), past),
+                (Tensor("logits", "float", ("batch", "sequence", "32128")),),
+            ),
+        ),
+    )
+    shared = tuple(_file(path, _SIZES[path]) for path in _SHARED)
+    return replace(
+        manifest(),
+        task="text2text-generation",
+        architecture="T5ForConditionalGeneration",
+        recipe=Recipe(task="text2text-generation", variants=("fp32",)),
+        files=(_file(encoder, 141_000_000), _file(decoder, 233_000_000), *shared),
+        variants=(fp32,),
+        golden=Golden("logits", (), {"fp32": {"cosine_min": 0.9999999, "greedy_prefix": 1.0}}, (chain,)),
+    )
+
+
 def channel() -> Channel:
     """A channel after a publish, another one and a rollback."""
     digests = (f"sha256:{_hex('v1')}", manifest_digest(serialize_manifest(manifest())))
@@ -124,6 +191,11 @@ def build_record() -> BuildRecord:
     return BuildRecord(2, "e0d94a7715c2f863", "2026-11-20T09:44:40Z")
 
 
+def rejection() -> Rejection:
+    """The mark of a version that failed its acceptance test."""
+    return Rejection("2026-11-20T09:46:15Z", "github:dana", _RUN, "its test ended with exit code 1")
+
+
 def retirement() -> Retirement:
     """The mark of a version that is about to go."""
     return Retirement("2026-12-24T03:00:00Z", "github:dana", "not among the newest 5, older than 30 days")
@@ -143,9 +215,11 @@ def documents() -> dict[str, bytes]:
     """Every fixture's file name, and its bytes."""
     return {
         "manifest.json": serialize_manifest(manifest()),
+        "manifest-graphs.json": serialize_manifest(manifest_of_graphs()),
         "channel.json": serialize_channel(channel()),
         "claim.json": serialize_claim(claim()),
         "build.json": serialize_build_record(build_record()),
+        "rejected.json": serialize_rejection(rejection()),
         "retired.json": serialize_retirement(retirement()),
         "seal.json": serialize_seal(seal()),
         "seal-undecided.json": serialize_seal(undecided_seal()),

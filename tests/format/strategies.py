@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import ACTIONS, Channel, Move
+from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
     Fidelity,
     File,
-    Golden,
-    GoldenCase,
     Manifest,
     Original,
     Provenance,
@@ -27,7 +26,7 @@ from modeldrop.format.manifest import (
 )
 from modeldrop.format.names import check_distinct, check_path
 from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
-from modeldrop.format.records import BuildRecord, Claim, Retirement, Seal
+from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 
 _CHARS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -203,6 +202,7 @@ def channels(draw: st.DrawFn, most: int = 8) -> Channel:
 
 claims = st.builds(Claim, nonce=texts(), build_key=hex64, by=texts(), run=texts(), at=times)
 build_records = st.builds(BuildRecord, version=version_numbers, nonce=texts(), at=times)
+rejections = st.builds(Rejection, at=times, by=texts(), run=texts(), why=texts())
 retirements = st.builds(Retirement, at=times, by=texts(), why=texts())
 seals = st.builds(Seal, at=times, by=texts(), why=texts(), manifest=texts())
 

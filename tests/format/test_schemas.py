@@ -16,26 +16,41 @@ from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
+    Rejection,
     Retirement,
     Seal,
     parse_build_record,
     parse_claim,
+    parse_rejection,
     parse_retirement,
     parse_seal,
     serialize_build_record,
     serialize_claim,
+    serialize_rejection,
     serialize_retirement,
     serialize_seal,
 )
-from tests.format import examples, test_channel, test_manifest, test_names, test_recipe, test_records
-from tests.format.strategies import build_records, channels, claims, manifests, mutated, recipes, retirements, seals
+from tests.format import examples, test_channel, test_golden, test_manifest, test_names, test_recipe, test_records
+from tests.format.strategies import (
+    build_records,
+    channels,
+    claims,
+    manifests,
+    mutated,
+    recipes,
+    rejections,
+    retirements,
+    seals,
+)
 
-NAMES = ("manifest", "channel", "claim", "build", "retired", "seal", "recipe")
+NAMES = ("manifest", "channel", "claim", "build", "rejected", "retired", "seal", "recipe")
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
+    "manifest-graphs": parse_manifest,
     "channel": parse_channel,
     "claim": parse_claim,
     "build": parse_build_record,
+    "rejected": parse_rejection,
     "retired": parse_retirement,
     "seal": parse_seal,
     "seal-undecided": parse_seal,
@@ -81,6 +96,11 @@ def test_records_are_valid(claim: Claim, record: BuildRecord) -> None:
     VALIDATORS["build"].validate(json.loads(serialize_build_record(record)))
 
 
+@given(rejections)
+def test_rejections_are_valid(rejection: Rejection) -> None:
+    VALIDATORS["rejected"].validate(json.loads(serialize_rejection(rejection)))
+
+
 @given(retirements, seals)
 def test_what_prune_writes_is_valid(retirement: Retirement, seal: Seal) -> None:
     VALIDATORS["retired"].validate(json.loads(serialize_retirement(retirement)))
@@ -95,6 +115,20 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
 @pytest.mark.parametrize("change", test_manifest.BY_SCHEMA.values(), ids=test_manifest.BY_SCHEMA)
 def test_hostile_manifests_are_refused(change: test_manifest.Change) -> None:
     assert not _accepts("manifest", test_manifest.changed(change))
+
+
+@pytest.mark.parametrize("change", test_golden.BY_SCHEMA.values(), ids=test_golden.BY_SCHEMA)
+def test_hostile_chains_are_refused(change: test_manifest.Change) -> None:
+    assert not _accepts("manifest", test_golden.changed(change))
+
+
+@given(mutated(test_golden.EXAMPLE))
+def test_what_the_parser_reads_of_graphs_the_schema_accepts(data: bytes) -> None:
+    try:
+        parse_manifest(data)
+    except FormatError:
+        return
+    VALIDATORS["manifest"].validate(json.loads(data))
 
 
 @pytest.mark.parametrize("name", sorted(set(test_names.HOSTILE_PATHS) - UNSEEN_PATHS))
@@ -117,6 +151,11 @@ def test_hostile_claims_are_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("change", test_records.BUILDS_BY_SCHEMA.values(), ids=test_records.BUILDS_BY_SCHEMA)
 def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
     assert not VALIDATORS["build"].is_valid({**json.loads(test_records.BUILD), **change})
+
+
+@pytest.mark.parametrize("change", test_records.REJECTED_BY_SCHEMA.values(), ids=test_records.REJECTED_BY_SCHEMA)
+def test_hostile_rejections_are_refused(change: dict[str, Any]) -> None:
+    assert not VALIDATORS["rejected"].is_valid({**json.loads(test_records.REJECTED), **change})
 
 
 @pytest.mark.parametrize("change", test_records.RETIRED_BY_SCHEMA.values(), ids=test_records.RETIRED_BY_SCHEMA)
@@ -143,7 +182,7 @@ def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
     VALIDATORS["manifest"].validate(json.loads(data))
 
 
-@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build", "retired", "seal"])
+@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build", "rejected", "retired", "seal"])
 def test_fields_of_later_releases_are_valid(name: str) -> None:
     document = json.loads(examples.documents()[f"{name}.json"])
     assert VALIDATORS[name].is_valid({**document, "added_later": {"x": 1}})
@@ -165,9 +204,11 @@ def test_a_fixture_is_kept_for_ever(name: str) -> None:
     VALIDATORS[name.partition("-")[0]].validate(json.loads(data))
     expected = {
         "manifest": examples.manifest,
+        "manifest-graphs": examples.manifest_of_graphs,
         "channel": examples.channel,
         "claim": examples.claim,
         "build": examples.build_record,
+        "rejected": examples.rejection,
         "retired": examples.retirement,
         "seal": examples.seal,
         "seal-undecided": examples.undecided_seal,

@@ -16,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modeldrop.errors import FidelityError, MissingExtraError, VariantError
-from modeldrop.format.manifest import Fidelity, Golden, GoldenCase, Manifest, Variant
+from modeldrop.format.golden import Golden, GoldenCase
+from modeldrop.format.manifest import Fidelity, Manifest, Variant
 from modeldrop.runtime.cpu import Machine
 from modeldrop.runtime.self_test import Outcome, refused, remember, remembered, self_test
 from tests.builds import ROOT

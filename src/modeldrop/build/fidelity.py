@@ -16,24 +16,33 @@ if TYPE_CHECKING:
 _SHOWN = 200
 
 
-def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], texts: Sequence[str]) -> Fidelity:
+def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], inputs: Sequence[str]) -> Fidelity:
     """The variant's fidelity record.
+
+    Args:
+        recipe: what is asked.
+        variant: its name.
+        measured: what the comparison found: ``metrics``, and ``worst`` inputs by index.
+        inputs: what people are shown of every input.
 
     Raises:
         FidelityError: a metric misses its threshold; names variant, metric, value, threshold, worst input.
     """
     metrics: dict[str, float] = measured["metrics"]
-    worst = {name: Worst(texts[index][:_SHOWN], value) for name, (index, value) in measured["worst"].items()}
+    worst = {name: Worst(inputs[index][:_SHOWN], value) for name, (index, value) in measured["worst"].items()}
     thresholds = {}
-    misses = []
+    misses = [
+        f"{variant}: {name} was asked for and cannot be measured on {len(inputs)} inputs"
+        for name in sorted(set(recipe.thresholds.get(variant, {})) - set(metrics))
+    ]
     for name, value in sorted(metrics.items()):
         threshold = recipe.threshold(variant, name)
         if threshold is None:
             continue
         thresholds[name] = threshold
         if (value < threshold) if METRICS[name] == ">=" else (value > threshold):
-            # A mean has no worst input of its own: the one of the least value stands for it.
-            at = worst.get(name) or worst["cosine_min"]
+            # A mean has no worst input of its own: the one of the least cosine, or largest difference, stands for it.
+            at = worst.get(name) or worst.get("cosine_min") or worst["max_abs"]
             misses.append(
                 f"{variant}: {name} is {value:.6g}, asked is {METRICS[name]} {threshold:.7g}; "
                 f"worst on {at.text[:80]!r} ({at.value:.6g})"
@@ -44,4 +53,4 @@ def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], texts: Sequ
             f"Nothing was published. Leave {variant} out of the recipe's variants, or, if you can live with it, "
             f"set [thresholds.{variant}].",
         )
-    return Fidelity(metrics, thresholds, worst, len(texts))
+    return Fidelity(metrics, thresholds, worst, len(inputs))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from modeldrop.format.manifest import PIECE_SIZE, File
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ _CHUNK = 1 << 20
 
 def describe_file(root: Path, path: Path, piece_size: int = PIECE_SIZE) -> File:
     """The manifest's entry of ``path``, named relative to ``root``."""
+    from blake3 import blake3  # the action checks recipes before anything is installed
+
     whole = hashlib.sha256()
     pieces: list[str] = []
     size = 0

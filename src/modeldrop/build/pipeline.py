@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.assembling import assemble
+from modeldrop.build.checking import Checked, check, check_disk
 from modeldrop.build.completeness import check_complete
-from modeldrop.build.epoch import EXPORTER_EPOCH
-from modeldrop.build.fidelity import judge
 from modeldrop.build.files import describe_file
-from modeldrop.build.layout import MODEL_PATHS
-from modeldrop.build.onnx_versions import min_onnxruntime
 from modeldrop.build.report import render
-from modeldrop.build.tasks import architecture_of, choose_task, metrics_of
-from modeldrop.build.texts import BUILT_IN, GOLDEN
-from modeldrop.build.worker_process import run_worker
-from modeldrop.errors import DiskError, RecipeError, SourceError
-from modeldrop.format.manifest import (
-    Golden,
-    GoldenCase,
-    Manifest,
-    Original,
-    Provenance,
-    SourceInfo,
-    Speed,
-    Tensor,
-    Variant,
-    serialize_manifest,
-)
+from modeldrop.build.variants import FP32, KINDS
+from modeldrop.build.worker_process import Worker, run_worker
+from modeldrop.errors import DiskError
+from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.terminal import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.build.request import BuildRequest
     from modeldrop.format.manifest import File
     from modeldrop.progress import Steps
+
+__all__ = ["STEPS", "Checked", "build", "check"]
 
 STEPS = 5
 """How many steps of progress a build takes."""
 
-_GOLDEN_CASES = 4
-# fp32 graph, int8 graph, and the clean copies where they cannot be linked.
-_DISK_FACTOR = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A request whose source was looked at: it can be built for this task."""
-
-    request: BuildRequest
-    task: str
-    architecture: str
-
-
-def check(request: BuildRequest) -> Checked:
-    """Everything that can be refused before slow work.
-
-    Raises:
-        SourceError, TaskError: the source cannot be built for the task asked for.
-        RecipeError: a threshold on a metric that this task does not have: a gate that would never close.
-    """
-    config = request.source.config()
-    if "rope_parameters" in config and "rope_theta" not in config:
-        raise SourceError(
-            "config.json has rope_parameters, as transformers 5 writes them. The exporter's transformers 4 would "
-            "ignore them, and the model would answer wrongly without a word.",
-            "Write the values back as rope_theta (and rope_scaling) into a copy of the checkpoint.",
-        )
-    task = choose_task(config, request.recipe.task, embedder=request.source.modules() is not None)
-    metrics = metrics_of(config, task)
-    for variant, limits in request.recipe.thresholds.items():
-        for metric in limits:
-            if metric not in metrics:
-                raise RecipeError(
-                    f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
-                    f"Its metrics are: {', '.join(metrics)}.",
-                )
-    return Checked(request, task, architecture_of(config))
+# Up to here, variants are made while PyTorch still answers: both at once need twice the memory.
+_BESIDE = 500_000_000
 
 
 def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
@@ -95,7 +45,7 @@ def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) 
         ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
             DiskError, MissingExtraError.
     """
-    _check_disk(output.parent, checked.request.source.weight_bytes())
+    check_disk(output.parent, checked.request.source.weight_bytes())
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
             manifest = _build_in(checked, Path(scratch), provenance, steps)
@@ -118,123 +68,100 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
 
     exported = _export(checked, source, scratch, steps)
-    models = {name: MODEL_PATHS[name] for name in recipe.variants}
-    external = {
-        name: [f"{Path(models[name]).parent.as_posix()}/{file}" for file in graph["external"]]
-        for name, graph in exported["graphs"].items()
-    }
-    check_complete(output, models.values(), [path for paths in external.values() for path in paths])
-    files = _describe(output)
-    graph_files = {*models.values(), *(path for paths in external.values() for path in paths)}
-    shared = [file.path for file in files if file.path not in graph_files]
-    variant_files = {name: sorted([*shared, models[name], *external[name]]) for name in models}
-
-    proven = _prove(checked, output, scratch, variant_files, models, exported, steps)
-    variants = []
-    for name, model in models.items():
-        measured, graph = proven["variants"][name], exported["graphs"][name]
-        variants.append(
-            Variant(
-                name=name,
-                model=model,
-                files=tuple(variant_files[name]),
-                opset=graph["opset"],
-                ir_version=graph["ir_version"],
-                min_onnxruntime=min_onnxruntime(graph["opset"], graph["ir_version"]),
-                inputs=_tensors(graph["inputs"]),
-                outputs=_tensors(graph["outputs"]),
-                fidelity=judge(recipe, name, measured, request.texts),
-                speed=Speed(*measured["speed"]),
-            )
-        )
-    manifest = Manifest(
-        build_key=request.key,
-        epoch=EXPORTER_EPOCH,
-        task=checked.task,
-        architecture=checked.architecture,
-        recipe=recipe,
-        source=SourceInfo(
-            request.source.identity,
-            request.source.repository or "",
-            request.source.commit or "",
-            request.source.licence or "",
-        ),
-        provenance=provenance,
-        toolchain=exported["toolchain"],
-        machine=_machine(),
-        files=files,
-        variants=tuple(variants),
-        original=Original(exported["framework"], request.source.weight_bytes(), Speed(*exported["speed"])),
-        golden=Golden(
-            exported["output_name"],
-            tuple(
-                GoldenCase(
-                    case["text"],
-                    {key: tuple(ids) for key, ids in case["inputs"].items()},
-                    tuple(case["values"]),
-                )
-                for case in proven["golden"]
+    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
+    paths = {name: {role: KINDS[name].path(role) for role in checked.family.graphs} for name in recipe.variants}
+    own_files = {
+        name: [
+            *paths[name].values(),
+            *(
+                (Path(paths[name][role]).parent / file).as_posix()
+                for role, graph in graphs[name].items()
+                for file in graph["external"]
             ),
-            {name: measured["golden"] for name, measured in proven["variants"].items()},
-        ),
-        labels=tuple(exported["labels"]),
-        max_length=exported["max_length"],
-    )
+        ]
+        for name in paths
+    }
+    every_file = {path for own in own_files.values() for path in own}
+    check_complete(output, checked.family.needed, every_file)
+    files = _describe(output)
+    shared = [file.path for file in files if file.path not in every_file]
+    variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
+
+    proven = _prove(checked, scratch, variant_files, paths, exported, steps)
+    manifest = assemble(checked, exported, proven, files=files, variant_files=variant_files, provenance=provenance)
     (output / "report.html").write_bytes(render(manifest))
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
     return manifest
 
 
 def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
-    recipe, output = checked.request.recipe, scratch / "out"
+    """Export and quantize; what both workers answered, with a description of every graph."""
+    recipe, family, output = checked.request.recipe, checked.family, scratch / "out"
+    python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    asked = {"output": str(output), "roles": list(family.graphs), "variants": list(recipe.variants)}
     steps.start("export")
+    with contextlib.ExitStack() as processes:
+        making: list[Worker] = []
 
-    def on_event(event: dict[str, Any]) -> None:
-        if event.get("step") == "quantize":
-            steps.finish(f"ONNX for {checked.task}")
-            steps.start("quantize" if "int8" in recipe.variants else "answers")
-        elif "done" in event:
-            steps.update(event["done"], event["total"], "answers of the original")
+        def make_variants() -> None:
+            making.append(processes.enter_context(Worker("quantize", asked, scratch, python=python)))
 
-    exported = run_worker(
-        "export",
-        {
-            "source": str(source),
-            "output": str(output),
-            "reference": str(scratch / "reference.npz"),
-            "task": checked.task,
-            "variants": list(recipe.variants),
-            "texts": list(checked.request.texts),
-            "max_length": recipe.max_length,
-            "allow_pickle": recipe.allow_pickle,
-            "trust_remote_code": recipe.trust_remote_code,
-        },
-        scratch,
-        on_event,
-        python=os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable,
-    )
-    sizes = {name: _graph_bytes(output / MODEL_PATHS[name]) for name in recipe.variants}
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("step") == "answers":
+                steps.finish(f"ONNX for {checked.task}")
+                steps.start("quantize" if recipe.variants != (FP32.name,) else "answers")
+                if checked.request.source.weight_bytes() < _BESIDE:
+                    make_variants()
+            elif "done" in event:
+                steps.update(event["done"], event["total"], "answers of the original")
+
+        exported = run_worker(
+            checked.request.source.worker,
+            {
+                "source": str(source),
+                "output": str(output),
+                "reference": str(scratch / "reference.npz"),
+                "task": checked.task,
+                "samples": checked.samples,
+                "golden": checked.golden,
+                "max_length": recipe.max_length,
+                "allow_pickle": recipe.allow_pickle,
+                "trust_remote_code": recipe.trust_remote_code,
+            },
+            scratch,
+            on_event,
+            python=python,
+        )
+        if not making:
+            make_variants()
+        made = making[0].result(lambda event: steps.update(event["done"], event["total"], "variants"))
+    if FP32.name not in recipe.variants:
+        for role in family.graphs:
+            _remove_graph(output / FP32.path(role))
+    sizes = {
+        name: sum(_graph_bytes(output / KINDS[name].path(role)) for role in family.graphs) for name in made["graphs"]
+    }
     steps.finish(", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()))
-    return exported
+    return exported | made
 
 
 def _prove(
     checked: Checked,
-    output: Path,
     scratch: Path,
     variant_files: Mapping[str, list[str]],
-    models: Mapping[str, str],
+    paths: Mapping[str, Mapping[str, str]],
     exported: Mapping[str, Any],
     steps: Steps,
 ) -> dict[str, Any]:
-    texts = checked.request.texts
-    for name, paths in variant_files.items():
-        _clean_copy(output, scratch / f"clean-{name}", paths)
-    golden = list(GOLDEN) if texts is BUILT_IN else list(range(min(_GOLDEN_CASES, len(texts))))
+    for name, files in variant_files.items():
+        _clean_copy(scratch / "out", scratch / f"clean-{name}", files)
+    inputs = 0
 
     def on_event(event: dict[str, Any]) -> None:
+        nonlocal inputs
+        inputs = event.get("inputs", inputs)
         if event.get("step") == "measure":
-            steps.finish(f"{len(texts)} texts, in a clean folder, without torch or transformers")
+            steps.finish(f"{inputs} inputs, in a clean folder, without torch or transformers")
             steps.start("measure")
         elif "done" in event:
             steps.update(event["done"], event["total"])
@@ -244,13 +171,12 @@ def _prove(
         "verify",
         {
             "variants": {
-                name: {"folder": str(scratch / f"clean-{name}"), "model": model} for name, model in models.items()
+                name: {"folder": str(scratch / f"clean-{name}"), "graphs": dict(graphs)}
+                for name, graphs in paths.items()
             },
             "reference": str(scratch / "reference.npz"),
-            "output_name": exported["output_name"],
-            "classifies": checked.task != "feature-extraction",
-            "texts": list(texts),
-            "golden": golden,
+            "task": checked.task,
+            "texts": checked.family.takes_texts,
         },
         scratch,
         on_event,
@@ -274,29 +200,14 @@ def _describe(output: Path) -> tuple[File, ...]:
     return tuple(describe_file(output, path) for path in paths)
 
 
-def _tensors(plain: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(item["name"], item["dtype"], tuple(item["shape"])) for item in plain)
+def _graph_parts(path: Path) -> list[Path]:
+    return list(path.parent.glob(f"{path.name}*"))
 
 
 def _graph_bytes(path: Path) -> int:
-    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+    return sum(part.stat().st_size for part in _graph_parts(path))
 
 
-def _check_disk(folder: Path, weight_bytes: int) -> None:
-    need = int(weight_bytes * _DISK_FACTOR) + (16 << 20)
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise DiskError(
-            f"{folder} has {size_text(free)} free; building this model needs about {size_text(need)}.",
-            "Free some space, or set TMPDIR to a larger disk.",
-        )
-
-
-def _machine() -> str:
-    name = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-        name = f"{model} ({name})" if model else name
-    return f"{name}, {os.cpu_count()} CPUs, {platform.system()}"
+def _remove_graph(path: Path) -> None:
+    for part in _graph_parts(path):
+        part.unlink()

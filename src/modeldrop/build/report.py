@@ -23,6 +23,13 @@ _METRIC_NAMES = {
     "correlation": "Correlation of logits",
     "top1": "Same top class",
     "max_abs": "Largest absolute difference",
+    "neighbours": "Same nearest neighbours",
+    "kendall_tau": "Kendall's tau of the order",
+    "top10": "Same ten best",
+    "top5": "Same five best classes",
+    "greedy_prefix": "Same tokens before the first other one",
+    "kl": "Kullback-Leibler divergence",
+    "perplexity_gap": "Perplexity above the original's",
 }
 _SHOWN_VALUES = 4
 _SHOWN_LABELS = 50
@@ -590,13 +597,15 @@ def _graphs(manifest: Manifest) -> str:
 
 
 def _golden(manifest: Manifest) -> str:
+    known = [(case.text, case.values) for case in manifest.golden.cases]
+    known += [(chain.text, chain.values) for chain in manifest.golden.chains]
     rows = [
         [
-            ("any", f'<span dir="auto">{_text(case.text)}</span>'),
-            ("any mono", _text(_first(case.values))),
-            ("n soft", str(len(case.values))),
+            ("any", f'<span dir="auto">{_text(text)}</span>'),
+            ("any mono", _text(_first(values))),
+            ("n soft", str(len(values))),
         ]
-        for case in manifest.golden.cases
+        for text, values in known
     ]
     if not rows:
         return ""

@@ -161,3 +161,15 @@ BUILT_IN: Final[tuple[str, ...]] = (
 
 GOLDEN: Final[tuple[int, ...]] = (0, 6, 17, 39)
 """Indices into BUILT_IN of the short texts whose outputs are kept in the manifest as golden examples."""
+
+QUESTIONS: Final[tuple[str, ...]] = (
+    "How do I bake bread with a crisp crust?",
+    "Warum werden Antibiotika unwirksam?",
+    "my headphones broke, can I get my money back",
+)
+"""What rerankers are asked about the longer built-in texts: a few passages answer, most do not."""
+
+PAIRS: Final[tuple[tuple[str, ...], ...]] = tuple(
+    (question, passage) for question in QUESTIONS for passage in sorted(BUILT_IN, key=len)[-30::2]
+)
+"""Questions and passages."""

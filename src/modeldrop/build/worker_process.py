@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop import errors
 from modeldrop.errors import ExportError, MissingExtraError
@@ -40,66 +40,91 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+class Worker:
+    """One run of ``modeldrop.build.workers.<name>``, begun when it is made. Use it in a ``with`` statement.
+
+    Leaving the statement ends the process, whatever became of it.
+
+    Args:
+        name: the worker's module.
+        request: what it is asked, as plain values.
+        folder: where the request, the result and the log are kept.
+        python: the interpreter whose environment has the worker's libraries.
+
+    Raises:
+        MissingExtraError: that interpreter cannot be started.
+    """
+
+    def __init__(self, name: str, request: dict[str, Any], folder: Path, *, python: str = sys.executable) -> None:
+        self._name = name
+        self._log = folder / f"{name}.log"
+        path = folder / f"{name}.request"
+        path.write_text(json.dumps(request), "utf-8")
+        self._result = path.with_suffix(".result")
+        with self._log.open("wb") as log_file:
+            try:
+                self._process = subprocess.Popen(
+                    # -P: a torch.py in the caller's folder is not the torch that is meant.
+                    [python, "-P", "-m", f"modeldrop.build.workers.{name}", str(path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log_file,
+                    env=worker_environment(os.environ),
+                )
+            except OSError as error:
+                raise MissingExtraError(
+                    f"The exporter's interpreter, {python}, cannot be started: {error.strerror}.",
+                    "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build].",
+                ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def result(self, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Wait for what it answers.
+
+        Args:
+            on_event: told every event (``step``, or ``done`` and ``total``).
+
+        Raises:
+            ModeldropError: what the worker raised; ExportError if it crashed; MissingExtraError if a library is
+                not installed.
+        """
+        assert self._process.stdout is not None  # noqa: S101  it is a pipe
+        for line in self._process.stdout:
+            on_event(json.loads(line))
+        code = self._process.wait()
+        if code == 0 and self._result.is_file():
+            answer = json.loads(self._result.read_text("utf-8"))
+            if "error" in answer:
+                raise getattr(errors, answer["error"])(answer["message"], answer["hint"])
+            return answer["value"]  # type: ignore[no-any-return]
+        raise _crash(self._name, code, self._log)
+
+
 def run_worker(
     name: str,
     request: dict[str, Any],
     folder: Path,
     on_event: Callable[[dict[str, Any]], None],
     *,
-    python: str = sys.executable,
+    python: str = "",
 ) -> dict[str, Any]:
-    """Run ``modeldrop.build.workers.<name>`` on ``request``.
-
-    Args:
-        name: the worker's module.
-        request: what it is asked, as plain values.
-        folder: where the request, the result and the log are kept.
-        on_event: told every event (``step``, or ``done`` and ``total``).
-        python: the interpreter whose environment has the worker's libraries.
-
-    Returns:
-        What the worker answered.
+    """Run a worker and wait for its answer; see ``Worker``. It runs in the exporter's environment.
 
     Raises:
-        ModeldropError: what the worker raised; ExportError if it crashed; MissingExtraError if a library is
-            not installed.
+        ModeldropError: as ``Worker`` and its ``result`` do.
     """
-    path = folder / f"{name}.request"
-    path.write_text(json.dumps(request), "utf-8")
-    log = folder / f"{name}.log"
-    with log.open("wb") as log_file:
-        try:
-            process = subprocess.Popen(
-                # -P: a torch.py in the caller's folder is not the torch that is meant.
-                [python, "-P", "-m", f"modeldrop.build.workers.{name}", str(path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log_file,
-                env=worker_environment(os.environ),
-            )
-        except OSError as error:
-            raise MissingExtraError(
-                f"The exporter's interpreter, {python}, cannot be started: {error.strerror}.",
-                "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build].",
-            ) from error
-        try:
-            assert process.stdout is not None  # noqa: S101  it is a pipe
-            for line in process.stdout:
-                on_event(json.loads(line))
-            code = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-    result = path.with_suffix(".result")
-    if code == 0 and result.is_file():
-        answer = json.loads(result.read_text("utf-8"))
-        if "error" in answer:
-            raise getattr(errors, answer["error"])(answer["message"], answer["hint"])
-        return answer["value"]  # type: ignore[no-any-return]
-    raise _crash(name, code, log)
+    python = python or os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    with Worker(name, request, folder, python=python) as worker:
+        return worker.result(on_event)
 
 
 def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
     MIN_PIECE_SIZE,
     Fidelity,
     File,
-    Golden,
-    GoldenCase,
     Manifest,
     Original,
     Provenance,

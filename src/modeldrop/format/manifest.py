@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.fields import Fields, check_schema, dump, load
+from modeldrop.format.golden import Golden, golden_json, read_golden
 from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path
 from modeldrop.format.recipe import Recipe, read_recipe
 
@@ -19,10 +20,11 @@ READABLE_BY = "modeldrop>=0.1"
 MAX_BYTES = 16 << 20
 MAX_FILES = 10_000
 MAX_FILE_SIZE = 1 << 40
-PIECE_SIZE = 16 << 20
+PIECE_SIZE = 1 << 20
 MIN_PIECE_SIZE, MAX_PIECE_SIZE = 64 << 10, 1 << 30
 MAX_PIECES = 1 << 18
-MAX_TOKEN = 1 << 31
+MODEL = "model"
+"""The role of a graph that is the whole model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,22 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Graph:
+    """A further graph of a variant: its role (such as ``decoder_model_merged``), path, inputs and outputs."""
+
+    role: str
+    path: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One build of the weights.
 
     Attributes:
         name: such as ``int8``.
-        model: path of the graph a runtime opens.
+        model: path of the graph a runtime opens; of the first one it runs, where the model has several.
         files: paths of all files the variant needs, ``model`` and the tokenizer included.
         opset: version of the default ONNX operator set.
         ir_version: version of the ONNX file format.
@@ -92,6 +104,8 @@ class Variant:
         outputs: the graph's outputs, the first one first.
         fidelity: measured against the original.
         speed: measured on the building machine; None where it was not measured.
+        role: what ``model`` is in the model: ``model``, or such as ``encoder_model`` where there are several graphs.
+        others: the further graphs of a model that has several.
     """
 
     name: str
@@ -104,6 +118,13 @@ class Variant:
     outputs: tuple[Tensor, ...]
     fidelity: Fidelity
     speed: Speed | None = None
+    role: str = MODEL
+    others: tuple[Graph, ...] = ()
+
+    @property
+    def graphs(self) -> dict[str, str]:
+        """The path of every graph, by its role; ``model`` first."""
+        return {self.role: self.model} | {graph.role: graph.path for graph in self.others}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +155,6 @@ class Provenance:
     commit: str = ""
     run: str = ""
     actor: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenCase:
-    """A known input and the original's answer.
-
-    Attributes:
-        text: what was tokenized.
-        inputs: per graph input, the token ids of a batch of one.
-        values: the original's output, flattened.
-    """
-
-    text: str
-    inputs: Mapping[str, tuple[int, ...]]
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Known inputs and the original's outputs, to test a variant where it serves.
-
-    ``output`` names the graph output that ``values`` belong to; ``metrics`` holds, per variant, the figures
-    it reached on these cases on the building machine.
-    """
-
-    output: str
-    cases: tuple[GoldenCase, ...]
-    metrics: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +195,10 @@ class Manifest:
         return sum(file.size for file in self.files if file.path in wanted)
 
     def weights_of(self, variant: Variant) -> int:
-        """Bytes of a variant's graph and external data, without what all variants share."""
-        stem = posixpath.splitext(variant.model)[0] + "."  # model.onnx, model.onnx_data, model.xml, model.bin
-        wanted = {path for path in variant.files if path == variant.model or path.startswith(stem)}
+        """Bytes of a variant's graphs and external data, without what all variants share."""
+        # model.onnx, model.onnx_data, model.xml, model.bin
+        stems = tuple(posixpath.splitext(path)[0] + "." for path in variant.graphs.values())
+        wanted = {path for path in variant.files if path in variant.graphs.values() or path.startswith(stems)}
         return sum(file.size for file in self.files if file.path in wanted)
 
 
@@ -250,7 +244,7 @@ def parse_manifest(data: bytes) -> Manifest:
         files=files,
         variants=variants,
         original=_original(fields.child("original")),
-        golden=_golden(fields.child("golden")),
+        golden=read_golden(fields.child("golden")),
         labels=model.texts("labels", limit=100_000, default=()),
         max_length=model.integer("max_length", low=1, high=1 << 31, default=None),
         piece_size=piece_size,
@@ -300,18 +294,7 @@ def serialize_manifest(manifest: Manifest) -> bytes:
                 "weight_bytes": manifest.original.weight_bytes,
                 "speed": _speed_json(manifest.original.speed),
             },
-            "golden": {
-                "output": manifest.golden.output,
-                "cases": [
-                    {
-                        "text": case.text,
-                        "inputs": {name: list(ids) for name, ids in case.inputs.items()},
-                        "values": list(case.values),
-                    }
-                    for case in manifest.golden.cases
-                ],
-                "metrics": {name: dict(values) for name, values in manifest.golden.metrics.items()},
-            },
+            "golden": golden_json(manifest.golden),
         }
     )
 
@@ -342,6 +325,10 @@ def _variant(fields: Fields, paths: set[str]) -> Variant:
     model = fields.text("model")
     if model not in files:
         fields.fail(f"{model[:120]!r} is not among the variant's files", "model")
+    others = tuple(_graph(item, files) for item in fields.children("graphs", limit=64, optional=True))
+    role = fields.text("role", default=MODEL, limit=64)
+    if len({role, *(graph.role for graph in others)}) <= len(others):
+        fields.fail("names a graph twice", "graphs")
     return Variant(
         name=fields.text("name", pattern=NAME),
         model=model,
@@ -353,11 +340,25 @@ def _variant(fields: Fields, paths: set[str]) -> Variant:
         outputs=tuple(_tensor(item) for item in fields.children("outputs", limit=1000)),
         fidelity=_fidelity(fields.child("fidelity")),
         speed=_speed(fields),
+        role=role,
+        others=others,
+    )
+
+
+def _graph(fields: Fields, files: tuple[str, ...]) -> Graph:
+    path = fields.text("path")
+    if path not in files:
+        fields.fail(f"{path[:120]!r} is not among the variant's files", "path")
+    return Graph(
+        role=fields.text("role", limit=64),
+        path=path,
+        inputs=tuple(_tensor(item) for item in fields.children("inputs", limit=1000)),
+        outputs=tuple(_tensor(item) for item in fields.children("outputs", limit=1000)),
     )
 
 
 def _variant_json(variant: Variant) -> dict[str, Any]:
-    return {
+    plain = {
         "name": variant.name,
         "model": variant.model,
         "files": list(variant.files),
@@ -376,6 +377,20 @@ def _variant_json(variant: Variant) -> dict[str, Any]:
         },
         "speed": _speed_json(variant.speed),
     }
+    # Absent where there is one graph: what earlier releases wrote keeps its bytes.
+    if variant.role != MODEL:
+        plain["role"] = variant.role
+    if variant.others:
+        plain["graphs"] = [
+            {
+                "role": graph.role,
+                "path": graph.path,
+                "inputs": [_tensor_json(tensor) for tensor in graph.inputs],
+                "outputs": [_tensor_json(tensor) for tensor in graph.outputs],
+            }
+            for graph in variant.others
+        ]
+    return plain
 
 
 def _tensor(fields: Fields) -> Tensor:
@@ -439,24 +454,6 @@ def _original(fields: Fields) -> Original:
         framework=fields.text("framework", limit=128),
         weight_bytes=fields.integer("weight_bytes", low=0, high=MAX_FILE_SIZE),
         speed=_speed(fields),
-    )
-
-
-def _golden(fields: Fields) -> Golden:
-    metrics = fields.child("metrics", optional=True)
-    return Golden(
-        output=fields.text("output", limit=1024),
-        cases=tuple(_case(item) for item in fields.children("cases", limit=256)),
-        metrics={name: _numbers(metrics.child(name)) for name in metrics.names()},
-    )
-
-
-def _case(fields: Fields) -> GoldenCase:
-    inputs = fields.child("inputs")
-    return GoldenCase(
-        text=fields.text("text"),
-        inputs={name: inputs.integers(name, low=0, high=MAX_TOKEN, limit=1 << 20) for name in inputs.names()},
-        values=fields.numbers("values", limit=1 << 20),
     )
 
 

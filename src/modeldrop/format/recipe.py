@@ -13,10 +13,31 @@ from modeldrop.format.fields import Fields
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIANTS = ("fp32", "int8")
+VARIANTS = (
+    "fp32",
+    "fp16",
+    "int8-accurate",
+    "int8",
+    "int8-avx512-vnni",
+    "int8-avx2",
+    "int8-arm64",
+    "uint8",
+    "int4",
+)
 """The variants this release builds, from the most to the least exact."""
 
-TASKS = ("feature-extraction", "text-classification", "token-classification")
+DEFAULT_VARIANTS = ("fp32", "int8")
+"""What is built where the recipe names no variants."""
+
+TASKS = (
+    "feature-extraction",
+    "text-classification",
+    "token-classification",
+    "text2text-generation",
+    "text-generation",
+    "image-classification",
+    "zero-shot-image-classification",
+)
 """The tasks this release builds, by the names that the Hugging Face Hub gives them."""
 
 METRICS: dict[str, str] = {
@@ -25,18 +46,93 @@ METRICS: dict[str, str] = {
     "correlation": ">=",
     "top1": ">=",
     "max_abs": "<=",
+    "neighbours": ">=",
+    "kendall_tau": ">=",
+    "top10": ">=",
+    "top5": ">=",
+    "greedy_prefix": ">=",
+    "kl": "<=",
+    "perplexity_gap": "<=",
 }
-"""Fidelity metrics, and on which side of its threshold a faithful value lies."""
+"""Fidelity metrics, and on which side of its threshold a faithful value lies. ``selftest.metrics`` defines them."""
 
+_EXACT = {
+    "cosine_mean": 0.99999,
+    "cosine_min": 0.9999,
+    "correlation": 0.9999,
+    "top1": 1.0,
+    "max_abs": 1e-3,
+    "neighbours": 0.99,
+    "kendall_tau": 0.999,
+    "top10": 1.0,
+    "top5": 0.99,
+    "greedy_prefix": 0.99,
+    "kl": 1e-4,
+    "perplexity_gap": 1e-3,
+}
+_HALF = {
+    "cosine_mean": 0.9995,
+    "cosine_min": 0.998,
+    "correlation": 0.999,
+    "top1": 0.98,
+    "neighbours": 0.95,
+    "kendall_tau": 0.98,
+    "top10": 0.9,
+    "top5": 0.95,
+    "greedy_prefix": 0.9,
+    "kl": 0.005,
+    "perplexity_gap": 0.01,
+}
+_ACCURATE = {
+    "cosine_mean": 0.995,
+    "cosine_min": 0.98,
+    "correlation": 0.995,
+    "top1": 0.97,
+    "neighbours": 0.9,
+    "kendall_tau": 0.95,
+    "top10": 0.9,
+    "top5": 0.9,
+    "greedy_prefix": 0.8,
+    "kl": 0.02,
+    "perplexity_gap": 0.03,
+}
+_SMALL = {
+    "cosine_mean": 0.98,
+    "cosine_min": 0.93,
+    "correlation": 0.98,
+    "top1": 0.95,
+    "neighbours": 0.75,
+    "kendall_tau": 0.85,
+    "top10": 0.8,
+    "top5": 0.8,
+    "greedy_prefix": 0.5,
+    "kl": 0.1,
+    "perplexity_gap": 0.1,
+}
+_SMALLEST = {
+    "cosine_mean": 0.94,
+    "cosine_min": 0.8,
+    "correlation": 0.94,
+    "top1": 0.9,
+    "neighbours": 0.6,
+    "kendall_tau": 0.75,
+    "top10": 0.7,
+    "top5": 0.7,
+    "greedy_prefix": 0.25,
+    "kl": 0.3,
+    "perplexity_gap": 0.3,
+}
+# What is asked of a variant unless the recipe says otherwise, by how much of the weights it keeps.
 _DEFAULTS: dict[str, dict[str, float]] = {
-    "fp32": {
-        "cosine_mean": 0.99999,
-        "cosine_min": 0.9999,
-        "correlation": 0.9999,
-        "top1": 1.0,
-        "max_abs": 1e-3,
-    },
-    "int8": {"cosine_mean": 0.98, "cosine_min": 0.93, "correlation": 0.98, "top1": 0.95},
+    "fp32": _EXACT,
+    "fp16": _HALF,
+    "int8-accurate": _ACCURATE,
+    "int8": _SMALL,
+    "int8-avx512-vnni": _SMALL,
+    "int8-avx2": _SMALL,
+    "int8-arm64": _SMALL,
+    "uint8": _SMALL,
+    "int4": _SMALLEST,
 }
 
 
@@ -55,7 +151,7 @@ class Recipe:
     """
 
     task: str | None = None
-    variants: tuple[str, ...] = VARIANTS
+    variants: tuple[str, ...] = DEFAULT_VARIANTS
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     texts: str | None = None
     max_length: int | None = None
@@ -109,7 +205,7 @@ def read_recipe(fields: Fields, *, strict: bool) -> Recipe:
     task = fields.text("task", default=None, limit=64)
     if strict and task is not None and task not in TASKS:
         fields.fail(f"{task!r} is not a task this release builds; it builds: {', '.join(TASKS)}", "task")
-    variants = fields.texts("variants", limit=64, default=VARIANTS)
+    variants = fields.texts("variants", limit=64, default=DEFAULT_VARIANTS)
     if strict:
         _check_variants(fields, variants)
         variants = tuple(name for name in VARIANTS if name in variants)

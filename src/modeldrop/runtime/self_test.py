@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FidelityError, FormatError, MissingExtraError, VariantError
 from modeldrop.format.fields import Fields
+from modeldrop.format.golden import golden_json
 from modeldrop.format.recipe import METRICS
 
 if TYPE_CHECKING:
@@ -38,7 +39,11 @@ _RULES = 1  # raised when the same answers would be judged otherwise
 _REMEMBERED = 32
 _MAX_BYTES = 256 << 10
 _GRACE_SECONDS = 5
-_TOLD_FIRST = ("cosine_min", "correlation", "top1", "cosine_mean", "max_abs")
+_TOLD_FIRST = (
+    "cosine_min", "correlation", "top1", "greedy_prefix", "cosine_mean", "kendall_tau", "kl", "perplexity_gap",
+    "max_abs",
+)  # fmt: skip
+
 _ROUNDING = 1e-6  # known answers are kept to seven digits
 _PERFECT = {">=": 1.0, "<=": 0.0}
 _SIGNALS = {
@@ -167,7 +172,7 @@ def _check_possible(manifest: Manifest, variant: Variant) -> None:
             f"The variant {variant.name} cannot be tested: it is not run by onnxruntime.",
             "Fetch it without --self-test, or name a variant that is (--variant).",
         )
-    if not manifest.golden.cases:
+    if not manifest.golden.texts:
         raise VariantError(
             "This version cannot be tested: its manifest has no known inputs.",
             "Fetch it without --self-test, or publish it again with this release.",
@@ -194,15 +199,16 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
     import sys
 
     request = {
-        "output": manifest.golden.output,
-        "classifies": manifest.task != "feature-extraction",
-        "cases": [{"inputs": dict(case.inputs), "values": case.values} for case in manifest.golden.cases],
+        "graphs": variant.graphs,
+        "role": variant.role,
+        "task": manifest.task,
+        "golden": golden_json(manifest.golden),
     }
     lifeline, ours = os.pipe()
     try:
         process = subprocess.Popen(
             # -P: an onnxruntime.py in the caller's folder is not the onnxruntime that is meant.
-            [sys.executable, "-P", "-m", _WORKER, str(folder), variant.model, str(lifeline)],
+            [sys.executable, "-P", "-m", _WORKER, str(folder), str(lifeline)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -271,11 +277,11 @@ def _judge(
     value, limit = metrics[name], limits[name]
     there = f" ({built[name]:.6g} where it was built)" if name in built else ""
     detail = (
-        f"{variant.name}: {name} of {len(manifest.golden.cases)} known inputs is {value:.6g} on this CPU{there}, "
+        f"{variant.name}: {name} of {len(manifest.golden.texts)} known inputs is {value:.6g} on this CPU{there}, "
         f"asked is {METRICS[name]} {limit:.6g}"
     )
     if missed and name in worst:
-        detail += f"; worst on {manifest.golden.cases[worst[name]].text[:80]!r}"
+        detail += f"; worst on {manifest.golden.texts[worst[name]][:80]!r}"
     return Outcome(not missed, variant.name, name, value, limit, f"{detail}.", seconds)
 
 

@@ -1,9 +1,9 @@
-"""Runs as ``python -m modeldrop.selftest FOLDER GRAPH LIFELINE``, with a JSON request on standard input.
+"""Runs as ``python -m modeldrop.selftest FOLDER LIFELINE``, with a JSON request on standard input.
 
-The request: ``output`` (the graph's output to compare), ``classifies``, and ``cases`` (per case ``inputs``: token ids
-by graph input; ``values``: the original's output, flattened). LIFELINE is a descriptor that ends when the parent does.
-The answer, JSON on standard output: ``metrics`` and ``worst`` (metric to index of a case), or ``failed`` or ``missing``
-with a sentence.
+The request: ``graphs`` (path by role), ``task``, ``role`` (of the graph that ``cases`` are for), and ``golden``, as it
+stands in a manifest. LIFELINE is a descriptor that ends when the parent does.
+The answer, JSON on standard output: ``metrics`` and ``worst`` (metric to index of a known input), or ``failed`` or
+``missing`` with a sentence.
 """
 
 from __future__ import annotations
@@ -14,58 +14,64 @@ import os
 import resource
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-_DTYPES = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool", "tensor(float)": "float32"}
+from modeldrop.format.fields import Fields
+from modeldrop.format.golden import read_golden
+
 _SHOWN = 300
 
 
 def main() -> None:
     """Answer one request."""
-    folder, graph, lifeline = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    folder, lifeline = Path(sys.argv[1]), int(sys.argv[2])
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     _be_the_first_to_go()
     # Libraries print what they like: only the answer goes to the real standard output.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.loads(sys.stdin.buffer.read())
-    answers.write(json.dumps(answer(folder / graph, request)))
+    answers.write(json.dumps(answer(folder, request)))
     answers.flush()
     # The libraries take their time to take themselves down; there is nothing left to save.
     os._exit(0)
 
 
-def answer(graph: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Run the cases; what to tell the parent."""
+def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Run the known inputs; what to tell the parent."""
     try:
-        import numpy as np
-        import onnxruntime
+        import onnxruntime  # noqa: F401  first, for the sentence that names it
 
+        from modeldrop.selftest import chains
         from modeldrop.selftest.metrics import compare
     except ImportError as error:
         return {"missing": _first_line(error)}
     try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        variant = chains.Variant(folder, request["graphs"])
     except Exception as error:  # noqa: BLE001  onnxruntime's errors have no common class
         return {"failed": f"it does not load: {_first_line(error)}"}
-    dtypes = {tensor.name: _DTYPES.get(tensor.type) for tensor in session.get_inputs()}
+    known = read_golden(Fields(request["golden"], "", "golden"))
+    role = request["role"]
+    asked = [chains.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
+    asked += [chains.from_golden(chain) for chain in known.chains]
     expected, answers = [], []
-    for case in request["cases"]:
-        if set(case["inputs"]) != set(dtypes) or None in dtypes.values():
-            return {"failed": f"its graph wants other inputs than the known ones: {', '.join(dtypes)}"}
-        inputs = {name: np.array([ids], dtypes[name]) for name, ids in case["inputs"].items()}
+    for chain in asked:
+        for step in chain.steps:
+            wanted = variant.dtypes(step.graph)
+            if set(step.inputs) != set(wanted):
+                return {"failed": f"its graph wants other inputs than the known ones: {', '.join(wanted)}"}
         try:
-            found = session.run([request["output"]], inputs)[0][0]
+            found = variant.answer(chain)
         except Exception as error:  # noqa: BLE001
             return {"failed": f"it does not run: {_first_line(error)}"}
-        if found.size != len(case["values"]):
-            return {"failed": f"it answers {found.size} numbers where the original answers {len(case['values'])}"}
-        expected.append(np.array(case["values"], np.float64).reshape(found.shape))
+        values = chain.answer.values
+        if found.size != values.size:
+            return {"failed": f"it answers {found.size} numbers where the original answers {values.size}"}
+        expected.append(replace(chain.answer, values=values.reshape(found.shape)))
         answers.append(found)
-    metrics, worst = compare(expected, answers, classifies=request["classifies"])
+    metrics, worst = compare(request["task"], expected, answers)
     return {"metrics": metrics, "worst": {name: index for name, (index, _) in worst.items()}}
 
 

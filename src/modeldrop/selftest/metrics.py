@@ -1,4 +1,18 @@
-"""Fidelity metrics: how far a variant's answers are from the original's."""
+"""Fidelity metrics: how far a variant's answers are from the original's, by what the answers mean.
+
+========== ============================================ =====================================================
+measure    answers                                      metrics
+========== ============================================ =====================================================
+vector     one vector each: embeddings                  cosine, neighbours
+hidden     any numbers                                  cosine (mean along the last axis)
+score      one number each: rerankers                   correlation, kendall_tau, top10
+classes    scores of labels, per text or token          cosine, top1, kl; top5 where there are more than 5 labels
+tokens     scores of the next token, row by row         cosine, top1, kl, greedy_prefix, perplexity_gap
+========== ============================================ =====================================================
+
+``max_abs``, the largest difference of two numbers, belongs to all of them; for tokens, whose scores have no scale of
+their own, it is a share of the original's largest score.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +20,213 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modeldrop.selftest.chains import Answer
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
+    Figures = dict[str, float]
+    Worst = dict[str, tuple[int, float]]
 
 _DIGITS = 8
+_FAR = 1e9
+_NEIGHBOURS = 5
+_FIRST = 10
+
+_CLASSES = frozenset(
+    {"text-classification", "token-classification", "image-classification", "zero-shot-image-classification"}
+)
+_TOKENS = frozenset({"text2text-generation", "text-generation", "automatic-speech-recognition"})
 
 
-def compare(
-    expected: Sequence[Array], answers: Sequence[Array], *, classifies: bool
-) -> tuple[dict[str, float], dict[str, tuple[int, float]]]:
-    """Compare answers text by text.
+def measure_of(task: str, shape: Sequence[int]) -> str:
+    """What the answers of a task mean.
 
     Args:
-        expected: the original's outputs, one array a text, of shapes [dimension], [labels], or
-            [tokens, dimension or labels].
+        task: its Hub name.
+        shape: of one answer.
+    """
+    if task in _TOKENS:
+        return "tokens"
+    if task in _CLASSES:
+        return "classes" if shape[-1] > 1 else "score"
+    return "vector" if len(shape) == 1 else "hidden"
+
+
+def compare(task: str, expected: Sequence[Answer], answers: Sequence[Array]) -> tuple[Figures, Worst]:
+    """Compare answers, input by input.
+
+    Args:
+        task: the Hub name of what the model does.
+        expected: the original's answers.
         answers: the variant's, of the same shapes.
-        classifies: whether the last axis holds scores of labels.
 
     Returns:
-        The metrics, and for each the index of the worst text with the value there. ``cosine_mean`` and
-        ``cosine_min`` where there is a direction to compare (last axis longer than 1), ``correlation``
-        (Pearson's, over all texts) where the answer is one number, ``top1`` (share of equal best labels)
-        for classifiers, ``max_abs`` always. A non-finite answer is as far off as can be.
+        The metrics, and for those that have one, the index of the worst input with the value there. A non-finite
+        answer is as far off as can be.
     """
-    differences = np.array([_max_abs(one, other) for one, other in zip(expected, answers, strict=True)])
-    worst = int(differences.argmax())
-    metrics = {"max_abs": float(differences[worst])}
-    where = {"max_abs": (worst, metrics["max_abs"])}
-    if expected[0].shape[-1] > 1:
-        cosines = np.array([_cosine(one, other) for one, other in zip(expected, answers, strict=True)])
-        low = int(cosines.argmin())
-        metrics |= {"cosine_mean": float(cosines.mean()), "cosine_min": float(cosines[low])}
-        where["cosine_min"] = (low, float(cosines[low]))
-        if classifies:
-            agreement = np.array(
-                [np.mean(one.argmax(-1) == other.argmax(-1)) for one, other in zip(expected, answers, strict=True)]
-            )
-            metrics["top1"] = float(agreement.mean())
-            where["top1"] = (int(agreement.argmin()), float(agreement.min()))
-    else:
-        metrics["correlation"] = _correlation(expected, answers)
-        where["correlation"] = (worst, metrics["correlation"])
-    rounded = {name: round(min(value, 1e9), _DIGITS) for name, value in metrics.items()}
-    return rounded, {name: (index, round(min(value, 1e9), _DIGITS)) for name, (index, value) in where.items()}
+    finite = [bool(np.isfinite(answer).all()) for answer in answers]
+    originals = [one.values.astype(np.float64) for one in expected]
+    # What is no number is replaced by what is as far as can be from any answer, and counts as that below.
+    variants = [
+        answer.astype(np.float64) if good else np.zeros(answer.shape)
+        for answer, good in zip(answers, finite, strict=True)
+    ]
+    measure = measure_of(task, originals[0].shape)
+    scales = [float(np.abs(one).max()) or 1.0 if measure == "tokens" else 1.0 for one in originals]
+    differences = [
+        float(np.abs(one - other).max()) / scale if good else _FAR
+        for one, other, good, scale in zip(originals, variants, finite, scales, strict=True)
+    ]
+    metrics, worst = _highest("max_abs", differences)
+    for part in _PARTS[measure]:
+        figures, where = part(expected, originals, variants, finite)
+        metrics |= figures
+        worst |= where
+    rounded = {name: _rounded(value) for name, value in metrics.items()}
+    return rounded, {name: (index, _rounded(value)) for name, (index, value) in worst.items()}
 
 
-def _max_abs(one: Array, other: Array) -> float:
-    if not np.isfinite(other).all():
-        return 1e9
-    return float(np.abs(one - other).max())
+def _cosines(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Mean and least cosine along the last axis."""
+    values = [_cosine(*pair) if good else -1.0 for *pair, good in zip(one, other, finite, strict=True)]
+    figures, where = _lowest("cosine_min", values)
+    return {"cosine_mean": float(np.mean(values))} | figures, where
+
+
+def _neighbours(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the five nearest inputs, by cosine, that stay among the five nearest."""
+    if len(one) < 2 * _NEIGHBOURS + 1:
+        return {}, {}
+    shares = []
+    near = [_nearest(side) for side in (one, other)]
+    for mine, its, good in zip(*near, finite, strict=True):
+        shares.append(len(mine & its) / _NEIGHBOURS if good else 0.0)
+    return {"neighbours": float(np.mean(shares))}, {"neighbours": _lowest("", shares)[1][""]}
+
+
+def _nearest(vectors: Sequence[Array]) -> list[set[int]]:
+    matrix = np.stack(vectors)
+    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-30)
+    likeness = matrix @ matrix.T
+    np.fill_diagonal(likeness, -np.inf)
+    return [set(row[:_NEIGHBOURS].tolist()) for row in np.argsort(-likeness, axis=1, kind="stable")]
+
+
+def _order(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Pearson's correlation, Kendall's tau-a, and the share of the ten best that stay among the ten best."""
+    mine, its = (np.concatenate([np.ravel(values) for values in side]) for side in (one, other))
+    figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
+    if len(mine) > 1:
+        above = np.triu_indices(len(mine), 1)
+        pairs = [np.sign(values[:, None] - values[None, :])[above] for values in (mine, its)]
+        figures["kendall_tau"] = float(np.mean(pairs[0] == pairs[1]) * 2 - 1) if all(finite) else -1.0
+    if len(mine) > _FIRST:
+        best = [set(np.argsort(-values, kind="stable")[:_FIRST].tolist()) for values in (mine, its)]
+        figures["top10"] = len(best[0] & best[1]) / _FIRST if all(finite) else 0.0
+    index = int(np.argmax([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))
+    return figures, {name: (index, value) for name, value in figures.items()}
+
+
+def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The share of equal best labels."""
+    pairs = zip(one, other, finite, strict=True)
+    return _shares("top1", [float(np.mean(a.argmax(-1) == b.argmax(-1))) if good else 0.0 for a, b, good in pairs])
+
+
+def _first_five(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the five best labels that stay among the five best."""
+    if one[0].shape[-1] <= 5:
+        return {}, {}
+    shares = []
+    for a, b, good in zip(one, other, finite, strict=True):
+        best = [np.argsort(-side.reshape(-1, side.shape[-1]), axis=-1, kind="stable")[:, :5] for side in (a, b)]
+        common = [len(set(x.tolist()) & set(y.tolist())) / 5 for x, y in zip(*best, strict=True)]
+        shares.append(float(np.mean(common)) if good else 0.0)
+    return _shares("top5", shares)
+
+
+def _divergence(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Mean Kullback-Leibler divergence of the variant's softmax from the original's, in nats."""
+    values = []
+    for a, b, good in zip(one, other, finite, strict=True):
+        p, q = _log_softmax(a), _log_softmax(b)
+        values.append(float(np.mean((np.exp(p) * (p - q)).sum(-1))) if good else _FAR)
+    return {"kl": float(np.mean(values))}, _highest("kl", values)[1]
+
+
+def _greedy(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the original's own tokens before the first that the variant would not have chosen.
+
+    Every row was computed after the tokens that the original chose: up to the first difference they are the tokens
+    that the variant would have chosen by itself.
+    """
+    shares = []
+    for answer, a, b, good in zip(expected, one, other, finite, strict=True):
+        same = (a.argmax(-1) == b.argmax(-1))[answer.begin :]
+        shares.append((float(same.argmin()) / len(same) if not same.all() else 1.0) if good else 0.0)
+    return _shares("greedy_prefix", shares)
+
+
+def _perplexity(
+    expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]
+) -> Any:
+    """By how much the perplexity of the tokens that follow is above the original's, as a share of it."""
+    if not all(finite):
+        return {"perplexity_gap": _FAR}, {}
+    losses = []
+    for side in (one, other):
+        picked = [
+            _log_softmax(values)[np.arange(len(values)), list(answer.targets)]
+            for values, answer in zip(side, expected, strict=True)
+        ]
+        losses.append(-float(np.mean(np.concatenate(picked))))
+    return {"perplexity_gap": float(np.expm1(min(losses[1] - losses[0], 20.0)))}, {}
+
+
+_PARTS: dict[str, tuple[Callable[..., tuple[Figures, Worst]], ...]] = {
+    "vector": (_cosines, _neighbours),
+    "hidden": (_cosines,),
+    "score": (_order,),
+    "classes": (_cosines, _labels, _first_five, _divergence),
+    "tokens": (_cosines, _labels, _divergence, _greedy, _perplexity),
+}
+
+
+def _lowest(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    index = int(np.argmin(values))
+    return {name: values[index]}, {name: (index, values[index])}
+
+
+def _highest(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    index = int(np.argmax(values))
+    return {name: values[index]}, {name: (index, values[index])}
+
+
+def _shares(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    return {name: float(np.mean(values))}, _lowest(name, values)[1]
+
+
+def _rounded(value: float) -> float:
+    return round(min(float(value), _FAR), _DIGITS)
 
 
 def _cosine(one: Array, other: Array) -> float:
-    """Mean cosine along the last axis."""
-    if not np.isfinite(other).all():
-        return -1.0
-    one, other = one.astype(np.float64), other.astype(np.float64)
     norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
     return float(np.mean((one * other).sum(-1) / np.maximum(norms, 1e-30)))
 
 
-def _correlation(expected: Sequence[Array], answers: Sequence[Array]) -> float:
-    one, other = (np.concatenate([np.ravel(x) for x in side]).astype(np.float64) for side in (expected, answers))
-    if not np.isfinite(other).all():
-        return -1.0
+def _correlation(one: Array, other: Array) -> float:
     one, other = one - one.mean(), other - other.mean()
     scale = np.linalg.norm(one) * np.linalg.norm(other)
     if scale == 0:
         return 1.0 if np.allclose(one, other) else 0.0
     return float(one @ other / scale)
+
+
+def _log_softmax(values: Array) -> Array:
+    shifted = values - values.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

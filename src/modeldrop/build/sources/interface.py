@@ -19,6 +19,11 @@ class Source(ABC):
     """
 
     @property
+    def worker(self) -> str:
+        """The worker that makes graphs in fp32 of it, and asks the original."""
+        return "export"
+
+    @property
     @abstractmethod
     def spec(self) -> str:
         """What the user wrote."""

@@ -32,6 +32,10 @@ class Events:
         """``done`` of ``total`` of the present part is done."""
         self._send({"done": done, "total": total})
 
+    def inputs(self, count: int) -> None:
+        """On how many inputs the variants are compared."""
+        self._send({"inputs": count})
+
     def _send(self, event: dict[str, Any]) -> None:
         self._stream.write(json.dumps(event) + "\n")
         self._stream.flush()

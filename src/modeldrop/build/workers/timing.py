@@ -14,20 +14,22 @@ TOKENS = 32
 _WARM_UP_SECONDS = 0.05
 _BUDGET_SECONDS = 0.15
 _LEAST, _MOST = 3, 100
+_SLOW_SECONDS = 1.0
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Median milliseconds of ``call``: at least 3 calls, then as many as fit in 0.15 s.
+    """Median milliseconds of ``call``: at least 3 calls (1 of what takes over a second), then what fits in 0.15 s.
 
     Before them it is called once, and again for 50 ms: what is slow is warm sooner, counted in calls.
     """
-    end = time.perf_counter() + _WARM_UP_SECONDS
+    begun = time.perf_counter()
     call()
-    while time.perf_counter() < end:
+    least = _LEAST if time.perf_counter() - begun < _SLOW_SECONDS else 1
+    while time.perf_counter() < begun + _WARM_UP_SECONDS:
         call()
     times: list[float] = []
     end = time.perf_counter() + _BUDGET_SECONDS
-    while len(times) < _LEAST or (time.perf_counter() < end and len(times) < _MOST):
+    while len(times) < least or (time.perf_counter() < end and len(times) < _MOST):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)

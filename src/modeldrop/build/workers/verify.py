@@ -1,8 +1,8 @@
 """Run the variants from clean copies with onnxruntime and tokenizers alone; compare and time them.
 
 Runs as ``python -m modeldrop.build.workers.verify REQUEST``. The request: ``variants`` (name → ``folder`` with
-nothing but the variant's files, and ``model``, its graph's path), ``reference`` (the exporter's .npz),
-``output_name``, ``classifies``, ``texts``, ``golden`` (indices of texts).
+nothing but the variant's files, and ``graphs``, their paths by role), ``reference`` (the exporter's file), ``task``,
+``texts`` (whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did).
 """
 
 from __future__ import annotations
@@ -12,140 +12,157 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import tokenizers
 
+from modeldrop.build.workers.golden import golden_of
 from modeldrop.build.workers.protocol import Events, serve
-from modeldrop.build.workers.timing import TOKENS, median_ms, speed_texts
+from modeldrop.build.workers.reference import load
+from modeldrop.build.workers.timing import median_ms
 from modeldrop.errors import IncompleteError
+from modeldrop.format.recipe import METRICS
+from modeldrop.selftest.chains import Variant, rows
 from modeldrop.selftest.metrics import compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modeldrop.build.samples import Sample
+    from modeldrop.selftest.chains import Array, Chain
+
 _PADDED = 8
+_COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """Prove and time every variant; the result holds metrics, speeds and the golden cases."""
-    reference = np.load(request["reference"])
-    texts = request["texts"]
-    expected = [reference[f"output_{index}"] for index in range(len(texts))]
-    runners = {}
+    reference = load(Path(request["reference"]))
+    task, texts = request["task"], request["texts"]
+    expected = [chain.answer for chain in reference.proof]
+    # What one graph makes of token ids alone may be asked in batches, and is kept in the form that every release reads.
+    encodes = texts and all(_is_encoding(chain) for chain in reference.proof)
+    variants = {}
     result: dict[str, Any] = {"variants": {}}
+    events.inputs(len(reference.proof))
     events.step("prove")
-    for number, (name, variant) in enumerate(request["variants"].items()):
-        runner = runners[name] = Runner(Path(variant["folder"]), variant["model"], request["output_name"])
-        _check_tokens(runner, reference, texts)
-        alone = [runner.answer([text])[0] for text in texts]
-        metrics, worst = compare(expected, alone, classifies=request["classifies"])
-        golden = request["golden"]
-        at_golden, _ = compare(
-            [expected[i] for i in golden], [alone[i] for i in golden], classifies=request["classifies"]
-        )
-        if request["output_name"] != "last_hidden_state":
-            _include_padded(metrics, worst, runner, texts, expected, classifies=request["classifies"])
-        result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": at_golden}
+    for number, (name, asked) in enumerate(request["variants"].items()):
+        folder = Path(asked["folder"])
+        variant = variants[name] = _open(folder, asked["graphs"], reference.proof[0])
+        tokenizer = _tokenizer(folder) if texts else None
+        if tokenizer is not None:
+            _check_tokens(tokenizer, reference.proof, whole=encodes)
+        metrics, worst = compare(task, expected, [variant.answer(chain) for chain in reference.proof])
+        kept = [chain.answer for chain in reference.golden]
+        golden, _ = compare(task, kept, [variant.answer(chain) for chain in reference.golden])
+        if encodes and tokenizer is not None and reference.proof[0].outputs[0].output != "last_hidden_state":
+            padded = _padded(variant, tokenizer, reference.proof)
+            _take_worse(metrics, worst, *compare(task, expected, padded))
+        result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
         events.progress(number + 1, len(request["variants"]))
     events.step("measure")
-    one, batch = speed_texts(texts)
-    for number, (name, runner) in enumerate(runners.items()):
-        result["variants"][name]["speed"] = [median_ms(runner.timed(part)) for part in (one, batch)]
-        events.progress(number + 1, len(runners))
+    for number, (name, variant) in enumerate(variants.items()):
+        calls = [lambda chain=chain, variant=variant: variant.run(chain.steps) for chain in reference.timed]
+        result["variants"][name]["speed"] = [median_ms(call) for call in calls]
+        events.progress(number + 1, len(variants))
     foreign = sorted({"torch", "transformers"} & set(sys.modules))
     if foreign:
         raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
-    names = [tensor.name for tensor in next(iter(runners.values())).session.get_inputs()]
-    result["golden"] = [
-        {
-            "text": texts[index],
-            "inputs": {name: reference[f"{name}_{index}"][0].tolist() for name in names},
-            "values": [float(f"{value:.7g}") for value in expected[index].ravel()],
-        }
-        for index in request["golden"]
-    ]
+    result["golden"] = golden_of(reference.golden, cases=encodes)
+    result["inputs"] = [chain.text for chain in reference.proof]
     return result
 
 
-class Runner:
-    """One variant as a service would run it."""
+def _open(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant:
+    """A variant as a service would open it.
 
-    def __init__(self, folder: Path, model: str, output_name: str) -> None:
-        try:
-            self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 3
-            self.session = onnxruntime.InferenceSession(folder / model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise IncompleteError(f"{model} does not load from a clean folder: {line}") from error
-        self._names = [tensor.name for tensor in self.session.get_inputs()]
-        self._output = [output_name]
-
-    def inputs(self, encodings: Sequence[Any]) -> dict[str, Any]:
-        """The graph's inputs, [batch, tokens] each, as int64."""
-        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-        unknown = [name for name in self._names if name not in columns]
+    Raises:
+        IncompleteError: a graph does not load, or wants what nothing here gives.
+    """
+    try:
+        variant = Variant(folder, graphs)
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {line}") from error
+    for step in chain.steps:
+        unknown = sorted(set(variant.dtypes(step.graph)) - set(step.inputs))
         if unknown:
-            raise IncompleteError(f"The graph wants inputs that a tokenizer does not give: {', '.join(unknown)}.")
-        return {
-            name: np.array([getattr(encoding, columns[name]) for encoding in encodings], np.int64)
-            for name in self._names
-        }
-
-    def answer(self, texts: Sequence[str]) -> Any:
-        """The compared output for a padded batch of texts."""
-        return self.session.run(self._output, self.inputs(self.tokenizer.encode_batch(list(texts))))[0]
-
-    def timed(self, texts: Sequence[str]) -> Any:
-        """A call that runs the batch, cut to the tokens that speed is measured on."""
-        encodings = [self.tokenizer.encode(text) for text in texts]
-        for encoding in encodings:
-            encoding.truncate(TOKENS)
-        width = max(len(encoding.ids) for encoding in encodings)
-        for encoding in encodings:
-            encoding.pad(width)
-        inputs = self.inputs(encodings)
-        return lambda: self.session.run(self._output, inputs)
+            raise IncompleteError(f"{graphs[step.graph]} wants inputs that are not known: {', '.join(unknown)}.")
+    return variant
 
 
-def _check_tokens(runner: Runner, reference: Any, texts: Sequence[str]) -> None:
-    for index, text in enumerate(texts):
-        for name, ids in runner.inputs([runner.tokenizer.encode(text)]).items():
-            if not np.array_equal(ids, reference[f"{name}_{index}"]):
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:
+        raise IncompleteError(f"tokenizer.json does not load from a clean folder: {error}") from error
+
+
+def _encode(tokenizer: Any, samples: Sequence[Sample]) -> Any:
+    return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
+
+
+def _is_encoding(chain: Chain) -> bool:
+    return len(chain.steps) == 1 and set(chain.steps[0].inputs) <= set(_COLUMNS)
+
+
+def _check_tokens(tokenizer: Any, chains: Sequence[Chain], *, whole: bool) -> None:
+    """Refuse a tokenizer.json that cuts texts in another way than the original tokenizer.
+
+    Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
+    """
+    for chain in chains:
+        encodings = _encode(tokenizer, chain.read)
+        for name, ids in chain.steps[0].inputs.items():
+            if name not in _COLUMNS or not isinstance(ids, np.ndarray):
+                continue
+            mine = np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], ids.dtype)
+            begins = not whole and mine.shape[1] > ids.shape[1]
+            if (
+                not np.array_equal(mine[:, : ids.shape[1] - 1], ids[:, :-1])
+                if begins
+                else not np.array_equal(mine, ids)
+            ):
                 raise IncompleteError(
-                    f"tokenizer.json does not give the {name} of the original tokenizer for {text[:60]!r}.",
+                    f"tokenizer.json does not give the {name} of the original tokenizer for {chain.text[:60]!r}.",
                     "The version would answer differently in a runtime without transformers.",
                 )
 
 
-def _include_padded(
-    metrics: dict[str, float],
-    worst: dict[str, tuple[int, float]],
-    runner: Runner,
-    texts: Sequence[str],
-    expected: Sequence[Any],
-    *,
-    classifies: bool,
-) -> None:
+def _padded(variant: Variant, tokenizer: Any, chains: Sequence[Chain]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
-    Token-wise outputs are cut to the text's own tokens. The worse figure of alone and padded counts.
+    Token-wise outputs are cut to the text's own tokens.
     """
-    padded: list[Any] = [None] * len(texts)
+    answers: list[Any] = [None] * len(chains)
     # By length, so that little is computed for padding alone.
-    lengths = [len(encoding.ids) for encoding in map(runner.tokenizer.encode, texts)]
-    order = sorted(range(len(texts)), key=lengths.__getitem__)
+    lengths = [next(iter(chain.steps[0].inputs.values())).shape[1] for chain in chains]  # type: ignore[union-attr]
+    order = sorted(range(len(chains)), key=lengths.__getitem__)
     for begin in range(0, len(order), _PADDED):
         indices = order[begin : begin + _PADDED]
-        for index, row in zip(indices, runner.answer([texts[index] for index in indices]), strict=True):
-            padded[index] = row if expected[index].ndim == 1 else row[: len(expected[index])]
-    figures, where = compare(expected, padded, classifies=classifies)
-    for name, value in figures.items():
-        if (value > metrics[name]) == (name == "max_abs") and value != metrics[name]:
+        step = chains[0].steps[0]
+        encodings = _encode(tokenizer, [sample for index in indices for sample in chains[index].read])
+        inputs = {
+            name: np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], np.int64)
+            for name in step.inputs
+        }
+        (outputs,) = variant.run([type(step)(step.graph, inputs)])
+        for index, row in zip(indices, outputs[chains[0].outputs[0].output], strict=True):
+            values = chains[index].answer.values
+            answers[index] = rows([row if values.ndim == 1 else row[: len(values)]])
+    return answers
+
+
+def _take_worse(
+    metrics: dict[str, float],
+    worst: dict[str, tuple[int, float]],
+    others: dict[str, float],
+    others_worst: dict[str, tuple[int, float]],
+) -> None:
+    """The worse figure of alone and padded counts."""
+    for name, value in others.items():
+        if (value > metrics[name]) == (METRICS[name] == "<=") and value != metrics[name]:
             metrics[name] = value
-            if name in where:
-                worst[name] = where[name]
+            if name in others_worst:
+                worst[name] = others_worst[name]
 
 
 if __name__ == "__main__":

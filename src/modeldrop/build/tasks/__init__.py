@@ -1,21 +1,23 @@
-"""What a checkpoint can be built for."""
+"""What a checkpoint can be built for. A new family of models is a module here and one in ``workers/families``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.tasks.causal import Causal
+from modeldrop.build.tasks.clip import Clip
+from modeldrop.build.tasks.interface import Family
+from modeldrop.build.tasks.seq2seq import Seq2Seq
+from modeldrop.build.tasks.text_encoders import TextEncoders
+from modeldrop.build.tasks.vision import Vision
 from modeldrop.errors import TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HEADS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-}
-_EMBEDDER_ENDINGS = ("Model", "ForMaskedLM", "ForPreTraining", *_HEADS)
-# Generators, though some of them end in "Model".
-_GENERATOR_ENDINGS = ("LMHeadModel", "DoubleHeadsModel", "ForCausalLM", "ForConditionalGeneration")
+__all__ = ["FAMILIES", "Family", "architecture_of", "choose_task", "family_of", "possible_tasks"]
+
+FAMILIES: tuple[Family, ...] = (TextEncoders(), Seq2Seq(), Causal(), Vision(), Clip())
 
 
 def choose_task(config: Mapping[str, Any], asked: str | None, *, embedder: bool) -> str:
@@ -35,7 +37,7 @@ def choose_task(config: Mapping[str, Any], asked: str | None, *, embedder: bool)
     if not tasks:
         raise TaskError(
             f"{architecture} is not a kind of model that this release builds.",
-            "It builds text encoders: embedders, sequence classifiers, rerankers and token classifiers.",
+            f"It builds models for: {', '.join(task for family in FAMILIES for task in family.tasks)}.",
         )
     if asked is None:
         return tasks[0]
@@ -50,25 +52,12 @@ def choose_task(config: Mapping[str, Any], asked: str | None, *, embedder: bool)
 def possible_tasks(config: Mapping[str, Any], *, embedder: bool) -> list[str]:
     """The tasks that a checkpoint has weights for, the one it was made for first."""
     architecture = architecture_of(config)
-    if config.get("is_encoder_decoder") or "vision_config" in config or "vocab_size" not in config:
-        return []
-    tasks = [task for ending, task in _HEADS.items() if architecture.endswith(ending)]
-    if embedder:
-        return ["feature-extraction", *tasks]
-    if architecture.endswith(_EMBEDDER_ENDINGS) and not architecture.endswith(_GENERATOR_ENDINGS):
-        tasks.append("feature-extraction")
-    return tasks
+    return [task for family in FAMILIES for task in family.possible(config, architecture, embedder=embedder)]
 
 
-def metrics_of(config: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """The fidelity metrics that a checkpoint built for ``task`` is measured by."""
-    if task == "feature-extraction":
-        return ("cosine_mean", "cosine_min", "max_abs")
-    names = config.get("id2label")
-    labels = len(names) if isinstance(names, dict) else config.get("num_labels", 2)
-    if labels == 1:
-        return ("correlation", "max_abs")
-    return ("cosine_mean", "cosine_min", "max_abs", "top1")
+def family_of(task: str) -> Family:
+    """The family that does a task."""
+    return next(family for family in FAMILIES if task in family.tasks)
 
 
 def architecture_of(config: Mapping[str, Any]) -> str:

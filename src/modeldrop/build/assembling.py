@@ -1,0 +1,128 @@
+"""The manifest of a build, from what the workers answered."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.build.epoch import EXPORTER_EPOCH
+from modeldrop.build.fidelity import judge
+from modeldrop.build.onnx_versions import min_onnxruntime
+from modeldrop.build.variants import KINDS
+from modeldrop.format.fields import Fields
+from modeldrop.format.golden import read_golden
+from modeldrop.format.manifest import (
+    Graph,
+    Manifest,
+    Original,
+    Provenance,
+    SourceInfo,
+    Speed,
+    Tensor,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.build.checking import Checked
+    from modeldrop.format.manifest import File
+
+
+def assemble(
+    checked: Checked,
+    exported: Mapping[str, Any],
+    proven: Mapping[str, Any],
+    *,
+    files: tuple[File, ...],
+    variant_files: Mapping[str, list[str]],
+    provenance: Provenance,
+) -> Manifest:
+    """The manifest, if every variant is faithful.
+
+    Args:
+        checked: what was asked.
+        exported: the answers of the workers that made the graphs, with ``graphs`` by variant and role.
+        proven: the answer of the worker that compared them.
+        files: of the version.
+        variant_files: paths of the files that each variant needs.
+        provenance: who builds, and when.
+
+    Raises:
+        FidelityError: a variant misses a threshold.
+    """
+    request, recipe = checked.request, checked.request.recipe
+    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
+    paths = {name: {role: KINDS[name].path(role) for role in checked.family.graphs} for name in recipe.variants}
+    variants = []
+    for name in recipe.variants:
+        measured = proven["variants"][name]
+        first, *others = checked.family.graphs
+        graph = graphs[name][first]
+        opset = max(one["opset"] for one in graphs[name].values())
+        ir_version = max(one["ir_version"] for one in graphs[name].values())
+        operators = {operator for one in graphs[name].values() for operator in one["operators"]}
+        variants.append(
+            Variant(
+                name=name,
+                model=paths[name][first],
+                files=tuple(variant_files[name]),
+                opset=opset,
+                ir_version=ir_version,
+                min_onnxruntime=min_onnxruntime(opset, ir_version, operators),
+                inputs=_tensors(graph["inputs"]),
+                outputs=_tensors(graph["outputs"]),
+                fidelity=judge(recipe, name, measured, proven["inputs"]),
+                speed=Speed(*measured["speed"]),
+                role=first,
+                others=tuple(
+                    Graph(
+                        role,
+                        paths[name][role],
+                        _tensors(graphs[name][role]["inputs"]),
+                        _tensors(graphs[name][role]["outputs"]),
+                    )
+                    for role in others
+                ),
+            )
+        )
+    golden = read_golden(Fields(proven["golden"], "golden"))
+    return Manifest(
+        build_key=request.key,
+        epoch=EXPORTER_EPOCH,
+        task=checked.task,
+        architecture=checked.architecture,
+        recipe=recipe,
+        source=SourceInfo(
+            request.source.identity,
+            request.source.repository or "",
+            request.source.commit or "",
+            request.source.licence or "",
+        ),
+        provenance=provenance,
+        toolchain=exported["toolchain"],
+        machine=_machine(),
+        files=files,
+        variants=tuple(variants),
+        original=Original(exported["framework"], request.source.weight_bytes(), Speed(*exported["speed"])),
+        golden=replace(golden, metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
+        labels=tuple(exported["labels"]),
+        max_length=exported["max_length"],
+    )
+
+
+def _tensors(plain: list[dict[str, Any]]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(item["name"], item["dtype"], tuple(item["shape"])) for item in plain)
+
+
+def _machine() -> str:
+    name = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        name = f"{model} ({name})" if model else name
+    return f"{name}, {os.cpu_count()} CPUs, {platform.system()}"

@@ -1,0 +1,51 @@
+"""What lies beside the graphs: tokenizer, configuration, model card, licence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
+"""Patterns of what every version takes along from its source."""
+
+
+def copy(source: Path, output: Path, patterns: Iterable[str]) -> None:
+    """Copy what there is of the files that match."""
+    for pattern in patterns:
+        for path in sorted(source.glob(pattern)):
+            target = output / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def save_tokenizer(tokenizer: Any, output: Path) -> None:
+    """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the model was proven."""
+    backend = tokenizer.backend_tokenizer
+    # Padding to a fixed length and truncation below the model's own are sometimes baked in (MiniLM: 128 and
+    # 128 of 256). Programs that use tokenizer.json alone would follow them.
+    backend.enable_truncation(tokenizer.model_max_length)
+    backend.no_padding()
+    if tokenizer.pad_token_id is not None:
+        backend.enable_padding(
+            direction=tokenizer.padding_side,
+            pad_id=tokenizer.pad_token_id,
+            pad_type_id=tokenizer.pad_token_type_id,
+            pad_token=tokenizer.pad_token,
+        )
+    # tokenizer_config.json would still tell of what was baked in, and fastembed believes it.
+    for name in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
+        tokenizer.init_kwargs.pop(name, None)
+    tokenizer.save_pretrained(output)
+
+
+def save_sentence_config(output: Path, max_length: int) -> None:
+    """sentence-transformers cuts by its own figure: it must be the one that was proven."""
+    path = output / "sentence_bert_config.json"
+    if path.is_file():
+        plain = json.loads(path.read_text("utf-8")) | {"max_seq_length": max_length}
+        path.write_text(json.dumps(plain, indent=2) + "\n", "utf-8")

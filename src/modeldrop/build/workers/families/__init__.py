@@ -1,0 +1,25 @@
+"""The families of models, one module each, with the names of those in ``build/tasks``."""
+
+from __future__ import annotations
+
+from modeldrop.build.tasks import family_of
+from modeldrop.build.workers.checkpoint import Checkpoint
+from modeldrop.build.workers.families.causal import CausalModel
+from modeldrop.build.workers.families.clip import ClipModel
+from modeldrop.build.workers.families.interface import Family
+from modeldrop.build.workers.families.seq2seq import Seq2SeqModel
+from modeldrop.build.workers.families.text_encoders import TextEncoder
+from modeldrop.build.workers.families.vision import ImageClassifier
+
+_FAMILIES: dict[str, type[Family]] = {
+    "text_encoders": TextEncoder,
+    "seq2seq": Seq2SeqModel,
+    "causal": CausalModel,
+    "vision": ImageClassifier,
+    "clip": ClipModel,
+}
+
+
+def load(checkpoint: Checkpoint) -> Family:
+    """Load a checkpoint for its task."""
+    return _FAMILIES[family_of(checkpoint.task).name](checkpoint)

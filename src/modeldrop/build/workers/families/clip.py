@@ -1,0 +1,86 @@
+"""Models that compare pictures with texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from modeldrop.build.workers import companions
+from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.families.interface import Family, Timed
+from modeldrop.build.workers.families.pictures import coarse, pictures
+from modeldrop.build.workers.families.vision import load_processor
+from modeldrop.build.workers.optimum_export import export
+from modeldrop.build.workers.timing import BATCH
+from modeldrop.format.golden import Link
+from modeldrop.selftest.chains import Answer, Chain, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.build.samples import Sample
+    from modeldrop.selftest.chains import Array
+
+_ROLE = "model"
+_GOLDEN = 2
+LABELS = (
+    "a photo of a cat", "two dogs on a beach", "a map of the city", "a red circle on a blue ground",
+    "waves of many colours", "a plate of food", "handwriting", "a night sky",
+)  # fmt: skip
+
+
+class ClipModel(Family):
+    """One graph; compared on how well each of eight texts fits a picture."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._task = checkpoint.task
+        self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
+        self._tokenizer = load_tokenizer(checkpoint, self._model.config.text_config)
+        self._processor = load_processor(checkpoint)
+        self.max_length = self._tokenizer.model_max_length
+        read = self._tokenizer(list(LABELS), padding=True, truncation=True)
+        self._texts: dict[str, Array] = {
+            name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")
+        }
+
+    def export(self, output: Path) -> None:
+        export(self._model, self._task, (_ROLE,), output)
+
+    def save_companions(self, output: Path) -> None:
+        companions.save_tokenizer(self._tokenizer, output)
+        companions.copy(self._source, output, (*companions.ALWAYS, "preprocessor_config.json"))
+
+    def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
+        for name, picture in pictures():
+            yield self._chain(name, self._pixels(picture))
+
+    def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
+        shape = self._first().shape
+        return [self._chain(f"coarse noise {seed}", coarse(shape, seed)) for seed in range(_GOLDEN)]
+
+    def timed(self, samples: Sequence[Sample]) -> list[Timed]:
+        return [self._timed(self._first().repeat(size, 0)) for size in (1, BATCH)]
+
+    def _timed(self, pixels: Array) -> Timed:
+        return Timed(self._chain("", pixels), lambda: self._run(pixels))
+
+    def _first(self) -> Array:
+        return self._pixels(next(iter(pictures()))[1])
+
+    def _pixels(self, picture: Any) -> Array:
+        return np.asarray(self._processor(picture, return_tensors="np")["pixel_values"])
+
+    def _chain(self, name: str, pixels: Array) -> Chain:
+        step = Step(_ROLE, self._texts | {"pixel_values": pixels})
+        read = tuple((label,) for label in LABELS)
+        return Chain(name, (step,), (Link(0, "logits_per_image"),), Answer(self._run(pixels)[0]), read=read)
+
+    def _run(self, pixels: Array) -> Array:
+        inputs = {name: torch.tensor(array) for name, array in (self._texts | {"pixel_values": pixels}).items()}
+        with torch.inference_mode():
+            return np.asarray(self._model(**inputs).logits_per_image.numpy())

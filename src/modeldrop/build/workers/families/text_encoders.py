@@ -1,0 +1,102 @@
+"""Embedders, sequence classifiers, rerankers and token classifiers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+import transformers
+
+from modeldrop.build.samples import shown
+from modeldrop.build.variants import FP32
+from modeldrop.build.workers import companions
+from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.families.interface import Family, Timed, label_names
+from modeldrop.build.workers.optimum_export import export
+from modeldrop.build.workers.pooling import append_head, pool, read_head
+from modeldrop.build.workers.timing import TOKENS, speed_texts
+from modeldrop.format.golden import Link
+from modeldrop.selftest.chains import Answer, Chain, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.build.samples import Sample
+
+_EMBED = "feature-extraction"
+_CLASSES = {
+    _EMBED: transformers.AutoModel,
+    "text-classification": transformers.AutoModelForSequenceClassification,
+    "token-classification": transformers.AutoModelForTokenClassification,
+}
+_SENTENCE_TRANSFORMERS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+_MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
+_ROLE = "model"
+
+
+class TextEncoder(Family):
+    """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._embeds = checkpoint.task == _EMBED
+        self._task = checkpoint.task
+        # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
+        self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
+        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
+        self._head = read_head(checkpoint.folder) if self._embeds else None
+        self.max_length = self._tokenizer.model_max_length
+        self.labels = [] if self._embeds else label_names(self._model.config)
+        self._output = "logits"
+        if self._embeds:
+            self._output = "sentence_embedding" if self._head is not None else "last_hidden_state"
+        self._inputs: list[str] = []
+
+    def export(self, output: Path) -> None:
+        export(self._model, self._task, (_ROLE,), output)
+        path = output / FP32.path(_ROLE)
+        graph = onnx.load(path, load_external_data=False)
+        self._inputs = [tensor.name for tensor in graph.graph.input]
+        if self._head is not None:
+            append_head(graph, self._head)
+            onnx.save(graph, path)
+
+    def save_companions(self, output: Path) -> None:
+        companions.save_tokenizer(self._tokenizer, output)
+        modules = _MODULES if self._head is not None else ()
+        companions.copy(self._source, output, (*companions.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
+        companions.save_sentence_config(output, self._tokenizer.model_max_length)
+
+    def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
+        for sample in samples:
+            inputs = self._tokenizer(*([part] for part in sample), truncation=True, return_tensors="pt")
+            yield self._chain(sample, inputs, self._run(inputs)[0].numpy())
+
+    def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
+        # A case has all of its values: what is narrowed is not one.
+        return [chains[index] for index in indices]
+
+    def timed(self, samples: Sequence[Sample]) -> list[Timed]:
+        return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample])]
+
+    def _timed(self, texts: Sequence[str]) -> Timed:
+        ids = [ids[:TOKENS] for ids in self._tokenizer(list(texts))["input_ids"]]
+        inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding=len(ids) > 1)
+        if "token_type_ids" in self._inputs:
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+        return Timed(self._chain((), inputs, self._run(inputs).numpy()), lambda: self._run(inputs))
+
+    def _chain(self, sample: Sample, inputs: Any, answer: Any) -> Chain:
+        arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
+        steps = (Step(_ROLE, arrays),)
+        return Chain(shown(sample), steps, (Link(0, self._output),), Answer(answer), read=(sample,))
+
+    def _run(self, inputs: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            result = self._model(**inputs)
+            if not self._embeds:
+                return result.logits  # type: ignore[no-any-return]
+            hidden = result.last_hidden_state
+            return hidden if self._head is None else pool(self._head, hidden, inputs["attention_mask"])

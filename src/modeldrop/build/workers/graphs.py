@@ -1,0 +1,79 @@
+"""Looking at ONNX graphs on disk, and writing them as the ecosystem expects them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ONE_FILE = 1_900_000_000
+"""Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Opset, IR version, operators of onnxruntime's own, inputs, outputs and external data files of a graph."""
+    model = onnx.load(path, load_external_data=False)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    tensors = [
+        {
+            "name": value.name,
+            "dtype": onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(),
+            "shape": [dim.dim_param or str(dim.dim_value) for dim in value.type.tensor_type.shape.dim],
+        }
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    inputs = len(model.graph.input)
+    return {
+        "opset": opset,
+        "ir_version": model.ir_version,
+        "operators": sorted({_called(node) for graph in all_graphs(model.graph) for node in graph.node if node.domain}),
+        "inputs": tensors[:inputs],
+        "outputs": tensors[inputs:],
+        "external": external_files(model),
+    }
+
+
+def _called(node: onnx.NodeProto) -> str:
+    bits = next((attribute.i for attribute in node.attribute if attribute.name == "bits"), 0)
+    # Gather has no such attribute in 4 bits.
+    return f"{node.op_type}/{bits or 4}" if bits or node.op_type == "GatherBlockQuantized" else node.op_type
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the files beside a graph that hold its weights."""
+    entries = (
+        entry for graph in all_graphs(model.graph) for tensor in graph.initializer for entry in tensor.external_data
+    )
+    return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the graphs inside its nodes: the branches of a decoder with and without a past."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.type in {5, 10} else ():
+                yield from all_graphs(inner)
+
+
+def weight_bytes(path: Path) -> int:
+    """Bytes of a graph and of the data beside it."""
+    return sum(part.stat().st_size for part in (path, path.with_name(f"{path.name}_data")) if part.is_file())
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph whose weights are in memory; with its data in ``<file>_data`` where one file cannot hold it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Protobuf cannot tell the size of what is too large for it.
+    if sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer) > ONE_FILE:
+        data = path.with_name(f"{path.name}_data")
+        data.unlink(missing_ok=True)  # onnx appends
+        onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
+        data.chmod(0o644)
+    else:
+        onnx.save_model(model, path)
+    path.chmod(0o644)

@@ -1,0 +1,43 @@
+"""Dynamic 8-bit quantization: weights once, activations while it runs. One scale per output channel of a weight.
+
+Per channel, because per tensor (the command lines' default) costs MiniLM 5 points of cosine (0.990 against 0.942).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from modeldrop.build.workers.graphs import ONE_FILE, external_files, weight_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+
+
+def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
+    """See ``interface``.
+
+    Options: ``weights``, ``int8`` or ``uint8``; ``reduce_range``, whether weights use 7 of the 8 bits.
+    """
+    graph = onnx.load(source, load_external_data=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    quantize_dynamic(
+        # From memory where the weights are there: the quantizer then reads and infers half as much.
+        source if external_files(graph) else graph,
+        target,
+        per_channel=True,
+        reduce_range=options["reduce_range"],
+        weight_type=_TYPES[options["weights"]],
+        use_external_data_format=weight_bytes(source) > 4 * ONE_FILE,
+        extra_options={
+            # Without it the branches of decoder_model_merged.onnx stay as they are, without a word.
+            "EnableSubgraph": True,
+            "MatMulConstBOnly": True,
+        },
+    )
+    target.chmod(0o644)

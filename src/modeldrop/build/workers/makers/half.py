@@ -1,0 +1,46 @@
+"""fp16: weights and arithmetic in half precision; inputs and outputs stay fp32, so that callers need not change.
+
+Made by onnxruntime's converter: onnxconverter-common's writes graphs that onnxruntime refuses.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from modeldrop.build.workers.branches import join, split
+from modeldrop.build.workers.graphs import ONE_FILE, save, weight_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
+    """See ``interface``."""
+    # Inferring shapes serializes the graph, which protobuf cannot beyond 2 GiB.
+    large = weight_bytes(source) > ONE_FILE
+    model = onnx.load(source)
+    parts = split(model)
+    if parts:
+        # As one, its branches would get outputs of another type than the whole has.
+        parts = [_halved(part, large=large) for part in parts]
+        for part in parts:
+            # Casts of inputs come last; onnxruntime puts nodes in order itself, but not in a branch.
+            OnnxModel(part).topological_sort(is_deterministic=True)
+        join(model, parts)
+    else:
+        model = _halved(model, large=large)
+    save(model, target)
+
+
+def _halved(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
+    with warnings.catch_warnings():
+        # It warns of every weight that is too small or too large for half precision: fidelity shows what matters.
+        warnings.simplefilter("ignore")
+        halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=large)
+    return halved

@@ -1,0 +1,55 @@
+"""Weights in 8 or 4 bits, in blocks with a scale each; computed with activations in 8 bits.
+
+The blocks keep the error small, and no product saturates: the answers are the same on every CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+from modeldrop.build.workers.graphs import save
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# Of 4 bits, small blocks with a zero point: MiniLM's cosine is 0.963, and 0.895 with large symmetric ones.
+_BLOCKS = {8: 128, 4: 32}
+_INT8_ACTIVATIONS = 4
+
+
+def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
+    """See ``interface``. Options: ``bits``, 8 or 4."""
+    # It logs every node, and as errors those it leaves for the second step.
+    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.CRITICAL)
+    bits = options["bits"]
+    types = ("MatMul",) if bits == 8 else ("MatMul", "Gather")
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(source),
+        bits=bits,
+        block_size=_BLOCKS[bits],
+        is_symmetric=bits == 8,
+        accuracy_level=_INT8_ACTIVATIONS,
+        op_types_to_quantize=types,
+        quant_axes=(("MatMul", 0), ("Gather", 1)),
+    )
+    quantizer.process()
+    model = quantizer.model.model
+    if bits == 8:
+        # There is no 8-bit Gather in blocks: embeddings get one scale for all.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        quantize_dynamic(
+            model,
+            target,
+            op_types_to_quantize=["Gather"],
+            weight_type=QuantType.QInt8,
+            extra_options={"EnableSubgraph": True},
+        )
+        target.chmod(0o644)
+    else:
+        save(model, target)

@@ -1,0 +1,61 @@
+"""optimum's exporter, behind one function: nothing of its thirty parameters leaks."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from optimum.exporters.onnx import onnx_export_from_model
+from optimum.exporters.tasks import TasksManager
+
+from modeldrop.build.variants import FP32
+from modeldrop.build.workers.checkpoint import first_line
+from modeldrop.errors import ExportError, TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
+    """Write the graphs of a model in fp32 into a version.
+
+    Args:
+        model: it, loaded.
+        task: optimum's name of the task, such as ``text-generation-with-past``.
+        roles: the graphs that are kept.
+        output: the version's folder.
+
+    Raises:
+        TaskError: optimum does not know how to export this architecture for the task.
+        ExportError: it failed, or did not write a graph.
+    """
+    model_type = model.config.model_type
+    supported = (
+        TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+        if (
+            model_type in TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001
+        )
+        else {}
+    )
+    if task not in supported:
+        raise TaskError(
+            f"optimum cannot export a {model_type} model for {task}.",
+            f"It can for: {', '.join(supported)}." if supported else "It does not know this architecture.",
+        )
+    folder = output / ".export"
+    try:
+        # Our own comparison is stricter than optimum's validation, which only warns.
+        onnx_export_from_model(model, folder, task=task, do_validation=False)
+    except Exception as error:
+        raise ExportError(f"optimum could not export the model: {first_line(error)}") from error
+    for role in roles:
+        target = output / FP32.path(role)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parts = sorted(folder.glob(f"{role}.onnx*"))
+        if not parts:
+            raise ExportError(f"optimum did not write {role}.onnx.", "Report this, with the model's name.")
+        for path in parts:
+            path.chmod(0o644)
+            path.replace(target.parent / path.name)
+    shutil.rmtree(folder)

@@ -1,0 +1,151 @@
+"""Runs of a variant's graphs one after the other: what is asked of a variant, wherever it is compared.
+
+Every kind of model is asked in the same way: an encoder in one run of one graph, a translator in a run of its encoder
+and one of its decoder for every token, each handed what the ones before it have computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from modeldrop.format.golden import GoldenCase, GoldenChain, Link, Literal
+
+if TYPE_CHECKING:
+    import onnxruntime
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[Any]"
+
+_DTYPES = {
+    "tensor(bool)": "bool",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of the graph of a role: its inputs are arrays, or what an earlier step has computed."""
+
+    graph: str
+    inputs: Mapping[str, Array | Link]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the original answers, or a variant.
+
+    Attributes:
+        values: without the batch: [width], or [rows, width].
+        targets: for generators, by row the index in the last dimension of the token that comes next.
+        begin: the first row whose next token is the original's own choice; those before belong to a given text.
+    """
+
+    values: Array
+    targets: tuple[int, ...] = ()
+    begin: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Runs one after the other, and the original's answer.
+
+    Attributes:
+        text: what people are shown.
+        steps: the runs.
+        outputs: which outputs make up the answer, as rows one below the other.
+        answer: the original's.
+        at: the positions of the outputs' last dimension that the answer keeps; () for all.
+        read: what a tokenizer makes the first run's token ids of: a batch of texts, or of pairs; () without tokens.
+    """
+
+    text: str
+    steps: tuple[Step, ...]
+    outputs: tuple[Link, ...]
+    answer: Answer
+    at: tuple[int, ...] = ()
+    read: tuple[tuple[str, ...], ...] = ()
+
+
+class Variant:
+    """A variant's graphs, open on the CPU.
+
+    Args:
+        folder: where its files are.
+        graphs: the path of every graph in the folder, by its role.
+    """
+
+    def __init__(self, folder: Path, graphs: Mapping[str, str]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {
+            role: onnxruntime.InferenceSession(folder / path, options, providers=["CPUExecutionProvider"])
+            for role, path in graphs.items()
+        }
+
+    def dtypes(self, graph: str) -> dict[str, str]:
+        """The types of a graph's inputs, as numpy calls them, by name."""
+        return {tensor.name: _DTYPES.get(tensor.type, "float32") for tensor in self._sessions[graph].get_inputs()}
+
+    def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
+        """The outputs of every step, by name."""
+        results: list[dict[str, Array]] = []
+        for step in steps:
+            session = self._sessions[step.graph]
+            inputs = {
+                name: results[source.step][source.output] if isinstance(source, Link) else source
+                for name, source in step.inputs.items()
+            }
+            names = [tensor.name for tensor in session.get_outputs()]
+            results.append(dict(zip(names, session.run(names, inputs), strict=True)))
+        return results
+
+    def answer(self, chain: Chain) -> Array:
+        """What the variant answers where the original answers ``chain.answer``."""
+        results = self.run(chain.steps)
+        return rows([results[link.step][link.output][0] for link in chain.outputs], chain.at)
+
+
+def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
+    """Outputs without their batch, as one answer: one alone keeps its shape, several become rows."""
+    if len(outputs) == 1:
+        (values,) = outputs
+    else:
+        values = np.concatenate([output.reshape(-1, output.shape[-1]) for output in outputs])
+    return values[..., list(at)] if at else values
+
+
+def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Chain:
+    """The chain of a known input of a text encoder; ``values`` of its answer are flat."""
+    inputs = {name: np.array([ids], dtypes.get(name)) for name, ids in case.inputs.items()}
+    return Chain(case.text, (Step(graph, inputs),), (Link(0, output),), Answer(np.array(case.values, np.float64)))
+
+
+def from_golden(known: GoldenChain) -> Chain:
+    """The chain of a manifest, its tensors unfolded."""
+    steps = tuple(
+        Step(
+            step.graph,
+            {name: source if isinstance(source, Link) else unfold(source) for name, source in step.inputs.items()},
+        )
+        for step in known.steps
+    )
+    values = np.array(known.values, np.float64).reshape(known.shape)
+    return Chain(known.text, steps, known.outputs, Answer(values, known.targets, known.begin), known.at)
+
+
+def unfold(literal: Literal) -> Array:
+    """The whole tensor: every value of a coarse grid repeated as often as fits."""
+    array = np.array(literal.values, literal.dtype).reshape(literal.grid or literal.shape)
+    for axis, (whole, part) in enumerate(zip(literal.shape, literal.grid, strict=False)):
+        array = array.repeat(whole // part, axis)
+    return array

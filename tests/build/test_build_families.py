@@ -1,0 +1,214 @@
+"""Models that are more than a text encoder: several graphs, a past, pictures. Small ones of real architectures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from modeldrop.build.tasks.interface import CLASSES, TOKENS
+from modeldrop.format.manifest import Manifest, parse_manifest
+from modeldrop.runtime.self_test import self_test
+from tests.build.recipes import loosened
+from tests.checkpoints import clip, llama, t5, vit
+from tests.commands import modeldrop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+pytestmark = pytest.mark.heavy
+
+
+@dataclass(frozen=True)
+class Built:
+    source: Path
+    output: Path
+    manifest: Manifest
+
+    def weights(self, variant: str, graph: str) -> int:
+        found = self.manifest.variant(variant)
+        assert found is not None
+        return self.manifest.file(found.graphs[graph]).size
+
+
+def build(folder: Path, source: Path, metrics: Iterable[str], variants: Iterable[str]) -> Built:
+    recipe = loosened(folder, metrics, variants)
+    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
+    assert ran.code == 0, ran.err
+    return Built(source, folder / "out", parse_manifest((folder / "out" / "manifest.json").read_bytes()))
+
+
+def passes_its_self_test(built: Built) -> None:
+    for variant in built.manifest.variants:
+        outcome = self_test(built.output, built.manifest, variant)
+        assert outcome.passed, outcome.detail
+        assert outcome.value == pytest.approx(built.manifest.golden.metrics[variant.name][outcome.metric], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("translator")
+    return build(folder, t5(folder / "source"), TOKENS, ("fp16", "int8"))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("writer")
+    return build(folder, llama(folder / "source"), TOKENS, ("int8-accurate", "int4"))
+
+
+@pytest.fixture(scope="module")
+def seer(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("seer")
+    return build(folder, vit(folder / "source"), (*CLASSES, "top5"), ("fp16", "int8-avx2"))
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("matcher")
+    return build(folder, clip(folder / "source"), (*CLASSES, "top5"), ("int8-accurate",))
+
+
+def test_an_encoder_and_its_decoder_are_one_version(translator: Built) -> None:
+    manifest = translator.manifest
+    assert manifest.task == "text2text-generation"
+    fp32, _, int8 = manifest.variants
+    assert int8.graphs == {
+        "encoder_model": "onnx/encoder_model_quantized.onnx",
+        "decoder_model_merged": "onnx/decoder_model_merged_quantized.onnx",
+    }
+    assert set(int8.graphs.values()) <= set(int8.files)
+    assert not set(int8.graphs.values()) & set(fp32.files)
+    assert [tensor.name for tensor in int8.outputs] == ["last_hidden_state"]
+    assert int8.others[0].outputs[0].name == "logits"
+    assert {"use_cache_branch", "past_key_values.1.encoder.value"} <= {one.name for one in int8.others[0].inputs}
+    # What optimum writes besides is not carried along.
+    assert {path.name for path in (translator.output / "onnx").iterdir()} == {
+        f"{role}{suffix}.onnx" for role in int8.graphs for suffix in ("", "_fp16", "_quantized")
+    }
+
+
+def test_both_branches_of_a_merged_decoder_are_quantized_and_halved(translator: Built) -> None:
+    import onnx
+
+    whole = translator.weights("fp32", "decoder_model_merged")
+    assert translator.weights("fp16", "decoder_model_merged") < 0.75 * whole
+    graph = onnx.load(translator.output / "onnx" / "decoder_model_merged_quantized.onnx").graph
+    for branch in graph.node[0].attribute:
+        kinds = [node.op_type for node in branch.g.node]
+        assert kinds.count("MatMulInteger") > 10, branch.name
+
+
+@pytest.mark.parametrize("family", ["translator", "writer"])
+def test_what_writes_is_compared_token_by_token(family: str, request: pytest.FixtureRequest) -> None:
+    built: Built = request.getfixturevalue(family)
+    fp32, *others = built.manifest.variants
+    assert set(fp32.fidelity.metrics) == set(TOKENS)
+    assert fp32.fidelity.metrics["greedy_prefix"] == 1.0
+    assert fp32.fidelity.metrics["perplexity_gap"] < 1e-4
+    for variant in others:
+        assert variant.fidelity.metrics["cosine_mean"] > 0.5
+        assert variant.fidelity.metrics["greedy_prefix"] > 0
+    assert all(variant.speed is not None for variant in built.manifest.variants)
+
+
+def test_the_oldest_onnxruntime_follows_from_the_operators(writer: Built) -> None:
+    """8-bit blocks have IR 8 and opset 18, and yet 1.21 does not open them."""
+    oldest = {variant.name: variant.min_onnxruntime for variant in writer.manifest.variants}
+    assert oldest == {"fp32": "1.14", "int8-accurate": "1.22", "int4": "1.20"}
+
+
+@pytest.mark.parametrize("family", ["translator", "writer", "seer", "matcher"])
+def test_the_self_test_knows_every_kind(family: str, request: pytest.FixtureRequest) -> None:
+    built: Built = request.getfixturevalue(family)
+    assert not built.manifest.golden.cases
+    assert (built.output / "manifest.json").stat().st_size < 400_000
+    passes_its_self_test(built)
+
+
+def test_the_self_test_finds_a_decoder_that_is_broken(translator: Built, tmp_path: Path) -> None:
+    import shutil
+
+    import onnx
+
+    folder = tmp_path / "broken"
+    shutil.copytree(translator.output, folder)
+    path = folder / "onnx" / "decoder_model_merged_quantized.onnx"
+    graph = onnx.load(path)
+    weights = max((one for one in graph.graph.initializer if one.data_type == 3), key=lambda one: len(one.raw_data))
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(graph, path)
+    variant = translator.manifest.variant("int8")
+    assert variant is not None
+    strict = replace(variant, fidelity=replace(variant.fidelity, thresholds={"cosine_min": 0.5}))
+    assert self_test(translator.output, translator.manifest, strict).passed
+    outcome = self_test(folder, translator.manifest, strict)
+    assert (outcome.passed, outcome.metric) == (False, "cosine_min")
+
+
+def test_optimum_translates_as_pytorch_does(translator: Built) -> None:
+    from optimum.onnxruntime import ORTModelForSeq2SeqLM
+
+    model = ORTModelForSeq2SeqLM.from_pretrained(translator.output, subfolder="onnx")
+    assert _written(model, translator.output) == _written(
+        transformers.AutoModelForSeq2SeqLM.from_pretrained(translator.source), translator.source
+    )
+
+
+def test_optimum_writes_as_pytorch_does(writer: Built) -> None:
+    from optimum.onnxruntime import ORTModelForCausalLM
+
+    model = ORTModelForCausalLM.from_pretrained(writer.output, subfolder="onnx", file_name="model.onnx")
+    assert _written(model, writer.output) == _written(
+        transformers.AutoModelForCausalLM.from_pretrained(writer.source), writer.source
+    )
+
+
+def _written(model: Any, tokenizer: Path) -> list[int]:
+    inputs = transformers.AutoTokenizer.from_pretrained(tokenizer)("the harbour at night", return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    return list(ids[0].tolist())
+
+
+def test_optimum_sees_as_pytorch_does(seer: Built) -> None:
+    from optimum.onnxruntime import ORTModelForImageClassification
+
+    pixels = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    model = ORTModelForImageClassification.from_pretrained(seer.output, subfolder="onnx", file_name="model.onnx")
+    original = transformers.AutoModelForImageClassification.from_pretrained(seer.source)
+    with torch.inference_mode():
+        mine, its = model(pixel_values=pixels).logits, original(pixel_values=pixels).logits
+    assert np.allclose(mine.numpy(), its.numpy(), atol=1e-4)
+
+
+def test_pictures_are_matched_with_texts_as_pytorch_does(matcher: Built) -> None:
+    import onnxruntime
+
+    (fp32, accurate) = matcher.manifest.variants
+    assert matcher.manifest.task == "zero-shot-image-classification"
+    assert [tensor.name for tensor in fp32.outputs][-2:] == ["text_embeds", "image_embeds"]
+    assert accurate.fidelity.metrics["cosine_mean"] > 0.9
+    pixels = torch.rand((3, 3, 64, 64), generator=torch.Generator().manual_seed(1))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(matcher.output)
+    texts = tokenizer(["a cat", "the harbour at night"], padding=True, return_tensors="pt")
+    inputs = {"pixel_values": pixels, "input_ids": texts["input_ids"], "attention_mask": texts["attention_mask"]}
+    with torch.inference_mode():
+        its = transformers.CLIPModel.from_pretrained(matcher.source)(**inputs).logits_per_image
+    session = onnxruntime.InferenceSession(matcher.output / fp32.model)
+    (mine,) = session.run(["logits_per_image"], {name: tensor.numpy() for name, tensor in inputs.items()})
+    assert np.allclose(mine, its.numpy(), atol=1e-4)
+
+
+def test_pictures_are_classified(seer: Built) -> None:
+    manifest = seer.manifest
+    assert (manifest.task, len(manifest.labels), manifest.max_length) == ("image-classification", 7, None)
+    assert set(manifest.variants[0].fidelity.metrics) == {*CLASSES, "top5"}
+    assert (seer.output / "preprocessor_config.json").is_file()
+    assert seer.weights("fp16", "model") < 0.6 * seer.weights("fp32", "model")
