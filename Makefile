@@ -1,7 +1,7 @@
 # Everything runs from two virtual environments in this folder, made when first needed:
 #   .venv          the exporter (CPU torch, transformers, optimum), the tests and the tools
 #   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy; no torch
-# and .node, which holds the test servers that run on Node.
+# and .node, which holds the test servers that run on Node, and .wheels, what tests install from.
 # Another interpreter: make test PYTHON=python3.12
 
 SHELL := bash
@@ -19,7 +19,7 @@ DEV := .venv/bin/python
 RUNTIME := .venv-runtime/bin/python
 INPUTS := pyproject.toml requirements/exporter.txt
 
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test lint docs lock bench soak clean
 
 help: ## show this help
 	@grep -E '^[a-z]+: .*## ' Makefile | sort | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
@@ -27,7 +27,7 @@ help: ## show this help
 demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
 	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
-test: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
+test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
 	$(DEV) -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
@@ -35,6 +35,13 @@ lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy
 	.venv/bin/lint-imports
+	$(DEV) docs/generate.py --check
+
+docs: .venv/.stamp-dev ## write what the pages repeat of action.yml and of the workflows
+	$(DEV) docs/generate.py
+
+lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, anew (requirements/)
+	$(DEV) requirements/lock.py
 
 bench: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
@@ -43,7 +50,7 @@ soak: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the long te
 	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .node .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-runtime .node .wheels .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-venv .venv-runtime/.stamp-venv:
@@ -54,7 +61,7 @@ clean: ## remove environments, caches and build output
 # torch comes first, from PyTorch's own address: the CPU build. What follows finds it there and keeps it.
 .venv/.stamp-dev: .venv/.stamp-venv $(INPUTS)
 	$(DEV) -m pip $(PIP_FLAGS) install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
-	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[azure,build,gcs,hub,s3,test]'
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[action,azure,build,gcs,hub,s3,test]'
 	@touch $@
 
 .venv/.stamp-lint: .venv/.stamp-dev
@@ -64,6 +71,11 @@ clean: ## remove environments, caches and build output
 # Test servers that are written for Node, with the node and npm that a wheel brought.
 .venv/.stamp-node: tests/servers/package.json tests/servers/package-lock.json | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.node
+	@touch $@
+
+# What the action installs, for its tests to install from.
+.venv/.stamp-wheels: $(wildcard requirements/plan*.txt) | .venv/.stamp-dev
+	@$(DEV) -m tests.servers.wheels
 	@touch $@
 
 # tokenizers declares huggingface_hub, which it needs only for downloading: it is installed alone.

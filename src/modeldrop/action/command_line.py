@@ -1,0 +1,51 @@
+"""``python -m modeldrop.action.command_line``: the step of ``setup/action.yml``; puts modeldrop on the job's PATH.
+
+Which clouds' SDKs are installed follows from the URLs in MODELDROP_SETUP_REGISTRY.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from modeldrop.action import github
+from modeldrop.action.event import read_event
+from modeldrop.action.install import ROOT, Cache, install_planner
+from modeldrop.errors import ModeldropError
+
+_SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+_SCHEME = re.compile(r"(?<![a-z0-9])(s3|gs|az)://")
+
+
+def main() -> int:
+    """Install, write the command, name its folder in GITHUB_PATH."""
+    temporary = Path(os.environ["RUNNER_TEMP"])
+    parts = parts_of(os.environ.get("MODELDROP_SETUP_REGISTRY", ""))
+    cache = Cache(none=not read_event(os.environ).may_cache)
+    try:
+        python = install_planner(parts, temporary / "modeldrop", cache)
+    except ModeldropError as error:
+        github.annotate("error", "modeldrop", str(error))
+        return error.exit_code
+    folder = temporary / "modeldrop" / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = folder / "modeldrop"
+    # -P: a modeldrop folder in the caller's repository is not the program.
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} -P -m modeldrop "$@"\n', "utf-8")
+    command.chmod(0o755)
+    with Path(os.environ["GITHUB_PATH"]).open("a", encoding="utf-8") as file:
+        file.write(f"{folder}\n")
+    github.say(f"modeldrop of {ROOT}, with {', '.join(parts) or 'no SDK'}")
+    return 0
+
+
+def parts_of(registries: str) -> list[str]:
+    """The SDKs that some URLs need, as parts of ``install_planner``."""
+    return [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

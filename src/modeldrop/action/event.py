@@ -1,0 +1,89 @@
+"""What set the workflow off, as the runner tells it: it decides what is published and promoted by default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_BYTES = 32 << 20
+_DEPENDABOT = "dependabot[bot]"
+# Their runs may write the caches that every other run reads, or read what strangers wrote into them.
+_NO_CACHE = frozenset({"release", "pull_request_target", "workflow_run"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The event of a workflow run.
+
+    Attributes:
+        name: such as ``push``, ``schedule`` or ``pull_request``.
+        ref: such as ``refs/heads/main``, or "".
+        default_branch: the repository's, such as ``main``; "" where the event does not say.
+        fork: whether it is a pull request from another repository.
+        actor: who set it off.
+    """
+
+    name: str = ""
+    ref: str = ""
+    default_branch: str = ""
+    fork: bool = False
+    actor: str = ""
+
+    @property
+    def is_pull_request(self) -> bool:
+        """Whether the run is about a proposal: nothing is published unless somebody names a channel for it."""
+        return self.name.startswith("pull_request")
+
+    @property
+    def on_default_branch(self) -> bool:
+        """Whether the run is of the default branch itself. A schedule always is, and its payload may not say so."""
+        if self.is_pull_request:
+            return False
+        return self.name == "schedule" or (
+            bool(self.default_branch) and self.ref == f"refs/heads/{self.default_branch}"
+        )
+
+    @property
+    def without_secrets(self) -> bool:
+        """Whether GitHub gives such a run neither secrets nor the right to sign in anywhere."""
+        return self.name == "pull_request" and (self.fork or self.actor == _DEPENDABOT)
+
+    @property
+    def may_cache(self) -> bool:
+        """Whether the run may use GitHub's cache: not where a poisoned one would reach a release."""
+        return self.name not in _NO_CACHE and not self.ref.startswith("refs/tags/")
+
+
+def read_event(environment: Mapping[str, str]) -> Event:
+    """The event that the runner's variables and its payload file describe."""
+    payload = _payload(environment.get("GITHUB_EVENT_PATH", ""))
+    head = _path(payload, "pull_request", "head", "repo", "full_name")
+    # The fork of a pull request may have been deleted: then it has no name any more.
+    fork = "pull_request" in payload and head != environment.get("GITHUB_REPOSITORY", "")
+    return Event(
+        name=environment.get("GITHUB_EVENT_NAME", ""),
+        ref=environment.get("GITHUB_REF", ""),
+        default_branch=str(_path(payload, "repository", "default_branch") or ""),
+        fork=fork,
+        actor=environment.get("GITHUB_ACTOR", ""),
+    )
+
+
+def _payload(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            payload = json.loads(file.read(_MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return payload if isinstance(payload, dict) else {}
+
+
+def _path(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

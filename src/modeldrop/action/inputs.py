@@ -1,0 +1,486 @@
+"""The action's inputs: every wrong one is found before anything is installed or downloaded.
+
+All inputs arrive in one variable, as GitHub's ``toJSON(inputs)``, so none can be forgotten between ``action.yml``
+and here, and none is ever part of a script.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from modeldrop.action.event import Event
+from modeldrop.action.problems import InputsError, Problem
+from modeldrop.build.request import load_recipe
+from modeldrop.build.sources import names, resolve
+from modeldrop.commands.durations import parse_duration
+from modeldrop.commands.matrix import matrix_of
+from modeldrop.config import default_registry, load_settings, registries_of
+from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.format.bucket import parse_bucket
+from modeldrop.format.models import ModelSettings
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
+from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe, parse_recipe
+from modeldrop.format.settings import Settings
+from modeldrop.publishing.acceptance import check_command
+from modeldrop.publishing.wish import Wish, merged_recipe
+from modeldrop.storage_errors import redact
+
+PHASES = ("all", "plan", "build", "publish")
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+_AUTO, _TRUE, _FALSE = "auto", "true", "false"
+_SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+_HUB = re.compile(r"(?:hf:(?!//))?[^/@\s:\\~]+/[^/@\s:\\]+(?:@.*)?")
+_PATH_STARTS = ("./", "../", "/", "~/", "file:")
+_THRESHOLD = re.compile(r"([^.=\s]+)\.([^.=\s]+)\s*=\s*(\S+)")
+_MAX_LINE = 1024
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run of the action is to do.
+
+    Attributes:
+        wish: the model that is wanted, and the channel that is to move, if one is; None where only the matrix of
+            several models is asked for.
+        phase: one of ``PHASES``.
+        publishes: whether anything may be written into the registries.
+        channel: the channel that the run is about, whether or not it may move it.
+        reason: why nothing is published, or why no channel is moved, or "".
+        matrix: the models of modeldrop.toml, else this one, for ``strategy.matrix``: one line of JSON.
+        parts: what must be installed to plan: ``hub``, ``s3``, ``gcs``, ``azure``.
+        build_folder: where the build is kept.
+        own_folder: whether that is a place of ours, which only this job and these inputs use.
+        torch_index: where PyTorch's CPU build comes from.
+        summary: whether a job summary is wanted.
+    """
+
+    wish: Wish | None
+    phase: str
+    publishes: bool
+    channel: str
+    reason: str
+    matrix: str
+    parts: tuple[str, ...]
+    build_folder: Path
+    own_folder: bool
+    torch_index: str
+    summary: bool
+
+    @property
+    def builds(self) -> bool:
+        """Whether a missing version may be built in this run."""
+        return self.phase in {"all", "build"}
+
+
+def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
+    """Read the inputs. Changes into the working directory, and names the configuration in MODELDROP_CONFIG.
+
+    Args:
+        text: the inputs as JSON: an object of texts.
+        event: what set the workflow off.
+        temporary: the runner's folder for temporary files.
+
+    Raises:
+        InputsError: with every input that is wrong.
+    """
+    reader = _Reader({str(name): str(value) for name, value in json.loads(text).items()})
+    settings = _enter(reader)
+    phase = reader.choice("phase", PHASES)
+    dry_run = reader.flag("dry-run")
+    summary = reader.flag("summary")
+    matrix = _matrix(settings)
+    if not reader.text("model") and not reader.text("name") and len(settings.model_tables) > 1:
+        if phase == "plan":
+            reader.finish(matrix)
+            return Inputs(None, phase, False, "", "", matrix, (), Path(), True, "", summary)
+        known = ", ".join(settings.model_tables)
+        reader.problem(
+            "name",
+            f"The configuration has several models: name one of {known}. To run one job for each of them: the output "
+            "matrix of a run with phase: plan, or `modeldrop matrix`.",
+        )
+        reader.finish(matrix)
+    model = _model(reader, settings)
+    wish = _wish(reader, settings, model)
+    given = reader.text("channel")
+    publishes, moves, reason = _decide(reader, event, phase, dry_run=dry_run, given=given)
+    torch_index = _torch_index(reader)
+    folder = reader.line("build-folder")
+    reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
+    reader.finish(matrix)
+    assert wish is not None  # noqa: S101  else there were problems
+    return Inputs(
+        wish=wish if moves else replace(wish, channel=None),
+        phase="plan" if dry_run else phase,
+        publishes=publishes,
+        channel=wish.channel or DEFAULT_CHANNEL,
+        reason=reason,
+        matrix=matrix or _matrix_of_one(wish),
+        parts=_parts(wish, settings),
+        build_folder=Path(folder).absolute() if folder else _own_folder(wish, temporary),
+        own_folder=not folder,
+        torch_index=torch_index,
+        summary=summary,
+    )
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Takes inputs one by one, and collects what is wrong with them."""
+
+    values: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+
+    def text(self, name: str) -> str:
+        """An input, without the blanks around it."""
+        return self.values.get(name, "").strip()
+
+    def line(self, name: str) -> str:
+        """An input of one line; "" where it is wrong."""
+        value = self.text(name)
+        if value.isprintable() and len(value) <= _MAX_LINE:
+            return value
+        self.problem(name, f"It must be one line of at most {_MAX_LINE} characters, without control characters.")
+        return ""
+
+    def lines(self, name: str) -> list[str]:
+        """An input's lines, without empty ones."""
+        return [line.strip() for line in self.text(name).split("\n") if line.strip()]
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        """An input that is one of a few words; the first where it is not given."""
+        value = self.text(name) or allowed[0]
+        if value not in allowed:
+            self.problem(name, f"Allowed: {', '.join(allowed)}.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """An input that is true or false."""
+        value = self.text(name) or _FALSE
+        if value.lower() not in {_TRUE, _FALSE}:
+            self.problem(name, "Allowed: true, false.")
+        return value.lower() == _TRUE
+
+    def guard(self, name: str, read: Callable[[], _T], value: str | None = None) -> _T | None:
+        """What ``read`` gives; None where it refuses the input."""
+        try:
+            return read()
+        except ModeldropError as error:
+            self.problem(name, f"{error.message} {error.hint}".strip(), value)
+        except (OSError, ValueError) as error:
+            self.problem(name, f"It cannot be used: {getattr(error, 'strerror', None) or error}.", value)
+        return None
+
+    def problem(self, name: str, message: str, value: str | None = None) -> None:
+        """Note that an input is wrong; what was noted of it first is enough."""
+        if all(problem.name != name for problem in self.problems):
+            self.problems.append(Problem(name, self.text(name) if value is None else value, message))
+
+    def finish(self, matrix: str = "") -> None:
+        """Raise what was collected."""
+        if self.problems:
+            raise InputsError(self.problems, matrix)
+
+
+def _enter(reader: _Reader) -> Settings:
+    """Change into the working directory, which all paths start from, and read modeldrop.toml."""
+    folder = reader.line("working-directory") or "."
+    reader.guard("working-directory", lambda: os.chdir(folder))
+    reader.finish()
+    config = reader.line("config")
+    if config:
+        os.environ["MODELDROP_CONFIG"] = str(Path(config).absolute())
+    settings = reader.guard("config", lambda: _load(config))
+    reader.finish()
+    return settings or Settings()
+
+
+def _load(config: str) -> Settings:
+    if config and not Path(config).is_file():
+        raise UsageError("There is no such file.", "Allowed: the path of a modeldrop.toml in the working directory.")
+    settings = load_settings()
+    settings.models()
+    return settings
+
+
+def _matrix(settings: Settings) -> str:
+    if not settings.model_tables:
+        return ""
+    try:
+        return matrix_of(settings, ())
+    except ModeldropError:  # no registry for one of them: that is said where the registry is needed
+        return ""
+
+
+def _matrix_of_one(wish: Wish) -> str:
+    row = {
+        "name": wish.model,
+        "source": wish.source,
+        "registry": "\n".join(wish.registries),
+        "channel": wish.channel,
+    }
+    return json.dumps({"include": [row]})
+
+
+def _model(reader: _Reader, settings: Settings) -> ModelSettings | None:
+    """The model of modeldrop.toml that is meant, whose values the inputs override; None where none is."""
+    models = settings.models()
+    name = reader.line("name")
+    if name in models:
+        return models[name]
+    if reader.text("model"):
+        return None
+    if name and models:
+        known = ", ".join(models)
+        reader.problem("name", f"No model of that name is in the configuration, and the input model is empty: {known}.")
+    elif models:
+        return next(iter(models.values()))
+    else:
+        reader.problem("model", "Required: org/name on the Hugging Face Hub, ./folder, or config and name.")
+    return None
+
+
+def _wish(reader: _Reader, settings: Settings, model: ModelSettings | None) -> Wish | None:
+    recipe = _recipe(reader, model)
+    source = _source(reader, model, recipe or Recipe())
+    name = _name(reader, model, source)
+    registries = _registries(reader, settings, model)
+    channel = reader.line("channel") or (model.channel if model else DEFAULT_CHANNEL)
+    reader.guard("channel", lambda: check_channel(channel))
+    test = reader.text("test-command") or (model.test if model else "")
+    reader.guard("test-command", lambda: _check_test(test), "…")
+    seconds = reader.guard("test-timeout", lambda: parse_duration(reader.text("test-timeout") or "1h", "", unit="s"))
+    force = reader.flag("force")
+    if reader.problems or recipe is None:
+        return None
+    return reader.guard(
+        "name",
+        lambda: Wish(source, name, registries, recipe, channel, force, test=test, test_seconds=seconds or 1.0),
+        name,
+    )
+
+
+def _source(reader: _Reader, model: ModelSettings | None, recipe: Recipe) -> str:
+    given, revision = reader.line("model"), reader.line("revision")
+    source = given or (model.source if model else "")
+    if revision and source:
+        if not _HUB.fullmatch(source) or source.startswith(_PATH_STARTS):
+            reader.problem("revision", f"Only models on the Hugging Face Hub have revisions; the model is {source!r}.")
+        elif given and "@" in given:
+            reader.problem("revision", f"The input model names a revision itself: {given!r}. Give one of them.")
+        else:
+            source = f"{source.partition('@')[0]}@{revision}"
+            reader.guard("revision", lambda: names.check_revision(revision, source))
+            return source
+    if source:
+        reader.guard("model", lambda: _check_source(source, recipe), source)
+    return source
+
+
+def _check_source(source: str, recipe: Recipe) -> None:
+    scheme, separator, _ = _without_secrets(source).partition("://")
+    if separator and scheme in _SDKS:
+        parse_bucket(source)
+    elif _HUB.fullmatch(source) and not source.startswith(_PATH_STARTS):
+        repository, at, revision = source.removeprefix("hf:").partition("@")
+        names.check_repository(repository, source)
+        if at:
+            names.check_revision(revision, source)
+    elif source.startswith(_PATH_STARTS) or "@" not in source or separator:
+        # A folder; or nothing that could be a source, which this refuses. Neither asks a server.
+        resolve(source, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code)
+
+
+def _without_secrets(url: str) -> str:
+    if redact(url) != url:
+        raise UsageError(
+            "It holds a password or a signature, and no input may.",
+            "Let the cloud's login step sign in (`permissions: id-token: write`).",
+        )
+    return url
+
+
+def _name(reader: _Reader, model: ModelSettings | None, source: str) -> str:
+    name = reader.line("name") or (model.name if model else "")
+    if name or not source:
+        reader.guard("name", lambda: check_model(name) if name else name)
+        return name
+    last = Path(source).absolute().name if source.startswith(_PATH_STARTS) or source in {".", ".."} else source
+    derived = re.sub(r"[^a-z0-9._-]+", "-", last.partition("@")[0].rpartition("/")[2].lower()).strip("-._")[:64]
+    if not NAME.fullmatch(derived):
+        reader.problem("name", "Required: none could be made of the model's. Use small letters, digits, '.', '_', '-'.")
+    return derived
+
+
+def _registries(reader: _Reader, settings: Settings, model: ModelSettings | None) -> tuple[str, ...]:
+    given = reader.lines("registry")
+    if not given:
+        found = reader.guard("registry", lambda: _default_registries(settings, model))
+        return tuple(found or ())
+    seen: set[str] = set()
+    for registry in given:
+        url = reader.guard("registry", lambda registry=registry: _registry_url(settings, registry), registry)  # type: ignore[misc]
+        if url in seen:
+            reader.problem("registry", "It is named twice. Name every registry once.", registry)
+        seen.add(url or "")
+    return tuple(given)
+
+
+def _default_registries(settings: Settings, model: ModelSettings | None) -> Sequence[str]:
+    if model is not None:
+        registries: Sequence[str] = registries_of(model, settings)
+    elif default := default_registry():
+        registries = [default]
+    elif len(settings.registries) == 1:
+        registries = list(settings.registries)
+    else:
+        known = f" Or a name of the configuration: {', '.join(settings.registries)}." if settings.registries else ""
+        raise UsageError(
+            "Required: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix or ./folder; several, "
+            f"one per line.{known}"
+        )
+    for registry in registries:
+        _registry_url(settings, registry)
+    return registries
+
+
+def _registry_url(settings: Settings, registry: str) -> str:
+    if not registry.isprintable():
+        raise UsageError("It must be one registry per line, without control characters.")
+    url = settings.of(_without_secrets(registry)).url
+    scheme, separator, _ = url.partition("://")
+    if scheme in _SDKS and separator:
+        return parse_bucket(url).url
+    if separator:
+        raise UsageError(f"{scheme}:// is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
+    return url
+
+
+def _recipe(reader: _Reader, model: ModelSettings | None) -> Recipe | None:
+    file = reader.line("recipe")
+    base = reader.guard("recipe", lambda: _base_recipe(file, model))
+    own: dict[str, Any] = {}
+    task = reader.line("task")
+    if task and task not in TASKS:
+        reader.problem("task", f"Allowed: {', '.join(TASKS)}; empty to infer it.")
+    elif task:
+        own["task"] = task
+    variants = [name for line in reader.lines("variants") for name in re.split(r"[,\s]+", line) if name]
+    for name in variants:
+        if name not in VARIANTS or variants.count(name) > 1:
+            reader.problem("variants", f"{name[:40]!r} is unknown or named twice. Allowed: {', '.join(VARIANTS)}.")
+            break
+    else:
+        own |= {"variants": variants} if variants else {}
+    texts = reader.line("texts")
+    if texts:
+        reader.guard("texts", lambda: _check_file(texts))
+        own["texts"] = texts
+    length = reader.line("max-length")
+    if length:
+        own["max_length"] = reader.guard("max-length", lambda: _max_length(length))
+    if base is None:
+        return None
+    plain = base.to_json()
+    thresholds = {name: dict(limits) for name, limits in plain.get("thresholds", {}).items()}
+    for line in reader.lines("thresholds"):
+        found = reader.guard("thresholds", lambda line=line: _threshold(line), line)  # type: ignore[misc]
+        if found is not None:
+            variant, metric, value = found
+            thresholds.setdefault(variant, {})[metric] = value
+    own |= {"thresholds": thresholds} if thresholds else {}
+    if reader.problems:
+        return base
+    return reader.guard("recipe", lambda: parse_recipe(plain | own))
+
+
+def _base_recipe(file: str, model: ModelSettings | None) -> Recipe:
+    if file:
+        return load_recipe(Path(file))
+    return merged_recipe(model.recipe_file, dict(model.recipe)) if model else Recipe()
+
+
+def _threshold(line: str) -> tuple[str, str, float]:
+    match = _THRESHOLD.fullmatch(line)
+    if match is None:
+        raise UsageError("Write VARIANT.METRIC=NUMBER, one per line, such as int8.cosine_mean=0.98.")
+    variant, metric, number = match.groups()
+    if variant not in VARIANTS:
+        raise UsageError(f"{variant[:40]!r} is no variant. Allowed: {', '.join(VARIANTS)}.")
+    if metric not in METRICS:
+        raise UsageError(f"{metric[:40]!r} is no metric. Allowed: {', '.join(METRICS)}.")
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?", number):
+        raise UsageError(f"{number[:40]!r} is no number.", "Write one such as 0.98.")
+    return variant, metric, float(number)
+
+
+def _max_length(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text) or not 8 <= int(text) <= 1 << 20:
+        raise UsageError("Allowed: a whole number from 8 to 1048576.")
+    return int(text)
+
+
+def _check_file(path: str) -> None:
+    if not Path(path).is_file():
+        raise UsageError("There is no such file.", "Allowed: the path of a file in the working directory.")
+
+
+def _check_folder(path: str, *, needed: bool) -> None:
+    if path and needed and not (Path(path) / "manifest.json").is_file():
+        raise UsageError("It holds no build.", "Allowed: the output build-folder of a run with phase: build.")
+
+
+def _check_test(command: str) -> None:
+    if "\0" in command:
+        raise UsageError("A command cannot contain NUL.")
+    check_command(command)
+
+
+def _torch_index(reader: _Reader) -> str:
+    index = reader.line("torch-index") or TORCH_INDEX
+    if not re.fullmatch(r"(https?://[^\s/]+|file:///)\S*", index):
+        reader.problem("torch-index", f"Allowed: the address of a package index, such as {TORCH_INDEX}.")
+    return index
+
+
+def _decide(reader: _Reader, event: Event, phase: str, *, dry_run: bool, given: str) -> tuple[bool, bool, str]:
+    """Whether the run publishes, whether it moves the channel, and why not."""
+    promote = reader.choice("promote", (_AUTO, _TRUE, _FALSE))
+    if dry_run:
+        return False, False, "this is a dry run"
+    if phase in {"plan", "build"}:
+        return False, False, f"phase: {phase} publishes nothing"
+    if event.is_pull_request and not given:
+        return False, False, "a pull request publishes nothing unless the input channel names one, such as pr-17"
+    if promote == _FALSE:
+        return True, False, "promote: false moves no channel"
+    if promote == _AUTO and not event.is_pull_request and not event.on_default_branch:
+        return True, False, "promote: auto moves a channel only on the default branch"
+    return True, True, ""
+
+
+def _parts(wish: Wish, settings: Settings) -> tuple[str, ...]:
+    """What must be installed to look at the source and the registries."""
+    parts = set()
+    for url in (wish.source, *(settings.of(registry).url for registry in wish.registries)):
+        scheme, separator, _ = url.partition("://")
+        if separator and scheme in _SDKS:
+            parts.add(_SDKS[scheme])
+    if _HUB.fullmatch(wish.source) and not wish.source.startswith(_PATH_STARTS):
+        parts.add("hub")
+    return tuple(sorted(parts))
+
+
+def _own_folder(wish: Wish, temporary: Path) -> Path:
+    """Found again by a later step with the same inputs, such as phase: publish after phase: build."""
+    asked = json.dumps([str(Path.cwd()), wish.model, wish.source, wish.recipe.to_json()], sort_keys=True)
+    return temporary / "modeldrop" / "builds" / hashlib.sha256(asked.encode()).hexdigest()[:16]

@@ -1,0 +1,264 @@
+"""Virtual environments in the runner's temporary folder: a small one that plans and publishes, one that exports.
+
+On Linux, x86-64 and CPython 3.11 everything is locked with its hashes; elsewhere the same versions are taken.
+Where packages come from is the caller's choice (PIP_INDEX_URL and friends, pip.conf); what is installed is ours.
+Standard library only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modeldrop.action import github
+from modeldrop.errors import MissingExtraError
+from modeldrop.storage_errors import redact
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The action's checkout: its ref is the version of the tool."""
+
+_REQUIREMENTS = ROOT / "requirements"
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s+;]+)", re.MULTILINE)
+_VENV_SECONDS = 120.0
+_INSTALL_SECONDS = 1800.0
+_COMPILE_SECONDS = 600.0
+_TORCH = "build-torch.txt"
+# Of pip's settings, those that say where packages come from and how to get there.
+_PIP_SETTINGS = frozenset(
+    {
+        "PIP_CERT",
+        "PIP_CLIENT_CERT",
+        "PIP_CONFIG_FILE",
+        "PIP_DEFAULT_TIMEOUT",
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "PIP_INDEX_URL",
+        "PIP_KEYRING_PROVIDER",
+        "PIP_NO_INDEX",
+        "PIP_PROXY",
+        "PIP_RESUME_RETRIES",
+        "PIP_RETRIES",
+        "PIP_TIMEOUT",
+        "PIP_TRUSTED_HOST",
+    }
+)
+_INTERFERING = frozenset({"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Where pip keeps downloads: a folder, its own default (None), or nowhere."""
+
+    folder: Path | None = None
+    none: bool = False
+
+    @property
+    def option(self) -> list[str]:
+        """For pip."""
+        if self.none:
+            return ["--no-cache-dir"]
+        return [f"--cache-dir={self.folder}"] if self.folder else []
+
+
+def install_planner(parts: Sequence[str], folder: Path, cache: Cache) -> Path:
+    """An environment that can plan and publish, without an exporter; return its interpreter.
+
+    Args:
+        parts: extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``.
+        folder: where environments are made.
+        cache: pip's.
+
+    Raises:
+        MissingExtraError: the interpreter can make no environment, or a package cannot be had.
+    """
+    names = ("plan.txt", *(f"plan-{part}.txt" for part in parts))
+    wanted = "".join(_lock(name) for name in names)
+    environment = _Environment(folder / f"plan-{_digest(wanted)}", cache)
+    if environment.complete:
+        return environment.python
+    environment.make()
+    if locked_platform():
+        environment.install(
+            "--no-deps", "--require-hashes", *(f"--requirement={_REQUIREMENTS / name}" for name in names)
+        )
+    else:
+        environment.install_versions(_declared(["", "action", *parts]), wanted)
+    environment.finish()
+    return environment.python
+
+
+def install_exporter(folder: Path, torch_index: str, cache: Cache) -> Path:
+    """An environment with CPU torch and the exporter; return its interpreter.
+
+    Args:
+        folder: where environments are made.
+        torch_index: the package index that has PyTorch's CPU build.
+        cache: pip's.
+
+    Raises:
+        MissingExtraError: a package cannot be had.
+    """
+    torch, others = _lock(_TORCH), _lock("build.txt")
+    environment = _Environment(folder / f"build-{_digest(torch + others + torch_index)}", cache)
+    if environment.complete:
+        return environment.python
+    environment.make()
+    # From its own index alone: PyPI's torch for Linux is the build for CUDA, with gigabytes of libraries.
+    from_index = ("--no-deps", "--no-compile", "--retries=1", f"--index-url={torch_index}")
+    torch_hint = (
+        f"It comes from {redact(torch_index)}. Behind a mirror, set the input torch-index to the mirror of that index."
+    )
+    own_index = "download.pytorch.org" not in torch_index
+    if locked_platform() and not own_index:
+        environment.install(
+            *from_index, "--require-hashes", f"--requirement={_REQUIREMENTS / _TORCH}", what="PyTorch", hint=torch_hint
+        )
+    else:
+        environment.install(*from_index, *_pins(torch), what="PyTorch", hint=torch_hint)
+    if locked_platform():
+        environment.install("--no-deps", "--no-compile", "--require-hashes", f"--requirement={_REQUIREMENTS}/build.txt")
+    else:
+        environment.install_versions(_declared(["build"]), torch + others, "--no-compile")
+    environment.compile()  # with all cores; without byte code every export takes ten seconds longer
+    environment.finish()
+    return environment.python
+
+
+def exporter_lock() -> str:
+    """The digest of what ``install_exporter`` installs, for a cache's key."""
+    return _digest(_lock(_TORCH) + _lock("build.txt"))
+
+
+def wrap_exporter(python: str, folder: Path) -> Path:
+    """A launcher for an exporter that is there already: it runs this checkout's code, whatever is installed there."""
+    launcher = folder / "exporter-python"
+    launcher.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT / "src"))} exec {shlex.quote(python)} "$@"\n')
+    launcher.chmod(0o755)
+    return launcher
+
+
+def locked_platform() -> bool:
+    """Whether the lock files' hashes are those of this platform's packages."""
+    return (
+        sys.implementation.name == "cpython"
+        and sys.version_info[:2] == (3, 11)
+        and sys.platform == "linux"
+        and platform.machine() == "x86_64"
+        and platform.libc_ver()[0] == "glibc"
+    )
+
+
+def pip_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for pip: the caller's, without what would change what is installed, or where to."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _INTERFERING and (not name.startswith("PIP_") or name in _PIP_SETTINGS)
+    } | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Environment:
+    folder: Path
+    cache: Cache
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / ".complete").is_file()
+
+    @property
+    def _packages(self) -> Path:
+        return self.folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+
+    def make(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        _run(
+            [sys.executable, "-m", "venv", str(self.folder)],
+            _VENV_SECONDS,
+            f"{sys.executable} cannot make a virtual environment",
+            "On Debian and Ubuntu: apt-get install python3-venv. Or leave out python-version: system.",
+        )
+
+    def install(self, *arguments: str, what: str = "modeldrop's packages", hint: str = "") -> None:
+        command = [str(self.python), "-m", "pip", "install", "--quiet", "--progress-bar=off", *self.cache.option]
+        _run(
+            [*command, "--only-binary=:all:", *arguments],
+            _INSTALL_SECONDS,
+            f"pip could not install {what}",
+            hint or "Check the network, and PIP_INDEX_URL where packages come from a mirror.",
+        )
+
+    def install_versions(self, requirements: Sequence[str], locks: str, *options: str) -> None:
+        """Requirements with all that they need, in the versions of lock files."""
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
+            constraints.write("\n".join(_pins(locks)))
+            constraints.flush()
+            self.install(*options, f"--constraint={constraints.name}", *requirements)
+
+    def compile(self) -> None:
+        command = [str(self.python), "-m", "compileall", "-q", "-q", "-j", "0", str(self._packages)]
+        # Some packages ship files for other Pythons, which do not compile: nobody imports them here.
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=_COMPILE_SECONDS)
+
+    def finish(self) -> None:
+        """The tool itself is this checkout; no build back end is needed for that."""
+        (self._packages / "modeldrop.pth").write_text(f"{ROOT / 'src'}\n", "utf-8")
+        (self.folder / ".complete").touch()
+
+
+def _lock(name: str) -> str:
+    return (_REQUIREMENTS / name).read_text("utf-8")
+
+
+def _pins(locks: str) -> list[str]:
+    """``name==version`` of lock files, without hashes and without the mark of PyTorch's CPU build."""
+    return list(dict.fromkeys(f"{name}=={version}" for name, version in _PIN.findall(locks)))
+
+
+def _declared(extras: Sequence[str]) -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {"": project["dependencies"], **project["optional-dependencies"]}
+    return [requirement for extra in extras for requirement in wanted[extra]]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(f"{sys.version} {text}".encode()).hexdigest()[:16]
+
+
+def _run(command: list[str], seconds: float, what: str, hint: str) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            env=pip_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MissingExtraError(f"{what}: it took longer than {seconds:.0f} s.", hint) from None
+    except OSError as error:
+        raise MissingExtraError(f"{what}: {error.strerror or error}.", hint) from None
+    said = redact(done.stdout.decode("utf-8", "replace")).strip().splitlines()
+    if done.returncode:
+        github.say("\n".join(said))
+        errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+        last = (errors or said or ["it said nothing"])[-1]
+        raise MissingExtraError(f"{what}: {last[:500]}", hint)

@@ -1,0 +1,131 @@
+"""What came of a run, kept in a file between the action's steps: the report tells it, however the run ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from modeldrop.build.report import render
+from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.publishing.deliver import Outcome
+
+_RESULT, _MANIFEST, _REPORT, _CHECKSUMS = "result.json", "manifest.json", "report.html", "checksums.txt"
+
+
+@dataclass(slots=True)
+class InRegistry:
+    """What a registry has, and what its channel names.
+
+    Attributes:
+        url: the registry's.
+        version: such as ``v3``, or "" where it has none of this recipe.
+        digest: the version's manifest digest, or "".
+        done: built, adopted, mirrored or unchanged; "" before anything was published.
+        before: the version that the channel named when the run began, or "".
+        after: the version that it names now, or "".
+        moved: whether this run moved it.
+        reason: why it was not moved, or "".
+        tested: whether the user's test succeeded; None if it did not run.
+    """
+
+    url: str
+    version: str = ""
+    digest: str = ""
+    done: str = ""
+    before: str = ""
+    after: str = ""
+    moved: bool = False
+    reason: str = ""
+    tested: bool | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome, before: str) -> InRegistry:
+        """What became of a registry that was published to."""
+        moved = outcome.moved
+        registry = cls(outcome.store.url, f"v{outcome.version.number}", outcome.version.digest, outcome.done, before)
+        registry.tested = outcome.tested
+        registry.after = before
+        if moved is not None:
+            registry.before, registry.after = _version(moved.before), _version(moved.after)
+            registry.moved, registry.reason = moved.moved, moved.reason
+        return registry
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a run.
+
+    Attributes:
+        model: its name in the registries.
+        channel: the channel that the run is about.
+        reason: why nothing is published, or no channel moved, by the inputs; or "".
+        source: the pinned source, such as ``hf:org/name@<commit>``.
+        build_key: the build's.
+        would_build: whether no registry had it.
+        built: whether this run built it, or published what an earlier step had built.
+        build_folder: where the build is, or "".
+        registries: the registries, the first one first.
+        failure: what went wrong, or "".
+    """
+
+    model: str = ""
+    channel: str = ""
+    reason: str = ""
+    source: str = ""
+    build_key: str = ""
+    would_build: bool = False
+    built: bool = False
+    build_folder: str = ""
+    registries: list[InRegistry] = field(default_factory=list)
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The folder of one run of the action; later runs in the same job have their own."""
+
+    folder: Path
+
+    def load(self) -> Result:
+        """The result so far."""
+        try:
+            plain = json.loads((self.folder / _RESULT).read_text("utf-8"))
+        except FileNotFoundError:
+            return Result()
+        return Result(**plain | {"registries": [InRegistry(**registry) for registry in plain["registries"]]})
+
+    def save(self, result: Result) -> None:
+        """Keep the result for the next step."""
+        (self.folder / _RESULT).write_text(json.dumps(asdict(result), indent=2), "utf-8")
+
+    def keep_manifest(self, manifest: Manifest, digest: str = "") -> None:
+        """Keep the manifest that the report shows; with the digest of the one that is published or built."""
+        data = serialize_manifest(manifest)
+        (self.folder / _MANIFEST).write_bytes(data)
+        (self.folder / _REPORT).write_bytes(render(manifest))
+        sha256 = digest.removeprefix("sha256:") or hashlib.sha256(data).hexdigest()
+        # As sha256sum writes it, for actions/attest and for whoever checks a copied version's folder.
+        (self.folder / _CHECKSUMS).write_text(f"{sha256}  manifest.json\n", "utf-8")
+
+    def manifest(self) -> Manifest | None:
+        """The manifest that the report shows."""
+        path = self.folder / _MANIFEST
+        return parse_manifest(path.read_bytes()) if path.is_file() else None
+
+    def report(self) -> str:
+        """The path of report.html, or ""."""
+        return self._path(_REPORT)
+
+    def checksums(self) -> str:
+        """The path of the file of checksums, or ""."""
+        return self._path(_CHECKSUMS)
+
+    def _path(self, name: str) -> str:
+        path = self.folder / name
+        return str(path) if path.is_file() else ""
+
+
+def _version(number: int | None) -> str:
+    return "" if number is None else f"v{number}"

@@ -1,0 +1,192 @@
+"""The job summary: what people want to know of a run, in Markdown.
+
+Everything from outside (names, messages, figures) goes through ``text`` or ``code``: nothing of it can be
+Markdown or HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from modeldrop.action.result import InRegistry, Result
+from modeldrop.format.manifest import Manifest, Speed, Variant
+from modeldrop.format.names import DEFAULT_CHANNEL
+from modeldrop.format.recipe import METRICS
+from modeldrop.terminal import size_text
+
+_ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_MAX_TEXT = 2000
+
+
+def render(result: Result, manifest: Manifest | None) -> str:
+    """The summary of a run.
+
+    Args:
+        result: what came of it.
+        manifest: of the version or the build that it is about, if there is one.
+    """
+    parts = [f"## {code(result.model or 'modeldrop')}: {_headline(result)}", _registries(result)]
+    if result.failure:
+        parts.append(f"> [!CAUTION]\n{_quoted(result.failure)}")
+    if manifest is not None:
+        parts += [_variants(manifest), _fetching(result, manifest), _provenance(result, manifest)]
+    return "\n\n".join(part for part in parts if part) + "\n\n"
+
+
+def render_failure(message: str) -> str:
+    """The summary of a run that ended before anything was known about the model."""
+    return f"## modeldrop: failed\n\n> [!CAUTION]\n{_quoted(message)}\n\n"
+
+
+def text(value: str) -> str:
+    """A text of others as Markdown that shows just this text, in one line."""
+    cut = value if len(value) <= _MAX_TEXT else f"{value[: _MAX_TEXT - 1]}…"
+    return "".join(_ESCAPED.get(char, char) if char.isprintable() else " " for char in cut)
+
+
+def code(value: str) -> str:
+    """The same in the type of code."""
+    return f"<code>{text(value)}</code>" if value else ""
+
+
+def _headline(result: Result) -> str:
+    first = result.registries[0] if result.registries else None
+    if first is None:
+        return "failed" if result.failure else "nothing was done"
+    if first.done == "built":
+        said = f"published as {first.version}"
+    elif first.done == "adopted":
+        said = f"{first.version}, which another run built meanwhile"
+    elif first.done:
+        said = f"unchanged, {first.version}" if first.done == "unchanged" else f"mirrored as {first.version}"
+    elif result.built:
+        said = "built, not published"
+    elif result.would_build:
+        said = "failed" if result.failure else "would be built"
+    else:
+        said = f"unchanged, {first.version or _elsewhere(result)}"
+    return f"{said}; rejected by its test" if _rejected(result) else said
+
+
+def _elsewhere(result: Result) -> str:
+    return next((registry.version for registry in result.registries if registry.version), "")
+
+
+def _rejected(result: Result) -> bool:
+    return any(registry.tested is False for registry in result.registries)
+
+
+def _registries(result: Result) -> str:
+    if not result.registries:
+        return ""
+    why = {
+        "built": "built, because no registry had this source with this recipe",
+        "adopted": "built by another run of the same recipe, which was faster",
+        "mirrored": "copied from another registry, nothing was built",
+        "unchanged": "unchanged: this source with this recipe was built before",
+    }
+    rows = []
+    for registry in result.registries:
+        done = why.get(registry.done, "")
+        if not done:
+            done = "unchanged" if registry.version else ("built, not published" if result.built else "not there")
+        rows.append((code(registry.url), registry.version or "–", done, _channel(result, registry)))
+    return _table(("registry", "version", "what was done", code(result.channel)), rows)
+
+
+def _channel(result: Result, registry: InRegistry) -> str:
+    if registry.moved:
+        return f"**{registry.after}** (was {registry.before or 'not there'})"
+    if registry.after and registry.after == registry.version:
+        return f"{registry.after}, as before"
+    stays = f"stays at {registry.after}" if registry.after else "not there"
+    reason = registry.reason or result.reason
+    return f"{stays}: {text(reason)}" if reason else stays
+
+
+def _variants(manifest: Manifest) -> str:
+    original = manifest.original
+    rows = [("*original*", size_text(original.weight_bytes), *_speeds(original.speed, None), "")]
+    for variant in manifest.variants:
+        size = size_text(manifest.weights_of(variant))
+        rows.append((code(variant.name), size, *_speeds(variant.speed, original.speed), _fidelity(variant)))
+    return _table(("variant", "size", "1 input", "32 inputs", "fidelity, against its threshold"), rows, right=(1, 2, 3))
+
+
+def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
+    """Latencies of one input and of 32, with how many times faster than the original that is."""
+    if speed is None:
+        return "", ""
+    return (
+        _latency(speed.batch_1_ms, original.batch_1_ms if original else None),
+        _latency(speed.batch_32_ms, original.batch_32_ms if original else None),
+    )
+
+
+def _latency(milliseconds: float, original: float | None) -> str:
+    times = f" ({original / milliseconds:.1f}×)" if original and milliseconds > 0 else ""
+    return f"{milliseconds:.3g} ms{times}"
+
+
+def _fidelity(variant: Variant) -> str:
+    parts = []
+    for metric, value in variant.fidelity.metrics.items():
+        limit = variant.fidelity.thresholds.get(metric)
+        side = {">=": "≥", "<=": "≤"}.get(METRICS.get(metric, ""), "against")
+        against = f" {side} {limit:.5g}" if limit is not None else ""
+        parts.append(f"{text(metric)} {value:.5g}{against}")
+    return "<br>".join(parts)
+
+
+def _fetching(result: Result, manifest: Manifest) -> str:
+    first = next((registry for registry in result.registries if registry.version), None)
+    if first is None or not result.model:
+        return ""
+    named = first.after == first.version
+    version = "" if named and result.channel == DEFAULT_CHANNEL else f"@{result.channel if named else first.version}"
+    where = f"{first.url}/{result.model}{version}"
+    exact = f"{first.url}/{result.model}@{first.version}@{first.digest}"
+    variant = manifest.variants[-1].name
+    return "\n".join(
+        [
+            "**Fetch it**",
+            "",
+            f"<pre>modeldrop fetch {html.escape(_shell(where))} --variant {html.escape(_shell(variant))}",
+            f"modeldrop fetch {html.escape(_shell(exact))}  # exactly this version, for ever</pre>",
+        ]
+    )
+
+
+def _shell(word: str) -> str:
+    return word if re.fullmatch(r"[A-Za-z0-9@%+=:,./_-]+", word) else "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _provenance(result: Result, manifest: Manifest) -> str:
+    built, first = manifest.provenance, next((one for one in result.registries if one.digest), None)
+    facts = {
+        "source": result.source or manifest.source.identity,
+        "licence": manifest.source.licence,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
+        "manifest": first.digest if first else "",
+        "build key": manifest.build_key,
+        "built": built.created,
+        "by": built.actor,
+        "in": built.run,
+        "from commit": " ".join(part for part in (built.repository, built.commit) if part),
+        "on": manifest.machine,
+        "with": ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items())),
+    }
+    rows = [(name, code(value)) for name, value in facts.items() if value]
+    return f"<details><summary>Provenance</summary>\n\n{_table(('', ''), rows)}\n\n</details>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    ruler = ["---:" if column in right else "---" for column in range(len(header))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ruler, *rows))
+
+
+def _quoted(message: str) -> str:
+    return "\n".join(f"> {text(line.strip())}  " for line in message.splitlines()[:50])

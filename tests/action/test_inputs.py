@@ -1,0 +1,197 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modeldrop.action.event import Event
+from modeldrop.action.inputs import Inputs, read_inputs
+from modeldrop.action.problems import InputsError
+
+Read = Callable[..., Inputs]
+MODEL = {"model": "acme/Mini LM".replace(" ", "-"), "registry": "s3://acme-models"}
+ON_MAIN = Event("push", "refs/heads/main", "main")
+ON_BRANCH = Event("push", "refs/heads/better", "main")
+PULL = Event("pull_request", "refs/pull/17/merge", "main")
+TWO = """
+[registries.prod]
+url = "gs://acme-models"
+[models.embedder]
+source = "acme/embedder@v2"
+variants = ["fp32", "int8"]
+channel = "staging"
+test = "true"
+[models.embedder.thresholds.int8]
+cosine_mean = 0.97
+cosine_min = 0.9
+[models.ranker]
+source = "acme/ranker"
+"""
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
+    monkeypatch.chdir(tmp_path)
+    # What reading sets is taken back after the test.
+    monkeypatch.setenv("MODELDROP_CONFIG", "")
+    monkeypatch.delenv("MODELDROP_REGISTRY", raising=False)
+
+    def read(event: Event = ON_MAIN, **inputs: str) -> Inputs:
+        given = {name.replace("_", "-"): value for name, value in inputs.items()}
+        return read_inputs(json.dumps(given), event, tmp_path / "temp")
+
+    return read
+
+
+def problems(read: Read, **inputs: str) -> dict[str, str]:
+    with pytest.raises(InputsError) as caught:
+        read(**inputs)
+    return {problem.name: str(problem) for problem in caught.value.problems}
+
+
+def test_little_is_enough(read: Read) -> None:
+    inputs = read(**MODEL)
+    assert inputs.wish is not None
+    assert (inputs.wish.source, inputs.wish.model, inputs.wish.channel) == ("acme/Mini-LM", "mini-lm", "current")
+    assert inputs.parts == ("hub", "s3")
+    assert json.loads(inputs.matrix)["include"][0]["name"] == "mini-lm"
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "publishes", "channel"),
+    [
+        (ON_MAIN, {}, True, "current"),
+        (ON_MAIN, {"promote": "false"}, True, None),
+        (ON_MAIN, {"channel": "staging"}, True, "staging"),
+        (ON_BRANCH, {}, True, None),
+        (ON_BRANCH, {"promote": "true", "channel": "staging"}, True, "staging"),
+        (PULL, {}, False, None),
+        (PULL, {"promote": "true"}, False, None),
+        (PULL, {"channel": "pr-17"}, True, "pr-17"),
+        (PULL, {"channel": "pr-17", "promote": "false"}, True, None),
+        (Event("pull_request_target", "refs/heads/main", "main"), {}, False, None),
+        (ON_MAIN, {"dry_run": "true"}, False, None),
+        (ON_MAIN, {"phase": "build"}, False, None),
+        (ON_MAIN, {"phase": "publish"}, True, "current"),
+    ],
+)
+def test_what_is_published_and_promoted(
+    read: Read, event: Event, given: dict[str, str], publishes: bool, channel: str | None
+) -> None:
+    inputs = read(event, **MODEL, **given)
+    assert inputs.wish is not None
+    assert (inputs.publishes, inputs.wish.channel) == (publishes, channel)
+    assert bool(inputs.reason) is (channel is None)
+    assert inputs.channel == given.get("channel", "current")
+
+
+def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
+    inputs = read(config="modeldrop.toml", name="embedder", thresholds="int8.cosine_min=0.8\nfp32.max_abs = 1e-2")
+    wish = inputs.wish
+    assert wish is not None
+    assert (wish.source, wish.channel, wish.test) == ("acme/embedder@v2", "staging", "true")
+    assert wish.recipe.thresholds == {"int8": {"cosine_mean": 0.97, "cosine_min": 0.8}, "fp32": {"max_abs": 0.01}}
+    assert inputs.parts == ("gcs", "hub")
+    pinned = read(name="embedder", revision="v3", variants="fp32", registry="prod\n./copy").wish
+    assert pinned is not None
+    assert (pinned.source, pinned.recipe.variants) == ("acme/embedder@v3", ("fp32",))
+    assert pinned.registries == ("prod", "./copy")
+
+
+def test_several_models_are_a_matrix_and_need_a_name(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
+    inputs = read(phase="plan")
+    assert inputs.wish is None
+    assert [row["name"] for row in json.loads(inputs.matrix)["include"]] == ["embedder", "ranker"]
+    with pytest.raises(InputsError) as caught:
+        read()
+    assert caught.value.matrix == inputs.matrix
+    (problem,) = caught.value.problems
+    assert "embedder, ranker" in str(problem)
+    assert "modeldrop matrix" in str(problem)
+
+
+def test_the_working_directory_is_where_paths_start(read: Read, tmp_path: Path) -> None:
+    folder = tmp_path / "a sub"
+    folder.mkdir()
+    (folder / "my texts.txt").write_text("a text\n", "utf-8")
+    inputs = read(**MODEL, working_directory="a sub", texts="my texts.txt", build_folder="b")
+    assert inputs.build_folder == folder / "b"
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_is_installed(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "check point").mkdir()
+    assert "config.json" in problems(read, model="./check point", registry="./r")["model"]
+
+
+def test_the_same_inputs_find_the_same_folder_and_others_do_not(read: Read) -> None:
+    build = read(**MODEL, phase="build")
+    publish = read(**MODEL, phase="publish", channel="staging", test_command="true")
+    assert build.build_folder == publish.build_folder
+    assert read(**MODEL, variants="fp32").build_folder != build.build_folder
+    assert read(**MODEL, revision="v2").build_folder != build.build_folder
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("model", "--flag", "./folder"),
+        ("model", "./missing", "missing"),
+        ("model", "https://huggingface.co/acme/mini", "Did you mean acme/mini?"),
+        ("name", "Mini LM", "lower-case letters"),
+        ("revision", "a b", "branch, a tag or a commit"),
+        ("task", "sing", "feature-extraction"),
+        ("variants", "fp32 int3", "int8"),
+        ("variants", "fp32, fp32", "named twice"),
+        ("registry", "acme", "./acme"),
+        ("registry", "https://acme.dev/models", "read-only"),
+        ("registry", "s3://A_B", "bucket"),
+        ("channel", "v3", "taken"),
+        ("promote", "perhaps", "auto, true, false"),
+        ("config", "missing.toml", "no such file"),
+        ("recipe", "missing.toml", "cannot be read"),
+        ("thresholds", "int8.cosine_mean>0.98", "VARIANT.METRIC=NUMBER"),
+        ("thresholds", "int3.cosine_mean=0.98", "Allowed: fp32"),
+        ("thresholds", "int8.beauty=0.98", "cosine_mean"),
+        ("thresholds", "int8.cosine_mean=nan", "no number"),
+        ("texts", "missing.txt", "no such file"),
+        ("max-length", "3", "from 8"),
+        ("test-command", "if true", "no shell command"),
+        ("test-timeout", "soon", "90m"),
+        ("force", "yes", "true, false"),
+        ("dry-run", "1", "true, false"),
+        ("summary", "no", "true, false"),
+        ("phase", "test", "all, plan, build, publish"),
+        ("torch-index", "--extra", "https://"),
+        ("working-directory", "missing", "No such file"),
+    ],
+)
+def test_a_wrong_input(read: Read, name: str, value: str, says: str) -> None:
+    found = problems(read, **{**MODEL, name: value})
+    assert list(found) == [name]
+    assert says in found[name]
+    assert (repr(value) if name != "test-command" else "'…'") in found[name]
+
+
+def test_what_is_missing(read: Read) -> None:
+    assert list(problems(read, name="x")) == ["model", "registry"]
+    assert "s3://bucket/prefix" in problems(read, model="acme/mini")["registry"]
+
+
+def test_all_problems_are_told_at_once(read: Read) -> None:
+    found = problems(read, model="acme/mini@v1", revision="v2", registry="./a\n./a\nb", variants="x", force="?")
+    assert set(found) == {"revision", "registry", "variants", "force"}
+
+
+@pytest.mark.parametrize("name", ["model", "name", "revision", "channel", "recipe", "config", "build-folder"])
+@pytest.mark.parametrize("value", ["a\nb", "x\x1b[2J", "y" * 10_000])
+def test_odd_texts_are_refused_in_one_short_line(read: Read, name: str, value: str) -> None:
+    found = problems(read, **{**MODEL, name: value})
+    assert name in found
+    assert all(text.isprintable() and len(text) < 1500 for text in found.values())
+
+
+def test_publish_refuses_a_folder_without_a_build(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no build" in problems(read, **MODEL, phase="publish", build_folder="empty")["build-folder"]

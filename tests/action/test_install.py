@@ -1,0 +1,82 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from modeldrop.action.install import ROOT, Cache, pip_environment, wrap_exporter
+
+PARTS = {
+    "plan.txt": ("", "action"),
+    "plan-hub.txt": ("hub",),
+    "plan-s3.txt": ("s3",),
+    "plan-gcs.txt": ("gcs",),
+    "plan-azure.txt": ("azure",),
+    "build.txt": ("build",),
+}
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (ROOT / "requirements" / name).read_text("utf-8").splitlines()
+    return dict(line.removesuffix(" \\").split("==") for line in lines if "==" in line)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_lock_files_hold_what_the_project_declares(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {"": project["dependencies"], **project["optional-dependencies"]}
+    locked = pins(name) | (pins("build-torch.txt") if name == "build.txt" else {})
+    for requirement in (Requirement(text) for extra in PARTS[name] for text in declared[extra]):
+        version = locked[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement} is locked as {version}: make lock"
+
+
+def test_the_lock_files_agree_with_each_other_and_with_the_tested_exporter() -> None:
+    lines = (ROOT / "requirements" / "exporter.txt").read_text("utf-8").splitlines()
+    tested: dict[str, str] = {
+        canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)
+    }
+    together: dict[str, str] = {}
+    for file in (*PARTS, "build-torch.txt"):
+        for name, version in pins(file).items():
+            assert together.setdefault(name, version) == version
+            assert tested.get(name, version) == version.removesuffix("+cpu")
+
+
+@pytest.mark.parametrize("name", [*PARTS, "build-torch.txt"])
+def test_every_locked_package_has_its_hash(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text("utf-8")
+    assert text.count("--hash=sha256:") == len(pins(name)) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if name.startswith("plan")])
+def test_no_exporter_is_installed_to_plan(name: str) -> None:
+    assert not pins(name).keys() & {"torch", "transformers", "optimum", "onnxruntime", "onnx", "numpy"}
+
+
+def test_where_packages_come_from_is_the_callers_choice_and_what_they_are_is_not() -> None:
+    theirs = {"PIP_INDEX_URL": "https://pypi.acme.dev/simple", "PIP_CERT": "/ca.pem", "HTTPS_PROXY": "http://proxy"}
+    meddling = {"PIP_CONSTRAINT": "c.txt", "PIP_TARGET": "/x", "PIP_USER": "1", "PYTHONPATH": "/x", "PIP_PRE": "1"}
+    environment = pip_environment(theirs | meddling)
+    assert environment.items() >= theirs.items()
+    assert not environment.keys() & meddling.keys()
+
+
+def test_the_cache_is_pips_own_a_folder_or_none() -> None:
+    assert Cache().option == []
+    assert Cache(Path("/a cache")).option == ["--cache-dir=/a cache"]
+    assert Cache(none=True).option == ["--no-cache-dir"]
+
+
+def test_an_exporter_that_is_there_runs_the_code_of_this_checkout(tmp_path: Path) -> None:
+    odd = tmp_path / "it's $(odd)"
+    odd.mkdir()
+    (odd / "python").symlink_to(sys.executable)
+    launcher = wrap_exporter(str(odd / "python"), odd)
+    program = "import modeldrop, sys; print(modeldrop.__file__); print(sys.argv[1:])"
+    command = [str(launcher), "-P", "-S", "-c", program, "a b", "$(id)"]
+    said = subprocess.run(command, env={"PYTHONPATH": "/nowhere"}, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [str(ROOT / "src/modeldrop/__init__.py"), "['a b', '$(id)']"]

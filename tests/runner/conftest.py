@@ -1,0 +1,3 @@
+from tests.runner.fixtures import github
+
+__all__ = ["github"]
