@@ -1,0 +1,90 @@
+"""Graphs, open for inference: ONNX by onnxruntime, OpenVINO's by openvino. Both are asked in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Shape: TypeAlias = tuple[int | None, ...]
+
+
+class Graph(Protocol):
+    """A graph that is open. May be run by several threads at once.
+
+    Attributes:
+        backend: what computes, such as ``onnxruntime/CPUExecutionProvider``.
+        inputs: shapes by name; None for a dimension that is free.
+        outputs: names.
+    """
+
+    backend: str
+    inputs: Mapping[str, Shape]
+    outputs: Sequence[str]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name. Inputs that the graph does not have are left out."""
+
+
+class OnnxGraph:
+    """A graph in ONNX, on a GPU where there are one and an onnxruntime for it."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin while they wait take the CPU from the other models of this process.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        providers = choose_providers(onnxruntime.get_available_providers())
+        self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # A GPU that cannot be used is left out without an error: what is said is what there is.
+        self.backend = f"onnxruntime/{self._session.get_providers()[0]}"
+        self.inputs = {
+            tensor.name: tuple(size if isinstance(size, int) else None for size in tensor.shape)
+            for tensor in self._session.get_inputs()
+        }
+        self.outputs = [tensor.name for tensor in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See ``Graph``."""
+        known = {name: array for name, array in inputs.items() if name in self.inputs}
+        return dict(zip(self.outputs, self._session.run(self.outputs, known), strict=True))
+
+
+class OpenVinoGraph:
+    """A graph in OpenVINO's format."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino  # only where a variant says so
+
+        self._compiled = openvino.Core().compile_model(
+            path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        )
+        self.backend = "openvino/CPU"
+        self.inputs = {
+            port.get_any_name(): tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+            for port in self._compiled.inputs
+        }
+        self.outputs = [port.get_any_name() for port in self._compiled.outputs]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """See ``Graph``."""
+        known = {name: array for name, array in inputs.items() if name in self.inputs}
+        request = self._compiled.create_infer_request()  # one request is not for several threads
+        results = request.infer(known)
+        return {name: np.array(results[index]) for index, name in enumerate(self.outputs)}
+
+
+def choose_providers(available: Sequence[str]) -> list[str]:
+    """CUDA where it is there, and always the CPU."""
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+
+
+def open_graph(path: Path, threads: int) -> Graph:
+    """Open a graph with what its format needs."""
+    return OpenVinoGraph(path, threads) if path.suffix == ".xml" else OnnxGraph(path, threads)
