@@ -95,6 +95,9 @@ def test_no_channel_is_to_move_and_the_test_still_counts(shop: Shop, registry: P
     compares = 'test -z "$MODELDROP_CHANNEL" && test "$MODELDROP_CURRENT_VERSION" = v1'
     (good,) = shop.publish("b", str(registry), channel=None, test=compares)
     assert (good.tested, good.moved) == (True, None)
+    shop.publish("b", str(registry), channel="stable")
+    beside = 'test "$MODELDROP_CURRENT_VERSION" = v2'
+    assert shop.publish("d", str(registry), channel=None, beside="stable", test=beside)[0].tested
     with pytest.raises(AcceptanceError, match="its test failed; no channel was moved") as caught:
         shop.publish("c", str(registry), channel=None, test=FAILS)
     assert caught.value.outcomes[0].tested is False

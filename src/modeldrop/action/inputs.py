@@ -119,7 +119,7 @@ def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
     reader.finish(matrix)
     assert wish is not None  # noqa: S101  else there were problems
     return Inputs(
-        wish=wish if moves else replace(wish, channel=None),
+        wish=wish if moves else replace(wish, channel=None, beside=wish.channel or DEFAULT_CHANNEL),
         phase="plan" if dry_run else phase,
         publishes=publishes,
         channel=wish.channel or DEFAULT_CHANNEL,

@@ -124,6 +124,7 @@ def _completed(wish: Wish, arguments: argparse.Namespace, test_seconds: float) -
         wish,
         registries=(*wish.registries, *arguments.also),
         channel=None if arguments.no_promote else channel,
+        beside=channel or wish.beside,
         force=arguments.force,
         offline=arguments.offline,
         test=wish.test if arguments.test is None else arguments.test,

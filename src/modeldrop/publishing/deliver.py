@@ -76,7 +76,7 @@ def deliver(plan: Plan, folder: Path | None, *, quiet: bool) -> list[Outcome]:
             moved = None
             if wish.channel is None:
                 if not unchanged:
-                    present = read_channel(one.store, wish.model, DEFAULT_CHANNEL)[0] if wish.test else None
+                    present = read_channel(one.store, wish.model, wish.beside)[0] if wish.test else None
                     acceptance.judge(one, present)
             else:
                 move = create_if_missing if unchanged else move_forward

@@ -35,6 +35,7 @@ class Wish:
         offline: use the Hub's local cache only; None follows HF_HUB_OFFLINE.
         test: a shell command that must succeed before a channel is moved to a new version, or "".
         test_seconds: how long it may take.
+        beside: the channel whose version the test compares the new one with, where none is to move.
 
     Raises:
         UsageError: a name that cannot be one, no registry, a command that cannot be one.
@@ -49,11 +50,11 @@ class Wish:
     offline: bool | None = None
     test: str = ""
     test_seconds: float = TEST_SECONDS
+    beside: str = DEFAULT_CHANNEL
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        if self.channel is not None:
-            check_channel(self.channel)
+        check_channel(self.beside if self.channel is None else self.channel)
         if not self.registries:
             raise UsageError("No registry is named.", "Name one, or set MODELDROP_REGISTRY to its URL or folder.")
         if "\0" in self.test or "\0" in self.source:
