@@ -163,7 +163,9 @@ def test_a_build_is_kept_where_only_its_upload_fails(
         (output / "manifest.json").write_bytes(serialize_manifest(manifest))
         return manifest
 
-    monkeypatch.setattr(pipeline, "check", lambda request: pipeline.Checked(request, "feature-extraction", "bert"))
+    monkeypatch.setattr(
+        pipeline, "check", lambda request: pipeline.Checked(request, "feature-extraction", "bert", (), ())
+    )
     monkeypatch.setattr(pipeline, "build", export)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))

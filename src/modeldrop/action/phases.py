@@ -102,6 +102,7 @@ def _note_plan(inputs: Inputs, made: Plan, state: State) -> None:
         source=made.request.source.identity,
         build_key=made.request.key,
         would_build=made.would_build,
+        forced=made.wish.force,
     )
     for store, version in zip(made.stores, made.found, strict=True):
         channel, _ = read_channel(store, made.wish.model, inputs.channel)

@@ -64,6 +64,7 @@ class Result:
         source: the pinned source, such as ``hf:org/name@<commit>``.
         build_key: the build's.
         would_build: whether no registry had it.
+        forced: whether a new version was asked for in any case.
         built: whether this run built it, or published what an earlier step had built.
         build_folder: where the build is, or "".
         registries: the registries, the first one first.
@@ -76,6 +77,7 @@ class Result:
     source: str = ""
     build_key: str = ""
     would_build: bool = False
+    forced: bool = False
     built: bool = False
     build_folder: str = ""
     registries: list[InRegistry] = field(default_factory=list)

@@ -82,7 +82,9 @@ def _registries(result: Result) -> str:
     if not result.registries:
         return ""
     why = {
-        "built": "built, because no registry had this source with this recipe",
+        "built": "built, because force is true"
+        if result.forced
+        else "built, because no registry had this source with this recipe",
         "adopted": "built by another run of the same recipe, which was faster",
         "mirrored": "copied from another registry, nothing was built",
         "unchanged": "unchanged: this source with this recipe was built before",
