@@ -43,10 +43,10 @@ docs: .venv/.stamp-dev ## write what the pages repeat of action.yml and of the w
 lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, anew (requirements/)
 	$(DEV) requirements/lock.py
 
-bench: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the benchmarks
+bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv-runtime/.stamp ## run the long tests under load and faults
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults
 	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import build, chart, download, fetch, publish, quality, requests, scale, size, upload
+from benchmarks import action, build, chart, download, fetch, publish, quality, requests, scale, size, upload
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "fetch": fetch.run,
     "size": size.run,
     "requests": requests.run,
+    "action": action.run,
     "upload": upload.run,
     "download": download.run,
     "scale": scale.run,

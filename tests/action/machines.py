@@ -99,16 +99,21 @@ class Machines:
                     link.symlink_to(made.parent.resolve())
 
 
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The action as a runner unpacks it: the files of its repository, in a folder with a blank in its name."""
-    folder = tmp_path_factory.mktemp("the actions") / "_actions" / "modeldrop" / "modeldrop" / "v0"
+def copy_checkout(actions: Path) -> Path:
+    """Put the action below a folder as a runner unpacks it."""
+    folder = actions / "_actions" / "modeldrop" / "modeldrop" / "v0"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("src", "requirements", "setup", ".github"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("action.yml", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The action as a runner unpacks it: the files of its repository, in a folder with a blank in its name."""
+    return copy_checkout(tmp_path_factory.mktemp("the actions"))
 
 
 @pytest.fixture(scope="session")

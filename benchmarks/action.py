@@ -1,0 +1,71 @@
+"""The GitHub Action: a run that finds everything unchanged, beside a first run.
+
+Both on the tests' own runner (``tests/runner``), which does what GitHub's does with the real ``action.yml``: an S3
+registry (moto), a small model on a local hub, packages from a local index. The exporter is there already in both, as
+on a self-hosted runner; a first run installs what plans and publishes, exports and publishes. A warm run finds that
+small part installed, as a second step of a job does.
+
+What it installs is counted in bytes of the files of its environment, pip left out, with the S3 SDK and actions-toolkit.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.result import Row
+from tests import checkpoints
+from tests.action.machines import TINY, USES, Machines, copy_checkout
+from tests.runner.expressions import GitHub
+from tests.servers.hub import HubServer
+from tests.servers.s3 import S3Server
+from tests.servers.wheels import WheelServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from benchmarks.workspace import Workspace
+    from tests.runner.job import Job
+
+ROUNDS = 5
+_SECONDS, _MEGABYTES = 3.0, 120
+
+
+def run(workspace: Workspace) -> list[Row]:
+    folder = workspace.folder / "action"
+    folder.mkdir()
+    with GitHub() as github, HubServer() as hub, WheelServer() as wheels, S3Server() as s3:
+        hub.add_repo(TINY, checkpoints.bert(folder / "checkpoint"))
+        machines = Machines(github, folder / "machines", copy_checkout(folder), hub, wheels)
+        job = machines.job(machine=s3.environment, fresh=True)
+        inputs = {"model": TINY, "name": "embedder", "registry": s3.registry(), "variants": "fp32"}
+        first = _seconds(job, inputs, built="true")
+        warm = min(_seconds(job, inputs, built="false") for _ in range(workspace.rounds(ROUNDS)))
+    installed = sum(_size(packages) for packages in job.temp.glob("modeldrop/plan-*/lib/python*/site-packages"))
+    return [
+        Row(
+            "action, unchanged (peer: first run, exporter there)",
+            warm,
+            f"< {_SECONDS:g} s",
+            warm < _SECONDS,
+            first,
+            "s",
+        ),
+        Row("action, installed to plan (S3)", installed, f"≤ {_MEGABYTES} MB", installed <= _MEGABYTES, unit="MB"),
+    ]
+
+
+def _seconds(job: Job, inputs: Mapping[str, str], *, built: str) -> float:
+    """Of all steps of the action together."""
+    began = time.monotonic()
+    result = job.uses(USES, inputs)
+    seconds = time.monotonic() - began
+    if (result.outputs["version"], result.outputs["built"]) != ("v1", built):
+        raise SystemExit(f"action: it did something else than it should have:\n{result.log}")
+    return seconds
+
+
+def _size(packages: Path) -> float:
+    """MB."""
+    return sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and "/pip" not in str(path)) / 1e6
