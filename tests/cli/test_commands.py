@@ -262,7 +262,8 @@ def subclasses(kind: type[errors.ModeldropError]) -> list[type[errors.ModeldropE
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    kinds = subclasses(errors.ModeldropError)
+    # Others refine one of these, and keep its code.
+    kinds = [kind for kind in subclasses(errors.ModeldropError) if kind.__module__ == errors.__name__]
     codes = [kind.exit_code for kind in kinds]
     assert len(set(codes)) == len(codes) > 10
     assert not {0, 130} & set(codes)

@@ -45,6 +45,11 @@ TENANT = "11111111-2222-3333-4444-555555555555"
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
 
 
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(azure, "_SMALLEST_PART", MIB)
+
+
 @pytest.fixture
 def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AzureServer:
     running = servers["azure"]
