@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import action, build, chart, download, fetch, publish, quality, requests, scale, size, upload
+from benchmarks import action, build, chart, download, fetch, publish, quality, requests, scale, service, size, upload
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "upload": upload.run,
     "download": download.run,
     "scale": scale.run,
+    "service": service.run,
 }
 BEGIN, END = "<!-- results: written by python -m benchmarks --write -->", "<!-- end of results -->"
 _QUIET_LOAD = 0.3

@@ -28,12 +28,12 @@ def run(workspace: Workspace) -> list[Row]:
     environment = workspace.folder / "fresh"
     workspace.wall([sys.executable, "-m", "venv", str(environment)])
     packages = next((environment / "lib").glob("python*/site-packages"))
-    before = _files(packages)
+    before = files(packages)
     python = str(environment / "bin" / "python")
     # Whatever PYTHONPATH leads to must not look installed already.
     pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--quiet", str(ROOT)]
     workspace.wall(pip, {"PYTHONPATH": ""})
-    added = {path: size for path, size in _files(packages).items() if path not in before}
+    added = {path: size for path, size in files(packages).items() if path not in before}
     whole = sum(added.values()) / 1e6
     bare = sum(size for path, size in added.items() if path.suffix != ".pyc") / 1e6
     target = f"≤ {_MEGABYTES} MB"
@@ -43,7 +43,7 @@ def run(workspace: Workspace) -> list[Row]:
     ]
 
 
-def _files(packages: Path) -> dict[Path, int]:
+def files(packages: Path) -> dict[Path, int]:
     """Size of every file by its path, without those of the tools that install."""
     return {
         path: path.stat().st_size

@@ -44,11 +44,11 @@ class OnnxGraph:
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         # A GPU that cannot be used is left out without an error: what is said is what there is.
         self.backend = f"onnxruntime/{self._session.get_providers()[0]}"
-        self.inputs = {
+        self.inputs: Mapping[str, Shape] = {
             tensor.name: tuple(size if isinstance(size, int) else None for size in tensor.shape)
             for tensor in self._session.get_inputs()
         }
-        self.outputs = [tensor.name for tensor in self._session.get_outputs()]
+        self.outputs: Sequence[str] = [tensor.name for tensor in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Graph``."""
@@ -66,11 +66,11 @@ class OpenVinoGraph:
             path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         )
         self.backend = "openvino/CPU"
-        self.inputs = {
+        self.inputs: Mapping[str, Shape] = {
             port.get_any_name(): tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
             for port in self._compiled.inputs
         }
-        self.outputs = [port.get_any_name() for port in self._compiled.outputs]
+        self.outputs: Sequence[str] = [port.get_any_name() for port in self._compiled.outputs]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """See ``Graph``."""
