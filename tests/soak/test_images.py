@@ -1,0 +1,188 @@
+"""The images of the Dockerfile, and the baked one, are built and run; the units pass systemd's own check."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from modeldrop._version import __version__
+from tests.builds import CPU, publish_build
+from tests.checkpoints import bert
+from tests.deploy.shown import DEPLOY, UNITS, name_of
+from tests.servers.buildah import Images
+
+pytestmark = pytest.mark.soak
+
+USER = 65532
+FETCHER_MB = 25
+EPOCH = 1_750_000_000
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+    found = Images(tmp_path_factory.mktemp("images"))
+    found.download("wheel.txt", "fetch.txt")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def fetcher(images: Images) -> str:
+    stamp = ("--build-arg=VERSION=1.2.3", "--build-arg=REVISION=abc", f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}")
+    images.build("fetcher", "--target=fetcher", *stamp)
+    return "fetcher"
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A folder that the image's user may write, as a volume is."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    os.chown(folder, USER, USER)
+    return folder
+
+
+def weight(tree: Path) -> int:
+    """Bytes of the files in a tree."""
+    return sum(path.lstat().st_size for path in tree.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def digest(tree: Path) -> str:
+    """Of everything that is in a tree: names, kinds, modes, dates and contents."""
+    found = hashlib.sha256()
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        found.update(repr((str(path.relative_to(tree)), status.st_mode, status.st_mtime, content)).encode())
+    return found.hexdigest()
+
+
+def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RuntimeError, match=r"apt-get install .* buildah debootstrap"):
+        Images(tmp_path)
+
+
+def test_the_fetcher_is_small_and_has_nothing_that_it_does_not_need(
+    images: Images, fetcher: str, record_property: Callable[[str, object], None]
+) -> None:
+    container = images.start(fetcher)
+    tree = images.tree(container) / "opt/modeldrop"
+    bytes_over_base = weight(tree)
+    record_property("fetcher over its base, MB", bytes_over_base / 1e6)
+    assert bytes_over_base <= FETCHER_MB * 1e6
+    packages = {path.name.partition("-")[0] for path in tree.rglob("*.dist-info")}
+    assert packages == {"blake3", "modeldrop", "obstore", "typing_extensions"}
+    sources = {path.relative_to(tree) for path in tree.rglob("*.py")}
+    compiled = list(tree.rglob("*.pyc"))
+    assert len(compiled) == len(sources), "byte code of each module, once"
+    nothing = images.run(container, "sh", "-c", "command -v pip; python3 -c 'import pip' 2>&1; ls /opt /home/modeldrop")
+    assert nothing.out.splitlines()[-1] == "modeldrop"
+    assert "No module named 'pip'" in nothing.out
+    assert "/bin/pip" not in nothing.out
+
+
+def test_the_fetcher_says_what_it_is(images: Images, fetcher: str) -> None:
+    settings = images.settings(fetcher)
+    assert settings["User"] == f"{USER}:{USER}"
+    assert settings["Entrypoint"] == ["modeldrop"]
+    assert settings["StopSignal"] == "SIGTERM"
+    assert settings["Healthcheck"]["Test"] == ["CMD", "modeldrop", "status"]
+    assert not settings.get("Volumes")
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in settings["Labels"].items()}
+    assert labels.items() >= {"version": "1.2.3", "revision": "abc", "licenses": "Apache-2.0"}.items()
+    assert labels["title"] == "modeldrop"
+
+
+def test_a_build_can_be_repeated(images: Images, fetcher: str) -> None:
+    images.build("again", "--target=fetcher", "--no-cache", f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}")
+    first, second = (images.tree(images.start(name)) / "opt/modeldrop" for name in (fetcher, "again"))
+    assert digest(first) == digest(second)
+    assert {path.lstat().st_mtime for path in first.rglob("*")} == {EPOCH}
+
+
+def test_the_fetcher_fetches_onto_a_volume(images: Images, fetcher: str, tmp_path: Path, volume: Path) -> None:
+    registry = tmp_path / "registry"
+    publish_build(registry)
+    container = images.start(fetcher)
+    options = [f"--volume={registry}:/registry:ro", f"--volume={volume}:/models", f"--env=MODELDROP_CPU={CPU}"]
+    assert images.run(container, "modeldrop", "--version").out == f"modeldrop {__version__}\n"
+    assert images.run(container, "modeldrop", "status", options=options).code == 5
+    fetched = images.run(container, "modeldrop", "fetch", "/registry/embedder", options=options)
+    assert fetched.code == 0, fetched.err
+    assert fetched.out.startswith("/models/embedder/v1-int8-")
+    assert {path.lstat().st_uid for path in volume.rglob("*")} == {USER}
+    assert images.run(container, "modeldrop", "status", options=options).code == 0
+    # Without a volume, /models is the image's own, and the user's.
+    own = images.run(container, "modeldrop", "fetch", "/registry/embedder", options=[options[0], options[2]])
+    assert own.code == 0, own.err
+
+
+def test_a_model_is_baked_into_an_image(images: Images, fetcher: str, tmp_path: Path) -> None:
+    for seed in "abc":
+        publish_build(tmp_path / "registry", seed)
+    text = (DEPLOY / "baked/Dockerfile").read_text("utf-8")
+    shown = {
+        "registry.acme.example/modeldrop:0.1.0": fetcher,
+        "registry.acme.example/python-service:3.11": fetcher,
+        "s3://acme-models": "/registry",
+    }
+    for name, here in shown.items():
+        assert name in text
+        text = text.replace(name, here)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/serve.py").write_text(
+        "import os; print(os.environ['MODELDROP_MODEL_EMBEDDER_VERSION'], os.getuid())", "utf-8"
+    )
+    (tmp_path / "app/Dockerfile").write_text(text, "utf-8")
+    images.build("baked", f"--volume={tmp_path}/registry:/registry:ro", context=tmp_path / "app")
+    settings = images.settings("baked")
+    container = images.start("baked")
+    served = images.run(container, *settings["Entrypoint"], *settings["Cmd"])
+    assert (served.code, served.out) == (0, f"v3 {USER}\n"), served.err
+    assert not (images.tree(container) / "registry/embedder").exists()
+
+
+def test_the_builder_builds(
+    images: Images, tmp_path: Path, volume: Path, record_property: Callable[[str, object], None]
+) -> None:
+    images.download("build-torch.txt", "build.txt", "plan-s3.txt", "plan-gcs.txt", "plan-azure.txt")
+    images.build("builder", "--target=builder")
+    container = images.start("builder")
+    tree = images.tree(container) / "opt/modeldrop"
+    record_property("builder over its base, MB", weight(tree) / 1e6)
+    packages = {path.name.partition("-")[0] for path in tree.rglob("*.dist-info")}
+    assert packages >= {"torch", "optimum_onnx", "boto3", "google_cloud_storage", "azure_storage_blob"}
+    assert not {name for name in packages if name.startswith("nvidia")}
+    checkpoint = bert(tmp_path / "checkpoint")
+    for path in checkpoint.iterdir():
+        path.chmod(0o644)  # the image's user is not who wrote them
+    options = [f"--volume={checkpoint}:/checkpoint:ro", f"--volume={volume}:/output"]
+    command = ("modeldrop", "publish", "/checkpoint", "/output/registry/embedder", "--json")
+    built = images.run(container, *command, options=options)
+    assert built.code == 0, built.err
+    assert (volume / "registry/embedder/v1/manifest.json").is_file()
+    assert images.settings("builder")["User"] == f"{USER}:{USER}"
+    assert json.loads(built.out)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=name_of)
+def test_systemd_accepts_the_units(path: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.fail("No systemd-analyze here: apt-get install --no-install-recommends systemd")
+    for unit in UNITS:
+        # What it starts is not installed here.
+        text = unit.read_text("utf-8").replace("/opt/modeldrop/bin/modeldrop", "/bin/true")
+        (tmp_path / unit.name).write_text(text.replace("/opt/search/bin/modeldrop", "/bin/true"), "utf-8")
+    verify = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / path.name)]
+    checked = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=60)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    security = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(tmp_path / path.name)]
+    assert subprocess.run(security, capture_output=True, check=False, timeout=60).returncode == 0
