@@ -1,6 +1,7 @@
 # Everything runs from two virtual environments in this folder, made when first needed:
 #   .venv          the exporter (CPU torch, transformers, optimum), the tests and the tools
-#   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy; no torch
+#   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy, and what
+#                  the example service needs; no torch
 # and .node, which holds the test servers that run on Node, and .wheels, what tests install from.
 # Another interpreter: make test PYTHON=python3.12
 
@@ -61,7 +62,7 @@ clean: ## remove environments, caches and build output
 # torch comes first, from PyTorch's own address: the CPU build. What follows finds it there and keeps it.
 .venv/.stamp-dev: .venv/.stamp-venv $(INPUTS)
 	$(DEV) -m pip $(PIP_FLAGS) install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
-	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[action,azure,build,gcs,hub,s3,test]'
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[action,azure,build,gcs,hub,openvino,s3,service,test]'
 	@touch $@
 
 .venv/.stamp-lint: .venv/.stamp-dev
@@ -80,6 +81,6 @@ clean: ## remove environments, caches and build output
 
 # tokenizers declares huggingface_hub, which it needs only for downloading: it is installed alone.
 .venv-runtime/.stamp: .venv-runtime/.stamp-venv $(INPUTS)
-	$(RUNTIME) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e . onnxruntime numpy
+	$(RUNTIME) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[service]' onnxruntime numpy
 	$(RUNTIME) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt --no-deps tokenizers
 	@touch $@

@@ -9,15 +9,30 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from modeldrop.build.texts import BUILT_IN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 HIDDEN = 64
+BERTS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ROBERTAS = {
+    "bos_token": "<s>",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+ROBERTA_TEMPLATES = ("<s> $A </s>", "<s> $A </s> </s> $B </s>")
 
 
 def bert(folder: Path, head: str = "BertModel", *, labels: int = 2, seed: int = 0) -> Path:
@@ -38,23 +53,18 @@ def bert(folder: Path, head: str = "BertModel", *, labels: int = 2, seed: int = 
     return folder
 
 
-def save_tokenizer(folder: Path) -> Any:
+def save_tokenizer(folder: Path, special: dict[str, str] = BERTS, kind: Any = transformers.BertTokenizerFast) -> Any:
     """A WordPiece tokenizer as BERT's; the same in every run, which one that is trained would not be."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = Counter(word for text in BUILT_IN for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     letters = sorted(set("".join(words)))
     frequent = sorted(words, key=lambda word: (-words[word], word))
-    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *frequent[:300]])
-    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    pieces = dict.fromkeys([*special.values(), *letters, *(f"##{letter}" for letter in letters), *frequent[:300]])
+    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=special["unk_token"]))
     backend.normalizer, backend.pre_tokenizer = normalizer, splitter
-    ids = {token: backend.token_to_id(token) for token in special}
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
-    )
-    tokenizer = transformers.BertTokenizerFast(tokenizer_object=backend, model_max_length=256)
+    templates = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1") if special is BERTS else ROBERTA_TEMPLATES
+    backend.post_processor = _template(backend, *templates, special.values())
+    tokenizer = kind(tokenizer_object=backend, model_max_length=256, **special)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -142,6 +152,29 @@ def llama(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def qwen(folder: Path, head: str = "Qwen3ForCausalLM", *, seed: int = 0) -> Path:
+    """A language model, or as ``Qwen3Model`` an embedder; its tokenizer pads before the text."""
+    torch.manual_seed(seed)
+    special = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    tokenizer = save_byte_tokenizer(folder, special, "$A <|im_end|>" if head == "Qwen3Model" else "$A", side="left")
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
+    getattr(transformers, head)(config).save_pretrained(folder)
+    return folder
+
+
 def vit(folder: Path, *, labels: int = 7, seed: int = 0) -> Path:
     """An image classifier with its image processor."""
     torch.manual_seed(seed)
@@ -186,14 +219,142 @@ def clip(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def save_byte_tokenizer(folder: Path, special: dict[str, str], template: str, *, longest: int = 256) -> Any:
+def mpnet(folder: Path, *, seed: int = 0) -> Path:
+    """An encoder as all-mpnet-base-v2's: relative positions, BERT's word pieces between RoBERTa's special tokens."""
+    torch.manual_seed(seed)
+    tokenizer = save_tokenizer(folder, ROBERTAS, transformers.MPNetTokenizerFast)
+    transformers.MPNetModel(transformers.MPNetConfig(**_shape_like_roberta(tokenizer))).save_pretrained(folder)
+    return folder
+
+
+def roberta(folder: Path, *, labels: int = 3, seed: int = 0) -> Path:
+    """A classifier as twitter-roberta-base-sentiment's: a byte-level tokenizer, positions after the padding token's."""
+    torch.manual_seed(seed)
+    special = {name: token for name, token in ROBERTAS.items() if name != "mask_token"}
+    tokenizer = save_byte_tokenizer(folder, special, *ROBERTA_TEMPLATES)
+    names = dict(enumerate(["negative", "neutral", "positive"][:labels]))
+    config = transformers.RobertaConfig(
+        **_shape_like_roberta(tokenizer), type_vocab_size=1, num_labels=labels, id2label=names
+    )
+    transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def xlm_roberta(folder: Path, head: str = "XLMRobertaModel", *, labels: int = 1, seed: int = 0) -> Path:
+    """An encoder as multilingual MiniLM's, or with a head of one label a reranker as BGE's: pieces of SentencePiece."""
+    torch.manual_seed(seed)
+    tokenizer = save_piece_tokenizer(folder)
+    config = transformers.XLMRobertaConfig(
+        **_shape_like_roberta(tokenizer),
+        type_vocab_size=1,
+        **({"num_labels": labels} if "Classification" in head else {}),
+    )
+    getattr(transformers, head)(config).save_pretrained(folder)
+    return folder
+
+
+def distilbert(folder: Path, head: str = "DistilBertForSequenceClassification", *, seed: int = 0) -> Path:
+    """BERT's smaller pupil, whose graph takes no token types."""
+    torch.manual_seed(seed)
+    tokenizer = save_tokenizer(folder, kind=transformers.DistilBertTokenizerFast)
+    config = transformers.DistilBertConfig(
+        vocab_size=len(tokenizer),
+        dim=HIDDEN,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=128,
+        max_position_embeddings=256,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"},
+        initializer_range=0.2,
+    )
+    getattr(transformers, head)(config).save_pretrained(folder)
+    return folder
+
+
+def _shape_like_roberta(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        # The first position is that of the padding token, plus one.
+        "max_position_embeddings": 256 + tokenizer.pad_token_id + 1,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "initializer_range": 0.2,
+    }
+
+
+def save_piece_tokenizer(folder: Path) -> Any:
+    """A Unigram tokenizer as XLM-R's; its pieces are chosen, not trained, and so the same in every run."""
+    words = Counter(f"\u2581{word}" for text in BUILT_IN for word in text.split())
+    letters = sorted(set("".join(words)))
+    frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))[:300]
+    special = [token for name, token in ROBERTAS.items() if name != "mask_token"]
+    pieces = [*((token, 0.0) for token in special), *((letter, -10.0) for letter in letters)]
+    pieces += [(word, -5.0 - rank / 100) for rank, word in enumerate(frequent)]
+    backend = Tokenizer(models.Unigram(pieces, special.index("<unk>"), byte_fallback=False))
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    backend.post_processor = _template(backend, *ROBERTA_TEMPLATES, special)
+    tokenizer = transformers.XLMRobertaTokenizerFast(tokenizer_object=backend, model_max_length=256)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def whisper(folder: Path, *, seed: int = 0) -> Path:
+    """A model that writes down what is said in half a minute."""
+    torch.manual_seed(seed)
+    special = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    begin = "<|startoftranscript|>"
+    tokenizer = save_byte_tokenizer(folder, special | {"pad_token": begin}, f"{begin} $A <|endoftext|>")
+    end = tokenizer.eos_token_id
+    config = transformers.WhisperConfig(
+        vocab_size=len(tokenizer),
+        d_model=HIDDEN,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        max_target_positions=64,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+        begin_suppress_tokens=None,
+        init_std=0.2,
+    )
+    transformers.WhisperForConditionalGeneration(config).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    return folder
+
+
+def _template(backend: Tokenizer, single: str, pair: str | None, special: Iterable[str]) -> Any:
+    used = [(token, backend.token_to_id(token)) for token in dict.fromkeys(special) if token in f"{single} {pair}"]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
+
+
+def save_byte_tokenizer(
+    folder: Path,
+    special: dict[str, str],
+    template: str,
+    pair: str | None = None,
+    *,
+    longest: int = 256,
+    side: str = "right",
+) -> Any:
     """A tokenizer of bytes, as GPT-2's and Llama 3's are, without merges; ``template`` is what a text becomes."""
     pieces = [*dict.fromkeys(special.values()), *sorted(pre_tokenizers.ByteLevel.alphabet())]
     backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    added = [(token, backend.token_to_id(token)) for token in dict.fromkeys(special.values()) if token in template]
-    backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=added)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=longest, **special)
+    backend.post_processor = _template(backend, template, pair, special.values())
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=longest, padding_side=side, **special
+    )
     tokenizer.save_pretrained(folder)
     return tokenizer

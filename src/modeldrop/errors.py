@@ -93,6 +93,12 @@ class FidelityError(ModeldropError):
     exit_code = 10
 
 
+class GateError(ModeldropError):
+    """A variant is larger, or slower, than the recipe allows."""
+
+    exit_code = 19
+
+
 class IncompleteError(ModeldropError):
     """A build lacks a file a runtime needs, or does not load from a clean copy."""
 

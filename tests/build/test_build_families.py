@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,35 +11,14 @@ import torch
 import transformers
 
 from modeldrop.build.tasks.interface import CLASSES, TOKENS
-from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.runtime.self_test import self_test
-from tests.build.recipes import loosened
-from tests.checkpoints import clip, llama, t5, vit
-from tests.commands import modeldrop
+from tests.build.building import Built, build
+from tests.checkpoints import clip, llama, qwen, t5, vit, whisper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from pathlib import Path
 
 pytestmark = pytest.mark.heavy
-
-
-@dataclass(frozen=True)
-class Built:
-    source: Path
-    output: Path
-    manifest: Manifest
-
-    def weights(self, variant: str, graph: str) -> int:
-        found = self.manifest.variant(variant)
-        assert found is not None
-        return self.manifest.file(found.graphs[graph]).size
-
-
-def build(folder: Path, source: Path, metrics: Iterable[str], variants: Iterable[str]) -> Built:
-    recipe = loosened(folder, metrics, variants)
-    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
-    assert ran.code == 0, ran.err
-    return Built(source, folder / "out", parse_manifest((folder / "out" / "manifest.json").read_bytes()))
 
 
 def passes_its_self_test(built: Built) -> None:
@@ -63,6 +41,12 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="module")
+def chatter(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("chatter")
+    return build(folder, qwen(folder / "source"), TOKENS, ("int8",))
+
+
+@pytest.fixture(scope="module")
 def seer(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("seer")
     return build(folder, vit(folder / "source"), (*CLASSES, "top5"), ("fp16", "int8-avx2"))
@@ -72,6 +56,12 @@ def seer(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def matcher(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("matcher")
     return build(folder, clip(folder / "source"), (*CLASSES, "top5"), ("int8-accurate",))
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("listener")
+    return build(folder, whisper(folder / "source"), TOKENS, ("int8",))
 
 
 def test_an_encoder_and_its_decoder_are_one_version(translator: Built) -> None:
@@ -104,7 +94,7 @@ def test_both_branches_of_a_merged_decoder_are_quantized_and_halved(translator: 
         assert kinds.count("MatMulInteger") > 10, branch.name
 
 
-@pytest.mark.parametrize("family", ["translator", "writer"])
+@pytest.mark.parametrize("family", ["translator", "writer", "chatter", "listener"])
 def test_what_writes_is_compared_token_by_token(family: str, request: pytest.FixtureRequest) -> None:
     built: Built = request.getfixturevalue(family)
     fp32, *others = built.manifest.variants
@@ -123,7 +113,7 @@ def test_the_oldest_onnxruntime_follows_from_the_operators(writer: Built) -> Non
     assert oldest == {"fp32": "1.14", "int8-accurate": "1.22", "int4": "1.20"}
 
 
-@pytest.mark.parametrize("family", ["translator", "writer", "seer", "matcher"])
+@pytest.mark.parametrize("family", ["translator", "writer", "chatter", "seer", "matcher", "listener"])
 def test_the_self_test_knows_every_kind(family: str, request: pytest.FixtureRequest) -> None:
     built: Built = request.getfixturevalue(family)
     assert not built.manifest.golden.cases
@@ -160,9 +150,36 @@ def test_optimum_translates_as_pytorch_does(translator: Built) -> None:
     )
 
 
-def test_optimum_writes_as_pytorch_does(writer: Built) -> None:
+def test_the_example_service_translates_as_pytorch_does(translator: Built) -> None:
+    """examples/service decodes without transformers, several texts at once."""
+    from examples.service.modelservice.engines import Opened
+    from examples.service.modelservice.generating import Writer
+    from examples.service.modelservice.graphs import open_graph
+    from examples.service.modelservice.tokens import Tokens
+
+    graphs = {
+        role: open_graph(translator.output / path, 1) for role, path in translator.manifest.variants[0].graphs.items()
+    }
+    tokens = Tokens(translator.output, 64)
+    opened = Opened(translator.output, graphs, tokens, (), ("yes", "no"), 8)
+    texts = ["the harbour at night", "yes", "a rather longer text than the others, so that they are padded"]
+    written = Writer(opened).write(tokens.batch(texts), 12)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(translator.source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(translator.source)
+    for text, one in zip(texts, written, strict=True):
+        inputs = tokenizer(text, return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            (ids,) = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+        assert one.text == tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert 0 < one.probability <= 1
+
+
+@pytest.mark.parametrize("family", ["writer", "chatter"])
+def test_optimum_writes_as_pytorch_does(family: str, request: pytest.FixtureRequest) -> None:
     from optimum.onnxruntime import ORTModelForCausalLM
 
+    writer: Built = request.getfixturevalue(family)
     model = ORTModelForCausalLM.from_pretrained(writer.output, subfolder="onnx", file_name="model.onnx")
     assert _written(model, writer.output) == _written(
         transformers.AutoModelForCausalLM.from_pretrained(writer.source), writer.source
@@ -212,3 +229,18 @@ def test_pictures_are_classified(seer: Built) -> None:
     assert set(manifest.variants[0].fidelity.metrics) == {*CLASSES, "top5"}
     assert (seer.output / "preprocessor_config.json").is_file()
     assert seer.weights("fp16", "model") < 0.6 * seer.weights("fp32", "model")
+
+
+def test_optimum_hears_as_pytorch_does(listener: Built) -> None:
+    from optimum.onnxruntime import ORTModelForSpeechSeq2Seq
+
+    assert listener.manifest.task == "automatic-speech-recognition"
+    assert [tensor.name for tensor in listener.manifest.variants[0].inputs] == ["input_features"]
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(listener.output)
+    sound = np.sin(np.arange(2 * extractor.sampling_rate) / 20)
+    features = extractor(sound, sampling_rate=extractor.sampling_rate, return_tensors="pt")["input_features"]
+    model = ORTModelForSpeechSeq2Seq.from_pretrained(listener.output, subfolder="onnx")
+    original = transformers.AutoModelForSpeechSeq2Seq.from_pretrained(listener.source)
+    with torch.inference_mode():
+        mine, its = (one.generate(features, max_new_tokens=10, do_sample=False) for one in (model, original))
+    assert mine.tolist() == its.tolist()

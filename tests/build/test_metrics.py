@@ -66,6 +66,25 @@ def test_the_order_of_a_reranker(order: list[int]) -> None:
     assert metrics["top10"] == pytest.approx(len(best & set(range(2, 12))) / 10)
 
 
+def test_passages_are_put_in_order_for_each_question_alone() -> None:
+    """Scores of other questions may move past each other: nobody compares them."""
+    scores = np.arange(24.0) % 12
+    answers = [Answer(np.array([score]), question=index // 12) for index, score in enumerate(scores)]
+    moved = [one.values + (0.3 if one.question else 0.0) for one in answers]
+    metrics, _ = compare("text-classification", answers, moved)
+    assert (metrics["kendall_tau"], metrics["top10"]) == (1.0, 1.0)
+    turned = [-one.values if one.question else one.values for one in answers]
+    metrics, _ = compare("text-classification", answers, turned)
+    assert metrics["kendall_tau"] == pytest.approx(0.0)
+    assert metrics["top10"] == pytest.approx((1.0 + 0.8) / 2)
+
+
+def test_questions_with_a_passage_each_are_put_in_one_order() -> None:
+    answers = [Answer(one.values, question=index) for index, one in enumerate(SCORES)]
+    mixed = [one.values for one in answers[1:] + answers[:1]]
+    assert compare("text-classification", answers, mixed)[0] == compare("text-classification", SCORES, mixed)[0]
+
+
 def test_scores_that_only_moved_keep_their_order() -> None:
     metrics, _ = compare("text-classification", SCORES, [3 * one + 5 for one in values(SCORES)])
     assert (metrics["correlation"], metrics["kendall_tau"], metrics["top10"]) == (1.0, 1.0, 1.0)

@@ -89,16 +89,6 @@ def test_kinds_this_release_does_not_build(encoder: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "registry").exists()
 
 
-def test_rope_parameters_that_the_exporter_would_ignore(encoder: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(encoder, source)
-    config = json.loads((source / "config.json").read_text("utf-8"))
-    (source / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_theta": 10_000.0}}))
-    ran = modeldrop("publish", source, tmp_path / "registry/m")
-    assert (ran.code, "rope_parameters" in ran.err) == (7, True)
-    assert not (tmp_path / "registry").exists()
-
-
 def test_source_that_is_nothing(tmp_path: Path) -> None:
     ran = modeldrop("publish", "./nothing-here", tmp_path / "registry/m")
     assert (ran.code, "nothing-here" in ran.err) == (7, True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from modeldrop.build.report import render
-from modeldrop.format.manifest import Fidelity, Manifest, Speed, Variant, Worst
+from modeldrop.format.manifest import Fidelity, Graph, Manifest, Speed, Tensor, Variant, Worst
 from tests.format import examples
 from tests.format.strategies import manifests
 
@@ -203,3 +203,24 @@ def test_absurd_figures_have_a_page(value: float) -> None:
     data = render(replace(manifest, variants=tuple(absurd(variant) for variant in manifest.variants)))
     _harmless(data)
     assert len(data) < 60_000
+
+
+def test_a_model_of_several_graphs_that_sees_pictures() -> None:
+    manifest = examples.manifest()
+    first, *rest = manifest.variants
+    tensor = Tensor("encoder_hidden_states", "float", ("batch", "length", "512"))
+    path = "onnx/decoder_model_merged.onnx"
+    graph = Graph("decoder_model_merged", path, (tensor,), (Tensor("logits", "float", ("batch", "7")),))
+    several = replace(first, role="encoder_model", others=(graph,))
+    source = replace(manifest.source, gated=True)
+    page = _harmless(render(replace(manifest, task="image-classification", variants=(several, *rest), source=source)))
+    for word in (
+        "Latency of 32 pictures",
+        f"{first.name}: {first.model}, {path}",
+        f"{first.name}, decoder_model_merged",
+        f"{first.name}, encoder_model",
+        "encoder_hidden_states",
+        "accepted on the Hub",
+    ):
+        assert word in page.text, word
+    assert "one text" not in page.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldrop.build.sources.files import INDEX, Choice, check_name, choose, licence_in, with_shards
+from modeldrop.build.sources.files import INDEX, Choice, Rules, check_name, choose, licence_in, with_shards
 from modeldrop.build.sources.names import check_repository, check_revision, near_spelling
 from modeldrop.errors import SourceError, UsageError
 
@@ -53,7 +53,7 @@ TRAINED = [
 
 
 def names(there: list[str], **options: bool) -> set[str]:
-    return set(choose(there, where="acme/m", **options).names)
+    return set(choose(there, where="acme/m", rules=Rules(**options)).names)  # type: ignore[arg-type]
 
 
 def test_takes_exactly_what_a_sentence_transformers_model_needs() -> None:
@@ -140,7 +140,9 @@ def test_refuses_a_dense_layer_in_a_pickle() -> None:
     ("there", "message"),
     [
         (["model.safetensors"], r"no config\.json"),
-        (["config.json", "onnx/model.onnx"], r"no weights.*onnx/model\.onnx"),
+        (["config.json", "tf_model.h5"], r"no weights.*tf_model\.h5"),
+        (["config.json", "a.onnx", "b.onnx"], r"2 ONNX files.*a\.onnx, b\.onnx"),
+        (["config.json", "onnx/encoder_model.onnx", "onnx/decoder_model.onnx"], r"no onnx/decoder_model_merged"),
         (["config.json", "adapter_config.json", "adapter_model.safetensors"], "holds an adapter"),
         (["config.json"], "no weights"),
     ],

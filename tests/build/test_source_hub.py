@@ -422,3 +422,44 @@ def test_a_fresh_process_is_quiet_and_imports_the_client_late(hub: HubServer, re
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert tree(tmp_path / "out") == MODEL
+
+
+def test_a_repository_of_onnx_files(hub: HubServer, tmp_path: Path) -> None:
+    from tests.build.test_source_onnx import ready
+
+    files = tree(ready(tmp_path / "m", external="weights.bin"))
+    hub.add_repo("acme/ready", files | {"onnx/model_quantized.onnx": b"x", "openvino/openvino_model.xml": b"x"})
+    for spec in ("acme/ready", "hf:acme/ready@main#onnx/model.onnx"):
+        source = resolve(spec)
+        assert (source.worker, source.spec) == ("adopt", spec)
+        assert tree(source.materialize(tmp_path / f"out-{spec.count('#')}")) == files
+
+
+def test_a_repository_whose_data_is_missing(hub: HubServer, tmp_path: Path) -> None:
+    from tests.build.test_source_onnx import ready
+
+    files = tree(ready(tmp_path / "m", external="weights.bin"))
+    hub.add_repo("acme/half", {name: data for name, data in files.items() if name != "onnx/weights.bin"})
+    with pytest.raises(SourceError, match=r"keeps weights in weights\.bin, which is not there"):
+        resolve("acme/half").materialize(tmp_path / "out")
+
+
+def test_only_the_tokenizer_of_a_repository_is_taken(hub: HubServer, tmp_path: Path) -> None:
+    from tests.build.test_source_onnx import ready
+
+    hub.add_repo("acme/m", MODEL)
+    folder = ready(tmp_path / "m")
+    source = resolve(str(folder), tokenizer="acme/m")
+    out = tree(source.materialize(tmp_path / "out"))
+    assert out["tokenizer.json"] == MODEL["tokenizer.json"]
+    assert "model.safetensors" not in out
+    assert not any(request.path.endswith(".safetensors") for request in hub.requests)
+
+
+def test_a_gated_model_is_told_of(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.accepted = True
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.add_repo("acme/gated", MODEL, gated=True)
+    hub.add_repo("acme/open", MODEL)
+    assert resolve("acme/gated").gated
+    assert not resolve("acme/open").gated

@@ -20,11 +20,13 @@ from modeldrop.format.manifest import (
     SourceInfo,
     Speed,
     Tensor,
+    Try,
     Variant,
     Worst,
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
+from modeldrop.format.options import Options
 from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
@@ -82,6 +84,10 @@ def files(draw: st.DrawFn, path: str, piece_size: int) -> File:
 
 
 tensors = st.builds(Tensor, name=texts(), dtype=texts(8), shape=st.lists(texts(6), max_size=3).map(tuple))
+tries = st.builds(
+    Try, what=texts(), weights=st.integers(0, 1 << 40), metrics=st.dictionaries(texts(6), numbers, max_size=2),
+    holds=st.booleans(),
+)  # fmt: skip
 speeds = st.none() | st.builds(Speed, batch_1_ms=numbers, batch_32_ms=numbers)
 metric_values = st.dictionaries(st.sampled_from([*METRICS, "later"]) | texts(6), numbers, max_size=3)
 fidelities = st.builds(
@@ -91,13 +97,22 @@ fidelities = st.builds(
     worst=st.dictionaries(texts(6), st.builds(Worst, text=texts(), value=numbers), max_size=2),
     texts=st.integers(0, 1 << 31),
 )
+options = st.builds(
+    Options,
+    max_size=st.sampled_from(["", "27%", "25 MB"]),
+    must_be_faster=st.sampled_from([0.0, 1.0, 1.5]),
+    keep_layers=st.lists(texts(6), max_size=2).map(tuple),
+)
 any_recipes = st.builds(
     Recipe,
     task=st.none() | texts(),
     variants=st.lists(texts(6), max_size=3).map(tuple),
     thresholds=st.dictionaries(texts(6), metric_values, max_size=2),
     texts=st.none() | texts(),
+    calibration=st.none() | texts(),
+    options=st.dictionaries(texts(6), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),
+    tokenizer=st.none() | texts(),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
 )
@@ -111,6 +126,8 @@ recipes = st.builds(
         st.sampled_from(VARIANTS), st.dictionaries(st.sampled_from(list(METRICS)), numbers), max_size=2
     ),
     texts=st.none() | texts(),
+    calibration=st.none() | texts(),
+    options=st.dictionaries(st.sampled_from(VARIANTS[1:]), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
@@ -138,6 +155,7 @@ def variants(draw: st.DrawFn, name: str, present: list[str]) -> Variant:
         outputs=tuple(draw(st.lists(tensors, max_size=2))),
         fidelity=draw(fidelities),
         speed=draw(speeds),
+        search=tuple(draw(st.lists(tries, max_size=2))),
     )
 
 
@@ -152,11 +170,16 @@ def manifests(draw: st.DrawFn) -> Manifest:
         task=draw(texts()),
         architecture=draw(texts()),
         recipe=draw(any_recipes),
-        source=draw(st.builds(SourceInfo, identity=texts(), repository=texts(), commit=texts(), licence=texts())),
+        source=draw(
+            st.builds(
+                SourceInfo, identity=texts(), repository=texts(), commit=texts(), licence=texts(), gated=st.booleans()
+            )
+        ),
         provenance=draw(
             st.builds(Provenance, created=times, repository=texts(), commit=texts(), run=texts(), actor=texts())
         ),
         toolchain=draw(st.dictionaries(texts(), texts(), max_size=3)),
+        environment=draw(st.dictionaries(texts(), texts(), max_size=3)),
         machine=draw(texts()),
         files=tuple(draw(files(path, piece_size)) for path in present),
         variants=tuple(

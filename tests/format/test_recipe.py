@@ -60,6 +60,15 @@ REFUSED: dict[str, dict[str, Any]] = {
     "boolean as number": {"allow_pickle": 1},
     "boolean as text": {"trust_remote_code": "false"},
     "NUL in texts": {"texts": "a\0"},
+    "options of an unknown variant": {"options": {"int3": {}}},
+    "unknown option": {"options": {"int8": {"smaller": True}}},
+    "size without a unit": {"options": {"int8": {"max_size": "25"}}},
+    "size as number": {"options": {"int8": {"max_size": 25}}},
+    "speed as text": {"options": {"int8": {"must_be_faster": "yes"}}},
+    "speed below zero": {"options": {"int8": {"must_be_faster": -1}}},
+    "layers as text": {"options": {"int8": {"keep_layers": "*"}}},
+    "search for what is made in one way": {"options": {"int4": {"auto": True}}},
+    "options of fp32": {"options": {"fp32": {"max_size": "27%"}}},
 }
 
 
@@ -88,12 +97,25 @@ def test_thresholds_fall_back_to_defaults() -> None:
     assert recipe.threshold("a-variant-of-later", "top1") is None
 
 
+@pytest.mark.parametrize(("given", "kept"), [(True, 1.0), (False, 0.0), (2, 2.0), (0.5, 0.5)])
+def test_faster_is_a_switch_or_a_factor(given: float, kept: float) -> None:
+    assert parse_recipe({"options": {"int8": {"must_be_faster": given}}}).options["int8"].must_be_faster == kept
+
+
+@pytest.mark.parametrize(("given", "most"), [("", math.inf), ("27%", 270), ("25 MB", 25e6), ("1.5kB", 1500)])
+def test_a_size_is_a_share_of_fp32_or_bytes(given: str, most: float) -> None:
+    options = parse_recipe({"options": {"int8": {"max_size": given}}} if given else {"options": {"int8": {}}})
+    assert options.options["int8"].most_bytes(1000) == most
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "task": {"task": "feature-extraction"},
     "variants": {"variants": ["int8"]},
     "threshold": {"thresholds": {"int8": {"top1": 0.5}}},
     "max_length": {"max_length": 128},
     "allow_pickle": {"allow_pickle": True},
+    "calibration": {"calibration": "texts.txt"},
+    "options": {"options": {"int8": {"auto": True}}},
     "trust_remote_code": {"trust_remote_code": True},
 }
 

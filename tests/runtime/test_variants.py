@@ -57,11 +57,11 @@ def install(folder: Path, *distributions: str) -> None:
         ("sapphire-rapids", "int8-avx512-vnni int8 int8-static int8-accurate int8-avx2 fp32 fp16 uint8 from-next-year"),
         ("zen4", "int8-avx512-vnni int8 int8-static int8-accurate int8-avx2 fp32 fp16 uint8 from-next-year"),
         ("alder-lake", "int8 int8-static int8-accurate int8-avx2 fp32 fp16 uint8 from-next-year"),
-        ("haswell", "int8-avx2 int8-accurate fp32 fp16 uint8 int8 int8-static from-next-year"),
-        ("skylake-server", "int8-avx2 int8-accurate fp32 fp16 uint8 int8 int8-static from-next-year"),
-        ("nehalem", "int8-accurate fp32 fp16 uint8 int8 int8-static from-next-year"),
+        ("haswell", "int8 int8-static int8-avx2 int8-accurate fp32 fp16 uint8 from-next-year"),
+        ("skylake-server", "int8 int8-static int8-avx2 int8-accurate fp32 fp16 uint8 from-next-year"),
+        ("nehalem", "int8 int8-static int8-accurate fp32 fp16 uint8 from-next-year"),
         ("graviton3", "int8-arm64 int8 int8-static int8-accurate fp32 fp16 uint8 from-next-year"),
-        ("graviton1", "int8-accurate fp32 fp16 uint8 int8 int8-static from-next-year"),
+        ("graviton1", "int8 int8-static int8-accurate fp32 fp16 uint8 from-next-year"),
     ],
 )
 def test_auto_prefers_what_the_cpu_runs_best_and_faithfully(machine_of: MachineOf, cpu: str, order: str) -> None:
@@ -72,10 +72,10 @@ def test_auto_prefers_what_the_cpu_runs_best_and_faithfully(machine_of: MachineO
 
 @pytest.mark.parametrize(
     ("cpu", "chosen"),
-    [("zen4", "int8"), ("alder-lake", "int8"), ("haswell", "fp32"), ("graviton3", "int8"), ("graviton1", "fp32")],
+    [("zen4", "int8-avx512-vnni"), ("alder-lake", "int8"), ("haswell", "int8"), ("graviton3", "int8")],
 )
-def test_int8_is_for_cpus_with_dot_products(machine_of: MachineOf, cpu: str, chosen: str) -> None:
-    assert choose_variant(offering(("fp32", "int8")), AUTO, machine_of(cpu)).name == chosen
+def test_every_cpu_is_served_by_the_portable_int8(machine_of: MachineOf, cpu: str, chosen: str) -> None:
+    assert choose_variant(offering(("fp32", "int8-avx512-vnni", "int8")), AUTO, machine_of(cpu)).name == chosen
 
 
 def test_a_gpu_takes_fp16_then_fp32() -> None:
@@ -109,11 +109,11 @@ def test_a_variant_that_is_not_there_is_refused() -> None:
 
 
 def test_the_machine_that_a_variable_names_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = offering(("fp32", "int8"))
+    manifest = offering(("int8", "int8-avx512-vnni"))
     monkeypatch.setenv(VARIABLE, "x86_64:avx2")
-    assert choose_variant(manifest, AUTO).name == "fp32"
-    monkeypatch.setenv(VARIABLE, "x86_64:avx2,avx512_vnni")
     assert choose_variant(manifest, AUTO).name == "int8"
+    monkeypatch.setenv(VARIABLE, "x86_64:avx2,avx512_vnni")
+    assert choose_variant(manifest, AUTO).name == "int8-avx512-vnni"
 
 
 @pytest.mark.parametrize(

@@ -289,9 +289,9 @@ def _source(reader: _Reader, model: ModelSettings | None, recipe: Recipe) -> str
 def _check_source(source: str, recipe: Recipe) -> None:
     scheme, separator, _ = _without_secrets(source).partition("://")
     if separator and scheme in _SDKS:
-        parse_bucket(source)
-    elif _HUB.fullmatch(source) and not source.startswith(_PATH_STARTS):
-        repository, at, revision = source.removeprefix("hf:").partition("@")
+        parse_bucket(source.partition("#")[0])
+    elif _HUB.fullmatch(source.partition("#")[0]) and not source.startswith(_PATH_STARTS):
+        repository, at, revision = source.partition("#")[0].removeprefix("hf:").partition("@")
         names.check_repository(repository, source)
         if at:
             names.check_revision(revision, source)
@@ -314,6 +314,7 @@ def _name(reader: _Reader, model: ModelSettings | None, source: str) -> str:
     if name or not source:
         reader.guard("name", lambda: check_model(name) if name else name)
         return name
+    source = source.partition("#")[0]
     last = Path(source).absolute().name if source.startswith(_PATH_STARTS) or source in {".", ".."} else source
     derived = re.sub(r"[^a-z0-9._-]+", "-", last.partition("@")[0].rpartition("/")[2].lower()).strip("-._")[:64]
     if not NAME.fullmatch(derived):

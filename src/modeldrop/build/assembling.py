@@ -22,6 +22,7 @@ from modeldrop.format.manifest import (
     SourceInfo,
     Speed,
     Tensor,
+    Try,
     Variant,
 )
 
@@ -87,6 +88,7 @@ def assemble(
                     )
                     for role in others
                 ),
+                search=tuple(Try(**tried) for tried in exported.get("searches", {}).get(name, ())),
             )
         )
     golden = read_golden(Fields(proven["golden"], "golden"))
@@ -101,9 +103,11 @@ def assemble(
             request.source.repository or "",
             request.source.commit or "",
             request.source.licence or "",
+            request.source.gated,
         ),
         provenance=provenance,
         toolchain=exported["toolchain"],
+        environment=exported["environment"],
         machine=_machine(),
         files=files,
         variants=tuple(variants),

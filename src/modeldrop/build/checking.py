@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
+import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.causes import CUSTOM_CODE
+from modeldrop.build.mending import mended_config
+from modeldrop.build.possible import check_variants
 from modeldrop.build.samples import Sample, sample_of
 from modeldrop.build.tasks import Family, architecture_of, choose_task, family_of
 from modeldrop.build.texts import BUILT_IN
-from modeldrop.errors import DiskError, RecipeError, SourceError
-from modeldrop.terminal import size_text
+from modeldrop.errors import RecipeError, SourceError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from modeldrop.build.request import BuildRequest
 
 _GOLDEN = 4
-# fp32 graph, int8 graph, and the clean copies where they cannot be linked.
-_DISK_FACTOR = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,10 @@ def check(request: BuildRequest) -> Checked:
         RecipeError: a threshold on a metric that this task does not have: a gate that would never close.
     """
     config = request.source.config()
-    if "rope_parameters" in config and "rope_theta" not in config:
-        raise SourceError(
-            "config.json has rope_parameters, as transformers 5 writes them. The exporter's transformers 4 would "
-            "ignore them, and the model would answer wrongly without a word.",
-            "Write the values back as rope_theta (and rope_scaling) into a copy of the checkpoint.",
-        )
+    mended_config(config)
+    _check_code(config, trusted=request.recipe.trust_remote_code)
     embedder = request.source.modules() is not None
-    task = choose_task(config, request.recipe.task, embedder=embedder)
+    task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
     family = family_of(task)
     metrics = family.metrics(config, task, embedder=embedder)
     for variant, limits in request.recipe.thresholds.items():
@@ -71,6 +68,7 @@ def check(request: BuildRequest) -> Checked:
                     f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
                     f"Its metrics are: {', '.join(metrics)}.",
                 )
+    check_variants(request.recipe, config, family)
     if request.texts is BUILT_IN:
         samples, golden = family.built_in(config, task)
     else:
@@ -79,16 +77,15 @@ def check(request: BuildRequest) -> Checked:
     return Checked(request, task, architecture_of(config), samples, golden)
 
 
-def check_disk(folder: Path, weight_bytes: int) -> None:
-    """Refuse to begin where the work would not fit.
+def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuse a model that is Python code, before its weights are downloaded.
 
-    Raises:
-        DiskError: says how much is free, and how much is needed.
+    Some checkpoints name code of their own though transformers has learnt the kind meanwhile; where its folder is not
+    there to look into, loading decides.
     """
-    need = int(weight_bytes * _DISK_FACTOR) + (16 << 20)
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise DiskError(
-            f"{folder} has {size_text(free)} free; building this model needs about {size_text(need)}.",
-            "Free some space, or set TMPDIR to a larger disk.",
-        )
+    library = importlib.util.find_spec("transformers")
+    if trusted or not config.get("auto_map") or library is None or library.origin is None:
+        return
+    kind = str(config.get("model_type", "")).replace("-", "_")
+    if not kind or not (Path(library.origin).parent / "models" / kind).is_dir():
+        raise SourceError(CUSTOM_CODE.sentence, CUSTOM_CODE.hint)

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.build.assembling import assemble
-from modeldrop.build.checking import Checked, check, check_disk
+from modeldrop.build.checking import Checked, check
 from modeldrop.build.completeness import check_complete
+from modeldrop.build.external_data import flag_external_data
 from modeldrop.build.files import describe_file
+from modeldrop.build.gates import check_sizes, check_speeds
 from modeldrop.build.report import render
+from modeldrop.build.resources import check_resources
 from modeldrop.build.variants import FP32, KINDS
 from modeldrop.build.worker_process import Worker, run_worker
 from modeldrop.errors import DiskError
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
+from modeldrop.format.recipe import METRICS
 from modeldrop.terminal import size_text
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) 
         ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
             DiskError, MissingExtraError.
     """
-    check_disk(output.parent, checked.request.source.weight_bytes())
+    check_resources(checked, output.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
             manifest = _build_in(checked, Path(scratch), provenance, steps)
@@ -82,6 +86,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
         for name in paths
     }
     every_file = {path for own in own_files.values() for path in own}
+    flag_external_data(output, [path for own in own_files.values() for path in own])
     check_complete(output, checked.family.needed, every_file)
     files = _describe(output)
     shared = [file.path for file in files if file.path not in every_file]
@@ -98,7 +103,14 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
     """Export and quantize; what both workers answered, with a description of every graph."""
     recipe, family, output = checked.request.recipe, checked.family, scratch / "out"
     python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
-    asked = {"output": str(output), "roles": list(family.graphs), "variants": list(recipe.variants)}
+    searched = [name for name in recipe.variants if name in recipe.options and recipe.options[name].auto]
+    asked: dict[str, Any] = {
+        "output": str(output),
+        "roles": list(family.graphs),
+        "variants": [name for name in recipe.variants if name not in searched],
+        "keep": {name: list(options.keep_layers) for name, options in recipe.options.items()},
+        "calibration": None if recipe.calibration is None else str(Path(recipe.calibration).resolve()),
+    }
     steps.start("export")
     with contextlib.ExitStack() as processes:
         making: list[Worker] = []
@@ -135,6 +147,9 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         if not making:
             make_variants()
         made = making[0].result(lambda event: steps.update(event["done"], event["total"], "variants"))
+    if searched:
+        made = _search(checked, searched, asked, scratch, steps, made)
+    fp32_bytes = sum(_graph_bytes(output / FP32.path(role)) for role in family.graphs)
     if FP32.name not in recipe.variants:
         for role in family.graphs:
             _remove_graph(output / FP32.path(role))
@@ -142,7 +157,34 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         name: sum(_graph_bytes(output / KINDS[name].path(role)) for role in family.graphs) for name in made["graphs"]
     }
     steps.finish(", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()))
+    check_sizes(recipe.options, sizes, fp32_bytes)
     return exported | made
+
+
+def _search(
+    checked: Checked, names: list[str], asked: Mapping[str, Any], scratch: Path, steps: Steps, made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Search for the smallest variants; ``made`` with them, in the recipe's order."""
+    recipe = checked.request.recipe
+    limits = {name: {metric: recipe.threshold(name, metric) for metric in METRICS} for name in names}
+    found = run_worker(
+        "search",
+        {
+            **asked,
+            "variants": names,
+            "thresholds": {
+                name: {metric: limit for metric, limit in own.items() if limit is not None}
+                for name, own in limits.items()
+            },
+            "reference": str(scratch / "reference.npz"),
+            "task": checked.task,
+            "texts": checked.family.takes_texts,
+        },
+        scratch,
+        lambda event: steps.update(event["done"], event["total"], "searches") if "done" in event else None,
+    )
+    graphs = {**made["graphs"], **found["graphs"]}
+    return {**made, "graphs": {name: graphs[name] for name in recipe.variants}, "searches": found["searches"]}
 
 
 def _prove(
@@ -181,8 +223,15 @@ def _prove(
         scratch,
         on_event,
     )
-    speeds = {"PyTorch": exported["speed"]} | {name: measured["speed"] for name, measured in proven["variants"].items()}
+    speeds = {exported["framework"].partition(" ")[0]: exported["speed"]} | {
+        name: measured["speed"] for name, measured in proven["variants"].items()
+    }
     steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in speeds.items()))
+    check_speeds(
+        checked.request.recipe.options,
+        {name: measured["speed"] for name, measured in proven["variants"].items()},
+        proven["variants"].get(FP32.name, {}).get("speed", ()),
+    )
     return proven
 
 
@@ -201,7 +250,8 @@ def _describe(output: Path) -> tuple[File, ...]:
 
 
 def _graph_parts(path: Path) -> list[Path]:
-    return list(path.parent.glob(f"{path.name}*"))
+    """A graph, and the files that hold its weights: ``<file>_data``, or OpenVINO's ``.bin``."""
+    return [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f"{path.stem}.bin")]
 
 
 def _graph_bytes(path: Path) -> int:

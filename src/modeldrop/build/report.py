@@ -31,6 +31,12 @@ _METRIC_NAMES = {
     "kl": "Kullback-Leibler divergence",
     "perplexity_gap": "Perplexity above the original's",
 }
+# What a model is asked, by task, where it is not a text: for one and for several.
+_INPUTS = {
+    "image-classification": ("picture", "pictures"),
+    "zero-shot-image-classification": ("picture", "pictures"),
+    "automatic-speech-recognition": ("recording", "recordings"),
+}
 _SHOWN_VALUES = 4
 _SHOWN_LABELS = 50
 _NAME_WIDTH = 26
@@ -260,7 +266,7 @@ def _verdict(manifest: Manifest) -> str:
     else:
         css, mark = "pass", "✓"
         headline = "All variants faithful" if len(manifest.variants) > 1 else "The variant is faithful"
-        detail = f"Every figure is within its threshold, compared with {framework} on {texts} texts"
+        detail = f"Every figure is within its threshold, compared with {framework} on {texts} {_inputs(manifest)[1]}"
     banner = (
         f'<div class="verdict {css}"><strong>{mark} {_text(headline)}</strong><p class="any">{_text(detail)}.</p></div>'
     )
@@ -284,8 +290,8 @@ def _tiles(manifest: Manifest) -> str:
         tiles.append((words, f"{_size(size)} instead of {_size(original.weight_bytes)}"))
     if smallest.speed and original.speed:
         for now, before, what in (
-            (smallest.speed.batch_1_ms, original.speed.batch_1_ms, "for one text"),
-            (smallest.speed.batch_32_ms, original.speed.batch_32_ms, "for 32 texts"),
+            (smallest.speed.batch_1_ms, original.speed.batch_1_ms, f"for one {_inputs(manifest)[0]}"),
+            (smallest.speed.batch_32_ms, original.speed.batch_32_ms, f"for 32 {_inputs(manifest)[1]}"),
         ):
             if words := _faster(now, before):
                 tiles.append((words, f"{_time(now)} instead of {_time(before)} {what}"))
@@ -301,6 +307,11 @@ def _tiles(manifest: Manifest) -> str:
         if len(manifest.variants) > 1 and tiles
         else ""
     )
+
+
+def _inputs(manifest: Manifest) -> tuple[str, str]:
+    """What this model is asked: one of them, and several."""
+    return _INPUTS.get(manifest.task, ("text", "texts"))
 
 
 def _metric(name: str) -> str:
@@ -328,7 +339,8 @@ def _charts(manifest: Manifest) -> str:
     original = manifest.original.weight_bytes
     weights.insert(0, _Bar(_framework(manifest), original, _size(original), "original"))
     costs = [("Size of the weights", "less is better", weights)]
-    for title, name in (("Latency of one text", "batch_1_ms"), ("Latency of 32 texts", "batch_32_ms")):
+    one, several = _inputs(manifest)
+    for title, name in ((f"Latency of one {one}", "batch_1_ms"), (f"Latency of 32 {several}", "batch_32_ms")):
         if bars := _latencies(manifest, name):
             costs.append((title, "median; less is better", bars))
     higher = [
@@ -405,7 +417,8 @@ def _cut(text: str) -> str:
 
 def _variants(manifest: Manifest) -> str:
     original = manifest.original
-    columns = ("Variant", "Weights", "One text", "32 texts", "Opset", "onnxruntime")
+    one, several = _inputs(manifest)
+    columns = ("Variant", "Weights", f"One {one}", f"32 {several}", "Opset", "onnxruntime")
     none = ("soft", "–")
     rows = [
         [
@@ -514,8 +527,9 @@ def _worst(manifest: Manifest) -> str:
     ]
     if not rows:
         return ""
-    note = "The texts on which a variant strayed furthest from the original."
-    return _section("Worst inputs", note, _table(("Variant", "Figure", "Value", "Text"), rows))
+    one, several = _inputs(manifest)
+    note = f"The {several} on which a variant strayed furthest from the original."
+    return _section("Worst inputs", note, _table(("Variant", "Figure", "Value", one.capitalize()), rows))
 
 
 def _loading(manifest: Manifest) -> str:
@@ -526,7 +540,7 @@ def _loading(manifest: Manifest) -> str:
         f"snapshot = modeldrop.fetch({_quoted('REGISTRY/MODEL')}, variant={_quoted(smallest)})\n"
         "session = onnxruntime.InferenceSession(snapshot.model_file)"
     )
-    graphs = ", ".join(f"{variant.name}: {variant.model}" for variant in manifest.variants)
+    graphs = "; ".join(f"{variant.name}: {', '.join(variant.graphs.values())}" for variant in manifest.variants)
     note = f"A snapshot is a plain folder that any runtime opens. The graphs: {graphs}."
     html = f'<div class="card"><pre dir="ltr">{_text(command)}</pre><pre dir="ltr">{_text(python)}</pre></div>'
     return _section("How to load it", note, html)
@@ -542,6 +556,7 @@ def _facts(manifest: Manifest) -> str:
         ("Task", "", manifest.task),
         ("Architecture", "", manifest.architecture),
         ("Licence", "", source.licence),
+        ("Terms", "", "to be accepted on the Hub before it may be used (gated)" if source.gated else ""),
         ("Longest text", "", f"{manifest.max_length} tokens" if manifest.max_length else ""),
         ("Source", "", source.repository),
         ("Source commit", "mono", source.commit),
@@ -577,10 +592,13 @@ def _recipe(manifest: Manifest) -> str:
 def _graphs(manifest: Manifest) -> str:
     groups: dict[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], list[str]] = {}
     for variant in manifest.variants:
-        groups.setdefault((variant.inputs, variant.outputs), []).append(variant.name)
+        several = f", {variant.role}" if variant.others else ""
+        groups.setdefault((variant.inputs, variant.outputs), []).append(f"{variant.name}{several}")
+        for graph in variant.others:
+            groups.setdefault((graph.inputs, graph.outputs), []).append(f"{variant.name}, {graph.role}")
     rows = [
         [
-            ("any", _text(", ".join(names))),
+            ("any", _text("; ".join(names))),
             ("soft", kind),
             ("any mono", _text(tensor.name)),
             ("any mono", _text(tensor.dtype)),
@@ -609,8 +627,8 @@ def _golden(manifest: Manifest) -> str:
     ]
     if not rows:
         return ""
-    note = f"Known texts and the original's {manifest.golden.output}, to test a variant where it serves."
-    return _section("Golden cases", note, _table(("Text", "First values", "Values"), rows))
+    note = f"Known inputs and the original's {manifest.golden.output}, to test a variant where it serves."
+    return _section("Golden cases", note, _table(("Input", "First values", "Values"), rows))
 
 
 def _first(values: Sequence[float]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+OPENVINO, STATIC = "openvino", "static"
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -20,16 +22,25 @@ class Kind:
         suffix: what its files are called beyond the graph's role: ``onnx/model_quantized.onnx``.
         maker: the module in ``workers/makers`` that makes it from the graphs in fp32; "" for those themselves.
         options: what the maker is told.
+        extra: the extra of modeldrop that brings what the maker needs; "" for what ``[build]`` has.
     """
 
     name: str
     suffix: str
     maker: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    extra: str = ""
 
     def path(self, role: str) -> str:
         """Path of the graph of a role."""
+        if self.maker == OPENVINO:
+            return f"openvino/openvino_{role}{self.suffix}.xml"
         return f"onnx/{role}{self.suffix}.onnx"
+
+    @property
+    def one_graph(self) -> bool:
+        """Whether it can be made only of models that are one graph."""
+        return self.maker in {OPENVINO, STATIC}
 
 
 KINDS: dict[str, Kind] = {
@@ -46,7 +57,11 @@ KINDS: dict[str, Kind] = {
         Kind("int8-avx2", "_quint8_avx2", "dynamic", {"weights": "uint8", "reduce_range": True}),
         Kind("int8-arm64", "_qint8_arm64", "dynamic", {"weights": "int8", "reduce_range": False}),
         Kind("uint8", "_uint8", "dynamic", {"weights": "uint8", "reduce_range": False}),
+        Kind("int8-static", "_static", STATIC),
         Kind("int4", "_q4", "weight_only", {"bits": 4}),
+        Kind("openvino-fp16", "", OPENVINO, {"bits": 16}, "openvino"),
+        Kind("openvino-int8", "_qint8_quantized", OPENVINO, {"bits": 8}, "openvino"),
+        Kind("openvino-int4", "_qint4_quantized", OPENVINO, {"bits": 4}, "openvino"),
     )
 }
 """Every kind, by its name."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop import errors
-from modeldrop.errors import ExportError, MissingExtraError
+from modeldrop.build.causes import NO_MEMORY, likely_cause
+from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -104,7 +105,10 @@ class Worker:
         if code == 0 and self._result.is_file():
             answer = json.loads(self._result.read_text("utf-8"))
             if "error" in answer:
-                raise getattr(errors, answer["error"])(answer["message"], answer["hint"])
+                error: ModeldropError = getattr(errors, answer["error"])(answer["message"], answer["hint"])
+                # Shown with a traceback alone: under --debug.
+                error.add_note(f"The {self._name} process says:\n{answer['details']}")
+                raise error
             return answer["value"]  # type: ignore[no-any-return]
         raise _crash(self._name, code, self._log)
 
@@ -140,9 +144,11 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
     if code == _KILLED:
         return ExportError(
             f"The {name} process was killed, most likely because memory ran out.",
-            "Build on a machine with more memory: about 4 times the weights in fp32.",
+            NO_MEMORY,
         )
     kept = _keep(log)
+    if cause := likely_cause(last):
+        return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
     return ExportError(f"The {name} process failed (exit code {code}): {last[:300]}", f"Its whole log: {kept}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.sources import FORMS
 from modeldrop.errors import UsageError
 from modeldrop.publishing.wish import merged_recipe
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from modeldrop.format.recipe import Recipe
 
-_VALUES = ("recipe", "task", "variants", "texts", "max_length")
+_VALUES = ("recipe", "task", "variants", "texts", "max_length", "tokenizer")
 _SWITCHES = ("allow_pickle", "trust_remote_code")
 
 
@@ -28,14 +29,19 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
         "source",
         metavar="SOURCE",
         nargs="?",
-        help="org/name[@revision] on the Hugging Face Hub, or a checkpoint folder (./folder)",
+        help=FORMS,
     )
     group = parser.add_argument_group("recipe")
     group.add_argument("--recipe", type=Path, metavar="FILE", help="a TOML file with the recipe")
     group.add_argument("--task", help="feature-extraction, text-classification or token-classification")
     group.add_argument("--variants", metavar="A,B", help="variants to build (default: fp32,int8)")
-    group.add_argument("--texts", metavar="FILE", help="texts to prove the variants on, one per line")
+    group.add_argument(
+        "--texts", metavar="FILE", help="texts or pairs to prove the variants on, one per line, or .jsonl"
+    )
     group.add_argument("--max-length", type=int, metavar="TOKENS", help="tokens a text is cut to")
+    group.add_argument(
+        "--tokenizer", metavar="SOURCE", help="take the tokenizer from there (default: from beside the weights)"
+    )
     group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin where needed")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the model")
     add_model_choice(parser, several=several)
@@ -83,7 +89,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         RecipeError: an unknown key, variant, task or value.
     """
     own: dict[str, Any] = {}
-    for name in ("task", "texts", "max_length"):
+    for name in ("task", "texts", "max_length", "tokenizer"):
         if getattr(arguments, name) is not None:
             own[name] = getattr(arguments, name)
     for name in _SWITCHES:

@@ -140,6 +140,12 @@ class Fields:
             self.fail("must be true or false", name)
         return value
 
+    def flag_or_number(self, name: str) -> float:
+        """True or false, as 1.0 and 0.0; or a finite number."""
+        if isinstance(self._value.get(name), bool):
+            return float(self.boolean(name))
+        return float(self.number(name))
+
     def texts(self, name: str, *, limit: int, default: Any = _MISSING) -> Any:
         """A list of at most ``limit`` strings, as a tuple."""
         value = self._take(name, list, "a list", default)

@@ -80,6 +80,23 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Try:
+    """A step of the search for the smallest variant that meets its thresholds.
+
+    Attributes:
+        what: how it was made.
+        weights: bytes of its graphs and weights.
+        metrics: how it compares with the original.
+        holds: whether it meets the thresholds.
+    """
+
+    what: str
+    weights: int
+    metrics: Mapping[str, float]
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A further graph of a variant: its role (such as ``decoder_model_merged``), path, inputs and outputs."""
 
@@ -106,6 +123,7 @@ class Variant:
         speed: measured on the building machine; None where it was not measured.
         role: what ``model`` is in the model: ``model``, or such as ``encoder_model`` where there are several graphs.
         others: the further graphs of a model that has several.
+        search: how it was found, in the order of the tries; () where it was made in one way.
     """
 
     name: str
@@ -120,6 +138,7 @@ class Variant:
     speed: Speed | None = None
     role: str = MODEL
     others: tuple[Graph, ...] = ()
+    search: tuple[Try, ...] = ()
 
     @property
     def graphs(self) -> dict[str, str]:
@@ -138,12 +157,13 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where the weights came from."""
+    """Where the weights came from; ``gated`` where only those get them who have accepted terms on the Hub."""
 
     identity: str
     repository: str = ""
     commit: str = ""
     licence: str = ""
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,7 @@ class Manifest:
     labels: tuple[str, ...] = ()
     max_length: int | None = None
     piece_size: int = field(default=PIECE_SIZE)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def file(self, path: str) -> File:
         """The file at ``path``; KeyError if there is none."""
@@ -240,6 +261,7 @@ def parse_manifest(data: bytes) -> Manifest:
         source=_source(fields.child("source")),
         provenance=_provenance(fields.child("provenance")),
         toolchain=_mapping(build.child("toolchain"), limit=256),
+        environment=_mapping(build.child("environment", optional=True), limit=256),
         machine=build.text("machine", limit=1024),
         files=files,
         variants=variants,
@@ -269,19 +291,15 @@ def serialize_manifest(manifest: Manifest) -> bytes:
                 "labels": list(manifest.labels),
                 "max_length": manifest.max_length,
             },
-            "source": {
-                "identity": manifest.source.identity,
-                "repository": manifest.source.repository,
-                "commit": manifest.source.commit,
-                "licence": manifest.source.licence,
-            },
+            "source": _source_json(manifest.source),
             "build": {
                 "key": manifest.build_key,
                 "epoch": manifest.epoch,
                 "recipe": manifest.recipe.to_json(),
                 "toolchain": dict(manifest.toolchain),
                 "machine": manifest.machine,
-            },
+            }
+            | ({"environment": dict(manifest.environment)} if manifest.environment else {}),
             "provenance": {
                 "created": manifest.provenance.created,
                 "repository": manifest.provenance.repository,
@@ -342,6 +360,16 @@ def _variant(fields: Fields, paths: set[str]) -> Variant:
         speed=_speed(fields),
         role=role,
         others=others,
+        search=tuple(_try(item) for item in fields.children("search", limit=1000, optional=True)),
+    )
+
+
+def _try(fields: Fields) -> Try:
+    return Try(
+        what=fields.text("what", limit=256),
+        weights=fields.integer("weights", low=0, high=MAX_FILE_SIZE),
+        metrics=_numbers(fields.child("metrics")),
+        holds=fields.boolean("holds"),
     )
 
 
@@ -390,6 +418,11 @@ def _variant_json(variant: Variant) -> dict[str, Any]:
             }
             for graph in variant.others
         ]
+    if variant.search:
+        plain["search"] = [
+            {"what": one.what, "weights": one.weights, "metrics": dict(one.metrics), "holds": one.holds}
+            for one in variant.search
+        ]
     return plain
 
 
@@ -436,7 +469,19 @@ def _source(fields: Fields) -> SourceInfo:
         repository=fields.text("repository", default="", limit=1024),
         commit=fields.text("commit", default="", limit=128),
         licence=fields.text("licence", default="", limit=256),
+        gated=fields.boolean("gated", default=False),
     )
+
+
+def _source_json(source: SourceInfo) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "identity": source.identity,
+        "repository": source.repository,
+        "commit": source.commit,
+        "licence": source.licence,
+    }
+    # Absent where it is not: what earlier releases wrote keeps its bytes.
+    return plain | {"gated": True} if source.gated else plain
 
 
 def _provenance(fields: Fields) -> Provenance:

@@ -106,8 +106,11 @@ def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
     """The keys of the recipe that stand among a model's; all keys are known after this, or refused."""
     read_recipe(fields, strict=True)
     own = {name: fields.value(name) for name in fields.names() if name not in _OWN}
-    if isinstance(own.get("texts"), str):
-        own["texts"] = _located(own["texts"], folder)
+    for name in ("texts", "calibration"):
+        if isinstance(own.get(name), str):
+            own[name] = _located(own[name], folder)
+    if isinstance(own.get("tokenizer"), str) and own["tokenizer"].startswith(_RELATIVE[2:]):
+        own["tokenizer"] = _located(own["tokenizer"], folder)
     return own
 
 

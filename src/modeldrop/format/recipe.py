@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.fields import Fields
+from modeldrop.format.options import Options, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,11 @@ VARIANTS = (
     "int8-avx2",
     "int8-arm64",
     "uint8",
+    "int8-static",
     "int4",
+    "openvino-fp16",
+    "openvino-int8",
+    "openvino-int4",
 )
 """The variants this release builds, from the most to the least exact."""
 
@@ -37,6 +42,7 @@ TASKS = (
     "text-generation",
     "image-classification",
     "zero-shot-image-classification",
+    "automatic-speech-recognition",
 )
 """The tasks this release builds, by the names that the Hugging Face Hub gives them."""
 
@@ -132,7 +138,11 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "int8-avx2": _SMALL,
     "int8-arm64": _SMALL,
     "uint8": _SMALL,
+    "int8-static": _SMALL,
     "int4": _SMALLEST,
+    "openvino-fp16": _HALF,
+    "openvino-int8": _ACCURATE,
+    "openvino-int4": _SMALLEST,
 }
 
 
@@ -145,7 +155,11 @@ class Recipe:
         variants: which variants to build, in the order of ``VARIANTS``.
         thresholds: per variant, metric to threshold, where they differ from the defaults.
         texts: path of a UTF-8 file with one text per line that replaces the built-in texts, or None.
+        calibration: path of what int8-static takes the ranges of values from: texts, one per line, or numpy's ``.npz``
+            with an array for every input of the graph; or None.
+        options: per variant, what else is asked of it.
         max_length: tokens a text is cut to, or None for the model's own limit.
+        tokenizer: where the tokenizer comes from, spelled as a source, or None for beside the weights.
         allow_pickle: load pickle weights where there are no safetensors.
         trust_remote_code: run Python code that comes with the model.
     """
@@ -154,7 +168,10 @@ class Recipe:
     variants: tuple[str, ...] = DEFAULT_VARIANTS
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     texts: str | None = None
+    calibration: str | None = None
+    options: Mapping[str, Options] = field(default_factory=dict)
     max_length: int | None = None
+    tokenizer: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -166,7 +183,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain values, leaving out what has its default."""
         plain: dict[str, Any] = {"variants": list(self.variants)}
-        for name in ("task", "texts", "max_length"):
+        for name in ("task", "texts", "calibration", "max_length", "tokenizer"):
             if getattr(self, name) is not None:
                 plain[name] = getattr(self, name)
         for name in ("allow_pickle", "trust_remote_code"):
@@ -174,6 +191,8 @@ class Recipe:
                 plain[name] = True
         if self.thresholds:
             plain["thresholds"] = {name: dict(limits) for name, limits in self.thresholds.items()}
+        if self.options:
+            plain["options"] = {name: options.to_json() for name, options in self.options.items()}
         return plain
 
 
@@ -210,12 +229,16 @@ def read_recipe(fields: Fields, *, strict: bool) -> Recipe:
         _check_variants(fields, variants)
         variants = tuple(name for name in VARIANTS if name in variants)
     limits = fields.child("thresholds", optional=True)
+    options = fields.child("options", optional=True)
     recipe = Recipe(
         task=task,
         variants=variants,
         thresholds={name: _limits(limits, name, strict=strict) for name in limits.names()},
         texts=fields.text("texts", default=None, limit=4096),
+        calibration=fields.text("calibration", default=None, limit=4096),
+        options={name: _options(options, name, strict=strict) for name in options.names()},
         max_length=fields.integer("max_length", low=8, high=1 << 20, default=None),
+        tokenizer=fields.text("tokenizer", default=None, limit=4096),
         allow_pickle=fields.boolean("allow_pickle", default=False),
         trust_remote_code=fields.boolean("trust_remote_code", default=False),
     )
@@ -237,10 +260,19 @@ def _check_variants(fields: Fields, variants: tuple[str, ...]) -> None:
             fields.fail(f"{name!r} is named twice", f"variants[{index}]")
 
 
-def _limits(fields: Fields, variant: str, *, strict: bool) -> dict[str, float]:
-    limits = fields.child(variant)
+def _options(fields: Fields, variant: str, *, strict: bool) -> Options:
+    _check_known(fields, variant, strict=strict)
+    return read_options(fields.child(variant), variant, strict=strict)
+
+
+def _check_known(fields: Fields, variant: str, *, strict: bool) -> None:
     if strict and variant not in VARIANTS:
         fields.fail(f"is not a variant; the variants are: {', '.join(VARIANTS)}", variant)
+
+
+def _limits(fields: Fields, variant: str, *, strict: bool) -> dict[str, float]:
+    _check_known(fields, variant, strict=strict)
+    limits = fields.child(variant)
     result: dict[str, float] = {}
     for metric in limits.names():
         if strict and metric not in METRICS:

@@ -85,7 +85,11 @@ def request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildReq
         MissingExtraError: the Hub's client is not installed.
     """
     resolved = resolve(
-        source, offline=offline, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code
+        source,
+        offline=offline,
+        allow_pickle=recipe.allow_pickle,
+        trust_remote_code=recipe.trust_remote_code,
+        tokenizer=recipe.tokenizer,
     )
     return make_request(resolved, recipe)
 

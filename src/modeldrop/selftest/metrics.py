@@ -116,19 +116,38 @@ def _nearest(vectors: Sequence[Array]) -> list[set[int]]:
     return [set(row[:_NEIGHBOURS].tolist()) for row in np.argsort(-likeness, axis=1, kind="stable")]
 
 
-def _order(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
-    """Pearson's correlation, Kendall's tau-a, and the share of the ten best that stay among the ten best."""
+def _order(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Pearson's correlation of all scores; by question, then averaged, the order.
+
+    The order is Kendall's tau-a, and the share of the ten best passages that stay among the ten best, over questions
+    with more than ten. Where every question has one passage only, all are put in one order.
+    """
     mine, its = (np.concatenate([np.ravel(values) for values in side]) for side in (one, other))
     figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
-    if len(mine) > 1:
-        above = np.triu_indices(len(mine), 1)
-        pairs = [np.sign(values[:, None] - values[None, :])[above] for values in (mine, its)]
-        figures["kendall_tau"] = float(np.mean(pairs[0] == pairs[1]) * 2 - 1) if all(finite) else -1.0
-    if len(mine) > _FIRST:
-        best = [set(np.argsort(-values, kind="stable")[:_FIRST].tolist()) for values in (mine, its)]
-        figures["top10"] = len(best[0] & best[1]) / _FIRST if all(finite) else 0.0
+    rows = [index for index, values in enumerate(one) for _ in range(values.size)]
+    questions = np.array([expected[row].question for row in rows])
+    if len(set(questions.tolist())) == len(questions):
+        questions[:] = 0
+    groups = [np.flatnonzero(questions == number) for number in dict.fromkeys(questions.tolist())]
+    taus = [_kendall(mine[group], its[group]) for group in groups if len(group) > 1]
+    shares = [_kept(mine[group], its[group]) for group in groups if len(group) > _FIRST]
+    if taus:
+        figures["kendall_tau"] = float(np.mean(taus)) if all(finite) else -1.0
+    if shares:
+        figures["top10"] = float(np.mean(shares)) if all(finite) else 0.0
     index = int(np.argmax([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))
     return figures, {name: (index, value) for name, value in figures.items()}
+
+
+def _kendall(one: Array, other: Array) -> float:
+    above = np.triu_indices(len(one), 1)
+    signs = [np.sign(values[:, None] - values[None, :])[above] for values in (one, other)]
+    return float(np.mean(signs[0] == signs[1]) * 2 - 1)
+
+
+def _kept(one: Array, other: Array) -> float:
+    best = [set(np.argsort(-values, kind="stable")[:_FIRST].tolist()) for values in (one, other)]
+    return len(best[0] & best[1]) / _FIRST
 
 
 def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:

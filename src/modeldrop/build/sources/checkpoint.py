@@ -1,4 +1,4 @@
-"""A checkpoint folder on this disk: what save_pretrained or a training run wrote."""
+"""A folder on this disk: a checkpoint that save_pretrained or a training run wrote, or ready ONNX files."""
 
 from __future__ import annotations
 
@@ -8,47 +8,61 @@ import re
 from pathlib import Path
 from typing import Any
 
-from modeldrop.build.sources import disk, files
-from modeldrop.build.sources.files import Choice
+from modeldrop.build.sources import disk, files, graphs
+from modeldrop.build.sources.files import DEFAULT, Choice, Rules
 from modeldrop.build.sources.interface import Progress, Source
 from modeldrop.errors import SourceError
 
-# Other folders (checkpoint-500/, onnx/, runs/) hold nothing that is needed and may be huge.
-_SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates")
+# Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
+_SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates|onnx")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_LIMIT = 1024
 
 
 class CheckpointSource(Source):
-    r"""A folder with config.json, a tokenizer and weights.
+    r"""A folder with config.json, a tokenizer, and weights or ready graphs.
+
+    Of one for ``companions`` only what lies beside weights is used.
 
     Its identity is ``sha256:`` and the digest of the sorted lines ``<SHA-256>  <path>\n`` of every file
     that influences the build: what else lies in the folder, where it lies and its README do not count.
     Links are followed, wherever they lead: the snapshots of the Hugging Face cache are made of them.
 
     Raises:
-        SourceError: no such folder, no config.json, no weights that may be loaded, a missing shard.
+        SourceError: no such folder, no config.json, no weights that may be loaded, a missing shard or data file.
     """
 
-    def __init__(
-        self, folder: Path, *, spec: str = "", allow_pickle: bool = False, trust_remote_code: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, *, spec: str = "", rules: Rules = DEFAULT, companions: bool = False) -> None:
         self._spec = spec or str(folder)
         self._folder = folder
         self._identity: str | None = None
         self._stamps = _listing(folder, self._spec)
-        choice = files.choose(
-            self._stamps, where=self._spec, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+        for path in _files_in(folder / rules.graph):
+            self._stamps[path.relative_to(folder).as_posix()] = _stamp(path)
+        choice = (
+            files.companions(self._stamps, where=self._spec)
+            if companions
+            else files.choose(self._stamps, where=self._spec, rules=rules)
         )
         if choice.index is not None:
             document = disk.read_json(self._path(choice.index), self._called(choice.index))
             choice = files.with_shards(choice, document, self._stamps, where=self._spec)
+        for graph in choice.graphs.values():
+            self._check_there(graph)
+            locations = graphs.external_files(self._path(graph), self._called(graph))
+            choice = files.with_external(choice, graph, locations, self._stamps, where=self._spec)
         self._choice: Choice = choice
         for name in choice.names:
             self._check_there(name)
-        self._config = disk.read_json(self._path("config.json"), self._called("config.json"))
+        self._config = {}
+        if "config.json" in choice.support:
+            self._config = disk.read_json(self._path("config.json"), self._called("config.json"))
         if not isinstance(self._config, dict):
             raise SourceError(f"{self._called('config.json')} is not a JSON object.")
+
+    @property
+    def worker(self) -> str:
+        return self._choice.worker
 
     @property
     def spec(self) -> str:
@@ -97,7 +111,7 @@ class CheckpointSource(Source):
             self._check_unchanged(name)
             if name.endswith(".safetensors"):
                 disk.check_safetensors(self._path(name), self._called(name))
-        disk.link_into(into, {name: self._path(name) for name in self._choice.names})
+        disk.link_into(into, {self._choice.target(name): self._path(name) for name in self._choice.names})
         if progress is not None:
             for name in self._choice.names:
                 progress(name, self._stamps[name][0], self._stamps[name][0])
@@ -156,6 +170,15 @@ def _listing(folder: Path, spec: str) -> dict[str, tuple[int, int]]:
     except OSError as error:
         raise disk.unreadable(f"The checkpoint folder {spec}", error) from error
     return found
+
+
+def _files_in(path: Path) -> list[Path]:
+    """The files of a folder, or those beside a file."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        return sorted(file for file in folder.iterdir() if not file.is_dir())
+    except OSError:
+        return []  # whoever chooses says what is missing
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,9 @@ def check_safetensors(path: Path, what: str) -> None:
 
 
 def link_into(into: Path, files: Mapping[str, Path]) -> None:
-    """Make ``into`` a folder of links to exactly these files.
+    """Make ``into`` a folder of links to exactly these files; of a graph's data, copies.
+
+    The onnx library reads no data through links, symbolic or hard.
 
     Raises:
         DiskError: it is not empty, or cannot be written.
@@ -118,7 +121,23 @@ def link_into(into: Path, files: Mapping[str, Path]) -> None:
         for name, path in sorted(files.items()):
             link = into / name
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(os.path.realpath(path))
+            if name.startswith("onnx/") and not name.endswith(".onnx"):
+                shutil.copyfile(path, link)
+            else:
+                link.symlink_to(os.path.realpath(path))
+    except OSError as error:
+        raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+
+
+def link_more(into: Path, files: Mapping[str, Path]) -> None:
+    """Add links to a folder that has none of these names.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    try:
+        for name, path in sorted(files.items()):
+            (into / name).symlink_to(path)
     except OSError as error:
         raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
 

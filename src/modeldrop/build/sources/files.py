@@ -8,10 +8,11 @@ to the exporter; whatever is not known is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+from modeldrop.build.sources import graphs
 from modeldrop.errors import SourceError
 
 INDEX = "model.safetensors.index.json"
@@ -44,13 +45,30 @@ class Choice:
 
     ``weights`` are loaded, ``support`` steers how (config, tokenizer, the shards' index, code),
     ``papers`` (README, licence) change nothing in what is built. Where ``index`` is given, its shards
-    are not among the weights until ``with_shards`` has read it.
+    are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
+    role: they and the files that hold their data are the weights then.
     """
 
     weights: tuple[str, ...]
     support: tuple[str, ...]
     papers: tuple[str, ...] = ()
     index: str | None = None
+    graphs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def worker(self) -> str:
+        """The worker that makes graphs in fp32 of these files."""
+        return "adopt" if self.graphs else "export"
+
+    def target(self, name: str) -> str:
+        """Where a file belongs in the folder that the worker gets: graphs lie in ``onnx/``, called as their role."""
+        for role, graph in self.graphs.items():
+            if name == graph:
+                return f"onnx/{role}.onnx"
+        if self.graphs and name in self.weights and not _MODULE.fullmatch(name.partition("/")[0]):
+            folder = PurePosixPath(next(iter(self.graphs.values()))).parent
+            return f"onnx/{PurePosixPath(name).relative_to(folder)}"
+        return name
 
     @property
     def building(self) -> tuple[str, ...]:
@@ -78,14 +96,34 @@ def check_name(name: str, where: str) -> None:
         )
 
 
-def choose(names: Iterable[str], *, where: str, allow_pickle: bool = False, trust_remote_code: bool = False) -> Choice:
-    """Choose the needed files out of all that are there.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is wanted of a source.
+
+    Attributes:
+        allow_pickle: fall back to pytorch_model.bin where there are no safetensors.
+        trust_remote_code: take the Python files at the root along.
+        graph: the ready ONNX file, or the folder of them, that is meant instead of a checkpoint's weights; or "".
+        bare: whether config.json may lie elsewhere, with the tokenizer.
+    """
+
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    graph: str = ""
+    bare: bool = False
+
+
+DEFAULT = Rules()
+"""A checkpoint's safetensors."""
+
+
+def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choice:
+    """Choose the needed files out of all that are there: a checkpoint's, or, where it has none, ready ONNX graphs.
 
     Args:
         names: every file of the source, as POSIX paths relative to it.
         where: how messages call the source.
-        allow_pickle: fall back to pytorch_model.bin where there are no safetensors.
-        trust_remote_code: take the Python files at the root along.
+        rules: what is wanted.
 
     Raises:
         SourceError: an unsafe name, no config.json, no weights, or only pickles where they are not allowed.
@@ -94,28 +132,58 @@ def choose(names: Iterable[str], *, where: str, allow_pickle: bool = False, trus
     for name in there:
         check_name(name, where)
     known = frozenset(there)
-    if "config.json" not in known:
+    allow_pickle = rules.allow_pickle
+    if "config.json" not in known and not rules.bare:
         raise SourceError(
             f"{where} has no config.json, so it is not a transformers checkpoint.",
             "Give the folder or repository that holds config.json next to the weights.",
         )
     support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
-    if trust_remote_code:
+    papers = [name for name in there if _PAPER.fullmatch(name)]
+    if rules.trust_remote_code:
         support += [name for name in there if _CODE.fullmatch(name)]
-    weights, index = _weights_at("", known, where, allow_pickle=allow_pickle)
+    weights, index = ([], None) if rules.graph else _weights_at("", known, where, allow_pickle=allow_pickle)
     if not weights and index is None:
-        raise _no_weights(there, where)
-    modules = sorted({name.split("/")[0] for name in there if "/" in name})
+        ready = graphs.choose(there, rules.graph, where=where)
+        if not ready:
+            raise _no_weights(there, where)
+        parts = {*ready.values(), *(data for graph in ready.values() for data in graphs.data_beside(graph, there))}
+        weights = [*parts, *_module_weights(known, where, allow_pickle=allow_pickle)]
+        return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), None, ready)
+    weights += _module_weights(known, where, allow_pickle=allow_pickle)
+    if index is not None:
+        support.append(index)
+    return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
+
+
+def companions(names: Iterable[str], *, where: str) -> Choice:
+    """Choose what lies beside weights out of all that is there: tokenizer, configuration, model card.
+
+    Raises:
+        SourceError: an unsafe name, or no tokenizer.
+    """
+    there = sorted(set(names))
+    for name in there:
+        check_name(name, where)
+    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
+    if not any(name in support for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")):
+        raise SourceError(f"{where} has no tokenizer.", "Name the folder or repository that holds tokenizer.json.")
+    # The poolings of another model are not its tokenizer's.
+    support = [name for name in support if "/" not in name and name != "modules.json"]
+    return Choice((), tuple(support), ())
+
+
+def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) -> list[str]:
+    """The weights of sentence-transformers modules after the transformer."""
+    weights: list[str] = []
+    modules = sorted({name.split("/")[0] for name in known if "/" in name})
     for module in filter(_MODULE.fullmatch, modules):
         # A Dense layer that is left out does not fail: it only makes every embedding wrong.
         more, inner = _weights_at(f"{module}/", known, where, allow_pickle=allow_pickle)
         if inner is not None:
             raise SourceError(f"{where} has sharded weights in {module}/, which modeldrop does not support.")
         weights += more
-    if index is not None:
-        support.append(index)
-    papers = [name for name in there if _PAPER.fullmatch(name)]
-    return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
+    return weights
 
 
 def with_shards(choice: Choice, document: object, names: Iterable[str], *, where: str) -> Choice:
@@ -145,6 +213,26 @@ def with_shards(choice: Choice, document: object, names: Iterable[str], *, where
             "The upload, the copy or the download of this checkpoint was not finished.",
         )
     return replace(choice, weights=tuple(sorted({*choice.weights, *shards})))
+
+
+def with_external(choice: Choice, graph: str, locations: Iterable[str], names: Iterable[str], *, where: str) -> Choice:
+    """The choice with the files among the weights that a graph says its weights are in.
+
+    Raises:
+        SourceError: one is not there, or would lead out of the graph's folder.
+    """
+    known = frozenset(names)
+    folder = graph[: graph.rfind("/") + 1]
+    found = set(choice.weights)
+    for location in locations:
+        check_name(location, f"{graph} of {where}")
+        if folder + location not in known:
+            raise SourceError(
+                f"{graph} of {where} keeps weights in {location}, which is not there.",
+                f"Put it beside {graph}: the .onnx file alone is not the model.",
+            )
+        found.add(folder + location)
+    return replace(choice, weights=tuple(sorted(found)))
 
 
 def licence_in(readme: str) -> str | None:

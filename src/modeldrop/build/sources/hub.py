@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.build.sources import client, disk, files, names
-from modeldrop.build.sources.files import Choice
+from modeldrop.build.sources import client, disk, files, graphs, names
+from modeldrop.build.sources.files import DEFAULT, Choice, Rules
 from modeldrop.build.sources.interface import Progress, Source
 from modeldrop.errors import SourceError
 
@@ -40,15 +40,38 @@ class HubFile:
     blob_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A repository at one commit.
+
+    Attributes:
+        repository: ``org/name``.
+        revision: what was asked for.
+        commit: what it names.
+        licence: as the Hub tells it, or None.
+        gated: whether its terms must be accepted first.
+        offline: whether only the cache is used.
+    """
+
+    repository: str
+    revision: str
+    commit: str
+    licence: str | None = None
+    gated: bool = False
+    offline: bool = False
+
+
 def resolve(
     repository: str,
     *,
     spec: str = "",
     offline: bool | None = None,
-    allow_pickle: bool = False,
-    trust_remote_code: bool = False,
+    rules: Rules = DEFAULT,
+    companions: bool = False,
 ) -> HubSource:
     """Pin ``org/name[@revision]`` to a commit: one request, or none if offline.
+
+    With ``companions``, only what lies beside weights is wanted of it.
 
     Raises:
         UsageError: the id or the revision is malformed.
@@ -61,51 +84,31 @@ def resolve(
     names.check_revision(revision, spec or repository)
     if client.wants_offline() if offline is None else offline:
         commit, listing = _cached(name, revision)
-        licence, offline = None, True
+        pinned = Pinned(name, revision, commit, offline=True)
     else:
         info = _ask(name, revision)
-        commit, listing, licence = info.sha or "", _listing(info), _licence(info)
-        offline = False
+        commit, listing = info.sha or "", _listing(info)
+        pinned = Pinned(name, revision, commit, _licence(info), gated=bool(info.gated))
         if not _COMMIT.fullmatch(commit):
             raise client.not_a_hub()
-    choice = files.choose(
-        listing, where=f"{name}@{commit[:12]}", allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-    )
-    return HubSource(
-        spec=spec or repository,
-        repository=name,
-        revision=revision,
-        commit=commit,
-        listing=listing,
-        choice=choice,
-        licence=licence,
-        offline=offline,
-    )
+    where = f"{name}@{commit[:12]}"
+    choice = files.companions(listing, where=where) if companions else files.choose(listing, where=where, rules=rules)
+    return HubSource(spec or repository, pinned, listing, choice)
 
 
 class HubSource(Source):
     """One commit of one repository. Made by ``resolve``."""
 
-    def __init__(
-        self,
-        *,
-        spec: str,
-        repository: str,
-        revision: str,
-        commit: str,
-        listing: Mapping[str, HubFile],
-        choice: Choice,
-        licence: str | None,
-        offline: bool,
-    ) -> None:
+    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: Choice) -> None:
         self._spec = spec
-        self._repository = repository
-        self._revision = revision
-        self._commit = commit
+        self._repository = pinned.repository
+        self._revision = pinned.revision
+        self._commit = pinned.commit
+        self._licence = pinned.licence
+        self._gated = pinned.gated
+        self._offline = pinned.offline
         self._listing = listing
         self._choice = choice
-        self._licence = licence
-        self._offline = offline
         self._verified: dict[str, Path] = {}
 
     @property
@@ -130,7 +133,17 @@ class HubSource(Source):
             self._licence = files.licence_in(disk.read_readme(self._fetch("README.md")))
         return self._licence
 
+    @property
+    def gated(self) -> bool:
+        return self._gated
+
+    @property
+    def worker(self) -> str:
+        return self._choice.worker
+
     def config(self) -> dict[str, Any]:
+        if "config.json" not in self._listing:
+            return {}
         document = disk.read_json(self._fetch("config.json"), self._called("config.json"))
         if not isinstance(document, dict):
             raise SourceError(f"{self._called('config.json')} is not a JSON object.")
@@ -150,7 +163,8 @@ class HubSource(Source):
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
         paths: dict[str, Path] = {}
-        for name in self._with_shards().names:
+        choice = self._with_external(self._with_shards())
+        for name in choice.names:
             if progress is not None:
                 progress(name, 0, self._listing[name].size or 0)
             paths[name] = self._fetch(name)
@@ -159,7 +173,7 @@ class HubSource(Source):
             if progress is not None:
                 size = paths[name].stat().st_size
                 progress(name, size, size)
-        disk.link_into(into, paths)
+        disk.link_into(into, {choice.target(name): path for name, path in paths.items()})
         self._remember()
         return into
 
@@ -187,6 +201,13 @@ class HubSource(Source):
             return self._choice
         document = disk.read_json(self._fetch(self._choice.index), self._called(self._choice.index))
         return files.with_shards(self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}")
+
+    def _with_external(self, choice: Choice) -> Choice:
+        for graph in choice.graphs.values():
+            locations = graphs.external_files(self._fetch(graph), self._called(graph))
+            where = f"{self._repository}@{self._commit[:12]}"
+            choice = files.with_external(choice, graph, locations, self._listing, where=where)
+        return choice
 
     def _fetch(self, name: str) -> Path:
         """The path of a file in the client's cache, downloaded if need be, and verified once."""

@@ -20,8 +20,18 @@ class Source(ABC):
 
     @property
     def worker(self) -> str:
-        """The worker that makes graphs in fp32 of it, and asks the original."""
+        """The worker that makes graphs in fp32 of it, and asks the original: ``adopt`` for ready ONNX graphs."""
         return "export"
+
+    @property
+    def task(self) -> str | None:
+        """The task that its graphs were made for; None where config.json tells it."""
+        return None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the Hub gives it only to those who have accepted its terms."""
+        return False
 
     @property
     @abstractmethod
@@ -36,6 +46,11 @@ class Source(ABC):
         Raises:
             SourceError: a file that it is made of cannot be read.
         """
+
+    @property
+    def tokenizer_identity(self) -> str | None:
+        """The identity of the place that its tokenizer comes from, where that is another one."""
+        return None
 
     @property
     @abstractmethod

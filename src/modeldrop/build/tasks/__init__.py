@@ -8,6 +8,7 @@ from modeldrop.build.tasks.causal import Causal
 from modeldrop.build.tasks.clip import Clip
 from modeldrop.build.tasks.interface import Family
 from modeldrop.build.tasks.seq2seq import Seq2Seq
+from modeldrop.build.tasks.speech import Speech
 from modeldrop.build.tasks.text_encoders import TextEncoders
 from modeldrop.build.tasks.vision import Vision
 from modeldrop.errors import TaskError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "Family", "architecture_of", "choose_task", "family_of", "possible_tasks"]
 
-FAMILIES: tuple[Family, ...] = (TextEncoders(), Seq2Seq(), Causal(), Vision(), Clip())
+FAMILIES: tuple[Family, ...] = (TextEncoders(), Seq2Seq(), Causal(), Vision(), Clip(), Speech())
 
 
 def choose_task(config: Mapping[str, Any], asked: str | None, *, embedder: bool) -> str:

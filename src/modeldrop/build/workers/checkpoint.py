@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 
+from modeldrop.build.workers import ready
+from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import SourceError, TaskError
 
+_OF_SAVING = frozenset({"dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache", "model_type"})
+"""Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and asked without remembering."""
 _UNBOUNDED = 1 << 20
 
 
@@ -41,7 +46,7 @@ class Checkpoint:
 
 
 def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
-    """The model in fp32, ready to answer.
+    """The model in fp32, ready to answer: of weights, or ready ONNX graphs (see ``ready``).
 
     Args:
         checkpoint: where it is.
@@ -51,6 +56,8 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     Raises:
         SourceError: it does not load, lacks weights, or holds NaN or infinity.
     """
+    if ready.has_graphs(checkpoint.folder):
+        return ready.load(checkpoint.folder, kind)
     try:
         model, info = kind.from_pretrained(
             checkpoint.folder,
@@ -62,6 +69,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
         )
     except Exception as error:
         raise SourceError(f"transformers cannot load the checkpoint: {first_line(error)}") from error
+    _check_config(model.config, checkpoint)
     missing = [name for name in info["missing_keys"] if not may_lack or may_lack not in f".{name}"]
     if missing:
         raise SourceError(
@@ -72,7 +80,62 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise SourceError(f"The weight {name} holds NaN or infinity.", "Check the training run that saved it.")
+    _check_weights(model, checkpoint, info["unexpected_keys"])
     return model.eval()
+
+
+def _check_config(config: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a config.json that transformers reads otherwise than it stands there.
+
+    Raises:
+        SourceError: names what is read as something else.
+    """
+    for name, value in checkpoint.read("config.json").items():
+        if name in _OF_SAVING or not isinstance(value, int | float | str) or not hasattr(config, name):
+            continue
+        if getattr(config, name) != value:
+            raise SourceError(
+                f"config.json says {name} = {value!r}, and transformers {transformers.__version__} reads "
+                f"{getattr(config, name)!r}: it would answer otherwise than the model that was trained.",
+                "Save the checkpoint with that release, or correct its config.json.",
+            )
+
+
+def _check_weights(model: Any, checkpoint: Checkpoint, unused: Sequence[str]) -> None:
+    """Compare what was loaded with the checkpoint's own tensors: the reference comes from the library that exports.
+
+    Raises:
+        SourceError: a weight was loaded as something else, or weights of the body are not used.
+    """
+    files = sorted(checkpoint.folder.glob("*.safetensors"))
+    names = {name for path in files for name in _names(path)}
+    prefix = f"{model.base_model_prefix}." if model.base_model_prefix else ""
+    body = {name.removeprefix(prefix) for name in names if name.startswith(prefix)} or names
+    # A head of another task may stay behind, and so may what is made up if it is missing; layers of the body may not.
+    lost = [name for name in unused if name.removeprefix(prefix) in body and ".pooler." not in f".{name}"]
+    if lost:
+        raise SourceError(
+            f"{len(lost)} weights of the checkpoint, such as {min(lost)}, have no place in {type(model).__name__} as "
+            "config.json describes it: the model would answer without them.",
+            "Compare config.json with the model that was trained: its number of layers, its kind.",
+        )
+    loaded = model.state_dict()
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  it is no dictionary
+                mine = next(
+                    (loaded[one] for one in (name, prefix + name, name.removeprefix(prefix)) if one in loaded), None
+                )
+                if mine is not None and not torch.equal(mine, tensors.get_tensor(name).to(mine.dtype)):
+                    raise SourceError(
+                        f"The weight {name} was loaded as something else than {path.name} holds.",
+                        "Report this, with the model's name.",
+                    )
+
+
+def _names(path: Path) -> list[str]:
+    with safe_open(path, "pt") as tensors:
+        return list(tensors.keys())
 
 
 def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
@@ -122,8 +185,3 @@ def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
             )
         return checkpoint.max_length
     return int(min(checkpoint.read("sentence_bert_config.json").get("max_seq_length") or limit, limit))
-
-
-def first_line(error: BaseException) -> str:
-    """What a library says went wrong, cut to what a sentence bears."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

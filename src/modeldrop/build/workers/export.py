@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from modeldrop.build.mending import mend
 from modeldrop.build.workers import families
 from modeldrop.build.workers.checkpoint import Checkpoint
+from modeldrop.build.workers.environment import installed
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.reference import Reference
 from modeldrop.build.workers.timing import median_ms
@@ -34,6 +36,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     output = Path(request["output"])
     torch.manual_seed(0)
     events.step("load")
+    mend(Path(request["source"]))
     model = families.load(
         Checkpoint(
             folder=Path(request["source"]),
@@ -64,6 +67,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
         "max_length": model.max_length,
         "framework": f"PyTorch {torch.__version__}",
         "speed": speed,
+        "environment": installed("modeldrop", ("build", "openvino")),
         "toolchain": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _TOOLCHAIN},
     }

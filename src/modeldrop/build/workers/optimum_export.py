@@ -9,7 +9,8 @@ from optimum.exporters.onnx import onnx_export_from_model
 from optimum.exporters.tasks import TasksManager
 
 from modeldrop.build.variants import FP32
-from modeldrop.build.workers.checkpoint import first_line
+from modeldrop.build.workers import ready
+from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import ExportError, TaskError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
-    """Write the graphs of a model in fp32 into a version.
+    """Write the graphs of a model in fp32 into a version; ready ones as they are.
 
     Args:
         model: it, loaded.
@@ -30,6 +31,9 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
         TaskError: optimum does not know how to export this architecture for the task.
         ExportError: it failed, or did not write a graph.
     """
+    if ready.is_ready(model):
+        ready.copy(model, roles, output)
+        return
     model_type = model.config.model_type
     supported = (
         TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")

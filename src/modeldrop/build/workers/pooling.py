@@ -101,10 +101,15 @@ def read_head(folder: Path) -> Head | None:
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
-    """Make the graph answer ``sentence_embedding`` [batch, dimension] after its ``last_hidden_state``."""
+    """Make the graph answer ``sentence_embedding`` [batch, dimension] after its ``last_hidden_state``.
+
+    A ready graph that answers it already stays as it is.
+    """
     import onnx
     from onnx import numpy_helper
 
+    if any(tensor.name == "sentence_embedding" for tensor in model.graph.output):
+        return
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     parts = []
     for number, mode in enumerate(head.modes):

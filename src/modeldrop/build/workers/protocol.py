@@ -7,10 +7,12 @@ import json
 import os
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop import errors
+from modeldrop.build.causes import likely_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +51,11 @@ def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
     try:
         result: dict[str, Any] = {"value": work(request, Events())}
     except Exception as error:
-        known = _disk_full(error) or error
+        known = _disk_full(error) or _explained(error)
         if not isinstance(known, errors.ModeldropError):
             raise
         result = {"error": type(known).__name__, "message": known.message, "hint": known.hint}
+        result["details"] = traceback.format_exc()
     request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
     # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
     sys.stdout.flush()
@@ -72,6 +75,23 @@ def _disk_full(error: BaseException) -> errors.DiskError | None:
             )
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _explained(error: Exception) -> Exception:
+    """The sentence for what the libraries raise, where they tell of a cause that is known."""
+    if isinstance(error, errors.ModeldropError) and error.hint:
+        return error
+    cause = likely_cause(f"{type(error).__name__}: {error}")
+    if cause is None:
+        return error
+    kind = type(error) if isinstance(error, errors.ModeldropError) else errors.ExportError
+    said = error.message if isinstance(error, errors.ModeldropError) else f"{type(error).__name__}: {first_line(error)}"
+    return kind(f"{cause.sentence} {said}", cause.hint)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, cut to what a sentence bears."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _die_with_parent() -> None:

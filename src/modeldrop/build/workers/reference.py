@@ -67,6 +67,7 @@ def _plain(chain: Chain, arrays: dict[str, Array]) -> dict[str, Any]:
         "answer": keep(chain.answer.values),
         "targets": list(chain.answer.targets),
         "begin": chain.answer.begin,
+        "question": chain.answer.question,
         "at": list(chain.at),
         "read": [list(sample) for sample in chain.read],
     }
@@ -83,7 +84,7 @@ def _chain(plain: dict[str, Any], arrays: Any) -> Chain:
         )
         for step in plain["steps"]
     )
-    answer = Answer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"])
+    answer = Answer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"], plain["question"])
     outputs = tuple(Link(*link) for link in plain["outputs"])
     return Chain(
         plain["text"], steps, outputs, answer, tuple(plain["at"]), tuple(tuple(sample) for sample in plain["read"])

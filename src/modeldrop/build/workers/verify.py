@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from modeldrop.build.workers.golden import golden_of
+from modeldrop.build.workers.openvino_graphs import OpenVinoVariant
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.reference import load
 from modeldrop.build.workers.timing import median_ms
@@ -37,25 +38,17 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """Prove and time every variant; the result holds metrics, speeds and the golden cases."""
     reference = load(Path(request["reference"]))
     task, texts = request["task"], request["texts"]
-    expected = [chain.answer for chain in reference.proof]
-    # What one graph makes of token ids alone may be asked in batches, and is kept in the form that every release reads.
-    encodes = texts and all(_is_encoding(chain) for chain in reference.proof)
+    # What one graph makes of token ids alone is kept in the form that every release reads.
+    encodes = texts and all(is_encoding(chain) for chain in reference.proof)
     variants = {}
     result: dict[str, Any] = {"variants": {}}
     events.inputs(len(reference.proof))
     events.step("prove")
     for number, (name, asked) in enumerate(request["variants"].items()):
-        folder = Path(asked["folder"])
-        variant = variants[name] = _open(folder, asked["graphs"], reference.proof[0])
-        tokenizer = _tokenizer(folder) if texts else None
-        if tokenizer is not None:
-            _check_tokens(tokenizer, reference.proof, whole=encodes)
-        metrics, worst = compare(task, expected, [variant.answer(chain) for chain in reference.proof])
+        variant = variants[name] = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts)
         kept = [chain.answer for chain in reference.golden]
         golden, _ = compare(task, kept, [variant.answer(chain) for chain in reference.golden])
-        if encodes and tokenizer is not None and reference.proof[0].outputs[0].output != "last_hidden_state":
-            padded = _padded(variant, tokenizer, reference.proof)
-            _take_worse(metrics, worst, *compare(task, expected, padded))
         result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
         events.progress(number + 1, len(request["variants"]))
     events.step("measure")
@@ -71,14 +64,36 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     return result
 
 
-def _open(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant:
+def figures(
+    variant: Variant | OpenVinoVariant, folder: Path, proof: Sequence[Chain], task: str, *, texts: bool
+) -> tuple[dict[str, float], dict[str, tuple[int, float]]]:
+    """How a variant compares with the original: metrics, and the worst input of each by index.
+
+    What one graph makes of token ids alone is also asked in batches; the worse figure counts.
+
+    Raises:
+        IncompleteError: tokenizer.json does not give what the original tokenizer gives.
+    """
+    expected = [chain.answer for chain in proof]
+    encodes = texts and all(is_encoding(chain) for chain in proof)
+    tokenizer = _tokenizer(folder) if texts else None
+    if tokenizer is not None:
+        _check_tokens(tokenizer, proof, whole=encodes)
+    metrics, worst = compare(task, expected, [variant.answer(chain) for chain in proof])
+    if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
+        _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof)))
+    return metrics, worst
+
+
+def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant | OpenVinoVariant:
     """A variant as a service would open it.
 
     Raises:
         IncompleteError: a graph does not load, or wants what nothing here gives.
     """
     try:
-        variant = Variant(folder, graphs)
+        openvino = any(path.endswith(".xml") for path in graphs.values())
+        variant = OpenVinoVariant(folder, graphs) if openvino else Variant(folder, graphs)
     except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {line}") from error
@@ -100,7 +115,8 @@ def _encode(tokenizer: Any, samples: Sequence[Sample]) -> Any:
     return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
 
 
-def _is_encoding(chain: Chain) -> bool:
+def is_encoding(chain: Chain) -> bool:
+    """Whether it is one run of one graph on token ids."""
     return len(chain.steps) == 1 and set(chain.steps[0].inputs) <= set(_COLUMNS)
 
 
@@ -127,7 +143,7 @@ def _check_tokens(tokenizer: Any, chains: Sequence[Chain], *, whole: bool) -> No
                 )
 
 
-def _padded(variant: Variant, tokenizer: Any, chains: Sequence[Chain]) -> list[Array]:
+def _padded(variant: Variant | OpenVinoVariant, tokenizer: Any, chains: Sequence[Chain]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
     Token-wise outputs are cut to the text's own tokens.

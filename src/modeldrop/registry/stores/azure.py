@@ -124,7 +124,7 @@ class AzureStore:
         for blob in listed:
             if (blob.metadata or {}).get("hdi_isfolder") != "true":
                 key = blob.name[len(self.bucket.prefix) :]
-                yield Listed(key, blob.size, blob.last_modified.timestamp())
+                yield Listed(key, blob.size, blob.last_modified.timestamp(), blob.etag)
 
     def create(self, key: str, data: bytes) -> None:
         self._call("write", key, lambda: self._put(key, data, None))

@@ -111,9 +111,9 @@ class GCSStore:
 
     def objects(self, prefix: str) -> Iterator[Listed]:
         with self._explained("list", prefix):
-            for blob in self._list(self._folder(prefix), "items(name,size,updated),nextPageToken"):
+            for blob in self._list(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
                 key = blob.name.removeprefix(self.bucket.prefix)
-                yield Listed(key, blob.size or 0, blob.updated.timestamp())
+                yield Listed(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation))
 
     def create(self, key: str, data: bytes) -> None:
         self._write(key, data, 0)

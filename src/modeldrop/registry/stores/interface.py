@@ -36,11 +36,13 @@ class Listed:
         key: its key.
         size: in bytes.
         modified: when it was last written, in Unix seconds of the store's own clock.
+        tag: another one after every write of other bytes: the ETag, or the generation.
     """
 
     key: str
     size: int
     modified: float
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class LocalStore:
                     status = path.stat()
                 except FileNotFoundError:
                     continue  # deleted since
-                yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime)
+                tag = str(status.st_mtime_ns)
+                yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime, tag)
 
     def create(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:

@@ -164,7 +164,7 @@ class S3Store:
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):  # an empty object that the console calls a folder
                     key = entry["Key"][len(self.bucket.prefix) :]
-                    yield Listed(key, entry["Size"], entry["LastModified"].timestamp())
+                    yield Listed(key, entry["Size"], entry["LastModified"].timestamp(), entry["ETag"].strip('"'))
 
     def create(self, key: str, data: bytes) -> None:
         reply = self._put(key, data, IfNoneMatch="*")

@@ -8,6 +8,7 @@ from modeldrop.build.workers.families.causal import CausalModel
 from modeldrop.build.workers.families.clip import ClipModel
 from modeldrop.build.workers.families.interface import Family
 from modeldrop.build.workers.families.seq2seq import Seq2SeqModel
+from modeldrop.build.workers.families.speech import SpeechRecognizer
 from modeldrop.build.workers.families.text_encoders import TextEncoder
 from modeldrop.build.workers.families.vision import ImageClassifier
 
@@ -17,6 +18,7 @@ _FAMILIES: dict[str, type[Family]] = {
     "causal": CausalModel,
     "vision": ImageClassifier,
     "clip": ClipModel,
+    "speech": SpeechRecognizer,
 }
 
 

@@ -66,7 +66,8 @@ class CausalModel(Family):
         tokens = [*read, *written]
         with torch.inference_mode():
             # In one run, without remembering: that what is remembered is right is part of what is proven.
-            logits = self._model(input_ids=torch.tensor([tokens[:-1]]), use_cache=False).logits[0]
+            ids = torch.tensor([tokens[:-1]])
+            logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
         steps = [self._step(tokens, 0, len(read), self._past.empty())]
         for place in range(len(read), len(tokens) - 1):
             steps.append(self._step(tokens, place, place + 1, self._past.after(0, len(steps) - 1)))
@@ -85,10 +86,14 @@ class CausalModel(Family):
 
     def _greedy(self, read: Sequence[int], limit: int) -> list[int]:
         """The tokens of the highest score, one after the other, without the rules of a generation_config.json."""
-        past, written, fed = None, [], list(read)
+        written: list[int] = []
+        past, fed = None, list(read)
         with torch.inference_mode():
             for _ in range(limit):
-                result = self._model(input_ids=torch.tensor([fed]), past_key_values=past, use_cache=True)
+                seen = torch.ones((1, len(read) + len(written)), dtype=torch.long)
+                result = self._model(
+                    input_ids=torch.tensor([fed]), attention_mask=seen, past_key_values=past, use_cache=True
+                )
                 past = result.past_key_values
                 fed = [int(result.logits[0, -1].argmax())]
                 written += fed

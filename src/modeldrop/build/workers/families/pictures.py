@@ -39,8 +39,12 @@ def pictures() -> Iterator[tuple[str, Image.Image]]:
 
 
 def coarse(shape: Sequence[int], seed: int) -> Array:
-    """Pixel values of a batch of one [1, channels, height, width] in large even squares: few numbers to keep."""
-    _, channels, height, width = shape
-    cells = [max(n for n in range(1, _CELLS + 1) if side % n == 0) for side in (height, width)]
-    small = np.random.default_rng(seed).uniform(-1.5, 1.5, (1, channels, *cells)).round(2).astype(np.float32)
-    return small.repeat(height // cells[0], 2).repeat(width // cells[1], 3)
+    """A batch of one of pixel values [1, channels, height, width], or of sound [1, channels, time], in few large cells.
+
+    As few numbers as a manifest can keep.
+    """
+    cells = [max(n for n in range(1, _CELLS + 1) if side % n == 0) for side in shape[2:]]
+    small = np.random.default_rng(seed).uniform(-1.5, 1.5, (*shape[:2], *cells)).round(2).astype(np.float32)
+    for axis, (side, count) in enumerate(zip(shape[2:], cells, strict=True), 2):
+        small = small.repeat(side // count, axis)
+    return small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -13,6 +14,7 @@ from modeldrop.build.variants import FP32
 from modeldrop.build.workers import companions
 from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed, label_names
+from modeldrop.build.workers.families.positions import number_positions
 from modeldrop.build.workers.optimum_export import export
 from modeldrop.build.workers.pooling import append_head, pool, read_head
 from modeldrop.build.workers.timing import TOKENS, speed_texts
@@ -58,9 +60,11 @@ class TextEncoder(Family):
         export(self._model, self._task, (_ROLE,), output)
         path = output / FP32.path(_ROLE)
         graph = onnx.load(path, load_external_data=False)
+        numbered = number_positions(graph)
         self._inputs = [tensor.name for tensor in graph.graph.input]
         if self._head is not None:
             append_head(graph, self._head)
+        if numbered or self._head is not None:
             onnx.save(graph, path)
 
     def save_companions(self, output: Path) -> None:
@@ -70,13 +74,16 @@ class TextEncoder(Family):
         companions.save_sentence_config(output, self._tokenizer.model_max_length)
 
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
+        questions: dict[str, int] = {}
         for sample in samples:
             inputs = self._tokenizer(*([part] for part in sample), truncation=True, return_tensors="pt")
-            yield self._chain(sample, inputs, self._run(inputs)[0].numpy())
+            question = questions.setdefault(sample[0], len(questions)) if len(sample) > 1 else 0
+            yield self._chain(sample, inputs, Answer(self._run(inputs)[0].numpy(), question=question))
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
-        # A case has all of its values: what is narrowed is not one.
-        return [chains[index] for index in indices]
+        # A case has all of its values: what is narrowed is not one. Nor does it know of questions.
+        chosen = (chains[index] for index in indices)
+        return [replace(chain, answer=replace(chain.answer, question=0)) for chain in chosen]
 
     def timed(self, samples: Sequence[Sample]) -> list[Timed]:
         return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample])]
@@ -86,12 +93,12 @@ class TextEncoder(Family):
         inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding=len(ids) > 1)
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-        return Timed(self._chain((), inputs, self._run(inputs).numpy()), lambda: self._run(inputs))
+        return Timed(self._chain((), inputs, Answer(self._run(inputs).numpy())), lambda: self._run(inputs))
 
-    def _chain(self, sample: Sample, inputs: Any, answer: Any) -> Chain:
+    def _chain(self, sample: Sample, inputs: Any, answer: Answer) -> Chain:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
         steps = (Step(_ROLE, arrays),)
-        return Chain(shown(sample), steps, (Link(0, self._output),), Answer(answer), read=(sample,))
+        return Chain(shown(sample), steps, (Link(0, self._output),), answer, read=(sample,))
 
     def _run(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():

@@ -8,11 +8,12 @@ import torch
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, first_line, load_model
+from modeldrop.build.workers.checkpoint import Checkpoint, load_model
 from modeldrop.build.workers.families.interface import Family, Timed, label_names
 from modeldrop.build.workers.families.pictures import coarse, pictures
 from modeldrop.build.workers.golden import narrowed
 from modeldrop.build.workers.optimum_export import export
+from modeldrop.build.workers.protocol import first_line
 from modeldrop.build.workers.timing import BATCH
 from modeldrop.errors import SourceError
 from modeldrop.format.golden import Link

@@ -22,7 +22,8 @@ _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """See ``interface``.
 
-    Options: ``weights``, ``int8`` or ``uint8``; ``reduce_range``, whether weights use 7 of the 8 bits.
+    Options: ``weights``, ``int8`` or ``uint8``; ``reduce_range``, whether weights use 7 of the 8 bits; ``keep``,
+    names of nodes. Of the search: ``per_channel``, ``symmetric`` (weights have no zero point), ``only``, names.
     """
     graph = onnx.load(source, load_external_data=False)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,14 +31,17 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         # From memory where the weights are there: the quantizer then reads and infers half as much.
         source if external_files(graph) else graph,
         target,
-        per_channel=True,
+        per_channel=options.get("per_channel", True),
         reduce_range=options["reduce_range"],
         weight_type=_TYPES[options["weights"]],
+        nodes_to_exclude=options["keep"],
+        nodes_to_quantize=options.get("only"),
         use_external_data_format=weight_bytes(source) > 4 * ONE_FILE,
         extra_options={
             # Without it the branches of decoder_model_merged.onnx stay as they are, without a word.
             "EnableSubgraph": True,
             "MatMulConstBOnly": True,
+            "WeightSymmetric": options.get("symmetric"),
         },
     )
     target.chmod(0o644)

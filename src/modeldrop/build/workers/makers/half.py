@@ -16,31 +16,34 @@ from modeldrop.build.workers.branches import join, split
 from modeldrop.build.workers.graphs import ONE_FILE, save, weight_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``."""
+    """See ``interface``. Options: ``keep``, names of nodes that compute in fp32."""
+    keep = options["keep"]
     # Inferring shapes serializes the graph, which protobuf cannot beyond 2 GiB.
     large = weight_bytes(source) > ONE_FILE
     model = onnx.load(source)
     parts = split(model)
     if parts:
         # As one, its branches would get outputs of another type than the whole has.
-        parts = [_halved(part, large=large) for part in parts]
+        parts = [_halved(part, keep, large=large) for part in parts]
         for part in parts:
             # Casts of inputs come last; onnxruntime puts nodes in order itself, but not in a branch.
             OnnxModel(part).topological_sort(is_deterministic=True)
         join(model, parts)
     else:
-        model = _halved(model, large=large)
+        model = _halved(model, keep, large=large)
     save(model, target)
 
 
-def _halved(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
+def _halved(model: onnx.ModelProto, keep: Sequence[str], *, large: bool) -> onnx.ModelProto:
     with warnings.catch_warnings():
         # It warns of every weight that is too small or too large for half precision: fidelity shows what matters.
         warnings.simplefilter("ignore")
-        halved: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=large)
+        halved: onnx.ModelProto = convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=large, node_block_list=keep
+        )
     return halved

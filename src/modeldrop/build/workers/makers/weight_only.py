@@ -24,7 +24,7 @@ _INT8_ACTIVATIONS = 4
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``. Options: ``bits``, 8 or 4."""
+    """See ``interface``. Options: ``bits``, 8 or 4; ``keep``, names of nodes."""
     # It logs every node, and as errors those it leaves for the second step.
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.CRITICAL)
     bits = options["bits"]
@@ -36,6 +36,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         is_symmetric=bits == 8,
         accuracy_level=_INT8_ACTIVATIONS,
         op_types_to_quantize=types,
+        nodes_to_exclude=options["keep"],
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
     quantizer.process()
@@ -47,6 +48,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
             model,
             target,
             op_types_to_quantize=["Gather"],
+            nodes_to_exclude=options["keep"],
             weight_type=QuantType.QInt8,
             extra_options={"EnableSubgraph": True},
         )

@@ -1,0 +1,60 @@
+"""Why the libraries most likely failed, told from what they say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NO_MEMORY = "Build on a machine with more memory: about 4 times the weights in fp32."
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A reason that libraries give in many words.
+
+    Attributes:
+        pattern: what they say.
+        sentence: what it means.
+        hint: what to do.
+    """
+
+    pattern: str
+    sentence: str
+    hint: str
+
+
+CUSTOM_CODE = Cause(
+    r"trust_remote_code|contains custom code",
+    "This model brings Python code of its own, and the exporter runs it only if the recipe trusts it.",
+    "Read that code; then pin the source to its commit (org/name@<commit>) and set `trust_remote_code = true` in the "
+    "recipe.",
+)
+_CAUSES = (
+    CUSTOM_CODE,
+    Cause(
+        r"MemoryError|bad_?alloc|DefaultCPUAllocator|[Nn]ot enough memory|[Cc]annot allocate memory|[Ff]ailed to alloc",
+        "Memory ran out.",
+        NO_MEMORY,
+    ),
+    Cause(
+        r"does not recognize this architecture|[Uu]nrecognized (?:configuration|model)",
+        "transformers 4.57, which exports, does not know this kind of model.",
+        "Export it with a program that knows it, and give the folder of ONNX as the source.",
+    ),
+    Cause(
+        r"(?i)opset[ _]?(?:version)?.*(?:not supported|unsupported|at least|minimum|too (?:low|old))"
+        r"|(?:not supported|unsupported|not implemented).*opset|UnsupportedOperatorError",
+        "The model uses an operation that ONNX does not have in the opset it is exported to.",
+        "Ask for another opset in the recipe, or give the source as ONNX.",
+    ),
+    Cause(
+        r"exceeds? (?:the )?maximum protobuf size|2 ?GiB?B? limit",
+        "A graph has over 2 GB in one file, which protobuf cannot hold.",
+        "Leave this variant out of the recipe.",
+    ),
+)
+
+
+def likely_cause(said: str) -> Cause | None:
+    """The cause that a library's message tells of; None where it tells of none that is known."""
+    return next((cause for cause in _CAUSES if re.search(cause.pattern, said)), None)

@@ -1,0 +1,95 @@
+"""Checkpoints of transformers 5, written so that the exporter's transformers 4 reads the same from them.
+
+It takes what it does not know without a word: it would go on with its own rotary positions, or leave out the
+tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+# Where transformers 4 keeps the bases of layers that see all and of layers that see near; else there is one for all.
+_BASES = {
+    "modernbert": ("global_rope_theta", "local_rope_theta"),
+    "modernbert-decoder": ("global_rope_theta", "local_rope_theta"),
+    "gemma3_text": ("rope_theta", "rope_local_base_freq"),
+    "gemma3n_text": ("rope_theta", "rope_local_base_freq"),
+}
+_NEOX = ("gpt_neox", "gpt_neox_japanese")
+_TOKENIZERS_BACKEND = "TokenizersBackend"
+
+
+def mend(folder: Path) -> None:
+    """Mend the config and the tokenizer's config in a folder of links to files that belong to somebody else.
+
+    Raises:
+        SourceError: the config has rotary positions that cannot be written for transformers 4.
+    """
+    for name, mended in (("config.json", mended_config), ("tokenizer_config.json", mended_tokenizer_config)):
+        path = folder / name
+        if path.is_file():
+            plain = json.loads(path.read_text("utf-8"))
+            better = mended(plain)
+            if better != plain:
+                path.unlink()  # not through the link
+                path.write_text(json.dumps(better, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def mended_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json whose ``rope_parameters`` stand beside it as transformers 4 reads them.
+
+    Raises:
+        SourceError: this architecture's cannot be written so.
+    """
+    better = dict(config)
+    for name, value in config.items():
+        if name.endswith("_config") and isinstance(value, dict):
+            better[name] = mended_config(value)
+    rope, kind = config.get("rope_parameters"), str(config.get("model_type"))
+    if not isinstance(rope, dict) or not rope:
+        return better
+    by_layer = all(isinstance(part, dict) for part in rope.values())
+    if not by_layer:
+        old = _old_names(rope, "rotary_emb_base" if kind in _NEOX else "rope_theta", kind)
+    elif kind in _BASES and rope.keys() <= {_FULL, _SLIDING}:
+        wide, near = _BASES[kind]
+        old = _old_names(rope.get(_FULL, {}), wide, kind)
+        old |= {name: value for name, value in _old_names(rope.get(_SLIDING, {}), near, kind).items() if name == near}
+    else:
+        raise SourceError(
+            f"config.json has rope_parameters for {', '.join(sorted(rope))}, as transformers 5 writes them. "
+            f"The exporter's transformers 4 has no place for them in a {kind} model, and would answer wrongly "
+            "without a word.",
+            "Use a revision of the checkpoint that transformers 4 has saved.",
+        )
+    # What is written in the old way already was meant for transformers 4.
+    return old | better
+
+
+def mended_tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A tokenizer_config.json that names no class and no kind of list that transformers 4 does not know."""
+    better = dict(config)
+    if better.get("tokenizer_class") == _TOKENIZERS_BACKEND:
+        better["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(better.get("extra_special_tokens"), list):
+        more = better.pop("extra_special_tokens")
+        better.setdefault("additional_special_tokens", more)
+    return better
+
+
+def _old_names(rope: Mapping[str, Any], base: str, kind: str) -> dict[str, Any]:
+    rest = dict(rope)
+    old = {base: rest.pop("rope_theta")} if "rope_theta" in rest else {}
+    if "partial_rotary_factor" in rest:
+        old["rotary_pct" if kind in _NEOX else "partial_rotary_factor"] = rest.pop("partial_rotary_factor")
+    if rest.get("rope_type", "default") != "default":
+        old["rope_scaling"] = rest
+    return old

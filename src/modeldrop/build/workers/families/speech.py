@@ -1,0 +1,78 @@
+"""Models that write down what is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import transformers
+
+from modeldrop.build.workers import companions
+from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.families.encoder_decoder import EncoderDecoder
+from modeldrop.build.workers.families.past import shortened
+from modeldrop.build.workers.families.pictures import coarse
+from modeldrop.build.workers.families.sounds import sounds
+from modeldrop.build.workers.protocol import first_line
+from modeldrop.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.build.samples import Sample
+    from modeldrop.build.workers.families.interface import Timed
+    from modeldrop.selftest.chains import Array, Chain
+
+_FEATURES = "input_features"
+_GOLDEN = 2
+
+
+class SpeechRecognizer(EncoderDecoder):
+    """An encoder that hears the checkpoint's own spectrograms, and a decoder: Whisper."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._task = checkpoint.task
+        self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
+        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
+        self._extractor = _load_extractor(checkpoint)
+
+    def export(self, output: Path) -> None:
+        self.export_as(f"{self._task}-with-past", output)
+
+    def save_companions(self, output: Path) -> None:
+        companions.save_tokenizer(self._tokenizer, output)
+        names = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
+        companions.copy(self._source, output, (*companions.ALWAYS, *names))
+
+    def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
+        for name, sound in sounds(self._extractor.sampling_rate):
+            yield self.chain(name, self._heard(sound), ())
+
+    def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
+        whole = chains[0].steps[0].inputs[_FEATURES]
+        features = (coarse(whole.shape, seed) for seed in range(_GOLDEN))  # type: ignore[union-attr]
+        return shortened(
+            [self.chain(f"coarse noise {seed}", {_FEATURES: one}, ()) for seed, one in enumerate(features)]
+        )
+
+    def timed(self, samples: Sequence[Sample]) -> list[Timed]:
+        _, sound = next(iter(sounds(self._extractor.sampling_rate)))
+        return self.timed_on(self._heard(sound))
+
+    def _heard(self, sound: Array) -> dict[str, Array]:
+        heard = self._extractor(sound, sampling_rate=self._extractor.sampling_rate, return_tensors="np")
+        return {_FEATURES: np.asarray(heard[_FEATURES], np.float32)}
+
+
+def _load_extractor(checkpoint: Checkpoint) -> Any:
+    try:
+        return transformers.AutoFeatureExtractor.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code
+        )
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load the feature extractor: {first_line(error)}",
+            "Put preprocessor_config.json beside the weights.",
+        ) from error
