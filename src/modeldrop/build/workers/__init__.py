@@ -6,6 +6,7 @@ Each reads one JSON request, writes one JSON result, and tells its progress in l
 import sys
 
 # transformers imports these two where they are installed, for a way of generating text and for the losses of
-# object detectors. Nothing here uses either, and they take a second and a half: here they are not installed.
-for _name in ("scipy", "sklearn"):
-    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
+# object detectors. Nothing here uses either, and they take a second and a half: in a worker they are not installed.
+if sys.argv[:1] == ["-m"]:  # what Python says while it looks for the program of ``python -m``
+    for _name in ("scipy", "sklearn"):
+        sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
