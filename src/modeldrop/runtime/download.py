@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
+import os
 import time
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -190,7 +190,7 @@ class _Task:
             with contextlib.suppress(OSError):
                 there = (folder / file.path).stat().st_blocks * 512
             needed += max(0, file.size - there)
-        free = shutil.disk_usage(self._home.path).free
+        free = _free(self._home.path)
         if needed and free < needed + _DISK_RESERVE:
             raise DiskError(
                 f"{self._home.path} has {free / 1e6:.0f} MB free; {self._prefix} needs {needed / 1e6:.0f} MB, "
@@ -214,8 +214,14 @@ class _Renaming:
         return lambda key, *arguments, **options: found(self._keys.get(key, key), *arguments, **options)
 
 
+def _free(folder: Path) -> int:
+    """Bytes that this user may still write there."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def _full(home: Path, prefix: str, why: str) -> DiskError:
-    free = shutil.disk_usage(home).free
+    free = _free(home)
     return DiskError(
         f"{home} became full while {prefix} was written: {why}, {free / 1e6:.0f} MB free.",
         "Free some space (modeldrop cache prune), or name another folder (-d), and run the same again: it goes on "

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import random
-import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -114,7 +113,9 @@ def take(folder: Path, finished: Callable[[], bool], deadline: Deadline, *, lost
             if alone or nobody or time.monotonic() - watched[1] > patience:
                 work = _claim(folder, found, lock, alone=alone)
                 if work is not None and finished():  # by whoever had the lock a moment ago
-                    shutil.rmtree(work.path, ignore_errors=True)
+                    from shutil import rmtree  # see ModelHome.discard
+
+                    rmtree(work.path, ignore_errors=True)
                     work = None
                 if work is not None:
                     return work

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import random
+import os
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -350,7 +349,7 @@ class _Fetching:
                     raise fault.error
                 first = LIMITS.busy_pause if fault.kind is Kind.BUSY else LIMITS.pause
                 pause = min(LIMITS.longest_pause, first * 2 ** (failures - 1))
-                self._stopped.wait(pause * random.uniform(0.5, 1))  # noqa: S311  not for secrets
+                self._stopped.wait(pause * (1 + int.from_bytes(os.urandom(1)) / 255) / 2)  # 0.5 to 1 times
 
     def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
         """One request for what a run lacks; what went wrong, None if nothing did."""
@@ -396,8 +395,14 @@ def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline
             raise _StoppedError
         deadline.check(f"files in {into} to be verified")
 
+    keep = len(files) <= LIMITS.kept
+    with os.scandir(into) as entries:
+        empty = next(entries, None) is None
+    if empty:
+        return [Landing(into, file, piece_size, check, keep=keep) for file in files]
+    from concurrent.futures import ThreadPoolExecutor  # it takes as long to import as ten small files to fetch
+
     with ThreadPoolExecutor(LIMITS.verifiers, "modeldrop-verify") as pool:
-        keep = len(files) <= LIMITS.kept
         jobs = [pool.submit(Landing, into, file, piece_size, check, keep=keep) for file in files]
         try:
             return [job.result() for job in jobs]
