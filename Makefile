@@ -20,7 +20,7 @@ DEV := .venv/bin/python
 RUNTIME := .venv-runtime/bin/python
 INPUTS := pyproject.toml requirements/exporter.txt
 
-.PHONY: help demo test lint docs lock bench soak clean
+.PHONY: help demo test lint docs site lock bench soak clean
 
 help: ## show this help
 	@grep -E '^[a-z]+: .*## ' Makefile | sort | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
@@ -37,9 +37,17 @@ lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m mypy
 	.venv/bin/lint-imports
 	$(DEV) docs/generate.py --check
+	$(BUILD_SITE)
 
 docs: .venv/.stamp-dev ## write what the pages repeat of action.yml and of the workflows
 	$(DEV) docs/generate.py
+
+# Links and anchors that lead nowhere fail it; with --quiet they would not, for MkDocs then counts no warnings.
+# The variable keeps Material's advice about MkDocs 2 out of the output.
+BUILD_SITE := NO_MKDOCS_2_WARNING=1 $(DEV) -m mkdocs build --strict --site-dir site
+
+site: .venv/.stamp-lint ## build the pages of docs/ into site/
+	$(BUILD_SITE)
 
 lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, anew (requirements/)
 	$(DEV) requirements/lock.py
@@ -51,7 +59,7 @@ soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stam
 	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .node .wheels .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .venv-runtime .node .wheels .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-venv .venv-runtime/.stamp-venv:
@@ -66,7 +74,7 @@ clean: ## remove environments, caches and build output
 	@touch $@
 
 .venv/.stamp-lint: .venv/.stamp-dev
-	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[lint]'
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[docs,lint]'
 	@touch $@
 
 # Test servers that are written for Node, with the node and npm that a wheel brought.
