@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -119,7 +118,7 @@ def take(folder: Path, finished: Callable[[], bool], deadline: Deadline, *, lost
                     work = None
                 if work is not None:
                     return work
-            time.sleep(min(pause * random.uniform(0.5, 1), deadline.left()))  # noqa: S311
+            time.sleep(min(pause * (0.5 + os.urandom(1)[0] / 512), deadline.left()))  # 0.5 to 1 times
             pause = min(pause * 1.5, longest)
         return None
     finally:
