@@ -1,6 +1,6 @@
 """modeldrop: build a model once, drop it in a bucket, pick it up wherever a container starts.
 
-``fetch`` and ``watch`` are the whole public interface for programs::
+``fetch`` and ``watch`` are the whole public interface for programs; what they raise is in ``modeldrop.errors``::
 
     snapshot = modeldrop.fetch("s3://acme-models/embedder")
     session = onnxruntime.InferenceSession(snapshot.model_file)
@@ -11,27 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop._version import __version__
+from modeldrop.errors import ModeldropError
 
 if TYPE_CHECKING:
     from modeldrop.runtime.fetch import fetch
     from modeldrop.runtime.snapshot import Snapshot
-    from modeldrop.runtime.watch import watch
+    from modeldrop.runtime.watch import Watcher, watch
 
-__all__ = ["Snapshot", "__version__", "fetch", "watch"]
+__all__ = ["ModeldropError", "Snapshot", "Watcher", "__version__", "fetch", "watch"]
+
+# Loaded on first use: a command that does not fetch need not load the fetcher.
+_MODULES = {"fetch": "fetch", "watch": "watch", "Watcher": "watch", "Snapshot": "snapshot"}
 
 
 def __getattr__(name: str) -> object:
-    # Loaded on first use: a command that does not fetch need not load the fetcher.
-    if name == "fetch":
-        from modeldrop.runtime.fetch import fetch
+    if name not in _MODULES:
+        raise AttributeError(f"module 'modeldrop' has no attribute {name!r}")
+    from importlib import import_module
 
-        return fetch
-    if name == "watch":
-        from modeldrop.runtime.watch import watch
-
-        return watch
-    if name == "Snapshot":
-        from modeldrop.runtime.snapshot import Snapshot
-
-        return Snapshot
-    raise AttributeError(f"module 'modeldrop' has no attribute {name!r}")
+    return getattr(import_module(f"modeldrop.runtime.{_MODULES[name]}"), name)

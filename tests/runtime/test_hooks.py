@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -343,9 +344,22 @@ def test_a_post_that_is_not_answered(path: str, receiver: Receiver) -> None:
         PostHook(receiver.url(path), seconds=0.3).run(CHANGE)
 
 
+def test_a_post_waits_for_who_does_not_listen_yet() -> None:
+    found = Receiver()
+    handler = type("Handler", (_Handler,), {"receiver": found})
+    with _Server(("127.0.0.1", 0), handler, bind_and_activate=False) as late, ThreadPoolExecutor(1) as pool:
+        late.server_bind()  # until it listens, connections are refused
+        posting = pool.submit(PostHook(f"http://127.0.0.1:{late.socket.getsockname()[1]}/reload").run, CHANGE)
+        assert not wait([posting], 0.4).done
+        late.server_activate()
+        late.handle_request()
+        posting.result(30)
+    assert [path for path, _, _ in found.seen] == ["/reload"]
+
+
 def test_a_post_to_nobody(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HookError, match=r"--post http://127.0.0.1:9 failed: .*refused"):
-        PostHook("http://127.0.0.1:9/hooks/a-secret").run(CHANGE)
+        PostHook("http://127.0.0.1:9/hooks/a-secret", seconds=0.3).run(CHANGE)
     monkeypatch.setenv("MODELDROP_POST_AUTHORIZATION", "Bearer\nabc")
     with pytest.raises(HookError, match="MODELDROP_POST_AUTHORIZATION holds characters") as caught:
         PostHook(receiver.url("/")).run(CHANGE)

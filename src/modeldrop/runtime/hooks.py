@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 60.0
 DEFAULT_AUTHORIZATION = "MODELDROP_POST_AUTHORIZATION"
+_LISTENS = 0.25  # seconds between two looks whether somebody listens by now
 _PROC = Path("/proc")
 _MAX_PID_FILE = 64
 _MAX_PID = 1 << 22
@@ -244,6 +246,8 @@ class SignalHook:
 class PostHook:
     """Sends a JSON document to an address; an answer of 2xx is success, and no redirection is followed.
 
+    While nobody listens there (a service that starts beside the watch), it is tried again as long as it may take.
+
     Args:
         url: ``http://`` or ``https://``.
         authorization: the environment variable that holds the ``Authorization`` header, if one is to be sent.
@@ -285,7 +289,7 @@ class PostHook:
 
         def send() -> None:
             try:
-                answer.append(_post(self._url, headers, json.dumps(_document(change)).encode(), self._seconds))
+                answer.append(self._send(headers, json.dumps(_document(change)).encode()))
             except Exception as error:  # noqa: BLE001  it is told below, whatever it is
                 answer.append(error)
 
@@ -302,6 +306,17 @@ class PostHook:
         if isinstance(reason, TimeoutError):
             raise HookError(f"{self} was not answered within {self._seconds:g} s.")
         raise HookError(f"{self} failed: {detail(str(reason)).replace(self._url, self._where)}.")
+
+    def _send(self, headers: dict[str, str], body: bytes) -> int:
+        end = time.monotonic() + self._seconds
+        while True:
+            try:
+                return _post(self._url, headers, body, max(_LISTENS, end - time.monotonic()))
+            except OSError as error:
+                refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+                if not refused or time.monotonic() + 2 * _LISTENS > end:
+                    raise
+            time.sleep(_LISTENS)
 
     def stop(self) -> None:
         """The thread that sends does not keep the process alive."""
