@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.format.fields import check_schema, dump, load
 from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST
 from modeldrop.format.names import HEX64, TIME, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CLAIM_SCHEMA = "modeldrop/claim/1"
 BUILD_SCHEMA = "modeldrop/build/1"
@@ -102,24 +106,8 @@ def parse_claim(data: bytes) -> Claim:
 
 
 def serialize_claim(claim: Claim) -> bytes:
-    """The bytes of a claim.
-
-    Raises:
-        FormatError: what nobody could read again is never written.
-    """
-    data = dump(
-        {
-            "schema": CLAIM_SCHEMA,
-            "readable_by": READABLE_BY,
-            "nonce": claim.nonce,
-            "build_key": claim.build_key,
-            "by": claim.by,
-            "run": claim.run,
-            "at": claim.at,
-        }
-    )
-    parse_claim(data)
-    return data
+    """The bytes of a claim. Raises what ``_written`` does."""
+    return _written(CLAIM_SCHEMA, asdict(claim), parse_claim)
 
 
 def parse_build_record(data: bytes) -> BuildRecord:
@@ -138,22 +126,8 @@ def parse_build_record(data: bytes) -> BuildRecord:
 
 
 def serialize_build_record(record: BuildRecord) -> bytes:
-    """The bytes of a build record.
-
-    Raises:
-        FormatError: what nobody could read again is never written.
-    """
-    data = dump(
-        {
-            "schema": BUILD_SCHEMA,
-            "readable_by": READABLE_BY,
-            "version": f"v{record.version}",
-            "nonce": record.nonce,
-            "at": record.at,
-        }
-    )
-    parse_build_record(data)
-    return data
+    """The bytes of a build record. Raises what ``_written`` does."""
+    return _written(BUILD_SCHEMA, {**asdict(record), "version": f"v{record.version}"}, parse_build_record)
 
 
 def parse_rejection(data: bytes) -> Rejection:
@@ -173,23 +147,8 @@ def parse_rejection(data: bytes) -> Rejection:
 
 
 def serialize_rejection(rejection: Rejection) -> bytes:
-    """The bytes of a rejection.
-
-    Raises:
-        FormatError: what nobody could read again is never written.
-    """
-    data = dump(
-        {
-            "schema": REJECTED_SCHEMA,
-            "readable_by": READABLE_BY,
-            "at": rejection.at,
-            "by": rejection.by,
-            "run": rejection.run,
-            "why": rejection.why,
-        }
-    )
-    parse_rejection(data)
-    return data
+    """The bytes of a rejection. Raises what ``_written`` does."""
+    return _written(REJECTED_SCHEMA, asdict(rejection), parse_rejection)
 
 
 def parse_retirement(data: bytes) -> Retirement:
@@ -208,22 +167,8 @@ def parse_retirement(data: bytes) -> Retirement:
 
 
 def serialize_retirement(retirement: Retirement) -> bytes:
-    """The bytes of a retirement.
-
-    Raises:
-        FormatError: what nobody could read again is never written.
-    """
-    data = dump(
-        {
-            "schema": RETIRED_SCHEMA,
-            "readable_by": READABLE_BY,
-            "at": retirement.at,
-            "by": retirement.by,
-            "why": retirement.why,
-        }
-    )
-    parse_retirement(data)
-    return data
+    """The bytes of a retirement. Raises what ``_written`` does."""
+    return _written(RETIRED_SCHEMA, asdict(retirement), parse_retirement)
 
 
 def parse_seal(data: bytes) -> Seal:
@@ -260,15 +205,21 @@ def serialize_seal(seal: Seal) -> bytes:
     Raises:
         FormatError: what nobody could read again is never written, nor a final seal of more than MAX_SEAL bytes.
     """
-    data = dump(
-        {
-            "schema": SEAL_SCHEMA,
-            "readable_by": READABLE_BY,
-            "sealed": {"at": seal.at, "by": seal.by, "why": seal.why},
-            **({"manifest": seal.manifest} if seal.manifest else {}),
-        }
+    sealed = {"at": seal.at, "by": seal.by, "why": seal.why}
+    data = _written(
+        SEAL_SCHEMA, {"sealed": sealed} | ({"manifest": seal.manifest} if seal.manifest else {}), parse_seal
     )
-    parse_seal(data)
     if not seal.manifest and len(data) > MAX_SEAL:
         raise FormatError(f"seal has {len(data)} bytes; at most {MAX_SEAL} are written")
+    return data
+
+
+def _written(schema: str, values: Mapping[str, object], parse: Callable[[bytes], object]) -> bytes:
+    """A record's bytes.
+
+    Raises:
+        FormatError: ``parse`` does not take them: what nobody could read again is never written.
+    """
+    data = dump({"schema": schema, "readable_by": READABLE_BY, **values})
+    parse(data)
     return data
