@@ -99,6 +99,19 @@ def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:
     assert pinned.registries == ("prod", "./copy")
 
 
+def test_a_recipe_may_bring_inputs_and_a_metric_of_its_own(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    lines = ['inputs = "pictures"', 'metric = "quality:accuracy"', "[thresholds.int8]", 'accuracy = ">= 0.9"']
+    (tmp_path / "recipes" / "seer.toml").write_text("\n".join(lines), "utf-8")
+    asked = "int8.accuracy >= 99%\nint4.accuracy>=0.5\nint8.cosine_mean>=0.9"
+    wish = read(model="acme/seer", registry="./r", recipe="recipes/seer.toml", thresholds=asked).wish
+    assert wish is not None
+    assert (wish.recipe.inputs, wish.recipe.metric) == ("recipes/pictures", "recipes/quality:accuracy")
+    assert wish.recipe.thresholds == {"int8": {"cosine_mean": 0.9}}
+    limits = {name: str(own["accuracy"]) for name, own in wish.recipe.own_thresholds.items()}
+    assert limits == {"int8": ">= 99%", "int4": ">= 0.5"}
+
+
 def test_several_models_are_a_matrix_and_need_a_name(read: Read, tmp_path: Path) -> None:
     (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
     inputs = read(phase="plan")
@@ -154,7 +167,9 @@ def test_the_same_inputs_find_the_same_folder_and_others_do_not(read: Read) -> N
         ("thresholds", "int8.cosine_mean>0.98", "VARIANT.METRIC=NUMBER"),
         ("thresholds", "int3.cosine_mean=0.98", "Allowed: fp32"),
         ("thresholds", "int8.beauty=0.98", "cosine_mean"),
+        ("thresholds", "int8.beauty>=0.98", "cosine_mean"),
         ("thresholds", "int8.cosine_mean=nan", "no number"),
+        ("thresholds", "int8.cosine_mean<=0.98", "A faithful cosine_mean is >="),
         ("texts", "missing.txt", "no such file"),
         ("max-length", "3", "from 8"),
         ("test-command", "if true", "no shell command"),

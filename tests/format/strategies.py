@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import ACTIONS, Channel, Move
 from modeldrop.format.golden import Golden, GoldenCase
+from modeldrop.format.limits import Limit
 from modeldrop.format.manifest import (
     Fidelity,
     File,
@@ -27,7 +28,7 @@ from modeldrop.format.manifest import (
 )
 from modeldrop.format.names import check_distinct, check_path
 from modeldrop.format.options import Options
-from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe
+from modeldrop.format.recipe import METRICS, OPSETS, TASKS, VARIANTS, Recipe
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 
@@ -97,21 +98,28 @@ fidelities = st.builds(
     worst=st.dictionaries(texts(6), st.builds(Worst, text=texts(), value=numbers), max_size=2),
     texts=st.integers(0, 1 << 31),
 )
+QUANTIZED = [name for name in VARIANTS[1:] if name not in {"o1", "o2", "o3", "o4"}]
 options = st.builds(
     Options,
     max_size=st.sampled_from(["", "27%", "25 MB"]),
     must_be_faster=st.sampled_from([0.0, 1.0, 1.5]),
     keep_layers=st.lists(texts(6), max_size=2).map(tuple),
 )
+own_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in METRICS)
+limits = st.builds(Limit, side=st.just(">="), number=numbers, relative=st.booleans())
+own_limits = st.dictionaries(own_names, limits, min_size=1, max_size=2)
 any_recipes = st.builds(
     Recipe,
     task=st.none() | texts(),
     variants=st.lists(texts(6), max_size=3).map(tuple),
     thresholds=st.dictionaries(texts(6), metric_values, max_size=2),
-    texts=st.none() | texts(),
+    inputs=st.none() | texts(),
+    metric=st.none() | texts(),
+    own_thresholds=st.dictionaries(texts(6), own_limits, max_size=2),
     calibration=st.none() | texts(),
     options=st.dictionaries(texts(6), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),
+    opset=st.none() | st.integers(1, 1 << 31),
     tokenizer=st.none() | texts(),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
@@ -123,12 +131,15 @@ recipes = st.builds(
         lambda chosen: tuple(name for name in VARIANTS if name in chosen)
     ),
     thresholds=st.dictionaries(
-        st.sampled_from(VARIANTS), st.dictionaries(st.sampled_from(list(METRICS)), numbers), max_size=2
+        st.sampled_from(VARIANTS), st.dictionaries(st.sampled_from(list(METRICS)), numbers, min_size=1), max_size=2
     ),
-    texts=st.none() | texts(),
+    inputs=st.none() | texts(),
+    metric=st.just("quality:accuracy"),
+    own_thresholds=st.dictionaries(st.sampled_from(VARIANTS), own_limits, max_size=2),
     calibration=st.none() | texts(),
-    options=st.dictionaries(st.sampled_from(VARIANTS[1:]), options, max_size=2),
+    options=st.dictionaries(st.sampled_from(QUANTIZED), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),
+    opset=st.none() | st.sampled_from(OPSETS),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
 )
@@ -185,7 +196,15 @@ def manifests(draw: st.DrawFn) -> Manifest:
         variants=tuple(
             draw(variants(name, present)) for name in draw(st.lists(names, min_size=1, max_size=2, unique=True))
         ),
-        original=draw(st.builds(Original, framework=texts(), weight_bytes=st.integers(0, 1 << 40), speed=speeds)),
+        original=draw(
+            st.builds(
+                Original,
+                framework=texts(),
+                weight_bytes=st.integers(0, 1 << 40),
+                speed=speeds,
+                metrics=st.dictionaries(texts(6), numbers, max_size=2),
+            )
+        ),
         golden=draw(
             st.builds(
                 Golden,

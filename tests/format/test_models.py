@@ -21,6 +21,7 @@ recipe = "recipes/embedder.toml"
 task = "feature-extraction"
 variants = ["fp32", "int8"]
 texts = "texts.txt"
+metric = "quality:accuracy"
 [models.embedder.thresholds.int8]
 cosine_mean = 0.98
 [models.embedder.fetch]
@@ -43,7 +44,8 @@ def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
         {
             "task": "feature-extraction",
             "variants": ["fp32", "int8"],
-            "texts": "/srv/my models/texts.txt",
+            "inputs": "/srv/my models/texts.txt",
+            "metric": "/srv/my models/quality:accuracy",
             "thresholds": {"int8": {"cosine_mean": 0.98}},
         },
         "int8",

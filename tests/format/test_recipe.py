@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError, RecipeError
+from modeldrop.format.limits import Limit
 from modeldrop.format.recipe import DEFAULT_VARIANTS, METRICS, VARIANTS, Recipe, build_key, parse_recipe
 from tests.format.strategies import any_recipes, json_values, metric_values, recipes, texts
 
@@ -20,18 +21,19 @@ KEY = build_key(SOURCE, Recipe(), {}, 1)
 @given(recipes)
 def test_round_trip(recipe: Recipe) -> None:
     assert parse_recipe(recipe.to_json()) == recipe
-    assert parse_recipe(recipe.to_json(), strict=False) == recipe
+    assert parse_recipe(recipe.to_record(), strict=False) == recipe
 
 
 @given(any_recipes)
 def test_a_record_of_another_release_round_trips(recipe: Recipe) -> None:
-    assert parse_recipe(recipe.to_json(), strict=False) == recipe
+    assert parse_recipe(recipe.to_record(), strict=False) == recipe
 
 
 @given(
     json_values()
     | st.dictionaries(
-        st.sampled_from(["task", "variants", "thresholds", "texts", "max_length", "allow_pickle"]) | texts(5),
+        st.sampled_from(["task", "variants", "thresholds", "inputs", "texts", "metric", "max_length", "allow_pickle"])
+        | texts(5),
         json_values() | st.dictionaries(st.sampled_from(VARIANTS), metric_values),
         max_size=4,
     )
@@ -55,11 +57,24 @@ REFUSED: dict[str, dict[str, Any]] = {
     "threshold as text": {"thresholds": {"int8": {"top1": "0.9"}}},
     "threshold as boolean": {"thresholds": {"int8": {"top1": True}}},
     "max_length too small": {"max_length": 7},
+    "opset too low": {"opset": 13},
+    "opset too high": {"opset": 21},
+    "layers that are kept of fused ones": {"options": {"o2": {"keep_layers": ["*"]}}},
     "max_length too large": {"max_length": (1 << 20) + 1},
     "max_length as boolean": {"max_length": True},
     "boolean as number": {"allow_pickle": 1},
     "boolean as text": {"trust_remote_code": "false"},
+    "NUL in inputs": {"inputs": "a\0"},
     "NUL in texts": {"texts": "a\0"},
+    "inputs under both names": {"inputs": "a", "texts": "b"},
+    "own metric without a function": {"metric": "quality"},
+    "own metric that is no name": {"metric": "quality:f1-score"},
+    "threshold of an own metric, without one": {"thresholds": {"int8": {"accuracy": ">= 0.9"}}},
+    "threshold of an own metric without a side": {"metric": "q:f", "thresholds": {"int8": {"accuracy": 0.9}}},
+    "threshold of an own metric that is none": {"metric": "q:f", "thresholds": {"int8": {"accuracy": "> 0.9"}}},
+    "own metric that has no name": {"metric": "q:f", "thresholds": {"int8": {"f1-score": ">= 0.9"}}},
+    "relative threshold of what is relative": {"metric": "q:f", "thresholds": {"int8": {"top1": ">= 99%"}}},
+    "limits apart, as manifests have them": {"metric": "q:f", "own_thresholds": {"int8": {"accuracy": ">= 1"}}},
     "options of an unknown variant": {"options": {"int3": {}}},
     "unknown option": {"options": {"int8": {"smaller": True}}},
     "size without a unit": {"options": {"int8": {"max_size": "25"}}},
@@ -113,8 +128,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "variants": {"variants": ["int8"]},
     "threshold": {"thresholds": {"int8": {"top1": 0.5}}},
     "max_length": {"max_length": 128},
+    "opset": {"opset": 17},
     "allow_pickle": {"allow_pickle": True},
     "calibration": {"calibration": "texts.txt"},
+    "inputs": {"inputs": "texts.txt"},
+    "own metric": {"metric": "quality:accuracy"},
     "options": {"options": {"int8": {"auto": True}}},
     "trust_remote_code": {"trust_remote_code": True},
 }
@@ -139,9 +157,9 @@ def test_the_key_changes_with_the_epoch() -> None:
 
 
 def test_the_key_changes_with_what_is_in_an_input_not_with_its_path() -> None:
-    here = build_key(SOURCE, Recipe(texts="a.txt"), {"texts": "00"}, 1)
-    assert build_key(SOURCE, Recipe(texts="b/c.txt"), {"texts": "00"}, 1) == here
-    assert build_key(SOURCE, Recipe(texts="a.txt"), {"texts": "01"}, 1) != here
+    here = build_key(SOURCE, Recipe(inputs="a.txt"), {"inputs": "00"}, 1)
+    assert build_key(SOURCE, Recipe(inputs="b/c.txt"), {"inputs": "00"}, 1) == here
+    assert build_key(SOURCE, Recipe(inputs="a.txt"), {"inputs": "01"}, 1) != here
     assert here != KEY
 
 
@@ -160,6 +178,40 @@ def test_the_key_does_not_change_with_the_order_of_keys_or_the_type_of_a_number(
 
 def test_the_key_is_kept_from_release_to_release() -> None:
     assert KEY == "16b48cb690212a9dd9620c148d08bfe5b80b713f91905a9729ff204a3162cf5c"
+
+
+def test_what_was_built_with_texts_has_its_key_still() -> None:
+    recipe = parse_recipe({"texts": "a.txt"})
+    assert recipe == Recipe(inputs="a.txt")
+    key = build_key(SOURCE, recipe, {"inputs": "00"}, 1)
+    assert key == "49e5c82282e32eb38e8f0a20f1fe54fdc2da1de2c8e3b38dbfeb456d3f67afbb"
+
+
+def test_a_threshold_of_an_own_metric_is_a_number_or_a_share() -> None:
+    asked = {"accuracy": ">=99%", "loss": "<= 1.5e-3", "top1": 0.9}
+    recipe = parse_recipe({"metric": "quality:figures", "thresholds": {"int8": asked}})
+    assert recipe.thresholds == {"int8": {"top1": 0.9}}
+    accuracy, loss = recipe.own_thresholds["int8"].values()
+    assert (accuracy, str(accuracy), accuracy.value(0.5)) == (Limit(">=", 99.0, relative=True), ">= 99%", 0.495)
+    assert (loss, str(loss), loss.value(0.5)) == (Limit("<=", 0.0015), "<= 0.0015", 0.0015)
+    assert [accuracy.holds(value, 0.5) for value in (0.495, 0.494)] == [True, False]
+    assert [loss.holds(value, 0.5) for value in (0.0015, 0.0016)] == [True, False]
+    assert [recipe.side(name) for name in ("accuracy", "loss", "kl", "f1")] == [">=", "<=", "<=", None]
+
+
+def test_a_manifest_has_numbers_alone_in_what_earlier_releases_read() -> None:
+    recipe = parse_recipe(
+        {"metric": "q:f", "thresholds": {"int8": {"f": "<= 101%", "top1": 0.9}, "fp32": {"f": "<= 1"}}}
+    )
+    record = recipe.to_record()
+    assert record["thresholds"] == {"int8": {"top1": 0.9}}
+    assert record["own_thresholds"] == {"int8": {"f": "<= 101%"}, "fp32": {"f": "<= 1"}}
+
+
+def test_one_metric_has_one_good_side() -> None:
+    asked = {"int8": {"f": ">= 1"}, "int4": {"f": "<= 1"}}
+    with pytest.raises(RecipeError, match=r"thresholds.int4: f is <= here and >= above"):
+        parse_recipe({"metric": "q:f", "thresholds": asked})
 
 
 @given(recipes, recipes)

@@ -24,6 +24,7 @@ from modeldrop.commands.matrix import matrix_of
 from modeldrop.config import default_registry, load_settings, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.bucket import parse_bucket
+from modeldrop.format.limits import parse_limit
 from modeldrop.format.models import ModelSettings
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
 from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe, parse_recipe
@@ -38,7 +39,7 @@ _AUTO, _TRUE, _FALSE = "auto", "true", "false"
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _HUB = re.compile(r"(?:hf:(?!//))?[^/@\s:\\~]+/[^/@\s:\\]+(?:@.*)?")
 _PATH_STARTS = ("./", "../", "/", "~/", "file:")
-_THRESHOLD = re.compile(r"([^.=\s]+)\.([^.=\s]+)\s*=\s*(\S+)")
+_THRESHOLD = re.compile(r"([^.<>=\s]+)\.([^.<>=\s]+)\s*([<>]?=)\s*(\S+)")
 _MAX_LINE = 1024
 
 _T = TypeVar("_T")
@@ -385,7 +386,7 @@ def _recipe(reader: _Reader, model: ModelSettings | None) -> Recipe | None:
     texts = reader.line("texts")
     if texts:
         reader.guard("texts", lambda: _check_file(texts))
-        own["texts"] = texts
+        own["inputs"] = texts
     length = reader.line("max-length")
     if length:
         own["max_length"] = reader.guard("max-length", lambda: _max_length(length))
@@ -394,7 +395,7 @@ def _recipe(reader: _Reader, model: ModelSettings | None) -> Recipe | None:
     plain = base.to_json()
     thresholds = {name: dict(limits) for name, limits in plain.get("thresholds", {}).items()}
     for line in reader.lines("thresholds"):
-        found = reader.guard("thresholds", lambda line=line: _threshold(line), line)  # type: ignore[misc]
+        found = reader.guard("thresholds", lambda line=line: _threshold(line, own=base.metric is not None), line)  # type: ignore[misc]
         if found is not None:
             variant, metric, value = found
             thresholds.setdefault(variant, {})[metric] = value
@@ -410,15 +411,23 @@ def _base_recipe(file: str, model: ModelSettings | None) -> Recipe:
     return merged_recipe(model.recipe_file, dict(model.recipe)) if model else Recipe()
 
 
-def _threshold(line: str) -> tuple[str, str, float]:
+def _threshold(line: str, *, own: bool) -> tuple[str, str, float | str]:
     match = _THRESHOLD.fullmatch(line)
     if match is None:
         raise UsageError("Write VARIANT.METRIC=NUMBER, one per line, such as int8.cosine_mean=0.98.")
-    variant, metric, number = match.groups()
+    variant, metric, side, number = match.groups()
     if variant not in VARIANTS:
         raise UsageError(f"{variant[:40]!r} is no variant. Allowed: {', '.join(VARIANTS)}.")
+    if own and metric not in METRICS:
+        if parse_limit(f"{side} {number}") is None:
+            raise UsageError(
+                f"Of the recipe's own metric, write {variant}.{metric[:40]}>=0.9, or >=99% of the original's."
+            )
+        return variant, metric, f"{side} {number}"
     if metric not in METRICS:
         raise UsageError(f"{metric[:40]!r} is no metric. Allowed: {', '.join(METRICS)}.")
+    if side not in {"=", METRICS[metric]}:
+        raise UsageError(f"A faithful {metric} is {METRICS[metric]} its threshold.", f"Write {variant}.{metric}=…")
     if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?", number):
         raise UsageError(f"{number[:40]!r} is no number.", "Write one such as 0.98.")
     return variant, metric, float(number)
@@ -431,8 +440,8 @@ def _max_length(text: str) -> int:
 
 
 def _check_file(path: str) -> None:
-    if not Path(path).is_file():
-        raise UsageError("There is no such file.", "Allowed: the path of a file in the working directory.")
+    if not Path(path).exists():
+        raise UsageError("There is no such file.", "Allowed: the path of a file or folder in the working directory.")
 
 
 def _check_folder(path: str, *, needed: bool) -> None:

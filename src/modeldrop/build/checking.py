@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.build.causes import CUSTOM_CODE
+from modeldrop.build.completeness import check_tokenizer
+from modeldrop.build.fitting import check_samples
 from modeldrop.build.mending import mended_config
-from modeldrop.build.possible import check_variants
-from modeldrop.build.samples import Sample, sample_of
+from modeldrop.build.possible import check_export, check_variants
+from modeldrop.build.samples import Sample
 from modeldrop.build.tasks import Family, architecture_of, choose_task, family_of
-from modeldrop.build.texts import BUILT_IN
 from modeldrop.errors import RecipeError, SourceError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Checked:
         request: what is asked.
         task: the Hub's name of what the model is to do.
         architecture: the class the checkpoint was saved from.
-        samples: what the variants are compared on; () for a family that has inputs of its own.
+        samples: what the variants are compared on; () for built-in pictures and recordings.
         golden: indices of the samples whose answers are kept in the manifest.
     """
 
@@ -52,7 +53,8 @@ def check(request: BuildRequest) -> Checked:
 
     Raises:
         SourceError, TaskError: the source cannot be built for the task asked for.
-        RecipeError: a threshold on a metric that this task does not have: a gate that would never close.
+        RecipeError: a threshold on a metric that this task does not have: a gate that would never close; or inputs
+            that this model cannot be asked.
     """
     config = request.source.config()
     mended_config(config)
@@ -60,6 +62,7 @@ def check(request: BuildRequest) -> Checked:
     embedder = request.source.modules() is not None
     task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
     family = family_of(task)
+    check_tokenizer(request.source.spec, request.source.support, family.needed)
     metrics = family.metrics(config, task, embedder=embedder)
     for variant, limits in request.recipe.thresholds.items():
         for metric in limits:
@@ -68,12 +71,13 @@ def check(request: BuildRequest) -> Checked:
                     f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
                     f"Its metrics are: {', '.join(metrics)}.",
                 )
+    check_export(request.recipe, task, ready=request.source.worker != "export")
     check_variants(request.recipe, config, family)
-    if request.texts is BUILT_IN:
-        samples, golden = family.built_in(config, task)
+    if request.samples:
+        check_samples(request.samples, request.recipe, task, family)
+        samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
     else:
-        samples = tuple(sample_of(line) for line in request.texts)
-        golden = tuple(range(min(_GOLDEN, len(samples))))
+        samples, golden = family.built_in(config, task)
     return Checked(request, task, architecture_of(config), samples, golden)
 
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 _SHOWN = 200
 
 
-def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], inputs: Sequence[str]) -> Fidelity:
+def judge(
+    recipe: Recipe,
+    variant: str,
+    measured: Mapping[str, Any],
+    inputs: Sequence[str],
+    original: Mapping[str, float],
+) -> Fidelity:
     """The variant's fidelity record.
 
     Args:
@@ -24,6 +30,7 @@ def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], inputs: Seq
         variant: its name.
         measured: what the comparison found: ``metrics``, and ``worst`` inputs by index.
         inputs: what people are shown of every input.
+        original: figures that the recipe's own metric gives of the original.
 
     Raises:
         FidelityError: a metric misses its threshold; names variant, metric, value, threshold, worst input.
@@ -47,6 +54,16 @@ def judge(recipe: Recipe, variant: str, measured: Mapping[str, Any], inputs: Seq
                 f"{variant}: {name} is {value:.6g}, asked is {METRICS[name]} {threshold:.7g}; "
                 f"worst on {at.text[:80]!r} ({at.value:.6g})"
             )
+    for name, limit in sorted(recipe.own_thresholds.get(variant, {}).items()):
+        if name not in metrics:
+            misses.append(f"{variant}: {name} was asked for, and the own metric gives {', '.join(original)}")
+        elif limit.relative and original[name] < 0:
+            misses.append(f"{variant}: {limit} of the original's {name} means nothing: that is {original[name]:.6g}")
+        else:
+            thresholds[name] = limit.value(original[name])
+            if not limit.holds(metrics[name], original[name]):
+                of = f" of the original's {original[name]:.7g}" if limit.relative else ""
+                misses.append(f"{variant}: {name} is {metrics[name]:.7g}, asked is {limit}{of}")
     if misses:
         raise FidelityError(
             "The build does not behave like the original:\n  " + "\n  ".join(misses),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from modeldrop.format.recipe import Recipe
 
-_VALUES = ("recipe", "task", "variants", "texts", "max_length", "tokenizer")
+_VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "tokenizer")
 _SWITCHES = ("allow_pickle", "trust_remote_code")
 
 
@@ -36,9 +36,14 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     group.add_argument("--task", help="feature-extraction, text-classification or token-classification")
     group.add_argument("--variants", metavar="A,B", help="variants to build (default: fp32,int8)")
     group.add_argument(
-        "--texts", metavar="FILE", help="texts or pairs to prove the variants on, one per line, or .jsonl"
+        "--inputs",
+        "--texts",
+        metavar="PATH",
+        help="prove the variants on these: texts, one per line, a .jsonl file, or a folder of pictures or recordings",
     )
+    group.add_argument("--metric", metavar="MODULE:FUNCTION", help="measure them by this function too")
     group.add_argument("--max-length", type=int, metavar="TOKENS", help="tokens a text is cut to")
+    group.add_argument("--opset", type=int, metavar="N", help="export with this version of ONNX's operators")
     group.add_argument(
         "--tokenizer", metavar="SOURCE", help="take the tokenizer from there (default: from beside the weights)"
     )
@@ -89,7 +94,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         RecipeError: an unknown key, variant, task or value.
     """
     own: dict[str, Any] = {}
-    for name in ("task", "texts", "max_length", "tokenizer"):
+    for name in ("task", "inputs", "metric", "max_length", "opset", "tokenizer"):
         if getattr(arguments, name) is not None:
             own[name] = getattr(arguments, name)
     for name in _SWITCHES:

@@ -236,9 +236,9 @@ def check_schema(fields: Fields, expected: str) -> None:
         FormatError: naming the release that reads it, as the document itself says.
     """
     found = fields.text("schema", limit=64)
+    reader = fields.text("readable_by", default="", limit=64)
     if found == expected:
         return
-    reader = fields.text("readable_by", default="", limit=64)
     if not reader or not reader.isprintable():
         reader = "a newer modeldrop"
     raise FormatError(

@@ -148,11 +148,15 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The model that the variants are compared with: framework and version, bytes of its weights, speed."""
+    """The model that the variants are compared with: framework and version, bytes of its weights, speed.
+
+    ``metrics`` are the figures that the recipe's own metric gives of the original itself.
+    """
 
     framework: str
     weight_bytes: int
     speed: Speed | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +299,7 @@ def serialize_manifest(manifest: Manifest) -> bytes:
             "build": {
                 "key": manifest.build_key,
                 "epoch": manifest.epoch,
-                "recipe": manifest.recipe.to_json(),
+                "recipe": manifest.recipe.to_record(),
                 "toolchain": dict(manifest.toolchain),
                 "machine": manifest.machine,
             }
@@ -311,7 +315,9 @@ def serialize_manifest(manifest: Manifest) -> bytes:
                 "framework": manifest.original.framework,
                 "weight_bytes": manifest.original.weight_bytes,
                 "speed": _speed_json(manifest.original.speed),
-            },
+            }
+            # Absent where there are none: what earlier releases wrote keeps its bytes.
+            | ({"metrics": dict(manifest.original.metrics)} if manifest.original.metrics else {}),
             "golden": golden_json(manifest.golden),
         }
     )
@@ -499,6 +505,7 @@ def _original(fields: Fields) -> Original:
         framework=fields.text("framework", limit=128),
         weight_bytes=fields.integer("weight_bytes", low=0, high=MAX_FILE_SIZE),
         speed=_speed(fields),
+        metrics=_numbers(fields.child("metrics", optional=True)),
     )
 
 

@@ -106,7 +106,9 @@ def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
     """The keys of the recipe that stand among a model's; all keys are known after this, or refused."""
     read_recipe(fields, strict=True)
     own = {name: fields.value(name) for name in fields.names() if name not in _OWN}
-    for name in ("texts", "calibration"):
+    if "texts" in own:
+        own["inputs"] = own.pop("texts")
+    for name in ("inputs", "metric", "calibration"):
         if isinstance(own.get(name), str):
             own[name] = _located(own[name], folder)
     if isinstance(own.get("tokenizer"), str) and own["tokenizer"].startswith(_RELATIVE[2:]):

@@ -15,6 +15,7 @@ SEARCHED = ("int8", "int8-avx512-vnni", "int8-avx2", "int8-arm64", "uint8")
 _SIZE = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?) ?(?P<unit>%|kB|MB|GB)")
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 _MAX_PATTERNS = 1000
+_OPTIMIZED = ("o1", "o2", "o3", "o4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def read_options(fields: Fields, variant: str, *, strict: bool) -> Options:
         fields.refuse_unknown()
         if options.auto and variant not in SEARCHED:
             fields.fail(f"{variant} is made in one way only; there is a search for: {', '.join(SEARCHED)}", "auto")
+        if options.keep_layers and variant in _OPTIMIZED:
+            fields.fail("layers are fused, not quantized, and a fused one has no name of its own", "keep_layers")
         if variant == "fp32" and options.to_json():
             fields.fail("fp32 is what the others are made of and measured by", next(iter(options.to_json())))
     return options

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.fields import Fields
+from modeldrop.format.limits import FORMS, OWN_NAME, Limit, parse_limit
 from modeldrop.format.options import Options, read_options
 
 if TYPE_CHECKING:
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 VARIANTS = (
     "fp32",
+    "o1",
+    "o2",
+    "o3",
     "fp16",
+    "o4",
     "int8-accurate",
     "int8",
     "int8-avx512-vnni",
@@ -30,6 +36,9 @@ VARIANTS = (
     "openvino-int4",
 )
 """The variants this release builds, from the most to the least exact."""
+
+OPSETS = range(14, 21)
+"""The versions of ONNX's operators that a recipe can ask for."""
 
 DEFAULT_VARIANTS = ("fp32", "int8")
 """What is built where the recipe names no variants."""
@@ -131,7 +140,11 @@ _SMALLEST = {
 # What is asked of a variant unless the recipe says otherwise, by how much of the weights it keeps.
 _DEFAULTS: dict[str, dict[str, float]] = {
     "fp32": _EXACT,
+    "o1": _EXACT,
+    "o2": _EXACT,
+    "o3": _HALF,
     "fp16": _HALF,
+    "o4": _HALF,
     "int8-accurate": _ACCURATE,
     "int8": _SMALL,
     "int8-avx512-vnni": _SMALL,
@@ -146,6 +159,11 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+# A module or a file, and a function in it.
+_METRIC = re.compile(r"[^\0]+:[A-Za-z_][A-Za-z0-9_]*")
+_MAX_PATH = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What is asked of a build, besides its source.
@@ -154,11 +172,15 @@ class Recipe:
         task: a Hub task name, or None to infer it from the model.
         variants: which variants to build, in the order of ``VARIANTS``.
         thresholds: per variant, metric to threshold, where they differ from the defaults.
-        texts: path of a UTF-8 file with one text per line that replaces the built-in texts, or None.
+        inputs: path of what the variants are proven on instead of built-in inputs: a UTF-8 file with one text per line,
+            a ``.jsonl`` file with one JSON value per line, or a folder of pictures or recordings; or None.
+        metric: an own metric, ``module:function`` or ``file.py:function``; or None.
+        own_thresholds: per variant, thresholds of the figures that the own metric gives, by their name.
         calibration: path of what int8-static takes the ranges of values from: texts, one per line, or numpy's ``.npz``
             with an array for every input of the graph; or None.
         options: per variant, what else is asked of it.
         max_length: tokens a text is cut to, or None for the model's own limit.
+        opset: version of ONNX's operators to export with, one of ``OPSETS``; None for the one that suits the model.
         tokenizer: where the tokenizer comes from, spelled as a source, or None for beside the weights.
         allow_pickle: load pickle weights where there are no safetensors.
         trust_remote_code: run Python code that comes with the model.
@@ -167,10 +189,13 @@ class Recipe:
     task: str | None = None
     variants: tuple[str, ...] = DEFAULT_VARIANTS
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    texts: str | None = None
+    inputs: str | None = None
+    metric: str | None = None
+    own_thresholds: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
     calibration: str | None = None
     options: Mapping[str, Options] = field(default_factory=dict)
     max_length: int | None = None
+    opset: int | None = None
     tokenizer: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
@@ -180,20 +205,42 @@ class Recipe:
         own = self.thresholds.get(variant, {}).get(metric)
         return own if own is not None else _DEFAULTS.get(variant, {}).get(metric)
 
+    def side(self, metric: str) -> str | None:
+        """On which side of its threshold a good value of a metric lies, ``>=`` or ``<=``; None where nothing says."""
+        own = (limits[metric].side for limits in self.own_thresholds.values() if metric in limits)
+        return METRICS.get(metric) or next(own, None)
+
     def to_json(self) -> dict[str, Any]:
-        """The recipe as plain values, leaving out what has its default."""
+        """The recipe as people write it, in plain values, leaving out what has its default."""
         plain: dict[str, Any] = {"variants": list(self.variants)}
-        for name in ("task", "texts", "calibration", "max_length", "tokenizer"):
+        for name in ("task", "inputs", "metric", "calibration", "max_length", "opset", "tokenizer"):
             if getattr(self, name) is not None:
                 plain[name] = getattr(self, name)
         for name in ("allow_pickle", "trust_remote_code"):
             if getattr(self, name):
                 plain[name] = True
-        if self.thresholds:
-            plain["thresholds"] = {name: dict(limits) for name, limits in self.thresholds.items()}
+        if self.thresholds or self.own_thresholds:
+            limits = _plain_limits(self.thresholds)
+            for name, own in self.own_thresholds.items():
+                limits.setdefault(name, {}).update({metric: str(limit) for metric, limit in own.items()})
+            plain["thresholds"] = limits
         if self.options:
             plain["options"] = {name: options.to_json() for name, options in self.options.items()}
         return plain
+
+    def to_record(self) -> dict[str, Any]:
+        """The recipe as manifests hold it: thresholds of own metrics apart, for every release reads only numbers."""
+        plain = self.to_json()
+        if self.own_thresholds:
+            plain["own_thresholds"] = {
+                name: {metric: str(limit) for metric, limit in own.items()} for name, own in self.own_thresholds.items()
+            }
+            plain["thresholds"] = _plain_limits(self.thresholds)
+        return plain
+
+
+def _plain_limits(thresholds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    return {name: dict(limits) for name, limits in thresholds.items()}
 
 
 def parse_recipe(value: object, *, strict: bool = True) -> Recipe:
@@ -228,17 +275,23 @@ def read_recipe(fields: Fields, *, strict: bool) -> Recipe:
     if strict:
         _check_variants(fields, variants)
         variants = tuple(name for name in VARIANTS if name in variants)
-    limits = fields.child("thresholds", optional=True)
+    metric = fields.text("metric", default=None, limit=_MAX_PATH)
+    if strict and metric is not None and not _METRIC.fullmatch(metric):
+        fields.fail(f"{metric[:80]!r} is neither module:function nor file.py:function", "metric")
+    thresholds, own_thresholds = _asked_limits(fields, own=metric is not None) if strict else _recorded_limits(fields)
     options = fields.child("options", optional=True)
     recipe = Recipe(
         task=task,
         variants=variants,
-        thresholds={name: _limits(limits, name, strict=strict) for name in limits.names()},
-        texts=fields.text("texts", default=None, limit=4096),
-        calibration=fields.text("calibration", default=None, limit=4096),
+        thresholds=thresholds,
+        inputs=_inputs(fields),
+        metric=metric,
+        own_thresholds=own_thresholds,
+        calibration=fields.text("calibration", default=None, limit=_MAX_PATH),
         options={name: _options(options, name, strict=strict) for name in options.names()},
         max_length=fields.integer("max_length", low=8, high=1 << 20, default=None),
-        tokenizer=fields.text("tokenizer", default=None, limit=4096),
+        opset=_opset(fields, strict=strict),
+        tokenizer=fields.text("tokenizer", default=None, limit=_MAX_PATH),
         allow_pickle=fields.boolean("allow_pickle", default=False),
         trust_remote_code=fields.boolean("trust_remote_code", default=False),
     )
@@ -270,15 +323,83 @@ def _check_known(fields: Fields, variant: str, *, strict: bool) -> None:
         fields.fail(f"is not a variant; the variants are: {', '.join(VARIANTS)}", variant)
 
 
-def _limits(fields: Fields, variant: str, *, strict: bool) -> dict[str, float]:
-    _check_known(fields, variant, strict=strict)
-    limits = fields.child(variant)
-    result: dict[str, float] = {}
-    for metric in limits.names():
-        if strict and metric not in METRICS:
-            limits.fail(f"is not a metric; the metrics are: {', '.join(METRICS)}", metric)
-        result[metric] = limits.number(metric)
-    return result
+def _opset(fields: Fields, *, strict: bool) -> int | None:
+    # A record may be of a release whose exporter knew others.
+    low, high = (OPSETS[0], OPSETS[-1]) if strict else (1, 1 << 31)
+    opset: int | None = fields.integer("opset", low=low, high=high, default=None)
+    return opset
+
+
+def _inputs(fields: Fields) -> str | None:
+    """``inputs``, which were called ``texts`` while they could be nothing else."""
+    named = [name for name in ("inputs", "texts") if fields.has(name)]
+    if len(named) > 1:
+        fields.fail("is the former name of inputs; write inputs alone", "texts")
+    inputs: str | None = fields.text("inputs", default=None, limit=_MAX_PATH)
+    texts: str | None = fields.text("texts", default=None, limit=_MAX_PATH)
+    return texts if inputs is None else inputs
+
+
+_Thresholds: TypeAlias = dict[str, dict[str, float]]
+_Limits: TypeAlias = dict[str, dict[str, Limit]]
+
+
+def _asked_limits(fields: Fields, *, own: bool) -> tuple[_Thresholds, _Limits]:
+    """Thresholds as people write them: numbers for our metrics, limits for those of an own one, if there is one."""
+    table = fields.child("thresholds", optional=True)
+    thresholds: _Thresholds = {}
+    limits: _Limits = {}
+    for variant in table.names():
+        _check_known(table, variant, strict=True)
+        asked = table.child(variant)
+        ours = {name: _number(asked, name) for name in asked.names() if name in METRICS}
+        others = {name: _own_limit(asked, name, own=own) for name in asked.names() if name not in METRICS}
+        if others:
+            limits[variant] = others
+        if ours or not others:
+            thresholds[variant] = ours
+    _check_sides(table, limits)
+    return thresholds, limits
+
+
+def _number(fields: Fields, name: str) -> float:
+    if isinstance(fields.value(name), str):
+        fields.fail("is measured against the original already; write a number alone, such as 0.98", name)
+    return float(fields.number(name))
+
+
+def _own_limit(fields: Fields, name: str, *, own: bool) -> Limit:
+    if not own or not OWN_NAME.fullmatch(name):
+        more = "" if own else '; others are measured by an own metric (metric = "module:function")'
+        fields.fail(f"is not a metric; the metrics are: {', '.join(METRICS)}{more}", name)
+    text = fields.value(name)
+    limit = parse_limit(text) if isinstance(text, str) else None
+    if limit is None:
+        fields.fail(f"a threshold of an own metric is written {FORMS}", name)
+    return limit
+
+
+def _check_sides(fields: Fields, limits: _Limits) -> None:
+    sides: dict[str, str] = {}
+    for variant, own in limits.items():
+        for metric, limit in own.items():
+            if sides.setdefault(metric, limit.side) != limit.side:
+                fields.fail(f"{metric} is {limit.side} here and {sides[metric]} above; which is good?", variant)
+
+
+def _recorded_limits(fields: Fields) -> tuple[_Thresholds, _Limits]:
+    table, own = (fields.child(name, optional=True) for name in ("thresholds", "own_thresholds"))
+    thresholds: _Thresholds = {}
+    limits: _Limits = {}
+    for variant in table.names():
+        asked = table.child(variant)
+        thresholds[variant] = {metric: asked.number(metric) for metric in asked.names()}
+    for variant in own.names():
+        asked = own.child(variant)
+        found = {metric: parse_limit(asked.text(metric, limit=64)) for metric in asked.names()}
+        # How a later release writes one is its own business: here it is a record.
+        limits[variant] = {metric: limit for metric, limit in found.items() if limit is not None}
+    return thresholds, limits
 
 
 def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int) -> str:
@@ -287,12 +408,15 @@ def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int
     Args:
         source: identity of the source, such as ``hf:org/name@<commit>`` or ``sha256:<digest of a folder>``.
         recipe: what is asked.
-        inputs: SHA-256 of every file that the recipe names, by the recipe's key.
+        inputs: SHA-256 of what the recipe names on the disk, by the recipe's key.
         epoch: the exporter epoch: raised when our output changes on purpose.
     """
     asked = recipe.to_json()
     # A file counts by what is in it, not by where it lies.
     asked.update({name: f"sha256:{digest}" for name, digest in inputs.items()})
+    if "inputs" in asked:
+        # The key of what was built while they were called texts must stay the same.
+        asked["texts"] = asked.pop("inputs")
     plain = {"source": source, "recipe": asked, "epoch": epoch}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

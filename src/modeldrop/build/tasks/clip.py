@@ -18,6 +18,8 @@ class Clip(Family):
     name = "clip"
     tasks = ("zero-shot-image-classification",)
     needed = (*Family.needed, "preprocessor_config.json")
+    asked = "image"
+    most_texts = 256
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         both = "vision_config" in config and "text_config" in config

@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from modeldrop.build.samples import Sample
+from modeldrop.build.samples import Sample, built_in
 from modeldrop.build.texts import BUILT_IN, GOLDEN
 
 CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
 """Metrics of scores of labels; see ``selftest.metrics``."""
-WRITING = tuple((text,) for text in BUILT_IN[::4])
+WRITING = tuple(built_in((text,)) for text in BUILT_IN[::4])
 """What generators are proven on: writing takes longer than reading."""
 TOKENS = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl", "greedy_prefix", "perplexity_gap")
 """Metrics of generators."""
@@ -34,6 +34,10 @@ class Family(ABC):
     """What every runtime needs beside the graphs."""
     takes_texts: ClassVar[bool] = True
     """Whether they are proven on texts: tokenizer.json must give what the original tokenizer gives."""
+    asked: ClassVar[str] = "text"
+    """The kind of ``Sample`` that they are asked."""
+    most_texts: ClassVar[int] = 1
+    """How many texts a sample may have: 2 where pairs are read."""
 
     @abstractmethod
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
@@ -51,7 +55,7 @@ class Family(ABC):
 
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
         """What they are proven on where the recipe names nothing, and the indices of what the manifest keeps."""
-        return tuple((text,) for text in BUILT_IN), GOLDEN
+        return tuple(built_in((text,)) for text in BUILT_IN), GOLDEN
 
 
 def label_count(config: Mapping[str, Any]) -> int:

@@ -20,6 +20,8 @@ class Speech(Family):
     tasks = ("automatic-speech-recognition",)
     graphs = Seq2Seq.graphs
     needed = (*Family.needed, "preprocessor_config.json")
+    asked = "audio"
+    most_texts = 0
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         hears = "num_mel_bins" in config and bool(config.get("is_encoder_decoder"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.build.samples import Sample
+from modeldrop.build.samples import Sample, built_in
 from modeldrop.build.tasks.interface import CLASSES, Family, label_count
 from modeldrop.build.texts import PAIRS
 
@@ -25,6 +25,7 @@ class TextEncoders(Family):
 
     name = "text_encoders"
     tasks = ("feature-extraction", *_HEADS.values())
+    most_texts = 2
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         if config.get("is_encoder_decoder") or "vision_config" in config or "vocab_size" not in config:
@@ -46,5 +47,5 @@ class TextEncoders(Family):
 
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
         if task == "text-classification" and label_count(config) == 1:
-            return PAIRS, tuple(range(0, len(PAIRS), len(PAIRS) // 4))
+            return tuple(built_in(pair) for pair in PAIRS), tuple(range(0, len(PAIRS), len(PAIRS) // 4))
         return super().built_in(config, task)

@@ -19,6 +19,8 @@ class Vision(Family):
     tasks = ("image-classification",)
     needed = ("config.json", "preprocessor_config.json")
     takes_texts = False
+    asked = "image"
+    most_texts = 0
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         return list(self.tasks) if architecture.endswith("ForImageClassification") else []

@@ -45,14 +45,14 @@ class CausalModel(Family):
         companions.copy(self._source, output, (*companions.ALWAYS, "generation_config.json", "chat_template.*"))
 
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
-        for text, *_ in samples:
-            yield self._chain(text, NEW_TOKENS)
+        for sample in samples:
+            yield self._chain(sample.texts[0], NEW_TOKENS)
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
         return shortened(chains)
 
     def timed(self, samples: Sequence[Sample]) -> list[Timed]:
-        (text,), _ = speed_texts([text for text, *_ in samples])
+        (text,), _ = speed_texts([sample.texts[0] for sample in samples])
         chain = self._chain(text, TIMED_TOKENS)
         ids = torch.tensor(chain.steps[0].inputs["input_ids"])
         return [

@@ -11,7 +11,7 @@ import transformers
 from modeldrop.build.workers import companions
 from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed
-from modeldrop.build.workers.families.pictures import coarse, pictures
+from modeldrop.build.workers.families.pictures import coarse, open_picture, pictures
 from modeldrop.build.workers.families.vision import load_processor
 from modeldrop.build.workers.optimum_export import export
 from modeldrop.build.workers.timing import BATCH
@@ -19,7 +19,7 @@ from modeldrop.format.golden import Link
 from modeldrop.selftest.chains import Answer, Chain, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from modeldrop.build.samples import Sample
@@ -34,7 +34,7 @@ LABELS = (
 
 
 class ClipModel(Family):
-    """One graph; compared on how well each of eight texts fits a picture."""
+    """One graph; compared on how well each of a few texts fits a picture."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
@@ -43,10 +43,6 @@ class ClipModel(Family):
         self._tokenizer = load_tokenizer(checkpoint, self._model.config.text_config)
         self._processor = load_processor(checkpoint)
         self.max_length = self._tokenizer.model_max_length
-        read = self._tokenizer(list(LABELS), padding=True, truncation=True)
-        self._texts: dict[str, Array] = {
-            name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")
-        }
 
     def export(self, output: Path) -> None:
         export(self._model, self._task, (_ROLE,), output)
@@ -56,8 +52,11 @@ class ClipModel(Family):
         companions.copy(self._source, output, (*companions.ALWAYS, "preprocessor_config.json"))
 
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
-        for name, picture in pictures():
-            yield self._chain(name, self._pixels(picture))
+        for sample in samples:
+            yield self._chain(sample.shown, self._pixels(open_picture(sample)), sample.texts or LABELS)
+        if not samples:
+            for name, picture in pictures():
+                yield self._chain(name, self._pixels(picture))
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
         shape = self._first().shape
@@ -67,7 +66,8 @@ class ClipModel(Family):
         return [self._timed(self._first().repeat(size, 0)) for size in (1, BATCH)]
 
     def _timed(self, pixels: Array) -> Timed:
-        return Timed(self._chain("", pixels), lambda: self._run(pixels))
+        texts = self._read(LABELS)
+        return Timed(self._chain("", pixels), lambda: self._run(texts, pixels))
 
     def _first(self) -> Array:
         return self._pixels(next(iter(pictures()))[1])
@@ -75,12 +75,17 @@ class ClipModel(Family):
     def _pixels(self, picture: Any) -> Array:
         return np.asarray(self._processor(picture, return_tensors="np")["pixel_values"])
 
-    def _chain(self, name: str, pixels: Array) -> Chain:
-        step = Step(_ROLE, self._texts | {"pixel_values": pixels})
-        read = tuple((label,) for label in LABELS)
-        return Chain(name, (step,), (Link(0, "logits_per_image"),), Answer(self._run(pixels)[0]), read=read)
+    def _read(self, labels: Sequence[str]) -> dict[str, Array]:
+        read = self._tokenizer(list(labels), padding=True, truncation=True)
+        return {name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")}
 
-    def _run(self, pixels: Array) -> Array:
-        inputs = {name: torch.tensor(array) for name, array in (self._texts | {"pixel_values": pixels}).items()}
+    def _chain(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> Chain:
+        texts = self._read(labels)
+        step = Step(_ROLE, texts | {"pixel_values": pixels})
+        read = tuple((label,) for label in labels)
+        return Chain(name, (step,), (Link(0, "logits_per_image"),), Answer(self._run(texts, pixels)[0]), read=read)
+
+    def _run(self, texts: Mapping[str, Array], pixels: Array) -> Array:
+        inputs = {name: torch.tensor(array) for name, array in texts.items()}
         with torch.inference_mode():
-            return np.asarray(self._model(**inputs).logits_per_image.numpy())
+            return np.asarray(self._model(**inputs, pixel_values=torch.tensor(pixels)).logits_per_image.numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modeldrop.build.samples import Sample
+    Read: TypeAlias = tuple[tuple[str, ...], ...]
 
 _ENCODER, _DECODER = Seq2Seq.graphs
 _MASK = "attention_mask"
@@ -44,7 +44,7 @@ class EncoderDecoder(Family):
             # optimum switches remembering on everywhere, and T5's encoder refuses to answer with it.
             encoder.config.use_cache = False
 
-    def chain(self, text: str, inputs: Mapping[str, Array], read: tuple[Sample, ...], limit: int = NEW_TOKENS) -> Chain:
+    def chain(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> Chain:
         """The run of the encoder, then one of the decoder for every token that the original writes.
 
         Args:
@@ -64,7 +64,7 @@ class EncoderDecoder(Family):
         repeated = {name: array.repeat(size, 0) for name, array in inputs.items()}
         return Timed(batch(alone, size), lambda: self._greedy(repeated, TIMED_TOKENS, stop=False))
 
-    def _chain(self, text: str, inputs: Mapping[str, Array], read: tuple[Sample, ...], written: list[int]) -> Chain:
+    def _chain(self, text: str, inputs: Mapping[str, Array], read: Read, written: list[int]) -> Chain:
         fed = [self._model.config.decoder_start_token_id, *written[:-1]]
         with torch.inference_mode():
             # In one run, without remembering: that what is remembered is right is part of what is proven.

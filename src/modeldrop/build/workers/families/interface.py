@@ -59,7 +59,7 @@ class Family(ABC):
         """What every variant is compared on: one chain an input, with the model's own answer.
 
         Args:
-            samples: texts or pairs of them; () for a family that has inputs of its own.
+            samples: of the kind that the family is asked; () for built-in pictures and recordings.
         """
 
     @abstractmethod

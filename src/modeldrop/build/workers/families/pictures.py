@@ -1,4 +1,4 @@
-"""The built-in pictures that vision models are proven on: drawn by formulas, the same everywhere."""
+"""The pictures that vision models are proven on: the recipe's, or built-in ones, drawn by formulas."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from modeldrop.build.workers.protocol import first_line
+from modeldrop.errors import RecipeError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from modeldrop.build.samples import Sample
     from modeldrop.selftest.chains import Array
 
 COUNT = 16
 _SIDE = 320
 _CELLS = 8
+_MAX_PIXELS = 50_000_000
+_NO_COLOURS = ("I", "F")
 
 
 def pictures() -> Iterator[tuple[str, Image.Image]]:
@@ -36,6 +42,50 @@ def pictures() -> Iterator[tuple[str, Image.Image]]:
             inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
             canvas[inside] = colour
         yield f"built-in picture {number}", Image.fromarray(((np.tanh(canvas / 3) + 1) * 127.5).astype(np.uint8))
+
+
+def pictures_of(samples: Sequence[Sample]) -> Iterator[tuple[str, Image.Image]]:
+    """Names and pictures: the samples', or the built-in ones where there are none."""
+    return ((sample.shown, open_picture(sample)) for sample in samples) if samples else pictures()
+
+
+def check_pictures(samples: Sequence[Sample]) -> None:
+    """Refuse pictures that cannot be opened, before anything is made of the others.
+
+    Raises:
+        RecipeError: names file and line.
+    """
+    for sample in samples:
+        if sample.image:
+            open_picture(sample)
+
+
+def open_picture(sample: Sample) -> Image.Image:
+    """A sample's picture, in colours.
+
+    Raises:
+        RecipeError: it is damaged, too large, or has values that are not colours.
+    """
+    try:
+        with Image.open(sample.image, formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise RecipeError(
+                    f"inputs: {sample.where} has {picture.width} x {picture.height} pixels; at most {_MAX_PIXELS} are "
+                    "read.",
+                    "Scale it down: models see far fewer.",
+                )
+            if picture.mode.startswith(_NO_COLOURS):
+                raise RecipeError(
+                    f"inputs: {sample.where} has values of {picture.mode}, which would be cut off at white.",
+                    "Save it with 8 bits a colour.",
+                )
+            return picture.convert("RGB")
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"inputs: {sample.where} is a picture that cannot be read: {first_line(error)}", "Save it again."
+        ) from error
 
 
 def coarse(shape: Sequence[int], seed: int) -> Array:

@@ -43,14 +43,15 @@ class Seq2SeqModel(EncoderDecoder):
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
         # Reading more than this makes the comparison slow, and shows nothing new.
         longest = min(_READ, self.max_length or _READ)
-        for text, *_ in samples:
+        for sample in samples:
+            (text,) = sample.texts
             yield self.chain(text, self._inputs(text, longest), ((text,),))
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
         return shortened(chains)
 
     def timed(self, samples: Sequence[Sample]) -> list[Timed]:
-        (text,), _ = speed_texts([text for text, *_ in samples])
+        (text,), _ = speed_texts([sample.texts[0] for sample in samples])
         return self.timed_on(self._inputs(text, TOKENS))
 
     def _inputs(self, text: str, longest: int) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_toke
 from modeldrop.build.workers.families.encoder_decoder import EncoderDecoder
 from modeldrop.build.workers.families.past import shortened
 from modeldrop.build.workers.families.pictures import coarse
-from modeldrop.build.workers.families.sounds import sounds
+from modeldrop.build.workers.families.sounds import sounds, sounds_of
 from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import SourceError
 
@@ -37,6 +37,7 @@ class SpeechRecognizer(EncoderDecoder):
         self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
         self._tokenizer = load_tokenizer(checkpoint, self._model.config)
         self._extractor = _load_extractor(checkpoint)
+        _check_window(self._extractor, self._model.config)
 
     def export(self, output: Path) -> None:
         self.export_as(f"{self._task}-with-past", output)
@@ -47,7 +48,7 @@ class SpeechRecognizer(EncoderDecoder):
         companions.copy(self._source, output, (*companions.ALWAYS, *names))
 
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
-        for name, sound in sounds(self._extractor.sampling_rate):
+        for name, sound in sounds_of(samples, self._extractor.sampling_rate):
             yield self.chain(name, self._heard(sound), ())
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
@@ -64,6 +65,21 @@ class SpeechRecognizer(EncoderDecoder):
     def _heard(self, sound: Array) -> dict[str, Array]:
         heard = self._extractor(sound, sampling_rate=self._extractor.sampling_rate, return_tensors="np")
         return {_FEATURES: np.asarray(heard[_FEATURES], np.float32)}
+
+
+def _check_window(extractor: Any, config: Any) -> None:
+    """Refuse a feature extractor that cuts sound into other windows than the model hears.
+
+    Raises:
+        SourceError: says how long both are.
+    """
+    made, heard = getattr(extractor, "nb_max_frames", None), 2 * config.max_source_positions
+    if made is not None and made != heard:
+        raise SourceError(
+            f"preprocessor_config.json makes {made} frames of a recording, and the model hears {heard} "
+            f"(max_source_positions is {config.max_source_positions}).",
+            f"Save it with chunk_length={heard * extractor.hop_length // extractor.sampling_rate}, in seconds.",
+        )
 
 
 def _load_extractor(checkpoint: Checkpoint) -> Any:

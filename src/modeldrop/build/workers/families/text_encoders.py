@@ -9,7 +9,7 @@ import onnx
 import torch
 import transformers
 
-from modeldrop.build.samples import shown
+from modeldrop.build.samples import Sample
 from modeldrop.build.variants import FP32
 from modeldrop.build.workers import companions
 from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from modeldrop.build.samples import Sample
 
 _EMBED = "feature-extraction"
 _CLASSES = {
@@ -76,8 +75,9 @@ class TextEncoder(Family):
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
         questions: dict[str, int] = {}
         for sample in samples:
-            inputs = self._tokenizer(*([part] for part in sample), truncation=True, return_tensors="pt")
-            question = questions.setdefault(sample[0], len(questions)) if len(sample) > 1 else 0
+            texts = sample.texts
+            inputs = self._tokenizer(*([part] for part in texts), truncation=True, return_tensors="pt")
+            question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
             yield self._chain(sample, inputs, Answer(self._run(inputs)[0].numpy(), question=question))
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
@@ -86,19 +86,19 @@ class TextEncoder(Family):
         return [replace(chain, answer=replace(chain.answer, question=0)) for chain in chosen]
 
     def timed(self, samples: Sequence[Sample]) -> list[Timed]:
-        return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample])]
+        return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample.texts])]
 
     def _timed(self, texts: Sequence[str]) -> Timed:
         ids = [ids[:TOKENS] for ids in self._tokenizer(list(texts))["input_ids"]]
         inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding=len(ids) > 1)
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-        return Timed(self._chain((), inputs, Answer(self._run(inputs).numpy())), lambda: self._run(inputs))
+        return Timed(self._chain(Sample(), inputs, Answer(self._run(inputs).numpy())), lambda: self._run(inputs))
 
     def _chain(self, sample: Sample, inputs: Any, answer: Answer) -> Chain:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
         steps = (Step(_ROLE, arrays),)
-        return Chain(shown(sample), steps, (Link(0, self._output),), answer, read=(sample,))
+        return Chain(sample.shown, steps, (Link(0, self._output),), answer, read=(sample.texts,))
 
     def _run(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():

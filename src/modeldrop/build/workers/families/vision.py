@@ -10,7 +10,7 @@ import transformers
 from modeldrop.build.workers import companions
 from modeldrop.build.workers.checkpoint import Checkpoint, load_model
 from modeldrop.build.workers.families.interface import Family, Timed, label_names
-from modeldrop.build.workers.families.pictures import coarse, pictures
+from modeldrop.build.workers.families.pictures import coarse, pictures, pictures_of
 from modeldrop.build.workers.golden import narrowed
 from modeldrop.build.workers.optimum_export import export
 from modeldrop.build.workers.protocol import first_line
@@ -47,7 +47,7 @@ class ImageClassifier(Family):
         companions.copy(self._source, output, (*companions.ALWAYS, "preprocessor_config.json"))
 
     def ask(self, samples: Sequence[Sample]) -> Iterator[Chain]:
-        for name, picture in pictures():
+        for name, picture in pictures_of(samples):
             yield self._chain(name, self._processor(picture, return_tensors="np")["pixel_values"])
 
     def golden(self, chains: Sequence[Chain], indices: Sequence[int]) -> list[Chain]:
