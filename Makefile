@@ -55,7 +55,7 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults
 	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
@@ -80,6 +80,10 @@ clean: ## remove environments, caches and build output
 # Test servers that are written for Node, with the node and npm that a wheel brought.
 .venv/.stamp-node: tests/servers/package.json tests/servers/package-lock.json | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.node
+	@touch $@
+
+.venv/.stamp-transformers-js: $(wildcard tests/servers/transformers_js/*.json) | .venv/.stamp-dev
+	@$(DEV) -m tests.servers.node transformers_js
 	@touch $@
 
 # What the action installs, for its tests to install from.

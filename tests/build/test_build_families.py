@@ -31,13 +31,13 @@ def passes_its_self_test(built: Built) -> None:
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("translator")
-    return build(folder, t5(folder / "source"), TOKENS, ("fp16", "int8"))
+    return build(folder, t5(folder / "source"), TOKENS, ("o1", "fp16", "int8", "openvino-fp16"))
 
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("writer")
-    return build(folder, llama(folder / "source"), TOKENS, ("int8-accurate", "int4"))
+    return build(folder, llama(folder / "source"), TOKENS, ("int8-accurate", "int4", "openvino-int8"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_an_encoder_and_its_decoder_are_one_version(translator: Built) -> None:
     manifest = translator.manifest
     assert manifest.task == "text2text-generation"
-    fp32, _, int8 = manifest.variants
+    fp32, _, _, int8, _ = manifest.variants
     assert int8.graphs == {
         "encoder_model": "onnx/encoder_model_quantized.onnx",
         "decoder_model_merged": "onnx/decoder_model_merged_quantized.onnx",
@@ -79,7 +79,7 @@ def test_an_encoder_and_its_decoder_are_one_version(translator: Built) -> None:
     assert {"use_cache_branch", "past_key_values.1.encoder.value"} <= {one.name for one in int8.others[0].inputs}
     # What optimum writes besides is not carried along.
     assert {path.name for path in (translator.output / "onnx").iterdir()} == {
-        f"{role}{suffix}.onnx" for role in int8.graphs for suffix in ("", "_fp16", "_quantized")
+        f"{role}{suffix}.onnx" for role in int8.graphs for suffix in ("", "_O1", "_fp16", "_quantized")
     }
 
 
@@ -110,7 +110,49 @@ def test_what_writes_is_compared_token_by_token(family: str, request: pytest.Fix
 def test_the_oldest_onnxruntime_follows_from_the_operators(writer: Built) -> None:
     """8-bit blocks have IR 8 and opset 18, and yet 1.21 does not open them."""
     oldest = {variant.name: variant.min_onnxruntime for variant in writer.manifest.variants}
-    assert oldest == {"fp32": "1.14", "int8-accurate": "1.22", "int4": "1.20"}
+    assert oldest == {"fp32": "1.14", "int8-accurate": "1.22", "int4": "1.20", "openvino-int8": "1.14"}
+
+
+def test_openvino_has_a_decoder_in_two_graphs(translator: Built) -> None:
+    found = translator.manifest.variant("openvino-fp16")
+    assert found is not None
+    assert found.graphs == {
+        role: f"openvino/openvino_{role}.xml" for role in ("encoder_model", "decoder_model", "decoder_with_past_model")
+    }
+    first, later = ({tensor.name for tensor in graph.inputs} for graph in found.others)
+    assert first == {"input_ids", "encoder_hidden_states", "encoder_attention_mask"}
+    assert {"past_key_values.1.encoder.value", "past_key_values.1.decoder.value"} < later
+    assert "encoder_hidden_states" not in later
+
+
+def test_openvino_keeps_the_past_of_a_language_model_as_a_state(writer: Built) -> None:
+    found = writer.manifest.variant("openvino-int8")
+    assert found is not None
+    assert (found.model, found.others) == ("openvino/openvino_model_qint8_quantized.xml", ())
+    assert {tensor.name for tensor in found.inputs} == {"input_ids", "attention_mask", "position_ids", "beam_idx"}
+    assert [tensor.name for tensor in found.outputs] == ["logits"]
+
+
+@pytest.mark.parametrize("family", ["translator", "writer"])
+def test_openvinos_tokenizer_gives_the_same_ids_and_texts(family: str, request: pytest.FixtureRequest) -> None:
+    import openvino
+    import openvino_tokenizers  # noqa: F401  it tells openvino of its operators
+    import tokenizers
+
+    built: Built = request.getfixturevalue(family)
+    (found,) = (variant for variant in built.manifest.variants if variant.name.startswith("openvino"))
+    for name in ("openvino/openvino_tokenizer.xml", "openvino/openvino_detokenizer.bin"):
+        assert name in found.files
+        assert name not in built.manifest.variants[0].files
+    core, folder = openvino.Core(), built.output / "openvino"
+    texts = ["Größe, ΣΊΣΥΦΟΣ and 雨", "long " * 1000]
+    cut = core.compile_model(folder / "openvino_tokenizer.xml", "CPU")
+    ids = [cut([text])["input_ids"] for text in texts]
+    backend = tokenizers.Tokenizer.from_file(str(built.output / "tokenizer.json"))
+    assert [one[0].tolist() for one in ids] == [backend.encode(text).ids for text in texts]
+    join = core.compile_model(folder / "openvino_detokenizer.xml", "CPU")
+    assert join(ids[0])["string_output"][0] == texts[0]
+    assert "openvino-tokenizers" in built.manifest.toolchain
 
 
 @pytest.mark.parametrize("family", ["translator", "writer", "chatter", "seer", "matcher", "listener"])

@@ -144,6 +144,10 @@ def test_refuses_a_dense_layer_in_a_pickle() -> None:
         (["config.json", "a.onnx", "b.onnx"], r"2 ONNX files.*a\.onnx, b\.onnx"),
         (["config.json", "onnx/encoder_model.onnx", "onnx/decoder_model.onnx"], r"no onnx/decoder_model_merged"),
         (["config.json", "adapter_config.json", "adapter_model.safetensors"], "holds an adapter"),
+        (
+            ["config.json", "openvino/openvino_model.bin", "openvino/openvino_model.xml"],
+            "no weights but OpenVINO graphs",
+        ),
         (["config.json"], "no weights"),
     ],
 )

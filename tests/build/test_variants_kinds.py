@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from modeldrop.build.checking import check
 from modeldrop.build.external_data import flag_external_data
 from modeldrop.build.gates import check_speeds
+from modeldrop.build.request import make_request
+from modeldrop.build.sources import resolve
 from modeldrop.build.workers.quantize import kept_nodes
 from modeldrop.errors import GateError, RecipeError
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
 from modeldrop.format.options import Options
-from modeldrop.format.recipe import VARIANTS
-from tests.checkpoints import bert, make_embedder, t5, vit
+from modeldrop.format.recipe import VARIANTS, parse_recipe
+from tests.build.elsewhere import elsewhere
+from tests.checkpoints import bert, make_embedder, t5, vit, whisper
 from tests.commands import modeldrop
 
 pytestmark = pytest.mark.heavy
 
 PATHS = {
     "fp32": "onnx/model.onnx",
+    "o1": "onnx/model_O1.onnx",
+    "o2": "onnx/model_O2.onnx",
+    "o3": "onnx/model_O3.onnx",
     "fp16": "onnx/model_fp16.onnx",
+    "o4": "onnx/model_O4.onnx",
     "int8-accurate": "onnx/model_int8.onnx",
     "int8": "onnx/model_quantized.onnx",
     "int8-avx512-vnni": "onnx/model_qint8_avx512_vnni.onnx",
@@ -41,10 +52,17 @@ KEPT = "*/layer.0/attention/*"
 LOOSE = "cosine_mean = -1\ncosine_min = -1\nneighbours = 0\n"
 
 
-def recipe(folder: Path, *, more: str = "", loose: tuple[str, ...] = VARIANTS[1:], variants: object = VARIANTS) -> Path:
+def recipe(
+    folder: Path,
+    *,
+    first: str = "",
+    more: str = "",
+    loose: tuple[str, ...] = VARIANTS[1:],
+    variants: object = VARIANTS,
+) -> Path:
     (folder / "texts.txt").write_text("the harbour at night\nGröße\nfold the dough four times\n")
     names = json.dumps(list(variants))  # type: ignore[call-overload]
-    text = f'variants = {names}\ncalibration = "texts.txt"\n'
+    text = f'variants = {names}\ncalibration = "texts.txt"\n{first}'
     text += "".join(f"[thresholds.{name}]\n{LOOSE}" for name in loose) + more
     (folder / "recipe.toml").write_text(text)
     return folder / "recipe.toml"
@@ -62,6 +80,7 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = f'[options.uint8]\nkeep_layers = ["{KEPT}"]\nmax_size = "99%"\n'
     ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe(folder, more=more))
     assert ran.code == 0, ran.err
+    (folder / "log").write_text(ran.err)
     return folder
 
 
@@ -86,15 +105,60 @@ def test_every_variant_has_the_ecosystems_name(manifest: Manifest) -> None:
 
 
 def test_the_same_recipe_gives_the_same_bytes_in_another_folder(built: Path, source: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere, with a comma"
-    shutil.copytree(source, elsewhere)
-    ran = modeldrop("build", elsewhere, "-o", tmp_path / "out", "--recipe", built / "recipe.toml")
+    folder = tmp_path / "elsewhere, with a comma"
+    shutil.copytree(source, folder)
+    with elsewhere(tmp_path) as environment:
+        arguments = ("build", folder, "-o", tmp_path / "out", "--recipe", built / "recipe.toml")
+        ran = modeldrop(*arguments, environment=environment)
     assert ran.code == 0, ran.err
     digests = [
         {file.path: file.sha256 for file in parse_manifest((folder / "manifest.json").read_bytes()).files}
         for folder in (built / "out", tmp_path / "out")
     ]
     assert digests[0] == digests[1]
+
+
+FUSED = {
+    "o1": set(),
+    "o2": {"Attention", "BiasGelu", "SkipLayerNormalization"},
+    "o3": {"Attention", "FastGelu", "SkipLayerNormalization"},
+    "o4": {"Attention", "FastGelu", "SkipLayerNormalization"},
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_optimized_graphs_have_fused_layers_and_answer_alike(built: Path, manifest: Manifest, name: str) -> None:
+    model = onnx.load(built / "out" / PATHS[name])
+    assert {node.op_type for node in model.graph.node if node.domain} == FUSED[name]
+    # onnxruntime names whatever it knows, and an older one refuses what it does not know.
+    assert {entry.domain for entry in model.opset_import} <= {"", "com.microsoft"}
+    found = variant(manifest, name)
+    assert found.fidelity.metrics["cosine_min"] > (0.99999 if name in {"o1", "o2"} else 0.999)
+    halves = sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    assert (halves > 10) == (name == "o4")
+    assert {one.dtype for one in (*found.inputs, *found.outputs)} == {"int64", "float"}
+
+
+def test_what_made_openvinos_graphs_is_recorded(manifest: Manifest) -> None:
+    assert {"nncf", "openvino"} <= set(manifest.toolchain)
+
+
+def test_openvino_and_nncf_tell_nobody() -> None:
+    program = (
+        "from modeldrop.build.workers.makers import openvino\n"
+        "import nncf.telemetry.wrapper, openvino.tools.ovc.convert_impl as convert\n"
+        "print(type(nncf.telemetry.wrapper.telemetry).__name__, convert.tm.__name__)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    nncf, openvino = told.split()
+    assert nncf != "NNCFTelemetry"
+    assert openvino == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_a_tokenizer_that_openvino_cuts_otherwise_is_left_out(built: Path, manifest: Manifest) -> None:
+    # Lower case letters of Greek: what BERT's normalizer makes of them, openvino_tokenizers does not.
+    assert not [file.path for file in manifest.files if "tokenizer.xml" in file.path]
+    assert "no openvino_tokenizer.xml: it cuts '" in (built / "log").read_text()
 
 
 def test_layers_that_are_kept_stay_as_they_are(built: Path) -> None:
@@ -104,6 +168,14 @@ def test_layers_that_are_kept_stay_as_they_are(built: Path) -> None:
 
     assert "MatMulInteger" in operators("int8")
     assert "MatMulInteger" not in operators("uint8")
+
+
+def test_accurate_leaves_no_table_of_words_as_it_is(built: Path) -> None:
+    # onnxruntime's quantizer of weights in blocks skips it, and says so in a log that nobody reads.
+    graph = onnx.load(built / "out" / PATHS["int8-accurate"]).graph
+    assert "MatMulNBits" in {node.op_type for node in graph.node}
+    table = max(graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    assert table.data_type in {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
 
 
 def test_static_has_fixed_ranges(built: Path) -> None:
@@ -148,10 +220,11 @@ def test_a_search_keeps_the_layers_that_hurt_most(source: Path, tmp_path: Path, 
     reached = variant(manifest, "int8").fidelity.metrics["cosine_min"]
     wanted = 1 - (1 - reached) * 0.8
     more = f"[thresholds.int8]\ncosine_mean = -1\nneighbours = 0\ncosine_min = {wanted}\n[options.int8]\nauto = true\n"
-    asked = recipe(tmp_path, more=more, loose=(), variants=("fp32", "int8"))
+    asked = recipe(tmp_path, first="opset = 17\n", more=more, loose=(), variants=("fp32", "int8"))
     ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", asked)
     assert ran.code == 0, ran.err
     found = variant(parse_manifest((tmp_path / "out/manifest.json").read_bytes()), "int8")
+    assert (found.opset, variant(manifest, "int8").opset) == (17, 18)
     assert found.fidelity.metrics["cosine_min"] >= wanted
     assert not found.search[0].holds
     assert min(one.weights for one in found.search if one.holds) == (tmp_path / "out" / found.model).stat().st_size
@@ -202,7 +275,37 @@ def test_pictures_are_calibrated_by_arrays_of_their_shape(tmp_path: Path) -> Non
 
 def test_static_without_calibration_and_several_graphs_are_refused(source: Path, tmp_path: Path) -> None:
     assert "needs calibration data" in refused(source, tmp_path, ("int8-static",), None)
-    assert "models of one graph" in refused(t5(tmp_path / "t5"), tmp_path, ("openvino-int8",), None)
+    assert "models of one graph" in refused(t5(tmp_path / "t5"), tmp_path, ("o2",), None)
+
+
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "fused": ({"variants": ["o3"]}, "o3 is for models whose layers onnxruntime can fuse; this one is funnel"),
+    "int4": ({"variants": ["int4"], "opset": 17}, "int4 is made of graphs of opset 18 or later, not of 17"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_made_of_it_is_refused_before_slow_work(source: Path, tmp_path: Path, name: str) -> None:
+    plain, told = REFUSED[name]
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder)
+    if name == "fused":
+        config = json.loads((folder / "config.json").read_text()) | {"model_type": "funnel"}
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RecipeError, match=told):
+        check(make_request(resolve(str(folder)), parse_recipe(plain)))
+
+
+def test_an_opset_of_ready_graphs_is_refused(built: Path) -> None:
+    with pytest.raises(RecipeError, match="opset: this source has ready graphs"):
+        check(make_request(resolve(f"{built}/out#onnx/model.onnx"), parse_recipe({"opset": 17})))
+
+
+@pytest.mark.parametrize("make", [vit, whisper])
+def test_a_longest_text_of_what_reads_none_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    source = resolve(str(make(tmp_path / "source")))
+    with pytest.raises(RecipeError, match="reads no texts"):
+        check(make_request(source, parse_recipe({"max_length": 64})))
 
 
 def test_openvino_without_its_extra_is_refused(source: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from modeldrop.build.worker_process import run_worker, worker_environment
-from modeldrop.errors import ExportError, MissingExtraError
+from modeldrop.build.workers import protocol
+from modeldrop.errors import ExportError, MissingExtraError, SourceError
 
 KEPT = {"PATH": "/bin", "HOME": "/home/me", "TMPDIR": "/big", "LD_LIBRARY_PATH": "/lib", "OMP_NUM_THREADS": "2"}
 SECRET = (
@@ -27,6 +28,7 @@ def test_nothing_that_signs_in_reaches_a_worker() -> None:
     assert environment.items() >= KEPT.items()
     assert environment["PYTHONHASHSEED"] == "0"
     assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def _interpreter(folder: Path, program: str) -> str:
@@ -57,6 +59,40 @@ def test_a_killed_worker_is_said_to_lack_memory(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(ExportError, match="memory ran out"):
         run_worker("export", {}, tmp_path, print, python=python)
+
+
+def _raised(error: Exception, *, because: Exception | None = None) -> Exception:
+    error.__cause__ = because
+    return error
+
+
+def test_what_a_library_said_is_explained_beside_what_failed() -> None:
+    quantizer = ExportError("int8 could not be made of model.onnx: bad allocation", "Leave int8 out.")
+    explained = protocol._explained(_raised(quantizer, because=MemoryError("bad allocation")))
+    assert isinstance(explained, ExportError)
+    assert explained.message.startswith("Memory ran out. int8 could not be made of model.onnx")
+    assert "more memory" in explained.hint
+    assert explained.hint.endswith("Leave int8 out.")
+    bare = protocol._explained(_raised(MemoryError("no more")))
+    assert isinstance(bare, ExportError)
+    assert bare.message == "Memory ran out. MemoryError: no more"
+
+
+def test_our_own_sentences_and_what_nobody_knows_stay_as_they_are() -> None:
+    for error in (
+        _raised(SourceError("The weight bad_alloc holds NaN.", "Check it.")),
+        _raised(ExportError("x", "y"), because=SourceError("Opset 9 is too low")),
+        _raised(ExportError("x", "y"), because=IndexError("list index out of range")),
+        _raised(IndexError("list index out of range")),
+    ):
+        assert protocol._explained(error) is error
+
+
+def test_a_worker_that_crashes_names_the_signal(tmp_path: Path) -> None:
+    python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 11)")
+    with pytest.raises(ExportError, match="was ended by SIGSEGV: it said nothing") as caught:
+        run_worker("export", {}, tmp_path, print, python=python)
+    Path(caught.value.hint.rpartition(" ")[2]).unlink()
 
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:

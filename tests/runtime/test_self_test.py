@@ -279,8 +279,8 @@ def test_without_onnxruntime_it_says_where_to_run_it_instead() -> None:
 
 def test_what_cannot_be_tested_is_an_error_and_no_failed_test(tmp_path: Path) -> None:
     folder, manifest, variant = make_version(tmp_path)
-    with pytest.raises(VariantError, match="not run by onnxruntime"):
-        self_test(folder, manifest, replace(variant, name="openvino-int8", model="openvino/openvino_model.xml"))
+    with pytest.raises(VariantError, match="run by neither onnxruntime nor openvino"):
+        self_test(folder, manifest, replace(variant, name="gguf", model="gguf/model.gguf"))
     with pytest.raises(VariantError, match="no known inputs"):
         self_test(folder, replace(manifest, golden=replace(manifest.golden, cases=())), variant)
 

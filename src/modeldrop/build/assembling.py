@@ -57,11 +57,11 @@ def assemble(
     """
     request, recipe = checked.request, checked.request.recipe
     graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
-    paths = {name: {role: KINDS[name].path(role) for role in checked.family.graphs} for name in recipe.variants}
+    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
     variants = []
     for name in recipe.variants:
         measured = proven["variants"][name]
-        first, *others = checked.family.graphs
+        first, *others = paths[name]
         graph = graphs[name][first]
         opset = max(one["opset"] for one in graphs[name].values())
         ir_version = max(one["ir_version"] for one in graphs[name].values())
@@ -76,7 +76,7 @@ def assemble(
                 min_onnxruntime=min_onnxruntime(opset, ir_version, operators),
                 inputs=_tensors(graph["inputs"]),
                 outputs=_tensors(graph["outputs"]),
-                fidelity=judge(recipe, name, measured, proven["inputs"]),
+                fidelity=judge(recipe, name, measured, proven["inputs"], proven["original_metrics"]),
                 speed=Speed(*measured["speed"]),
                 role=first,
                 others=tuple(
@@ -111,7 +111,12 @@ def assemble(
         machine=_machine(),
         files=files,
         variants=tuple(variants),
-        original=Original(exported["framework"], request.source.weight_bytes(), Speed(*exported["speed"])),
+        original=Original(
+            exported["framework"],
+            request.source.weight_bytes(),
+            Speed(*exported["speed"]),
+            proven["original_metrics"],
+        ),
         golden=replace(golden, metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
         labels=tuple(exported["labels"]),
         max_length=exported["max_length"],

@@ -11,7 +11,13 @@ _OLDEST = "1.14"
 _BY_OPSET = {18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.22"}
 _BY_IR = {9: "1.15", 10: "1.18", 11: "1.22", 12: "1.23"}
 # Operators of onnxruntime's own, with their bits: 1.21 refuses 8 bits when it opens the graph.
-_BY_OPERATOR = {"MatMulNBits/4": "1.17", "MatMulNBits/8": "1.22", "GatherBlockQuantized/4": "1.20"}
+_BY_OPERATOR = {
+    "GatherBlockQuantized/4": "1.20",
+    "GroupQueryAttention": "1.16",
+    "MatMulNBits/4": "1.17",
+    "MatMulNBits/8": "1.22",
+    "RotaryEmbedding": "1.16",
+}
 
 
 def min_onnxruntime(opset: int, ir_version: int, operators: Iterable[str] = ()) -> str:

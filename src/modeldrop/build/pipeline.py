@@ -15,10 +15,11 @@ from modeldrop.build.checking import Checked, check
 from modeldrop.build.completeness import check_complete
 from modeldrop.build.external_data import flag_external_data
 from modeldrop.build.files import describe_file
+from modeldrop.build.fitting import check_rates
 from modeldrop.build.gates import check_sizes, check_speeds
 from modeldrop.build.report import render
-from modeldrop.build.resources import check_resources
-from modeldrop.build.variants import FP32, KINDS
+from modeldrop.build.resources import check_resources, makes_beside
+from modeldrop.build.variants import FP32, KINDS, OPENVINO
 from modeldrop.build.worker_process import Worker, run_worker
 from modeldrop.errors import DiskError
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
@@ -35,9 +36,6 @@ __all__ = ["STEPS", "Checked", "build", "check"]
 
 STEPS = 5
 """How many steps of progress a build takes."""
-
-# Up to here, variants are made while PyTorch still answers: both at once need twice the memory.
-_BESIDE = 500_000_000
 
 
 def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
@@ -68,12 +66,15 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     output.mkdir()
 
     steps.start("source")
+    if request.metric is not None:  # what cannot be loaded is said before the download
+        run_worker("own_metric", request.metric.to_json(), scratch, lambda _: None)
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
     steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
 
+    check_rates(checked.samples, source)
     exported = _export(checked, source, scratch, steps)
     graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
-    paths = {name: {role: KINDS[name].path(role) for role in checked.family.graphs} for name in recipe.variants}
+    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
     own_files = {
         name: [
             *paths[name].values(),
@@ -82,6 +83,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
                 for role, graph in graphs[name].items()
                 for file in graph["external"]
             ),
+            *(exported["openvino_tokenizer"]["files"] if KINDS[name].maker == OPENVINO else ()),
         ]
         for name in paths
     }
@@ -96,6 +98,10 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     manifest = assemble(checked, exported, proven, files=files, variant_files=variant_files, provenance=provenance)
     (output / "report.html").write_bytes(render(manifest))
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
+    # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
+    for path in output.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
     return manifest
 
 
@@ -111,6 +117,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         "keep": {name: list(options.keep_layers) for name, options in recipe.options.items()},
         "calibration": None if recipe.calibration is None else str(Path(recipe.calibration).resolve()),
     }
+    beside = makes_beside(checked)
     steps.start("export")
     with contextlib.ExitStack() as processes:
         making: list[Worker] = []
@@ -122,7 +129,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
             if event.get("step") == "answers":
                 steps.finish(f"ONNX for {checked.task}")
                 steps.start("quantize" if recipe.variants != (FP32.name,) else "answers")
-                if checked.request.source.weight_bytes() < _BESIDE:
+                if beside:
                     make_variants()
             elif "done" in event:
                 steps.update(event["done"], event["total"], "answers of the original")
@@ -134,11 +141,14 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
                 "output": str(output),
                 "reference": str(scratch / "reference.npz"),
                 "task": checked.task,
-                "samples": checked.samples,
+                "samples": [sample.to_json() for sample in checked.samples],
                 "golden": checked.golden,
                 "max_length": recipe.max_length,
+                "opset": recipe.opset,
+                "openvino": any(KINDS[name].maker == OPENVINO for name in recipe.variants),
                 "allow_pickle": recipe.allow_pickle,
                 "trust_remote_code": recipe.trust_remote_code,
+                "beside": beside,
             },
             scratch,
             on_event,
@@ -154,11 +164,15 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         for role in family.graphs:
             _remove_graph(output / FP32.path(role))
     sizes = {
-        name: sum(_graph_bytes(output / KINDS[name].path(role)) for role in family.graphs) for name in made["graphs"]
+        name: sum(_graph_bytes(output / path) for path in KINDS[name].graphs(family.graphs).values())
+        for name in made["graphs"]
     }
-    steps.finish(", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()))
+    lacks = exported["openvino_tokenizer"]["lacks"]
+    steps.finish(
+        ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()) + (f"; no {lacks}" if lacks else "")
+    )
     check_sizes(recipe.options, sizes, fp32_bytes)
-    return exported | made
+    return exported | made | {"toolchain": exported["toolchain"] | made["toolchain"]}
 
 
 def _search(
@@ -176,9 +190,8 @@ def _search(
                 name: {metric: limit for metric, limit in own.items() if limit is not None}
                 for name, own in limits.items()
             },
-            "reference": str(scratch / "reference.npz"),
-            "task": checked.task,
-            "texts": checked.family.takes_texts,
+            "own_thresholds": recipe.to_record().get("own_thresholds", {}),
+            **_asked_of(checked, scratch),
         },
         scratch,
         lambda event: steps.update(event["done"], event["total"], "searches") if "done" in event else None,
@@ -216,9 +229,7 @@ def _prove(
                 name: {"folder": str(scratch / f"clean-{name}"), "graphs": dict(graphs)}
                 for name, graphs in paths.items()
             },
-            "reference": str(scratch / "reference.npz"),
-            "task": checked.task,
-            "texts": checked.family.takes_texts,
+            **_asked_of(checked, scratch),
         },
         scratch,
         on_event,
@@ -233,6 +244,18 @@ def _prove(
         proven["variants"].get(FP32.name, {}).get("speed", ()),
     )
     return proven
+
+
+def _asked_of(checked: Checked, scratch: Path) -> dict[str, Any]:
+    """What the variants are compared on, and by: the same for those that search and for those that prove."""
+    metric = checked.request.metric
+    return {
+        "reference": str(scratch / "reference.npz"),
+        "task": checked.task,
+        "texts": checked.family.takes_texts,
+        "metric": None if metric is None else metric.to_json(),
+        "samples": [dict(sample.fields) for sample in checked.samples],
+    }
 
 
 def _clean_copy(output: Path, target: Path, paths: list[str]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.build.calibration import check_calibration
-from modeldrop.build.variants import FP32, KINDS, STATIC
+from modeldrop.build.fusions import FUSIBLE
+from modeldrop.build.variants import FP32, KINDS, LIBRARIES, STATIC
 from modeldrop.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from modeldrop.format.recipe import Recipe
 
 _SECONDS = 60
-_LIBRARIES = {"openvino": ("openvino", "nncf")}
+# Its weights are of a type of opset 21: the graph is called that, and before 18 operators were written otherwise.
+_INT4_OPSET = 18
+_WITHOUT_TEXTS = ("image-classification", "automatic-speech-recognition")
 
 
 def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family) -> None:
@@ -38,7 +41,12 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family) ->
         if kind.one_graph and len(family.graphs) > 1:
             raise RecipeError(
                 f"{name} is for models of one graph; this one has {', '.join(family.graphs)}.",
-                f"Leave {name} out of the recipe's variants; int8 and int4 are made of every model.",
+                f"Leave {name} out of the recipe's variants; o1, int8 and int4 are made of every model.",
+            )
+        if kind.fuses and config.get("model_type") not in FUSIBLE:
+            raise RecipeError(
+                f"{name} is for models whose layers onnxruntime can fuse; this one is {config.get('model_type')}.",
+                f"They are: {', '.join(FUSIBLE)}. o1 is made of every model.",
             )
         if kind.extra:
             _check_extra(name, kind.extra)
@@ -56,9 +64,35 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family) ->
             raise RecipeError(f"options.{name}.must_be_faster compares with fp32.", "Add fp32 to the variants.")
 
 
+def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
+    """Refuse what the export would pass over in silence.
+
+    Args:
+        recipe: what is asked.
+        task: what the model is built for.
+        ready: whether the source holds graphs instead of weights.
+
+    Raises:
+        RecipeError: it asks for an opset of graphs that are there already, or one that a variant cannot be made of; or
+            it cuts texts of a model that reads none.
+    """
+    if recipe.opset is not None and ready:
+        raise RecipeError(
+            "opset: this source has ready graphs, which keep the opset they were exported with.",
+            "Leave opset out, or build from the weights.",
+        )
+    if recipe.opset is not None and recipe.opset < _INT4_OPSET and "int4" in recipe.variants:
+        raise RecipeError(
+            f"opset: int4 is made of graphs of opset {_INT4_OPSET} or later, not of {recipe.opset}.",
+            "Raise opset, leave it out, or leave int4 out of the variants.",
+        )
+    if recipe.max_length is not None and task in _WITHOUT_TEXTS:
+        raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
+
+
 def _check_extra(variant: str, extra: str) -> None:
     python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
-    looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {_LIBRARIES[extra]!r})) else 3)"
+    looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"
     try:
         found = subprocess.run(
             [python, "-P", "-c", looking], check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS
@@ -67,6 +101,6 @@ def _check_extra(variant: str, extra: str) -> None:
         return  # the export says what is wrong with this interpreter
     if found.returncode == 3:
         raise MissingExtraError(
-            f"{variant} needs {' and '.join(_LIBRARIES[extra])}, not installed in the exporter's environment.",
+            f"{variant} needs {' and '.join(LIBRARIES[extra])}, not installed in the exporter's environment.",
             f"pip install 'modeldrop[build,{extra}]', or leave {variant} out of the recipe's variants.",
         )

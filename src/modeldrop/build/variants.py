@@ -6,11 +6,17 @@ A new kind is a row here, and a module in ``workers/makers`` where none of those
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-OPENVINO, STATIC = "openvino", "static"
+LIBRARIES = {"openvino": ("nncf", "openvino")}
+"""What an extra of modeldrop brings that makes variants."""
+
+OPENVINO, STATIC, OPTIMIZED = "openvino", "static", "optimized"
+
+MERGED_PARTS = {"decoder_model_merged": ("decoder_model", "decoder_with_past_model")}
+"""The roles of a graph with two branches, and of the graphs of one branch each: for a first run, and for later ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +43,35 @@ class Kind:
             return f"openvino/openvino_{role}{self.suffix}.xml"
         return f"onnx/{role}{self.suffix}.onnx"
 
+    def graphs(self, roles: Iterable[str]) -> dict[str, str]:
+        """The paths of its graphs, by role.
+
+        Args:
+            roles: those of the model's graphs in fp32. OpenVINO cannot run a decoder's two branches in one graph.
+        """
+        merged = MERGED_PARTS if self.maker == OPENVINO else {}
+        return {part: self.path(part) for role in roles for part in merged.get(role, (role,))}
+
     @property
     def one_graph(self) -> bool:
         """Whether it can be made only of models that are one graph."""
-        return self.maker in {OPENVINO, STATIC}
+        return self.maker == STATIC or self.fuses
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it is made by fusing layers, which is possible for some kinds of models only."""
+        return self.maker == OPTIMIZED and self.options["level"] > 1
 
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("fp32", ""),
+        Kind("o1", "_O1", OPTIMIZED, {"level": 1}),
+        Kind("o2", "_O2", OPTIMIZED, {"level": 2}),
+        Kind("o3", "_O3", OPTIMIZED, {"level": 3}),
         Kind("fp16", "_fp16", "half"),
+        Kind("o4", "_O4", OPTIMIZED, {"level": 4}),
         Kind("int8-accurate", "_int8", "weight_only", {"bits": 8}),
         # Signed weights in 7 of 8 bits: no sum of two products saturates on a CPU without VNNI, so that every x86
         # answers the same; and as fast as all 8 bits (MiniLM, 32 texts: 29.5 against 30.1 ms). All 8 bits are nearer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,8 @@ from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_KILLED = -9
+# By the kernel, mostly; a shell around the interpreter tells it in its own way.
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _SIGNS_IN = re.compile(
     r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
     r"|^AWS_|^AZURE_|^GOOGLE_|^ACTIONS_|PROXY$|_REGISTRY$"
@@ -38,6 +40,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
+        "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on onnxruntime tells Microsoft of every model that it opens
     }
 
 
@@ -70,7 +73,8 @@ class Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log_file,
-                    env=worker_environment(os.environ),
+                    # What libraries write for a while lies beside the work, whose disk was checked, and goes with it.
+                    env={"TMPDIR": str(folder)} | worker_environment(os.environ),
                 )
             except OSError as error:
                 raise MissingExtraError(
@@ -141,7 +145,7 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
             "    pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0\n"
             "    pip install 'modeldrop[build]'",
         )
-    if code == _KILLED:
+    if code in _KILLED:
         return ExportError(
             f"The {name} process was killed, most likely because memory ran out.",
             NO_MEMORY,
@@ -149,7 +153,8 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
     kept = _keep(log)
     if cause := likely_cause(last):
         return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
-    return ExportError(f"The {name} process failed (exit code {code}): {last[:300]}", f"Its whole log: {kept}")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed (exit code {code})"
+    return ExportError(f"The {name} process {how}: {last[:300]}", f"Its whole log: {kept}")
 
 
 def _keep(log: Path) -> str:

@@ -24,7 +24,7 @@ from modeldrop.runtime.home import PARTIAL, Held, ModelHome, read_snapshot
 from modeldrop.runtime.leases import note_use
 from modeldrop.runtime.location import locate
 from modeldrop.runtime.locks import try_lock
-from modeldrop.runtime.onnxruntimes import check_runtime, installed_onnxruntime
+from modeldrop.runtime.onnxruntimes import check_runtime, installed_onnxruntime, installed_runtime
 from modeldrop.runtime.options import AUTO, FAIL, OFFLINE, Options
 from modeldrop.runtime.quarantine import read_quarantine
 from modeldrop.runtime.snapshot import MANIFEST, Figures, Snapshot
@@ -328,7 +328,7 @@ class Fetcher:
         """A variant on disk; or the outcome of the self-test that it does not pass."""
         renamed = self._renamed(source.manifest, variant)
         name = self.home.place(source.aim.version, variant.name, source.digest, renamed).name
-        outcome = self._remembered(name) if self.options.self_test else None
+        outcome = self._remembered(name, variant) if self.options.self_test else None
         if outcome is not None and not outcome.passed:
             return outcome  # it need not even be fetched
         held, figures = source.held(variant.name), Figures()
@@ -346,10 +346,10 @@ class Fetcher:
 
         return renames(manifest, variant, self.options.as_name)
 
-    def _remembered(self, name: str) -> Outcome | None:
+    def _remembered(self, name: str, variant: Variant) -> Outcome | None:
         from modeldrop.runtime.self_test import remembered
 
-        return remembered(self.home.path, name, this_machine(), installed_onnxruntime())
+        return remembered(self.home.path, name, this_machine(), installed_runtime(variant))
 
     def _test(self, held: Held, variant: Variant) -> Outcome:
         from modeldrop.runtime.self_test import DEADLINE_SECONDS, remember, self_test
@@ -357,7 +357,7 @@ class Fetcher:
         graph = replace(variant, model=held.renamed.get(variant.model, variant.model))
         seconds = min(DEADLINE_SECONDS, max(1.0, self.deadline.left()))
         outcome = self_test(held.path, held.manifest, graph, seconds)
-        remember(self.home.path, held.path.name, this_machine(), installed_onnxruntime(), outcome)
+        remember(self.home.path, held.path.name, this_machine(), installed_runtime(variant), outcome)
         return outcome
 
     def refuse_offline(self, aim: Aim) -> None:

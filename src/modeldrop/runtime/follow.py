@@ -111,7 +111,8 @@ class Follower:
             )
         if fetcher.options.on_unavailable == OFFLINE:
             raise UsageError("A watch asks the registry; offline it cannot.", "Use last-good, which is the default.")
-        if fetcher.options.self_test and installed_onnxruntime() is None:
+        for_openvino = fetcher.options.variant.startswith("openvino")
+        if fetcher.options.self_test and not for_openvino and installed_onnxruntime() is None:
             raise MissingExtraError(
                 "A self-test needs onnxruntime, which is not installed here.",
                 "Run the watch in the service's image, which has it; or pip install onnxruntime.",

@@ -39,6 +39,18 @@ def installed_onnxruntime() -> str | None:
     return min(found.values(), key=_parts, default=None)
 
 
+def installed_runtime(variant: Variant) -> str | None:
+    """The version of what this interpreter would run a variant with, onnxruntime or openvino; None without it."""
+    if not variant.model.endswith(".xml"):
+        return installed_onnxruntime()
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"openvino {version('openvino')}"
+    except PackageNotFoundError:
+        return None
+
+
 def installed_distributions() -> dict[str, str]:
     """The distributions of onnxruntime in the first folder of ``sys.path`` that has one, with their versions."""
     return dict(_scan(tuple(sys.path)))

@@ -1,8 +1,8 @@
 """The self-test: does a variant answer on this CPU as it was proven to?
 
 8-bit arithmetic differs between CPUs: a version that was proven where it was built may be worse where it serves. The
-manifest carries known inputs with the original's answers. They are run through onnxruntime, on the CPU, in a process of
-its own, and compared by the variant's own metrics:
+manifest carries known inputs with the original's answers. They are run through onnxruntime (OpenVINO's graphs through
+openvino), on the CPU, in a process of its own, and compared by the variant's own metrics:
 
 - A metric must keep the threshold that the build had to keep.
 - Thresholds were kept over all texts of the build, and the known inputs are few. Where these few were beyond a
@@ -44,6 +44,7 @@ _TOLD_FIRST = (
     "max_abs",
 )  # fmt: skip
 
+_RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 _ROUNDING = 1e-6  # known answers are kept to seven digits
 _PERFECT = {">=": 1.0, "<=": 0.0}
 _SIGNALS = {
@@ -89,8 +90,8 @@ def self_test(
         deadline_seconds: how long it may take in all.
 
     Raises:
-        MissingExtraError: there is no onnxruntime that works here.
-        VariantError: the variant is not for onnxruntime, or the version has no known inputs.
+        MissingExtraError: there is no onnxruntime, or openvino, that works here.
+        VariantError: the variant is for another runtime, or the version has no known inputs.
     """
     import time
 
@@ -98,7 +99,7 @@ def self_test(
     begun = time.monotonic()
     told = _ask(snapshot_folder, manifest, variant, deadline_seconds)
     if "missing" in told:
-        raise _missing(str(told["missing"]))
+        raise _missing(str(told["missing"]), _runtime_of(variant))
     seconds = round(time.monotonic() - begun, 3)
     if "failed" in told:
         detail = f"{variant.name} fails its self-test on this CPU: {told['failed']}."
@@ -167,9 +168,10 @@ def remember(home_path: Path, snapshot_name: str, machine: Machine, runtime: str
 
 
 def _check_possible(manifest: Manifest, variant: Variant) -> None:
-    if not variant.model.endswith(".onnx"):
+    runtime = _runtime_of(variant)
+    if not runtime:
         raise VariantError(
-            f"The variant {variant.name} cannot be tested: it is not run by onnxruntime.",
+            f"The variant {variant.name} cannot be tested: it is run by neither onnxruntime nor openvino.",
             "Fetch it without --self-test, or name a variant that is (--variant).",
         )
     if not manifest.golden.texts:
@@ -180,16 +182,21 @@ def _check_possible(manifest: Manifest, variant: Variant) -> None:
     import sys
     from importlib.util import find_spec
 
-    lacking = [name for name in ("onnxruntime", "numpy") if find_spec(name) is None]
+    lacking = [name for name in (runtime, "numpy") if find_spec(name) is None]
     if lacking:
-        raise _missing(f"{' and '.join(lacking)} not installed beside {sys.executable or 'this interpreter'}")
+        raise _missing(f"{' and '.join(lacking)} not installed beside {sys.executable or 'this interpreter'}", runtime)
 
 
-def _missing(why: str) -> MissingExtraError:
+def _runtime_of(variant: Variant) -> str:
+    """The package that runs a variant; "" where none is known."""
+    return next((name for suffix, name in _RUNTIMES.items() if variant.model.endswith(suffix)), "")
+
+
+def _missing(why: str, runtime: str) -> MissingExtraError:
     return MissingExtraError(
-        f"A self-test needs onnxruntime, which does not work here: {why}.",
-        "Run it where the model is served, in the service's image, which has onnxruntime: modeldrop run --self-test … "
-        "there. Or: pip install onnxruntime",
+        f"A self-test needs {runtime}, which does not work here: {why}.",
+        f"Run it where the model is served, in the service's image, which has {runtime}: modeldrop run --self-test … "
+        f"there. Or: pip install {runtime}",
     )
 
 
@@ -213,11 +220,15 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(lifeline,),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))},  # noqa: PTH117
+            env=os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path)),  # noqa: PTH117
+                "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on onnxruntime tells Microsoft of every model that it opens
+            },
         )
     except OSError as error:
         os.close(ours)
-        raise _missing(f"{sys.executable} cannot be started ({error.strerror})") from None
+        raise _missing(f"{sys.executable} cannot be started ({error.strerror})", _runtime_of(variant)) from None
     finally:
         os.close(lifeline)
     try:

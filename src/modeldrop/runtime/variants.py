@@ -25,8 +25,8 @@ _WITH_DOT_PRODUCTS = ("int8-avx512-vnni", "int8-arm64", "int8", "int8-static", "
 # Without them, x86 adds pairs of 8-bit products in 16 bits. int8 and int8-static have weights of 7 bits, so that no
 # pair saturates: they answer as they were proven. int8-avx2 answers the same too, and multiplies more slowly.
 _WITHOUT = ("int8", "int8-static", "int8-avx2", "int8-accurate", "fp32")
-_CUDA = ("fp16", "fp32")
-_LAST = ("fp16", "uint8")
+_CUDA = ("fp16", "o4", "fp32")
+_LAST = ("o2", "o1", "o3", "fp16", "o4", "uint8")
 
 
 def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:

@@ -98,6 +98,10 @@ class Variant:
         """The types of a graph's inputs, as numpy calls them, by name."""
         return {tensor.name: _DTYPES.get(tensor.type, "float32") for tensor in self._sessions[graph].get_inputs()}
 
+    def lacking(self, step: Step) -> list[str]:
+        """The inputs that the step's graph wants and is not given."""
+        return sorted(set(self.dtypes(step.graph)) - set(step.inputs))
+
     def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
         """The outputs of every step, by name."""
         results: list[dict[str, Array]] = []

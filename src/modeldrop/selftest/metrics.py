@@ -123,20 +123,24 @@ def _order(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Arr
     with more than ten. Where every question has one passage only, all are put in one order.
     """
     mine, its = (np.concatenate([np.ravel(values) for values in side]) for side in (one, other))
-    figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
     rows = [index for index, values in enumerate(one) for _ in range(values.size)]
     questions = np.array([expected[row].question for row in rows])
     if len(set(questions.tolist())) == len(questions):
         questions[:] = 0
     groups = [np.flatnonzero(questions == number) for number in dict.fromkeys(questions.tolist())]
-    taus = [_kendall(mine[group], its[group]) for group in groups if len(group) > 1]
-    shares = [_kept(mine[group], its[group]) for group in groups if len(group) > _FIRST]
-    if taus:
-        figures["kendall_tau"] = float(np.mean(taus)) if all(finite) else -1.0
-    if shares:
-        figures["top10"] = float(np.mean(shares)) if all(finite) else 0.0
-    index = int(np.argmax([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))
-    return figures, {name: (index, value) for name, value in figures.items()}
+    apart = np.where([finite[row] for row in rows], np.abs(mine - its), np.inf)
+    figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
+    worst = {"correlation": (rows[int(apart.argmax())], figures["correlation"])}
+    for name, (measure, least, useless) in _ORDERS.items():
+        judged = [group for group in groups if len(group) >= least]
+        if not judged:
+            continue
+        values = [measure(mine[group], its[group]) if all(finite) else useless for group in judged]
+        figures[name] = float(np.mean(values))
+        # The worst question, by the passage whose score moved furthest.
+        lowest = int(np.argmin(values))
+        worst[name] = (rows[judged[lowest][apart[judged[lowest]].argmax()]], values[lowest])
+    return figures, worst
 
 
 def _kendall(one: Array, other: Array) -> float:
@@ -150,6 +154,13 @@ def _kept(one: Array, other: Array) -> float:
     return len(best[0] & best[1]) / _FIRST
 
 
+# What is measured for a question, from how many passages on, and the value of answers that are no numbers.
+_ORDERS: dict[str, tuple[Callable[[Array, Array], float], int, float]] = {
+    "kendall_tau": (_kendall, 2, -1.0),
+    "top10": (_kept, _FIRST + 1, 0.0),
+}
+
+
 def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
     """The share of equal best labels."""
     pairs = zip(one, other, finite, strict=True)
@@ -158,7 +169,7 @@ def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], f
 
 def _first_five(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
     """The mean share of the five best labels that stay among the five best."""
-    if one[0].shape[-1] <= 5:
+    if min(values.shape[-1] for values in one) <= 5:
         return {}, {}
     shares = []
     for a, b, good in zip(one, other, finite, strict=True):

@@ -79,6 +79,10 @@ class Accompanied(Source):
     def modules(self) -> list[Any] | None:
         return self._source.modules()
 
+    @property
+    def support(self) -> frozenset[str]:
+        return self._source.support | self._companion.support
+
     def weight_bytes(self) -> int:
         return self._source.weight_bytes()
 

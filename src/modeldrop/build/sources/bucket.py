@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modeldrop.build.sources import disk, files, graphs
+from modeldrop.build.sources.chosen import ChosenSource
 from modeldrop.build.sources.files import DEFAULT, Choice, Rules
-from modeldrop.build.sources.interface import Progress, Source
+from modeldrop.build.sources.interface import Progress
 from modeldrop.errors import DiskError, SourceError
 from modeldrop.registry.stores import open_store
 from modeldrop.registry.stores.interface import Listed
@@ -20,7 +21,7 @@ _VERSION_MANIFEST = re.compile(r"v\d+/manifest\.json")
 _MOST = 100_000
 
 
-class BucketSource(Source):
+class BucketSource(ChosenSource):
     r"""The files below a URL, read with the cloud's own SDK and its way to sign in.
 
     Its identity is the URL, ``@sha256:``, and the digest of the sorted lines ``<size> <tag> <path>\n`` of every file
@@ -54,48 +55,16 @@ class BucketSource(Source):
         self._choice: Choice = choice
 
     @property
-    def worker(self) -> str:
-        return self._choice.worker
-
-    @property
-    def spec(self) -> str:
-        return self._spec
-
-    @property
     def identity(self) -> str:
         found = ((name, self._listing[name]) for name in self._choice.building)
         lines = sorted(f"{listed.size} {listed.tag} {name}\n" for name, listed in found)
         return f"{self._store.url}@sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
     @property
-    def repository(self) -> str | None:
-        return None
-
-    @property
-    def commit(self) -> str | None:
-        return None
-
-    @property
     def licence(self) -> str | None:
         readme = next((name for name in self._choice.papers if name.lower() == "readme.md"), None)
         stored = self._store.get(readme) if readme else None
         return files.licence_in(stored.data.decode("utf-8", "replace")) if stored else None
-
-    def config(self) -> dict[str, Any]:
-        if "config.json" not in self._listing:
-            return {}
-        document = self._document("config.json")
-        if not isinstance(document, dict):
-            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
-        return document
-
-    def modules(self) -> list[Any] | None:
-        if "modules.json" not in self._choice.support:
-            return None
-        document = self._document("modules.json")
-        if not isinstance(document, list):
-            raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
-        return document
 
     def weight_bytes(self) -> int:
         return sum(self._listing[name].size for name in self._choice.weights)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.build.sources import disk, files, graphs
+from modeldrop.build.sources.chosen import ChosenSource
 from modeldrop.build.sources.files import DEFAULT, Choice, Rules
-from modeldrop.build.sources.interface import Progress, Source
+from modeldrop.build.sources.interface import Progress
 from modeldrop.errors import SourceError
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
@@ -19,7 +20,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_LIMIT = 1024
 
 
-class CheckpointSource(Source):
+class CheckpointSource(ChosenSource):
     r"""A folder with config.json, a tokenizer, and weights or ready graphs.
 
     Of one for ``companions`` only what lies beside weights is used.
@@ -45,8 +46,7 @@ class CheckpointSource(Source):
             else files.choose(self._stamps, where=self._spec, rules=rules)
         )
         if choice.index is not None:
-            document = disk.read_json(self._path(choice.index), self._called(choice.index))
-            choice = files.with_shards(choice, document, self._stamps, where=self._spec)
+            choice = files.with_shards(choice, self._document(choice.index), self._stamps, where=self._spec)
         for graph in choice.graphs.values():
             self._check_there(graph)
             locations = graphs.external_files(self._path(graph), self._called(graph))
@@ -54,19 +54,7 @@ class CheckpointSource(Source):
         self._choice: Choice = choice
         for name in choice.names:
             self._check_there(name)
-        self._config = {}
-        if "config.json" in choice.support:
-            self._config = disk.read_json(self._path("config.json"), self._called("config.json"))
-        if not isinstance(self._config, dict):
-            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
-
-    @property
-    def worker(self) -> str:
-        return self._choice.worker
-
-    @property
-    def spec(self) -> str:
-        return self._spec
+        self._config = super().config()
 
     @property
     def identity(self) -> str:
@@ -80,28 +68,12 @@ class CheckpointSource(Source):
         return self._identity
 
     @property
-    def repository(self) -> str | None:
-        return None
-
-    @property
-    def commit(self) -> str | None:
-        return None
-
-    @property
     def licence(self) -> str | None:
         readme = next((name for name in self._choice.papers if name.lower() == "readme.md"), None)
         return files.licence_in(disk.read_readme(self._path(readme))) if readme else None
 
     def config(self) -> dict[str, Any]:
         return dict(self._config)
-
-    def modules(self) -> list[Any] | None:
-        if "modules.json" not in self._choice.support:
-            return None
-        document = disk.read_json(self._path("modules.json"), self._called("modules.json"))
-        if not isinstance(document, list):
-            raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
-        return document
 
     def weight_bytes(self) -> int:
         return sum(size for size, _ in (self._stamps[name] for name in self._choice.weights))
@@ -119,6 +91,9 @@ class CheckpointSource(Source):
 
     def _path(self, name: str) -> Path:
         return self._folder / name
+
+    def _document(self, name: str) -> Any:
+        return disk.read_json(self._path(name), self._called(name))
 
     def _called(self, name: str) -> str:
         return f"{name} of {self._spec}"

@@ -34,9 +34,8 @@ _TEMPLATE = re.compile(r"additional_chat_templates/[^/]+\.jinja")
 _PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
 _CODE = re.compile(r"[^/]+\.py")
 _MODULE = re.compile(r"\d+_[^/]+")
-_OTHER_WEIGHTS = re.compile(
-    r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)|openvino_model\.xml", re.IGNORECASE
-)
+_OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
+_OPENVINO = re.compile(r"openvino_.*model.*\.xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +273,13 @@ def _no_weights(there: list[str], where: str) -> SourceError:
         return SourceError(
             f"{where} holds an adapter (adapter_config.json), not a whole model.",
             "Merge it into its base model (merge_and_unload, save_pretrained) and give that folder.",
+        )
+    graphs = [name for name in there if _OPENVINO.fullmatch(PurePosixPath(name).name)]
+    if graphs:
+        return SourceError(
+            f"{where} has no weights but OpenVINO graphs ({_some(graphs)}), which cannot be turned back into ONNX.",
+            "Give the model they were made of (its card's base_model): the variants openvino-fp16, openvino-int8 and "
+            "openvino-int4 are made of its weights.",
         )
     other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
     found = f" What it has is not loaded: {_some(other)}." if other else ""

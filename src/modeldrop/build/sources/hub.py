@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.build.sources import client, disk, files, graphs, names
+from modeldrop.build.sources.chosen import ChosenSource
 from modeldrop.build.sources.files import DEFAULT, Choice, Rules
-from modeldrop.build.sources.interface import Progress, Source
+from modeldrop.build.sources.interface import Progress
 from modeldrop.errors import SourceError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def resolve(
     return HubSource(spec or repository, pinned, listing, choice)
 
 
-class HubSource(Source):
+class HubSource(ChosenSource):
     """One commit of one repository. Made by ``resolve``."""
 
     def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: Choice) -> None:
@@ -110,10 +111,6 @@ class HubSource(Source):
         self._listing = listing
         self._choice = choice
         self._verified: dict[str, Path] = {}
-
-    @property
-    def spec(self) -> str:
-        return self._spec
 
     @property
     def identity(self) -> str:
@@ -136,26 +133,6 @@ class HubSource(Source):
     @property
     def gated(self) -> bool:
         return self._gated
-
-    @property
-    def worker(self) -> str:
-        return self._choice.worker
-
-    def config(self) -> dict[str, Any]:
-        if "config.json" not in self._listing:
-            return {}
-        document = disk.read_json(self._fetch("config.json"), self._called("config.json"))
-        if not isinstance(document, dict):
-            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
-        return document
-
-    def modules(self) -> list[Any] | None:
-        if "modules.json" not in self._listing:
-            return None
-        document = disk.read_json(self._fetch("modules.json"), self._called("modules.json"))
-        if not isinstance(document, list):
-            raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
-        return document
 
     def weight_bytes(self) -> int:
         sizes = ((name, self._listing[name].size) for name in self._with_shards().weights)
@@ -193,13 +170,16 @@ class HubSource(Source):
             fresh.write_text(self._commit, encoding="ascii")
             fresh.replace(ref)
 
+    def _document(self, name: str) -> Any:
+        return disk.read_json(self._fetch(name), self._called(name))
+
     def _called(self, name: str) -> str:
         return f"{name} of {self._repository}@{self._commit[:12]}"
 
     def _with_shards(self) -> Choice:
         if self._choice.index is None:
             return self._choice
-        document = disk.read_json(self._fetch(self._choice.index), self._called(self._choice.index))
+        document = self._document(self._choice.index)
         return files.with_shards(self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}")
 
     def _with_external(self, choice: Choice) -> Choice:

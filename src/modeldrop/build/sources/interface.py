@@ -53,14 +53,14 @@ class Source(ABC):
         return None
 
     @property
-    @abstractmethod
     def repository(self) -> str | None:
         """``org/name`` on the Hub, or None."""
+        return None
 
     @property
-    @abstractmethod
     def commit(self) -> str | None:
         """The full commit on the Hub, or None."""
+        return None
 
     @property
     @abstractmethod
@@ -82,6 +82,11 @@ class Source(ABC):
         Raises:
             SourceError: it cannot be had, or is not a JSON array.
         """
+
+    @property
+    @abstractmethod
+    def support(self) -> frozenset[str]:
+        """Paths of the files that are handed over beside the weights: configuration, tokenizer."""
 
     @abstractmethod
     def weight_bytes(self) -> int:

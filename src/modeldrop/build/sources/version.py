@@ -91,6 +91,10 @@ class VersionSource(Source):
             raise SourceError(f"modules.json of {self._called} is not a JSON array.")
         return document
 
+    @property
+    def support(self) -> frozenset[str]:
+        return frozenset(file.path for file in self._files)
+
     def weight_bytes(self) -> int:
         return self._weights
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx
+
+from modeldrop.build.workers.graphs import inner_graphs, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OF_ENCODER = ".encoder."
 
 
 def split(model: onnx.ModelProto) -> list[onnx.ModelProto]:
@@ -39,3 +48,44 @@ def join(model: onnx.ModelProto, parts: list[onnx.ModelProto]) -> None:
         del attribute.g.node[:], attribute.g.initializer[:], attribute.g.value_info[:]
         attribute.g.node.extend(part.graph.node)
         attribute.g.initializer.extend(own[name] for name in own if name not in shared)
+
+
+def separate(source: Path, folder: Path) -> tuple[Path, Path]:
+    """Write the branches as two graphs with no more inputs and outputs than they need: for a first run, and for later.
+
+    What the later runs are given of the encoder they do not give back.
+
+    Args:
+        source: the graph with both.
+        folder: where to write.
+    """
+    model = onnx.load(source)
+    paths = {}
+    for part in split(model):
+        later = part.graph.name == "then_branch"
+        # Branches have their outputs under the same names, but without types.
+        del part.graph.output[:]
+        part.graph.output.extend(value for value in model.graph.output if not (later and _OF_ENCODER in value.name))
+        _prune(part.graph)
+        paths[later] = folder / f"{part.graph.name}.onnx"
+        save(part, paths[later])
+    return paths[False], paths[True]
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Drop what no output needs."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            needed.update(name for inner in inner_graphs(node) for one in inner.node for name in one.input)
+    kept.reverse()
+    for held, left in (
+        (graph.node, kept),
+        (graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed]),
+        (graph.input, [value for value in graph.input if value.name in needed]),
+    ):
+        del held[:]
+        held.extend(left)

@@ -29,6 +29,7 @@ class Checkpoint:
         folder: where it is.
         task: what it is to do, by the Hub's name.
         max_length: tokens a text is cut to, or None for the model's own limit.
+        opset: version of ONNX's operators to export with, or None for the one that suits the model.
         allow_pickle: whether pickles may be loaded.
         trust_remote_code: whether its own Python code may run.
     """
@@ -36,6 +37,7 @@ class Checkpoint:
     folder: Path
     task: str
     max_length: int | None = None
+    opset: int | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -47,6 +49,8 @@ class Checkpoint:
 
 def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     """The model in fp32, ready to answer: of weights, or ready ONNX graphs (see ``ready``).
+
+    Weights get the attribute ``opset``: what they are to be exported with.
 
     Args:
         checkpoint: where it is.
@@ -81,6 +85,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
         if not torch.isfinite(parameter).all():
             raise SourceError(f"The weight {name} holds NaN or infinity.", "Check the training run that saved it.")
     _check_weights(model, checkpoint, info["unexpected_keys"])
+    model.opset = checkpoint.opset
     return model.eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 
 
 def copy(source: Path, output: Path, patterns: Iterable[str]) -> None:
-    """Copy what there is of the files that match."""
-    for pattern in patterns:
-        for path in sorted(source.glob(pattern)):
-            target = output / path.relative_to(source)
+    """Copy what there is of the files that match, in upper or lower case: licences are spelled in many ways."""
+    wanted = [pattern.lower() for pattern in patterns]
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source).as_posix()
+        if path.is_file() and any(fnmatchcase(name.lower(), pattern) for pattern in wanted):
+            target = output / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 

@@ -1,8 +1,10 @@
 """Export one checkpoint folder to ONNX in fp32, and record what the original answers.
 
 Runs as ``python -m modeldrop.build.workers.export REQUEST``, offline, with only torch's own libraries beside it.
-The request: ``source`` and ``output`` folders, ``reference`` (a file to write), ``task``, ``samples`` (texts, or pairs
-of them), ``golden`` (indices of samples), ``max_length`` (or null), ``allow_pickle``, ``trust_remote_code``.
+The request: ``source`` and ``output`` folders, ``reference`` (a file to write), ``task``, ``samples`` (see
+``Sample.to_json``), ``golden`` (indices of samples), ``max_length`` and ``opset`` (or null), ``allow_pickle``,
+``trust_remote_code``, ``openvino`` (whether variants are made for it), ``beside`` (whether variants are made while the
+original answers).
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modeldrop.build.mending import mend
+from modeldrop.build.samples import Sample, sample_from
+from modeldrop.build.texts import BUILT_IN
 from modeldrop.build.workers import families
 from modeldrop.build.workers.checkpoint import Checkpoint
 from modeldrop.build.workers.environment import installed
+from modeldrop.build.workers.families.pictures import check_pictures
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.reference import Reference
 from modeldrop.build.workers.timing import median_ms
@@ -26,6 +32,7 @@ from modeldrop.build.workers.timing import median_ms
 _TOOLCHAIN = (
     "torch", "transformers", "tokenizers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "safetensors", "numpy",
 )  # fmt: skip
+_WRITING = ("text-generation", "text2text-generation", "automatic-speech-recognition")
 
 
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
@@ -36,12 +43,15 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     output = Path(request["output"])
     torch.manual_seed(0)
     events.step("load")
+    samples = [sample_from(sample) for sample in request["samples"]]
+    check_pictures(samples)
     mend(Path(request["source"]))
     model = families.load(
         Checkpoint(
             folder=Path(request["source"]),
             task=request["task"],
             max_length=request["max_length"],
+            opset=request["opset"],
             allow_pickle=request["allow_pickle"],
             trust_remote_code=request["trust_remote_code"],
         )
@@ -49,12 +59,13 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.step("export")
     model.export(output)
     model.save_companions(output)
-    samples = [tuple(sample) for sample in request["samples"]]
+    openvino_tokenizer = _openvino_tokenizer(request, output, samples)
     timed = model.timed(samples)
     speed = [median_ms(one.original) for one in timed]
-    # From here the parent makes variants, mostly with one thread: PyTorch leaves it a processor.
     events.step("answers")
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+    if request["beside"]:
+        # From here the parent makes variants, mostly with one thread: PyTorch leaves it a processor.
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     chains = []
     for chain in model.ask(samples):
         chains.append(chain)
@@ -64,13 +75,23 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     )
     return {
         "labels": list(model.labels),
+        "openvino_tokenizer": openvino_tokenizer,
         "max_length": model.max_length,
         "framework": f"PyTorch {torch.__version__}",
         "speed": speed,
         "environment": installed("modeldrop", ("build", "openvino")),
         "toolchain": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _TOOLCHAIN},
+        | {name: importlib.metadata.version(name) for name in (*_TOOLCHAIN, *openvino_tokenizer["made_by"])},
     }
+
+
+def _openvino_tokenizer(request: dict[str, Any], output: Path, samples: Sequence[Sample]) -> dict[str, Any]:
+    if not request["openvino"] or not (output / "tokenizer.json").is_file():
+        return {"files": [], "lacks": "", "made_by": []}
+    from modeldrop.build.workers.openvino_tokenizer import convert
+
+    texts = dict.fromkeys((*BUILT_IN, *(text for sample in samples for text in sample.texts)))
+    return convert(output, list(texts), writes=request["task"] in _WRITING)
 
 
 if __name__ == "__main__":

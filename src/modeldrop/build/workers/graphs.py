@@ -55,9 +55,14 @@ def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and the graphs inside its nodes: the branches of a decoder with and without a past."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs) if attribute.type in {5, 10} else ():
-                yield from all_graphs(inner)
+        yield from inner_graphs(node)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a node, and those inside their nodes."""
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs) if attribute.type in {5, 10} else ():
+            yield from all_graphs(inner)
 
 
 def weight_bytes(path: Path) -> int:
@@ -77,3 +82,10 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     else:
         onnx.save_model(model, path)
     path.chmod(0o644)
+
+
+def settle_data(path: Path) -> None:
+    """Write again what onnxruntime's quantizers wrote with ``<file>.data`` beside it: see ``save``."""
+    model = onnx.load(path)
+    save(model, path)
+    path.with_name(f"{path.name}.data").unlink()

@@ -22,7 +22,7 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
     """Write the graphs of a model in fp32 into a version; ready ones as they are.
 
     Args:
-        model: it, loaded.
+        model: it, loaded by ``checkpoint.load_model``.
         task: optimum's name of the task, such as ``text-generation-with-past``.
         roles: the graphs that are kept.
         output: the version's folder.
@@ -45,14 +45,20 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
     if task not in supported:
         raise TaskError(
             f"optimum cannot export a {model_type} model for {task}.",
-            f"It can for: {', '.join(supported)}." if supported else "It does not know this architecture.",
+            f"It can for: {', '.join(supported)}."
+            if supported
+            else "It does not know this architecture. Export it with a program that does; give the ONNX as the source.",
         )
-    folder = output / ".export"
+    folder, opset = output / ".export", getattr(model, "opset", None)
     try:
         # Our own comparison is stricter than optimum's validation, which only warns.
-        onnx_export_from_model(model, folder, task=task, do_validation=False)
+        onnx_export_from_model(model, folder, task=task, opset=opset, do_validation=False, **_shapes(model))
     except Exception as error:
-        raise ExportError(f"optimum could not export the model: {first_line(error)}") from error
+        version = f" with opset {opset}" if opset else ""
+        raise ExportError(
+            f"optimum could not export the model{version}: {first_line(error)}",
+            "Leave opset out of the recipe: the exporter then takes the one that suits the model." if version else "",
+        ) from error
     for role in roles:
         target = output / FP32.path(role)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,3 +69,9 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
             path.chmod(0o644)
             path.replace(target.parent / path.name)
     shutil.rmtree(folder)
+
+
+def _shapes(model: Any) -> dict[str, int]:
+    """Of the inputs that a model is traced with, those that optimum takes for granted: Whisper hears 30 s at once."""
+    heard = getattr(model.config, "max_source_positions", None) if model.main_input_name == "input_features" else None
+    return {"nb_max_frames": 2 * heard} if heard else {}

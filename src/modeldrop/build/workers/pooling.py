@@ -161,6 +161,40 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """What ``append_head`` has put behind a graph."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    weights: tuple[onnx.TensorProto, ...]
+    output: onnx.ValueInfoProto
+
+
+def detach(model: onnx.ModelProto) -> Detached | None:
+    """Take the head off again; None where there is none, or one that came with the graph."""
+    nodes = _taken(model.graph.node, _PREFIX)
+    if not nodes:
+        return None
+    (output,) = _taken(model.graph.output, "sentence_embedding")
+    return Detached(nodes, _taken(model.graph.initializer, _PREFIX), output)
+
+
+def _taken(parts: Any, prefix: str) -> tuple[Any, ...]:
+    """Take those out whose name begins so."""
+    places = [place for place, part in enumerate(parts) if part.name.startswith(prefix)]
+    taken = tuple(type(parts[place]).FromString(parts[place].SerializeToString()) for place in places)
+    for place in reversed(places):
+        del parts[place]
+    return taken
+
+
+def attach(model: onnx.ModelProto, head: Detached) -> None:
+    """Put back what ``detach`` has taken off."""
+    model.graph.node.extend(head.nodes)
+    model.graph.initializer.extend(head.weights)
+    model.graph.output.append(head.output)
+
+
 def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """The head in PyTorch: ``hidden`` [batch, sequence, hidden], mask [batch, sequence] → [batch, dimension]."""
     import torch

@@ -79,14 +79,16 @@ def _disk_full(error: BaseException) -> errors.DiskError | None:
 
 def _explained(error: Exception) -> Exception:
     """The sentence for what the libraries raise, where they tell of a cause that is known."""
-    if isinstance(error, errors.ModeldropError) and error.hint:
+    ours = error if isinstance(error, errors.ModeldropError) else None
+    library = error if ours is None else error.__cause__
+    if library is None or isinstance(library, errors.ModeldropError):
         return error
-    cause = likely_cause(f"{type(error).__name__}: {error}")
+    cause = likely_cause(f"{type(library).__name__}: {library}")
     if cause is None:
         return error
-    kind = type(error) if isinstance(error, errors.ModeldropError) else errors.ExportError
-    said = error.message if isinstance(error, errors.ModeldropError) else f"{type(error).__name__}: {first_line(error)}"
-    return kind(f"{cause.sentence} {said}", cause.hint)
+    if ours is None:
+        return errors.ExportError(f"{cause.sentence} {type(error).__name__}: {first_line(error)}", cause.hint)
+    return type(ours)(f"{cause.sentence} {ours.message}", f"{cause.hint} {ours.hint}".strip())
 
 
 def first_line(error: BaseException) -> str:

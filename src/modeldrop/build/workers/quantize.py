@@ -7,60 +7,86 @@ as they are), and ``calibration`` (the recipe's file, or null).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from modeldrop.build.variants import FP32, KINDS
+from modeldrop.build.variants import FP32, KINDS, LIBRARIES, MERGED_PARTS, OPENVINO, Kind
+from modeldrop.build.workers.branches import separate
 from modeldrop.build.workers.graphs import all_graphs, describe
 from modeldrop.build.workers.makers import maker
-from modeldrop.build.workers.protocol import Events, serve
+from modeldrop.build.workers.protocol import Events, first_line, serve
 from modeldrop.errors import ExportError, RecipeError
 
 
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Make all of them; the result describes the graphs, by variant and role."""
+    """Make all of them; the result describes the graphs, by variant and role, and the libraries used."""
     output, roles, names = Path(request["output"]), request["roles"], request["variants"]
     made = [KINDS[name] for name in names if KINDS[name].maker]
     kept = {
         name: kept_nodes(name, patterns, [output / FP32.path(role) for role in roles])
         for name, patterns in request["keep"].items()
     }
-    for number, kind in enumerate(made):
-        events.progress(number, len(made))
-        for role in roles:
-            try:
-                maker(kind.maker)(
-                    output / FP32.path(role),
-                    output / kind.path(role),
-                    {
-                        **kind.options,
-                        "keep": kept.get(kind.name, []),
-                        "calibration": request["calibration"],
-                        "tokenizer": str(output),
-                    },
-                )
-            except ExportError:
-                raise
-            except Exception as error:
-                line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-                raise ExportError(
-                    f"{kind.name} could not be made of {role}.onnx: {line}",
-                    f"Leave {kind.name} out of the recipe's variants.",
-                ) from error
-    fp32 = {role: describe(output / FP32.path(role)) for role in roles}
-    return {"graphs": {name: {role: _described(output, name, role, fp32[role]) for role in roles} for name in names}}
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
+        fp32 = {role: output / FP32.path(role) for role in roles}
+        parts = dict(_parts(fp32, Path(folder))) if any(kind.maker == OPENVINO for kind in made) else {}
+        for number, kind in enumerate(made):
+            events.progress(number, len(made))
+            for role, path in kind.graphs(roles).items():
+                options = {
+                    **kind.options,
+                    "keep": kept.get(kind.name, []),
+                    "calibration": request["calibration"],
+                    "folder": str(output),
+                }
+                _make(kind, role, fp32.get(role) or parts[role], output / path, options)
+    described = {role: describe(path) for role, path in fp32.items()}
+    return {
+        "graphs": {
+            name: {role: _described(output / path, role, described) for role, path in KINDS[name].graphs(roles).items()}
+            for name in names
+        },
+        "toolchain": {
+            library: importlib.metadata.version(library)
+            for library in sorted({library for kind in made for library in LIBRARIES.get(kind.extra, ())})
+        },
+    }
 
 
-def _described(output: Path, name: str, role: str, fp32: dict[str, Any]) -> dict[str, Any]:
-    path = output / KINDS[name].path(role)
-    if path.suffix == ".xml":
-        # Opset and IR version of what it was made from; inputs and outputs keep their names.
-        return fp32 | {"external": [path.with_suffix(".bin").name], "operators": []}
-    return describe(path)
+def _parts(fp32: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    for role, path in fp32.items():
+        if role in MERGED_PARTS:
+            yield from zip(MERGED_PARTS[role], separate(path, folder), strict=True)
+
+
+def _make(kind: Kind, role: str, source: Path, target: Path, options: dict[str, Any]) -> None:
+    try:
+        maker(kind.maker)(source, target, options)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"{kind.name} could not be made of {role}.onnx: {first_line(error)}",
+            f"Leave {kind.name} out of the recipe's variants.",
+        ) from error
+
+
+def _described(path: Path, role: str, fp32: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if path.suffix != ".xml":
+        return describe(path)
+    # Opset and IR version of what it was made from; inputs and outputs, as far as it has them still.
+    whole = fp32.get(role) or next(fp32[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
+    from modeldrop.build.workers.makers.openvino import describe as describe_openvino
+
+    own = describe_openvino(path)
+    known = {tensor["name"]: tensor for side in ("inputs", "outputs") for tensor in whole[side]}
+    sides = {side: [known.get(tensor["name"], tensor) for tensor in own[side]] for side in ("inputs", "outputs")}
+    return {**whole, **own, **sides}
 
 
 def kept_nodes(variant: str, patterns: Sequence[str], graphs: Sequence[Path]) -> list[str]:

@@ -2,7 +2,8 @@
 
 Runs as ``python -m modeldrop.build.workers.search REQUEST``, without PyTorch. The request: ``output`` (the version's
 folder), ``roles``, ``variants`` (names), ``keep`` (by variant, patterns of nodes that stay as they are), ``thresholds``
-(by variant and metric), ``reference`` (the exporter's file), ``task``, ``texts`` (whether inputs are texts).
+(by variant and metric), ``own_thresholds`` (likewise, of the own metric), ``reference`` (the exporter's file),
+``task``, ``texts``, ``metric`` and ``samples`` as of ``verify``.
 
 First the ways to choose scales are tried. Where none holds, every layer is made 8 bits alone, and what that does to the
 answers is measured. The best way is then tried with more and more layers kept in fp32, those first that hurt most for
@@ -23,11 +24,13 @@ import onnx
 from modeldrop.build.variants import FP32, KINDS
 from modeldrop.build.workers.graphs import all_graphs, describe, weight_bytes
 from modeldrop.build.workers.makers import dynamic
+from modeldrop.build.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.quantize import kept_nodes
 from modeldrop.build.workers.reference import Reference, load
 from modeldrop.build.workers.verify import figures, open_variant
 from modeldrop.errors import FidelityError
+from modeldrop.format.limits import parse_limit
 from modeldrop.format.recipe import METRICS
 from modeldrop.selftest.chains import Variant
 
@@ -54,6 +57,18 @@ class _Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class _Limit:
+    """What a metric must reach (``>=``) or stay below (``<=``), and the original's own value."""
+
+    side: str
+    value: float
+    perfect: float
+
+    def holds(self, value: float) -> bool:
+        return value >= self.value if self.side == ">=" else value <= self.value
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """Layers that are kept or made small together: names of nodes, and bytes of their weights in fp32."""
 
@@ -62,14 +77,22 @@ class _Group:
 
 
 class _Search:
-    def __init__(self, request: Mapping[str, Any], name: str, reference: Reference, events: Events) -> None:
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        name: str,
+        reference: Reference,
+        own: OwnMeasure | None,
+        events: Events,
+    ) -> None:
         self._events = events
         self._made = 0
         self._output = Path(request["output"])
         self._request = request
         self._name = name
         self._reference = reference
-        self._thresholds: Mapping[str, float] = request["thresholds"][name]
+        self._own = own
+        self._limits = _limits(request, name, own.original if own else {})
         self.paths = {role: KINDS[name].path(role) for role in request["roles"]}
         self._sources = [self._output / FP32.path(role) for role in self.paths]
         self._kept = kept_nodes(name, request["keep"].get(name, ()), self._sources)
@@ -116,9 +139,9 @@ class _Search:
     def _give_up(self) -> None:
         nearest = min(self.tried, key=self._badness)
         misses = ", ".join(
-            f"{metric} is {nearest.metrics[metric]:.6g}, asked is {METRICS[metric]} {limit:.7g}"
-            for metric, limit in sorted(self._thresholds.items())
-            if metric in nearest.metrics and not _meets(metric, nearest.metrics[metric], limit)
+            f"{metric} is {nearest.metrics[metric]:.6g}, asked is {limit.side} {limit.value:.7g}"
+            for metric, limit in sorted(self._limits.items())
+            if metric in nearest.metrics and not limit.holds(nearest.metrics[metric])
         )
         raise FidelityError(
             f"{self._name}: none of {len(self.tried)} ways smaller than fp16 holds. The nearest, {nearest.what} "
@@ -132,21 +155,28 @@ class _Search:
     def _badness(self, tried: _Tried) -> float:
         """How far it is from perfect, in shares of what is allowed, by its worst metric: 1.0 just holds."""
         shares = [0.0]
-        for metric, limit in self._thresholds.items():
+        for metric, limit in self._limits.items():
             if metric in tried.metrics:
-                perfect = 1.0 if METRICS[metric] == ">=" else 0.0
-                shares.append(abs(perfect - tried.metrics[metric]) / max(abs(perfect - limit), 1e-9))
+                allowed = max(abs(limit.perfect - limit.value), 1e-9)
+                shares.append(abs(limit.perfect - tried.metrics[metric]) / allowed)
         return max(shares)
 
     def _try(self, what: str, way: Mapping[str, bool], kept: Sequence[_Group]) -> _Tried:
         self._make(way, kept)
         variant = open_variant(self._output, self.paths, self._reference.proof[0])
         metrics, _ = figures(
-            variant, self._output, self._reference.proof, self._request["task"], texts=self._request["texts"]
+            variant,
+            self._output,
+            self._reference.proof,
+            self._request["task"],
+            texts=self._request["texts"],
+            own=self._own,
+            name=self._name,
         )
-        holds = all(_meets(name, metrics[name], limit) for name, limit in self._thresholds.items() if name in metrics)
+        holds = all(limit.holds(metrics[name]) for name, limit in self._limits.items() if name in metrics)
         if kept:
-            what = f"{what}, {sum(len(group.names) for group in kept)} layers kept"
+            count = sum(len(group.names) for group in kept)
+            what = f"{what}, {count} {'layer' if count == 1 else 'layers'} kept"
         self.tried.append(_Tried(what, self._weights(), metrics, holds))
         return self.tried[-1]
 
@@ -209,16 +239,25 @@ def _groups(layers: Sequence[_Group]) -> list[_Group]:
     ]
 
 
-def _meets(metric: str, value: float, limit: float) -> bool:
-    return value >= limit if METRICS[metric] == ">=" else value <= limit
+def _limits(request: Mapping[str, Any], name: str, original: Mapping[str, float]) -> dict[str, _Limit]:
+    limits = {
+        metric: _Limit(METRICS[metric], value, 1.0 if METRICS[metric] == ">=" else 0.0)
+        for metric, value in request["thresholds"][name].items()
+    }
+    for metric, text in request["own_thresholds"].get(name, {}).items():
+        limit = parse_limit(text)
+        if limit is not None and metric in original:
+            limits[metric] = _Limit(limit.side, limit.value(original[metric]), original[metric])
+    return limits
 
 
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """Find them all; the result describes the graphs and how they were found, by variant."""
     reference = load(Path(request["reference"]))
+    own = own_measure(request, reference.proof)
     graphs, searches = {}, {}
     for name in request["variants"]:
-        search = _Search(request, name, reference, events)
+        search = _Search(request, name, reference, own, events)
         search.run()
         graphs[name] = {role: describe(Path(request["output"]) / path) for role, path in search.paths.items()}
         searches[name] = [asdict(tried) for tried in search.tried]

@@ -2,7 +2,8 @@
 
 Runs as ``python -m modeldrop.build.workers.verify REQUEST``. The request: ``variants`` (name → ``folder`` with
 nothing but the variant's files, and ``graphs``, their paths by role), ``reference`` (the exporter's file), ``task``,
-``texts`` (whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did).
+``texts`` (whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did), ``metric`` (the
+recipe's own, or null) and ``samples`` (what it gets).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import tokenizers
 
 from modeldrop.build.workers.golden import golden_of
-from modeldrop.build.workers.openvino_graphs import OpenVinoVariant
+from modeldrop.build.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.build.workers.protocol import Events, serve
 from modeldrop.build.workers.reference import load
 from modeldrop.build.workers.timing import median_ms
@@ -23,14 +24,16 @@ from modeldrop.errors import IncompleteError
 from modeldrop.format.recipe import METRICS
 from modeldrop.selftest.chains import Variant, rows
 from modeldrop.selftest.metrics import compare
+from modeldrop.selftest.openvino_graphs import OpenVinoVariant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeldrop.build.samples import Sample
     from modeldrop.selftest.chains import Array, Chain
 
 _PADDED = 8
+# Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.
+_HELD = 500_000_000
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
@@ -40,48 +43,71 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     task, texts = request["task"], request["texts"]
     # What one graph makes of token ids alone is kept in the form that every release reads.
     encodes = texts and all(is_encoding(chain) for chain in reference.proof)
-    variants = {}
-    result: dict[str, Any] = {"variants": {}}
+    own = own_measure(request, reference.proof)
+    held: dict[str, Variant | OpenVinoVariant] = {}
+    weights = sum(_bytes_in(Path(asked["folder"])) for asked in request["variants"].values())
+    result: dict[str, Any] = {"variants": {}, "original_metrics": own.original if own else {}}
     events.inputs(len(reference.proof))
     events.step("prove")
     for number, (name, asked) in enumerate(request["variants"].items()):
-        variant = variants[name] = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
-        metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts)
+        variant = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts, own=own, name=name)
         kept = [chain.answer for chain in reference.golden]
         golden, _ = compare(task, kept, [variant.answer(chain) for chain in reference.golden])
         result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
+        if weights <= _HELD:
+            held[name] = variant
+        del variant  # before the next one is opened
         events.progress(number + 1, len(request["variants"]))
     events.step("measure")
-    for number, (name, variant) in enumerate(variants.items()):
+    for number, (name, asked) in enumerate(request["variants"].items()):
+        variant = held.get(name) or open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
         calls = [lambda chain=chain, variant=variant: variant.run(chain.steps) for chain in reference.timed]
         result["variants"][name]["speed"] = [median_ms(call) for call in calls]
-        events.progress(number + 1, len(variants))
+        del calls, variant
+        events.progress(number + 1, len(request["variants"]))
     foreign = sorted({"torch", "transformers"} & set(sys.modules))
-    if foreign:
+    if foreign and own is None:  # an own metric may load what it likes
         raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
     result["golden"] = golden_of(reference.golden, cases=encodes)
     result["inputs"] = [chain.text for chain in reference.proof]
     return result
 
 
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def figures(
-    variant: Variant | OpenVinoVariant, folder: Path, proof: Sequence[Chain], task: str, *, texts: bool
+    variant: Variant | OpenVinoVariant,
+    folder: Path,
+    proof: Sequence[Chain],
+    task: str,
+    *,
+    texts: bool,
+    own: OwnMeasure | None,
+    name: str,
 ) -> tuple[dict[str, float], dict[str, tuple[int, float]]]:
     """How a variant compares with the original: metrics, and the worst input of each by index.
 
-    What one graph makes of token ids alone is also asked in batches; the worse figure counts.
+    What one graph makes of token ids alone is also asked in batches; the worse figure counts. An own metric is given
+    the answers of every input alone.
 
     Raises:
         IncompleteError: tokenizer.json does not give what the original tokenizer gives.
+        RecipeError: the own metric fails.
     """
     expected = [chain.answer for chain in proof]
     encodes = texts and all(is_encoding(chain) for chain in proof)
     tokenizer = _tokenizer(folder) if texts else None
     if tokenizer is not None:
         _check_tokens(tokenizer, proof, whole=encodes)
-    metrics, worst = compare(task, expected, [variant.answer(chain) for chain in proof])
+    answers = [variant.answer(chain) for chain in proof]
+    metrics, worst = compare(task, expected, answers)
     if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
         _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof)))
+    if own is not None:
+        metrics |= own.of(answers, name)
     return metrics, worst
 
 
@@ -98,9 +124,11 @@ def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant 
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {line}") from error
     for step in chain.steps:
-        unknown = sorted(set(variant.dtypes(step.graph)) - set(step.inputs))
+        unknown = variant.lacking(step)
         if unknown:
-            raise IncompleteError(f"{graphs[step.graph]} wants inputs that are not known: {', '.join(unknown)}.")
+            raise IncompleteError(
+                f"{graphs.get(step.graph, step.graph)} wants inputs that are not known: {', '.join(unknown)}."
+            )
     return variant
 
 
@@ -111,7 +139,7 @@ def _tokenizer(folder: Path) -> Any:
         raise IncompleteError(f"tokenizer.json does not load from a clean folder: {error}") from error
 
 
-def _encode(tokenizer: Any, samples: Sequence[Sample]) -> Any:
+def _encode(tokenizer: Any, samples: Sequence[tuple[str, ...]]) -> Any:
     return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
 
 

@@ -29,21 +29,28 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     parts = split(model)
     if parts:
         # As one, its branches would get outputs of another type than the whole has.
-        parts = [_halved(part, keep, large=large) for part in parts]
+        parts = [halved(part, keep, infer_shapes=not large) for part in parts]
         for part in parts:
             # Casts of inputs come last; onnxruntime puts nodes in order itself, but not in a branch.
             OnnxModel(part).topological_sort(is_deterministic=True)
         join(model, parts)
     else:
-        model = _halved(model, keep, large=large)
+        model = halved(model, keep, infer_shapes=not large)
     save(model, target)
 
 
-def _halved(model: onnx.ModelProto, keep: Sequence[str], *, large: bool) -> onnx.ModelProto:
+def halved(model: onnx.ModelProto, keep: Sequence[str], *, infer_shapes: bool) -> onnx.ModelProto:
+    """A graph in half precision, its inputs and outputs in fp32.
+
+    Args:
+        model: the graph, which is changed too.
+        keep: names of nodes that compute in fp32.
+        infer_shapes: find out the types of the values in it; else those that it tells of are believed.
+    """
     with warnings.catch_warnings():
         # It warns of every weight that is too small or too large for half precision: fidelity shows what matters.
         warnings.simplefilter("ignore")
-        halved: onnx.ModelProto = convert_float_to_float16(
-            model, keep_io_types=True, disable_shape_infer=large, node_block_list=keep
+        converted: onnx.ModelProto = convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=not infer_shapes, node_block_list=keep
         )
-    return halved
+    return converted

@@ -15,7 +15,7 @@ import onnx
 import tokenizers
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from modeldrop.build.workers.graphs import ONE_FILE, all_graphs, weight_bytes
+from modeldrop.build.workers.graphs import ONE_FILE, all_graphs, settle_data, weight_bytes
 
 _TYPES = ("Conv", "Gather", "Gemm", "MatMul")
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -24,15 +24,16 @@ _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """See ``interface``.
 
-    Options: ``calibration``, the recipe's file; ``tokenizer``, the folder of tokenizer.json; ``keep``, names of nodes.
+    Options: ``calibration``, the recipe's file; ``folder``, of tokenizer.json; ``keep``, names of nodes.
     """
     graph = onnx.load(source, load_external_data=False)
     names = [value.name for value in graph.graph.input]
     target.parent.mkdir(parents=True, exist_ok=True)
+    large = weight_bytes(source) > ONE_FILE
     quantize_static(
         source,
         target,
-        _Inputs(Path(options["calibration"]), Path(options["tokenizer"]), names),
+        _Inputs(Path(options["calibration"]), Path(options["folder"]), names),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(_TYPES),
         per_channel=True,
@@ -40,8 +41,10 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         nodes_to_exclude=[*options["keep"], *_products_of_activations(graph)],
-        use_external_data_format=weight_bytes(source) > 4 * ONE_FILE,
+        use_external_data_format=large,
     )
+    if large:
+        settle_data(target)
     target.chmod(0o644)
 
 

@@ -9,10 +9,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from modeldrop.build.workers.graphs import save
+from modeldrop.build.workers.makers.embeddings import load_quantized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,33 +25,24 @@ _INT8_ACTIVATIONS = 4
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """See ``interface``. Options: ``bits``, 8 or 4; ``keep``, names of nodes."""
-    # It logs every node, and as errors those it leaves for the second step.
+    # It logs every node.
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.CRITICAL)
-    bits = options["bits"]
-    types = ("MatMul",) if bits == 8 else ("MatMul", "Gather")
+    bits, keep = options["bits"], options["keep"]
+    if bits == 8:
+        # There is no 8-bit Gather in blocks: embeddings get one scale for all.
+        graph = load_quantized(source, keep)
+        onnx.load_external_data_for_model(graph, str(source.parent))
+    else:
+        graph = onnx.load(source)
     quantizer = MatMulNBitsQuantizer(
-        onnx.load(source),
+        graph,
         bits=bits,
         block_size=_BLOCKS[bits],
         is_symmetric=bits == 8,
         accuracy_level=_INT8_ACTIVATIONS,
-        op_types_to_quantize=types,
-        nodes_to_exclude=options["keep"],
+        op_types_to_quantize=("MatMul",) if bits == 8 else ("MatMul", "Gather"),
+        nodes_to_exclude=keep,
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
     quantizer.process()
-    model = quantizer.model.model
-    if bits == 8:
-        # There is no 8-bit Gather in blocks: embeddings get one scale for all.
-        target.parent.mkdir(parents=True, exist_ok=True)
-        quantize_dynamic(
-            model,
-            target,
-            op_types_to_quantize=["Gather"],
-            nodes_to_exclude=options["keep"],
-            weight_type=QuantType.QInt8,
-            extra_options={"EnableSubgraph": True},
-        )
-        target.chmod(0o644)
-    else:
-        save(model, target)
+    save(quantizer.model.model, target)

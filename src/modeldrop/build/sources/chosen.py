@@ -1,0 +1,57 @@
+"""What is common to sources whose files are chosen by their names: folders, buckets, repositories of the Hub."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from modeldrop.build.sources.files import Choice
+from modeldrop.build.sources.interface import Source
+from modeldrop.errors import SourceError
+
+
+class ChosenSource(Source):
+    """A source that has made its choice, in ``_choice``, when it has been made itself."""
+
+    _spec: str
+    _choice: Choice
+
+    @property
+    def worker(self) -> str:
+        return self._choice.worker
+
+    @property
+    def spec(self) -> str:
+        return self._spec
+
+    @property
+    def support(self) -> frozenset[str]:
+        return frozenset(self._choice.support)
+
+    def config(self) -> dict[str, Any]:
+        if "config.json" not in self._choice.support:
+            return {}
+        document = self._document("config.json")
+        if not isinstance(document, dict):
+            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
+        return document
+
+    def modules(self) -> list[Any] | None:
+        if "modules.json" not in self._choice.support:
+            return None
+        document = self._document("modules.json")
+        if not isinstance(document, list):
+            raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
+        return document
+
+    @abstractmethod
+    def _document(self, name: str) -> Any:
+        """One of its JSON files, parsed.
+
+        Raises:
+            SourceError: it cannot be had, or is no JSON.
+        """
+
+    @abstractmethod
+    def _called(self, name: str) -> str:
+        """A file's name as messages give it, with where it is."""
