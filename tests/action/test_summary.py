@@ -6,7 +6,7 @@ import pytest
 
 from modeldrop.action.result import InRegistry, Result
 from modeldrop.action.summary import code, render, render_failure, text
-from modeldrop.format.manifest import Provenance, SourceInfo
+from modeldrop.format.manifest import Provenance, SourceInfo, Try
 from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
@@ -30,7 +30,7 @@ def test_what_was_published_and_where_the_channel_points() -> None:
     summary = render(Result("embedder", "current", registries=[V2], built=True), manifest())
     assert "<code>embedder</code>: published as v2" in summary
     assert "**v2** (was v1)" in summary
-    assert "modeldrop fetch s3://acme-models/embedder --variant" in summary
+    assert "<pre>modeldrop fetch s3://acme-models/embedder\n" in summary
     assert f"modeldrop fetch s3://acme-models/embedder@v2@{V2.digest}" in summary
     assert "<details><summary>Provenance</summary>" in summary
     for variant in manifest().variants:
@@ -76,3 +76,19 @@ def test_nothing_from_outside_becomes_markup() -> None:
 
 def test_a_failure_before_anything_is_known() -> None:
     assert render_failure("first\n  second").splitlines()[2:] == ["> [!CAUTION]", "> first  ", "> second  ", ""]
+
+
+def test_what_was_measured_has_the_name_of_what_was_asked() -> None:
+    result = Result("m", "current", registries=[V2], built=True)
+    assert "| 1 text | 32 texts |" in render(result, manifest())
+    assert "| 1 picture | 32 pictures |" in render(result, replace(manifest(), task="image-classification"))
+
+
+def test_gated_terms_and_a_search_are_told() -> None:
+    made = manifest()
+    fp32, int8 = made.variants
+    searched = replace(int8, search=(Try("one way", 1, {}, holds=True),) * 3)
+    gated = replace(made, source=replace(made.source, gated=True), variants=(fp32, searched))
+    summary = plain(render(Result("m", "current", registries=[V2], built=True), gated))
+    assert "gated: to be accepted on the Hub" in summary
+    assert "found in 3 tries" in summary

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 
 from modeldrop.build.report import render
-from modeldrop.format.manifest import Fidelity, Graph, Manifest, Speed, Tensor, Variant, Worst
+from modeldrop.build.words import inputs_of
+from modeldrop.format.limits import Limit
+from modeldrop.format.manifest import Fidelity, Graph, Manifest, Speed, Tensor, Try, Variant, Worst
 from tests.format import examples
 from tests.format.strategies import manifests
 
@@ -210,17 +214,181 @@ def test_a_model_of_several_graphs_that_sees_pictures() -> None:
     first, *rest = manifest.variants
     tensor = Tensor("encoder_hidden_states", "float", ("batch", "length", "512"))
     path = "onnx/decoder_model_merged.onnx"
-    graph = Graph("decoder_model_merged", path, (tensor,), (Tensor("logits", "float", ("batch", "7")),))
+    past = tuple(Tensor(f"past_key_values.{layer}.key", "float", ("batch", "64")) for layer in range(3))
+    graph = Graph("decoder_model_merged", path, (tensor, *past), (Tensor("logits", "float", ("batch", "7")),))
     several = replace(first, role="encoder_model", others=(graph,))
     source = replace(manifest.source, gated=True)
     page = _harmless(render(replace(manifest, task="image-classification", variants=(several, *rest), source=source)))
     for word in (
         "Latency of 32 pictures",
         f"{first.name}: {first.model}, {path}",
-        f"{first.name}, decoder_model_merged",
-        f"{first.name}, encoder_model",
+        f"decoder_model_merged of {first.name}",
+        f"encoder_model of {first.name}",
         "encoder_hidden_states",
+        "past_key_values.0…2.key",
         "accepted on the Hub",
     ):
         assert word in page.text, word
     assert "one text" not in page.text
+    opened = re.search(r'<pre dir="ltr">(import modeldrop.*?)</pre>', render(manifest).decode(), re.DOTALL)
+    assert opened is not None
+    ast.parse(unescape(opened[1]))
+
+
+# --- the search for the smallest ---
+
+TRIES = (
+    Try("one scale per channel", 23_000_000, {"cosine_min": 0.96, "cosine_mean": 0.99, "max_abs": 0.2}, holds=False),
+    Try("one scale per tensor", 22_000_000, {"cosine_min": 0.5, "cosine_mean": 0.76, "max_abs": 0.4}, holds=False),
+    Try("one scale per channel, 8 layers kept", 29_000_000, {"cosine_min": 0.987, "cosine_mean": 0.994}, holds=True),
+    Try("one scale per channel, 4 layers kept", 25_000_000, {"cosine_min": 0.97, "cosine_mean": 0.991}, holds=True),
+)
+
+
+def _searched(tries: tuple[Try, ...], thresholds: dict[str, float] | None = None) -> Manifest:
+    manifest = examples.manifest()
+    fp32, int8 = manifest.variants
+    asked = {"cosine_mean": 0.98, "cosine_min": 0.965} if thresholds is None else thresholds
+    searched = replace(int8, search=tries, fidelity=replace(int8.fidelity, thresholds=asked))
+    return replace(manifest, variants=(fp32, searched))
+
+
+def _charts(data: bytes) -> list[list[dict[str, str]]]:
+    """The points of the charts that have some."""
+    drawn = [re.findall("<circle ([^>]*)/>", svg) for svg in re.findall("<svg .*?</svg>", data.decode())]
+    return [[dict(re.findall(r'(\w+)="([^"]*)"', point)) for point in points] for points in drawn if points]
+
+
+def test_a_search_is_shown_as_its_path_and_as_a_curve() -> None:
+    data = render(_searched(TRIES))
+    page = _harmless(data)
+    for word in (
+        "The search for int8",
+        "in 4 tries. Number 4 was taken.",
+        "one scale per channel, 8 layers kept",
+        "25.0 MB",
+        "28% of the original",
+        "✓ taken",
+        "✓ holds",
+    ):
+        assert word in page.text, word
+    # The metric that missed most comes first.
+    assert page.text.index("Lowest cosine similarity", page.text.index("The search")) < page.text.rindex(
+        "Mean cosine similarity"
+    )
+    charts = _charts(data)
+    assert [len(points) for points in charts] == [4, 4]
+    for points in charts:
+        across = [float(point["cx"].rstrip("%")) for point in points]
+        down = [float(point["cy"]) for point in points]
+        assert sorted(range(4), key=across.__getitem__) == [1, 0, 3, 2]  # larger is further to the right
+        assert sorted(range(4), key=down.__getitem__) == [2, 3, 0, 1]  # more faithful is further up
+        assert [point["class"] for point in points] == ["missed", "missed", "variant", "taken"]
+        assert all(0 < place < 100 for place in across)
+    # The threshold's line parts what holds from what does not.
+    (limit,) = re.findall(r'<line class="limit" x1="0" x2="100%" y1="([0-9.]+)"', data.decode())[:1]
+    downs = [float(point["cy"]) for point in charts[0]]
+    assert downs[3] < float(limit) < downs[0]
+
+
+@pytest.mark.parametrize(
+    "tries",
+    [
+        TRIES[:1],
+        (replace(TRIES[0], metrics={"cosine_min": 1.0, "cosine_mean": 1.0}, holds=True),),
+        (replace(TRIES[0], metrics={"cosine_min": -1e308, "cosine_mean": 1e308}), TRIES[1]),
+        (replace(TRIES[0], metrics={}), TRIES[1], replace(TRIES[1], weights=0)),
+        (replace(TRIES[0], metrics={}, what=HOSTILE),),
+    ],
+    ids=["one", "perfect", "absurd", "unmeasured", "hostile"],
+)
+def test_any_search_has_a_page(tries: tuple[Try, ...]) -> None:
+    for asked in (None, {}, {"cosine_min": 1.0}, {"max_abs": 0.0}, {"later": 1.0}):
+        data = render(_searched(tries, asked))
+        assert "The search for int8" in _harmless(data).text
+        assert not re.search(r'"(nan|inf|-)', data.decode().replace('"-1"', ""))
+
+
+def test_a_search_that_found_nothing_says_so() -> None:
+    assert "None meets them." in Page(render(_searched(TRIES[:2]))).text
+
+
+# --- licence, environment, other runtimes, own metrics ---
+
+
+def test_the_licence_and_its_terms_are_named() -> None:
+    manifest = examples.manifest()
+    assert "apache-2.0 · gated" in Page(render(replace(manifest, source=replace(manifest.source, gated=True)))).text
+    nameless = replace(manifest, source=replace(manifest.source, licence=""))
+    assert "none is named by the source" in Page(render(nameless)).text
+
+
+def test_the_whole_environment_is_listed() -> None:
+    manifest = replace(examples.manifest(), environment={"torch": "2.13.0", "modeldrop": "0.9", "onnx-ir": "1.1.0"})
+    page = _harmless(render(manifest))
+    for word in ("3 packages", "onnx-ir==1.1.0", "torch==2.13.0", "Made by modeldrop 0.9"):
+        assert word in page.text, word
+
+
+def test_openvino_is_not_opened_with_onnxruntime() -> None:
+    manifest = examples.manifest()
+    fp32, int8 = manifest.variants
+    path = "openvino/openvino_model.xml"
+    openvino = replace(int8, name="openvino-int8", model=path, files=(path,))
+    file = replace(manifest.files[0], path=path, size=1000)
+    page = Page(
+        render(
+            replace(
+                manifest,
+                variants=(fp32, openvino),
+                files=(*manifest.files, file),
+                toolchain={**manifest.toolchain, "openvino": "2026.4.1"},
+            )
+        )
+    )
+    assert "OpenVINO made with 2026.4.1" in page.text
+    assert 'openvino.compile_model(snapshot.model_file, "CPU")' in page.text
+    assert "onnxruntime.InferenceSession" not in page.text
+
+
+def test_what_is_asked_has_its_name() -> None:
+    manifest = examples.manifest()
+    assert inputs_of(manifest) == ("text", "texts")
+    assert inputs_of(replace(manifest, task="automatic-speech-recognition")) == ("recording", "recordings")
+    ordered = _fidelity(manifest, 1, Fidelity({"kendall_tau": 0.9}, {}, {}, 3))
+    assert inputs_of(ordered) == ("text", "texts")
+    cases = tuple(replace(case, text="where? \u2192 there") for case in manifest.golden.cases)
+    pairs = replace(ordered, golden=replace(manifest.golden, cases=cases))
+    assert inputs_of(pairs) == ("pair", "pairs")
+    assert "Latency of 32 pairs" in Page(render(pairs)).text
+    assert "with a few tokens written" in Page(render(replace(manifest, task="text-generation"))).text
+
+
+def test_an_own_metric_is_judged_against_the_originals() -> None:
+    manifest = examples.manifest()
+    recipe = replace(
+        manifest.recipe, metric="ours.py:f1", own_thresholds={"int8": {"f1": Limit(">=", 99.0, relative=True)}}
+    )
+    measured = Fidelity({"f1": 0.895}, {"f1": 0.891}, {}, 3)
+    page = Page(
+        render(
+            _fidelity(
+                replace(manifest, recipe=recipe, original=replace(manifest.original, metrics={"f1": 0.9})), 1, measured
+            )
+        )
+    )
+    assert "f1 0.8950 the original has 0.9000 ≥ 0.891 56 % ✓ pass" in page.text
+
+
+@pytest.mark.parametrize(
+    ("identity", "name"),
+    [
+        ("sha256:" + "a" * 64, "BertModel from a folder"),
+        ("s3://acme/run-7@sha256:" + "a" * 64, "BertModel from s3://acme/run-7"),
+        ("modeldrop:sha256:" + "a" * 64, "BertModel from an earlier version"),
+    ],
+)
+def test_what_has_no_name_is_called_by_where_it_comes_from(identity: str, name: str) -> None:
+    manifest = examples.manifest()
+    source = replace(manifest.source, identity=identity, repository="", commit="")
+    assert Page(render(replace(manifest, source=source))).text.strip().startswith(f"{name} (BertModel)")

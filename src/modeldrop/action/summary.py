@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from modeldrop.action.result import InRegistry, Result
+from modeldrop.build.words import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
-from modeldrop.format.recipe import METRICS
 from modeldrop.terminal import size_text
 
 _ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -31,7 +31,7 @@ def render(result: Result, manifest: Manifest | None) -> str:
     if result.failure:
         parts.append(f"> [!CAUTION]\n{_quoted(result.failure)}")
     if manifest is not None:
-        parts += [_variants(manifest), _fetching(result, manifest), _provenance(result, manifest)]
+        parts += [_variants(manifest), _fetching(result), _provenance(result, manifest)]
     return "\n\n".join(part for part in parts if part) + "\n\n"
 
 
@@ -113,8 +113,10 @@ def _variants(manifest: Manifest) -> str:
     rows = [("*original*", size_text(original.weight_bytes), *_speeds(original.speed, None), "")]
     for variant in manifest.variants:
         size = size_text(manifest.weights_of(variant))
-        rows.append((code(variant.name), size, *_speeds(variant.speed, original.speed), _fidelity(variant)))
-    return _table(("variant", "size", "1 input", "32 inputs", "fidelity, against its threshold"), rows, right=(1, 2, 3))
+        rows.append((code(variant.name), size, *_speeds(variant.speed, original.speed), _fidelity(manifest, variant)))
+    one, several = inputs_of(manifest)
+    columns = ("variant", "size", f"1 {one}", f"32 {several}", "fidelity, against its threshold")
+    return _table(columns, rows, right=(1, 2, 3))
 
 
 def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
@@ -132,17 +134,19 @@ def _latency(milliseconds: float, original: float | None) -> str:
     return f"{milliseconds:.3g} ms{times}"
 
 
-def _fidelity(variant: Variant) -> str:
+def _fidelity(manifest: Manifest, variant: Variant) -> str:
     parts = []
     for metric, value in variant.fidelity.metrics.items():
         limit = variant.fidelity.thresholds.get(metric)
-        side = {">=": "≥", "<=": "≤"}.get(METRICS.get(metric, ""), "against")
+        side = {">=": "≥", "<=": "≤"}.get(manifest.recipe.side(metric) or "", "against")
         against = f" {side} {limit:.5g}" if limit is not None else ""
         parts.append(f"{text(metric)} {value:.5g}{against}")
+    if variant.search:
+        parts.append(f"found in {len(variant.search)} tries, see the report")
     return "<br>".join(parts)
 
 
-def _fetching(result: Result, manifest: Manifest) -> str:
+def _fetching(result: Result) -> str:
     first = next((registry for registry in result.registries if registry.version), None)
     if first is None or not result.model:
         return ""
@@ -150,12 +154,11 @@ def _fetching(result: Result, manifest: Manifest) -> str:
     version = "" if named and result.channel == DEFAULT_CHANNEL else f"@{result.channel if named else first.version}"
     where = f"{first.url}/{result.model}{version}"
     exact = f"{first.url}/{result.model}@{first.version}@{first.digest}"
-    variant = manifest.variants[-1].name
     return "\n".join(
         [
             "**Fetch it**",
             "",
-            f"<pre>modeldrop fetch {html.escape(_shell(where))} --variant {html.escape(_shell(variant))}",
+            f"<pre>modeldrop fetch {html.escape(_shell(where))}",
             f"modeldrop fetch {html.escape(_shell(exact))}  # exactly this version, for ever</pre>",
         ]
     )
@@ -170,6 +173,7 @@ def _provenance(result: Result, manifest: Manifest) -> str:
     facts = {
         "source": result.source or manifest.source.identity,
         "licence": manifest.source.licence,
+        "terms": "gated: to be accepted on the Hub before it may be used" if manifest.source.gated else "",
         "task": manifest.task,
         "architecture": manifest.architecture,
         "manifest": first.digest if first else "",

@@ -32,7 +32,9 @@ CUSTOM_CODE = Cause(
 _CAUSES = (
     CUSTOM_CODE,
     Cause(
-        r"MemoryError|bad_?alloc|DefaultCPUAllocator|[Nn]ot enough memory|[Cc]annot allocate memory|[Ff]ailed to alloc",
+        r"MemoryError|bad_?alloc|DefaultCPUAllocator|[Nn]ot enough memory|[Cc]annot allocate memory|[Ff]ailed to alloc"
+        # Of OpenBLAS, of libraries in Rust, of the loader of libraries, and of oneDNN, which says no more.
+        r"|[Mm]emory allocation (?:still|of \d+ bytes) failed|failed to map segment|could not create a primitive",
         "Memory ran out.",
         NO_MEMORY,
     ),

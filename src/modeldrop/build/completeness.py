@@ -1,15 +1,39 @@
-"""Is everything there that a runtime needs?"""
+"""Is everything there that a runtime needs? Asked of the source before slow work, and of the finished build."""
 
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import IncompleteError
+from modeldrop.errors import IncompleteError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
+
+_TOKENIZER = "tokenizer.json"
+# What transformers makes a tokenizer.json of, where there is none.
+_VOCABULARIES = (_TOKENIZER, "vocab.*", "*.model", "*.spm", "*.tiktoken", "tekken.json")
+
+
+def check_tokenizer(spec: str, there: Collection[str], needed: Collection[str]) -> None:
+    """Refuse a source without a tokenizer, where its model needs one; before its weights are downloaded.
+
+    Args:
+        spec: how the source was named.
+        there: paths of its files beside the weights.
+        needed: what every runtime of such a model needs.
+
+    Raises:
+        SourceError: it has none.
+    """
+    if _TOKENIZER in needed and not any(fnmatchcase(name, one) for name in there for one in _VOCABULARIES):
+        raise SourceError(
+            f"{spec} has no tokenizer, and this model is asked with texts.",
+            "Put tokenizer.json and tokenizer_config.json beside the weights, or name where they are: "
+            'tokenizer = "org/name" in the recipe.',
+        )
 
 
 def check_complete(folder: Path, needed: Iterable[str], graphs: Iterable[str]) -> None:

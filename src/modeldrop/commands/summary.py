@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.words import inputs_of
 from modeldrop.terminal import size_text, table
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ def variant_table(manifest: Manifest) -> str:
             size_text(manifest.weights_of(variant)),
             f"{manifest.weights_of(variant) / original.weight_bytes:.0%}" if original.weight_bytes else "",
             *_latency(variant.speed, original.speed),
-            _fidelity(variant),
+            _fidelity(manifest, variant),
         )
         for variant in manifest.variants
     ]
-    return table(("variant", "size", "", "1 text", "", "32 texts", "", "fidelity"), rows, right=(1, 2, 3, 4, 5, 6))
+    one, several = inputs_of(manifest)
+    columns = ("variant", "size", "", f"1 {one}", "", f"32 {several}", "", "fidelity")
+    return table(columns, rows, right=(1, 2, 3, 4, 5, 6))
 
 
 def moved_line(moved: Moved) -> str:
@@ -89,7 +92,7 @@ def _times(before: float, after: float) -> str:
     return f"{before / after:.1f}×" if after > 0 else ""
 
 
-def _fidelity(variant: Variant) -> str:
+def _fidelity(manifest: Manifest, variant: Variant) -> str:
     metrics = variant.fidelity.metrics
     parts = []
     if "cosine_mean" in metrics:
@@ -98,4 +101,6 @@ def _fidelity(variant: Variant) -> str:
         parts.append(f"top-1 {metrics['top1']:.1%}")
     if "correlation" in metrics:
         parts.append(f"correlation {metrics['correlation']:.4f}")
+    for name, value in manifest.original.metrics.items():
+        parts.append(f"{name} {metrics.get(name, float('nan')):.4g} (original {value:.4g})")
     return "; ".join(parts)

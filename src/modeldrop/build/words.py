@@ -1,0 +1,49 @@
+"""What people call things: what a model is asked, and what is measured of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modeldrop.format.manifest import Manifest
+
+_METRICS = {
+    "cosine_mean": "Mean cosine similarity",
+    "cosine_min": "Lowest cosine similarity",
+    "correlation": "Correlation of logits",
+    "top1": "Same top class",
+    "max_abs": "Largest absolute difference",
+    "neighbours": "Same nearest neighbours",
+    "kendall_tau": "Kendall's tau of the order",
+    "top10": "Same ten best",
+    "top5": "Same five best classes",
+    "greedy_prefix": "Same tokens before the first other one",
+    "kl": "Kullback-Leibler divergence",
+    "perplexity_gap": "Perplexity above the original's",
+}
+WRITING = ("text-generation", "text2text-generation", "automatic-speech-recognition")
+"""Tasks of models that write, token by token."""
+# What a model is asked, by task, where it is not a text: for one and for several.
+_INPUTS = {
+    "image-classification": ("picture", "pictures"),
+    "zero-shot-image-classification": ("picture", "pictures"),
+    "automatic-speech-recognition": ("recording", "recordings"),
+}
+# For what writes token by token.
+_OF_TOKENS = {"top1": "Same best token", "max_abs": "Largest difference, as a share of the largest score"}
+_ORDERS, _PAIR = "kendall_tau", " \u2192 "
+
+
+def inputs_of(manifest: Manifest) -> tuple[str, str]:
+    """What a model is asked: one of them, and several. Rerankers are known by how they are compared."""
+    known = [case.text for case in manifest.golden.cases]
+    ordered = any(_ORDERS in variant.fidelity.metrics for variant in manifest.variants)
+    if ordered and known and all(_PAIR in text for text in known):
+        return "pair", "pairs"
+    return _INPUTS.get(manifest.task, ("text", "texts"))
+
+
+def metric_name(metric: str, task: str) -> str:
+    """A metric for people; itself where it is a later release's, or the user's own."""
+    of_tokens = _OF_TOKENS if task in WRITING else {}
+    return of_tokens.get(metric) or _METRICS.get(metric, metric)
