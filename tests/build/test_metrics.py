@@ -79,6 +79,19 @@ def test_passages_are_put_in_order_for_each_question_alone() -> None:
     assert metrics["top10"] == pytest.approx((1.0 + 0.8) / 2)
 
 
+def test_the_worst_question_is_named_by_the_passage_that_moved_furthest() -> None:
+    answers = [Answer(np.array([float(index % 12)]), question=index // 12) for index in range(36)]
+    moved = values(answers)
+    moved[12][0] += 20  # the last of the second question comes first
+    metrics, worst = compare("text-classification", answers, moved)
+    assert metrics["top10"] == pytest.approx((1.0 + 0.9 + 1.0) / 3)
+    assert worst["top10"] == (12, 0.9)
+    assert worst["kendall_tau"] == (12, round(1 - 2 * 11 / 66, 8))
+    moved[30] *= np.nan
+    metrics, worst = compare("text-classification", answers, moved)
+    assert (metrics["top10"], metrics["kendall_tau"], worst["correlation"]) == (0.0, -1.0, (30, -1.0))
+
+
 def test_questions_with_a_passage_each_are_put_in_one_order() -> None:
     answers = [Answer(one.values, question=index) for index, one in enumerate(SCORES)]
     mixed = [one.values for one in answers[1:] + answers[:1]]
