@@ -60,9 +60,10 @@ def unit(path: Path) -> dict[str, dict[str, str]]:
 
 
 def docker_words(path: Path) -> list[list[str]]:
-    """The words of each RUN, and of ENTRYPOINT with CMD, in a Dockerfile."""
+    """The words of the last command of each RUN, and of ENTRYPOINT with CMD, in a Dockerfile."""
     lines = path.read_text("utf-8").replace("\\\n", " ").splitlines()
-    runs = [shlex.split(re.sub(r"--mount=\S+", "", line.removeprefix("RUN "))) for line in lines if line[:4] == "RUN "]
+    scripts = [re.sub(r"--mount=\S+", "", line.removeprefix("RUN ")) for line in lines if line[:4] == "RUN "]
+    runs = [shlex.split(script.rpartition(";")[2]) for script in scripts]
     start = [json.loads(line.partition(" ")[2]) for line in lines if line.startswith(("ENTRYPOINT ", "CMD "))]
     return [*runs, [word for part in start for word in part]]
 

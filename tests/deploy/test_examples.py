@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import re
@@ -17,8 +16,6 @@ import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from modeldrop.cli import COMMANDS
-from modeldrop.commands.fetch_options import fetch_settings
 from modeldrop.errors import UsageError
 from modeldrop.format.bucket import parse_bucket
 from modeldrop.format.settings import parse_settings
@@ -41,7 +38,7 @@ from tests.deploy.shown import (
     pods,
     unit,
 )
-from tests.docs.test_storage import parser_of
+from tests.docs.command_line import check_command
 
 KUBERNETES_VERSION = "1.37"
 USER = 65532
@@ -51,19 +48,6 @@ def compose_schema() -> dict[str, Any]:
     file = Path(check_jsonschema.__file__).parent / "builtin_schemas/vendor/compose-spec.json"
     schema: dict[str, Any] = json.loads(file.read_text("utf-8"))
     return schema
-
-
-def check_command(words: list[str]) -> None:
-    _, command, *arguments = words
-    assert command in COMMANDS, words
-    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    try:
-        parsed = parser_of(command).parse_args(ours)
-    except (argparse.ArgumentError, SystemExit) as error:
-        pytest.fail(f"{words}: {error}")
-    if command in {"fetch", "run", "watch"}:
-        fetch_settings(parsed)
-        assert ("--" in arguments) == (command == "run"), words
 
 
 def test_every_place_of_the_plan_has_an_example() -> None:
@@ -176,6 +160,22 @@ def test_the_trust_is_in_the_service_accounts_of_the_manifests() -> None:
     [statement] = json.loads((DEPLOY / "identity/aws-trust-irsa.json").read_text("utf-8"))["Statement"]
     [subjects] = [value for key, value in statement["Condition"]["StringEquals"].items() if key.endswith(":sub")]
     assert set(subjects) == accounts
+
+
+def test_every_example_says_whose_identity_it_has() -> None:
+    """In a comment at its head, by the file that grants it; JSON knows no comments, so README says it."""
+    index = (DEPLOY / "README.md").read_text("utf-8")
+    for path in (COMPOSE, *KUBERNETES, CLOUD_RUN, RENDER, *UNITS, *DOCKERFILES, *(DEPLOY / "air-gap").glob("*.sh")):
+        [told] = re.findall(r"^# (?:Inside.*)?Identity: (.+?\.)$", _joined(path), re.MULTILINE) or [""]
+        assert told, name_of(path)
+        for named in re.findall(r"\.\./identity/([\w-]+\.\w+)", told):
+            assert (DEPLOY / "identity" / named).is_file(), name_of(path)
+    assert re.search(r"^\| Railway \| .* \| a key \|$", index, re.MULTILINE)
+
+
+def _joined(path: Path) -> str:
+    """A file whose comments have one line for each paragraph."""
+    return re.sub(r"\n# (?!Identity)(?=\S)", " ", path.read_text("utf-8"))
 
 
 def test_the_policies_are_those_that_doctor_prints() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,27 +12,20 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from docs import generate
-from modeldrop.cli import COMMANDS
-from modeldrop.format.settings import parse_settings
-from tests.docs.test_storage import arguments_of, parser_of, slug
+from tests.docs.command_line import check_command
+from tests.docs.pages import DOCS, ROOT, blocks, name_of, words_of
 
-ROOT = Path(__file__).resolve().parents[2]
 OWN = "modeldrop/modeldrop"
 PUBLISH_MODELS = ROOT / ".github/workflows/publish-models.yml"
 EXAMPLES = sorted((ROOT / "examples/workflows").glob("*.yml"))
 WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), *EXAMPLES]
 ACTIONS = [ROOT / "action.yml", ROOT / "setup/action.yml", *sorted((ROOT / ".github/actions").glob("*/action.yml"))]
-PAGES = [ROOT / "docs/action.md", *sorted((ROOT / "docs/storage").glob("*.md")), ROOT / "docs/storage.md"]
+PAGE = DOCS / "action.md"
+PAGES = [PAGE, *sorted((DOCS / "storage").glob("*.md")), DOCS / "storage.md"]
 _PINNED = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)$")
 _OWN = re.compile(rf"uses: {OWN}(/[\w./-]+)?@v0( # pin the commit\b.*)?$")
 _LOCAL = re.compile(r"uses: (\./|\$/)[\w./-]*$")
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\(([^)\s]+)\)")
 _OUTPUT = re.compile(r"steps\.([\w-]+)\.outputs\.([\w-]+)")
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def load(path: Path) -> dict[Any, Any]:
@@ -79,12 +71,13 @@ def own_uses(path: Path) -> list[Use]:
     return found
 
 
+def yaml_in_the_page() -> list[Any]:
+    return [yaml.safe_load(block.text) for block in blocks(PAGE) if block.language == "yaml"]
+
+
 def steps_in_pages() -> Iterator[Use]:
     """The steps and jobs of ours in the blocks of the page, also in those that are no whole workflow."""
-    for language, text in _FENCE.findall((ROOT / "docs/action.md").read_text("utf-8")):
-        if language != "yaml":
-            continue
-        shown = yaml.safe_load(text)
+    for shown in yaml_in_the_page():
         for values in shown if isinstance(shown, list) else shown.get("jobs", {}).values():
             yield from uses_in("docs/action.md", values)
 
@@ -200,7 +193,7 @@ def test_the_outputs_that_scripts_read_exist() -> None:
 @pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS], ids=name_of)
 def test_commands_parse(path: Path) -> None:
     for line in commands(path):
-        check_command(line)
+        check_line(line)
 
 
 def commands(path: Path) -> list[str]:
@@ -208,34 +201,17 @@ def commands(path: Path) -> list[str]:
     return [match[1] for line in lines if (match := re.search(r"(?:^|\$\()\s*(modeldrop [^)]+)", line))]
 
 
-def check_command(line: str) -> None:
-    _, command, *arguments = arguments_of(re.sub(r" 2> .*", "", line))
-    assert command in COMMANDS, line
+def check_line(line: str) -> None:
     # What an array expands to is as many arguments as it likes; "--only=$name" is one.
-    ours = [argument for argument in arguments if "[@]" not in argument]
-    ours = ours[: ours.index("--")] if "--" in ours else ours
-    try:
-        parser_of(command).parse_args(ours)
-    except (argparse.ArgumentError, SystemExit) as error:
-        pytest.fail(f"{line}: {error}")
+    check_command([word for word in words_of(re.sub(r" 2> .*", "", line)) if "[@]" not in word])
 
 
 def test_commands_are_found() -> None:
     found = {line.split()[1] for path in EXAMPLES for line in commands(path)}
     assert found >= {"history", "promote", "rollback", "run"}
     assert {line.split()[1] for line in commands(PUBLISH_MODELS)} == {"matrix", "promote"}
-    with pytest.raises((argparse.ArgumentError, SystemExit, pytest.fail.Exception)):
-        check_command('modeldrop promote "$REFERENCE" --chanel current')
-
-
-def test_commands_in_the_page_parse() -> None:
-    text = (ROOT / "docs/action.md").read_text("utf-8")
-    lines = [line for _, block in _FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
-    found = [match[1] for line in lines if (match := re.match(r"^(?:- run: )?(modeldrop .+)$", line.strip()))]
-    found += [span for span in re.findall(r"`(modeldrop [^`\n]+)`", text) if len(span.split()) > 2]
-    assert len(found) > 3
-    for line in found:
-        check_command(line)
+    with pytest.raises(pytest.fail.Exception):
+        check_line('modeldrop promote "$REFERENCE" --chanel current')
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS, *PAGES], ids=name_of)
@@ -293,12 +269,7 @@ def test_callers_of_the_reusable_workflow_grant_what_it_asks_for() -> None:
     for job in jobs(PUBLISH_MODELS).values():
         for scope, level in job["permissions"].items():
             wanted[scope] = max(wanted.get(scope, ""), level)
-    shown = [
-        job
-        for language, text in _FENCE.findall((ROOT / "docs/action.md").read_text("utf-8"))
-        if language == "yaml" and isinstance(block := yaml.safe_load(text), dict)
-        for job in block.get("jobs", {}).values()
-    ]
+    shown = [job for block in yaml_in_the_page() if isinstance(block, dict) for job in block.get("jobs", {}).values()]
     callers = [job for path in EXAMPLES for job in jobs(path).values()] + shown
     callers = [job for job in callers if our_file(job.get("uses", "")) == PUBLISH_MODELS]
     assert len(callers) == 2
@@ -309,23 +280,3 @@ def test_nothing_that_a_release_publishes_comes_from_a_cache() -> None:
     text = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
     assert "actions/cache" not in text
     assert not re.search(r"^\s*cache: ", text, re.MULTILINE)
-
-
-def test_the_toml_in_the_page_parses() -> None:
-    blocks = [
-        text for language, text in _FENCE.findall((ROOT / "docs/action.md").read_text("utf-8")) if language == "toml"
-    ]
-    assert [parse_settings(text).registries["prod"].url for text in blocks] == ["s3://acme-models"]
-
-
-def test_links_lead_somewhere() -> None:
-    page = ROOT / "docs/action.md"
-    for link in _LINK.findall(_FENCE.sub("", page.read_text("utf-8"))):
-        if "://" in link:
-            continue
-        file, _, anchor = link.partition("#")
-        path = (page.parent / file).resolve() if file else page
-        assert path.is_file(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
-            assert anchor in {slug(heading) for heading in headings}, link

@@ -1,0 +1,117 @@
+"""Every command, program and workflow step that a page shows is run, and prints what is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.builds import as_dana
+from tests.clouds import Servers
+from tests.docs.grounds import GROUNDS
+from tests.docs.pages import DOCS, PAGES, Block, blocks, commands_in_sentences, name_of
+from tests.docs.reader import STAND_INS, Reader, Said, Step, steps
+from tests.docs.world import World
+
+__all__ = ["as_dana"]
+pytestmark = pytest.mark.heavy
+
+# What differs from run to run: digests, durations, rates, and figures of speed. Fidelity depends a little on the CPU.
+_VARIES = (
+    (re.compile(r"\b(v\d+-[\w-]+)-[0-9a-f]{12}\b"), r"\1-DIGEST"),
+    (re.compile(r"\bsha256:[0-9a-f]+"), "sha256:DIGEST"),
+    (re.compile(r" in \d+\.\d s \(.*?/s\)"), ""),  # not told of what took no time
+    (re.compile(r" +\(\d+\.\d s\)"), ""),
+    (re.compile(r"\b[\d.]+(/[\d.]+)? ms( +[\d.]+×)?"), "SPEED"),
+    (re.compile(r"\b([01]\.\d\d)\d\d\b"), r"\1"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "WHEN"),
+    (re.compile(r" {2,}"), "  "),
+)
+_SIZE = re.compile(r"\b[\d.]+ [kMG]?B\b")
+# What is told of a step that takes long, while it goes on: whole seconds.
+_SLOW = re.compile(r"^\[\d/\d\] .*\(\d+ s\)$", re.MULTILINE)
+
+
+def of_page(page: Path) -> list[Step]:
+    return [step for block in blocks(page) for step in steps(block)]
+
+
+def normal(text: str, *, sizes: bool) -> list[str]:
+    """What a page or a command says, without what differs from run to run; ``sizes`` are those of the real model."""
+    text = _SLOW.sub("", text if sizes else _SIZE.sub("SIZE", text))
+    for pattern, replacement in _VARIES:
+        text = pattern.sub(replacement, text)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def world(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        yield World(tmp_path_factory.mktemp("world"), stack, servers)
+
+
+def do(reader: Reader, step: Step, more: Mapping[str, str] | None = None) -> Said:
+    """Do what a page shows; it must succeed."""
+    said = reader.does(step, more)
+    assert said.code == 0, f"{step}\n{said.text}"
+    return said
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if of_page(page)], ids=name_of)
+def test_a_page_goes_as_shown(world: World, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = GROUNDS[name_of(page)]
+    reader = world.reader(ground, tmp_path / "reader", monkeypatch)
+    for block in blocks(page):
+        if block.saved_as:
+            reader.keeps(block.saved_as, block.text)
+    for step in of_page(page):
+        for begin, happens in ground.between.items():
+            if step.script.startswith(begin):
+                happens(next(iter(reader.registries.values())))
+        whole = replace(step, script=ground.before + step.script) if step.python else step
+        said = do(reader, whole, world.real if ground.real and step.shown else None)
+        if step.shown:
+            assert normal(said.text, sizes=ground.real) == normal(step.shown, sizes=ground.real), str(step)
+    for line in commands_in_sentences(page):
+        do(reader, Step(Block(page, 0, "sh", line), line))
+
+
+def test_the_disk_is_as_drawn(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = DOCS / "runtime.md"
+    reader = world.reader(GROUNDS[name_of(page)], tmp_path / "reader", monkeypatch)
+    [tree] = [block for block in blocks(page) if block.language == "text"]
+    for reference in ("s3://acme-models/embedder@v1", "s3://acme-models/embedder"):
+        do(reader, Step(tree, f"modeldrop fetch {reference} -d /models"))
+    home, *drawn = tree.text.splitlines()
+    model = tmp_path / "home" / Path(home).name
+    for line in drawn:
+        name, _, target = re.split(r" {2,}", line.partition("── ")[2])[0].partition(" -> ")
+        pattern = re.sub(r"-[0-9a-f]{12}/?$", "-*", name.removesuffix("/…"))
+        [found] = model.glob(pattern)
+        assert found.is_symlink() == bool(target)
+        assert not target or found.readlink().name.startswith(target.rpartition("-")[0])
+
+
+def test_only_what_cannot_run_has_a_stand_in(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = "\n".join(step.script for page in PAGES for step in of_page(page) if not step.python)
+    assert [name for name in STAND_INS if not re.search(rf"(?:^|[\s(]){name} ", shown)] == []
+    reader = world.reader(GROUNDS["docs/benchmarks.md"], tmp_path / "reader", monkeypatch)
+    block = Block(DOCS / "index.md", 0, "sh", "")
+    assert reader.does(Step(block, "curl --version")).code == 127
+    assert reader.does(Step(block, "modeldrop fetsch")).code == 2
+
+
+def test_another_output_would_be_found() -> None:
+    shown = "embedder v1 int8: 23.9 MB fetched and verified in 0.3 s (75.6 MB/s)\n…/v1-int8-b7774aa1563f"
+    said = "embedder v1 int8: 23.9 MB fetched and verified\n…/v1-int8-0123456789ab\n"
+    assert normal(shown, sizes=True) == normal(said, sizes=True)
+    for other in (said.replace("int8", "fp32"), said.replace("23.9", "24.0"), said + "a warning"):
+        assert normal(shown, sizes=True) != normal(other, sizes=True)
+
+
+def test_a_page_without_steps_has_no_ground() -> None:
+    assert set(GROUNDS) == {name_of(page) for page in PAGES if of_page(page)}

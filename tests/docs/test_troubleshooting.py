@@ -1,0 +1,303 @@
+"""Every message of the page about troubleshooting is provoked, and ends with the exit code that the page tells."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from modeldrop.build.completeness import check_complete
+from modeldrop.build.fidelity import judge
+from modeldrop.build.gates import check_sizes, check_speeds
+from modeldrop.build.worker_process import run_worker
+from modeldrop.errors import ConflictError, ModeldropError
+from modeldrop.format.options import Options
+from modeldrop.format.recipe import Recipe
+from modeldrop.format.records import Seal, serialize_seal
+from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.registry.stores.local import LocalStore
+from modeldrop.registry.versions import get_version
+from modeldrop.runtime.quarantine import Quarantine, write_quarantine
+from tests.builds import as_dana, digest_of, edit, environment, publish_build, registry
+from tests.clouds import Servers, sign_in
+from tests.commands import RUNTIME_PYTHON, modeldrop
+from tests.docs.pages import DOCS, read
+from tests.servers.https import Answer, HttpsServer
+from tests.servers.s3 import S3Server
+
+__all__ = ["as_dana", "registry"]
+ROWS = re.findall(r"^\| (`[^`]+`|[^|`]*`current`[^|]*) \| (\d+) \|", read(DOCS / "troubleshooting.md"), re.MULTILINE)
+SHOWN = {message.strip("`"): int(code) for message, code in ROWS}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What was said, and the exit code."""
+
+    code: int
+    text: str
+
+
+class Bench:
+    """A registry with one version of noise, and a home to fetch into."""
+
+    def __init__(self, folder: Path, registry: Path) -> None:
+        self.folder = folder
+        self.registry = registry
+        self.home = folder / "home"
+        publish_build(registry)
+
+    def run(self, command: str, *arguments: str | Path, python: str | Path | None = None, **more: str) -> Ended:
+        """Run modeldrop."""
+        chosen = {} if python is None else {"python": python}
+        ran = modeldrop(command, *arguments, cwd=self.folder, environment=environment(**more), **chosen)
+        return Ended(ran.code, ran.out + ran.err)
+
+    def fetch(self, *options: str | Path, reference: str = "", home: Path | None = None, **more: str) -> Ended:
+        """Fetch the embedder."""
+        return self.run("fetch", reference or f"{self.registry}/embedder", "-d", home or self.home, *options, **more)
+
+
+def fails(what: Callable[[], object]) -> Ended:
+    """How an error would end the command, for those that no command makes in a short time."""
+    with pytest.raises(ModeldropError) as caught:
+        what()
+    return Ended(caught.value.exit_code, str(caught.value))
+
+
+def checkpoint(bench: Bench) -> Path:
+    """A folder that looks like a BERT without a tokenizer, as far as it is looked at before it is loaded."""
+    folder = bench.folder / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 9}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+Provoke = Callable[[Bench], Ended]
+PROVOKED: dict[str, Provoke] = {}
+
+
+def provokes(message: str) -> Callable[[Provoke], Provoke]:
+    def note(function: Provoke) -> Provoke:
+        PROVOKED[message] = function
+        return function
+
+    return note
+
+
+@provokes("is not trusted")
+def _(bench: Bench) -> Ended:
+    with HttpsServer(bench.registry) as server:
+        return bench.fetch(reference=f"{server.url}/embedder")
+
+
+@provokes("cannot be reached")
+def _(bench: Bench) -> Ended:
+    with HttpsServer(bench.registry) as server:
+        url = server.url
+    return bench.fetch("--timeout", "1s", reference=f"{url}/embedder", SSL_CERT_FILE=str(server.ca_file))
+
+
+@provokes("the service answered 403")
+def _(bench: Bench) -> Ended:
+    with HttpsServer(bench.registry) as server:
+        server.answer = lambda _: Answer(403, b"no")
+        return bench.fetch(reference=f"{server.url}/embedder", SSL_CERT_FILE=str(server.ca_file))
+
+
+@provokes("has expired")
+def _(bench: Bench) -> Ended:
+    with S3Server() as server:
+        registry = server.registry()
+        server.rule("answer", status=400, code="ExpiredToken", times=9)
+        return bench.run("fetch", f"{registry}/embedder", "-d", bench.home, **server.environment)
+
+
+@provokes("has no channel")
+def _(bench: Bench) -> Ended:
+    return bench.fetch(reference=f"{bench.registry}/embedder@stagin")
+
+
+@provokes("was pruned on")
+def _(bench: Bench) -> Ended:
+    seal = serialize_seal(Seal(at="2026-11-20T00:00:00Z", by="dana", why="older than 30 days"))
+    (bench.registry / "embedder/v1/manifest.json").write_bytes(seal)
+    return bench.fetch(reference=f"{bench.registry}/embedder@v1")
+
+
+@provokes("has no variant")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--variant", "fp64")
+
+
+@provokes("as promised")
+def _(bench: Bench) -> Ended:
+    edit(bench.registry / "embedder/v1/manifest.json", b"feature-extraction", b"feature-extracting")
+    return bench.fetch()
+
+
+@provokes("is in quarantine here")
+def _(bench: Bench) -> Ended:
+    why = Quarantine(1, digest_of(bench.registry, 1), 1, "the hook failed", "2026-11-20T00:00:00Z")
+    (bench.home / "embedder").mkdir(parents=True)
+    write_quarantine(bench.home / "embedder", "current", why)
+    return bench.fetch()
+
+
+@provokes("and offline nothing is fetched")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--on-unavailable", "offline")
+
+
+@provokes("Could not write into")
+def _(bench: Bench) -> Ended:
+    (bench.folder / "file").write_text("")
+    return bench.fetch(home=bench.folder / "file/home")
+
+
+@provokes("holds this model from")
+def _(bench: Bench) -> Ended:
+    assert bench.fetch().code == 0
+    publish_build(bench.folder / "other")
+    return bench.fetch(reference=f"{bench.folder}/other/embedder")
+
+
+@provokes("which is not installed")
+def _(bench: Bench) -> Ended:
+    profile = bench.folder / "config"
+    profile.write_text("[profile acme]\nsso_start_url = https://acme.awsapps.com/start\nsso_region = eu-west-1\n")
+    more = {"AWS_CONFIG_FILE": str(profile), "AWS_PROFILE": "acme"}
+    return bench.run("fetch", "s3://acme-models/embedder", "-d", bench.home, python=RUNTIME_PYTHON, **more)
+
+
+@provokes("needs boto3 for writing")
+def _(bench: Bench) -> Ended:
+    return bench.run("promote", "s3://acme-models/embedder@v3", python=RUNTIME_PYTHON)
+
+
+@provokes("does not answer on this CPU as it was proven to")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--self-test", "--variant", "int8")
+
+
+@provokes("the process that ran it died by")
+def _(bench: Bench) -> Ended:
+    package = bench.folder / "site/onnxruntime"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    path = f"{package.parent}{os.pathsep}{environment()['PYTHONPATH']}"
+    return bench.fetch("--self-test", "--variant", "int8", PYTHONPATH=path)
+
+
+@provokes("is a Git LFS pointer of")
+def _(bench: Bench) -> Ended:
+    source = checkpoint(bench)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90868376\n"
+    (source / "model.safetensors").write_text(pointer)
+    return bench.run("plan", source, f"{bench.registry}/embedder")
+
+
+@provokes("and the Hub is not asked")
+def _(bench: Bench) -> Ended:
+    cache = str(bench.folder / "cache")
+    return bench.run("plan", "org/name", f"{bench.registry}/embedder", HF_HUB_OFFLINE="1", HF_HOME=cache)
+
+
+@provokes("most likely because memory ran out")
+def _(bench: Bench) -> Ended:
+    killed = bench.folder / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    return fails(lambda: run_worker("export", {}, bench.folder, print, python=str(killed)))
+
+
+@provokes("The build does not behave like the original")
+def _(bench: Bench) -> Ended:
+    measured = {"metrics": {"cosine_mean": 0.5, "cosine_min": 0.1}, "worst": {"cosine_min": (0, 0.1)}}
+    return fails(lambda: judge(Recipe(), "int8", measured, ["a text"], {}))
+
+
+@provokes("The build is larger than the recipe allows")
+def _(bench: Bench) -> Ended:
+    return fails(lambda: check_sizes({"int8": Options(max_size="10%")}, {"int8": 25}, 100))
+
+
+@provokes("The build is slower than the recipe allows")
+def _(bench: Bench) -> Ended:
+    return fails(lambda: check_speeds({"int8": Options(must_be_faster=2.0)}, {"int8": (1.0, 10.0)}, (1.0, 10.0)))
+
+
+@provokes("has no tokenizer, and this model is asked with texts")
+def _(bench: Bench) -> Ended:
+    return bench.run("build", checkpoint(bench), "-o", bench.folder / "out")
+
+
+@provokes("Put it beside the weights of the source")
+def _(bench: Bench) -> Ended:
+    return fails(lambda: check_complete(bench.folder, ["tokenizer.json"], []))
+
+
+@provokes("has no such metric")
+def _(bench: Bench) -> Ended:
+    source, recipe = checkpoint(bench), bench.folder / "recipe.toml"
+    (source / "tokenizer.json").write_text("{}")
+    recipe.write_text("[thresholds.int8]\ntop1 = 0.9\n")
+    return bench.run("build", source, "-o", bench.folder / "out", "--recipe", recipe)
+
+
+@provokes("cannot be a registry to publish to")
+def _(bench: Bench) -> Ended:
+    registry = os.environ["DOCS_LOOKALIKE"]
+    return bench.run("mirror", f"{bench.registry}/embedder@v1", registry)
+
+
+@provokes("was moved by others")
+def _(bench: Bench) -> Ended:
+    class AlwaysMoved(LocalStore):
+        def swap(self, key: str, data: bytes, previous: str | None) -> None:
+            raise ConflictError("somebody else wrote it")
+
+    publish_build(bench.registry, "b")
+    return fails(lambda: promote(AlwaysMoved(str(bench.registry)), "embedder", 1, "current", by="dana"))
+
+
+@provokes("there is nothing to go back to")
+def _(bench: Bench) -> Ended:
+    return bench.run("rollback", f"{bench.registry}/embedder")
+
+
+@provokes("published, but `current` did not move")
+def _(bench: Bench) -> Ended:
+    version = publish_build(bench.registry, "b")
+    store = LocalStore(str(bench.registry))
+    rollback(store, "embedder", "current", by="dana")
+    moved = move_forward(store, "embedder", version, "current", by="ci")
+    assert not moved.moved
+    assert "modeldrop promote" in moved.reason
+    assert get_version(store, "embedder", version.number).digest == version.digest
+    return Ended(0, "published, but `current` did not move")
+
+
+def test_every_message_of_the_page_is_provoked() -> None:
+    assert len(SHOWN) > 25
+    assert set(PROVOKED) == set(SHOWN)
+
+
+@pytest.mark.parametrize("message", PROVOKED)
+def test_a_message_comes_with_its_exit_code(
+    message: str, tmp_path: Path, registry: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modeldrop.registry.channels._ATTEMPTS", 2)
+    if message.startswith("cannot be a registry"):
+        server = servers["s3rver"]
+        sign_in(monkeypatch, server)
+        monkeypatch.setenv("DOCS_LOOKALIKE", server.registry())
+    ended = PROVOKED[message](Bench(tmp_path, registry))
+    said = " ".join(ended.text.split())
+    assert message in said, ended.text
+    assert ended.code == SHOWN[message], ended.text

