@@ -208,6 +208,15 @@ def test_a_manifest_has_numbers_alone_in_what_earlier_releases_read() -> None:
     assert record["own_thresholds"] == {"int8": {"f": "<= 101%"}, "fp32": {"f": "<= 1"}}
 
 
+def test_a_manifest_does_not_say_where_files_lay() -> None:
+    recipe = Recipe(
+        inputs="/home/dana/q.jsonl", metric="sub/quality.py:accuracy", calibration="../c.npz", tokenizer="./t"
+    )
+    told = Recipe(inputs="q.jsonl", metric="quality.py:accuracy", calibration="c.npz", tokenizer="t")
+    assert recipe.without_folders() == told
+    assert Recipe(tokenizer="org/name").without_folders() == Recipe(tokenizer="org/name")
+
+
 def test_one_metric_has_one_good_side() -> None:
     asked = {"int8": {"f": ">= 1"}, "int4": {"f": "<= 1"}}
     with pytest.raises(RecipeError, match=r"thresholds.int4: f is <= here and >= above"):

@@ -97,7 +97,7 @@ def assemble(
         epoch=EXPORTER_EPOCH,
         task=checked.task,
         architecture=checked.architecture,
-        recipe=recipe,
+        recipe=recipe.without_folders(),
         source=SourceInfo(
             request.source.identity,
             request.source.repository or "",

@@ -156,7 +156,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         )
         if not making:
             make_variants()
-        made = making[0].result(lambda event: steps.update(event["done"], event["total"], "variants"))
+        made = making[0].result(lambda event: steps.update(event["done"], event["total"], "of the variants"))
     if searched:
         made = _search(checked, searched, asked, scratch, steps, made)
     fp32_bytes = sum(_graph_bytes(output / FP32.path(role)) for role in family.graphs)
@@ -194,7 +194,7 @@ def _search(
             **_asked_of(checked, scratch),
         },
         scratch,
-        lambda event: steps.update(event["done"], event["total"], "searches") if "done" in event else None,
+        lambda event: steps.update(event["done"], event["total"], "of the search") if "done" in event else None,
     )
     graphs = {**made["graphs"], **found["graphs"]}
     return {**made, "graphs": {name: graphs[name] for name in recipe.variants}, "searches": found["searches"]}

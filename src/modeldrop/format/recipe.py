@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modeldrop.errors import FormatError, RecipeError
@@ -209,6 +210,14 @@ class Recipe:
         """On which side of its threshold a good value of a metric lies, ``>=`` or ``<=``; None where nothing says."""
         own = (limits[metric].side for limits in self.own_thresholds.values() if metric in limits)
         return METRICS.get(metric) or next(own, None)
+
+    def without_folders(self) -> Recipe:
+        """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
+        named = {name: getattr(self, name) for name in ("inputs", "metric", "calibration")}
+        tokenizer = self.tokenizer
+        if tokenizer is not None and tokenizer.startswith((".", "/", "~")):
+            named["tokenizer"] = tokenizer
+        return replace(self, **{name: path and PurePosixPath(path).name for name, path in named.items()})
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as people write it, in plain values, leaving out what has its default."""
