@@ -8,7 +8,7 @@ import pytest
 
 from modeldrop.errors import VariantError
 from modeldrop.runtime.cpu import VARIABLE, Machine, read_flags
-from modeldrop.runtime.onnxruntimes import check_runtime, installed_onnxruntime
+from modeldrop.runtime.onnxruntimes import check_runtime, installed_onnxruntime, installed_runtime
 from modeldrop.runtime.options import AUTO
 from modeldrop.runtime.variants import choose_variant, preference
 from tests.format import examples
@@ -132,6 +132,14 @@ def test_the_installed_onnxruntime_is_found_without_importing_it(
     install(tmp_path / "site", *distributions)
     monkeypatch.setattr(sys, "path", ["/nonexistent", str(tmp_path / "site")])
     assert installed_onnxruntime() == version
+
+
+def test_openvino_runs_what_is_openvinos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graph = needing("1.18", model="openvino/openvino_model.xml")
+    assert str(installed_runtime(graph)).startswith("openvino 20")
+    assert installed_runtime(needing("1.18")) == installed_onnxruntime()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert installed_runtime(graph) is None
 
 
 def test_the_first_folder_that_has_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

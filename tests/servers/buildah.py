@@ -83,6 +83,14 @@ class Images:
             index = ["--retries=1", f"--index-url={_TORCH_INDEX}"] if "torch" in lock else []
             _run([*command, *index, "-r", str(ROOT / "requirements" / lock)])
 
+    def gather(self, project: Path, *requirements: Path) -> None:
+        """Build a project's wheel, and bring what requirements name that is not it, with what that needs in turn."""
+        pip = [sys.executable, "-m", "pip"]
+        _run([*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={self._wheels}", str(project)])
+        files = [option for path in requirements for option in ("-r", str(path))]
+        _run([*pip, "download", "--quiet", "--only-binary=:all:", f"--dest={self._wheels}",
+              f"--find-links={self._wheels}", *files])  # fmt: skip
+
     def build(self, name: str, *options: str, context: Path = ROOT) -> None:
         """Build an image."""
         self._buildah(
@@ -103,10 +111,19 @@ class Images:
         """A container's root."""
         return Path(self._buildah("mount", container).strip())
 
+    def digest(self, name: str) -> str:
+        """An image's digest."""
+        found: str = json.loads(self._buildah("inspect", "--type=image", name))["FromImageDigest"]
+        return found
+
+    def command(self, container: str, *command: str, options: Sequence[str] = ()) -> list[str]:
+        """What runs a command in a container, as its user; the network is this machine's."""
+        return [*self._command("run"), "--isolation=chroot", *options, container, "--", *command]
+
     def run(self, container: str, *command: str, options: Sequence[str] = ()) -> Done:
-        """Run a command in a container, as its user."""
+        """Run a command in a container, and wait for its end."""
         done = subprocess.run(
-            [*self._command("run"), "--isolation=chroot", *options, container, "--", *command],
+            self.command(container, *command, options=options),
             capture_output=True,
             text=True,
             check=False,

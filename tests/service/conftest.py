@@ -15,7 +15,7 @@ from tests.build.recipes import loosened
 from tests.checkpoints import bert
 from tests.commands import modeldrop
 
-_SCORES = ("correlation", "kendall_tau", "top10")
+SCORES = ("correlation", "kendall_tau", "top10")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with ThreadPoolExecutor(2) as pool:
         minilm = pool.submit(publish, "embedder", Path(package.origin).parent / "model")
-        publish_small("reranker", 1, _SCORES)
+        publish_small("reranker", 1, SCORES)
         publish_small("classifier", 3, CLASSES)
         minilm.result()
     return folder / "registry"

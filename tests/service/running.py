@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import httpx
 import numpy as np
@@ -48,9 +48,10 @@ class Service:
     Args:
         folder: where its log and, where nothing else is said, its home are.
         registry: its registry.
-        before: a command that starts it, such as ``modeldrop run … --``.
+        before: a command that starts it, such as ``modeldrop run … --``; ``{port}`` in it is where it is to listen.
         wait: whether to wait until it is ready.
         settings: environment variables.
+        python: the interpreter of the environment that it runs in.
 
     Attributes:
         start_seconds: from its start until it was ready.
@@ -64,6 +65,7 @@ class Service:
         before: tuple[str, ...] = (),
         wait: bool = True,
         settings: Mapping[str, str] | None = None,
+        python: Path = RUNTIME_PYTHON,
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -77,7 +79,7 @@ class Service:
         }
         self._environment = environment(**(plain | dict(settings or {})))
         self._environment["PYTHONPATH"] += f"{os.pathsep}{EXAMPLE}"
-        self._command = [*before, str(RUNTIME_PYTHON), "-m", "modelservice"]
+        self._command = [*(word.replace("{port}", str(port)) for word in before), str(python), "-m", "modelservice"]
         self._log = folder / "service.log"
         self._wait = wait
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_SECONDS)
@@ -138,6 +140,14 @@ class Service:
         self.until(lambda: self.models[task]["version"] == version)
 
 
+class Timed(NamedTuple):
+    """An answer: when it came, by ``time.perf_counter()``, to which task, and what it took in seconds."""
+
+    at: float
+    task: str
+    seconds: float
+
+
 class Load:
     """Threads that ask every task again and again while it is entered, and note every answer.
 
@@ -145,14 +155,14 @@ class Load:
         failed: what was not an answer with status 200.
         answers: how many there were, by task and version.
         wrong: answers of the reranker that are not those of the version that they say they are of.
-        times: when every answer came, by ``time.perf_counter()``, and what it took, in seconds.
+        times: of every answer.
     """
 
     def __init__(self, service: Service, reranked: dict[str, float]) -> None:
         self.failed: list[str] = []
         self.wrong: list[Any] = []
         self.answers: Counter[tuple[str, str]] = Counter()
-        self.times: list[tuple[float, float]] = []
+        self.times: list[Timed] = []
         self._service = service
         self._reranked = reranked
         self._stop = threading.Event()
@@ -186,7 +196,7 @@ class Load:
             if response.status_code != 200:
                 self.failed.append(f"{task}: {response.status_code} {response.text}")
                 continue
-            self.times.append((time.perf_counter(), time.perf_counter() - began))
+            self.times.append(Timed(time.perf_counter(), task, time.perf_counter() - began))
             answer = response.json()
             version = answer["served_by"]["version"]
             self.answers[task, version] += 1
@@ -234,7 +244,8 @@ def expected_score(first: float, number: int) -> float:
 
 def _shifted(data: bytes, by: float) -> bytes:
     graph = onnx.load_from_string(data)
-    (bias,) = [one for one in graph.graph.initializer if one.name == "classifier.bias"]
+    # As BERT's and XLM-R's heads call it.
+    (bias,) = [one for one in graph.graph.initializer if one.name in {"classifier.bias", "classifier.out_proj.bias"}]
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(by), bias.name))
     shifted: bytes = graph.SerializeToString()
     return shifted

@@ -7,9 +7,11 @@ import re
 import threading
 import tomllib
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from examples.service.modelservice import limits
 from examples.service.modelservice.classifying import match, prompt
@@ -18,6 +20,7 @@ from examples.service.modelservice.limits import BodyLimit, Turns
 from examples.service.modelservice.problems import Problem
 from examples.service.modelservice.rules import RuleClassifier, RuleEmbedder, RuleReranker
 from examples.service.modelservice.settings import SettingsError, read_settings
+from examples.service.modelservice.tokens import open_tokens
 from tests.commands import ROOT
 from tests.service.running import EXAMPLE
 
@@ -102,6 +105,18 @@ def test_rules_prefer_what_shares_words() -> None:
     assert labels.classify(["I love it", "it is broken", "a comet"], ()).rows[0].label == "positive"
     assert [row.label for row in labels.classify(["spam for you", "a comet"], ["spam"]).rows] == ["spam", None]
     assert RuleEmbedder().embed([""]).rows[0] == [0.0] * 256
+
+
+def test_a_version_shares_its_predecessor_s_tokenizer(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    for name, padding in (("v1", 0), ("v2", 0), ("v3", 1)):
+        (tmp_path / name).mkdir()
+        tokenizer.save(str(tmp_path / name / "tokenizer.json"))
+        (tmp_path / name / "config.json").write_text(f'{{"pad_token_id": {padding}}}')
+    first = open_tokens(tmp_path / "v1", 8)
+    assert open_tokens(tmp_path / "v2", 8) is first
+    assert open_tokens(tmp_path / "v2", 9) is not first
+    assert open_tokens(tmp_path / "v3", 8) is not first
 
 
 def test_only_what_was_offered_is_a_label() -> None:

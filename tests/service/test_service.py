@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from modeldrop.format.manifest import parse_manifest
 from tests.commands import RUNTIME_PYTHON, modeldrop
+from tests.servers.s3 import environment as s3_environment
 from tests.service.running import REQUESTS, TOKEN, Load, Service, add_version, expected_score
 
 pytestmark = pytest.mark.heavy
@@ -128,6 +131,8 @@ def test_three_models_take_little_memory_and_no_torch(service: Service) -> None:
         ("rerank", {"query": "a", "texts": ["a"], "top": 0}, 422, "invalid"),
         ("rerank", {"query": "a" * 20_001, "texts": ["a"]}, 422, "text_too_long"),
         ("classify", {"texts": ["a"], "labels": ["nobody knows"]}, 422, "unknown_label"),
+        ("classify", {"texts": ["a"], "labels": ["a" * 101]}, 422, "invalid"),
+        ("classify", {"texts": ["a"], "labels": [""]}, 422, "invalid"),
         ("nothing", {}, 404, "http"),
         ("health/live", {}, 405, "http"),
         ("reload", {}, 404, "off"),
@@ -267,8 +272,11 @@ def test_a_sidecar_watches_and_the_service_reloads(tmp_path: Path, registry: Pat
     with Service(tmp_path, registry, settings=offline) as service:
         wrong = service.client.post("/reload", headers={"Authorization": f"Bearer {TOKEN}x"})
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "unauthorized")
+        assert wrong.headers["WWW-Authenticate"] == "Bearer"
         assert service.client.post("/reload").status_code == 401
-        same = service.client.post("/reload", headers=AUTHORIZED).json()["rerank"]
+        assert service.client.post("/reload", headers={"Authorization": f"Basic {TOKEN}"}).status_code == 401
+        # The scheme's name is not case-sensitive.
+        same = service.client.post("/reload", headers={"Authorization": f"bearer {TOKEN}"}).json()["rerank"]
         assert same["before"] == same["after"]
         move(registry, "promote", "reranker@v2")
         watch = [str(RUNTIME_PYTHON), "-m", "modeldrop", "watch", references[0], "-d", str(tmp_path / "home")]
@@ -305,6 +313,28 @@ def test_sigterm_lets_requests_end(tmp_path: Path, published: Path) -> None:
         service.process.send_signal(signal.SIGTERM)
         assert len(running.result()["embeddings"]) == 48
         assert service.process.wait(30) == 0
+
+
+@pytest.fixture
+def silent() -> Iterator[dict[str, str]]:
+    """What leads to an S3 service that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield s3_environment(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+
+def test_sigterm_ends_a_start_that_still_fetches(tmp_path: Path, silent: dict[str, str]) -> None:
+    with Service(tmp_path, "s3://acme-models/team", wait=False, settings=silent) as service:
+        assert service.client.get("/health/ready").json() == {"status": "loading"}
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(60) == 0
+        assert "has no model" not in service.log, "it did not wait for the registry"
+
+
+def test_a_port_that_is_taken_ends_it(tmp_path: Path, silent: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = {"SERVICE_PORT": str(taken.getsockname()[1])}
+        with pytest.raises(AssertionError, match="address already in use"):
+            Service(tmp_path, "s3://acme-models/team", wait=False, settings=silent | port).__enter__()
 
 
 def test_settings_that_cannot_be_meant_end_it_at_once(tmp_path: Path) -> None:

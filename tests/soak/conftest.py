@@ -8,11 +8,12 @@ from tests.builds import as_dana
 from tests.clouds import sign_in
 from tests.servers.ceph import CephServer
 from tests.servers.swift import SwiftServer
+from tests.service.conftest import published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_dana"]
+__all__ = ["as_dana", "published"]
 
 
 @pytest.fixture(scope="session")

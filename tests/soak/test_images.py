@@ -1,7 +1,8 @@
-"""The images of the Dockerfile, and the baked one, are built and run; the units pass systemd's own check."""
+"""All images are built and run: fetcher, builder, the baked one and the example service's; systemd checks the units."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,19 +11,29 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from modeldrop._version import __version__
 from tests.builds import CPU, publish_build
 from tests.checkpoints import bert
 from tests.deploy.shown import DEPLOY, UNITS, name_of
-from tests.servers.buildah import Images
+from tests.servers.buildah import ROOT, Images
+from tests.service.running import EXAMPLE, Service
 
 pytestmark = pytest.mark.soak
 
 USER = 65532
 FETCHER_MB = 25
+SERVICE_MB = 250
 EPOCH = 1_750_000_000
+STAMP = (
+    "--build-arg=VERSION=1.2.3",
+    "--build-arg=REVISION=abc",
+    f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
+    f"--timestamp={EPOCH}",  # what docker buildx calls rewrite-timestamp
+)
+REFERENCES = tuple(f"/registry/{name}@v1" for name in ("embedder", "reranker", "classifier"))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +46,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
 
 @pytest.fixture(scope="module")
 def fetcher(images: Images) -> str:
-    stamp = ("--build-arg=VERSION=1.2.3", "--build-arg=REVISION=abc", f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}")
-    images.build("fetcher", "--target=fetcher", *stamp)
+    images.build("fetcher", "--target=fetcher", *STAMP)
     return "fetcher"
+
+
+@pytest.fixture(scope="module")
+def service(images: Images) -> str:
+    images.gather(ROOT, EXAMPLE / "requirements.txt", EXAMPLE / "requirements-alone.txt")
+    images.build("service", context=EXAMPLE)
+    return "service"
 
 
 @pytest.fixture
@@ -54,14 +71,42 @@ def weight(tree: Path) -> int:
     return sum(path.lstat().st_size for path in tree.rglob("*") if path.is_symlink() or path.is_file())
 
 
-def digest(tree: Path) -> str:
-    """Of everything that is in a tree: names, kinds, modes, dates and contents."""
-    found = hashlib.sha256()
-    for path in sorted(tree.rglob("*")):
+def everything(tree: Path) -> dict[str, tuple[object, ...]]:
+    """What is in a tree: of each name its kind, mode, date and a digest of what it holds."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in tree.rglob("*"):
         status = path.lstat()
-        content = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
-        found.update(repr((str(path.relative_to(tree)), status.st_mode, status.st_mtime, content)).encode())
-    return found.hexdigest()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(tree))] = (status.st_mode, status.st_mtime, hashlib.sha256(content).hexdigest())
+    return found
+
+
+@contextlib.contextmanager
+def serving(images: Images, name: str, folder: Path, settings: dict[str, str], *options: str) -> Iterator[Service]:
+    """An image of the example service, started as it says it is; it gets SIGTERM at the end."""
+    configured = images.settings(name)
+    assert configured["Cmd"] == ["python", "-m", "modelservice"]
+    plain = {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": "{port}", **settings}
+    environment = [f"--env={variable}={value}" for variable, value in plain.items()]
+    before = images.command(images.start(name), options=[*environment, *options])
+    service = Service(folder, "", before=tuple(before), python=Path("python"))
+    try:
+        with service as running:
+            yield running
+            # buildah passes no signal on.
+            (program,) = programs(service.client.base_url.port)
+            program.terminate()
+            running.process.wait(60)
+    finally:
+        for program in programs(service.client.base_url.port):
+            program.kill()
+
+
+def programs(port: int | None) -> list[psutil.Process]:
+    """The services in containers that listen there."""
+    started = psutil.process_iter(["cmdline"])
+    found = (one for one in started if (one.info["cmdline"] or [])[1:] == ["-m", "modelservice"])
+    return [one for one in found if one.environ().get("SERVICE_PORT") == str(port)]
 
 
 def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -101,11 +146,15 @@ def test_the_fetcher_says_what_it_is(images: Images, fetcher: str) -> None:
     assert labels["title"] == "modeldrop"
 
 
-def test_a_build_can_be_repeated(images: Images, fetcher: str) -> None:
-    images.build("again", "--target=fetcher", "--no-cache", f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}")
-    first, second = (images.tree(images.start(name)) / "opt/modeldrop" for name in (fetcher, "again"))
-    assert digest(first) == digest(second)
+def test_a_build_can_be_repeated(images: Images) -> None:
+    names = ("first", "second")
+    for name in names:
+        # Docker's own format keeps the id of the container that an image was built in.
+        images.build(name, "--target=fetcher", "--no-cache", "--format=oci", *STAMP)
+    first, second = (images.tree(images.start(name)) / "opt/modeldrop" for name in names)
+    assert everything(first) == everything(second)
     assert {path.lstat().st_mtime for path in first.rglob("*")} == {EPOCH}
+    assert images.digest("first") == images.digest("second")
 
 
 def test_the_fetcher_fetches_onto_a_volume(images: Images, fetcher: str, tmp_path: Path, volume: Path) -> None:
@@ -171,6 +220,56 @@ def test_the_builder_builds(
     assert (volume / "registry/embedder/v1/manifest.json").is_file()
     assert images.settings("builder")["User"] == f"{USER}:{USER}"
     assert json.loads(built.out)
+
+
+def test_the_service_s_image_is_small(
+    images: Images, service: str, record_property: Callable[[str, object], None]
+) -> None:
+    container = images.start(service)
+    tree = images.tree(container) / "service"
+    record_property("service over its base, MB", weight(tree) / 1e6)
+    assert weight(tree) <= SERVICE_MB * 1e6
+    packages = {path.name.partition("-")[0] for path in tree.rglob("*.dist-info")}
+    assert packages >= {"fastapi", "modeldrop", "onnxruntime", "tokenizers"}
+    assert not packages & {"torch", "transformers", "huggingface_hub", "pip", "setuptools"}
+    settings = images.settings(service)
+    assert (settings["User"], settings["StopSignal"]) == ("10001:10001", "SIGTERM")
+    assert settings["Labels"]["org.opencontainers.image.title"] == "modelservice"
+
+
+def test_the_service_s_image_serves_what_was_fetched(
+    images: Images, fetcher: str, service: str, published: Path, tmp_path: Path, volume: Path
+) -> None:
+    registry, cpu = f"--volume={published}:/registry:ro", f"--env=MODELDROP_CPU={CPU}"
+    fetch = ("modeldrop", "fetch", *(reference.partition("@")[0] for reference in REFERENCES))
+    fetched = images.run(images.start(fetcher), *fetch, options=[registry, f"--volume={volume}:/models", cpu])
+    assert fetched.code == 0, fetched.err
+    offline = {"SERVICE_ON_UNAVAILABLE": "offline", "MODELDROP_REGISTRY": "/registry"}
+    health = images.settings(service)["Healthcheck"]["Test"][1:]
+    with serving(images, service, tmp_path, offline, f"--volume={volume}:/models:ro", cpu) as running:
+        assert {model["kind"] for model in running.models.values()} == {"model"}
+        assert running.ask("embed")["dimensions"] == 384
+        assert "telemetry" not in running.log, "onnxruntime's is switched off"
+        port = f"--env=SERVICE_PORT={running.client.base_url.port}"
+        asking = images.start(service)
+        assert images.run(asking, *health, options=[port]).code == 0
+    assert running.process.returncode == 0
+    assert images.run(asking, *health, options=[port]).code != 0
+
+
+def test_models_are_baked_into_the_service_s_image(
+    images: Images, service: str, published: Path, tmp_path: Path
+) -> None:
+    arguments = (f"--build-arg=REFERENCES={' '.join(REFERENCES)}", f"--build-arg=MODELDROP_CPU={CPU}")
+    images.build("baked-service", "--target=baked", *arguments, f"--volume={published}:/registry:ro", context=EXAMPLE)
+    pinned = dict(zip(("SERVICE_EMBED", "SERVICE_RERANK", "SERVICE_CLASSIFY"), REFERENCES, strict=True))
+    with serving(images, "baked-service", tmp_path, pinned) as running:
+        models = running.models
+        assert {(model["kind"], model["version"], model["variant"]) for model in models.values()} == {
+            ("model", "v1", "int8")
+        }
+        assert {model["error"] for model in models.values()} == {""}
+        assert running.ask("rerank")["served_by"]["model"] == "reranker"
 
 
 @pytest.mark.parametrize("path", UNITS, ids=name_of)

@@ -67,7 +67,6 @@ def make_api(settings: Settings, models: Models, metrics: Metrics) -> APIRouter:
     async def classify(request: ClassifyRequest) -> ClassifyResponse:
         """A label per text."""
         check(request.texts)
-        check(request.labels or [""])
         serving, labels = await run("classify", lambda engine: engine.classify(request.texts, request.labels or ()))
         return ClassifyResponse(
             served_by=_served_by(serving),
@@ -80,7 +79,9 @@ def make_api(settings: Settings, models: Models, metrics: Metrics) -> APIRouter:
         """Ask the registry now, and swap to what it names: for a sidecar, or a person in a hurry."""
         if not settings.reload_token:
             raise Problem(404, "off", "There is no reload here: SERVICE_RELOAD_TOKEN is not set.")
-        if not hmac.compare_digest(authorization.encode(), f"Bearer {settings.reload_token}".encode()):
+        scheme, _, token = authorization.partition(" ")
+        right = hmac.compare_digest(token.strip().encode(), settings.reload_token.encode())
+        if not right or scheme.lower() != "bearer":
             raise Problem(401, "unauthorized", "Reloading takes the header 'Authorization: Bearer …'.")
         return await anyio.to_thread.run_sync(models.reload)
 

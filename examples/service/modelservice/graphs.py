@@ -57,10 +57,17 @@ class OnnxGraph:
 
 
 class OpenVinoGraph:
-    """A graph in OpenVINO's format."""
+    """A graph in OpenVINO's format.
+
+    Raises:
+        ImportError: there is no openvino here; says how to get it.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
-        import openvino  # only where a variant says so
+        try:
+            import openvino  # only where a variant says so
+        except ImportError as error:
+            raise ImportError(f"its graph is OpenVINO's ({error}): pip install openvino") from error
 
         self._compiled = openvino.Core().compile_model(
             path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}

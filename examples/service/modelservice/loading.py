@@ -15,7 +15,7 @@ from .graphs import open_graph
 from .reranking import Reranker
 from .rules import RuleClassifier, RuleEmbedder, RuleReranker
 from .settings import Settings
-from .tokens import Tokens
+from .tokens import open_tokens
 
 Engine = Embeds | Reranks | Classifies
 
@@ -78,7 +78,7 @@ def load(task: str, snapshot: Snapshot, kind: str, settings: Settings) -> Servin
         opened = Opened(
             folder=snapshot.path,
             graphs={role: open_graph(snapshot.path / path, settings.threads) for role, path in variant.graphs.items()},
-            tokens=Tokens(snapshot.path, min(manifest.max_length or settings.max_tokens, settings.max_tokens)),
+            tokens=open_tokens(snapshot.path, min(manifest.max_length or settings.max_tokens, settings.max_tokens)),
             known_labels=manifest.labels,
             default_labels=settings.labels,
             batch=settings.batch,

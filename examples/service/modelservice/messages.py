@@ -17,6 +17,8 @@ def _is_text(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_is_text)]
+LabelText = Annotated[Text, Field(min_length=1, max_length=100)]
+"""Short: a model that writes reads all labels before the text."""
 
 
 class Request(BaseModel):
@@ -43,7 +45,7 @@ class ClassifyRequest(Request):
     """Texts to label; ``labels`` to choose from, where the model's own are not meant."""
 
     texts: list[Text] = Field(min_length=1)
-    labels: list[Text] | None = Field(default=None, min_length=1, max_length=64)
+    labels: list[LabelText] | None = Field(default=None, min_length=1, max_length=64)
 
 
 class ServedBy(BaseModel):

@@ -21,6 +21,8 @@ class Problem(Exception):  # noqa: N818  what a caller is told, not a defect
     def response(self) -> JSONResponse:
         """As it is sent."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         content = {"error": {"code": self.code, "message": self.message}}
         return JSONResponse(content, self.status, headers)
 

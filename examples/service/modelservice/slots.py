@@ -9,9 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 import modeldrop
-from modeldrop import Snapshot
+from modeldrop import Snapshot, Watcher
 from modeldrop.errors import ModeldropError, UsageError
-from modeldrop.runtime.watch import Watcher
 
 from .engines import EngineError
 from .loading import FALLBACK, MODEL, Serving, load, rules
@@ -88,12 +87,12 @@ class Slot:
         return status.quarantine.reason if status.quarantine else status.error
 
     def stop(self) -> None:
-        """Follow the channel no longer."""
+        """Follow the channel no longer. Does not wait: what is under way ends with the process."""
         with self._lock:
             self._stopped = True
             watcher = self._watcher
         if watcher is not None:
-            watcher.stop()
+            watcher.stop(timeout=0)
 
     def _should_retry(self) -> bool:
         failed = self.serving is None or self.serving.kind != MODEL
@@ -153,7 +152,7 @@ class Slot:
             self._watcher = watcher
             stopped = self._stopped
         if stopped:
-            watcher.stop()
+            watcher.stop(timeout=0)
 
     def _take(self, snapshot: Snapshot, kind: str) -> None:
         """Answer with another snapshot from now on. Requests that are running end with the one they began with.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -58,3 +60,23 @@ class Tokens:
         """The text that tokens stand for, without the special ones."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
+
+
+_open: WeakValueDictionary[tuple[bytes, bytes, int], Tokens] = WeakValueDictionary()
+
+
+def open_tokens(folder: Path, limit: int) -> Tokens:
+    """A folder's tokenizer; where another version has the same one open, that.
+
+    A new version mostly has its predecessor's, and while a large one is parsed every other thread stands still, half a
+    second for 250,000 pieces.
+    """
+    key = (_digest(folder / "tokenizer.json"), _digest(folder / "config.json"), limit)
+    found = _open.get(key)
+    if found is None:
+        found = _open[key] = Tokens(folder, limit)
+    return found
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(path.read_bytes()).digest()
