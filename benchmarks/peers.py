@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sys
+import sysconfig
 from typing import TYPE_CHECKING
 
 from benchmarks.workspace import ROOT
@@ -32,3 +33,25 @@ def programs(workspace: Workspace) -> Path:
         workspace.wall([*pip, *PACKAGES], {"PYTHONPATH": ""})
         done.touch()
     return found
+
+
+OPTIMUM_INTEL = ("optimum==2.3.*", "optimum-intel==2.2.*")
+
+
+def optimum_intel(workspace: Workspace) -> Path:
+    """The folder of an ``optimum-cli`` that exports to OpenVINO, installed when first needed.
+
+    Of its own, because optimum-intel wants another optimum than optimum-onnx; torch, transformers, openvino and nncf
+    are those of this environment, so that both sides have the same.
+    """
+    environment = ROOT / ".bench" / "optimum-intel"
+    done = environment / f".installed-{hashlib.sha256(' '.join(OPTIMUM_INTEL).encode()).hexdigest()[:12]}"
+    if not done.exists():
+        shutil.rmtree(environment, ignore_errors=True)
+        workspace.wall([sys.executable, "-m", "venv", str(environment)])
+        pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+        workspace.wall([*pip, "--quiet", "--no-deps", *OPTIMUM_INTEL], {"PYTHONPATH": ""})
+        (packages,) = environment.glob("lib/python3*/site-packages")
+        (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        done.touch()
+    return environment / "bin"
