@@ -213,11 +213,15 @@ class Recipe:
 
     def without_folders(self) -> Recipe:
         """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
-        named = {name: getattr(self, name) for name in ("inputs", "metric", "calibration")}
         tokenizer = self.tokenizer
-        if tokenizer is not None and tokenizer.startswith((".", "/", "~")):
-            named["tokenizer"] = tokenizer
-        return replace(self, **{name: path and PurePosixPath(path).name for name, path in named.items()})
+        local = tokenizer is not None and tokenizer.startswith((".", "/", "~"))
+        return replace(
+            self,
+            inputs=_name(self.inputs),
+            metric=_name(self.metric),
+            calibration=_name(self.calibration),
+            tokenizer=_name(tokenizer) if local else tokenizer,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as people write it, in plain values, leaving out what has its default."""
@@ -246,6 +250,10 @@ class Recipe:
             }
             plain["thresholds"] = _plain_limits(self.thresholds)
         return plain
+
+
+def _name(path: str | None) -> str | None:
+    return None if path is None else PurePosixPath(path).name
 
 
 def _plain_limits(thresholds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
