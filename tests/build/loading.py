@@ -25,7 +25,7 @@ import torch
 import transformers
 from optimum.exporters.onnx import onnx_export_from_model
 
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.errors import ModeldropError
 
 
@@ -55,7 +55,8 @@ def load(folder: Path) -> str:
     checkpoint = Checkpoint(folder, "text-classification")
     kind = _KINDS.get(folder.name, transformers.AutoModelForSequenceClassification)
     try:
-        load_tokenizer(checkpoint, load_model(checkpoint, kind).config)
+        load_tokenizer(checkpoint, load_config(checkpoint))
+        load_model(checkpoint, kind)
     except ModeldropError as error:
         return str(error)
     return ""

@@ -47,6 +47,24 @@ class Checkpoint:
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
+def load_config(checkpoint: Checkpoint) -> Any:
+    """The configuration, without the weights: what can be refused for it is refused before they are read.
+
+    Raises:
+        SourceError: transformers does not know it.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, local_files_only=True
+        )
+    except Exception as error:
+        raise _unloadable(error) from error
+
+
+def _unloadable(error: Exception) -> SourceError:
+    return SourceError(f"transformers cannot load the checkpoint: {first_line(error)}")
+
+
 def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     """The model in fp32, ready to answer: of weights, or ready ONNX graphs (see ``ready``).
 
@@ -72,7 +90,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
             dtype=torch.float32,
         )
     except Exception as error:
-        raise SourceError(f"transformers cannot load the checkpoint: {first_line(error)}") from error
+        raise _unloadable(error) from error
     _check_config(model.config, checkpoint)
     missing = [name for name in info["missing_keys"] if not may_lack or may_lack not in f".{name}"]
     if missing:

@@ -10,7 +10,7 @@ import transformers
 
 from modeldrop.build.variants import FP32
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed
 from modeldrop.build.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Past, batch, shortened
 from modeldrop.build.workers.optimum_export import export
@@ -32,8 +32,8 @@ class CausalModel(Family):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         self._model = load_model(checkpoint, transformers.AutoModelForCausalLM)
-        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
         self.max_length = self._tokenizer.model_max_length
 
     def export(self, output: Path) -> None:

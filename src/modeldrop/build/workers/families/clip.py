@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed
 from modeldrop.build.workers.families.pictures import coarse, open_picture, pictures
 from modeldrop.build.workers.families.vision import load_processor
@@ -39,8 +39,8 @@ class ClipModel(Family):
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
         self._task = checkpoint.task
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint).text_config)
         self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
-        self._tokenizer = load_tokenizer(checkpoint, self._model.config.text_config)
         self._processor = load_processor(checkpoint)
         self.max_length = self._tokenizer.model_max_length
 

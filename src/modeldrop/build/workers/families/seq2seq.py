@@ -8,7 +8,7 @@ import numpy as np
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.encoder_decoder import EncoderDecoder
 from modeldrop.build.workers.families.past import shortened
 from modeldrop.build.workers.timing import TOKENS, speed_texts
@@ -29,8 +29,8 @@ class Seq2SeqModel(EncoderDecoder):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         self._model = load_model(checkpoint, transformers.AutoModelForSeq2SeqLM)
-        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
         self.max_length = self._tokenizer.model_max_length
 
     def export(self, output: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.encoder_decoder import EncoderDecoder
 from modeldrop.build.workers.families.past import shortened
 from modeldrop.build.workers.families.pictures import coarse
@@ -34,10 +34,11 @@ class SpeechRecognizer(EncoderDecoder):
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
         self._task = checkpoint.task
-        self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
-        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
+        config = load_config(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint, config)
         self._extractor = _load_extractor(checkpoint)
-        _check_window(self._extractor, self._model.config)
+        _check_window(self._extractor, config)
+        self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
 
     def export(self, output: Path) -> None:
         self.export_as(f"{self._task}-with-past", output)

@@ -12,7 +12,7 @@ import transformers
 from modeldrop.build.samples import Sample
 from modeldrop.build.variants import FP32
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed, label_names
 from modeldrop.build.workers.families.positions import number_positions
 from modeldrop.build.workers.optimum_export import export
@@ -44,9 +44,9 @@ class TextEncoder(Family):
         self._source = checkpoint.folder
         self._embeds = checkpoint.task == _EMBED
         self._task = checkpoint.task
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
-        self._tokenizer = load_tokenizer(checkpoint, self._model.config)
         self._head = read_head(checkpoint.folder) if self._embeds else None
         self.max_length = self._tokenizer.model_max_length
         self.labels = [] if self._embeds else label_names(self._model.config)
