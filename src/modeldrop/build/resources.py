@@ -26,8 +26,8 @@ _MAKING: Mapping[str, float] = {
     "dynamic": 2.3,
     "weight_only": 1.9,
     OPENVINO: 2.2,
-    STATIC: 4.0,
-    OPTIMIZED: 6.5,
+    STATIC: 3.0,
+    OPTIMIZED: 3.5,
 }
 _LIBRARIES = 500_000_000
 # Disk: while a graph over 2 GB is exported, its weights are there twice. Copies for the proof are links.

@@ -40,7 +40,8 @@ class Limits:
         in_hand: bytes in memory; there are only so many connections that a piece of each fits.
         first: requests at a time to begin with; on a fast line more would only cost time.
         connections: requests at a time at most.
-        fast: bytes a second over one connection; where they bring less, there are as many as there may be.
+        fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, there are
+            as many as there may be.
         look: seconds between two looks at that, and at what has come.
         most: bytes that one request asks for at most, and
         least: at least, where so many are missing in a row; towards the end they become fewer.
@@ -161,6 +162,7 @@ class _Tally:
         self.adopted = 0
         self.fetched = 0
         self.retries = 0
+        self.writing = 0.0
         self._progress = progress
         self._told: dict[str, int] = {}
         self._landed = Counter[str]()
@@ -178,10 +180,11 @@ class _Tally:
             self.fetched += fetched
             self.retries += retries
 
-    def landed(self, file: File, length: int) -> None:
-        """Note that so many bytes more of a file are on disk, proven."""
+    def landed(self, file: File, length: int, seconds: float) -> None:
+        """Note that so many bytes more of a file are on disk, proven, and how long a thread was busy with that."""
         with self._lock:
             self._landed[file.path] += length
+            self.writing += seconds
 
     def take_landed(self) -> Counter[str]:
         """Bytes that have landed since this was asked last, by path."""
@@ -259,6 +262,7 @@ class _Fetching:
         done = {path: landing.there for path, landing in files.items()}
         stood = looked = time.monotonic()
         fetched = ended = 0
+        writing = 0.0
         while ended < len(self._threads):
             with contextlib.suppress(Empty):
                 error = self._ended.get(timeout=min(LIMITS.look, self._deadline.left()))
@@ -271,9 +275,11 @@ class _Fetching:
             self._check_time(done)
             seconds = time.monotonic() - looked
             if seconds >= LIMITS.look:
-                if self._tally.fetched - fetched < seconds * LIMITS.fast * len(self._threads):
+                # More connections help against a slow line, and not against a slow disk.
+                asking = seconds * len(self._threads) - (self._tally.writing - writing)
+                if self._tally.fetched - fetched < asking * LIMITS.fast:
                     self._grow(LIMITS.connections)
-                looked, fetched = time.monotonic(), self._tally.fetched
+                looked, fetched, writing = time.monotonic(), self._tally.fetched, self._tally.writing
             if time.monotonic() > stood + _STAND:
                 stand()
                 stood = time.monotonic()
@@ -305,11 +311,12 @@ class _Fetching:
         landing, remote = run.landing, run.remote
         start, length = landing.start(index), landing.length(index)
         if found == remote.file.pieces[index]:
+            began = time.monotonic()
             try:
                 landing.write(chunks, start)
             except OSError as error:
                 raise _DiskFailedError(error) from error
-            self._tally.landed(remote.file, length)
+            self._tally.landed(remote.file, length, time.monotonic() - began)
             return
         if found in run.refused or len(run.refused) >= LIMITS.refusals:
             raise IntegrityError(
