@@ -40,10 +40,8 @@ class Limits:
         in_hand: bytes in memory; there are only so many connections that a piece of each fits.
         first: requests at a time to begin with; on a fast line more would only cost time.
         connections: requests at a time at most.
-        fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, more are
-            opened.
-        gain: how many times faster it must have become by that, for still more to be opened: where the CPUs are the
-            limit, it has not.
+        fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, there are
+            as many as there may be.
         look: seconds between two looks at that, and at what has come.
         most: bytes that one request asks for at most, and
         least: at least, where so many are missing in a row; towards the end they become fewer.
@@ -64,7 +62,6 @@ class Limits:
     first: int = 3
     connections: int = 20
     fast: float = 80e6
-    gain: float = 1.3
     look: float = 0.03
     most: int = 32 << 20
     least: int = 1 << 20
@@ -266,7 +263,6 @@ class _Fetching:
         stood = looked = time.monotonic()
         fetched = ended = 0
         writing = 0.0
-        before, since = 0.0, (time.monotonic(), 0)  # bytes a second with fewer connections; when more were opened
         while ended < len(self._threads):
             with contextlib.suppress(Empty):
                 error = self._ended.get(timeout=min(LIMITS.look, self._deadline.left()))
@@ -279,16 +275,12 @@ class _Fetching:
             self._check_time(done)
             if not self._tally.fetched:  # nothing is known of the line before it has brought something
                 looked = time.monotonic()
-                since = (looked, 0)
             seconds = time.monotonic() - looked
             if seconds >= LIMITS.look:
                 # More connections help against a slow line, and not against a slow disk.
                 asking = seconds * len(self._threads) - (self._tally.writing - writing)
-                rate = (self._tally.fetched - since[1]) / (time.monotonic() - since[0])
-                slow = self._tally.fetched - fetched < asking * LIMITS.fast
-                if slow and len(self._threads) < LIMITS.connections and rate >= before * LIMITS.gain:
-                    self._grow(min(3 * len(self._threads), LIMITS.connections))
-                    before, since = rate, (time.monotonic(), self._tally.fetched)
+                if self._tally.fetched - fetched < asking * LIMITS.fast:
+                    self._grow(LIMITS.connections)
                 looked, fetched, writing = time.monotonic(), self._tally.fetched, self._tally.writing
             if time.monotonic() > stood + _STAND:
                 stand()
