@@ -287,7 +287,7 @@ def test_requests_are_bound_to_the_first_answer(
 
 
 def test_an_object_replaced_half_way(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=2))
+    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))  # the first answer has come
 
     def replaced(data: bytes) -> Callable[[Ask], None]:
         def rule(ask: Ask) -> None:
