@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import action, build, chart, download, fetch, publish, quality, requests, scale, service, size, upload
+from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
@@ -72,19 +73,9 @@ def _run(arguments: argparse.Namespace) -> int:
         document = plain | {"results": [row.to_json() for row in rows]}
         arguments.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
     if arguments.write:
-        _write(arguments.write, rows, busy)
+        replace_between(arguments.write, BEGIN, END, markdown(rows, busy))
         chart.write(rows, arguments.write.parent / "images", f"{machine()}. Bar lengths are comparable within a group.")
     return int(arguments.check and not all(row.met for row in rows))
-
-
-def _write(path: Path, rows: list[Row], busy: float) -> None:
-    """Replace what stands between the two markers."""
-    text = path.read_text("utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        sys.exit(f"{path} does not have the lines {BEGIN} and {END} once each")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{markdown(rows, busy)}\n{END}{after}", "utf-8")
 
 
 def markdown(rows: list[Row], busy: float) -> str:

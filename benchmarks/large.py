@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.workspace import ROOT, modeldrop
 from modeldrop.format.manifest import Manifest, parse_manifest
@@ -55,9 +56,7 @@ def main() -> int:
     text = f"{machine()}; load average before the run {busy}.\n{versions()}.\n\n{_table(used, manifest)}"
     print(text)
     if arguments.write:
-        document = arguments.write.read_text("utf-8")
-        before, _, rest = document.partition(BEGIN)
-        arguments.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
+        replace_between(arguments.write, BEGIN, END, text)
     return 0
 
 

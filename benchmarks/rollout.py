@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.document import replace_between
+
 BEGIN, END = "<!-- tables: written by python -m benchmarks.rollout -->", "<!-- end of tables -->"
 
 CONTAINERS, NODES = 1_000, 100
@@ -107,12 +109,7 @@ def _grid(lines: list[list[str]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout", description=__doc__)
     parser.add_argument("file", type=Path, help="the Markdown file with the markers")
-    path = parser.parse_args().file
-    text = path.read_text("utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        sys.exit(f"{path} does not have the lines {BEGIN} and {END} once each")
-    before, _, rest = text.partition(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{rest.partition(END)[2]}", "utf-8")
+    replace_between(parser.parse_args().file, BEGIN, END, tables())
     return 0
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.bucket import MODEL_FILE, add_version, ram_disk, random_file
+from benchmarks.document import replace_between
 from benchmarks.download import RATE, SIZE
 from benchmarks.downloaders import REGISTRY
 from benchmarks.machine import load, machine
@@ -81,9 +82,7 @@ def main() -> int:
     text = f"{machine()}; load average before the run {busy}.\n\n{told}"
     print(text)
     if arguments.write:
-        document = arguments.write.read_text("utf-8")
-        before, _, rest = document.partition(BEGIN)
-        arguments.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", "utf-8")
+        replace_between(arguments.write, BEGIN, END, text)
     return 0
 
 

@@ -88,7 +88,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
         for name in paths
     }
     every_file = {path for own in own_files.values() for path in own}
-    flag_external_data(output, [path for own in own_files.values() for path in own])
+    flag_external_data(output, every_file)
     check_complete(output, checked.family.needed, every_file)
     files = _describe(output)
     shared = [file.path for file in files if file.path not in every_file]

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modeldrop.runtime.jitter import jittered
 from modeldrop.runtime.locks import Lock, try_lock
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def take(folder: Path, finished: Callable[[], bool], deadline: Deadline, *, lost
                     work = None
                 if work is not None:
                     return work
-            time.sleep(min(pause * (0.5 + os.urandom(1)[0] / 512), deadline.left()))  # 0.5 to 1 times
+            time.sleep(min(jittered(pause), deadline.left()))
             pause = min(pause * 1.5, longest)
         return None
     finally:

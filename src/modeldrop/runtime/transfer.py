@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 
 from modeldrop.errors import IntegrityError, ModeldropError
+from modeldrop.runtime.jitter import jittered
 from modeldrop.runtime.landing import Landing
 from modeldrop.runtime.pieces import Queue, Run
 from modeldrop.runtime.store_errors import Fault, Kind
@@ -357,8 +358,7 @@ class _Fetching:
                 if failures >= LIMITS.failures:
                     raise fault.error
                 first = LIMITS.busy_pause if fault.kind is Kind.BUSY else LIMITS.pause
-                pause = min(LIMITS.longest_pause, first * 2 ** (failures - 1))
-                self._stopped.wait(pause * (1 + int.from_bytes(os.urandom(1)) / 255) / 2)  # 0.5 to 1 times
+                self._stopped.wait(jittered(min(LIMITS.longest_pause, first * 2 ** (failures - 1))))
 
     def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
         """One request for what a run lacks; what went wrong, None if nothing did."""

@@ -194,6 +194,29 @@ def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
     return tokenizer
 
 
+def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: Any) -> Any:
+    """What makes a model's tensors of pictures or sounds.
+
+    Args:
+        checkpoint: where it is.
+        kind: the transformers class that loads it, such as ``AutoImageProcessor``.
+        what: its name, for messages.
+        options: of the class.
+
+    Raises:
+        SourceError: it is missing or unknown.
+    """
+    try:
+        return kind.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, **options
+        )
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load the {what}: {first_line(error)}",
+            "Put preprocessor_config.json beside the weights.",
+        ) from error
+
+
 def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
     """Tokens a text is cut to: as asked, else what sentence-transformers, the tokenizer or the model says."""
     positions = getattr(config, "max_position_embeddings", None) or _UNBOUNDED

@@ -9,6 +9,7 @@ import onnx
 
 from modeldrop.build.variants import FP32
 from modeldrop.build.workers.graphs import external_files, save
+from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import ExportError, SourceError
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def load(folder: Path, kind: Any) -> Any:
             folder, subfolder=FOLDER, local_files_only=True, **({"file_name": path.name} if path.is_file() else {})
         )
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise SourceError(f"optimum cannot open the ONNX graphs: {line}", "Export them again with optimum.") from error
+        said = first_line(error)
+        raise SourceError(f"optimum cannot open the ONNX graphs: {said}", "Export them again with optimum.") from error
     model.ready = folder / FOLDER
     return model
 

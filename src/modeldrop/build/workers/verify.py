@@ -17,7 +17,7 @@ import tokenizers
 
 from modeldrop.build.workers.golden import golden_of
 from modeldrop.build.workers.own_metric import OwnMeasure, own_measure
-from modeldrop.build.workers.protocol import Events, serve
+from modeldrop.build.workers.protocol import Events, first_line, serve
 from modeldrop.build.workers.reference import load
 from modeldrop.build.workers.timing import median_ms
 from modeldrop.errors import IncompleteError
@@ -121,8 +121,8 @@ def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant 
         openvino = any(path.endswith(".xml") for path in graphs.values())
         variant = OpenVinoVariant(folder, graphs) if openvino else Variant(folder, graphs)
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {line}") from error
+        said = first_line(error)
+        raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {said}") from error
     for step in chain.steps:
         unknown = variant.lacking(step)
         if unknown:

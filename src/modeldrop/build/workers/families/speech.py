@@ -8,12 +8,11 @@ import numpy as np
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_preprocessor, load_tokenizer
 from modeldrop.build.workers.families.encoder_decoder import EncoderDecoder
 from modeldrop.build.workers.families.past import shortened
 from modeldrop.build.workers.families.pictures import coarse
 from modeldrop.build.workers.families.sounds import sounds, sounds_of
-from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import SourceError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class SpeechRecognizer(EncoderDecoder):
         self._task = checkpoint.task
         config = load_config(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, config)
-        self._extractor = _load_extractor(checkpoint)
+        self._extractor = load_preprocessor(checkpoint, transformers.AutoFeatureExtractor, "feature extractor")
         _check_window(self._extractor, config)
         self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
 
@@ -81,15 +80,3 @@ def _check_window(extractor: Any, config: Any) -> None:
             f"(max_source_positions is {config.max_source_positions}).",
             f"Save it with chunk_length={heard * extractor.hop_length // extractor.sampling_rate}, in seconds.",
         )
-
-
-def _load_extractor(checkpoint: Checkpoint) -> Any:
-    try:
-        return transformers.AutoFeatureExtractor.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code
-        )
-    except Exception as error:
-        raise SourceError(
-            f"transformers cannot load the feature extractor: {first_line(error)}",
-            "Put preprocessor_config.json beside the weights.",
-        ) from error

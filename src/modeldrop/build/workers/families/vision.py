@@ -8,14 +8,12 @@ import torch
 import transformers
 
 from modeldrop.build.workers import companions
-from modeldrop.build.workers.checkpoint import Checkpoint, load_model
+from modeldrop.build.workers.checkpoint import Checkpoint, load_model, load_preprocessor
 from modeldrop.build.workers.families.interface import Family, Timed, label_names
 from modeldrop.build.workers.families.pictures import coarse, pictures, pictures_of
 from modeldrop.build.workers.golden import narrowed
 from modeldrop.build.workers.optimum_export import export
-from modeldrop.build.workers.protocol import first_line
 from modeldrop.build.workers.timing import BATCH
-from modeldrop.errors import SourceError
 from modeldrop.format.golden import Link
 from modeldrop.selftest.chains import Answer, Chain, Step
 
@@ -82,12 +80,4 @@ def load_processor(checkpoint: Checkpoint) -> Any:
     Raises:
         SourceError: it is missing or unknown.
     """
-    try:
-        return transformers.AutoImageProcessor.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, use_fast=False
-        )
-    except Exception as error:
-        raise SourceError(
-            f"transformers cannot load the image processor: {first_line(error)}",
-            "Put preprocessor_config.json beside the weights.",
-        ) from error
+    return load_preprocessor(checkpoint, transformers.AutoImageProcessor, "image processor", use_fast=False)
