@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.format.settings import RegistrySettings, Settings, parse_settings
+from modeldrop.lean_dataclasses import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, reference_argument
@@ -23,6 +22,7 @@ from modeldrop.commands.fetch_options import (
 from modeldrop.config import chosen_models, load_settings, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.reference import Reference
+from modeldrop.lean_dataclasses import replace
 from modeldrop.runtime import telemetry
 from modeldrop.runtime.display import open_display
 from modeldrop.runtime.fetch import fetch

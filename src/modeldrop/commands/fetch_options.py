@@ -6,11 +6,11 @@ An empty variable is as good as none.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from modeldrop.commands.durations import parse_duration
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.display import FORMATS, TEXT
 from modeldrop.runtime.options import AUTO, DEFAULT_KEEP, DEFAULT_TIMEOUT, LAST_GOOD, POLICIES, Options
 

@@ -8,12 +8,12 @@ A model in several registries has one in each line of ``registry``. Paths are as
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.recipe_options import add_model_choice
 from modeldrop.config import chosen_models, load_settings, registries_of
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import replace
 
 if TYPE_CHECKING:
     import argparse

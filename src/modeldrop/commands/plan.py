@@ -6,12 +6,12 @@ modeldrop plan --all
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options
 from modeldrop.commands.wishes import wishes
+from modeldrop.lean_dataclasses import replace
 from modeldrop.publishing.plan import outdated_tools, plan
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
@@ -20,6 +19,7 @@ from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.targets import find_target
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
+from modeldrop.lean_dataclasses import asdict
 from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Policy, Pruned, Step, duration_text, prune, store_clock

@@ -13,7 +13,6 @@ published, and only promote takes a channel to it.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from modeldrop.commands.recipe_options import add_recipe_options
 from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
 from modeldrop.commands.wishes import wishes
 from modeldrop.errors import AcceptanceError, ModeldropError
+from modeldrop.lean_dataclasses import replace
 from modeldrop.publishing.deliver import ADOPTED, BUILT, MIRRORED, UNCHANGED
 from modeldrop.publishing.plan import plan
 from modeldrop.publishing.publish import publish

@@ -11,12 +11,12 @@ Exit code 14 if one is damaged.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.errors import DiskError, IntegrityError, NotFoundError
+from modeldrop.lean_dataclasses import asdict, dataclass
 from modeldrop.runtime.home import find_models, parse_folder_name, snapshot_names
 from modeldrop.runtime.location import home_folder
 from modeldrop.runtime.proof import damages

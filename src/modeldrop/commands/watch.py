@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.fetch import reporting
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
 from modeldrop.errors import DiskError, UsageError
+from modeldrop.lean_dataclasses import replace
 from modeldrop.runtime import telemetry
 from modeldrop.runtime.follow import Receiver
 from modeldrop.runtime.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook

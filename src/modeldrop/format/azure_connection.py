@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from modeldrop.errors import RegistryError
+from modeldrop.lean_dataclasses import dataclass, field
 from modeldrop.storage_errors import wrong_account
 
 VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import dataclass
 
 _S3_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|[.-](?![.-]))*[a-z0-9]")
 _GCS_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.format.fields import Fields

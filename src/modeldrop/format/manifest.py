@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.fields import Fields, check_schema, dump, load
 from modeldrop.format.golden import Golden, golden_json, read_golden
 from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path
 from modeldrop.format.recipe import Recipe, read_recipe
+from modeldrop.lean_dataclasses import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

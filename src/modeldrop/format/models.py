@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.fields import Fields
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.recipe import read_recipe
+from modeldrop.lean_dataclasses import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

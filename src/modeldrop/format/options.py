@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.format.fields import Fields

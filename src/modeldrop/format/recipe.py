@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +12,7 @@ from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.fields import Fields
 from modeldrop.format.limits import FORMS, OWN_NAME, Limit, parse_limit
 from modeldrop.format.options import Options, read_options
+from modeldrop.lean_dataclasses import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_channel, check_model, parse_version
+from modeldrop.lean_dataclasses import dataclass
 
 SCHEMES = ("s3", "gs", "az", "file", "https")
 _FOLDER_STARTS = ("/", "./", "../", "~/")

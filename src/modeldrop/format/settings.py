@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.fields import Fields
 from modeldrop.format.names import NAME
 from modeldrop.format.reference import parse_registry
+from modeldrop.lean_dataclasses import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

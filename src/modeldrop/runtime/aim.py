@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, NotFoundError, RefusedError, RegistryError
 from modeldrop.format.channel import Channel, parse_channel
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.format.reference import Reference

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.home import PARTIAL, STALE_SECONDS, ModelHome, parse_folder_name, snapshot_names
 from modeldrop.runtime.leases import forget, holder, last_use, leaseholder, user_of
 

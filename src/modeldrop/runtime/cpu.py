@@ -8,10 +8,10 @@ import os
 import re
 import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.onnxruntimes import GPU, installed_distributions
 
 VARIABLE = "MODELDROP_CPU"

@@ -9,12 +9,12 @@ the bucket is read without signing: it may be public.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import RegistryError
+from modeldrop.lean_dataclasses import dataclass, field
 from modeldrop.storage_errors import half_credential, wrong_account
 
 if TYPE_CHECKING:

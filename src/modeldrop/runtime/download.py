@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from modeldrop.errors import DiskError
 from modeldrop.format.manifest import Manifest, Variant, manifest_digest
+from modeldrop.lean_dataclasses import dataclass, replace
 from modeldrop.runtime.home import write_synced
 from modeldrop.runtime.renaming import NOTE, note_of
 from modeldrop.runtime.reuse import reuse

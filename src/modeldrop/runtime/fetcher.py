@@ -12,11 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError, VariantError
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
+from modeldrop.lean_dataclasses import dataclass, replace
 from modeldrop.runtime.aim import Aim, aim_at_channel, aim_at_pin, check_generation, located
 from modeldrop.runtime.cpu import this_machine
 from modeldrop.runtime.deadline import Deadline

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import (
@@ -22,6 +21,7 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.format.channel import MAX_BYTES
+from modeldrop.lean_dataclasses import dataclass, replace
 from modeldrop.runtime.fetch import unwritable
 from modeldrop.runtime.in_use import InUse
 from modeldrop.runtime.onnxruntimes import installed_onnxruntime

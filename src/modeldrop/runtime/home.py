@@ -11,11 +11,11 @@ import functools
 import json
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
+from modeldrop.lean_dataclasses import dataclass, field
 from modeldrop.runtime.renaming import read_renaming, suffix_of
 from modeldrop.runtime.snapshot import MANIFEST
 

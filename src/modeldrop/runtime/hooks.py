@@ -11,13 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from modeldrop._version import __version__
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.storage_errors import detail
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.leases import LEASE_SECONDS, Lease, hold, lease, note_use
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import fcntl
 import os
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.locks import is_at
 
 LEASE_SECONDS = 600

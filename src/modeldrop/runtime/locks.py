@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from modeldrop.lean_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import UsageError
+from modeldrop.lean_dataclasses import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

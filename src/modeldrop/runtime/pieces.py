@@ -8,12 +8,13 @@ cache still holds it, and little is held in memory; runs are large, so that ther
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
+
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

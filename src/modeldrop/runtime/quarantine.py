@@ -6,11 +6,11 @@ One file beside the channel's link, ``.quarantine/<link>.json``. All is best eff
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.format.names import DIGEST, TIME
+from modeldrop.lean_dataclasses import asdict, dataclass
 from modeldrop.runtime.small_files import read_note, write_note
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from threading import Lock
@@ -16,6 +15,7 @@ from obstore.store import LocalStore
 
 from modeldrop.config import settings_of
 from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

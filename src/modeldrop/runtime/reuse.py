@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.home import read_snapshot, snapshot_names
 from modeldrop.runtime.locks import is_at
 from modeldrop.runtime.proof import is_proven

@@ -16,7 +16,6 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from modeldrop.errors import FidelityError, FormatError, MissingExtraError, Vari
 from modeldrop.format.fields import Fields
 from modeldrop.format.golden import golden_json
 from modeldrop.format.recipe import METRICS
+from modeldrop.lean_dataclasses import asdict, dataclass
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,9 +12,9 @@ import contextlib
 import errno
 import os
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from modeldrop.lean_dataclasses import dataclass, field
 from modeldrop.runtime.jitter import jittered
 from modeldrop.runtime.locks import Lock, try_lock
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.format.names import DIGEST
+from modeldrop.lean_dataclasses import asdict, dataclass, replace
 from modeldrop.runtime.small_files import read_note, write_note
 
 if TYPE_CHECKING:
@@ -83,6 +83,4 @@ def confirm_state(model_home: Path, link: str, checked: float) -> None:
 
 def is_same(one: ChannelState | None, other: ChannelState) -> bool:
     """Whether two states say the same, whenever they were confirmed."""
-    return one is not None and all(
-        getattr(one, item.name) == getattr(other, item.name) for item in fields(one) if item.name != "checked"
-    )
+    return one is not None and replace(one, checked=other.checked) == other

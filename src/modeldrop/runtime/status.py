@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
+from modeldrop.lean_dataclasses import asdict, dataclass
 from modeldrop.runtime.home import Held, parse_folder_name, read_snapshot, snapshot_names
 from modeldrop.runtime.quarantine import Quarantine, read_quarantine
 from modeldrop.runtime.state import read_state

@@ -7,7 +7,6 @@ the cause. What is matched here is checked against the release that is pinned.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import PreconditionError
 
 from modeldrop import storage_errors
+from modeldrop.lean_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.errors import ModeldropError, RegistryError

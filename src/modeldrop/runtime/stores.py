@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.format.bucket import Bucket, parse_bucket
+from modeldrop.lean_dataclasses import dataclass, replace
 from modeldrop.runtime.client import RETRIES, client_options
 from modeldrop.runtime.credentials import (
     SignIn,

@@ -12,13 +12,13 @@ import os
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
 
 from modeldrop.errors import IntegrityError, ModeldropError
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.jitter import jittered
 from modeldrop.runtime.landing import Landing
 from modeldrop.runtime.pieces import Queue, Run

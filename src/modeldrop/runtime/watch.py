@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop.config import default_registry
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.format.reference import Reference, parse_reference
+from modeldrop.lean_dataclasses import dataclass
 from modeldrop.runtime.fetcher import Fetcher
 from modeldrop.runtime.follow import UNAVAILABLE, Follower, Receiver, StoppedError
 from modeldrop.runtime.in_use import TOUCH_SECONDS

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.format.names import DIGEST
+from modeldrop.lean_dataclasses import asdict, dataclass
 from modeldrop.runtime.small_files import read_note, write_note
 from modeldrop.runtime.state import ChannelState
 
