@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from modeldrop.format.fields import Fields, check_schema, dump, load
 from modeldrop.format.golden import Golden, golden_json, read_golden
 from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path
 from modeldrop.format.recipe import Recipe, read_recipe
+from modeldrop.format.sha256 import hex_digest
 from modeldrop.lean_dataclasses import dataclass, field
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Manifest:
 
 def manifest_digest(data: bytes) -> str:
     """The digest that channels and references name a manifest by: ``sha256:`` and 64 hexadecimal digits."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"sha256:{hex_digest(data)}"
 
 
 def piece_count(size: int, piece_size: int) -> int:

@@ -1,9 +1,8 @@
-"""How obstore talks to a service: time limits, retries, private CAs, and proxies."""
+"""How obstore talks to a service: time limits, private CAs, and proxies."""
 
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,13 +14,10 @@ if TYPE_CHECKING:
 
 _CONNECT = "3s"
 _STALL = "8s"
-_WHOLE = "15m"  # of one request; what does not move is stopped by the stall limit long before
-_DRIP = "15s"  # of one request of a transfer, which goes on with another one where it broke off
-RETRIES: Any = {
-    "max_retries": 2,
-    "retry_timeout": timedelta(seconds=5),  # no attempt begins later: a dead address is told in 6 s, a dumb one in 8
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
-}
+_DRIP = "15s"  # of one request: what comes too slowly to be called a stall is cut as well, and asked for again
+NO_RETRIES: Any = {"max_retries": 0}
+"""Whoever asks asks again himself: so that it is counted, and slowed down where the service says it is busy."""
+
 _NEAR = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "metadata.google.internal")
 
 
@@ -35,7 +31,7 @@ def client_options(endpoint: str, scheme: str, sign_in: SignIn) -> Any:
         "allow_http": endpoint.startswith("http://"),
         "connect_timeout": _CONNECT,
         "read_timeout": _STALL,
-        "timeout": _WHOLE,
+        "timeout": _DRIP,
     }
     if scheme != "s3":
         # obstore would sign it, and what stands before some S3-compatible services rewrites it. S3 never compresses.
@@ -46,18 +42,6 @@ def client_options(endpoint: str, scheme: str, sign_in: SignIn) -> Any:
     if private:
         options["root_certificate"] = private
     return options
-
-
-def for_transfers(store: Any) -> Any:
-    """A store like this one for requests that whoever makes them repeats himself.
-
-    obstore does not repeat them, so that they are counted, and slowed down where the service says it is busy. None
-    takes longer than a part of a file should: what drips too slowly to be called a stall is cut as well.
-    """
-    positional, named = store.__getnewargs_ex__()
-    named["client_options"] = {**named.get("client_options", {}), "read_timeout": _STALL, "timeout": _DRIP}
-    named["retry_config"] = {**RETRIES, "max_retries": 0}
-    return type(store)(*positional, **named)
 
 
 def _proxy(endpoint: str, sign_in: SignIn) -> dict[str, str]:

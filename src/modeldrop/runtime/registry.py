@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from enum import Enum
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import obstore
@@ -16,6 +16,7 @@ from obstore.store import LocalStore
 from modeldrop.config import settings_of
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.lean_dataclasses import dataclass
+from modeldrop.runtime.jitter import jittered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _BLOCK = 1 << 20
+# Seconds. A small document is asked for up to three times, none of them late: a dead address is told in 6 s, one that
+# does not answer in 8.
+_PAUSES = (0.1, 0.2)
+_PATIENCE = 5.0
 
 
 class _Unchanged(Enum):
@@ -75,8 +80,6 @@ class RegistryReader:
         """
         settings = settings_of(registry)
         self._access: Access | None = None
-        self._streaming: tuple[Any, Any] = (None, None)  # a store, and the one for transfers that is like it
-        self._lock = Lock()
         if "://" in settings.url:
             from modeldrop.runtime.stores import open_access  # a folder needs none of it
             from modeldrop.runtime.tokio import start_threads
@@ -122,7 +125,7 @@ class RegistryReader:
             return Document(bytes(result.bytes()), result.meta["e_tag"] or "")
 
         try:
-            return self._followed(ask)
+            return self._patiently(key, ask)
         except NotModifiedError:
             return UNCHANGED
         except (FileNotFoundError, ObjectNotFoundError) as error:
@@ -143,7 +146,7 @@ class RegistryReader:
             RegistryError: it cannot be read, or is not there.
         """
         try:
-            return self._followed(lambda store: bytes(obstore.get_range(store, key, start=start, length=length)))
+            return self._patiently(key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length)))
         except (OSError, BaseError) as error:
             if self._ends_before(key, start, error):
                 return b""
@@ -169,7 +172,7 @@ class RegistryReader:
         options: Any = {} if length is None else {"range": (start, start + length)}
         if etag:
             options["if_match"] = etag
-        result = self._followed(lambda store: obstore.get(self._for_transfers(store), key, options=options))
+        result = self._followed(lambda store: obstore.get(store, key, options=options))
         told = result.meta["e_tag"] or ""
         return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
 
@@ -193,13 +196,21 @@ class RegistryReader:
         size = os.stat(path).st_size  # noqa: PTH116
         return Stream("", size, _blocks(path, start, size if length is None else start + length))
 
-    def _for_transfers(self, store: Any) -> Any:
-        with self._lock:
-            if self._streaming[0] is not store:
-                from modeldrop.runtime.client import for_transfers
+    def _patiently(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
+        """Ask the store; and again where that may help."""
+        latest = time.monotonic() + _PATIENCE
+        for pause in _PAUSES:
+            try:
+                return self._followed(ask)
+            except (NotModifiedError, FileNotFoundError, ObjectNotFoundError):
+                raise
+            except (OSError, BaseError) as error:
+                from modeldrop.runtime.store_errors import HEALING
 
-                self._streaming = (store, for_transfers(store))
-            return self._streaming[1]
+                if self.fault(key, error).kind not in HEALING or time.monotonic() > latest:
+                    raise
+                time.sleep(jittered(pause))
+        return self._followed(ask)
 
     def _followed(self, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store; and once more where an S3 bucket turns out to be in another region."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.fields import dump, load
 from modeldrop.format.names import check_path
+from modeldrop.format.sha256 import hex_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +25,7 @@ def suffix_of(rename: Mapping[str, str]) -> str:
     """How the name of a snapshot's folder ends: "" for a plain one."""
     if not rename:
         return ""
-    import hashlib  # it loads OpenSSL, which takes longer than to find what is there
-
-    return f"+{hashlib.sha256(note_of(rename)).hexdigest()[:_DIGITS]}"
+    return f"+{hex_digest(note_of(rename))[:_DIGITS]}"
 
 
 def note_of(rename: Mapping[str, str]) -> bytes:

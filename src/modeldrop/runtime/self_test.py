@@ -13,7 +13,6 @@ openvino), on the CPU, in a process of its own, and compared by the variant's ow
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -23,6 +22,7 @@ from modeldrop.errors import FidelityError, FormatError, MissingExtraError, Vari
 from modeldrop.format.fields import Fields
 from modeldrop.format.golden import golden_json
 from modeldrop.format.recipe import METRICS
+from modeldrop.format.sha256 import hex_digest
 from modeldrop.lean_dataclasses import asdict, dataclass
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def _holds(metric: str, value: float, limit: float) -> bool:
 
 def _key(machine: Machine, runtime: str | None) -> str:
     text = "\n".join([machine.arch, *sorted(machine.flags)])
-    return f"{_RULES} {hashlib.sha256(text.encode()).hexdigest()[:16]} {runtime}"
+    return f"{_RULES} {hex_digest(text.encode())[:16]} {runtime}"
 
 
 def _path(home_path: Path, snapshot_name: str) -> Path:

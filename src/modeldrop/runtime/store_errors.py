@@ -90,6 +90,10 @@ class Kind(Enum):
     BROKEN = "anything else, which may heal"
 
 
+HEALING = frozenset({Kind.STALLED, Kind.BUSY, Kind.BROKEN})
+"""Kinds for which it may help to ask the same again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A failed request: its kind, and the error to raise if no other one succeeds."""

@@ -13,7 +13,7 @@ from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.format.bucket import Bucket, parse_bucket
 from modeldrop.lean_dataclasses import dataclass, replace
-from modeldrop.runtime.client import RETRIES, client_options
+from modeldrop.runtime.client import NO_RETRIES, client_options
 from modeldrop.runtime.credentials import (
     SignIn,
     Way,
@@ -97,7 +97,9 @@ def _open_https(settings: RegistrySettings) -> Access:
             "Signed addresses cannot be registries. Read the bucket itself: s3://, gs:// or az://.",
         )
     store = HTTPStore(
-        settings.url, client_options=client_options(settings.url, "https", SignIn(Way.UNSIGNED)), retry_config=RETRIES
+        settings.url,
+        client_options=client_options(settings.url, "https", SignIn(Way.UNSIGNED)),
+        retry_config=NO_RETRIES,
     )
     return Access(store, settings, "https", "bucket behind it", f"https://{parts.netloc}")
 
@@ -178,7 +180,7 @@ def _access(
         prefix=bucket.prefix or None,
         config=config,
         client_options=client_options(endpoint, bucket.scheme, sign_in),
-        retry_config=RETRIES,
+        retry_config=NO_RETRIES,
         credential_provider=borrowed,
     )
     what = f"bucket {bucket.name}"
