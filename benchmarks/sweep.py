@@ -58,7 +58,7 @@ class Choice:
         """Where this is what modeldrop does."""
         marks = {
             (PIECE_SIZE, LIMITS.most, LIMITS.first): "← ours, on a fast line",
-            (PIECE_SIZE, LIMITS.most, LIMITS.connections): "← ours, where connections are slow",
+            (PIECE_SIZE, LIMITS.short, LIMITS.connections): "← ours, where connections are slow",
         }
         return marks.get((self.piece, self.most, self.connections), "")
 
@@ -66,7 +66,8 @@ class Choice:
 def choices() -> list[Choice]:
     """Pieces of several sizes in requests as long as ours; then our pieces in requests of several lengths."""
     pieces = product((256 << 10, 1 * _MIB, 4 * _MIB, 16 * _MIB), (LIMITS.most,), (LIMITS.first, 8, LIMITS.connections))
-    requests = product((PIECE_SIZE,), (4 * _MIB, 16 * _MIB, 64 * _MIB), (LIMITS.first, LIMITS.connections))
+    lengths = (4 * _MIB, LIMITS.short, 16 * _MIB, 64 * _MIB)
+    requests = product((PIECE_SIZE,), lengths, (LIMITS.first, LIMITS.connections))
     counts = product((PIECE_SIZE,), (LIMITS.most,), (1, 2, 4, 32))
     return [Choice(*shape) for shape in (*pieces, *requests, *counts)]
 

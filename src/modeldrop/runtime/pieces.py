@@ -102,6 +102,10 @@ class Run:
         self._digest = blake3()
 
 
+# A run is a quarter of what each thread would still get. Of a half, the slowest is waited for longer at the end.
+_SHARES = 4
+
+
 class Queue:
     """Hands out runs, to many threads, in the order of the files; shorter ones towards the end, that all end together.
 
@@ -109,11 +113,10 @@ class Queue:
         prefix: of the files' keys.
         landings: files that lack pieces.
         least: bytes of a run at least, as long as so many follow each other.
-        most: bytes of a run at most; but never less than a piece.
     """
 
-    def __init__(self, prefix: str, landings: Sequence[Landing], least: int, most: int) -> None:
-        self._least, self._most = least, most
+    def __init__(self, prefix: str, landings: Sequence[Landing], least: int) -> None:
+        self._least = least
         self._spans = deque(
             (Remote(f"{prefix}/{landing.file.path}", landing.file), landing, span)
             for landing in landings
@@ -124,15 +127,20 @@ class Queue:
         self.left = sum(landing.length(index) for landing in landings for index in landing.missing)
         """Bytes that were not handed out yet."""
 
-    def take(self, workers: int) -> Run | None:
-        """The next run, where so many threads are at work; None when all is handed out."""
+    def take(self, workers: int, most: int) -> Run | None:
+        """The next run; None when all is handed out.
+
+        Args:
+            workers: how many threads are at work.
+            most: bytes of the run at most; but never less than a piece.
+        """
         with self._lock:
             if self._again:
                 return self._again.pop()
             if not self._spans:
                 return None
             remote, landing, span = self._spans.popleft()
-            wanted = min(max(self.left // (2 * workers), self._least), self._most)
+            wanted = min(max(self.left // (_SHARES * workers), self._least), most)
             count = -(-wanted // landing.length(span.start))
             run = span[:count]
             if len(span) > count:

@@ -44,7 +44,8 @@ class Limits:
         fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, there are
             as many as there may be.
         look: seconds between two looks at that, and at what has come.
-        most: bytes that one request asks for at most, and
+        most: bytes that one request asks for at most,
+        short: the same where connections are slow and many, and
         least: at least, where so many are missing in a row; towards the end they become fewer.
         chunk: bytes that are collected before Python sees them.
         least_chunk: the same, once a request took too long to bring ``chunk``.
@@ -65,6 +66,7 @@ class Limits:
     fast: float = 80e6
     look: float = 0.03
     most: int = 32 << 20
+    short: int = 8 << 20
     least: int = 1 << 20
     chunk: int = 256 << 10
     least_chunk: int = 4 << 10
@@ -230,12 +232,14 @@ class _Fetching:
         self._deadline = deadline
         self._tally = tally
         self._landings = [landing for landing in landings if landing.missing]
-        self._queue = Queue(prefix, self._landings, LIMITS.least, LIMITS.most)
+        self._queue = Queue(prefix, self._landings, LIMITS.least)
         self._most = min(LIMITS.connections, max(1, LIMITS.in_hand // piece_size))
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._trouble: ModeldropError | None = None
         self._threads: list[threading.Thread] = []
+        self._workers = 0
+        self._request = LIMITS.most
 
     def run(self, stand: Callable[[], None]) -> None:
         """Fetch; ``stand`` is asked now and then whether the folder is still there, and raises what it says."""
@@ -253,6 +257,7 @@ class _Fetching:
         """Work with so many connections, if there is work for them."""
         smallest = max(1, min(self._queue.left, LIMITS.least))
         wanted = min(most, self._most, len(self._threads) + -(-self._queue.left // smallest))
+        self._workers = max(self._workers, wanted)  # before they take their first runs, whose length this decides
         while len(self._threads) < wanted:
             thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
             self._threads.append(thread)
@@ -281,6 +286,7 @@ class _Fetching:
                 # More connections help against a slow line, and not against a slow disk.
                 asking = seconds * len(self._threads) - (self._tally.writing - writing)
                 if self._tally.fetched - fetched < asking * LIMITS.fast:
+                    self._request = min(LIMITS.short, LIMITS.most)
                     self._grow(LIMITS.connections)
                 looked, fetched, writing = time.monotonic(), self._tally.fetched, self._tally.writing
             if time.monotonic() > stood + _STAND:
@@ -298,7 +304,7 @@ class _Fetching:
 
     def _work(self) -> None:
         try:
-            while not self._stopped.is_set() and (run := self._queue.take(len(self._threads))) is not None:
+            while not self._stopped.is_set() and (run := self._queue.take(self._workers, self._request)) is not None:
                 self._fill(run)
         except _StoppedError:
             pass
