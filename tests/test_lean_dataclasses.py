@@ -148,6 +148,12 @@ def test_what_is_checked_after_making() -> None:
         lean.replace(Checked(1), size=-1)
 
 
+def test_the_functions_take_the_originals_too() -> None:
+    original = standard(Open, frozen=True)
+    assert lean.replace(original(1), x=5) == original(5)
+    assert lean.asdict(original(1)) == {"x": 1}
+
+
 @pytest.mark.parametrize("replace", [lean.replace, dataclasses.replace])
 def test_replacing(replace: Callable[..., Point]) -> None:
     assert replace(Point(1, secret="s"), y=5) == Point(1, 5, {}, "s")

@@ -50,12 +50,20 @@ def _dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True) ->
 
 
 def _replace(value: Any, /, **changes: Any) -> Any:
-    """As ``dataclasses.replace``."""
+    """As ``dataclasses.replace``; also for its dataclasses."""
+    if not hasattr(value, "_lean_fields"):
+        import dataclasses
+
+        return dataclasses.replace(value, **changes)
     return type(value)(**{name: getattr(value, name) for name in _fields(value)} | changes)
 
 
 def _asdict(value: Any) -> dict[str, Any]:
-    """As ``dataclasses.asdict``."""
+    """As ``dataclasses.asdict``; also for its dataclasses."""
+    if not hasattr(value, "_lean_fields"):
+        import dataclasses
+
+        return dataclasses.asdict(value)
     return {name: _plain(getattr(value, name)) for name in _fields(value)}
 
 

@@ -328,10 +328,11 @@ def test_metadata_services_are_not_asked_through_a_proxy(
     reader = configure(monkeypatch, tmp_path, "s3://acme/models", server)
     assert reader.get("embedder/current", 1 << 20)
     assert "Credential=AKIDMETA1/" in authorizations(server)[0]
+    assert metadata.given == 1
     monkeypatch.setenv("HTTPS_PROXY", f"http://{DEAD}")
     with pytest.raises(RegistryError, match=f"https://localhost:{server.port} through the proxy {DEAD}"):
         RegistryReader("acme").get("embedder/current", 1 << 20)
-    assert metadata.given == 2
+    assert metadata.given > 1  # at each attempt, for what it gives has expired
 
 
 def write_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
