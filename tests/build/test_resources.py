@@ -16,7 +16,7 @@ LARGE, SMALL = 2_270_000_000, 91_000_000
 
 
 def checked(weights: int, *variants: str, config: dict[str, Any] | None = None) -> Checked:
-    source = SimpleNamespace(weight_bytes=lambda: weights, config=lambda: config or {})
+    source = SimpleNamespace(weight_bytes=lambda: weights, config=lambda: config or {}, openvino_graph=lambda: None)
     return cast("Checked", SimpleNamespace(request=SimpleNamespace(source=source, recipe=Recipe(variants=variants))))
 
 

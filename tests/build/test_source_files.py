@@ -145,8 +145,13 @@ def test_refuses_a_dense_layer_in_a_pickle() -> None:
         (["config.json", "onnx/encoder_model.onnx", "onnx/decoder_model.onnx"], r"no onnx/decoder_model_merged"),
         (["config.json", "adapter_config.json", "adapter_model.safetensors"], "holds an adapter"),
         (
-            ["config.json", "openvino/openvino_model.bin", "openvino/openvino_model.xml"],
-            "no weights but OpenVINO graphs",
+            ["config.json", "openvino_encoder_model.bin", "openvino_encoder_model.xml"],
+            "no weights but OpenVINO graphs of parts of a model",
+        ),
+        (["config.json", "openvino/openvino_model.xml"], r"there is no openvino/openvino_model\.bin"),
+        (
+            ["config.json", "openvino_model_a.bin", "openvino_model_a.xml", "openvino_model_b.xml"],
+            r"2 OpenVINO graphs and none called openvino_model\.xml",
         ),
         (["config.json"], "no weights"),
     ],
@@ -160,6 +165,28 @@ def test_refuses_what_is_no_checkpoint(there: list[str], message: str) -> None:
 def test_refuses_unsafe_names(name: str) -> None:
     with pytest.raises(SourceError, match="not a path inside"):
         names(["config.json", "model.safetensors", name])
+
+
+@pytest.mark.parametrize(
+    ("more", "graph", "there"),
+    [
+        ([], "", "openvino/openvino_model.xml"),
+        (["openvino_model.xml", "openvino_model.bin"], "", "openvino/openvino_model.xml"),
+        (["openvino/openvino_model_qint8_quantized.xml"], "", "openvino/openvino_model.xml"),
+        (["a/mine.xml", "a/mine.bin", "onnx/model.onnx", "model.safetensors"], "a/mine.xml", "a/mine.xml"),
+        (["onnx/model.onnx"], "", ""),
+        (["model.safetensors"], "", ""),
+    ],
+)
+def test_takes_an_openvino_graph_where_there_is_nothing_else(more: list[str], graph: str, there: str) -> None:
+    whole = ["config.json", "openvino/openvino_model.bin", "openvino/openvino_model.xml", "openvino_tokenizer.xml"]
+    choice = choose([*whole, *more], where="acme/m", rules=Rules(graph=graph))
+    assert choice.openvino == there
+    if there:
+        weights = {there, there.replace(".xml", ".bin")}
+        assert (choice.worker, set(choice.weights)) == ("adopt_openvino", weights)
+        handed = {choice.target(name) for name in weights}
+        assert handed == {"openvino/openvino_model.xml", "openvino/openvino_model.bin"}
 
 
 def test_shards_come_from_the_index() -> None:

@@ -44,6 +44,7 @@ PATHS = {
     "uint8": "onnx/model_uint8.onnx",
     "int8-static": "onnx/model_static.onnx",
     "int4": "onnx/model_q4.onnx",
+    "openvino-fp32": "openvino/openvino_model_fp32.xml",
     "openvino-fp16": "openvino/openvino_model.xml",
     "openvino-int8": "openvino/openvino_model_qint8_quantized.xml",
     "openvino-int4": "openvino/openvino_model_qint4_quantized.xml",

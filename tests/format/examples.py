@@ -24,7 +24,7 @@ from modeldrop.format.manifest import (
     piece_count,
     serialize_manifest,
 )
-from modeldrop.format.recipe import Recipe
+from modeldrop.format.recipe import DEFAULT_VARIANTS, Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -44,7 +44,7 @@ _PIECE_SIZE = 16 << 20
 _RUN = "https://github.com/acme/search/actions/runs/11902455871"
 _COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 _IDENTITY = f"hf:sentence-transformers/all-MiniLM-L6-v2@{_COMMIT}"
-_RECIPE = Recipe(task="feature-extraction", thresholds={"int8": {"cosine_min": 0.95}})
+_RECIPE = Recipe(task="feature-extraction", variants=DEFAULT_VARIANTS, thresholds={"int8": {"cosine_min": 0.95}})
 _BUILD_KEY = "9d1f6a0c4b7e25838e60cf12ab94d7735f0e1c8a6b42d39f7785ce310a94bd26"
 _SHARED = ("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _SIZES = {

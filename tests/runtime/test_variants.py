@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = (
     "fp32", "fp16", "int8", "int8-avx512-vnni", "int8-avx2", "int8-arm64", "int8-accurate", "uint8", "int8-static",
-    "int4", "openvino-fp16", "openvino-int8", "openvino-int4", "from-next-year",
+    "int4", "openvino-fp32", "openvino-fp16", "openvino-int8", "openvino-int4", "from-next-year",
 )  # fmt: skip
 
 
@@ -100,6 +100,21 @@ def test_what_must_not_be_chosen_unasked_is_refused_and_can_be_named(
         choose_variant(manifest, AUTO, machine_of("graviton3"))
     assert ", ".join(names) in caught.value.hint
     assert choose_variant(manifest, names[0], machine_of("graviton3")).name == names[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ("openvino-fp32 openvino-fp16 openvino-int8 openvino-int4", "openvino-int8 openvino-fp16 openvino-fp32"),
+        ("openvino-int4 openvino-fp32 openvino-fp16", "openvino-fp16 openvino-fp32"),
+        ("openvino-int4", "openvino-int4"),
+        ("openvino-int3 openvino-fp32", "openvino-fp32 openvino-int3"),
+    ],
+)
+def test_where_a_version_has_openvinos_alone_auto_takes_one(machine_of: MachineOf, names: str, order: str) -> None:
+    manifest = offering(names.split())
+    assert [variant.name for variant in preference(manifest, machine_of("haswell"))] == order.split()
+    assert choose_variant(manifest, AUTO, machine_of("graviton3")).name == order.split(maxsplit=1)[0]
 
 
 def test_a_variant_that_is_not_there_is_refused() -> None:

@@ -73,7 +73,8 @@ def assemble(
                 files=tuple(variant_files[name]),
                 opset=opset,
                 ir_version=ir_version,
-                min_onnxruntime=min_onnxruntime(opset, ir_version, operators),
+                # A graph that came from OpenVINO is of no onnxruntime.
+                min_onnxruntime="" if checked.origin.extra else min_onnxruntime(opset, ir_version, operators),
                 inputs=_tensors(graph["inputs"]),
                 outputs=_tensors(graph["outputs"]),
                 fidelity=judge(recipe, name, measured, proven["inputs"], proven["original_metrics"]),

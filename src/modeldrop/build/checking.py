@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.adopting import check_graph, embeds, origin_of
 from modeldrop.build.causes import CUSTOM_CODE
 from modeldrop.build.completeness import check_tokenizer
 from modeldrop.build.fitting import check_samples
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.build.request import BuildRequest
+    from modeldrop.build.variants import Kind
 
 _GOLDEN = 4
 
@@ -47,6 +49,11 @@ class Checked:
         """Of models that are exported and asked in the same way."""
         return family_of(self.task)
 
+    @property
+    def origin(self) -> Kind:
+        """The kind of the graphs that all variants are made of: fp32, but for a source of OpenVINO's."""
+        return origin_of(self.request.source)
+
 
 def check(request: BuildRequest) -> Checked:
     """Everything that can be refused before slow work.
@@ -62,6 +69,10 @@ def check(request: BuildRequest) -> Checked:
     embedder = request.source.modules() is not None
     task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
     family = family_of(task)
+    ir = request.source.openvino_graph()
+    if ir is not None:
+        check_graph(ir, request.source.spec, task, family, config)
+        embedder = embeds(ir)  # it is taken without what modules.json would put behind it
     check_tokenizer(request.source.spec, request.source.support, family.needed)
     metrics = family.metrics(config, task, embedder=embedder)
     for variant, limits in request.recipe.thresholds.items():
@@ -72,7 +83,7 @@ def check(request: BuildRequest) -> Checked:
                     f"Its metrics are: {', '.join(metrics)}.",
                 )
     check_export(request.recipe, task, ready=request.source.worker != "export")
-    check_variants(request.recipe, config, family)
+    check_variants(request.recipe, config, family, origin_of(request.source))
     if request.samples:
         check_samples(request.samples, request.recipe, task, family)
         samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))

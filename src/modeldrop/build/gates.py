@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from modeldrop.format.options import Options
 
 
-def check_sizes(options: Mapping[str, Options], sizes: Mapping[str, int], fp32: int) -> None:
+def check_sizes(options: Mapping[str, Options], sizes: Mapping[str, int], origin: int, of: str = "fp32") -> None:
     """Refuse variants that are larger than asked; known before they are proven.
 
     Args:
         options: the recipe's, by variant.
         sizes: bytes of the graphs and weights, by variant.
-        fp32: those of the graphs in fp32.
+        origin: those of the graphs that the variants are made of.
+        of: what these are called.
 
     Raises:
         GateError: names all that are too large, and by how much.
     """
     misses = [
-        f"{name}: {size_text(size)} ({size / fp32:.1%} of fp32), asked is at most {options[name].max_size}"
+        f"{name}: {size_text(size)} ({size / origin:.1%} of {of}), asked is at most {options[name].max_size}"
         for name, size in sizes.items()
-        if name in options and size > options[name].most_bytes(fp32)
+        if name in options and size > options[name].most_bytes(origin)
     ]
     if misses:
         raise GateError(

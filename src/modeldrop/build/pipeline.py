@@ -19,7 +19,7 @@ from modeldrop.build.fitting import check_rates
 from modeldrop.build.gates import check_sizes, check_speeds
 from modeldrop.build.report import render
 from modeldrop.build.resources import check_resources, makes_beside
-from modeldrop.build.variants import FP32, KINDS, OPENVINO
+from modeldrop.build.variants import KINDS, OPENVINO
 from modeldrop.build.worker_process import Worker, run_worker
 from modeldrop.errors import DiskError
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
@@ -107,12 +107,13 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 
 def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
     """Export and quantize; what both workers answered, with a description of every graph."""
-    recipe, family, output = checked.request.recipe, checked.family, scratch / "out"
+    recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
     python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
     searched = [name for name in recipe.variants if name in recipe.options and recipe.options[name].auto]
     asked: dict[str, Any] = {
         "output": str(output),
         "roles": list(family.graphs),
+        "origin": origin.name,
         "variants": [name for name in recipe.variants if name not in searched],
         "keep": {name: list(options.keep_layers) for name, options in recipe.options.items()},
         "calibration": None if recipe.calibration is None else str(Path(recipe.calibration).resolve()),
@@ -127,8 +128,8 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
 
         def on_event(event: dict[str, Any]) -> None:
             if event.get("step") == "answers":
-                steps.finish(f"ONNX for {checked.task}")
-                steps.start("quantize" if recipe.variants != (FP32.name,) else "answers")
+                steps.finish(f"{'OpenVINO' if origin.maker == OPENVINO else 'ONNX'} for {checked.task}")
+                steps.start("quantize" if recipe.variants != (origin.name,) else "answers")
                 if beside:
                     make_variants()
             elif "done" in event:
@@ -159,10 +160,10 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         made = making[0].result(lambda event: steps.update(event["done"], event["total"], "of the variants"))
     if searched:
         made = _search(checked, searched, asked, scratch, steps, made)
-    fp32_bytes = sum(_graph_bytes(output / FP32.path(role)) for role in family.graphs)
-    if FP32.name not in recipe.variants:
+    origin_bytes = sum(_graph_bytes(output / origin.path(role)) for role in family.graphs)
+    if origin.name not in recipe.variants:
         for role in family.graphs:
-            _remove_graph(output / FP32.path(role))
+            _remove_graph(output / origin.path(role))
     sizes = {
         name: sum(_graph_bytes(output / path) for path in KINDS[name].graphs(family.graphs).values())
         for name in made["graphs"]
@@ -171,7 +172,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
     steps.finish(
         ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()) + (f"; no {lacks}" if lacks else "")
     )
-    check_sizes(recipe.options, sizes, fp32_bytes)
+    check_sizes(recipe.options, sizes, origin_bytes, origin.name)
     return exported | made | {"toolchain": exported["toolchain"] | made["toolchain"]}
 
 
@@ -241,7 +242,7 @@ def _prove(
     check_speeds(
         checked.request.recipe.options,
         {name: measured["speed"] for name, measured in proven["variants"].items()},
-        proven["variants"].get(FP32.name, {}).get("speed", ()),
+        proven["variants"].get(checked.origin.name, {}).get("speed", ()),
     )
     return proven
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop.build.adopting import default_variants
 from modeldrop.build.epoch import EXPORTER_EPOCH
 from modeldrop.build.files import sha256_file
 from modeldrop.build.own_inputs import read_inputs
@@ -35,11 +36,14 @@ class BuildRequest:
 
 
 def make_request(source: Source, recipe: Recipe) -> BuildRequest:
-    """Read what the recipe names, and compute the build key.
+    """Read what the recipe names, and compute the build key; where it names no variants, those that suit the source.
 
     Raises:
         RecipeError: a file cannot be read, or holds something else.
+        SourceError: the source's OpenVINO graph is not whole, or of a kind that is not known.
     """
+    if not recipe.variants:
+        recipe = replace(recipe, variants=default_variants(source))
     inputs = {}
     samples: tuple[Sample, ...] = ()
     metric = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop.build.adopting import origin_of
 from modeldrop.build.causes import NO_MEMORY
 from modeldrop.build.variants import FP32, KINDS, OPENVINO, OPTIMIZED, STATIC
 from modeldrop.errors import DiskError, ExportError
@@ -51,9 +52,10 @@ class Need:
 def needs(checked: Checked) -> Need:
     """What building this takes, by what was measured."""
     source = checked.request.source
-    weights = source.weight_bytes()
-    fp32 = weights * (2 if _stored_as(source.config()) in _HALF else 1)
-    others = [KINDS[name] for name in checked.request.recipe.variants if name != FP32.name]
+    weights, origin = source.weight_bytes(), origin_of(source)
+    half = _stored_as(source.config()) in _HALF if origin is FP32 else origin.options["bits"] == 16
+    fp32 = weights * (2 if half else 1)
+    others = [KINDS[name] for name in checked.request.recipe.variants if name != origin.name]
     making = max((_MAKING[kind.maker] for kind in others), default=0.0)
     times = _EXPORTING + making if makes_beside(checked) else max(_EXPORTING, making)
     kept = 1 + sum(_share(kind) for kind in others)
@@ -107,7 +109,9 @@ def memory_limit(meminfo: Path = _MEMINFO, limits: tuple[Path, ...] = _GROUP_LIM
 
 def _share(kind: Kind) -> float:
     """Bytes of a variant for one in fp32, at most."""
-    whole = kind.maker == OPTIMIZED and kind.options["level"] < 4
+    whole = (kind.maker == OPTIMIZED and kind.options["level"] < 4) or (
+        kind.maker == OPENVINO and kind.options["bits"] == 32
+    )
     return 1.0 if whole else 0.5
 
 

@@ -83,6 +83,8 @@ KINDS: dict[str, Kind] = {
         Kind("uint8", "_uint8", "dynamic", {"weights": "uint8", "reduce_range": False}),
         Kind("int8-static", "_static", STATIC),
         Kind("int4", "_q4", "weight_only", {"bits": 4}),
+        # Not in openvino_model.xml, where fp16 was first: every kind has files of its own.
+        Kind("openvino-fp32", "_fp32", OPENVINO, {"bits": 32}, "openvino"),
         Kind("openvino-fp16", "", OPENVINO, {"bits": 16}, "openvino"),
         Kind("openvino-int8", "_qint8_quantized", OPENVINO, {"bits": 8}, "openvino"),
         Kind("openvino-int4", "_qint4_quantized", OPENVINO, {"bits": 4}, "openvino"),
@@ -91,3 +93,21 @@ KINDS: dict[str, Kind] = {
 """Every kind, by its name."""
 
 FP32 = KINDS["fp32"]
+
+_OPENVINO = [kind for kind in KINDS.values() if kind.maker == OPENVINO]
+
+
+def openvino_kind(bits: int) -> Kind:
+    """The kind of an OpenVINO graph whose weights have so many bits."""
+    return next(kind for kind in _OPENVINO if kind.options["bits"] == bits)
+
+
+def makeable(origin: Kind) -> tuple[str, ...]:
+    """The kinds that a source gives, whose graphs are of the kind ``origin``.
+
+    Of ONNX in fp32 all; of an OpenVINO graph itself and those of fewer bits, unless its weights are quantized already.
+    """
+    if origin.maker != OPENVINO:
+        return tuple(KINDS)
+    bits = origin.options["bits"]
+    return tuple(kind.name for kind in _OPENVINO if kind is origin or (bits >= 16 and kind.options["bits"] < bits))

@@ -34,7 +34,11 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     group = parser.add_argument_group("recipe")
     group.add_argument("--recipe", type=Path, metavar="FILE", help="a TOML file with the recipe")
     group.add_argument("--task", help="feature-extraction, text-classification or token-classification")
-    group.add_argument("--variants", metavar="A,B", help="variants to build (default: fp32,int8)")
+    group.add_argument(
+        "--variants",
+        metavar="A,B",
+        help="variants to build (default: fp32,int8; of OpenVINO graphs as they are, and int8)",
+    )
     group.add_argument(
         "--inputs",
         "--texts",

@@ -64,7 +64,7 @@ def write_build(folder: Path) -> dict[str, bytes]:
         epoch=1,
         task="feature-extraction",
         architecture="None",
-        recipe=Recipe(task="feature-extraction"),
+        recipe=Recipe(task="feature-extraction", variants=("fp32",)),
         source=SourceInfo("modeldrop:conformance"),
         provenance=Provenance(now()),
         toolchain={},

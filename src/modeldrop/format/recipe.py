@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import PurePosixPath
@@ -12,6 +11,7 @@ from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.fields import Fields
 from modeldrop.format.limits import FORMS, OWN_NAME, Limit, parse_limit
 from modeldrop.format.options import Options, read_options
+from modeldrop.format.sha256 import hex_digest
 from modeldrop.lean_dataclasses import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ VARIANTS = (
     "uint8",
     "int8-static",
     "int4",
+    "openvino-fp32",
     "openvino-fp16",
     "openvino-int8",
     "openvino-int4",
@@ -42,7 +43,7 @@ OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""
 
 DEFAULT_VARIANTS = ("fp32", "int8")
-"""What is built where the recipe names no variants."""
+"""What is built where the recipe names no variants, of every source but one of OpenVINO's graphs."""
 
 TASKS = (
     "feature-extraction",
@@ -154,6 +155,7 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "uint8": _SMALL,
     "int8-static": _SMALL,
     "int4": _SMALLEST,
+    "openvino-fp32": _EXACT,
     "openvino-fp16": _HALF,
     "openvino-int8": _ACCURATE,
     "openvino-int4": _SMALLEST,
@@ -171,7 +173,7 @@ class Recipe:
 
     Attributes:
         task: a Hub task name, or None to infer it from the model.
-        variants: which variants to build, in the order of ``VARIANTS``.
+        variants: which variants to build, in the order of ``VARIANTS``; () for those that suit the source.
         thresholds: per variant, metric to threshold, where they differ from the defaults.
         inputs: path of what the variants are proven on instead of built-in inputs: a UTF-8 file with one text per line,
             a ``.jsonl`` file with one JSON value per line, or a folder of pictures or recordings; or None.
@@ -188,7 +190,7 @@ class Recipe:
     """
 
     task: str | None = None
-    variants: tuple[str, ...] = DEFAULT_VARIANTS
+    variants: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     inputs: str | None = None
     metric: str | None = None
@@ -225,7 +227,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as people write it, in plain values, leaving out what has its default."""
-        plain: dict[str, Any] = {"variants": list(self.variants)}
+        plain: dict[str, Any] = {"variants": list(self.variants)} if self.variants else {}
         for name in ("task", "inputs", "metric", "calibration", "max_length", "opset", "tokenizer"):
             if getattr(self, name) is not None:
                 plain[name] = getattr(self, name)
@@ -243,7 +245,7 @@ class Recipe:
 
     def to_record(self) -> dict[str, Any]:
         """The recipe as manifests hold it: thresholds of own metrics apart, for every release reads only numbers."""
-        plain = self.to_json()
+        plain = self.to_json() | {"variants": list(self.variants)}
         if self.own_thresholds:
             plain["own_thresholds"] = {
                 name: {metric: str(limit) for metric, limit in own.items()} for name, own in self.own_thresholds.items()
@@ -288,8 +290,9 @@ def read_recipe(fields: Fields, *, strict: bool) -> Recipe:
     task = fields.text("task", default=None, limit=64)
     if strict and task is not None and task not in TASKS:
         fields.fail(f"{task!r} is not a task this release builds; it builds: {', '.join(TASKS)}", "task")
-    variants = fields.texts("variants", limit=64, default=DEFAULT_VARIANTS)
-    if strict:
+    # A record without any is of a release that knew but one default.
+    variants = fields.texts("variants", limit=64, default=() if strict else DEFAULT_VARIANTS)
+    if strict and fields.has("variants"):
         _check_variants(fields, variants)
         variants = tuple(name for name in VARIANTS if name in variants)
     metric = fields.text("metric", default=None, limit=_MAX_PATH)
@@ -428,7 +431,8 @@ def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int
         inputs: SHA-256 of what the recipe names on the disk, by the recipe's key.
         epoch: the exporter epoch: raised when our output changes on purpose.
     """
-    asked = recipe.to_json()
+    # A recipe that names none has the key of one that names the default, as it always had.
+    asked = {"variants": list(DEFAULT_VARIANTS)} | recipe.to_json()
     # A file counts by what is in it, not by where it lies.
     asked.update({name: f"sha256:{digest}" for name, digest in inputs.items()})
     if "inputs" in asked:
@@ -436,4 +440,4 @@ def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int
         asked["texts"] = asked.pop("inputs")
     plain = {"source": source, "recipe": asked, "epoch": epoch}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hex_digest(text.encode())

@@ -24,8 +24,8 @@ from modeldrop.format.channel import MAX_BYTES
 from modeldrop.lean_dataclasses import dataclass, replace
 from modeldrop.runtime.fetch import unwritable
 from modeldrop.runtime.in_use import InUse
-from modeldrop.runtime.onnxruntimes import installed_onnxruntime
-from modeldrop.runtime.options import FAIL, OFFLINE
+from modeldrop.runtime.onnxruntimes import installed_onnxruntime, installed_openvino
+from modeldrop.runtime.options import AUTO, FAIL, OFFLINE
 from modeldrop.runtime.quarantine import Quarantine, lift_quarantine, read_quarantine, write_quarantine
 from modeldrop.runtime.registry import UNCHANGED
 from modeldrop.runtime.snapshot import Snapshot
@@ -111,7 +111,9 @@ class Follower:
             )
         if fetcher.options.on_unavailable == OFFLINE:
             raise UsageError("A watch asks the registry; offline it cannot.", "Use last-good, which is the default.")
-        for_openvino = fetcher.options.variant.startswith("openvino")
+        # What auto will choose is not known yet: of a version that has nothing else, OpenVINO's.
+        asked = fetcher.options.variant
+        for_openvino = asked.startswith("openvino") or (asked == AUTO and installed_openvino() is not None)
         if fetcher.options.self_test and not for_openvino and installed_onnxruntime() is None:
             raise MissingExtraError(
                 "A self-test needs onnxruntime, which is not installed here.",

@@ -41,8 +41,11 @@ def installed_onnxruntime() -> str | None:
 
 def installed_runtime(variant: Variant) -> str | None:
     """The version of what this interpreter would run a variant with, onnxruntime or openvino; None without it."""
-    if not variant.model.endswith(".xml"):
-        return installed_onnxruntime()
+    return installed_openvino() if variant.model.endswith(".xml") else installed_onnxruntime()
+
+
+def installed_openvino() -> str | None:
+    """``openvino`` with its version; None where none is found."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -117,7 +117,7 @@ def refused(where: str, outcomes: Sequence[Outcome]) -> FidelityError:
     return FidelityError(
         f"{where} does not answer on this CPU as it was proven to:\n  "
         + "\n  ".join(outcome.detail for outcome in outcomes),
-        "The snapshot in use is untouched. Fetch another variant (--variant fp32), or publish one that holds here.",
+        "The snapshot in use is untouched. Fetch another variant (--variant), or publish one that holds here.",
     )
 
 

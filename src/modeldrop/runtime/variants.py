@@ -27,19 +27,29 @@ _WITH_DOT_PRODUCTS = ("int8-avx512-vnni", "int8-arm64", "int8", "int8-static", "
 _WITHOUT = ("int8", "int8-static", "int8-avx2", "int8-accurate", "fp32")
 _CUDA = ("fp16", "o4", "fp32")
 _LAST = ("o2", "o1", "o3", "fp16", "o4", "uint8")
+_OPENVINO = ("openvino-int8", "openvino-fp16", "openvino-fp32")
 
 
 def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
     """The version's variants that ``auto`` may take on a machine, best first.
 
     Never those tuned to what the CPU lacks; nor int4, which gives up too much to be chosen unasked; nor OpenVINO's,
-    which need another runtime. Names that this release does not know come last.
+    which need another runtime, where there are others. Names that this release does not know come last.
     """
+    if all(variant.name.startswith("openvino") for variant in manifest.variants):
+        return _of_openvino(manifest)
     known = [*_CUDA] if machine.cuda else []
     known += [*(_WITH_DOT_PRODUCTS if machine.dot_products else _WITHOUT), *_LAST]
     rank = {name: place for place, name in reversed(list(enumerate(known)))}
     allowed = [variant for variant in manifest.variants if _may_be_taken(variant.name, machine)]
     return tuple(sorted(allowed, key=lambda variant: rank.get(variant.name, len(known))))
+
+
+def _of_openvino(manifest: Manifest) -> tuple[Variant, ...]:
+    """Where a version has nothing else: int4, which is never taken unasked, only if it is all there is."""
+    exact = [variant for variant in manifest.variants if not variant.name.startswith("openvino-int4")]
+    rank = {name: place for place, name in enumerate(_OPENVINO)}
+    return tuple(sorted(exact or manifest.variants, key=lambda variant: rank.get(variant.name, len(rank))))
 
 
 def choose_variant(manifest: Manifest, asked: str, machine: Machine | None = None) -> Variant:

@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 
 _MERGED, _FIRST, _LATER = "decoder_model_merged", "decoder_model", "decoder_with_past_model"
 _BRANCH = "use_cache_branch"
-_PAST = "past_key_values."
-_ORDER = "beam_idx"
+ORDER = "beam_idx"
+"""The input of a language model that keeps its past: which row each row goes on with."""
 # Without the hints, a CPU computes in bf16 where it can, and rounds the past: a user's choice, not what is proven.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+
+def open_graph(path: Path) -> InferRequest:
+    """A graph on the CPU, computing as it is proven."""
+    import openvino
+
+    return openvino.Core().compile_model(path, "CPU", _EXACT).create_infer_request()
 
 
 class OpenVinoVariant:
@@ -36,26 +43,23 @@ class OpenVinoVariant:
     """
 
     def __init__(self, folder: Path, graphs: Mapping[str, str]) -> None:
-        import openvino
-
-        core = openvino.Core()
-        self._requests: dict[str, InferRequest] = {
-            role: core.compile_model(folder / path, "CPU", _EXACT).create_infer_request()
-            for role, path in graphs.items()
-        }
+        self._requests: dict[str, InferRequest] = {role: open_graph(folder / path) for role, path in graphs.items()}
 
     def dtypes(self, graph: str) -> dict[str, str]:
-        """The types of a graph's inputs, as numpy calls them, by name."""
+        """The types of a graph's inputs, as numpy calls them, by name; an input may have several names."""
         inputs = self._requests[graph].model_inputs
-        return {port.get_any_name(): port.get_element_type().to_dtype().name for port in inputs}
+        return {name: port.get_element_type().to_dtype().name for port in inputs for name in port.get_names()}
 
     def lacking(self, step: Step) -> list[str]:
         """The inputs that the step's graph wants and is not given."""
-        return sorted(set(self.dtypes(self._graph_of(step))) - set(step.inputs) - {_ORDER})
+        given = {*step.inputs, ORDER}
+        inputs = self._requests[self._graph_of(step)].model_inputs
+        return sorted(min(port.get_names()) for port in inputs if not given & port.get_names())
 
     def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
         """The outputs of every step, by name."""
         results: list[dict[str, Array]] = []
+        begun: set[str] = set()
         for step in steps:
             graph = self._graph_of(step)
             request, wanted = self._requests[graph], self.dtypes(graph)
@@ -64,10 +68,11 @@ class OpenVinoVariant:
                 for name, source in step.inputs.items()
                 if name in wanted
             }
-            if _ORDER in wanted:
-                if not any(isinstance(step.inputs[name], Link) for name in step.inputs if name.startswith(_PAST)):
+            if ORDER in wanted:
+                if graph not in begun:  # what it remembers is of an earlier text
                     request.reset_state()
-                inputs[_ORDER] = np.arange(len(inputs["input_ids"]), dtype=np.int32)
+                inputs[ORDER] = np.arange(len(inputs["input_ids"]), dtype=np.int32)
+            begun.add(graph)
             answered = request.infer(inputs)
             # Copied: the next run writes where this one's outputs are.
             results.append({name: answered[name].copy() for port in answered for name in port.get_names()})

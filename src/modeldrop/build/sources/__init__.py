@@ -16,9 +16,9 @@ from modeldrop.errors import UsageError
 __all__ = ["FORMS", "Progress", "Source", "resolve"]
 
 FORMS = (
-    "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ONNX files, ./model.onnx; "
+    "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx; "
     "s3://, gs:// or az:// URL of a checkpoint; REGISTRY/MODEL@v3, a published version; "
-    "#path/of.onnx after one of the first three takes a ready ONNX file in it"
+    "#path/of.onnx (or .xml, OpenVINO's) after one of the first three takes a ready graph in it"
 )
 """How a source is spelled, for help texts."""
 
@@ -39,12 +39,12 @@ def resolve(
 
     ``hf:org/name[@revision]`` and ``org/name[@revision]`` are on the Hub, and are pinned here, by one
     request, to the commit that the revision (else ``main``) names now. ``./x``, ``../x``, ``/x``,
-    ``~/x``, ``file:///x`` and any other existing directory are folders: checkpoints, or ready ONNX
-    graphs where there are no weights beside; an ``.onnx`` file is one of these. URLs of buckets are
-    checkpoints too. What has a version or a channel after an ``@`` in its last part is a published
+    ``~/x``, ``file:///x`` and any other existing directory are folders: checkpoints, or ready ONNX or
+    OpenVINO graphs where there are no weights beside; an ``.onnx`` or ``.xml`` file is one of these. URLs of
+    buckets are checkpoints too. What has a version or a channel after an ``@`` in its last part is a published
     version: ``s3://acme-models/embedder@v3``, ``./models/embedder@current``, ``embedder@v3``.
 
-    ``#path`` after a Hub id, folder or bucket means the ready ONNX graphs at that path instead of weights.
+    ``#path`` after a Hub id, folder or bucket means the ready graphs at that path instead of weights.
 
     A bare ``org/name`` is the Hub's even where such a folder exists: write ``./org/name`` for the folder.
 
@@ -105,9 +105,9 @@ def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool 
 
 def _on_disk(place: str, spec: str, rules: Rules, *, companions: bool) -> Source:
     path = _path_of(place)
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix in {".onnx", ".xml"}:
         # What lies beside a graph in onnx/ is in the folder above.
-        up = path.parent.name == "onnx" and (path.parent.parent / "config.json").is_file()
+        up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent
         graph = path.relative_to(folder).as_posix()
         return CheckpointSource(

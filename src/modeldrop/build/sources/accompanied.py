@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.build.sources import disk
 from modeldrop.build.sources.interface import Progress, Source
 from modeldrop.errors import SourceError
+
+if TYPE_CHECKING:
+    from modeldrop.build.openvino_ir import Ir
 
 _TOKENIZER = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "tekken.json",
@@ -40,6 +43,9 @@ class Accompanied(Source):
     @property
     def worker(self) -> str:
         return self._source.worker
+
+    def openvino_graph(self) -> Ir | None:
+        return self._source.openvino_graph()
 
     @property
     def task(self) -> str | None:

@@ -16,7 +16,7 @@ from modeldrop.errors import DiskError, SourceError
 from modeldrop.registry.stores import open_store
 from modeldrop.registry.stores.interface import Listed
 
-_SUBFOLDERS = re.compile(r"(?:\d+_[^/]+|additional_chat_templates|onnx)/[^/]+")
+_SUBFOLDERS = re.compile(r"(?:\d+_[^/]+|additional_chat_templates|onnx|openvino)/[^/]+")
 _VERSION_MANIFEST = re.compile(r"v\d+/manifest\.json")
 _MOST = 100_000
 
@@ -37,11 +37,11 @@ class BucketSource(ChosenSource):
 
     def __init__(self, url: str, *, spec: str, rules: Rules = DEFAULT, companions: bool = False) -> None:
         self._spec = spec
-        if url.endswith(".onnx"):
+        if url.endswith((".onnx", ".xml")):
             url, _, graph = url.rpartition("/")
             rules = Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
         self._store = open_store(url)
-        self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith(".onnx") else ""
+        self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith((".onnx", ".xml")) else ""
         self._graphs = self._graphs or f"{PurePosixPath(rules.graph).parent}/".removeprefix("./")
         self._listing = self._list()
         where = self._store.url
@@ -134,12 +134,18 @@ class BucketSource(ChosenSource):
             "Wait until whatever writes there has finished, then run again.",
         )
 
-    def _document(self, name: str) -> Any:
+    def _bytes(self, name: str) -> bytes:
         stored = self._store.get(name)
         if stored is None:
             raise self._changed(name)
+        return stored.data
+
+    def _size(self, name: str) -> int:
+        return self._listing[name].size
+
+    def _document(self, name: str) -> Any:
         try:
-            return json.loads(stored.data)
+            return json.loads(self._bytes(name))
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{self._called(name)} is not valid JSON: {error}.") from error
 

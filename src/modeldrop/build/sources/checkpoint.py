@@ -15,7 +15,7 @@ from modeldrop.build.sources.interface import Progress
 from modeldrop.errors import SourceError
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
-_SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates|onnx")
+_SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates|onnx|openvino")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_LIMIT = 1024
 
@@ -55,6 +55,7 @@ class CheckpointSource(ChosenSource):
         for name in choice.names:
             self._check_there(name)
         self._config = super().config()
+        self.openvino_graph()  # refused here, if it is not whole
 
     @property
     def identity(self) -> str:
@@ -91,6 +92,15 @@ class CheckpointSource(ChosenSource):
 
     def _path(self, name: str) -> Path:
         return self._folder / name
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return self._path(name).read_bytes()
+        except OSError as error:
+            raise disk.unreadable(self._called(name), error) from error
+
+    def _size(self, name: str) -> int:
+        return self._stamps[name][0]
 
     def _document(self, name: str) -> Any:
         return disk.read_json(self._path(name), self._called(name))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from modeldrop.build.sources import openvino
 from modeldrop.build.sources.files import Choice
 from modeldrop.build.sources.interface import Source
 from modeldrop.errors import SourceError
+
+if TYPE_CHECKING:
+    from modeldrop.build.openvino_ir import Ir
 
 
 class ChosenSource(Source):
@@ -15,6 +19,7 @@ class ChosenSource(Source):
 
     _spec: str
     _choice: Choice
+    _openvino: Ir | None = None
 
     @property
     def worker(self) -> str:
@@ -43,6 +48,31 @@ class ChosenSource(Source):
         if not isinstance(document, list):
             raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
         return document
+
+    def openvino_graph(self) -> Ir | None:
+        graph = self._choice.openvino
+        if graph and self._openvino is None:
+            weights = openvino.data_of(graph)
+            self._openvino = openvino.read(
+                self._bytes(graph),
+                self._size(weights),
+                graph=graph,
+                xml=self._called(graph),
+                weights=self._called(weights),
+            )
+        return self._openvino
+
+    @abstractmethod
+    def _bytes(self, name: str) -> bytes:
+        """One of its files, which is small enough for the memory.
+
+        Raises:
+            SourceError: it cannot be had.
+        """
+
+    @abstractmethod
+    def _size(self, name: str) -> int:
+        """Bytes of one of its files, which is not fetched."""
 
     @abstractmethod
     def _document(self, name: str) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from modeldrop.build.sources import graphs
+from modeldrop.build.sources import graphs, openvino
 from modeldrop.errors import SourceError
 
 INDEX = "model.safetensors.index.json"
@@ -35,7 +35,6 @@ _PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
 _CODE = re.compile(r"[^/]+\.py")
 _MODULE = re.compile(r"\d+_[^/]+")
 _OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
-_OPENVINO = re.compile(r"openvino_.*model.*\.xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,8 @@ class Choice:
     ``weights`` are loaded, ``support`` steers how (config, tokenizer, the shards' index, code),
     ``papers`` (README, licence) change nothing in what is built. Where ``index`` is given, its shards
     are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
-    role: they and the files that hold their data are the weights then.
+    role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
+    its ``.bin`` are the weights then.
     """
 
     weights: tuple[str, ...]
@@ -53,14 +53,22 @@ class Choice:
     papers: tuple[str, ...] = ()
     index: str | None = None
     graphs: Mapping[str, str] = field(default_factory=dict)
+    openvino: str = ""
 
     @property
     def worker(self) -> str:
-        """The worker that makes graphs in fp32 of these files."""
+        """The worker that makes the graphs of these files that all variants are made of."""
+        if self.openvino:
+            return "adopt_openvino"
         return "adopt" if self.graphs else "export"
 
     def target(self, name: str) -> str:
-        """Where a file belongs in the folder that the worker gets: graphs lie in ``onnx/``, called as their role."""
+        """Where a file belongs in the folder that the worker gets.
+
+        Graphs lie in ``onnx/`` or ``openvino/``, called as their role.
+        """
+        if self.openvino and name in {self.openvino, openvino.data_of(self.openvino)}:
+            return openvino.target(name, self.openvino)
         for role, graph in self.graphs.items():
             if name == graph:
                 return f"onnx/{role}.onnx"
@@ -102,7 +110,8 @@ class Rules:
     Attributes:
         allow_pickle: fall back to pytorch_model.bin where there are no safetensors.
         trust_remote_code: take the Python files at the root along.
-        graph: the ready ONNX file, or the folder of them, that is meant instead of a checkpoint's weights; or "".
+        graph: the ready ONNX or OpenVINO file, or the folder of ONNX files, that is meant instead of a checkpoint's
+            weights; or "".
         bare: whether config.json may lie elsewhere, with the tokenizer.
     """
 
@@ -117,7 +126,7 @@ DEFAULT = Rules()
 
 
 def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choice:
-    """Choose the needed files out of all that are there: a checkpoint's, or, where it has none, ready ONNX graphs.
+    """Choose the needed files out of all that are there: a checkpoint's, else ready ONNX graphs, else OpenVINO's.
 
     Args:
         names: every file of the source, as POSIX paths relative to it.
@@ -143,11 +152,17 @@ def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choic
         support += [name for name in there if _CODE.fullmatch(name)]
     weights, index = ([], None) if rules.graph else _weights_at("", known, where, allow_pickle=allow_pickle)
     if not weights and index is None:
-        ready = graphs.choose(there, rules.graph, where=where)
+        mine = _module_weights(known, where, allow_pickle=allow_pickle)
+        xml = rules.graph if rules.graph.endswith(".xml") else ""
+        ready = {} if xml else graphs.choose(there, rules.graph, where=where)
         if not ready:
-            raise _no_weights(there, where)
+            graph = openvino.choose(there, xml, where=where)
+            if not graph:
+                raise _no_weights(there, where)
+            weights = [graph, openvino.data_of(graph), *mine]
+            return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), openvino=graph)
         parts = {*ready.values(), *(data for graph in ready.values() for data in graphs.data_beside(graph, there))}
-        weights = [*parts, *_module_weights(known, where, allow_pickle=allow_pickle)]
+        weights = [*parts, *mine]
         return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), None, ready)
     weights += _module_weights(known, where, allow_pickle=allow_pickle)
     if index is not None:
@@ -273,13 +288,6 @@ def _no_weights(there: list[str], where: str) -> SourceError:
         return SourceError(
             f"{where} holds an adapter (adapter_config.json), not a whole model.",
             "Merge it into its base model (merge_and_unload, save_pretrained) and give that folder.",
-        )
-    graphs = [name for name in there if _OPENVINO.fullmatch(PurePosixPath(name).name)]
-    if graphs:
-        return SourceError(
-            f"{where} has no weights but OpenVINO graphs ({_some(graphs)}), which cannot be turned back into ONNX.",
-            "Give the model they were made of (its card's base_model): the variants openvino-fp16, openvino-int8 and "
-            "openvino-int4 are made of its weights.",
         )
     other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
     found = f" What it has is not loaded: {_some(other)}." if other else ""

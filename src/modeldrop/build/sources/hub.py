@@ -135,8 +135,7 @@ class HubSource(ChosenSource):
         return self._gated
 
     def weight_bytes(self) -> int:
-        sizes = ((name, self._listing[name].size) for name in self._with_shards().weights)
-        return sum(self._ask_size(name) if size is None else size for name, size in sizes)
+        return sum(self._size(name) for name in self._with_shards().weights)
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
         paths: dict[str, Path] = {}
@@ -169,6 +168,13 @@ class HubSource(ChosenSource):
             fresh = ref.with_name(f".{ref.name}.{os.getpid()}")
             fresh.write_text(self._commit, encoding="ascii")
             fresh.replace(ref)
+
+    def _bytes(self, name: str) -> bytes:
+        return self._fetch(name).read_bytes()
+
+    def _size(self, name: str) -> int:
+        size = self._listing[name].size
+        return self._ask_size(name) if size is None else size
 
     def _document(self, name: str) -> Any:
         return disk.read_json(self._fetch(name), self._called(name))

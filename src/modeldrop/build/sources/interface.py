@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from modeldrop.build.openvino_ir import Ir
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
@@ -20,8 +23,19 @@ class Source(ABC):
 
     @property
     def worker(self) -> str:
-        """The worker that makes graphs in fp32 of it, and asks the original: ``adopt`` for ready ONNX graphs."""
+        """The worker that makes graphs of it, and asks the original.
+
+        ``adopt`` for ready ONNX graphs, ``adopt_openvino`` for an OpenVINO graph; those of the others are in fp32.
+        """
         return "export"
+
+    def openvino_graph(self) -> Ir | None:
+        """What its ready OpenVINO graph tells of itself; None for a source that is none. Fetches no weights.
+
+        Raises:
+            SourceError: it cannot be had, or is not whole.
+        """
+        return None
 
     @property
     def task(self) -> str | None:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from modeldrop.build.workers import ready
+from modeldrop.build.workers import ready, ready_openvino
 from modeldrop.build.workers.protocol import first_line
 from modeldrop.errors import SourceError, TaskError
 
@@ -66,7 +66,7 @@ def _unloadable(error: Exception) -> SourceError:
 
 
 def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
-    """The model in fp32, ready to answer: of weights, or ready ONNX graphs (see ``ready``).
+    """The model, ready to answer: of weights in fp32, or of ready graphs (see ``ready`` and ``ready_openvino``).
 
     Weights get the attribute ``opset``: what they are to be exported with.
 
@@ -80,6 +80,8 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     """
     if ready.has_graphs(checkpoint.folder):
         return ready.load(checkpoint.folder, kind)
+    if ready_openvino.has_graph(checkpoint.folder):
+        return ready_openvino.OpenVinoModel(checkpoint.folder, load_config(checkpoint))
     try:
         model, info = kind.from_pretrained(
             checkpoint.folder,

@@ -11,6 +11,7 @@ from optimum.exporters.tasks import TasksManager
 from modeldrop.build.variants import FP32
 from modeldrop.build.workers import ready
 from modeldrop.build.workers.protocol import first_line
+from modeldrop.build.workers.ready_openvino import OpenVinoModel
 from modeldrop.errors import ExportError, TaskError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
         TaskError: optimum does not know how to export this architecture for the task.
         ExportError: it failed, or did not write a graph.
     """
+    if isinstance(model, OpenVinoModel):
+        model.copy(output)
+        return
     if ready.is_ready(model):
         ready.copy(model, roles, output)
         return

@@ -1,8 +1,8 @@
-"""Make the variants from the graphs in fp32, and describe them all.
+"""Make the variants from the graphs that the source gave, in fp32 or as OpenVINO has them, and describe them all.
 
 Runs as ``python -m modeldrop.build.workers.quantize REQUEST``, without PyTorch. The request: ``output`` (the version's
-folder), ``roles`` (of the graphs), ``variants`` (names), ``keep`` (by variant, patterns of the names of nodes that stay
-as they are), and ``calibration`` (the recipe's file, or null).
+folder), ``roles`` (of the graphs), ``origin`` (their kind), ``variants`` (names), ``keep`` (by variant, patterns of the
+names of nodes that stay as they are), and ``calibration`` (the recipe's file, or null).
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from typing import Any
 
 import onnx
 
-from modeldrop.build.variants import FP32, KINDS, LIBRARIES, MERGED_PARTS, OPENVINO, Kind
+from modeldrop.build.openvino_ir import read_ir
+from modeldrop.build.variants import KINDS, LIBRARIES, MERGED_PARTS, OPENVINO, Kind
 from modeldrop.build.workers.branches import separate
 from modeldrop.build.workers.graphs import all_graphs, describe
 from modeldrop.build.workers.makers import maker
 from modeldrop.build.workers.protocol import Events, first_line, serve
 from modeldrop.errors import ExportError, RecipeError
 
+_OPENVINO = ".xml"
+
 
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """Make all of them; the result describes the graphs, by variant and role, and the libraries used."""
     output, roles, names = Path(request["output"]), request["roles"], request["variants"]
-    made = [KINDS[name] for name in names if KINDS[name].maker]
-    kept = {
-        name: kept_nodes(name, patterns, [output / FP32.path(role) for role in roles])
-        for name, patterns in request["keep"].items()
-    }
+    origin = KINDS[request["origin"]]
+    whole = {role: output / origin.path(role) for role in roles}
+    made = [KINDS[name] for name in names if name != origin.name]
+    kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request["keep"].items()}
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
-        fp32 = {role: output / FP32.path(role) for role in roles}
-        parts = dict(_parts(fp32, Path(folder))) if any(kind.maker == OPENVINO for kind in made) else {}
+        parts = dict(_parts(whole, Path(folder))) if any(kind.maker == OPENVINO for kind in made) else {}
         for number, kind in enumerate(made):
             events.progress(number, len(made))
             for role, path in kind.graphs(roles).items():
@@ -44,8 +45,8 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
                     "calibration": request["calibration"],
                     "folder": str(output),
                 }
-                _make(kind, role, fp32.get(role) or parts[role], output / path, options)
-    described = {role: describe(path) for role, path in fp32.items()}
+                _make(kind, whole.get(role) or parts[role], output / path, options)
+    described = {role: _of_origin(path) for role, path in whole.items()}
     return {
         "graphs": {
             name: {role: _described(output / path, role, described) for role, path in KINDS[name].graphs(roles).items()}
@@ -58,29 +59,36 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     }
 
 
-def _parts(fp32: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
-    for role, path in fp32.items():
+def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    for role, path in whole.items():
         if role in MERGED_PARTS:
             yield from zip(MERGED_PARTS[role], separate(path, folder), strict=True)
 
 
-def _make(kind: Kind, role: str, source: Path, target: Path, options: dict[str, Any]) -> None:
+def _make(kind: Kind, source: Path, target: Path, options: dict[str, Any]) -> None:
     try:
         maker(kind.maker)(source, target, options)
     except ExportError:
         raise
     except Exception as error:
         raise ExportError(
-            f"{kind.name} could not be made of {role}.onnx: {first_line(error)}",
+            f"{kind.name} could not be made of {source.name}: {first_line(error)}",
             f"Leave {kind.name} out of the recipe's variants.",
         ) from error
 
 
-def _described(path: Path, role: str, fp32: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    if path.suffix != ".xml":
+def _of_origin(path: Path) -> dict[str, Any]:
+    if path.suffix != _OPENVINO:
+        return describe(path)
+    ir = read_ir(path)
+    return {"opset": ir.opset, "ir_version": ir.version, "inputs": [], "outputs": []}
+
+
+def _described(path: Path, role: str, origin: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if path.suffix != _OPENVINO:
         return describe(path)
     # Opset and IR version of what it was made from; inputs and outputs, as far as it has them still.
-    whole = fp32.get(role) or next(fp32[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
+    whole = origin.get(role) or next(origin[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
     from modeldrop.build.workers.makers.openvino import describe as describe_openvino
 
     own = describe_openvino(path)
@@ -95,18 +103,12 @@ def kept_nodes(variant: str, patterns: Sequence[str], graphs: Sequence[Path]) ->
     Args:
         variant: its name.
         patterns: with ``*`` and ``?``.
-        graphs: paths of the graphs in fp32.
+        graphs: paths of the graphs that variants are made of.
 
     Raises:
         RecipeError: a pattern means none.
     """
-    names = [
-        node.name
-        for path in graphs
-        for graph in all_graphs(onnx.load(path, load_external_data=False).graph)
-        for node in graph.node
-        if node.name
-    ]
+    names = [name for path in graphs for name in _names(path) if name]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             weighty = [name for name in names if name.rpartition("/")[2].startswith(("MatMul", "Gather", "Conv"))]
@@ -115,6 +117,14 @@ def kept_nodes(variant: str, patterns: Sequence[str], graphs: Sequence[Path]) ->
                 f"It has {len(names)}, such as {', '.join(weighty[:3])}.",
             )
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _names(path: Path) -> Iterator[str]:
+    if path.suffix == _OPENVINO:
+        yield from read_ir(path).names
+        return
+    for graph in all_graphs(onnx.load(path, load_external_data=False).graph):
+        yield from (node.name for node in graph.node)
 
 
 if __name__ == "__main__":

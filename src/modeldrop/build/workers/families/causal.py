@@ -12,8 +12,9 @@ from modeldrop.build.variants import FP32
 from modeldrop.build.workers import companions
 from modeldrop.build.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.build.workers.families.interface import Family, Timed
-from modeldrop.build.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Past, batch, shortened
+from modeldrop.build.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Past, State, batch, shortened
 from modeldrop.build.workers.optimum_export import export
+from modeldrop.build.workers.ready_openvino import OpenVinoModel
 from modeldrop.build.workers.timing import BATCH, TOKENS, speed_texts
 from modeldrop.format.golden import Link
 from modeldrop.selftest.chains import Answer, Array, Chain, Step
@@ -38,7 +39,8 @@ class CausalModel(Family):
 
     def export(self, output: Path) -> None:
         export(self._model, "text-generation-with-past", (_ROLE,), output)
-        self._past = Past(output / FP32.path(_ROLE))
+        ready = isinstance(self._model, OpenVinoModel)
+        self._past = State(self._model.inputs) if ready else Past(output / FP32.path(_ROLE))
 
     def save_companions(self, output: Path) -> None:
         companions.save_tokenizer(self._tokenizer, output)

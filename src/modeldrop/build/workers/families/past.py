@@ -66,6 +66,29 @@ class Past:
         return {name: source for name, source in inputs.items() if name in self.inputs}
 
 
+class State:
+    """In the place of ``Past`` for a graph that keeps its past itself: nothing is handed on.
+
+    Args:
+        inputs: the names of the graph's inputs.
+    """
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self.inputs = inputs
+
+    def empty(self) -> dict[str, Array]:
+        """See ``Past``."""
+        return {}
+
+    def after(self, first: int, last: int) -> dict[str, Array | Link]:
+        """See ``Past``."""
+        return {}
+
+    def known(self, inputs: Mapping[str, Array | Link]) -> dict[str, Array | Link]:
+        """See ``Past``."""
+        return {name: source for name, source in inputs.items() if name in self.inputs}
+
+
 def shortened(chains: Sequence[Chain]) -> list[Chain]:
     """What the manifest keeps of generators: the shortest inputs, and few tokens of their answers."""
     chosen = sorted(chains, key=lambda chain: len(chain.text))[:_GOLDEN_CHAINS]

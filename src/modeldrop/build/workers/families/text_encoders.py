@@ -17,6 +17,7 @@ from modeldrop.build.workers.families.interface import Family, Timed, label_name
 from modeldrop.build.workers.families.positions import number_positions
 from modeldrop.build.workers.optimum_export import export
 from modeldrop.build.workers.pooling import append_head, pool, read_head
+from modeldrop.build.workers.ready_openvino import OpenVinoModel
 from modeldrop.build.workers.timing import TOKENS, speed_texts
 from modeldrop.format.golden import Link
 from modeldrop.selftest.chains import Answer, Chain, Step
@@ -35,6 +36,7 @@ _CLASSES = {
 _SENTENCE_TRANSFORMERS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 _MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
 _ROLE = "model"
+_SENTENCE = "sentence_embedding"
 
 
 class TextEncoder(Family):
@@ -47,16 +49,22 @@ class TextEncoder(Family):
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
-        self._head = read_head(checkpoint.folder) if self._embeds else None
+        ready = isinstance(self._model, OpenVinoModel)
+        # What modules.json puts behind the transformer is put into graphs that are exported, not into ready ones.
+        self._head = read_head(checkpoint.folder) if self._embeds and not ready else None
         self.max_length = self._tokenizer.model_max_length
         self.labels = [] if self._embeds else label_names(self._model.config)
         self._output = "logits"
         if self._embeds:
-            self._output = "sentence_embedding" if self._head is not None else "last_hidden_state"
+            whole = self._model.answers(_SENTENCE) if ready else self._head is not None
+            self._output = _SENTENCE if whole else "last_hidden_state"
         self._inputs: list[str] = []
 
     def export(self, output: Path) -> None:
         export(self._model, self._task, (_ROLE,), output)
+        if isinstance(self._model, OpenVinoModel):
+            self._inputs = list(self._model.inputs)
+            return
         path = output / FP32.path(_ROLE)
         graph = onnx.load(path, load_external_data=False)
         numbered = number_positions(graph)
@@ -68,7 +76,7 @@ class TextEncoder(Family):
 
     def save_companions(self, output: Path) -> None:
         companions.save_tokenizer(self._tokenizer, output)
-        modules = _MODULES if self._head is not None else ()
+        modules = _MODULES if self._embeds and (self._source / "modules.json").is_file() else ()
         companions.copy(self._source, output, (*companions.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
         companions.save_sentence_config(output, self._tokenizer.model_max_length)
 
@@ -103,7 +111,6 @@ class TextEncoder(Family):
     def _run(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():
             result = self._model(**inputs)
-            if not self._embeds:
-                return result.logits  # type: ignore[no-any-return]
-            hidden = result.last_hidden_state
-            return hidden if self._head is None else pool(self._head, hidden, inputs["attention_mask"])
+            if self._head is not None:
+                return pool(self._head, result.last_hidden_state, inputs["attention_mask"])
+            return getattr(result, self._output)  # type: ignore[no-any-return]

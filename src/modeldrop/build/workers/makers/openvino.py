@@ -1,4 +1,4 @@
-"""OpenVINO's form of a graph, ``.xml`` with its weights in ``.bin``: made from the ONNX, by openvino and nncf alone."""
+"""OpenVINO's form of a graph, ``.xml`` with its weights in ``.bin``: made by openvino and nncf alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from modeldrop.build.openvino_ir import name_among
 
 # What keeps transformers from importing these: nncf computes with one of them.
 for _name in ("scipy", "sklearn"):
@@ -31,10 +33,13 @@ _PAST, _PRESENT, _ORDER = "past_key_values.", "present.", "beam_idx"
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """See ``interface``.
 
-    Options: ``bits``, 16 (fp16), 8 or 4; ``keep``, names of nodes whose weights stay as they are.
+    The source may also be a graph of OpenVINO's already, in fp32 or fp16.
+
+    Options: ``bits``, 32 (fp32), 16 (fp16), 8 or 4; ``keep``, names of nodes whose weights stay as they are.
     """
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    model = openvino.convert_model(source)
+    ready = source.suffix == target.suffix
+    model = openvino.Core().read_model(source) if ready else openvino.convert_model(source)
     past = {
         port.get_any_name(): port.get_any_name().replace(_PAST, _PRESENT, 1)
         for port in model.inputs
@@ -77,7 +82,7 @@ def _tensor(port: Any) -> dict[str, Any]:
         f"dimension_{axis}" if part.is_dynamic else str(part.get_length())
         for axis, part in enumerate(port.partial_shape)
     ]
-    return {"name": port.get_any_name(), "dtype": port.get_element_type().to_dtype().name, "shape": shape}
+    return {"name": name_among(port.get_names()), "dtype": port.get_element_type().to_dtype().name, "shape": shape}
 
 
 def _keep_past(model: openvino.Model, past: Mapping[str, str]) -> None:
