@@ -289,14 +289,14 @@ TOO_LARGE = """
 import errno, os, sys
 from modeldrop.errors import DiskError
 from modeldrop.runtime.fetch import fetch
-write = os.pwrite
+write = os.pwritev
 written = []
 def full(descriptor, chunks, offset):
     written.append(offset)
     if len(written) > 1:
         raise OSError(getattr(errno, sys.argv[3]), os.strerror(getattr(errno, sys.argv[3])))
     return write(descriptor, chunks, offset)
-os.pwrite = full
+os.pwritev = full
 try:
     fetch(sys.argv[1], sys.argv[2])
 except DiskError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from modeldrop.runtime.write_sizes import WHOLE
 from modeldrop.runtime.writeback import start_writeback
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.format.manifest import File
+    from modeldrop.runtime.write_sizes import WriteSizes
 
 _CHUNK = 1 << 20
 _TRIES = 20
 _YOUNG = 0.01
-# Linux keeps pages of up to so many bytes ready for each CPU. For a longer write it looks for larger ones, which a
-# virtual machine may have given back to its host: 1 GiB then took 2.8 s of copying instead of 0.3 s.
-_UNIT = 32 << 10
+_AT_ONCE = 512  # chunks; systems take 1024
+_HAS_PWRITEV = hasattr(os, "pwritev")
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -59,9 +60,9 @@ class Landing:
         file: File,
         piece_size: int,
         check: Callable[[], None],
+        sizes: WriteSizes,
         *,
         keep: bool = True,
-        in_memory: bool = False,
     ) -> None:
         """Find or make it, and verify what is there.
 
@@ -70,9 +71,9 @@ class Landing:
             file: what it is to be.
             piece_size: of the manifest.
             check: called while bytes are verified; what it raises ends that.
+            sizes: how much to write at a time.
             keep: hold it open once it is finished, so that no other file can be taken for it: whoever replaces it
                 may get its inode.
-            in_memory: whether ``into`` is: pages have one size there, and there is no disk to write to.
 
         Raises:
             FileNotFoundError: the folder is gone.
@@ -82,7 +83,7 @@ class Landing:
         self._path = into / file.path
         self._piece_size = piece_size
         self._keep = keep
-        self._in_memory = in_memory
+        self._sizes = sizes
         self._lock = Lock()
         self._writing = Lock()
         self._open: _Descriptor | None = None
@@ -125,12 +126,15 @@ class Landing:
 
     def _write(self, descriptor: int, chunks: Sequence[memoryview], offset: int) -> None:
         """Write them one behind the other."""
-        end = offset
-        for chunk in chunks:
-            unit = len(chunk) if self._in_memory else _UNIT
-            for start in range(0, len(chunk), unit):
-                end = _write_all(descriptor, chunk[start : start + unit], end)
-        if not self._in_memory:
+        size, end, began = self._sizes.choose(), offset, time.monotonic()
+        if size == WHOLE:
+            end = _write_all(descriptor, list(chunks), end)
+        else:
+            for chunk in chunks:
+                for start in range(0, len(chunk), size):
+                    end = _write_all(descriptor, [chunk[start : start + size]], end)
+        self._sizes.note(size, end - offset, time.monotonic() - began)
+        if not self._sizes.in_memory:
             start_writeback(descriptor, offset, end)
 
     def stands(self) -> bool:
@@ -208,11 +212,17 @@ class Landing:
             self._open = None
 
 
-def _write_all(descriptor: int, data: memoryview, offset: int) -> int:
-    """Write all of it; return where it ends."""
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
+def _write_all(descriptor: int, left: list[memoryview], offset: int) -> int:
+    """Write them one behind the other; return where they end."""
+    while left:
+        written = (
+            os.pwritev(descriptor, left[:_AT_ONCE], offset) if _HAS_PWRITEV else os.pwrite(descriptor, left[0], offset)
+        )
+        offset += written
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
     return offset
 
 

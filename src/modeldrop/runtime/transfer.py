@@ -24,6 +24,7 @@ from modeldrop.runtime.jitter import jittered
 from modeldrop.runtime.landing import Landing
 from modeldrop.runtime.pieces import Queue, Run
 from modeldrop.runtime.store_errors import Fault, Kind
+from modeldrop.runtime.write_sizes import WriteSizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -411,15 +412,15 @@ def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline
             raise _StoppedError
         deadline.check(f"files in {into} to be verified")
 
-    keep, in_memory = len(files) <= LIMITS.kept, is_in_memory(into)
+    keep, sizes = len(files) <= LIMITS.kept, WriteSizes(in_memory=is_in_memory(into))
     with os.scandir(into) as entries:
         empty = next(entries, None) is None
     if empty:
-        return [Landing(into, file, piece_size, check, keep=keep, in_memory=in_memory) for file in files]
+        return [Landing(into, file, piece_size, check, sizes, keep=keep) for file in files]
     from concurrent.futures import ThreadPoolExecutor  # it takes as long to import as ten small files to fetch
 
     with ThreadPoolExecutor(LIMITS.verifiers, "modeldrop-verify") as pool:
-        jobs = [pool.submit(Landing, into, file, piece_size, check, keep=keep, in_memory=in_memory) for file in files]
+        jobs = [pool.submit(Landing, into, file, piece_size, check, sizes, keep=keep) for file in files]
         try:
             return [job.result() for job in jobs]
         except BaseException:
