@@ -13,6 +13,7 @@ import pytest
 from modeldrop.build.completeness import check_complete
 from modeldrop.build.fidelity import judge
 from modeldrop.build.gates import check_sizes, check_speeds
+from modeldrop.build.resources import Need, check_need
 from modeldrop.build.worker_process import run_worker
 from modeldrop.errors import ConflictError, ModeldropError
 from modeldrop.format.options import Options
@@ -214,6 +215,16 @@ def _(bench: Bench) -> Ended:
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
     return fails(lambda: run_worker("export", {}, bench.folder, print, python=str(killed)))
+
+
+@provokes("of memory; building this model needs about")
+def _(bench: Bench) -> Ended:
+    return fails(lambda: check_need(Need(memory=1 << 60, disk=0), bench.folder))
+
+
+@provokes("free; building this model needs about")
+def _(bench: Bench) -> Ended:
+    return fails(lambda: check_need(Need(memory=0, disk=1 << 60), bench.folder))
 
 
 @provokes("The build does not behave like the original")

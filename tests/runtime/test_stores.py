@@ -295,8 +295,19 @@ def test_what_the_service_says(
         assert "\n" not in caught.value.message
         assert "Debug source" not in str(caught.value)
         assert "c2VjcmV0" not in str(caught.value)
-    if status < 500:
-        assert len(server.requests) == 2  # what cannot heal is not tried again
+    assert len(server.requests) == 2 * (1 if status < 500 else 3)  # what cannot heal is not tried again
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])
+def test_a_document_is_asked_for_again_where_that_may_help(
+    scheme: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    answers = [Answer(503), Answer(429)]
+    server.answer = lambda _: answers.pop() if answers else None
+    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    assert len(server.requests) == 3
 
 
 def test_a_bucket_in_another_region_is_followed(

@@ -78,9 +78,17 @@ def check_resources(checked: Checked, folder: Path) -> None:
         folder: where it is built.
 
     Raises:
+        DiskError, ExportError: see ``check_need``.
+    """
+    check_need(needs(checked), folder)
+
+
+def check_need(need: Need, folder: Path) -> None:
+    """Refuse to begin where there is less.
+
+    Raises:
         DiskError, ExportError: says how much there is of disk or memory, and how much is needed.
     """
-    need = needs(checked)
     free = shutil.disk_usage(folder).free
     if free < need.disk:
         raise DiskError(
