@@ -274,32 +274,32 @@ class _Landing:
         return min(PIECE, self.file.size - index * PIECE)
 
 
-def runs(queue: Queue, workers: int, most: int) -> list[tuple[int, int]]:
+def runs(queue: Queue, share: int, most: int) -> list[tuple[int, int]]:
     """Start and bytes of all that a queue hands out."""
     found = []
-    while (run := queue.take(workers, most)) is not None:
+    while (run := queue.take(share, most)) is not None:
         found.append((run.start, run.left))
     return found
 
 
 def test_runs_are_of_missing_pieces_that_follow_each_other() -> None:
     landing = cast("Landing", _Landing(10, [0, 1, 2, 4, 8, 9]))
-    assert runs(Queue("m", [landing, landing], 2 * PIECE), 1, 2 * PIECE) == 2 * [
+    assert runs(Queue("m", [landing, landing], 2 * PIECE), 2, 2 * PIECE) == 2 * [
         (0, 2 * PIECE), (2 * PIECE, PIECE), (4 * PIECE, PIECE), (8 * PIECE, 2 * PIECE - 5)
     ]  # fmt: skip
 
 
 def test_runs_become_shorter_towards_the_end() -> None:
     landing = cast("Landing", _Landing(100, list(range(100))))
-    lengths = [length // PIECE for _, length in runs(Queue("m", [landing], 2 * PIECE), 2, 11 * PIECE)]
-    assert lengths[:4] == [11, 11, 10, 9]  # at most 11, then an eighth of what is left, for 2 are at work
+    lengths = [length // PIECE for _, length in runs(Queue("m", [landing], 2 * PIECE), 8, 11 * PIECE)]
+    assert lengths[:4] == [11, 11, 10, 9]  # at most 11, then an eighth of what is left
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-3:-1] == [2, 2]
 
 
 def test_a_piece_larger_than_a_request_may_be_is_asked_for_whole() -> None:
     landing = cast("Landing", _Landing(3, [0, 1, 2]))
-    assert runs(Queue("m", [landing], 1), 4, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
+    assert runs(Queue("m", [landing], 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
 
 
 def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(

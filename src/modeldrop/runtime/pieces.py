@@ -102,10 +102,6 @@ class Run:
         self._digest = blake3()
 
 
-# A run is a quarter of what each thread would still get. Of a half, the slowest is waited for longer at the end.
-_SHARES = 4
-
-
 class Queue:
     """Hands out runs, to many threads, in the order of the files; shorter ones towards the end, that all end together.
 
@@ -127,11 +123,11 @@ class Queue:
         self.left = sum(landing.length(index) for landing in landings for index in landing.missing)
         """Bytes that were not handed out yet."""
 
-    def take(self, workers: int, most: int) -> Run | None:
+    def take(self, share: int, most: int) -> Run | None:
         """The next run; None when all is handed out.
 
         Args:
-            workers: how many threads are at work.
+            share: it has this part of what is left: 6 for a sixth.
             most: bytes of the run at most; but never less than a piece.
         """
         with self._lock:
@@ -140,7 +136,7 @@ class Queue:
             if not self._spans:
                 return None
             remote, landing, span = self._spans.popleft()
-            wanted = min(max(self.left // (_SHARES * workers), self._least), most)
+            wanted = min(max(self.left // share, self._least), most)
             count = -(-wanted // landing.length(span.start))
             run = span[:count]
             if len(span) > count:

@@ -47,8 +47,11 @@ class Limits:
             as many as there may be.
         look: seconds between two looks at that, and at what has come.
         most: bytes that one request asks for at most,
-        short: the same where connections are slow and many, and
-        least: at least, where so many are missing in a row; towards the end they become fewer.
+        least: at least, where so many are missing in a row.
+        shares: requests that a connection would still make for its part of what is left: so they become shorter
+            towards the end, and all connections end together.
+        slow_most: as ``most``, where connections are slow and many.
+        slow_shares: as ``shares`` there, where the last one would be waited for longer.
         chunk: bytes that are collected before Python sees them.
         least_chunk: the same, once a request took too long to bring ``chunk``.
         failures: of a run in a row without a byte in between, before the transfer gives up; stalls do not count.
@@ -68,8 +71,10 @@ class Limits:
     fast: float = 80e6
     look: float = 0.03
     most: int = 32 << 20
-    short: int = 8 << 20
     least: int = 1 << 20
+    shares: int = 2
+    slow_most: int = 8 << 20
+    slow_shares: int = 4
     chunk: int = 256 << 10
     least_chunk: int = 4 << 10
     failures: int = 8
@@ -241,7 +246,7 @@ class _Fetching:
         self._trouble: ModeldropError | None = None
         self._threads: list[threading.Thread] = []
         self._workers = 0
-        self._request = LIMITS.most
+        self._request, self._shares = LIMITS.most, LIMITS.shares
 
     def run(self, stand: Callable[[], None]) -> None:
         """Fetch; ``stand`` is asked now and then whether the folder is still there, and raises what it says."""
@@ -288,7 +293,7 @@ class _Fetching:
                 # More connections help against a slow line, and not against a slow disk.
                 asking = seconds * len(self._threads) - (self._tally.writing - writing)
                 if self._tally.fetched - fetched < asking * LIMITS.fast:
-                    self._request = min(LIMITS.short, LIMITS.most)
+                    self._request, self._shares = min(LIMITS.slow_most, LIMITS.most), LIMITS.slow_shares
                     self._grow(LIMITS.connections)
                 looked, fetched, writing = time.monotonic(), self._tally.fetched, self._tally.writing
             if time.monotonic() > stood + _STAND:
@@ -306,7 +311,10 @@ class _Fetching:
 
     def _work(self) -> None:
         try:
-            while not self._stopped.is_set() and (run := self._queue.take(self._workers, self._request)) is not None:
+            while (
+                not self._stopped.is_set()
+                and (run := self._queue.take(self._workers * self._shares, self._request)) is not None
+            ):
                 self._fill(run)
         except _StoppedError:
             pass
