@@ -187,18 +187,24 @@ def _there(bench: _Bench, server: NginxServer) -> list[Row]:
 def _capped(bench: _Bench, server: NginxServer, sides: Sequence[Side]) -> list[Row]:
     mine, s5cmd, crt = bench.race(sides, _FEW)
     memory = bench.median("ours", "megabytes")
-    server.reset()
-    bench.once(sides[0])
-    answers = [answer for answer in server.requests() if answer.path.endswith(MODEL_FILE)]
-    seconds = max(answer.at for answer in answers) - min(answer.at - answer.seconds for answer in answers)
-    connections = at_once(answers)
-    share = SIZE / seconds / (connections * RATE)
+    found = [_share(bench, server, sides[0]) for _ in range(bench.workspace.rounds(_FEW))]
+    connections, share = found[0][0], statistics.median(share for _, share in found)
     return [
         Row(f"{CAPPED} (peer: s5cmd)", mine, "ratio ≤ 1.0", mine <= s5cmd, s5cmd, "s"),
         Row(f"{CAPPED} (peer: AWS CRT)", mine, "ratio ≤ 1.0", mine <= crt, crt, "s"),
         Row(f"share of {connections} connections × 40 MB/s", share, f"≥ {_SHARE}", share >= _SHARE),
         Row(f"{CAPPED}, memory", memory, f"≤ {_MEGABYTES} MB", memory <= _MEGABYTES, unit="MB", digits=0),
     ]
+
+
+def _share(bench: _Bench, server: NginxServer, side: Side) -> tuple[int, float]:
+    """How many connections there were at once, and which part of their bytes a second was used."""
+    server.reset()
+    bench.once(side)
+    answers = [answer for answer in server.requests() if answer.path.endswith(MODEL_FILE)]
+    seconds = max(answer.at for answer in answers) - min(answer.at - answer.seconds for answer in answers)
+    connections = at_once(answers)
+    return connections, SIZE / seconds / (connections * RATE)
 
 
 def _killed(bench: _Bench, server: NginxServer, side: Side) -> list[Row]:

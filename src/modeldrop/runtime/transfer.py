@@ -311,10 +311,10 @@ class _Fetching:
 
     def _work(self) -> None:
         try:
-            while (
-                not self._stopped.is_set()
-                and (run := self._queue.take(self._workers * self._shares, self._request)) is not None
-            ):
+            while not self._stopped.is_set():
+                run = self._queue.take(self._workers * self._shares, self._request)
+                if run is None:
+                    return
                 self._fill(run)
         except _StoppedError:
             pass
