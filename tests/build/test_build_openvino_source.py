@@ -224,6 +224,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "half an .xml": (edit(XML, "</layers>", ""), r"openvino_model\.xml of .* is not a whole OpenVINO graph"),
     "no .xml": (lambda folder: (folder / XML).write_text("<html/>"), r"not a whole OpenVINO graph \(it describes no"),
     "entities": (edit(XML, "?>\n", "?><!DOCTYPE net>\n", 1), "it has a document type"),
+    "another encoding": (
+        lambda folder: (folder / XML).write_text('<?xml version="1.0" encoding="utf-16"?><net/>', "utf-16"),
+        r"not a whole OpenVINO graph \('utf-8' codec can't decode",
+    ),
     "no input_ids": (edit(XML, 'names="input_ids"', 'names="tokens"'), "takes tokens, .*: no input_ids"),
     "another input": (edit(XML, 'names="token_type_ids"', 'names="bbox"'), "nothing here gives bbox"),
     "fixed length": (edit(XML, "<dim>-1</dim>", "<dim>128</dim>", 2), r"input_ids of the fixed shape \[128, 128\]"),
