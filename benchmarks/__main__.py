@@ -15,7 +15,7 @@ from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
 from benchmarks.workspace import Workspace
-from modeldrop.terminal import table
+from modeldrop.util.text import table
 
 if TYPE_CHECKING:
     from benchmarks.result import Row

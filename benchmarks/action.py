@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.result import Row
-from tests import checkpoints
 from tests.action.machines import TINY, USES, Machines, copy_checkout
+from tests.helpers import checkpoints
 from tests.runner.expressions import GitHub
 from tests.servers.hub import HubServer
 from tests.servers.s3 import S3Server

@@ -1,9 +1,9 @@
 """A model over 2 GB: what building it takes.
 
 ``python -m benchmarks.large [--write docs/benchmarks.md]``. A cross-encoder of bge-reranker-v2-m3's size (568 million
-parameters; random weights, ``tests/true_sizes.py``), built in fp32, fp16, int8, int8-accurate and OpenVINO int8, as
-``tests/soak/test_build_large.py`` builds it: once, from a cold interpreter, measured from outside
-(``tests/process_tree.py``).
+parameters; random weights, ``tests/helpers/true_sizes.py``), built in fp32, fp16, int8, int8-accurate and OpenVINO
+int8, as ``tests/soak/test_build_large.py`` builds it: once, from a cold interpreter, measured from outside
+(``tests/helpers/process_tree.py``).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.workspace import ROOT, modeldrop
 from modeldrop.format.manifest import Manifest, parse_manifest
-from modeldrop.terminal import size_text
-from tests.build.recipes import loosened
-from tests.process_tree import watch
+from modeldrop.util.text import size_text
+from tests.export.recipes import loosened
+from tests.helpers.process_tree import watch
 
 if TYPE_CHECKING:
-    from tests.process_tree import Used
+    from tests.helpers.process_tree import Used
 
 BEGIN, END = "<!-- large: written by python -m benchmarks.large --write -->", "<!-- end of large -->"
 VARIANTS = ("fp16", "int8", "int8-accurate", "openvino-int8")
@@ -38,7 +38,9 @@ _STEP = re.compile(r"^\[\d/\d\] (\w+) .*\((\d+\.\d) s\)$", re.MULTILINE)
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="one that tests.true_sizes has made before")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="one that tests.helpers.true_sizes has made before"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in this Markdown file")
     arguments = parser.parse_args()
     busy = load()
@@ -61,7 +63,7 @@ def main() -> int:
 
 
 def _checkpoint(folder: Path) -> Path:
-    made = [sys.executable, "-m", "tests.true_sizes", "reranker_v2_m3", str(folder)]
+    made = [sys.executable, "-m", "tests.helpers.true_sizes", "reranker_v2_m3", str(folder)]
     subprocess.run(made, check=True, cwd=ROOT)
     return folder
 

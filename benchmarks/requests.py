@@ -42,8 +42,8 @@ from pathlib import Path
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import publish
-from modeldrop.registry.stores import open_store
-from tests.builds import make_build
+from modeldrop.storage.write import open_store
+from tests.helpers.builds import make_build
 registry, folder, key = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 store = open_store(registry)
 for seed in "ab":

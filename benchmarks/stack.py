@@ -1,8 +1,8 @@
 """The models of a small service, at their true sizes: what embeds, what reranks, and what writes labels.
 
 ``embedder`` is the real all-MiniLM-L6-v2. ``reranker`` has the shape of BAAI/bge-reranker-base (278 million parameters)
-and ``classifier`` that of google/flan-t5-small (77 million), both with random weights (``tests/true_sizes.py``): as
-many bytes and as much work as the real ones, but answers that mean nothing.
+and ``classifier`` that of google/flan-t5-small (77 million), both with random weights
+(``tests/helpers/true_sizes.py``): as many bytes and as much work as the real ones, but answers that mean nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.workspace import ROOT, SOURCE, modeldrop
-from modeldrop.build.tasks.interface import TOKENS
-from tests.build.recipes import loosened
+from modeldrop.export.tasks.interface import TOKENS
+from tests.export.recipes import loosened
 
 if TYPE_CHECKING:
     from benchmarks.workspace import Workspace
@@ -48,7 +48,11 @@ def stack(workspace: Workspace) -> Path:
 
 def _code() -> str:
     """A digest of what decides what is built."""
-    code = [*(ROOT / "src" / "modeldrop" / "build").rglob("*.py"), ROOT / "tests" / "true_sizes.py", Path(__file__)]
+    code = [
+        *(ROOT / "src" / "modeldrop" / "export").rglob("*.py"),
+        ROOT / "tests" / "helpers" / "true_sizes.py",
+        Path(__file__),
+    ]
     digest = hashlib.sha256()
     for path in sorted(code):
         digest.update(path.read_bytes())
@@ -60,7 +64,7 @@ def _publish(workspace: Workspace, folder: Path) -> None:
     workspace.wall(modeldrop("publish", str(SOURCE), str(registry / "embedder"), "--quiet"))
     for name, (checkpoint, metrics) in _RANDOM.items():
         source = folder / name
-        made = [sys.executable, "-m", "tests.true_sizes", checkpoint, str(source)]
+        made = [sys.executable, "-m", "tests.helpers.true_sizes", checkpoint, str(source)]
         workspace.wall(made, {"PYTHONPATH": str(ROOT)})
         recipe = loosened(source, metrics)
         workspace.wall(modeldrop("publish", str(source), str(registry / name), "--recipe", str(recipe), "--quiet"))

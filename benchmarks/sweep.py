@@ -23,8 +23,8 @@ from benchmarks.downloaders import REGISTRY
 from benchmarks.machine import load, machine
 from benchmarks.process import measure
 from benchmarks.workspace import Workspace
+from modeldrop.fetcher.download.transfer import LIMITS
 from modeldrop.format.manifest import PIECE_SIZE
-from modeldrop.runtime.transfer import LIMITS
 from tests.servers.nginx import NginxServer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MIB = 1 << 20
 _OURS = """\
 import sys
 from dataclasses import replace
-from modeldrop.runtime import transfer
+from modeldrop.fetcher import transfer
 most, connections = map(int, sys.argv[1:3])
 limits = transfer.LIMITS
 shares = limits.slow_shares if connections > limits.first else limits.shares

@@ -51,13 +51,13 @@ _OURS = """\
 import json, sys
 from pathlib import Path
 from modeldrop.format.manifest import File
-from modeldrop.registry.stores import open_store
+from modeldrop.storage.write import open_store
 registry, key, path, described = sys.argv[1:]
 size, sha256, pieces, piece_size = json.loads(Path(described).read_text())
 store = open_store(registry)
 store.upload(key, Path(path), File("model.onnx", size, sha256, tuple(pieces)), piece_size, lambda done: None)
 """
-_REMOVE = "import sys\nfrom modeldrop.registry.stores import open_store\nopen_store(sys.argv[1]).delete(sys.argv[2])\n"
+_REMOVE = "import sys\nfrom modeldrop.storage.write import open_store\nopen_store(sys.argv[1]).delete(sys.argv[2])\n"
 
 
 def run(workspace: Workspace) -> list[Row]:

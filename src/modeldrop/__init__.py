@@ -14,9 +14,9 @@ from modeldrop._version import __version__
 from modeldrop.errors import ModeldropError
 
 if TYPE_CHECKING:
-    from modeldrop.runtime.fetch import fetch
-    from modeldrop.runtime.snapshot import Snapshot
-    from modeldrop.runtime.watch import Watcher, watch
+    from modeldrop.fetcher.api import fetch
+    from modeldrop.fetcher.snapshot import Snapshot
+    from modeldrop.fetcher.watch.watcher import Watcher, watch
 
 __all__ = ["ModeldropError", "Snapshot", "Watcher", "__version__", "fetch", "watch"]
 
@@ -29,4 +29,4 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'modeldrop' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"modeldrop.runtime.{_MODULES[name]}"), name)
+    return getattr(import_module(f"modeldrop.fetcher.{_MODULES[name]}"), name)

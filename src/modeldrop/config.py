@@ -9,14 +9,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop.config_settings import RegistrySettings, Settings, parse_settings
 from modeldrop.errors import RecipeError, UsageError
-from modeldrop.format.settings import RegistrySettings, Settings, parse_settings
-from modeldrop.lean_dataclasses import replace
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.format.models import ModelSettings
+    from modeldrop.config_models import ModelSettings
 
 FILE = "modeldrop.toml"
 

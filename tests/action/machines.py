@@ -133,7 +133,7 @@ def hub() -> Iterator[HubServer]:
 @pytest.fixture(scope="session")
 def tiny(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small model on the Hub: its id."""
-    from tests import checkpoints  # it imports torch, which takes seconds
+    from tests.helpers import checkpoints
 
     hub.add_repo(TINY, checkpoints.bert(tmp_path_factory.mktemp("checkpoint")))
     return TINY

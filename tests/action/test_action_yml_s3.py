@@ -9,7 +9,7 @@ import pytest
 
 from modeldrop.action.install import locked_platform
 from tests.action.machines import HUB_TOKEN, PIP_LOG, TINY, USES, Machines, readable
-from tests.clouds import Servers
+from tests.helpers.clouds import Servers
 from tests.runner.events import Event
 from tests.runner.job import Job
 from tests.runner.results import StepResult

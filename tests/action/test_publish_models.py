@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Path:
     """Where the file with the models says it is."""
-    from tests import checkpoints  # it imports torch, which takes seconds
+    from tests.helpers import checkpoints
 
     (folder / "checkpoint").mkdir()
     return checkpoints.bert(folder / "checkpoint")

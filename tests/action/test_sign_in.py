@@ -1,9 +1,9 @@
 import pytest
 
-from modeldrop import storage_errors
 from modeldrop.action.event import Event
 from modeldrop.action.sign_in import explain_sign_in
 from modeldrop.errors import ModeldropError, SourceError
+from modeldrop.storage import errors as storage_errors
 
 MAIN = Event("push", "refs/heads/main", "main")
 FORK = Event("pull_request", "refs/pull/17/merge", "main", fork=True)

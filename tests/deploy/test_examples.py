@@ -16,10 +16,10 @@ import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
+from modeldrop.config_settings import parse_settings
+from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import UsageError
-from modeldrop.format.bucket import parse_bucket
-from modeldrop.format.settings import parse_settings
-from modeldrop.registry.policies import policies_for
+from modeldrop.storage.urls import parse_bucket
 from tests.deploy.shown import (
     CLOUD_RUN,
     COMPOSE,

@@ -13,12 +13,12 @@ import pytest
 
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import publish
-from modeldrop.registry.stores import open_store
-from tests.builds import environment, make_build
-from tests.cli.test_watch import Notes, eventually, link
-from tests.clouds import Servers, sign_in, sign_out
-from tests.commands import Ran
+from modeldrop.storage.write import open_store
+from tests.commands.test_watch import Notes, eventually, link
 from tests.deploy.shown import COMPOSE, DEPLOY, containers, docker_words, documents, script_words, unit
+from tests.helpers.builds import environment, make_build
+from tests.helpers.clouds import Servers, sign_in, sign_out
+from tests.helpers.command_line import Ran
 
 ACME = "s3://acme-models"
 HOMES = ("/models", "/var/lib/modeldrop")

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
-from modeldrop.registry import layout
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import now
 from modeldrop.registry.publish import publish
-from modeldrop.registry.stores import open_store
-from tests.builds import make_build
+from modeldrop.storage.write import open_store
+from tests.helpers.builds import make_build
 
 SERVE = """\
 import os, pathlib
@@ -26,7 +26,7 @@ assert any(pathlib.Path(path, "manifest.json").is_file() for path in given.value
 LABELLED = '{"text": "Never again.", "label": "negative"}\n'
 RECIPE = 'variants = ["fp32", "int8"]\n'
 CONFORMANCE = {f"s3://{bucket} --conformance": "{folder}/store --conformance" for bucket in ("acme-models", "models")}
-"""The suite writes 100 MB: tests/registry/test_conformance.py runs it on every cloud, a page only in a folder."""
+"""The suite writes 100 MB: tests/conformance/test_conformance.py runs it on every cloud, a page only in a folder."""
 POLICIES = {"GROUP": "g", "PRINCIPAL": "p", "PROJECT": "p", "SUBSCRIPTION": "s"}
 """The variables that the pages about clouds leave to their readers."""
 
@@ -104,7 +104,7 @@ def v7_is_retired(registry: str) -> None:
     """As a run of prune has done it, which nobody has finished yet."""
     store = open_store(registry)
     mark = Retirement(at=now(), by="dana", why="older than 30 days")
-    store.create(layout.retired("embedder", 7), serialize_retirement(mark))
+    store.create(keys.retired("embedder", 7), serialize_retirement(mark))
 
 
 GROUNDS: Mapping[str, Ground] = {

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from tests.builds import environment
 from tests.docs.pages import Block, is_configuration
+from tests.helpers.builds import environment
 
 STAND_INS = {
     "aws": "an account with Amazon",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.builds import as_dana
-from tests.clouds import Servers
 from tests.docs.grounds import GROUNDS
 from tests.docs.pages import DOCS, PAGES, Block, blocks, commands_in_sentences, name_of
 from tests.docs.reader import STAND_INS, Reader, Said, Step, steps
 from tests.docs.world import World
+from tests.helpers.builds import as_dana
+from tests.helpers.clouds import Servers
 
 __all__ = ["as_dana"]
 pytestmark = pytest.mark.heavy

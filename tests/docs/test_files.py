@@ -20,12 +20,12 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
-from modeldrop.format.models import parse_models
+from modeldrop.config_models import parse_models
+from modeldrop.config_settings import parse_settings
 from modeldrop.format.recipe import parse_recipe
-from modeldrop.format.settings import parse_settings
 from tests.action.test_workflow_lints import _NEWER_THAN_ACTIONLINT, actionlint, check_schema, shellcheck, zizmor
-from tests.commands import modeldrop
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_configuration, name_of, read, words_of
+from tests.helpers.command_line import modeldrop
 
 CHECKED = {"console", "dockerfile", "json", "nginx", "mermaid", "python", "sh", "text", "toml", "yaml"}
 BIN = Path(sys.executable).parent

@@ -11,9 +11,9 @@ import pytest
 from docs.repository_links import to_repository
 from modeldrop import errors
 from modeldrop.cli import COMMANDS
-from modeldrop.runtime.client import _CONNECT, _STALL
-from modeldrop.runtime.options import DEFAULT_TIMEOUT
-from modeldrop.runtime.watch import DEFAULT_INTERVAL
+from modeldrop.fetcher.options import DEFAULT_TIMEOUT
+from modeldrop.fetcher.watch.watcher import DEFAULT_INTERVAL
+from modeldrop.storage.read.client import _CONNECT, _STALL
 from tests.docs.command_line import check_command
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, commands_in_sentences, forms_in_sentences, links, name_of, read
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from modeldrop.format.bucket import parse_bucket
-from modeldrop.format.settings import parse_settings
-from modeldrop.registry import headers
-from modeldrop.registry.doctor import gcs, s3
-from modeldrop.registry.doctor.examine import ORDER
-from modeldrop.registry.policies import Policies, policies_for
+from modeldrop.config_settings import parse_settings
+from modeldrop.doctor import gcs, s3
+from modeldrop.doctor.policies import Policies, policies_for
+from modeldrop.doctor.run import ORDER
+from modeldrop.storage.urls import parse_bucket
+from modeldrop.storage.write import headers
 from tests.docs.pages import DOCS, blocks, links
 from tests.docs.pages import read as read_page
 

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.build.completeness import check_complete
-from modeldrop.build.fidelity import judge
-from modeldrop.build.gates import check_sizes, check_speeds
-from modeldrop.build.resources import Need, check_need
-from modeldrop.build.worker_process import run_worker
 from modeldrop.errors import ConflictError, ModeldropError
+from modeldrop.export.gates import check_sizes, check_speeds
+from modeldrop.export.preflight.files import check_complete
+from modeldrop.export.preflight.resources import Need, check_need
+from modeldrop.export.thresholds import judge
+from modeldrop.export.worker_process import run_worker
+from modeldrop.fetcher.quarantine import Quarantine, write_quarantine
 from modeldrop.format.options import Options
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.records import Seal, serialize_seal
 from modeldrop.registry.channels import move_forward, promote, rollback
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import get_version
-from modeldrop.runtime.quarantine import Quarantine, write_quarantine
-from tests.builds import as_dana, digest_of, edit, environment, publish_build, registry
-from tests.clouds import Servers, sign_in
-from tests.commands import RUNTIME_PYTHON, modeldrop
+from modeldrop.storage.write.folder import LocalStore
 from tests.docs.pages import DOCS, read
+from tests.helpers.builds import as_dana, digest_of, edit, environment, publish_build, registry
+from tests.helpers.clouds import Servers, sign_in
+from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.s3 import S3Server
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from modeldrop.registry.headers import cache_control
-from tests.builds import as_dana, environment, publish_build
-from tests.cli.test_watch import eventually
-from tests.commands import modeldrop
+from modeldrop.storage.write.headers import cache_control
+from tests.commands.test_watch import eventually
 from tests.docs.pages import DOCS, blocks
+from tests.helpers.builds import as_dana, environment, publish_build
+from tests.helpers.command_line import modeldrop
 
 __all__ = ["as_dana"]
 pytestmark = pytest.mark.soak

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import bert
-from tests.clouds import CLOUDS, Servers, sign_in
-from tests.commands import modeldrop
 from tests.docs.grounds import Ground, Place
 from tests.docs.reader import Reader
+from tests.helpers.checkpoints import bert
+from tests.helpers.clouds import CLOUDS, Servers, sign_in
+from tests.helpers.command_line import modeldrop
 from tests.servers.https import HttpsServer
 from tests.servers.hub import HubServer
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
-from modeldrop.format.fields import Fields, check_schema, dump, load
+from modeldrop.format.json_fields import Fields, check_schema, dump, load
 from tests.format.strategies import json_values, texts
 
 LIMIT = 16 << 20

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from modeldrop.errors import FormatError
 from modeldrop.format.golden import Literal
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
-from modeldrop.selftest.chains import unfold
+from modeldrop.inference.runs import unfold
 from tests.format import examples
 from tests.format.strategies import mutated
 from tests.format.test_manifest import Change, assert_printable

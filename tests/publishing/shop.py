@@ -13,10 +13,10 @@ from modeldrop.format.manifest import serialize_manifest
 from modeldrop.format.recipe import Recipe
 from modeldrop.publishing.deliver import deliver
 from modeldrop.publishing.plan import plan
-from modeldrop.publishing.wish import Wish
-from modeldrop.registry.stores import open_store
+from modeldrop.publishing.request import Wish
 from modeldrop.registry.versions import find_rejection, read_channel
-from tests.builds import make_build
+from modeldrop.storage.write import open_store
+from tests.helpers.builds import make_build
 
 if TYPE_CHECKING:
     from modeldrop.publishing.deliver import Outcome

@@ -10,9 +10,9 @@ from modeldrop.errors import AcceptanceError, IntegrityError, UsageError
 from modeldrop.publishing.deliver import deliver
 from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import promote, rollback
-from modeldrop.registry.stores import open_store
-from modeldrop.registry.stores.local import LocalStore
-from tests.builds import contents, edit
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import contents, edit
 from tests.publishing.shop import MODEL, Shop, named, why_rejected
 
 if TYPE_CHECKING:

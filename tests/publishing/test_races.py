@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.builds import environment
+from tests.helpers.builds import environment
 from tests.publishing.shop import Shop, named, why_rejected
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.commands import RUNTIME_PYTHON, modeldrop
+from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
 from tests.publishing.shop import Shop, named
 
 if TYPE_CHECKING:
@@ -29,5 +29,5 @@ def test_a_warm_run_in_a_container(shop: Shop, tmp_path: Path) -> None:
     for ran in (planned, published, fetched):
         imported = {line.rpartition("|")[2].strip() for line in ran.err.splitlines() if line.startswith("import time:")}
         assert "modeldrop.cli" in imported
-        assert not imported & {*HEAVY, "modeldrop.build.pipeline", "modeldrop.format.models"}
-    assert not any(line.endswith(("modeldrop.publishing", "modeldrop.build")) for line in fetched.err.splitlines())
+        assert not imported & {*HEAVY, "modeldrop.export.pipeline", "modeldrop.config_models"}
+    assert not any(line.endswith(("modeldrop.publishing", "modeldrop.export")) for line in fetched.err.splitlines())

@@ -17,15 +17,15 @@ from modeldrop.errors import (
 from modeldrop.format.channel import KEPT_MOVES, Channel
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import Moved, create_if_missing, move_forward, promote, rollback
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
-from tests.builds import LosesReplies, digest_of, edit, publish_build
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import LosesReplies, digest_of, edit, publish_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeldrop.registry.stores.interface import Stored
+    from modeldrop.storage.write.store import Stored
 
 
 class Bench:

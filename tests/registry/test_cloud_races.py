@@ -11,23 +11,23 @@ import psutil
 import pytest
 
 from modeldrop.errors import NotFoundError
+from modeldrop.fetcher.api import fetch
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback
 from modeldrop.registry.prune import ABANDON, Policy, prune
 from modeldrop.registry.publish import Adopt, commit, find_build, publish, stage
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
-from modeldrop.runtime.fetch import fetch
-from tests import racing
-from tests.builds import build_key, contents, finish, make_build, start
-from tests.racing import race
+from modeldrop.storage.write import open_store
+from tests.helpers import racing
+from tests.helpers.builds import build_key, contents, finish, make_build, start
+from tests.helpers.racing import race
 from tests.servers.cutting import CuttingProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.format.channel import Channel
-    from modeldrop.registry.stores.interface import Store
     from modeldrop.registry.versions import Version
+    from modeldrop.storage.write.store import Store
     from tests.servers.interface import CloudServer
 
 HOUR = 3600.0
@@ -128,7 +128,7 @@ def test_a_publisher_that_slept_cannot_hurt(any_registry: str, tmp_path: Path) -
     steps = {"record": 2 * WRITES - 5, "manifest": 2 * WRITES - 3, "move": 2 * WRITES - 1}
     store = open_store(any_registry)
     sleeper = start(
-        "import sys, tests.racing; tests.racing.main(*sys.argv[1:])",
+        "import sys, tests.helpers.racing; tests.helpers.racing.main(*sys.argv[1:])",
         *("interrupted", len(steps), any_registry, tmp_path, ",".join(map(str, steps.values())), "SIGSTOP"),
     )
     children: list[psutil.Process] = []

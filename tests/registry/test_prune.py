@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modeldrop.errors import ConflictError, FormatError, NotFoundError, RefusedError, RegistryError
+from modeldrop.fetcher.api import fetch
+from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Move, parse_channel, serialize_channel
 from modeldrop.format.records import (
     BuildRecord,
@@ -25,14 +27,10 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
-from modeldrop.registry import layout
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback, unretire
 from modeldrop.registry.protection import time_text
 from modeldrop.registry.prune import Policy, Pruned, duration_text, prune, store_clock
 from modeldrop.registry.publish import find_build, publish
-from modeldrop.registry.stores import open_store
-from modeldrop.registry.stores.interface import Unfinished
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import (
     Version,
     find_version,
@@ -43,15 +41,17 @@ from modeldrop.registry.versions import (
     read_channel,
     version_numbers,
 )
-from modeldrop.runtime.fetch import fetch
-from modeldrop.runtime.registry import RegistryReader
-from tests.builds import LosesReplies, build_key, contents, edit, make_build, publish_build
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.store import Unfinished
+from tests.helpers.builds import LosesReplies, build_key, contents, edit, make_build, publish_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modeldrop.format.manifest import File
-    from modeldrop.registry.stores.interface import Listed, Store, Stored
+    from modeldrop.storage.write.store import Listed, Store, Stored
 
 HOUR, DAY = 3600.0, 86400.0
 POLICY = Policy(keep=2, older_than=7 * DAY, grace=DAY)
@@ -84,7 +84,7 @@ class Bench:
             move = Move(version, digest, first, f"{name}{number}", "promote", "dana", time_text(time.time() - ago))
             channel = Channel(move) if channel is None else channel.moved(move)
         assert channel is not None
-        self.store.create(layout.channel("embedder", name), serialize_channel(channel))
+        self.store.create(keys.channel("embedder", name), serialize_channel(channel))
 
     def prune(
         self, later: float = 0, *, policy: Policy = POLICY, store: Store | None = None, apply: bool = True
@@ -106,9 +106,9 @@ class Bench:
 
     def claim(self, number: int, seed: str = "lost") -> None:
         claim = Claim(f"nonce {number}", build_key(seed), "dana", "", "2026-11-20T09:40:02Z")
-        self.store.create(layout.claim("embedder", number), serialize_claim(claim))
+        self.store.create(keys.claim("embedder", number), serialize_claim(claim))
         record = BuildRecord(number, claim.nonce, claim.at)
-        self.store.create(layout.build_record("embedder", build_key(seed)), serialize_build_record(record))
+        self.store.create(keys.build_record("embedder", build_key(seed)), serialize_build_record(record))
         path = self.registry / "embedder" / f"v{number}" / "onnx/model.onnx"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"half a model")
@@ -168,7 +168,7 @@ def test_the_second_phase_seals_and_deletes(bench: Callable[..., Bench]) -> None
     with pytest.raises(NotFoundError, match=rf"v1 of embedder was pruned on {seal.at[:10]}: not among the newest 2"):
         get_version(four.store, "embedder", 1)
     assert find_build(four.store, "embedder", build_key("s0")) is None
-    assert not four.store.exists(layout.build_record("embedder", build_key("s0")))
+    assert not four.store.exists(keys.build_record("embedder", build_key("s0")))
     assert find_build(four.store, "embedder", build_key("s3")) is not None
     assert did(four.prune(2 * DAY)) == []
 
@@ -207,7 +207,7 @@ def test_the_age_is_that_of_the_commit_not_of_the_build(bench: Callable[..., Ben
 def test_retired_ones_do_not_count_among_the_newest(bench: Callable[..., Bench]) -> None:
     four = bench(4)
     mark = Retirement(time_text(time.time()), "dana", "by hand")
-    four.store.create(layout.retired("embedder", 3), serialize_retirement(mark))
+    four.store.create(keys.retired("embedder", 3), serialize_retirement(mark))
     assert [number for _, number, _ in did(four.prune())] == [1]
 
 
@@ -263,7 +263,7 @@ def _broken_dates(path: Path) -> tuple[Move, tuple[Move, ...]]:
 @pytest.mark.parametrize("at", ["2026-02-30T00:00:00Z", "2999-01-01T00:00:00Z"])
 def test_a_mark_with_an_impossible_date_never_ripens(bench: Callable[..., Bench], at: str) -> None:
     four = bench(4)
-    four.store.create(layout.retired("embedder", 1), serialize_retirement(Retirement(at, "dana", "")))
+    four.store.create(keys.retired("embedder", 1), serialize_retirement(Retirement(at, "dana", "")))
     pruned = four.prune(100 * DAY, policy=Policy(keep=3))
     assert did(pruned) == []
     assert at in kept(pruned)[1]
@@ -332,7 +332,7 @@ def test_an_abandoned_claim_is_sealed_and_swept(bench: Callable[..., Bench]) -> 
         ("abandon", 7, len(b"half a model"), "done")
     ]
     assert two.left(7) == {"claim.json", "manifest.json"}
-    assert not two.store.exists(layout.build_record("embedder", build_key("lost")))
+    assert not two.store.exists(keys.build_record("embedder", build_key("lost")))
     with pytest.raises(NotFoundError, match=r"v7 of embedder was pruned on .*: never finished"):
         get_version(two.store, "embedder", 7)
     assert publish_build(two.registry, "new", channel=None).number == 8
@@ -547,7 +547,7 @@ def every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # power does not fail here, and it takes long
     first = Bench(tmp_path / "first" / "registry", 4)
     mark = Retirement(time_text(time.time() - 2 * DAY), "dana", "old")
-    first.store.create(layout.retired("embedder", 1), serialize_retirement(mark))
+    first.store.create(keys.retired("embedder", 1), serialize_retirement(mark))
     first.claim(7)
     first.age(10 * DAY)
 
@@ -781,7 +781,7 @@ def test_retired_versions_can_be_fetched_and_not_promoted(bench: Callable[..., B
 def test_a_publisher_does_not_move_a_channel_to_what_was_retired_meanwhile(bench: Callable[..., Bench]) -> None:
     four = bench(4, channel=None)
     mark = Retirement(time_text(time.time()), "dana", "")
-    four.store.create(layout.retired("embedder", 4), serialize_retirement(mark))
+    four.store.create(keys.retired("embedder", 4), serialize_retirement(mark))
     made = create_if_missing(four.store, "embedder", four.versions[3], "current", by="ci")
     assert (made.moved, made.after, made.reason) == (False, None, "v4 is retired: prune is about to remove it")
     assert read_channel(four.store, "embedder", "current") == (None, None)
@@ -858,8 +858,8 @@ def test_two_hundred_pruned_versions_cost_no_request_each(
     seal = serialize_seal(Seal("2026-11-20T00:00:00Z", "dana", "old"))
     for number in range(3, 203):
         claim = Claim(f"n{number}", build_key(str(number)), "", "", "2026-11-20T00:00:00Z")
-        two.store.create(layout.claim("embedder", number), serialize_claim(claim))
-        two.store.create(layout.manifest("embedder", number), seal)
+        two.store.create(keys.claim("embedder", number), serialize_claim(claim))
+        two.store.create(keys.manifest("embedder", number), seal)
     counting = Counting(str(two.registry))
     assert version_numbers(counting, "embedder") == [1, 2]
     assert counting.gets == []
@@ -943,17 +943,17 @@ def test_any_store_named_between_the_seals(published: tuple[Store, list[Version]
     store, versions = published
     later(store, 2)
     sealed = serialize_seal(Seal(time_text(time.time()), "", "", manifest=(stored_manifest(store, 1)).data.decode()))
-    store.swap(layout.manifest("embedder", 1), sealed, stored_manifest(store, 1).tag)
+    store.swap(keys.manifest("embedder", 1), sealed, stored_manifest(store, 1).tag)
     # Killed here, and a promoter that had read the manifest before has written its move and died too.
     move = Move(1, versions[0].digest, 1, "nonce", "promote", "ops", time_text(time.time()))
-    store.create(layout.channel("embedder", "staging"), serialize_channel(Channel(move)))
+    store.create(keys.channel("embedder", "staging"), serialize_channel(Channel(move)))
     assert did(later(store, 4)) == [("seal", 1, "staging names it"), ("seal", 2, "done")]
     assert find_version(store, "embedder", 1) == versions[0]
     assert did(later(store, 4)) == [("unretire", 1, "done")]
 
 
 def stored_manifest(store: Store, number: int) -> Stored:
-    stored = store.get(layout.manifest("embedder", number))
+    stored = store.get(keys.manifest("embedder", number))
     assert stored is not None
     return stored
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import ConflictError, FormatError, IntegrityError, NotFoundError
+from modeldrop.fetcher.api import fetch
+from modeldrop.format import keys
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -15,13 +17,11 @@ from modeldrop.format.records import (
     serialize_build_record,
     serialize_claim,
 )
-from modeldrop.registry import layout
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import Published, find_build, publish
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import claimed_numbers, find_version, get_version, version_numbers
-from modeldrop.runtime.fetch import fetch
-from tests.builds import (
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import (
     LosesReplies,
     build_key,
     contents,
@@ -98,8 +98,8 @@ def test_claim_upload_decide_commit_in_this_order(registry: Path, tmp_path: Path
 def test_numbers_are_never_reused_after_burnt_claims(registry: Path) -> None:
     store = LocalStore(str(registry))
     publish_build(registry, "a")
-    store.create(layout.claim("embedder", 2), serialize_claim(CLAIM))
-    store.create(layout.claim("embedder", 9), serialize_claim(CLAIM))
+    store.create(keys.claim("embedder", 2), serialize_claim(CLAIM))
+    store.create(keys.claim("embedder", 9), serialize_claim(CLAIM))
     assert publish_build(registry, "b").number == 10
     assert version_numbers(store, "embedder") == [1, 10]
     assert claimed_numbers(store, "embedder") == [1, 2, 9, 10]
@@ -132,8 +132,8 @@ def test_force_makes_a_new_version_of_the_same_recipe(registry: Path, tmp_path: 
 
 def test_a_record_of_a_version_never_committed_is_replaced_after_a_bounded_wait(registry: Path) -> None:
     store = LocalStore(str(registry))
-    store.create(layout.claim("embedder", 1), serialize_claim(CLAIM))
-    key = layout.build_record("embedder", build_key("a"))
+    store.create(keys.claim("embedder", 1), serialize_claim(CLAIM))
+    key = keys.build_record("embedder", build_key("a"))
     store.create(key, serialize_build_record(BuildRecord(1, CLAIM.nonce, CLAIM.at)))
     assert find_build(store, "embedder", build_key("a")) is None
     published = again(registry, "a")
@@ -143,7 +143,7 @@ def test_a_record_of_a_version_never_committed_is_replaced_after_a_bounded_wait(
 
 def test_a_damaged_record_is_named_and_force_replaces_it(registry: Path, tmp_path: Path) -> None:
     publish_build(registry, "a")
-    key = layout.build_record("embedder", build_key("a"))
+    key = keys.build_record("embedder", build_key("a"))
     (registry / key).write_text("{")
     store = LocalStore(str(registry))
     with pytest.raises(FormatError, match=re.escape(f"{registry}/{key}: build record is not JSON")) as caught:
@@ -193,8 +193,8 @@ def test_lost_replies_make_one_version_and_one_move(registry: Path, tmp_path: Pa
 KILLED_PUBLISHER = """
 import sys
 from pathlib import Path
-from tests.builds import publish_build
-from tests.killing import kill_at
+from tests.helpers.builds import publish_build
+from tests.helpers.killing import kill_at
 registry, model, seed, fatal = sys.argv[1:]
 kill_at(int(fatal), "link", "replace")
 publish_build(Path(registry), seed, model=model)

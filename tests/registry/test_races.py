@@ -3,12 +3,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.records import BuildRecord, serialize_build_record
-from modeldrop.registry import layout
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import claimed_numbers, read_channel, version_numbers
-from tests.builds import build_key, finish, make_build, publish_build, start
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import build_key, finish, make_build, publish_build, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,9 +25,9 @@ def ready():
         time.sleep(0.001)
 """
 PUBLISHER = f"""{WAIT}
-from tests.builds import make_build
+from tests.helpers.builds import make_build
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.stores.local import LocalStore
+from modeldrop.storage.write.folder import LocalStore
 from modeldrop.registry.publish import publish
 store = LocalStore(str(registry))
 make_build(registry.parent / mine, sys.argv[3])
@@ -39,7 +39,7 @@ print(published.version.number, published.adopted)
 MOVER = f"""{WAIT}
 from modeldrop.errors import RefusedError
 from modeldrop.registry.channels import promote, rollback
-from modeldrop.registry.stores.local import LocalStore
+from modeldrop.storage.write.folder import LocalStore
 store = LocalStore(str(registry))
 ready()
 moves = 0
@@ -101,9 +101,7 @@ def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path)
 
 def test_eight_publishers_that_find_a_dead_record_still_make_one_version(registry: Path) -> None:
     dead = BuildRecord(999, "killed", "2026-11-20T09:44:40Z")
-    LocalStore(str(registry)).create(
-        layout.build_record("embedder", build_key("the same")), serialize_build_record(dead)
-    )
+    LocalStore(str(registry)).create(keys.build_record("embedder", build_key("the same")), serialize_build_record(dead))
     race(PUBLISHER, registry, [("the same", 0.5)] * 8)
     assert len(version_numbers(LocalStore(str(registry)), "embedder")) == 1
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import FormatError
+from modeldrop.format import keys
 from modeldrop.format.records import Rejection
-from modeldrop.registry import layout
 from modeldrop.registry.channels import create_if_missing, move_forward, promote
 from modeldrop.registry.prune import Policy, prune
 from modeldrop.registry.rejecting import reject, rejection_now
-from modeldrop.registry.stores.local import LocalStore
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
-from tests.builds import LosesReplies, publish_build
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import LosesReplies, publish_build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_first_mark_stays(registry: Path) -> None:
     assert reject(store, "embedder", 1, MARK) == MARK
     assert reject(store, "embedder", 1, rejection_now("another reason")) == MARK == find_rejection(store, "embedder", 1)
     assert read_marks(store, "embedder", 1) == {REJECTED}
-    store.create(layout.retired("embedder", 1), b"{}")
+    store.create(keys.retired("embedder", 1), b"{}")
     assert read_marks(store, "embedder", 1) == {REJECTED, RETIRED}
 
 
@@ -42,7 +42,7 @@ def test_a_mark_whose_reply_was_lost_is_there(registry: Path) -> None:
 def test_a_damaged_mark_lets_nothing_pass(registry: Path) -> None:
     version = publish_build(registry, channel=None)
     store = LocalStore(str(registry))
-    store.create(layout.rejected("embedder", 1), b"{")
+    store.create(keys.rejected("embedder", 1), b"{")
     for move in (move_forward, create_if_missing):
         with pytest.raises(FormatError, match=r"embedder/v1/rejected\.json: rejection is not JSON"):
             move(store, "embedder", version, "current", by="ci")

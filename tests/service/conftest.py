@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.build.tasks.interface import CLASSES
-from tests.build.recipes import loosened
-from tests.checkpoints import bert
-from tests.commands import modeldrop
+from modeldrop.export.tasks.interface import CLASSES
+from tests.export.recipes import loosened
+from tests.helpers.checkpoints import bert
+from tests.helpers.command_line import modeldrop
 
 SCORES = ("correlation", "kendall_tau", "top10")
 

@@ -27,9 +27,9 @@ from onnx import numpy_helper
 
 from modeldrop.format.manifest import File, parse_manifest, serialize_manifest
 from modeldrop.registry.publish import publish
-from modeldrop.registry.stores.local import LocalStore
-from tests.builds import build_key, environment
-from tests.commands import ROOT, RUNTIME_PYTHON
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import build_key, environment
+from tests.helpers.command_line import ROOT, RUNTIME_PYTHON
 
 EXAMPLE = ROOT / "examples" / "service"
 TOKEN = "a token of more than sixteen characters"

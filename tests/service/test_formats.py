@@ -14,10 +14,10 @@ import torch
 import transformers
 
 from examples.service.modelservice.classifying import prompt
-from modeldrop.build.texts import BUILT_IN
-from tests.build.recipes import loosened
-from tests.checkpoints import bert, edit_weights, t5
-from tests.commands import modeldrop
+from modeldrop.export.builtin_texts import BUILT_IN
+from tests.export.recipes import loosened
+from tests.helpers.checkpoints import bert, edit_weights, t5
+from tests.helpers.command_line import modeldrop
 from tests.service.conftest import SCORES
 from tests.service.running import Service
 

@@ -21,7 +21,7 @@ from examples.service.modelservice.problems import Problem
 from examples.service.modelservice.rules import RuleClassifier, RuleEmbedder, RuleReranker
 from examples.service.modelservice.settings import SettingsError, read_settings
 from examples.service.modelservice.tokens import open_tokens
-from tests.commands import ROOT
+from tests.helpers.command_line import ROOT
 from tests.service.running import EXAMPLE
 
 REGISTRY = {"MODELDROP_REGISTRY": "s3://acme-models/team"}

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modeldrop.format.manifest import parse_manifest
-from tests.commands import RUNTIME_PYTHON, modeldrop
+from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
 from tests.servers.s3 import environment as s3_environment
 from tests.service.running import REQUESTS, TOKEN, Load, Service, add_version, expected_score
 

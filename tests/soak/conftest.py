@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.builds import as_dana
-from tests.clouds import sign_in
+from tests.helpers.builds import as_dana
+from tests.helpers.clouds import sign_in
 from tests.servers.ceph import CephServer
 from tests.servers.swift import SwiftServer
 from tests.service.conftest import published

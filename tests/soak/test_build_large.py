@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.large import SCORES, VARIANTS
-from modeldrop.build.checking import check
-from modeldrop.build.resources import Need, needs
+from modeldrop.export.preflight.checks import check
+from modeldrop.export.preflight.resources import Need, needs
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import parse_recipe
 from modeldrop.publishing.plan import request_of
-from tests.build.recipes import loosened
-from tests.builds import CPU, environment
-from tests.commands import ROOT, RUNTIME_PYTHON, modeldrop
-from tests.process_tree import Used, watch
+from tests.export.recipes import loosened
+from tests.helpers.builds import CPU, environment
+from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
+from tests.helpers.process_tree import Used, watch
 
 pytestmark = pytest.mark.soak
 
@@ -61,7 +61,7 @@ class Large:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Large:
     folder = tmp_path_factory.mktemp("large")
     source, work = folder / "checkpoint", folder / "work"
-    made = [sys.executable, "-m", "tests.true_sizes", "reranker_v2_m3", str(source)]
+    made = [sys.executable, "-m", "tests.helpers.true_sizes", "reranker_v2_m3", str(source)]
     subprocess.run(made, check=True, cwd=ROOT, env=environment())
     recipe = loosened(source, SCORES, VARIANTS)
     work.mkdir()

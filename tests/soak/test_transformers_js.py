@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from modeldrop.format.manifest import parse_manifest
-from tests.checkpoints import bert, make_embedder
-from tests.commands import modeldrop
+from tests.helpers.checkpoints import bert, make_embedder
+from tests.helpers.command_line import modeldrop
 from tests.servers.node import FOLDER, HERE, node
 
 pytestmark = [pytest.mark.soak, pytest.mark.heavy]

@@ -17,21 +17,21 @@ from typing import Any, TypeVar
 
 from modeldrop.action.event import Event
 from modeldrop.action.problems import InputsError, Problem
-from modeldrop.build.request import load_recipe
-from modeldrop.build.sources import names, resolve
-from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.matrix import matrix_of
 from modeldrop.config import default_registry, load_settings, registries_of
+from modeldrop.config_models import ModelSettings
+from modeldrop.config_settings import Settings
 from modeldrop.errors import ModeldropError, UsageError
-from modeldrop.format.bucket import parse_bucket
+from modeldrop.export.request import load_recipe
+from modeldrop.export.sources import hub_names, resolve
 from modeldrop.format.limits import parse_limit
-from modeldrop.format.models import ModelSettings
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
 from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe, parse_recipe
-from modeldrop.format.settings import Settings
-from modeldrop.publishing.acceptance import check_command
-from modeldrop.publishing.wish import Wish, merged_recipe
-from modeldrop.storage_errors import redact
+from modeldrop.publishing.request import Wish, merged_recipe
+from modeldrop.publishing.user_test import check_command
+from modeldrop.storage.errors import redact
+from modeldrop.storage.urls import parse_bucket
+from modeldrop.util.durations import parse_duration
 
 PHASES = ("all", "plan", "build", "publish")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -280,7 +280,7 @@ def _source(reader: _Reader, model: ModelSettings | None, recipe: Recipe) -> str
             reader.problem("revision", f"The input model names a revision itself: {given!r}. Give one of them.")
         else:
             source = f"{source.partition('@')[0]}@{revision}"
-            reader.guard("revision", lambda: names.check_revision(revision, source))
+            reader.guard("revision", lambda: hub_names.check_revision(revision, source))
             return source
     if source:
         reader.guard("model", lambda: _check_source(source, recipe), source)
@@ -293,9 +293,9 @@ def _check_source(source: str, recipe: Recipe) -> None:
         parse_bucket(source.partition("#")[0])
     elif _HUB.fullmatch(source.partition("#")[0]) and not source.startswith(_PATH_STARTS):
         repository, at, revision = source.partition("#")[0].removeprefix("hf:").partition("@")
-        names.check_repository(repository, source)
+        hub_names.check_repository(repository, source)
         if at:
-            names.check_revision(revision, source)
+            hub_names.check_revision(revision, source)
     elif source.startswith(_PATH_STARTS) or "@" not in source or separator:
         # A folder; or nothing that could be a source, which this refuses. Neither asks a server.
         resolve(source, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.errors import MissingExtraError
-from modeldrop.storage_errors import redact
+from modeldrop.storage.errors import redact
 
 ROOT = Path(__file__).resolve().parents[3]
 """The action's checkout: its ref is the version of the tool."""

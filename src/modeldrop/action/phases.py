@@ -13,7 +13,7 @@ from modeldrop.errors import AcceptanceError, FormatError, UsageError
 from modeldrop.format.manifest import manifest_digest, parse_manifest
 from modeldrop.publishing.deliver import BUILT, Outcome, deliver
 from modeldrop.publishing.plan import Plan, plan
-from modeldrop.publishing.wish import Wish
+from modeldrop.publishing.request import Wish
 from modeldrop.registry.versions import read_channel
 
 
@@ -48,7 +48,7 @@ def plan_and_publish(inputs: Inputs, wish: Wish, state: State) -> bool:
             _deliver(made, folder, state)
         return False
     # What can be refused is refused before torch is installed.
-    from modeldrop.build import pipeline
+    from modeldrop.export import pipeline
     from modeldrop.publishing.build import check_stores
 
     pipeline.check(made.request)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modeldrop.errors import UsageError
-from modeldrop.storage_errors import redact
+from modeldrop.storage.errors import redact
 
 _MAX_SHOWN = 100
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 
 from modeldrop.action.result import InRegistry, Result
-from modeldrop.build.words import inputs_of
+from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
-from modeldrop.terminal import size_text
+from modeldrop.util.text import size_text
 
 _ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MAX_TEXT = 2000

@@ -12,12 +12,12 @@ from modeldrop.config import chosen_models, load_settings
 from modeldrop.errors import UsageError
 from modeldrop.publishing.build import build_folder
 from modeldrop.publishing.plan import request_of
-from modeldrop.publishing.wish import recipe_of as recipe_of_model
+from modeldrop.publishing.request import recipe_of as recipe_of_model
 
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.build.request import BuildRequest
+    from modeldrop.export.request import BuildRequest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.durations import parse_duration
+from modeldrop.config_location import home_folder
 from modeldrop.errors import DiskError, UsageError
-from modeldrop.runtime.cache import DEFAULT_KEEP, Kept, disk_bytes, evict, leftovers, survey
-from modeldrop.runtime.home import ModelHome, find_models
-from modeldrop.runtime.location import home_folder
-from modeldrop.terminal import size_text, table
+from modeldrop.fetcher.eviction import DEFAULT_KEEP, Kept, disk_bytes, evict, leftovers, survey
+from modeldrop.fetcher.home import ModelHome, find_models
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
     import argparse

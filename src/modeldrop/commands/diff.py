@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.format.diff import diff
 from modeldrop.format.reference import parse_reference
-from modeldrop.registry.diff import diff
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import resolve
-from modeldrop.terminal import table
+from modeldrop.storage.write import open_store
+from modeldrop.util.text import table
 
 if TYPE_CHECKING:
     import argparse

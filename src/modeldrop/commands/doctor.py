@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, settings_of
+from modeldrop.doctor.checks import Result, State, failed, ok, unchecked
+from modeldrop.doctor.policies import Policies, policies_for
+from modeldrop.doctor.run import examine
 from modeldrop.errors import ModeldropError, RegistryError
-from modeldrop.format.bucket import parse_bucket
-from modeldrop.registry.doctor.examine import examine
-from modeldrop.registry.doctor.result import Result, State, failed, ok, unchecked
-from modeldrop.registry.policies import Policies, policies_for
+from modeldrop.storage.urls import parse_bucket
 
 if TYPE_CHECKING:
     import argparse

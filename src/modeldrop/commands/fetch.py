@@ -21,20 +21,20 @@ from modeldrop.commands.fetch_options import (
 )
 from modeldrop.config import chosen_models, load_settings, registries_of
 from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.fetcher import events
+from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.display import open_display
+from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
-from modeldrop.lean_dataclasses import replace
-from modeldrop.runtime import telemetry
-from modeldrop.runtime.display import open_display
-from modeldrop.runtime.fetch import fetch
-from modeldrop.runtime.options import AUTO, OFFLINE
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
     from modeldrop.commands.fetch_options import FetchSettings
-    from modeldrop.runtime.display import Display
-    from modeldrop.runtime.snapshot import Snapshot
+    from modeldrop.fetcher.display import Display
+    from modeldrop.fetcher.snapshot import Snapshot
 
 _AT_ONCE = 2  # each may have a hundred megabytes in hand, and all the connections that a network needs
 _STOP_SECONDS = 10.0
@@ -82,7 +82,7 @@ def reporting(arguments: argparse.Namespace, work: Callable[[Display], int]) -> 
         error = told.error
     except ModeldropError as failure:
         error = failure
-        display.emit(telemetry.failed("", error))
+        display.emit(events.failed("", error))
     if arguments.debug:
         raise error
     return error.exit_code
@@ -139,7 +139,7 @@ def fetch_all(
 
     def one(index: int) -> Snapshot | ModeldropError:
         reference = references[index]
-        display.emit(telemetry.started(reference.model, arguments.references[index]))
+        display.emit(events.started(reference.model, arguments.references[index]))
         track = display.track(reference.model, labels[index], index)
 
         def progress(done: int, total: int) -> None:
@@ -151,12 +151,12 @@ def fetch_all(
             snapshot = fetch(reference, arguments.directory, options=options[index], progress=progress)
         except ModeldropError as error:
             track.end()
-            display.emit(telemetry.failed(reference.model, error))
+            display.emit(events.failed(reference.model, error))
             return error
         track.end()
         for warning in snapshot.warnings:
-            display.emit(telemetry.warned(snapshot.model, warning))
-        display.emit(telemetry.done(snapshot))
+            display.emit(events.warned(snapshot.model, warning))
+        display.emit(events.done(snapshot))
         return snapshot
 
     count = len(references)
@@ -228,7 +228,7 @@ def _write_metrics(
 ) -> None:
     """Best effort: the model is there, whether or not somebody counts."""
     from modeldrop.errors import DiskError
-    from modeldrop.runtime.metrics import Metrics
+    from modeldrop.fetcher.prometheus import Metrics
 
     metrics, now = Metrics(), time.time()
     for reference, result in zip(references, results, strict=True):
@@ -239,4 +239,4 @@ def _write_metrics(
     try:
         metrics.write(settings.metrics, now)
     except DiskError as error:
-        display.emit(telemetry.warned("", str(error)))
+        display.emit(events.warned("", str(error)))

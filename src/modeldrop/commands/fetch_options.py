@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from modeldrop.commands.durations import parse_duration
 from modeldrop.errors import UsageError
-from modeldrop.lean_dataclasses import dataclass
-from modeldrop.runtime.display import FORMATS, TEXT
-from modeldrop.runtime.options import AUTO, DEFAULT_KEEP, DEFAULT_TIMEOUT, LAST_GOOD, POLICIES, Options
+from modeldrop.fetcher.display import FORMATS, TEXT
+from modeldrop.fetcher.options import AUTO, DEFAULT_KEEP, DEFAULT_TIMEOUT, LAST_GOOD, POLICIES, Options
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     import argparse

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import get_channel
-from modeldrop.terminal import table
+from modeldrop.storage.write import open_store
+from modeldrop.util.text import table
 
 if TYPE_CHECKING:
     import argparse

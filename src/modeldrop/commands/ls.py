@@ -9,12 +9,12 @@ from modeldrop.commands.targets import find_target
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
 from modeldrop.registry.versions import list_channels, list_folders, read_version, version_numbers
-from modeldrop.terminal import size_text, table
+from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.recipe_options import add_model_choice
 from modeldrop.config import chosen_models, load_settings, registries_of
 from modeldrop.errors import UsageError
-from modeldrop.lean_dataclasses import replace
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from modeldrop.format.settings import Settings
+    from modeldrop.config_settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

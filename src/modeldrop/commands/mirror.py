@@ -14,12 +14,12 @@ from modeldrop.commands.arguments import add_json, print_json, reference_argumen
 from modeldrop.commands.summary import moved_json, moved_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
-from modeldrop.publishing.copying import copy, scratch_folder
+from modeldrop.publishing.mirror import copy, scratch_folder
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.mirror import find_copy
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.stores import open_store
+from modeldrop.registry.replicate import find_copy
 from modeldrop.registry.versions import resolve
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     import argparse

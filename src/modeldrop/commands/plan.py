@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.commands.publish_requests import wishes
 from modeldrop.commands.recipe_options import add_recipe_options
-from modeldrop.commands.wishes import wishes
-from modeldrop.lean_dataclasses import replace
 from modeldrop.publishing.plan import outdated_tools, plan
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse

@@ -14,8 +14,8 @@ from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import promote
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import resolve
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     import argparse

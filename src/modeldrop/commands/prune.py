@@ -15,22 +15,22 @@ import time
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
-from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.targets import find_target
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
-from modeldrop.lean_dataclasses import asdict
 from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Policy, Pruned, Step, duration_text, prune, store_clock
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import claimed_numbers
-from modeldrop.terminal import size_text, table
+from modeldrop.storage.write import open_store
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.text import size_text, table
+from modeldrop.util.values import asdict
 
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 _LEAST_GRACE = 3600
 _WILL = {

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.durations import parse_duration
+from modeldrop.commands.publish_requests import wishes
 from modeldrop.commands.recipe_options import add_recipe_options
 from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
-from modeldrop.commands.wishes import wishes
 from modeldrop.errors import AcceptanceError, ModeldropError
-from modeldrop.lean_dataclasses import replace
 from modeldrop.publishing.deliver import ADOPTED, BUILT, MIRRORED, UNCHANGED
 from modeldrop.publishing.plan import plan
 from modeldrop.publishing.publish import publish
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from modeldrop.publishing.deliver import Outcome
     from modeldrop.publishing.plan import Plan
-    from modeldrop.publishing.wish import Wish
+    from modeldrop.publishing.request import Wish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +181,7 @@ def _outcome(model: str, outcome: Outcome) -> dict[str, Any]:
 def _dry_run(one: Plan) -> tuple[str, dict[str, Any]]:
     model = one.wish.model
     if one.would_build:
-        from modeldrop.build import pipeline
+        from modeldrop.export import pipeline
 
         checked = pipeline.check(one.request)
         lines = [f"{model}: would build {', '.join(one.request.recipe.variants)} for {checked.task}"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.build.sources import FORMS
 from modeldrop.errors import UsageError
-from modeldrop.publishing.wish import merged_recipe
+from modeldrop.export.sources import FORMS
+from modeldrop.publishing.request import merged_recipe
 
 if TYPE_CHECKING:
     import argparse

@@ -9,7 +9,7 @@ from modeldrop.commands.summary import moved_json, moved_line
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
 from modeldrop.registry.channels import rollback
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.stores import open_store
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     import argparse

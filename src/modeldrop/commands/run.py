@@ -25,13 +25,13 @@ from modeldrop.commands.arguments import reference_argument
 from modeldrop.commands.fetch import fetch_all, reporting
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options
 from modeldrop.errors import UsageError
-from modeldrop.runtime.execute import execute, variable_names
+from modeldrop.fetcher.exec import execute, variable_names
 
 if TYPE_CHECKING:
     import argparse
 
+    from modeldrop.fetcher.display import Display
     from modeldrop.format.reference import Reference
-    from modeldrop.runtime.display import Display
 
 _TERMINATED = 128 + signal.SIGTERM
 

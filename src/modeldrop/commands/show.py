@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
 from modeldrop.format.manifest import serialize_manifest
-from modeldrop.registry.stores import open_store
 from modeldrop.registry.versions import list_channels, resolve
-from modeldrop.terminal import size_text, table
+from modeldrop.storage.write import open_store
+from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
     import argparse

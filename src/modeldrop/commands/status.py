@@ -14,10 +14,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.durations import parse_duration
-from modeldrop.runtime.location import home_folder
-from modeldrop.runtime.status import ChannelStatus, overall_code, read_status
-from modeldrop.terminal import age_text, table
+from modeldrop.config_location import home_folder
+from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.text import age_text, table
 
 if TYPE_CHECKING:
     import argparse

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.build.words import inputs_of
-from modeldrop.terminal import size_text, table
+from modeldrop.format.labels import inputs_of
+from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Manifest, Speed, Variant

@@ -6,11 +6,11 @@ import os
 
 from modeldrop.config import default_registry
 from modeldrop.errors import NotFoundError, UsageError
+from modeldrop.format import keys
 from modeldrop.format.reference import parse_reference, parse_registry
-from modeldrop.registry import layout
-from modeldrop.registry.stores import open_store
-from modeldrop.registry.stores.interface import Store
 from modeldrop.registry.versions import has_model, list_models, missing_model
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.store import Store
 
 
 def find_target(text: str) -> tuple[Store, list[str], bool]:
@@ -50,11 +50,11 @@ def find_target(text: str) -> tuple[Store, list[str], bool]:
 
 def _is_model(store: Store, model: str) -> bool:
     # A registry may hold models called v1 and v2, but no claims and manifests right below them.
-    numbers = sorted(number for number in map(layout.version_number, store.names(model)) if number is not None)
+    numbers = sorted(number for number in map(keys.version_number, store.names(model)) if number is not None)
     return any(
         store.exists(key)
         for number in numbers[-1:]
-        for key in (layout.claim(model, number), layout.manifest(model, number))
+        for key in (keys.claim(model, number), keys.manifest(model, number))
     )
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.config_location import home_folder
 from modeldrop.errors import DiskError, IntegrityError, NotFoundError
-from modeldrop.lean_dataclasses import asdict, dataclass
-from modeldrop.runtime.home import find_models, parse_folder_name, snapshot_names
-from modeldrop.runtime.location import home_folder
-from modeldrop.runtime.proof import damages
-from modeldrop.terminal import table
+from modeldrop.fetcher.home import find_models, parse_folder_name, snapshot_names
+from modeldrop.fetcher.verify import damages
+from modeldrop.util.text import table
+from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:
     import argparse

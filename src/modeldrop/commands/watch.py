@@ -24,23 +24,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
-from modeldrop.commands.durations import parse_duration
 from modeldrop.commands.fetch import reporting
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
 from modeldrop.errors import DiskError, UsageError
-from modeldrop.lean_dataclasses import replace
-from modeldrop.runtime import telemetry
-from modeldrop.runtime.follow import Receiver
-from modeldrop.runtime.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
-from modeldrop.runtime.metrics import Followed, Metrics
-from modeldrop.runtime.watch import Watcher, WatchStatus
+from modeldrop.fetcher import events
+from modeldrop.fetcher.prometheus import Followed, Metrics
+from modeldrop.fetcher.watch.follower import Receiver
+from modeldrop.fetcher.watch.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
+from modeldrop.fetcher.watch.watcher import Watcher, WatchStatus
+from modeldrop.util.durations import parse_duration
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from types import FrameType
 
-    from modeldrop.runtime.display import Display
+    from modeldrop.fetcher.display import Display
 
 _END_SECONDS = 1.0
 
@@ -145,7 +145,7 @@ class _Figures:
                 self._metrics.write(self._path, now)
             except DiskError as error:
                 if not self._warned:
-                    self._display.emit(telemetry.warned("", str(error)))
+                    self._display.emit(events.warned("", str(error)))
                 self._warned = True
 
 

@@ -18,14 +18,14 @@ from modeldrop.conformance.sample import describe, noise, write_build, write_fil
 from modeldrop.errors import ConflictError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.format.manifest import MIN_PIECE_SIZE, PIECE_SIZE
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.conditions import wrong_tag
 from modeldrop.registry.publish import publish
+from modeldrop.storage.write.conditional import wrong_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeldrop.format.manifest import File
-    from modeldrop.registry.stores.interface import Stored
+    from modeldrop.storage.write.store import Stored
 
 RIVALS = 16
 MANY = 1005
@@ -359,7 +359,7 @@ def crossed(place: Place) -> None:
 
 def publish_and_fetch(place: Place) -> None:
     """A build is published, and fetched back byte for byte."""
-    from modeldrop.runtime.fetch import fetch
+    from modeldrop.fetcher.api import fetch
 
     contents = write_build(place.folder / "build")
     version = publish(place.store, place.model, place.folder / "build").version

@@ -16,7 +16,7 @@ from modeldrop.errors import ConflictError, ModeldropError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 PREFIX = "conformance-"
 """Scratch models begin with it: one that a killed run left behind is known by its name, and may be deleted."""

@@ -12,15 +12,15 @@ from modeldrop.config import settings_of
 from modeldrop.conformance.checks import CHECKS
 from modeldrop.conformance.place import NonconformantError, NotApplicableError, Place, scratch
 from modeldrop.errors import ModeldropError
-from modeldrop.registry.stores import open_store
-from modeldrop.runtime.registry import RegistryReader
-from modeldrop.runtime.stores import open_access
+from modeldrop.storage.read.obstore_client import open_access
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from modeldrop.conformance.checks import Check
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 
 @dataclass(frozen=True, slots=True)

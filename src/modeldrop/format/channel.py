@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modeldrop.format.fields import Fields, check_schema, dump, load
+from modeldrop.format.json_fields import Fields, check_schema, dump, load
 from modeldrop.format.names import DIGEST, TIME, VERSION
-from modeldrop.lean_dataclasses import dataclass, replace
+from modeldrop.util.values import dataclass, replace
 
 SCHEMA = "modeldrop/channel/1"
 READABLE_BY = "modeldrop>=0.1"

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from modeldrop.lean_dataclasses import dataclass
+from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
-    from modeldrop.format.fields import Fields
+    from modeldrop.format.json_fields import Fields
 
 MAX_TOKEN = 1 << 31
 MAX_ELEMENTS = 1 << 24

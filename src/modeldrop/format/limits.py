@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from modeldrop.lean_dataclasses import dataclass
+from modeldrop.util.values import dataclass
 
 OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """What an own metric may be called."""

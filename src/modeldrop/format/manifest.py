@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.format.fields import Fields, check_schema, dump, load
 from modeldrop.format.golden import Golden, golden_json, read_golden
+from modeldrop.format.json_fields import Fields, check_schema, dump, load
 from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path
 from modeldrop.format.recipe import Recipe, read_recipe
 from modeldrop.format.sha256 import hex_digest
-from modeldrop.lean_dataclasses import dataclass, field
+from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.lean_dataclasses import dataclass
+from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
-    from modeldrop.format.fields import Fields
+    from modeldrop.format.json_fields import Fields
 
 SEARCHED = ("int8", "int8-avx512-vnni", "int8-avx2", "int8-arm64", "uint8")
 """The variants that ``auto`` can search for."""

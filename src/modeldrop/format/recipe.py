@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modeldrop.errors import FormatError, RecipeError
-from modeldrop.format.fields import Fields
+from modeldrop.format.json_fields import Fields
 from modeldrop.format.limits import FORMS, OWN_NAME, Limit, parse_limit
 from modeldrop.format.options import Options, read_options
 from modeldrop.format.sha256 import hex_digest
-from modeldrop.lean_dataclasses import dataclass, field, replace
+from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

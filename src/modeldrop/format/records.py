@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
-from modeldrop.format.fields import check_schema, dump, load
+from modeldrop.format.json_fields import check_schema, dump, load
 from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST
 from modeldrop.format.names import HEX64, TIME, VERSION
-from modeldrop.lean_dataclasses import asdict, dataclass
+from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_channel, check_model, parse_version
-from modeldrop.lean_dataclasses import dataclass
+from modeldrop.util.values import dataclass
 
 SCHEMES = ("s3", "gs", "az", "file", "https")
 _FOLDER_STARTS = ("/", "./", "../", "~/")

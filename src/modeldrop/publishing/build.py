@@ -10,16 +10,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeldrop.build import pipeline
 from modeldrop.errors import DiskError, FormatError, UsageError
+from modeldrop.export import pipeline
 from modeldrop.format.manifest import Manifest, parse_manifest
-from modeldrop.progress import Steps
-from modeldrop.registry.conditions import require_conditions
 from modeldrop.registry.provenance import provenance
+from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.util.progress import Steps
 
 if TYPE_CHECKING:
-    from modeldrop.build.pipeline import Checked
-    from modeldrop.build.request import BuildRequest
+    from modeldrop.export.pipeline import Checked
+    from modeldrop.export.request import BuildRequest
     from modeldrop.publishing.plan import Plan
 
 _REGISTRY_FACTOR = 1.4

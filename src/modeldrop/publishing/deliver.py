@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import AcceptanceError, ModeldropError
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection
-from modeldrop.progress import Steps
-from modeldrop.publishing.acceptance import run_test
-from modeldrop.publishing.copying import copy, scratch_folder
+from modeldrop.publishing.mirror import copy, scratch_folder
+from modeldrop.publishing.user_test import run_test
 from modeldrop.registry.channels import Moved, create_if_missing, move_forward
 from modeldrop.registry.distribute import publish
-from modeldrop.registry.mirror import download_version
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.rejecting import reject, rejection_now
-from modeldrop.registry.stores.interface import Store
+from modeldrop.registry.replicate import download_version
 from modeldrop.registry.versions import Version, changed_manifest, find_rejection, get_version, read_channel
-from modeldrop.terminal import size_text
+from modeldrop.storage.write.store import Store
+from modeldrop.util.progress import Steps
+from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
     from modeldrop.format.channel import Channel
@@ -125,7 +125,7 @@ def _fill(plan: Plan, folder: Path | None, scratch: Path, *, quiet: bool) -> lis
 
 
 def _upload(plan: Plan, folder: Path, scratch: Path, *, quiet: bool) -> list[_Filled]:
-    from modeldrop.build.pipeline import STEPS  # an unchanged recipe never needs it
+    from modeldrop.export.pipeline import STEPS  # an unchanged recipe never needs it
     from modeldrop.publishing.build import check_build_of
 
     manifest = check_build_of(plan.request, folder)

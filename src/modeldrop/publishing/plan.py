@@ -6,21 +6,21 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.build.request import BuildRequest, make_request
-from modeldrop.build.sources import resolve
 from modeldrop.errors import UsageError
-from modeldrop.publishing.acceptance import check_command
+from modeldrop.export.request import BuildRequest, make_request
+from modeldrop.export.sources import resolve
+from modeldrop.publishing.user_test import check_command
 from modeldrop.registry.publish import find_build
-from modeldrop.registry.stores import open_store
-from modeldrop.registry.stores.interface import Store
 from modeldrop.registry.versions import Version
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modeldrop.format.manifest import Manifest
     from modeldrop.format.recipe import Recipe
-    from modeldrop.publishing.wish import Wish
+    from modeldrop.publishing.request import Wish
 
 
 @dataclass(frozen=True, slots=True)

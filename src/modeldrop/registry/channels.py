@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
+from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Move, serialize_channel
-from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
     REJECTED,
@@ -39,7 +39,7 @@ from modeldrop.registry.versions import (
 
 if TYPE_CHECKING:
     from modeldrop.format.records import Rejection
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 _ATTEMPTS = 200
 _ATTEMPTS_UNMOVED = 25
@@ -240,10 +240,10 @@ def unretire(store: Store, model: str, number: int) -> bool:
         NotFoundError: there is no such version, or it was pruned already.
     """
     get_version(store, model, number)
-    stored = store.get(layout.retired(model, number))
+    stored = store.get(keys.retired(model, number))
     if stored is None:
         return False
-    store.delete(layout.retired(model, number), stored.tag)
+    store.delete(keys.retired(model, number), stored.tag)
     # Prune may have been sealing it at this moment; it looks for its mark before it does that for good.
     get_version(store, model, number)
     return True
@@ -334,14 +334,14 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Cha
         return present
     # The channel has named nothing else, so there is none again.
     try:
-        store.delete(layout.channel(model, name), tag)
+        store.delete(keys.channel(model, name), tag)
     except ConflictError:
         return read_channel(store, model, name)[0]
     return None
 
 
 def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> _Applied:
-    key = layout.channel(model, name)
+    key = keys.channel(model, name)
     tried: list[tuple[str, int | None]] = []
     last_tag: str | None = ""
     unmoved = 0

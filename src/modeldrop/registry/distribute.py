@@ -6,15 +6,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from modeldrop.registry.mirror import mirror
 from modeldrop.registry.publish import ADOPT_SECONDS, Adopt, Published, commit, stage
+from modeldrop.registry.replicate import mirror
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from modeldrop.registry.publish import Staged
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 
 def publish(

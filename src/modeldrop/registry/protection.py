@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.format.channel import Channel
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 
 class Protection:

@@ -17,16 +17,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, FormatError
+from modeldrop.format import keys
 from modeldrop.format.records import Retirement, find_seal, parse_retirement, serialize_retirement
-from modeldrop.registry import layout
 from modeldrop.registry.protection import Protection, age, read_protection, time_text
-from modeldrop.registry.sealing import Sealer, damage, last_sign
+from modeldrop.registry.seal import Sealer, damage, last_sign
 from modeldrop.registry.versions import CLAIM, MANIFEST, Folder, list_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.registry.stores.interface import Store, Unfinished
+    from modeldrop.storage.write.store import Store, Unfinished
 
 RETIRE, UNRETIRE, SEAL, ABANDON, SWEEP, ABORT = "retire", "unretire", "seal", "abandon", "sweep", "abort"
 DONE = "done"
@@ -192,7 +192,7 @@ class _Plan:
                 self._set(index, "")
 
     def _retire(self, step: Step, by: str) -> str:
-        key = layout.retired(self._model, step.version or 0)
+        key = keys.retired(self._model, step.version or 0)
         data = serialize_retirement(Retirement(time_text(self._now), by, step.why))
         try:
             self._store.create(key, data)
@@ -217,7 +217,7 @@ class _Plan:
 
     def _add_marked(self, folder: Folder, protection: Protection) -> bool:
         """Add what follows for a version that is marked or sealed; return False if it is neither."""
-        stored = self._store.get(layout.manifest(self._model, folder.number))
+        stored = self._store.get(keys.manifest(self._model, folder.number))
         if stored is None:
             return True  # removed since the listing
         seal = find_seal(stored.data)
@@ -234,7 +234,7 @@ class _Plan:
         return True
 
     def _add_retired(self, folder: Folder) -> None:
-        stored = self._store.get(layout.retired(self._model, folder.number))
+        stored = self._store.get(keys.retired(self._model, folder.number))
         if stored is None:
             return  # un-retired since the listing
         try:
@@ -253,7 +253,7 @@ class _Plan:
         if why := protection.reason(folder.number):
             self._keep(folder, f"stays: {why}")
         elif self._now - folder.objects[MANIFEST].modified >= least:
-            stored = self._store.get(layout.manifest(self._model, folder.number))
+            stored = self._store.get(keys.manifest(self._model, folder.number))
             if stored is None:
                 return  # removed since the listing
             if why := damage(stored.data):
@@ -264,7 +264,7 @@ class _Plan:
 
     def _add_upload(self, upload: Unfinished, uploading: set[int]) -> None:
         path = upload.key.partition("/")[2]
-        number = layout.version_number(path.partition("/")[0])
+        number = keys.version_number(path.partition("/")[0])
         if number not in uploading and self._now - upload.started >= self._policy.grace:
             step = Step(ABORT, number, 0, f"an upload of {path}, begun at {time_text(upload.started)}, never finished")
             self._uploads[len(self.steps)] = upload

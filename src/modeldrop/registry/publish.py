@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, FormatError, RegistryError
+from modeldrop.format import keys
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.records import (
     BuildRecord,
@@ -21,7 +22,6 @@ from modeldrop.format.records import (
     serialize_build_record,
     serialize_claim,
 )
-from modeldrop.registry import layout
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located, read_version
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeldrop.registry.stores.interface import Store, Stored
+    from modeldrop.storage.write.store import Store, Stored
 
 ADOPT_SECONDS = 10.0
 _POLL_SECONDS = 0.2
@@ -71,7 +71,7 @@ class Published:
 
 def find_build(store: Store, model: str, build_key: str) -> Version | None:
     """The version that a recipe produced, None where it was never built (to the end) or is retired."""
-    key = layout.build_record(model, build_key)
+    key = keys.build_record(model, build_key)
     stored = store.get(key)
     if stored is None:
         return None
@@ -98,9 +98,9 @@ def stage(store: Store, model: str, folder: Path, progress: Callable[[int], None
     claim = Claim(nonce, manifest.build_key, manifest.provenance.actor, manifest.provenance.run, now())
     number = _claim(store, model, claim)
     for file in manifest.files:
-        key = layout.file(model, number, file.path)
+        key = keys.file(model, number, file.path)
         store.upload(key, folder / file.path, file, manifest.piece_size, progress)
-    _create_own(store, layout.report(model, number), (folder / "report.html").read_bytes())
+    _create_own(store, keys.report(model, number), (folder / "report.html").read_bytes())
     return Staged(store, model, number, nonce, data, manifest)
 
 
@@ -121,7 +121,7 @@ def commit(staged: Staged, adopt: Adopt, *, adopt_seconds: float = ADOPT_SECONDS
     if decided is not None:
         return Published(decided, adopted=True)
     try:
-        _create_own(store, layout.manifest(model, number), staged.data)
+        _create_own(store, keys.manifest(model, number), staged.data)
     except ConflictError as error:
         raise ConflictError(
             f"v{number} of {model} in {store.url} was sealed before its upload was finished.",
@@ -150,7 +150,7 @@ def publish(
 def _claim(store: Store, model: str, claim: Claim) -> int:
     number = max(claimed_numbers(store, model), default=0) + 1
     for candidate in range(number, number + _CLAIM_ATTEMPTS):
-        key = layout.claim(model, candidate)
+        key = keys.claim(model, candidate)
         try:
             store.create(key, serialize_claim(claim))
         except ConflictError:
@@ -169,7 +169,7 @@ def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | Non
     others would be adopted anyway.
     """
     store, model = staged.store, staged.model
-    key = layout.build_record(model, staged.manifest.build_key)
+    key = keys.build_record(model, staged.manifest.build_key)
     data = serialize_build_record(BuildRecord(staged.number, staged.nonce, now()))
     deadlines: dict[bytes, float] = {}
     tag: str | None = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError
+from modeldrop.format import keys
 from modeldrop.format.records import Rejection, serialize_rejection
-from modeldrop.registry import layout
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.versions import find_rejection
 
 if TYPE_CHECKING:
-    from modeldrop.registry.stores.interface import Store
+    from modeldrop.storage.write.store import Store
 
 
 def reject(store: Store, model: str, number: int, rejection: Rejection) -> Rejection:
@@ -21,7 +21,7 @@ def reject(store: Store, model: str, number: int, rejection: Rejection) -> Rejec
         RegistryError: the registry cannot be written.
     """
     try:
-        store.create(layout.rejected(model, number), serialize_rejection(rejection))
+        store.create(keys.rejected(model, number), serialize_rejection(rejection))
     except ConflictError:
         return find_rejection(store, model, number) or rejection
     return rejection

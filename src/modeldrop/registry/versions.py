@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError
+from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
-from modeldrop.registry import layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.format.reference import Reference
-    from modeldrop.registry.stores.interface import Listed, Store
+    from modeldrop.storage.write.store import Listed, Store
 
 CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 
@@ -76,13 +76,13 @@ class Folder:
 
 def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, str | None]:
     """A channel and its compare-and-swap tag; (None, None) where there is none."""
-    stored = store.get(layout.channel(model, name))
+    stored = store.get(keys.channel(model, name))
     if stored is None:
         return None, None
     try:
         return parse_channel(stored.data), stored.tag
     except FormatError as error:
-        raise located(error, store, layout.channel(model, name)) from None
+        raise located(error, store, keys.channel(model, name)) from None
 
 
 def find_version(store: Store, model: str, number: int) -> Version | None:
@@ -93,7 +93,7 @@ def find_version(store: Store, model: str, number: int) -> Version | None:
 
 def read_version(store: Store, model: str, number: int) -> Version | Seal | None:
     """A version, the seal that prune put in its place, or None where neither is. One request."""
-    key = layout.manifest(model, number)
+    key = keys.manifest(model, number)
     stored = store.get(key)
     if stored is None:
         return None
@@ -119,7 +119,7 @@ def get_version(store: Store, model: str, number: int) -> Version:
         raise pruned(store, model, number, found)
     if not has_model(store, model):
         raise missing_model(store, model)
-    if store.exists(layout.claim(model, number)):
+    if store.exists(keys.claim(model, number)):
         raise NotFoundError(
             f"v{number} of {model} has no manifest: its publisher has not finished, or crashed.",
             f"See what there is: modeldrop ls {store.url}/{model}",
@@ -131,17 +131,17 @@ def get_version(store: Store, model: str, number: int) -> Version:
 
 def is_retired(store: Store, model: str, number: int) -> bool:
     """Whether prune has marked a version, which it may seal after a grace. The mark stays beside the seal."""
-    return store.exists(layout.retired(model, number))
+    return store.exists(keys.retired(model, number))
 
 
 def read_marks(store: Store, model: str, number: int) -> frozenset[str]:
     """Which of REJECTED and RETIRED a version has. One request."""
-    return frozenset(store.names(layout.folder(model, number))) & {REJECTED, RETIRED}
+    return frozenset(store.names(keys.folder(model, number))) & {REJECTED, RETIRED}
 
 
 def find_rejection(store: Store, model: str, number: int) -> Rejection | None:
     """The mark of a version whose acceptance test failed, None where there is none. One request."""
-    key = layout.rejected(model, number)
+    key = keys.rejected(model, number)
     stored = store.get(key)
     if stored is None:
         return None
@@ -213,7 +213,7 @@ def _exists(store: Store, model: str, folder: Folder) -> bool:
         return False
     if not folder.may_be_sealed:
         return True
-    stored = store.get(layout.manifest(model, folder.number))
+    stored = store.get(keys.manifest(model, folder.number))
     return stored is not None and find_seal(stored.data) is None
 
 
@@ -225,14 +225,14 @@ def list_folders(store: Store, model: str) -> list[Folder]:
 
 def list_folder(store: Store, model: str, number: int) -> Folder:
     """What a listing shows of one version."""
-    return next(iter(_folders(store, layout.folder(model, number))), Folder(number, {}))
+    return next(iter(_folders(store, keys.folder(model, number))), Folder(number, {}))
 
 
 def _folders(store: Store, prefix: str) -> list[Folder]:
     found: dict[int, dict[str, Listed]] = {}
     for listed in store.objects(prefix):
         _, name, path = [*listed.key.split("/", 2), "", ""][:3]
-        number = layout.version_number(name)
+        number = keys.version_number(name)
         if number is not None and listed.key.startswith(f"{prefix}/"):
             found.setdefault(number, {})[path] = listed
     return [Folder(number, found[number]) for number in sorted(found)]
@@ -240,7 +240,7 @@ def _folders(store: Store, prefix: str) -> list[Folder]:
 
 def claimed_numbers(store: Store, model: str) -> list[int]:
     """Numbers that somebody took, finished or not, in order."""
-    return sorted(n for n in map(layout.version_number, store.names(model)) if n is not None)
+    return sorted(n for n in map(keys.version_number, store.names(model)) if n is not None)
 
 
 def list_channels(store: Store, model: str) -> dict[str, Channel]:

@@ -1,0 +1,131 @@
+"""A container of Azure Blob Storage under examination."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+
+from modeldrop.doctor.asking import seconds_ahead, soon
+from modeldrop.doctor.checks import (
+    EXPOSURE,
+    LIFECYCLE,
+    SIGNED_IN,
+    Answer,
+    Result,
+    Stage,
+    no_answer,
+    ok,
+    unchecked,
+    warning,
+)
+from modeldrop.doctor.policies import azure
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.azure import errors as azure_errors
+
+if TYPE_CHECKING:
+    from modeldrop.storage.write.azure.store import AzureStore
+
+_SCOPE = "https://storage.azure.com/.default"
+_KEYS_FORBIDDEN = "KeyBasedAuthenticationNotPermitted"
+
+
+class AzurePatient:
+    """See ``Patient``."""
+
+    def __init__(self, store: AzureStore) -> None:
+        self.store = store
+        self.policies = azure(store.bucket, tags=bool(store.settings.tags))
+
+    def ask(self) -> Answer:
+        store, endpoint = self.store, self.store.sign_in.endpoint
+        dates: list[str] = []
+
+        def note(response: Any) -> None:
+            dates.append(response.http_response.headers.get("Date", ""))
+
+        def listing() -> None:
+            blobs = store.client.list_blobs(store.bucket.prefix, results_per_page=1, raw_response_hook=note)
+            next(blobs.by_page(), None)
+
+        try:
+            soon(listing)
+        except TimeoutError:
+            reason = "it takes connections and does not answer"
+            return Answer(Stage.NOT_REACHED, endpoint, error=storage_errors.unreachable(store.url, endpoint, reason))
+        except (AzureError, ValueError, OSError) as error:
+            place = azure_errors.Place(store.bucket, store.sign_in, tags=bool(store.settings.tags))
+            response = getattr(error, "response", None)
+            date = response.headers.get("Date") if response is not None else None
+            explained = azure_errors.explain(error, place, "list", "")
+            return Answer(_stage(error), endpoint, seconds_ahead(date), explained)
+        return Answer(Stage.ANSWERED, endpoint, seconds_ahead(dates[-1] if dates else None))
+
+    def identity(self) -> Result:
+        sign_in = self.store.sign_in
+        if not sign_in.identity:
+            return ok(SIGNED_IN, f"with {sign_in.how}" if sign_in.credential is not None else sign_in.how)
+        try:
+            token = soon(lambda: sign_in.credential.get_token(_SCOPE).token)
+        except (AzureError, OSError) as error:
+            return no_answer(SIGNED_IN, error)
+        return ok(SIGNED_IN, f"{_bearer(token)}, by azure-identity")
+
+    def bucket(self) -> list[Result]:
+        account = self.store.bucket.account
+        lifecycle = unchecked(
+            LIFECYCLE,
+            "the rules belong to the storage account and cannot be seen from here; look at: "
+            f"az storage account management-policy show --account-name {account} --resource-group $GROUP",
+        )
+        return [lifecycle, self._exposure()]
+
+    def tidy(self) -> None:
+        pass
+
+    def _exposure(self) -> Result:
+        bucket = self.store.bucket
+        try:
+            public = soon(lambda: self.store.client.get_container_properties().public_access)
+        except AzureError as error:
+            if azure_errors.status(error) in {401, 403, 404}:
+                return unchecked(EXPOSURE, "not allowed to look at the container's properties")
+            return no_answer(EXPOSURE, error)
+        except OSError as error:
+            return no_answer(EXPOSURE, error)
+        if public:
+            what = "read and list" if str(public) == "container" else "read"
+            return warning(
+                EXPOSURE,
+                f"everybody may {what} it (public access: {public})",
+                f"If that is not meant: az storage container set-permission --account-name {bucket.account} "
+                f"--name {bucket.name} --public-access off",
+            )
+        return ok(EXPOSURE, "private")
+
+
+def _stage(error: Exception) -> Stage:
+    status, code = azure_errors.status(error), azure_errors.code(error)
+    if status is None:
+        return Stage.NOT_SIGNED_IN if isinstance(error, (ClientAuthenticationError, ValueError)) else Stage.NOT_REACHED
+    if status == 401 or code in {"AuthenticationFailed", "InvalidAuthenticationInfo", _KEYS_FORBIDDEN}:
+        message = f"{getattr(error, 'additional_info', '')} {error}".lower()
+        return Stage.WRONG_CLOCK if "date header" in message else Stage.NOT_SIGNED_IN
+    return Stage.ANSWERED if status == 403 else Stage.NOT_REACHED
+
+
+def _bearer(token: str) -> str:
+    """Who a token is for, by its claims. They are not verified: the service does that."""
+    try:
+        text = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (IndexError, ValueError, binascii.Error):
+        return "an identity without a name"
+    if not isinstance(claims, dict):
+        return "an identity without a name"
+    person = claims.get("upn") or claims.get("unique_name")
+    name = str(person or claims.get("app_displayname") or claims.get("appid") or "an identity without a name")
+    return f"{name} (object {claims['oid']})" if claims.get("oid") else name

@@ -1,0 +1,171 @@
+"""A bucket of Google Cloud Storage under examination."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import requests
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+
+from modeldrop.doctor.asking import seconds_ahead, sentence, soon, touches
+from modeldrop.doctor.checks import (
+    EXPOSURE,
+    LIFECYCLE,
+    SIGNED_IN,
+    Answer,
+    Result,
+    Stage,
+    no_answer,
+    ok,
+    unchecked,
+    warning,
+)
+from modeldrop.doctor.policies import google
+from modeldrop.errors import ModeldropError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.gcs.errors import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modeldrop.storage.write.gcs.store import GCSStore
+
+_TIMEOUT = (3.0, 7.0)
+_EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
+_NONCURRENT = ("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions")
+
+
+class GCSPatient:
+    """See ``Patient``."""
+
+    def __init__(self, store: GCSStore) -> None:
+        self.store = store
+        self.policies = google(store.bucket, encryption_key=store.settings.encryption_key)
+
+    def ask(self) -> Answer:
+        bucket, stage, ahead, endpoint = self.store.bucket, Stage.NOT_SIGNED_IN, None, ""
+        try:
+            client = self.store.client
+            endpoint = client._connection.API_BASE_URL  # noqa: SLF001  Google offers no other way
+            with explained(self.store.url, endpoint, "list", ""):
+                url = f"{endpoint}/storage/v1/b/{bucket.name}/o"
+                question = {"maxResults": "1", "prefix": bucket.prefix}
+                stage = Stage.NOT_REACHED
+                try:
+                    reply = soon(lambda: client._http.get(url, params=question, timeout=_TIMEOUT))  # noqa: SLF001
+                except auth.GoogleAuthError as error:
+                    unreachable = isinstance(error, auth.TransportError | auth.TimeoutError)
+                    stage = Stage.NOT_REACHED if unreachable else Stage.NOT_SIGNED_IN
+                    raise
+                except TimeoutError:
+                    raise storage_errors.unreachable(
+                        self.store.url, endpoint, "it takes connections and does not answer"
+                    ) from None
+                ahead = seconds_ahead(reply.headers.get("Date"))
+                stage = _stage(reply.status_code)
+                if reply.status_code != 200:
+                    raise api.from_http_response(reply)
+        except ModeldropError as error:
+            return Answer(stage, endpoint, ahead, error)
+        return Answer(Stage.ANSWERED, endpoint, ahead)
+
+    def identity(self) -> Result:
+        credentials = self.store.client._credentials  # noqa: SLF001  Google offers no other way
+        if isinstance(credentials, AnonymousCredentials):
+            why = "anonymous = true in modeldrop.toml" if self.store.settings.anonymous else "STORAGE_EMULATOR_HOST"
+            return ok(SIGNED_IN, f"as nobody ({why})")
+        for name in ("service_account_email", "signer_email", "account"):
+            who = getattr(credentials, name, None)
+            if who and who != "default":
+                return ok(SIGNED_IN, str(who))
+        return ok(SIGNED_IN, f"with {type(credentials).__module__.removeprefix('google.')} credentials without a name")
+
+    def bucket(self) -> list[Result]:
+        bucket = self.store.client.bucket(self.store.bucket.name)
+        error = _look(lambda: bucket.reload(timeout=_TIMEOUT, retry=None))
+        if error is not None:
+            lifecycle = no_answer(LIFECYCLE, error) if _is_strange(error) else _denied(LIFECYCLE, "storage.buckets.get")
+            return [lifecycle, self._exposure(bucket, prevented=False)]
+        prevented = bucket.iam_configuration.public_access_prevention == "enforced"
+        return [self._lifecycle(bucket), self._exposure(bucket, prevented=prevented)]
+
+    def tidy(self) -> None:
+        pass
+
+    def _lifecycle(self, bucket: Any) -> Result:
+        name, prefix = self.store.bucket.name, self.store.bucket.prefix
+        effects = [text for rule in bucket.lifecycle_rules if (text := _effect(rule, prefix))]
+        if bucket.retention_period:
+            effects.append(f"a retention policy keeps channels from moving for {bucket.retention_period} s")
+        if effects:
+            return warning(
+                LIFECYCLE,
+                sentence(effects),
+                "Versions are for ever until prune removes them. Limit the rules to other prefixes (matchesPrefix), or "
+                f"remove them: gcloud storage buckets describe gs://{name} --format='default(lifecycle_config)'",
+            )
+        kept = "versioning keeps what is deleted or replaced" if bucket.versioning_enabled else ""
+        return ok(LIFECYCLE, sentence(["no rule touches versions", kept]))
+
+    def _exposure(self, bucket: Any, *, prevented: bool) -> Result:
+        if prevented:
+            return ok(EXPOSURE, "public access prevention is enforced")
+        found: list[Mapping[str, Any]] = []
+        error = _look(
+            lambda: found.extend(
+                bucket.get_iam_policy(requested_policy_version=3, timeout=_TIMEOUT, retry=None).bindings
+            )
+        )
+        if error is not None:
+            permission = "storage.buckets.getIamPolicy"
+            return no_answer(EXPOSURE, error) if _is_strange(error) else _denied(EXPOSURE, permission)
+        roles = [str(binding["role"]) for binding in found if _EVERYBODY & set(binding["members"])]
+        if roles:
+            return warning(
+                EXPOSURE,
+                f"everybody has {', '.join(roles)}",
+                f"If that is not meant: gcloud storage buckets update gs://{self.store.bucket.name} "
+                "--public-access-prevention",
+            )
+        return ok(EXPOSURE, "no role is given to everybody")
+
+
+def _stage(status: int) -> Stage:
+    if status in {200, 403}:
+        return Stage.ANSWERED
+    return Stage.NOT_SIGNED_IN if status == 401 else Stage.NOT_REACHED
+
+
+def _look(ask: Callable[[], object]) -> Exception | None:
+    """What keeps a setting of the bucket from being seen."""
+    try:
+        soon(ask)
+    except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError) as error:
+        return error
+    return None
+
+
+def _is_strange(error: Exception) -> bool:
+    return not isinstance(error, api.Forbidden | api.Unauthorized)
+
+
+def _denied(name: str, permission: str) -> Result:
+    return unchecked(name, f"not allowed to look ({permission})")
+
+
+def _effect(rule: Mapping[str, Any], registry: str) -> str:
+    """What a rule does to present objects of the registry, or ""."""
+    action, condition = rule.get("action", {}), rule.get("condition", {})
+    if condition.get("isLive") is False or any(name in condition for name in _NONCURRENT):
+        return ""
+    prefixes = condition.get("matchesPrefix") or [""]
+    if not any(touches(prefix, registry) for prefix in prefixes):
+        return ""
+    when = f" after {condition['age']} days" if "age" in condition else ""
+    if action.get("type") == "Delete":
+        return f"a rule deletes objects{when}"
+    if action.get("type") == "SetStorageClass":
+        return f"a rule moves objects to {action.get('storageClass', 'another class')}{when}"
+    return ""

@@ -1,0 +1,198 @@
+"""The least that an identity must be allowed, for each cloud: texts to paste, for one registry.
+
+Four of them: publisher and fetcher, and what ``prune`` and ``doctor`` need besides the publisher's. What is in
+capitals (``$PROJECT``, ``$PRINCIPAL``) is for the reader to fill in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modeldrop.storage.urls import Bucket
+
+_CONDITION_FILE = "modeldrop-condition.json"
+_AZURE_ROLE = "modeldrop publisher"
+_KEY_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What to grant, as text.
+
+    Attributes:
+        publisher: ``publish``, ``promote``, ``rollback``, ``mirror``.
+        fetcher: ``fetch``, ``run``, ``watch`` in containers.
+        prune: besides the publisher's, for ``prune``.
+        doctor: besides the publisher's, for all that ``doctor`` looks at; it says what it could not look at.
+    """
+
+    publisher: str
+    fetcher: str
+    prune: str
+    doctor: str
+
+    def to_json(self) -> Mapping[str, str]:
+        """The texts by who needs them."""
+        return {"publisher": self.publisher, "fetcher": self.fetcher, "prune": self.prune, "doctor": self.doctor}
+
+
+def policies_for(bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False) -> Policies:
+    """The policies of a registry.
+
+    Args:
+        bucket: where it is.
+        region: of an S3 bucket; it tells China's and the US government's partition.
+        encryption_key: as in modeldrop.toml.
+        tags: whether modeldrop.toml sets tags.
+    """
+    if bucket.scheme == "s3":
+        return aws(bucket, region=region, encryption_key=encryption_key, tags=tags)
+    if bucket.scheme == "gs":
+        return google(bucket, encryption_key=encryption_key)
+    return azure(bucket, tags=tags)
+
+
+def aws(bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False) -> Policies:
+    """IAM policies for a registry on S3.
+
+    Listing is limited to the registry's prefix. It is part of the fetcher's policy because S3 otherwise answers
+    403 for an object that is not there; the fetcher never lists.
+    """
+    partition = _partition(region)
+    everything = f"arn:{partition}:s3:::{bucket.name}"
+    objects = f"{everything}/{bucket.prefix}*"
+    listing = _allow(["s3:ListBucket"], everything)
+    if bucket.prefix:
+        listing["Condition"] = {"StringLike": {"s3:prefix": f"{bucket.prefix}*"}}
+    writing = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    if tags:
+        writing.append("s3:PutObjectTagging")
+    publisher = [_allow(writing, objects), listing]
+    fetcher = [_allow(["s3:GetObject"], objects), listing]
+    if encryption_key:
+        publisher.append(_aws_key(["kms:GenerateDataKey", "kms:Decrypt"], encryption_key, partition))
+        fetcher.append(_aws_key(["kms:Decrypt"], encryption_key, partition))
+    prune = [_allow(["s3:DeleteObject"], objects), _allow(["s3:ListBucketMultipartUploads"], everything)]
+    doctor = [
+        _allow(["s3:DeleteObject"], objects),
+        _allow(
+            [
+                "s3:GetBucketAcl",
+                "s3:GetBucketPolicyStatus",
+                "s3:GetBucketPublicAccessBlock",
+                "s3:GetBucketVersioning",
+                "s3:GetLifecycleConfiguration",
+            ],
+            everything,
+        ),
+    ]
+    return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor)))
+
+
+def google(bucket: Bucket, *, encryption_key: str = "") -> Policies:
+    """Commands that grant roles on a bucket of GCS, limited to the registry's prefix.
+
+    Listing is a right on the bucket, so whoever has it sees the names of all objects in it. GCS asks for
+    storage.objects.delete to replace an object: no publisher can do without it.
+    """
+
+    def grant(role: str, *, conditional: bool = True) -> str:
+        lines = [
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name}",
+            f"--member=$PRINCIPAL --role={role}",
+        ]
+        if conditional and bucket.prefix:
+            lines.append(f"--condition-from-file={_CONDITION_FILE}")
+        elif bucket.prefix:
+            lines.append("--condition=None")
+        return " \\\n  ".join(lines)
+
+    condition = ""
+    if bucket.prefix:
+        expression = (
+            'resource.type == "storage.googleapis.com/Bucket" || '
+            f'resource.name.startsWith("projects/_/buckets/{bucket.name}/objects/{bucket.prefix}")'
+        )
+        document = json.dumps({"title": f"modeldrop-{bucket.name}"[:100], "expression": expression}, indent=2)
+        condition = f"cat > {_CONDITION_FILE} <<'END'\n{document}\nEND\n"
+    publisher = condition + grant("roles/storage.objectUser")
+    if encryption_key:
+        publisher += (
+            "\n# The key is used by Cloud Storage itself, not by the publisher:\n"
+            f"gcloud storage service-agent --project=$PROJECT --authorize-cmek={encryption_key}"
+        )
+    return Policies(
+        publisher=publisher,
+        fetcher=condition + grant("roles/storage.objectViewer"),
+        prune="# Nothing more: roles/storage.objectUser includes deletion.",
+        doctor="# storage.buckets.get and storage.buckets.getIamPolicy:\n"
+        + grant("roles/storage.legacyBucketReader", conditional=False)
+        + "\n"
+        + grant("roles/iam.securityReviewer", conditional=False),
+    )
+
+
+def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
+    """Commands that grant roles on a container; data roles have no narrower scope without conditions.
+
+    The publisher's role is one of its own because the narrowest that Azure brings (Storage Blob Data Contributor)
+    also deletes, and sets no tags.
+    """
+    scope = (
+        "/subscriptions/$SUBSCRIPTION/resourceGroups/$GROUP/providers/Microsoft.Storage"
+        f"/storageAccounts/{bucket.account}/blobServices/default/containers/{bucket.name}"
+    )
+    blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+    actions = [f"{blobs}/read", f"{blobs}/write", f"{blobs}/add/action"]
+    if tags:
+        actions.append(f"{blobs}/tags/write")
+    role = json.dumps(
+        {
+            "Name": _AZURE_ROLE,
+            "Description": "Publishes models with modeldrop: reads, lists and writes blobs, deletes none.",
+            "Actions": [],
+            "DataActions": actions,
+            "AssignableScopes": ["/subscriptions/$SUBSCRIPTION"],
+        },
+        indent=2,
+    )
+
+    def grant(name: str) -> str:
+        return f'az role assignment create --assignee "$PRINCIPAL" \\\n  --role "{name}" \\\n  --scope "{scope}"'
+
+    return Policies(
+        publisher=f'az role definition create --role-definition "$(cat <<END\n{role}\nEND\n)"\n{grant(_AZURE_ROLE)}',
+        fetcher=grant("Storage Blob Data Reader"),
+        prune=f"# Besides reading and writing it deletes:\n{grant('Storage Blob Data Contributor')}",
+        doctor=f"# It deletes the blob it tries with:\n{grant('Storage Blob Data Contributor')}\n"
+        "# Lifecycle rules are a matter of the storage account: Reader on the account, and az, show them.",
+    )
+
+
+def _allow(actions: Sequence[str], resource: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": resource}
+
+
+def _aws_document(statements: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)}, indent=2)
+
+
+def _aws_key(actions: Sequence[str], key: str, partition: str) -> dict[str, Any]:
+    """The statement for a KMS key, which may be given as its ARN, id, alias or the alias' ARN."""
+    alias = key.rpartition(":")[2]
+    if alias.startswith("alias/"):
+        statement = _allow(actions, f"arn:{partition}:kms:*:*:key/*")
+        return statement | {"Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}}}
+    return _allow(actions, f"arn:{partition}:kms:*:*:key/{key}" if _KEY_ID.fullmatch(key) else key)
+
+
+def _partition(region: str) -> str:
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"

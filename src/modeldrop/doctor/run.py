@@ -1,0 +1,233 @@
+"""The checks in their order. One that makes the later ones pointless ends the examination."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, cast
+
+from modeldrop.doctor.checks import (
+    CLOCK,
+    CREATE_ONLY,
+    DELETE,
+    EXPOSURE,
+    LIFECYCLE,
+    LIST,
+    REACHABLE,
+    READ,
+    REGISTRY,
+    SIGNED_IN,
+    SWAP,
+    WRITE,
+    Answer,
+    Patient,
+    Result,
+    Stage,
+    failed,
+    ok,
+    unchecked,
+    warning,
+)
+from modeldrop.errors import ConflictError, ModeldropError, RegistryError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write import conditional, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modeldrop.storage.write.azure.store import AzureStore
+    from modeldrop.storage.write.gcs.store import GCSStore
+    from modeldrop.storage.write.s3.store import S3Store
+    from modeldrop.storage.write.store import Store
+
+ORDER = (
+    REGISTRY,
+    REACHABLE,
+    SIGNED_IN,
+    LIST,
+    READ,
+    WRITE,
+    DELETE,
+    CREATE_ONLY,
+    SWAP,
+    CLOCK,
+    LIFECYCLE,
+    EXPOSURE,
+)
+WARN_SECONDS, FAIL_SECONDS = 60, 300
+"""S3, GCS and Azure refuse requests that are 15 minutes off."""
+
+_WHAT = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
+
+
+def examine(registry: str) -> list[Result]:
+    """Look at a registry, given by its URL, folder or name.
+
+    The results are in ORDER, those that an earlier failure has made pointless included; what makes no sense for
+    a folder is left out, and its free space is added.
+
+    It writes a small object below ``.doctor/`` and deletes it again; where it may not delete, it uses the one
+    that publishing proves conditions with.
+    """
+    try:
+        patient = _patient(open_store(registry))
+    except ModeldropError as error:
+        return _complete([failed(REGISTRY, error)])
+    results = [ok(REGISTRY, _kind(patient.store.url))]
+    answer = patient.ask()
+    results += _first(answer)
+    if answer.stage is not Stage.ANSWERED:
+        return _complete(results)
+    results.append(patient.identity())
+    try:
+        results += _rights(patient)
+    finally:
+        patient.tidy()
+    return _in_order([*results, *patient.bucket()])
+
+
+def _patient(store: Store) -> Patient:
+    scheme, separator, _ = store.url.partition("://")
+    if not separator:
+        from modeldrop.doctor.folder import LocalPatient
+
+        return LocalPatient(store)
+    if scheme == "s3":
+        from modeldrop.doctor.s3 import S3Patient
+
+        return S3Patient(cast("S3Store", store))
+    if scheme == "gs":
+        from modeldrop.doctor.gcs import GCSPatient
+
+        return GCSPatient(cast("GCSStore", store))
+    from modeldrop.doctor.azure import AzurePatient
+
+    return AzurePatient(cast("AzureStore", store))
+
+
+def _kind(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    return f"{url}, on {_WHAT[scheme]}" if separator else f"{url}, a folder"
+
+
+def _first(answer: Answer) -> list[Result]:
+    """What the first request says of reachability, sign-in and the clock."""
+    error = answer.error
+    if answer.stage is Stage.NOT_REACHED and error is not None:
+        return [failed(REACHABLE, error)]
+    if answer.stage is Stage.NOT_SIGNED_IN and error is not None:
+        reached = answer.ahead is not None
+        first = ok(REACHABLE, answer.endpoint) if reached else unchecked(REACHABLE, "nobody is signed in")
+        return [first, failed(SIGNED_IN, error)]
+    results = [ok(REACHABLE, answer.endpoint)]
+    if answer.stage is Stage.WRONG_CLOCK and error is not None:
+        return [*results, failed(CLOCK, error)]
+    if answer.ahead is not None:
+        results.append(_clock(answer.ahead))
+    return results
+
+
+def _clock(ahead: float) -> Result:
+    off = abs(ahead)
+    if off < 2:  # the service tells whole seconds
+        return ok(CLOCK, "agrees with the service's")
+    text = f"{off:.0f} s {'ahead of' if ahead > 0 else 'behind'} the service's"
+    fix = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
+    if off > FAIL_SECONDS:
+        return failed(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
+    return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
+
+
+def _rights(patient: Patient) -> list[Result]:
+    store, fix = patient.store, patient.policies.publisher
+    key = f".doctor/{secrets.token_hex(8)}"
+    results = [_tried(LIST, lambda: store.names(""), "the registry's names", fix)]
+    results.append(_tried(READ, lambda: store.get(key), "objects; one that is not there is told from one denied", fix))
+    undeletable: ModeldropError | None = None
+    try:
+        store.delete(key)  # it is not there: only the right is tried
+    except ModeldropError as error:
+        # What is written now would have to stay, so it is the object that stays anyway.
+        undeletable, key = error, conditional.KEY
+    try:
+        store.create(key, conditional.TEXT)
+    except ConflictError:
+        pass
+    except ModeldropError as error:
+        return [*results, *_unwritable(error, fix)]
+    results += [ok(WRITE, "objects"), _create_only(store, key), _swap(store, key)]
+    if undeletable is None:
+        results.append(_tried(DELETE, lambda: _delete(store, key), "objects", patient.policies.prune))
+    else:
+        text = f"{undeletable.message} Publishing needs no right to delete; prune does."
+        results.append(warning(DELETE, text, patient.policies.prune))
+    return results
+
+
+def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> Result:
+    try:
+        action()
+    except ModeldropError as error:
+        return failed(name, error, _advice(error, fix))
+    return ok(name, text)
+
+
+def _unwritable(error: ModeldropError, fix: str) -> list[Result]:
+    if error.hint == storage_errors.no_conditions("", "").hint:  # it refuses all conditional writes
+        return [
+            unchecked(WRITE, "only conditional writes are tried"),
+            failed(CREATE_ONLY, error),
+            unchecked(SWAP, "create-only is not honoured"),
+            unchecked(DELETE, "nothing could be written"),
+        ]
+    why = "nothing can be written"
+    return [failed(WRITE, error, _advice(error, fix)), *(unchecked(name, why) for name in (DELETE, CREATE_ONLY, SWAP))]
+
+
+def _create_only(store: Store, key: str) -> Result:
+    try:
+        if conditional.honours_create_only(store, key):
+            return ok(CREATE_ONLY, "honoured")
+        return failed(CREATE_ONLY, storage_errors.no_conditions(store.url, conditional.IGNORED_CREATE))
+    except ModeldropError as error:
+        return failed(CREATE_ONLY, error)
+
+
+def _swap(store: Store, key: str) -> Result:
+    try:
+        if not conditional.honours_swap(store, key):
+            return failed(SWAP, storage_errors.no_conditions(store.url, conditional.IGNORED_SWAP))
+        present = store.get(key)
+        if present is None:
+            return failed(SWAP, storage_errors.no_conditions(store.url, "what was just written is not there"))
+        store.swap(key, present.data, present.tag)
+        return ok(SWAP, "honoured")
+    except ConflictError:
+        return failed(SWAP, storage_errors.no_conditions(store.url, conditional.REFUSED_SWAP))
+    except ModeldropError as error:
+        return failed(SWAP, error)
+
+
+def _delete(store: Store, key: str) -> None:
+    store.delete(key)
+    if store.exists(key):
+        raise RegistryError(f"{store.url}/{key} is still there after it was deleted.", "Look at it, and remove it.")
+
+
+def _advice(error: ModeldropError, policy: str) -> str:
+    """What to do about a refusal: the policy takes the place of the advice to ask the doctor."""
+    for asking in ("Which rights are needed", "Check it:"):
+        before, found, _ = error.hint.partition(asking)
+        if found and policy:
+            return f"{before.strip()}\n{policy}".strip()
+    return error.hint
+
+
+def _complete(results: list[Result]) -> list[Result]:
+    """The results, and what was therefore not looked at."""
+    names = {result.name for result in results}
+    rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in names]
+    return _in_order([*results, *rest])
+
+
+def _in_order(results: list[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: ORDER.index(result.name) if result.name in ORDER else len(ORDER))

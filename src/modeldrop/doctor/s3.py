@@ -1,0 +1,207 @@
+"""A bucket of S3, or of what speaks its protocol, under examination."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
+
+from modeldrop.doctor.asking import seconds_ahead, sentence, shortened, soon, touches
+from modeldrop.doctor.checks import (
+    EXPOSURE,
+    LIFECYCLE,
+    SIGNED_IN,
+    Answer,
+    Result,
+    Stage,
+    ok,
+    unchecked,
+    warning,
+)
+from modeldrop.doctor.policies import aws
+from modeldrop.errors import ModeldropError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.s3 import errors as s3_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modeldrop.storage.write.s3.store import S3Store
+
+_FORBIDDEN = {"AccessDenied", "Forbidden", "AllAccessDisabled", "403"}
+_NOBODY_SPECIAL = (
+    "http://acs.amazonaws.com/groups/global/AllUsers",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
+)
+_BLOCK = (
+    "aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
+    "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+)
+
+
+class S3Patient:
+    """See ``Patient``."""
+
+    def __init__(self, store: S3Store) -> None:
+        self.store = store
+        settings = store.settings
+        self.policies = aws(
+            store.bucket, region=settings.region, encryption_key=settings.encryption_key, tags=bool(settings.tags)
+        )
+
+    def ask(self) -> Answer:
+        store = self.store
+        try:
+            client = store.client
+        except ModeldropError as error:
+            return Answer(Stage.NOT_SIGNED_IN, "", error=error)
+        endpoint = client.meta.endpoint_url
+        try:
+            reply = soon(
+                lambda: client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1)
+            )
+        except TimeoutError:
+            return Answer(
+                Stage.NOT_REACHED,
+                endpoint,
+                error=storage_errors.unreachable(store.url, endpoint, "it takes connections and does not answer"),
+            )
+        except Exception as error:  # noqa: BLE001  botocore raises its own, ValueError and OSError
+            region = client.meta.region_name or ""
+            context = s3_errors.Context(store.url, store.bucket.name, "list", "", endpoint, region)
+            explained = s3_errors.explain(error, context)
+            return Answer(_stage(error), endpoint, _ahead(getattr(error, "response", {})), explained)
+        return Answer(Stage.ANSWERED, endpoint, _ahead(reply))
+
+    def identity(self) -> Result:
+        if self.store.settings.anonymous:
+            return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml)")
+        client = self.store.client
+        if (urlsplit(client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            try:
+                return ok(SIGNED_IN, soon(lambda: _caller(client)))
+            except (BotoCoreError, ClientError, OSError):
+                pass  # a private network may reach S3 and not STS
+        return ok(SIGNED_IN, f"with the access key {shortened(_credentials(client).access_key)}")
+
+    def bucket(self) -> list[Result]:
+        return [self._lifecycle(), self._exposure()]
+
+    def tidy(self) -> None:
+        pass
+
+    def _lifecycle(self) -> Result:
+        client, bucket = self.store.client, self.store.bucket
+        reply, why = _look(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket.name), "rules")
+        if why:
+            return unchecked(LIFECYCLE, why)
+        rules = reply.get("Rules", ())
+        effects = [text for rule in rules for text in _effects(rule, bucket.prefix)]
+        if effects:
+            return warning(
+                LIFECYCLE,
+                sentence(effects),
+                f"Versions are for ever until prune removes them. Limit the rules to other prefixes than "
+                f"{bucket.prefix or 'the whole bucket'!r}, or remove them: aws s3api get-bucket-lifecycle-configuration"
+                f" --bucket {bucket.name}",
+            )
+        versioning, _ = _look(lambda: client.get_bucket_versioning(Bucket=bucket.name), "versioning")
+        kept = "versioning keeps what is deleted or replaced" if versioning.get("Status") == "Enabled" else ""
+        sweeps = any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+        advice = "" if sweeps else "one that aborts incomplete multipart uploads after 7 days would save room"
+        return ok(LIFECYCLE, sentence(["no rule touches versions", kept, advice]))
+
+    def _exposure(self) -> Result:
+        client, name = self.store.client, self.store.bucket.name
+        block, block_why = _look(lambda: client.get_public_access_block(Bucket=name), "public access block")
+        status, status_why = _look(lambda: client.get_bucket_policy_status(Bucket=name), "policy status")
+        acl, acl_why = _look(lambda: client.get_bucket_acl(Bucket=name), "ACL")
+        blocked = block.get("PublicAccessBlockConfiguration", {})
+        ways = []
+        if status.get("PolicyStatus", {}).get("IsPublic") and not blocked.get("RestrictPublicBuckets"):
+            ways.append("the bucket's policy is public")
+        open_acl = any(grant.get("Grantee", {}).get("URI") in _NOBODY_SPECIAL for grant in acl.get("Grants", ()))
+        if open_acl and not blocked.get("IgnorePublicAcls"):
+            ways.append("the bucket's ACL lets everybody in")
+        if ways:
+            fix = f"If that is not meant: {_BLOCK.format(bucket=name)}"
+            return warning(EXPOSURE, sentence(ways), fix)
+        if status_why or acl_why:
+            return unchecked(EXPOSURE, sentence([status_why, acl_why, block_why]))
+        return ok(EXPOSURE, sentence(["not public", block_why]))
+
+
+def _stage(error: Exception) -> Stage:
+    if isinstance(error, ClientError):
+        code, status = s3_errors.code_of(error), s3_errors.status_of(error)
+        if code == "RequestTimeTooSkewed":
+            return Stage.WRONG_CLOCK
+        if code in _FORBIDDEN:
+            return Stage.ANSWERED
+        signing = error.operation_name != "ListObjectsV2" or (status in {400, 401, 403} and code != "NoSuchBucket")
+        return Stage.NOT_SIGNED_IN if signing else Stage.NOT_REACHED
+    unreadable = type(error).__name__ == "ResponseParserError"
+    silent = isinstance(error, (ConnectionError, HTTPClientError, OSError))
+    return Stage.NOT_REACHED if unreadable or silent else Stage.NOT_SIGNED_IN
+
+
+def _ahead(reply: Mapping[str, Any]) -> float | None:
+    return seconds_ahead(reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+
+
+def _credentials(client: Any) -> Any:
+    return client._request_signer._credentials  # noqa: SLF001  botocore offers no other way
+
+
+def _caller(client: Any) -> str:
+    """Who the credentials belong to, as Amazon knows them."""
+    import botocore.session
+
+    session = botocore.session.Session()
+    session._credentials = _credentials(client)  # noqa: SLF001  the very same ones, not found anew
+    sts = session.create_client(
+        "sts",
+        region_name=client.meta.region_name,
+        verify=client._endpoint.http_session._verify,  # noqa: SLF001
+        config=Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1, "mode": "standard"}),
+    )
+    return str(sts.get_caller_identity()["Arn"])
+
+
+def _look(ask: Callable[[], Any], what: str) -> tuple[Mapping[str, Any], str]:
+    """A setting of the bucket; or {} and why it cannot be seen. One that was never set is {} as well."""
+    try:
+        return soon(ask), ""
+    except ClientError as error:
+        code, status = s3_errors.code_of(error), s3_errors.status_of(error)
+        if code.startswith("NoSuch") and code != "NoSuchBucket":
+            return {}, ""
+        if status in {401, 403}:
+            return {}, f"{what}: not allowed to look"
+        return {}, f"{what}: the service answers {status} {code}".rstrip()
+    except (BotoCoreError, OSError, TimeoutError):
+        return {}, f"{what}: no answer"
+
+
+def _effects(rule: Mapping[str, Any], registry: str) -> list[str]:
+    """What an enabled rule does to present objects of the registry."""
+    chosen = rule.get("Filter", {})
+    prefix = chosen.get("Prefix") or chosen.get("And", {}).get("Prefix") or rule.get("Prefix") or ""
+    if rule.get("Status") != "Enabled" or not touches(prefix, registry):
+        return []
+    name = f"rule {rule.get('ID', '')!r}"
+    expiration = rule.get("Expiration", {})
+    effects = []
+    if "Days" in expiration or "Date" in expiration:
+        effects.append(f"{name} deletes objects {_when(expiration)}")
+    effects += [
+        f"{name} moves objects to {move.get('StorageClass', 'another class')} {_when(move)}"
+        for move in rule.get("Transitions", ())
+    ]
+    return effects
+
+
+def _when(timing: Mapping[str, Any]) -> str:
+    return f"after {timing['Days']} days" if "Days" in timing else f"on {timing.get('Date', 'a date')}"

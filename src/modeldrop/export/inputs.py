@@ -1,0 +1,250 @@
+"""The recipe's own inputs: lines of text, lines of JSON, or a folder of pictures or recordings.
+
+Everything is read and bounded before slow work, with the standard library alone: pictures by their first bytes, and
+recordings by their header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import wave
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from modeldrop.errors import RecipeError
+from modeldrop.export.digests import sha256_file
+from modeldrop.export.samples import Sample
+
+MOST = 2000
+"""Inputs that are used at most."""
+_MAX_BYTES = 16 << 20
+_MAX_MEDIA_BYTES = 64 << 20
+_MAX_ALL_MEDIA_BYTES = 2 << 30
+_MAX_LABELS = 256
+_SIGNATURES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg": (b"\xff\xd8\xff",)}
+_SOUND = ".wav"
+_PAIRS = (("query", "passage"), ("question", "passage"), ("text", "text_pair"))
+_LABEL = "label"
+_FORMS = (
+    'Write "text", ["question", "passage"], {"text": …}, {"query": …, "passage": …}, {"image": "a.png"}, '
+    '{"image": "a.png", "texts": ["a cat", …]} or {"audio": "a.wav"}, one a line; a "label" may stand beside.'
+)
+
+
+def read_inputs(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:
+    """Read what the variants are proven on.
+
+    Args:
+        path: a file of lines, a ``.jsonl`` file, or a folder.
+        own_metric: whether there is somebody who reads further keys of a line of JSON.
+
+    Returns:
+        The samples, and a digest of all that they are made of: 64 hexadecimal digits.
+
+    Raises:
+        RecipeError: it cannot be read, or has something else; names file and line.
+    """
+    try:
+        if path.is_dir():
+            samples = _from_folder(path)
+            digest = _digest_of(samples, "")
+        else:
+            text = _read(path)
+            json_lines = path.suffix == ".jsonl"
+            samples = _from_json_lines(text, path, own_metric=own_metric) if json_lines else _from_lines(text, path)
+            digest = sha256_file(path)
+            if any(sample.kind != "text" for sample in samples):
+                digest = _digest_of(samples, digest)
+    except OSError as error:
+        raise RecipeError(f"inputs: {error.filename or path} cannot be read: {error.strerror or error}.") from None
+    if not samples or len(samples) > MOST:
+        raise RecipeError(f"inputs: {path} has {len(samples)} inputs; between 1 and {MOST} are used.")
+    return tuple(samples), digest
+
+
+def _read(path: Path) -> str:
+    if path.stat().st_size > _MAX_BYTES:
+        raise RecipeError(f"inputs: {path} has more than {_MAX_BYTES} bytes.", "Name a sample.")
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise RecipeError(
+            f"inputs: {path} is not UTF-8.",
+            "Name a file of texts, one per line, a .jsonl file, or a folder of pictures or recordings.",
+        ) from None
+
+
+def _from_lines(text: str, path: Path) -> list[Sample]:
+    samples = []
+    for number, line in enumerate(text.splitlines(), 1):
+        first, _, second = (part.strip() for part in line.partition("\t"))
+        texts = (first, second) if first and second else (line.strip(),)
+        if texts[0]:
+            fields = dict(zip(("text", "text_pair"), texts, strict=False))
+            samples.append(Sample(texts, where=f"line {number} of {path}", fields=fields))
+    return samples
+
+
+def _from_json_lines(text: str, path: Path, *, own_metric: bool) -> list[Sample]:
+    # A line of JSON ends only where "\n" does; a text in it may hold any other line break.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    reader = _Reader(path, own_metric=own_metric)
+    return [reader.sample(line, f"line {number} of {path}") for number, line in lines[: MOST + 1]]
+
+
+class _Reader:
+    """Reads lines of JSON.
+
+    Args:
+        path: the file; pictures and recordings are named from its folder.
+        own_metric: whether further keys are read by somebody.
+    """
+
+    def __init__(self, path: Path, *, own_metric: bool) -> None:
+        self._folder = path.parent
+        self._own_metric = own_metric
+        self._media_bytes = 0
+
+    def sample(self, line: str, where: str) -> Sample:
+        """One line.
+
+        Raises:
+            RecipeError: names file, line and what is wrong.
+        """
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, str):
+            value = {"text": value}
+        elif isinstance(value, list) and len(value) in {1, 2}:
+            value = dict(zip(("text", "text_pair"), value, strict=False))
+        if not isinstance(value, dict):
+            _refuse(where, "is no input")
+        return self._from_object(value, where)
+
+    def _from_object(self, value: dict[str, Any], where: str) -> Sample:
+        kinds = [kind for kind in ("image", "audio") if kind in value]
+        pair = next((keys for keys in _PAIRS if value.keys() >= set(keys)), None)
+        used: Sequence[str]
+        if len(kinds) == 1:
+            used = (kinds[0], *(("texts",) if kinds[0] == "image" and "texts" in value else ()))
+        else:
+            used = pair or ("text",)
+        if len(kinds) > 1 or used[0] not in value:
+            _refuse(where, "is no input" if len(kinds) < 2 else "names a picture and a recording")
+        self._check_keys(value, used, where)
+        if kinds:
+            path = self._media(value[kinds[0]], kinds[0], where)
+            labels = _labels(value["texts"], where) if "texts" in used else ()
+            return _media_sample(kinds[0], path, labels, where, value)
+        texts = tuple(_text(value[key], key, where) for key in used)
+        return Sample(texts, where=where, fields=value)
+
+    def _check_keys(self, value: Mapping[str, Any], used: Sequence[str], where: str) -> None:
+        further = [key for key in value if key not in used and key != _LABEL]
+        taken = [key for key in further if key in {"image", "audio", "text", "texts"} | {k for p in _PAIRS for k in p}]
+        if taken or (further and not self._own_metric):
+            _refuse(where, f"has the key {(taken or further)[0][:40]!r}, which nothing reads")
+
+    def _media(self, name: object, kind: str, where: str) -> Path:
+        path = self._folder / _text(name, kind, where)
+        self._media_bytes += _check_media(path, kind, where)
+        if self._media_bytes > _MAX_ALL_MEDIA_BYTES:
+            _refuse(where, f"is where the files have more than {_MAX_ALL_MEDIA_BYTES} bytes in all", "Name a sample.")
+        return path.resolve()
+
+
+def _from_folder(folder: Path) -> list[Sample]:
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    samples, size = [], 0
+    for path in paths[: MOST + 1]:
+        kind = "image" if path.suffix.lower() in _SIGNATURES else "audio" if path.suffix.lower() == _SOUND else ""
+        if not kind:
+            raise RecipeError(
+                f"inputs: {path} is neither a picture (.png, .jpg) nor a recording (.wav).",
+                "A folder holds nothing else; name files of several folders, or with labels, in a .jsonl file.",
+            )
+        size += _check_media(path, kind, str(path))
+        if size > _MAX_ALL_MEDIA_BYTES:
+            raise RecipeError(f"inputs: {folder} has more than {_MAX_ALL_MEDIA_BYTES} bytes.", "Name a sample.")
+        samples.append(_media_sample(kind, path.resolve(), (), str(path), {kind: path.name}))
+    return samples
+
+
+def _media_sample(kind: str, path: Path, texts: tuple[str, ...], where: str, fields: Mapping[str, Any]) -> Sample:
+    image, audio = (str(path) if kind == one else "" for one in ("image", "audio"))
+    return Sample(texts, image, audio, where, fields)
+
+
+def _check_media(path: Path, kind: str, where: str) -> int:
+    """Refuse what is no such file; its size in bytes."""
+    if not path.is_file():
+        _refuse(where, f"names {path}, which is not a file", "Paths are relative to the file that names them.")
+    size = path.stat().st_size
+    if size > _MAX_MEDIA_BYTES:
+        _refuse(where, f"names {path}, which has more than {_MAX_MEDIA_BYTES} bytes", "Take smaller files.")
+    if kind == "image":
+        _check_picture(path, where)
+    else:
+        _check_sound(path, where)
+    return size
+
+
+def _check_picture(path: Path, where: str) -> None:
+    with path.open("rb") as file:
+        begin = file.read(8)
+    # By what it is, not by what it is called: a JPEG called .png is read by every library.
+    if not any(begin.startswith(mark) for marks in _SIGNATURES.values() for mark in marks):
+        _refuse(where, f"names {path}, which is neither PNG nor JPEG", "Convert it to one of them.")
+
+
+def _check_sound(path: Path, where: str) -> None:
+    try:
+        with wave.open(str(path), "rb") as file:
+            frames, width = file.getnframes(), file.getnchannels() * file.getsampwidth()
+            whole = frames > 0 and len(file.readframes(frames)) == frames * width
+    except (wave.Error, EOFError) as error:
+        _refuse(where, f"names {path}, which is not WAV with PCM samples ({str(error) or 'it ends too early'})", PCM)
+    if not whole:
+        _refuse(where, f"names {path}, which is empty or cut off", "Copy it again.")
+
+
+PCM = "Convert it: ffmpeg -i INPUT -ar 16000 -ac 1 -c:a pcm_s16le OUTPUT.wav"
+"""What to do with a recording that cannot be read."""
+
+
+def sampling_rate(path: Path) -> int:
+    """Samples per second of a WAV file that was checked."""
+    with wave.open(str(path), "rb") as file:
+        return file.getframerate()
+
+
+def _text(value: object, key: str, where: str) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    # JSON can spell halves of characters, which nothing can encode.
+    if not text or "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        _refuse(where, f"has no text as {key}")
+    return text
+
+
+def _labels(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 2 <= len(value) <= _MAX_LABELS:
+        _refuse(where, f"needs 2 to {_MAX_LABELS} texts beside its picture")
+    return tuple(_text(item, "texts", where) for item in value)
+
+
+def _refuse(where: str, what: str, hint: str = _FORMS) -> NoReturn:
+    raise RecipeError(f"inputs: {where} {what}.", hint)
+
+
+def _digest_of(samples: Sequence[Sample], lines: str) -> str:
+    """Of the lines, and of the name and content of every file that they name."""
+    parts = [lines]
+    for sample in samples:
+        path = Path(sample.image or sample.audio)
+        if sample.kind != "text":
+            parts.append(f"{sha256_file(path)}  {path.name}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

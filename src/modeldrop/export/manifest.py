@@ -1,0 +1,138 @@
+"""The manifest of a build, from what the workers answered."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.export.epoch import EXPORTER_EPOCH
+from modeldrop.export.onnx_versions import min_onnxruntime
+from modeldrop.export.thresholds import judge
+from modeldrop.export.variants import KINDS
+from modeldrop.format.golden import read_golden
+from modeldrop.format.json_fields import Fields
+from modeldrop.format.manifest import (
+    Graph,
+    Manifest,
+    Original,
+    Provenance,
+    SourceInfo,
+    Speed,
+    Tensor,
+    Try,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.preflight.checks import Checked
+    from modeldrop.format.manifest import File
+
+
+def assemble(
+    checked: Checked,
+    exported: Mapping[str, Any],
+    proven: Mapping[str, Any],
+    *,
+    files: tuple[File, ...],
+    variant_files: Mapping[str, list[str]],
+    provenance: Provenance,
+) -> Manifest:
+    """The manifest, if every variant is faithful.
+
+    Args:
+        checked: what was asked.
+        exported: the answers of the workers that made the graphs, with ``graphs`` by variant and role.
+        proven: the answer of the worker that compared them.
+        files: of the version.
+        variant_files: paths of the files that each variant needs.
+        provenance: who builds, and when.
+
+    Raises:
+        FidelityError: a variant misses a threshold.
+    """
+    request, recipe = checked.request, checked.request.recipe
+    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
+    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    variants = []
+    for name in recipe.variants:
+        measured = proven["variants"][name]
+        first, *others = paths[name]
+        graph = graphs[name][first]
+        opset = max(one["opset"] for one in graphs[name].values())
+        ir_version = max(one["ir_version"] for one in graphs[name].values())
+        operators = {operator for one in graphs[name].values() for operator in one["operators"]}
+        variants.append(
+            Variant(
+                name=name,
+                model=paths[name][first],
+                files=tuple(variant_files[name]),
+                opset=opset,
+                ir_version=ir_version,
+                # A graph that came from OpenVINO is of no onnxruntime.
+                min_onnxruntime="" if checked.origin.extra else min_onnxruntime(opset, ir_version, operators),
+                inputs=_tensors(graph["inputs"]),
+                outputs=_tensors(graph["outputs"]),
+                fidelity=judge(recipe, name, measured, proven["inputs"], proven["original_metrics"]),
+                speed=Speed(*measured["speed"]),
+                role=first,
+                others=tuple(
+                    Graph(
+                        role,
+                        paths[name][role],
+                        _tensors(graphs[name][role]["inputs"]),
+                        _tensors(graphs[name][role]["outputs"]),
+                    )
+                    for role in others
+                ),
+                search=tuple(Try(**tried) for tried in exported.get("searches", {}).get(name, ())),
+            )
+        )
+    golden = read_golden(Fields(proven["golden"], "golden"))
+    return Manifest(
+        build_key=request.key,
+        epoch=EXPORTER_EPOCH,
+        task=checked.task,
+        architecture=checked.architecture,
+        recipe=recipe.without_folders(),
+        source=SourceInfo(
+            request.source.identity,
+            request.source.repository or "",
+            request.source.commit or "",
+            request.source.licence or "",
+            request.source.gated,
+        ),
+        provenance=provenance,
+        toolchain=exported["toolchain"],
+        environment=exported["environment"],
+        machine=_machine(),
+        files=files,
+        variants=tuple(variants),
+        original=Original(
+            exported["framework"],
+            request.source.weight_bytes(),
+            Speed(*exported["speed"]),
+            proven["original_metrics"],
+        ),
+        golden=replace(golden, metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
+        labels=tuple(exported["labels"]),
+        max_length=exported["max_length"],
+    )
+
+
+def _tensors(plain: list[dict[str, Any]]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(item["name"], item["dtype"], tuple(item["shape"])) for item in plain)
+
+
+def _machine() -> str:
+    name = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text("utf-8", "replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        name = f"{model} ({name})" if model else name
+    return f"{name}, {os.cpu_count()} CPUs, {platform.system()}"

@@ -1,0 +1,287 @@
+"""The build: source → export → quantize → prove → measure → a folder that can be published."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import DiskError
+from modeldrop.export.digests import describe_file
+from modeldrop.export.external_data import flag_external_data
+from modeldrop.export.gates import check_sizes, check_speeds
+from modeldrop.export.manifest import assemble
+from modeldrop.export.preflight.checks import Checked, check
+from modeldrop.export.preflight.files import check_complete
+from modeldrop.export.preflight.inputs import check_rates
+from modeldrop.export.preflight.resources import check_resources, makes_beside
+from modeldrop.export.report import render
+from modeldrop.export.variants import KINDS, OPENVINO
+from modeldrop.export.worker_process import Worker, run_worker
+from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
+from modeldrop.format.recipe import METRICS
+from modeldrop.util.text import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.format.manifest import File
+    from modeldrop.util.progress import Steps
+
+__all__ = ["STEPS", "Checked", "build", "check"]
+
+STEPS = 5
+"""How many steps of progress a build takes."""
+
+
+def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
+    """Build into ``output``, a folder that does not exist yet; it appears only when all is proven.
+
+    Work in progress lies beside it, in ``.<name>.partial-…``, and is removed in any case.
+
+    Raises:
+        ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
+            DiskError, MissingExtraError.
+    """
+    check_resources(checked, output.parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
+            manifest = _build_in(checked, Path(scratch), provenance, steps)
+            (Path(scratch) / "out").rename(output)
+    except OSError as error:
+        raise DiskError(
+            f"Could not write the build into {output.parent}: {error.strerror or error}.",
+            "Free some space there or name another folder; nothing was published.",
+        ) from error
+    return manifest
+
+
+def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: Steps) -> Manifest:
+    request, recipe = checked.request, checked.request.recipe
+    output = scratch / "out"
+    output.mkdir()
+
+    steps.start("source")
+    if request.metric is not None:  # what cannot be loaded is said before the download
+        run_worker("own_metric", request.metric.to_json(), scratch, lambda _: None)
+    source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
+    steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
+
+    check_rates(checked.samples, source)
+    exported = _export(checked, source, scratch, steps)
+    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
+    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    own_files = {
+        name: [
+            *paths[name].values(),
+            *(
+                (Path(paths[name][role]).parent / file).as_posix()
+                for role, graph in graphs[name].items()
+                for file in graph["external"]
+            ),
+            *(exported["openvino_tokenizer"]["files"] if KINDS[name].maker == OPENVINO else ()),
+        ]
+        for name in paths
+    }
+    every_file = {path for own in own_files.values() for path in own}
+    flag_external_data(output, every_file)
+    check_complete(output, checked.family.needed, every_file)
+    files = _describe(output)
+    shared = [file.path for file in files if file.path not in every_file]
+    variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
+
+    proven = _prove(checked, scratch, variant_files, paths, exported, steps)
+    manifest = assemble(checked, exported, proven, files=files, variant_files=variant_files, provenance=provenance)
+    (output / "report.html").write_bytes(render(manifest))
+    (output / "manifest.json").write_bytes(serialize_manifest(manifest))
+    # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
+    for path in output.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+    return manifest
+
+
+def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
+    """Export and quantize; what both workers answered, with a description of every graph."""
+    recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
+    python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    searched = [name for name in recipe.variants if name in recipe.options and recipe.options[name].auto]
+    asked: dict[str, Any] = {
+        "output": str(output),
+        "roles": list(family.graphs),
+        "origin": origin.name,
+        "variants": [name for name in recipe.variants if name not in searched],
+        "keep": {name: list(options.keep_layers) for name, options in recipe.options.items()},
+        "calibration": None if recipe.calibration is None else str(Path(recipe.calibration).resolve()),
+    }
+    beside = makes_beside(checked)
+    steps.start("export")
+    with contextlib.ExitStack() as processes:
+        making: list[Worker] = []
+
+        def make_variants() -> None:
+            making.append(processes.enter_context(Worker("quantize", asked, scratch, python=python)))
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("step") == "answers":
+                steps.finish(f"{'OpenVINO' if origin.maker == OPENVINO else 'ONNX'} for {checked.task}")
+                steps.start("quantize" if recipe.variants != (origin.name,) else "answers")
+                if beside:
+                    make_variants()
+            elif "done" in event:
+                steps.update(event["done"], event["total"], "answers of the original")
+
+        exported = run_worker(
+            checked.request.source.worker,
+            {
+                "source": str(source),
+                "output": str(output),
+                "reference": str(scratch / "reference.npz"),
+                "task": checked.task,
+                "samples": [sample.to_json() for sample in checked.samples],
+                "golden": checked.golden,
+                "max_length": recipe.max_length,
+                "opset": recipe.opset,
+                "openvino": any(KINDS[name].maker == OPENVINO for name in recipe.variants),
+                "allow_pickle": recipe.allow_pickle,
+                "trust_remote_code": recipe.trust_remote_code,
+                "beside": beside,
+            },
+            scratch,
+            on_event,
+            python=python,
+        )
+        if not making:
+            make_variants()
+        made = making[0].result(lambda event: steps.update(event["done"], event["total"], "of the variants"))
+    if searched:
+        made = _search(checked, searched, asked, scratch, steps, made)
+    origin_bytes = sum(_graph_bytes(output / origin.path(role)) for role in family.graphs)
+    if origin.name not in recipe.variants:
+        for role in family.graphs:
+            _remove_graph(output / origin.path(role))
+    sizes = {
+        name: sum(_graph_bytes(output / path) for path in KINDS[name].graphs(family.graphs).values())
+        for name in made["graphs"]
+    }
+    lacks = exported["openvino_tokenizer"]["lacks"]
+    steps.finish(
+        ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()) + (f"; no {lacks}" if lacks else "")
+    )
+    check_sizes(recipe.options, sizes, origin_bytes, origin.name)
+    return exported | made | {"toolchain": exported["toolchain"] | made["toolchain"]}
+
+
+def _search(
+    checked: Checked, names: list[str], asked: Mapping[str, Any], scratch: Path, steps: Steps, made: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Search for the smallest variants; ``made`` with them, in the recipe's order."""
+    recipe = checked.request.recipe
+    limits = {name: {metric: recipe.threshold(name, metric) for metric in METRICS} for name in names}
+    found = run_worker(
+        "search",
+        {
+            **asked,
+            "variants": names,
+            "thresholds": {
+                name: {metric: limit for metric, limit in own.items() if limit is not None}
+                for name, own in limits.items()
+            },
+            "own_thresholds": recipe.to_record().get("own_thresholds", {}),
+            **_asked_of(checked, scratch),
+        },
+        scratch,
+        lambda event: steps.update(event["done"], event["total"], "of the search") if "done" in event else None,
+    )
+    graphs = {**made["graphs"], **found["graphs"]}
+    return {**made, "graphs": {name: graphs[name] for name in recipe.variants}, "searches": found["searches"]}
+
+
+def _prove(
+    checked: Checked,
+    scratch: Path,
+    variant_files: Mapping[str, list[str]],
+    paths: Mapping[str, Mapping[str, str]],
+    exported: Mapping[str, Any],
+    steps: Steps,
+) -> dict[str, Any]:
+    for name, files in variant_files.items():
+        _clean_copy(scratch / "out", scratch / f"clean-{name}", files)
+    inputs = 0
+
+    def on_event(event: dict[str, Any]) -> None:
+        nonlocal inputs
+        inputs = event.get("inputs", inputs)
+        if event.get("step") == "measure":
+            steps.finish(f"{inputs} inputs, in a clean folder, without torch or transformers")
+            steps.start("measure")
+        elif "done" in event:
+            steps.update(event["done"], event["total"])
+
+    steps.start("prove")
+    proven = run_worker(
+        "verify",
+        {
+            "variants": {
+                name: {"folder": str(scratch / f"clean-{name}"), "graphs": dict(graphs)}
+                for name, graphs in paths.items()
+            },
+            **_asked_of(checked, scratch),
+        },
+        scratch,
+        on_event,
+    )
+    speeds = {exported["framework"].partition(" ")[0]: exported["speed"]} | {
+        name: measured["speed"] for name, measured in proven["variants"].items()
+    }
+    steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in speeds.items()))
+    check_speeds(
+        checked.request.recipe.options,
+        {name: measured["speed"] for name, measured in proven["variants"].items()},
+        proven["variants"].get(checked.origin.name, {}).get("speed", ()),
+    )
+    return proven
+
+
+def _asked_of(checked: Checked, scratch: Path) -> dict[str, Any]:
+    """What the variants are compared on, and by: the same for those that search and for those that prove."""
+    metric = checked.request.metric
+    return {
+        "reference": str(scratch / "reference.npz"),
+        "task": checked.task,
+        "texts": checked.family.takes_texts,
+        "metric": None if metric is None else metric.to_json(),
+        "samples": [dict(sample.fields) for sample in checked.samples],
+    }
+
+
+def _clean_copy(output: Path, target: Path, paths: list[str]) -> None:
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(output / path, target / path)
+        except OSError:
+            shutil.copyfile(output / path, target / path)
+
+
+def _describe(output: Path) -> tuple[File, ...]:
+    paths = sorted(path for path in output.rglob("*") if path.is_file())
+    return tuple(describe_file(output, path) for path in paths)
+
+
+def _graph_parts(path: Path) -> list[Path]:
+    """A graph, and the files that hold its weights: ``<file>_data``, or OpenVINO's ``.bin``."""
+    return [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f"{path.stem}.bin")]
+
+
+def _graph_bytes(path: Path) -> int:
+    return sum(part.stat().st_size for part in _graph_parts(path))
+
+
+def _remove_graph(path: Path) -> None:
+    for part in _graph_parts(path):
+        part.unlink()

@@ -1,0 +1,106 @@
+"""Everything that can be refused before slow work."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import RecipeError, SourceError
+from modeldrop.export.known_failures import CUSTOM_CODE
+from modeldrop.export.preflight.files import check_tokenizer
+from modeldrop.export.preflight.inputs import check_samples
+from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
+from modeldrop.export.preflight.variants import check_export, check_variants
+from modeldrop.export.samples import Sample
+from modeldrop.export.tasks import Family, architecture_of, choose_task, family_of
+from modeldrop.export.transformers5 import mended_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.request import BuildRequest
+    from modeldrop.export.variants import Kind
+
+_GOLDEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A request whose source was looked at: it can be built for this task.
+
+    Attributes:
+        request: what is asked.
+        task: the Hub's name of what the model is to do.
+        architecture: the class the checkpoint was saved from.
+        samples: what the variants are compared on; () for built-in pictures and recordings.
+        golden: indices of the samples whose answers are kept in the manifest.
+    """
+
+    request: BuildRequest
+    task: str
+    architecture: str
+    samples: tuple[Sample, ...]
+    golden: tuple[int, ...]
+
+    @property
+    def family(self) -> Family:
+        """Of models that are exported and asked in the same way."""
+        return family_of(self.task)
+
+    @property
+    def origin(self) -> Kind:
+        """The kind of the graphs that all variants are made of: fp32, but for a source of OpenVINO's."""
+        return origin_of(self.request.source)
+
+
+def check(request: BuildRequest) -> Checked:
+    """Everything that can be refused before slow work.
+
+    Raises:
+        SourceError, TaskError: the source cannot be built for the task asked for.
+        RecipeError: a threshold on a metric that this task does not have: a gate that would never close; or inputs
+            that this model cannot be asked.
+    """
+    config = request.source.config()
+    mended_config(config)
+    _check_code(config, trusted=request.recipe.trust_remote_code)
+    embedder = request.source.modules() is not None
+    task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
+    family = family_of(task)
+    ir = request.source.openvino_graph()
+    if ir is not None:
+        check_graph(ir, request.source.spec, task, family, config)
+        embedder = embeds(ir)  # it is taken without what modules.json would put behind it
+    check_tokenizer(request.source.spec, request.source.support, family.needed)
+    metrics = family.metrics(config, task, embedder=embedder)
+    for variant, limits in request.recipe.thresholds.items():
+        for metric in limits:
+            if metric not in metrics:
+                raise RecipeError(
+                    f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
+                    f"Its metrics are: {', '.join(metrics)}.",
+                )
+    check_export(request.recipe, task, ready=request.source.worker != "export")
+    check_variants(request.recipe, config, family, origin_of(request.source))
+    if request.samples:
+        check_samples(request.samples, request.recipe, task, family)
+        samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
+    else:
+        samples, golden = family.built_in(config, task)
+    return Checked(request, task, architecture_of(config), samples, golden)
+
+
+def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuse a model that is Python code, before its weights are downloaded.
+
+    Some checkpoints name code of their own though transformers has learnt the kind meanwhile; where its folder is not
+    there to look into, loading decides.
+    """
+    library = importlib.util.find_spec("transformers")
+    if trusted or not config.get("auto_map") or library is None or library.origin is None:
+        return
+    kind = str(config.get("model_type", "")).replace("-", "_")
+    if not kind or not (Path(library.origin).parent / "models" / kind).is_dir():
+        raise SourceError(CUSTOM_CODE.sentence, CUSTOM_CODE.hint)

@@ -1,0 +1,99 @@
+"""Do the recipe's own inputs fit the model, and what is asked of it? Asked before slow work."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import RecipeError
+from modeldrop.export.inputs import PCM, sampling_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeldrop.export.samples import Sample
+    from modeldrop.export.tasks import Family
+    from modeldrop.format.recipe import Recipe
+
+_CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}
+_WRITTEN = {
+    "text": 'a file of texts, one per line, or lines such as {"text": …}',
+    "image": 'a folder of pictures, or lines such as {"image": "a.png"}',
+    "audio": 'a folder of recordings, or lines such as {"audio": "a.wav"}',
+}
+# The fewest that ``selftest.metrics`` measures these on.
+_NEIGHBOURS_NEED, _TOP10_NEEDS, _TOP5_NEEDS = 11, 11, 6
+_USUAL_RATE = 16_000
+_PREPROCESSOR = "preprocessor_config.json"
+
+
+def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: Family) -> None:
+    """Refuse inputs that a model of this family is not asked, and thresholds that cannot be measured on them.
+
+    Raises:
+        RecipeError: names file and line, or the threshold.
+    """
+    for sample in samples:
+        if sample.kind != family.asked:
+            raise RecipeError(
+                f"inputs: {sample.where} is {_a(sample.kind)}; models for {task} are asked {_CALLED[family.asked]}.",
+                f"Name {_WRITTEN[family.asked]}.",
+            )
+        if len(sample.texts) > family.most_texts:
+            what = "a pair" if sample.kind == "text" else "texts beside what it names"
+            raise RecipeError(
+                f"inputs: {sample.where} has {what}, which a model for {task} does not read.", "Leave them out."
+            )
+    for variant, limits in recipe.thresholds.items():
+        for metric in limits:
+            if lacking := _lacking(metric, samples):
+                raise RecipeError(
+                    f"thresholds.{variant}.{metric} cannot be measured on these inputs: it needs {lacking}.",
+                    "Add inputs, or leave the threshold out.",
+                )
+
+
+def check_rates(samples: Sequence[Sample], source: Path) -> None:
+    """Refuse recordings of another sampling rate than the model's; nothing here resamples.
+
+    Args:
+        samples: what is asked.
+        source: the model's folder.
+
+    Raises:
+        RecipeError: names the recording, its rate, and the rate that is wanted.
+    """
+    try:
+        told = json.loads((source / _PREPROCESSOR).read_text("utf-8")).get("sampling_rate")
+    except (OSError, ValueError, AttributeError):
+        told = None  # whoever loads it says what is wrong
+    wanted = told if isinstance(told, int) else _USUAL_RATE
+    for sample in samples:
+        if sample.audio and (rate := sampling_rate(Path(sample.audio))) != wanted:
+            raise RecipeError(
+                f"inputs: {sample.where} has {rate} samples per second; this model hears {wanted}.",
+                PCM.replace(str(_USUAL_RATE), str(wanted)),
+            )
+
+
+def _a(kind: str) -> str:
+    return {"text": "a text", "image": "a picture", "audio": "a recording"}[kind]
+
+
+def _lacking(metric: str, samples: Sequence[Sample]) -> str:
+    """What the inputs lack for a metric, or ""."""
+    passages = Counter(sample.texts[0] for sample in samples if sample.texts)
+    # Where every question has one passage only, all are put in one order.
+    most = max(passages.values(), default=0)
+    together = len(samples) if most == 1 else most
+    if metric == "neighbours" and len(samples) < _NEIGHBOURS_NEED:
+        return f"{_NEIGHBOURS_NEED} inputs"
+    if metric == "top10" and together < _TOP10_NEEDS:
+        return f"a question with {_TOP10_NEEDS} passages"
+    if metric == "kendall_tau" and together < 2:
+        return "two inputs"
+    if metric == "top5" and any(0 < len(sample.texts) < _TOP5_NEEDS for sample in samples if sample.image):
+        return f"{_TOP5_NEEDS} texts beside every picture"
+    return ""

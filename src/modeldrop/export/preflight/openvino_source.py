@@ -1,0 +1,125 @@
+"""Can a ready OpenVINO graph be taken as it is? Which variants does its source give? Asked before slow work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import SourceError
+from modeldrop.export.openvino_ir import BITS, Ir
+from modeldrop.export.tasks.interface import label_count
+from modeldrop.export.variants import FP32, OPENVINO, Kind, makeable, openvino_kind
+from modeldrop.format.recipe import DEFAULT_VARIANTS
+
+if TYPE_CHECKING:
+    from modeldrop.export.openvino_ir import Port
+    from modeldrop.export.sources import Source
+    from modeldrop.export.tasks import Family
+
+_ORDER = "beam_idx"
+# By family: the inputs that a graph must have, and those that it may have.
+_INPUTS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "text_encoders": (frozenset({"input_ids"}), frozenset({"attention_mask", "token_type_ids"})),
+    "causal": (frozenset({"input_ids", "attention_mask", _ORDER}), frozenset({"position_ids"})),
+    "vision": (frozenset({"pixel_values"}), frozenset()),
+}
+_EMBEDDING = ("sentence_embedding", "last_hidden_state")
+_SCORES = ("logits",)
+_SMALLER = "openvino-int8"
+_ORIGIN = "give the model it was made of (its card's base_model)"
+
+
+def origin_of(source: Source) -> Kind:
+    """The kind of a source's graphs, which all variants are made of and the original answers by.
+
+    Raises:
+        SourceError: its OpenVINO graph is not whole, or has weights of a type that no variant has.
+    """
+    ir = source.openvino_graph()
+    if ir is None:
+        return FP32
+    if ir.weights not in BITS:
+        raise SourceError(
+            f"The OpenVINO graph of {source.spec} has "
+            + (f"weights of the type {ir.weights}, which no variant has." if ir.weights else "no weights at all."),
+            f"Those that have are of the types {', '.join(BITS)}. Export it again, or {_ORIGIN}.",
+        )
+    return openvino_kind(BITS[ir.weights])
+
+
+def default_variants(source: Source) -> tuple[str, ...]:
+    """What is built of a source where the recipe names no variants.
+
+    Raises:
+        SourceError: see ``origin_of``.
+    """
+    origin = origin_of(source)
+    if origin.maker != OPENVINO:
+        return DEFAULT_VARIANTS
+    return tuple(dict.fromkeys((origin.name, *({_SMALLER} & set(makeable(origin))))))
+
+
+def embeds(ir: Ir) -> bool:
+    """Whether a graph answers one vector for a text."""
+    return _EMBEDDING[0] in {port.name for port in ir.outputs}
+
+
+def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[str, Any]) -> None:
+    """Refuse a graph that is not the task's.
+
+    Args:
+        ir: it.
+        spec: how its source was named.
+        task: what it is to do.
+        family: of models for that.
+        config: the model's config.json.
+
+    Raises:
+        SourceError: its inputs, outputs or labels are others, or its shapes are fixed.
+    """
+    what = f"The OpenVINO graph of {spec}"
+    if family.name not in _INPUTS:
+        raise SourceError(
+            f"{what} is one for {task}, and those are not taken as they are.",
+            f"Embedders, classifiers and stateful language models are; else {_ORIGIN}.",
+        )
+    needed, known = _INPUTS[family.name]
+    inputs = [port.name for port in ir.inputs]
+    if family.name == "causal" and not (ir.stateful and _ORDER in inputs):
+        raise SourceError(
+            f"{what} keeps no past: it takes {', '.join(inputs)}, and no {_ORDER}.",
+            f"Export it with its past as a state, which is optimum-intel's default; or {_ORIGIN}.",
+        )
+    missing, others = sorted(needed - set(inputs)), sorted(set(inputs) - needed - known)
+    if missing or others:
+        more = f"no {missing[0]}" if missing else f"nothing here gives {others[0]}"
+        raise SourceError(
+            f"{what} takes {', '.join(inputs) or 'nothing'}: {more}, which {task} "
+            f"{'is asked with' if missing else 'knows nothing of'}.",
+            f"Export it for {task}, or name the task that it was made for.",
+        )
+    for port in ir.inputs:
+        _check_free(port, what, 1 if family.name == "vision" else 2)
+    wanted = _EMBEDDING if task == "feature-extraction" else _SCORES
+    answered = next((port for name in wanted for port in ir.outputs if port.name == name), None)
+    if answered is None:
+        raise SourceError(
+            f"{what} answers {', '.join(port.name for port in ir.outputs) or 'nothing'}; for {task} it must answer "
+            f"{' or '.join(wanted)}.",
+            f"Export it for {task}, or name the task that it was made for.",
+        )
+    width = answered.shape[-1] if answered.shape else None
+    if task.endswith("-classification") and width is not None and width != label_count(config):
+        raise SourceError(
+            f"{what} answers {width} scores, and config.json names {label_count(config)} labels.",
+            "Put the config.json of the model that it was made of beside it.",
+        )
+
+
+def _check_free(port: Port, what: str, free: int) -> None:
+    if any(dim is not None for dim in port.shape[:free]):
+        shape = ", ".join("?" if dim is None else str(dim) for dim in port.shape)
+        raise SourceError(
+            f"{what} takes {port.name} of the fixed shape [{shape}]: no other batch or length.",
+            "Export it with dynamic shapes, which is optimum-intel's default.",
+        )

@@ -1,0 +1,127 @@
+"""Memory and disk, checked before slow work. A build that is killed after an hour says nothing of why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import DiskError, ExportError
+from modeldrop.export.known_failures import NO_MEMORY
+from modeldrop.export.preflight.openvino_source import origin_of
+from modeldrop.export.variants import FP32, KINDS, OPENVINO, OPTIMIZED, STATIC
+from modeldrop.util.text import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.preflight.checks import Checked
+    from modeldrop.export.variants import Kind
+
+# Memory besides the libraries', in times of the weights in fp32, as measured on a model of 568 million parameters.
+_EXPORTING = 2.6
+_MAKING: Mapping[str, float] = {
+    "half": 2.5,
+    "dynamic": 2.3,
+    "weight_only": 1.9,
+    OPENVINO: 2.2,
+    STATIC: 3.0,
+    OPTIMIZED: 3.5,
+}
+_LIBRARIES = 500_000_000
+# Disk: while a graph over 2 GB is exported, its weights are there twice. Copies for the proof are links.
+_EXPORTED_TWICE = 2.0
+_SMALL_FILES = 16 << 20
+_HALF = ("float16", "bfloat16")
+# Up to here, variants are made while PyTorch still answers: it is faster, and needs the memory of both.
+_BESIDE = 500_000_000
+_MEMINFO = Path("/proc/meminfo")
+_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a build takes at most, in bytes."""
+
+    memory: int
+    disk: int
+
+
+def needs(checked: Checked) -> Need:
+    """What building this takes, by what was measured."""
+    source = checked.request.source
+    weights, origin = source.weight_bytes(), origin_of(source)
+    half = _stored_as(source.config()) in _HALF if origin is FP32 else origin.options["bits"] == 16
+    fp32 = weights * (2 if half else 1)
+    others = [KINDS[name] for name in checked.request.recipe.variants if name != origin.name]
+    making = max((_MAKING[kind.maker] for kind in others), default=0.0)
+    times = _EXPORTING + making if makes_beside(checked) else max(_EXPORTING, making)
+    kept = 1 + sum(_share(kind) for kind in others)
+    return Need(
+        memory=int(fp32 * times) + _LIBRARIES,
+        disk=int(weights + fp32 * max(kept, _EXPORTED_TWICE)) + _SMALL_FILES,
+    )
+
+
+def makes_beside(checked: Checked) -> bool:
+    """Whether the model is so small that variants are made while the original still answers."""
+    return checked.request.source.weight_bytes() < _BESIDE
+
+
+def check_resources(checked: Checked, folder: Path) -> None:
+    """Refuse to begin where the work would not fit.
+
+    Args:
+        checked: what is to be built.
+        folder: where it is built.
+
+    Raises:
+        DiskError, ExportError: see ``check_need``.
+    """
+    check_need(needs(checked), folder)
+
+
+def check_need(need: Need, folder: Path) -> None:
+    """Refuse to begin where there is less.
+
+    Raises:
+        DiskError, ExportError: says how much there is of disk or memory, and how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < need.disk:
+        raise DiskError(
+            f"{folder} has {size_text(free)} free; building this model needs about {size_text(need.disk)}.",
+            "Free some space, or build in a folder on a larger disk.",
+        )
+    there = memory_limit()
+    if there < need.memory:
+        raise ExportError(
+            f"This machine has {size_text(there)} of memory; building this model needs about {size_text(need.memory)}.",
+            NO_MEMORY,
+        )
+
+
+def memory_limit(meminfo: Path = _MEMINFO, limits: tuple[Path, ...] = _GROUP_LIMITS) -> int:
+    """Bytes that a process may use here: memory with swap, or what a container is allowed."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text("utf-8").splitlines() if ":" in line)
+        there = sum(int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal") if name in lines)
+    for path in limits:
+        if path.is_file() and (text := path.read_text("utf-8").strip()).isdecimal():
+            there = min(there, int(text))
+    return there
+
+
+def _share(kind: Kind) -> float:
+    """Bytes of a variant for one in fp32, at most."""
+    whole = (kind.maker == OPTIMIZED and kind.options["level"] < 4) or (
+        kind.maker == OPENVINO and kind.options["bits"] == 32
+    )
+    return 1.0 if whole else 0.5
+
+
+def _stored_as(config: Mapping[str, object]) -> object:
+    return config.get("dtype") or config.get("torch_dtype")

@@ -1,0 +1,136 @@
+"""Can the variants of a recipe be made of this model, and here? Asked before slow work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import MissingExtraError, RecipeError
+from modeldrop.export.fusions import FUSIBLE
+from modeldrop.export.preflight.calibration import check_calibration
+from modeldrop.export.variants import FP32, KINDS, LIBRARIES, OPENVINO, STATIC, Kind, makeable
+
+if TYPE_CHECKING:
+    from modeldrop.export.tasks import Family
+    from modeldrop.format.recipe import Recipe
+
+_SECONDS = 60
+# Its weights are of a type of opset 21: the graph is called that, and before 18 operators were written otherwise.
+_INT4_OPSET = 18
+_WHOLE = 32  # bits of fp32, which gates compare with
+_WITHOUT_TEXTS = ("image-classification", "automatic-speech-recognition")
+
+
+def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, origin: Kind = FP32) -> None:
+    """Refuse what cannot be made.
+
+    Args:
+        recipe: what is asked.
+        config: the model's config.json.
+        family: the model's.
+        origin: the kind of the graphs that all variants are made of.
+
+    Raises:
+        RecipeError: a variant is not for this model, lacks calibration data, or has a gate without fp32 to compare.
+        MissingExtraError: the exporter's environment lacks a library.
+    """
+    _check_makeable(recipe, origin)
+    for name in recipe.variants:
+        kind = KINDS[name]
+        if kind.one_graph and len(family.graphs) > 1:
+            raise RecipeError(
+                f"{name} is for models of one graph; this one has {', '.join(family.graphs)}.",
+                f"Leave {name} out of the recipe's variants; o1, int8 and int4 are made of every model.",
+            )
+        if kind.fuses and config.get("model_type") not in FUSIBLE:
+            raise RecipeError(
+                f"{name} is for models whose layers onnxruntime can fuse; this one is {config.get('model_type')}.",
+                f"They are: {', '.join(FUSIBLE)}. o1 is made of every model.",
+            )
+        if kind.extra:
+            _check_extra(name, kind.extra, origin)
+        if kind.maker == STATIC:
+            if recipe.calibration is None:
+                raise RecipeError(
+                    f"{name} needs calibration data.",
+                    "Name inputs like those it will get: calibration = a file of texts, or of arrays (.npz).",
+                )
+            check_calibration(Path(recipe.calibration), config, takes_texts=family.takes_texts)
+    for name, options in recipe.options.items():
+        if name not in recipe.variants:
+            raise RecipeError(f"options.{name}: the recipe's variants are {', '.join(recipe.variants)}.")
+        if options.must_be_faster and origin.name not in recipe.variants:
+            raise RecipeError(
+                f"options.{name}.must_be_faster compares with {origin.name}.", f"Add {origin.name} to the variants."
+            )
+
+
+def _check_makeable(recipe: Recipe, origin: Kind) -> None:
+    """Refuse variants, and gates on them, that a source of OpenVINO's graph does not give."""
+    if origin.maker != OPENVINO:
+        return
+    what = f"this source is an OpenVINO graph whose weights have {origin.options['bits']} bits"
+    wrong = [name for name in recipe.variants if name not in makeable(origin)]
+    if wrong:
+        raise RecipeError(
+            f"{', '.join(wrong)} cannot be made: {what}.",
+            f"These can: {', '.join(makeable(origin))}. For others, build from the model that it was made of.",
+        )
+    for name, options in recipe.options.items():
+        if options.keep_layers and name == origin.name:
+            raise RecipeError(
+                f"options.{name}.keep_layers: {what}, and they stay as they are.", "Leave keep_layers out."
+            )
+        if origin.options["bits"] < _WHOLE and (options.must_be_faster or options.max_size.endswith("%")):
+            raise RecipeError(
+                f"options.{name}: {what}, so that there is no fp32 to compare with.",
+                'Leave must_be_faster out, and write max_size in bytes ("25 MB").',
+            )
+
+
+def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
+    """Refuse what the export would pass over in silence.
+
+    Args:
+        recipe: what is asked.
+        task: what the model is built for.
+        ready: whether the source holds graphs instead of weights.
+
+    Raises:
+        RecipeError: it asks for an opset of graphs that are there already, or one that a variant cannot be made of; or
+            it cuts texts of a model that reads none.
+    """
+    if recipe.opset is not None and ready:
+        raise RecipeError(
+            "opset: this source has ready graphs, which keep the opset they were exported with.",
+            "Leave opset out, or build from the weights.",
+        )
+    if recipe.opset is not None and recipe.opset < _INT4_OPSET and "int4" in recipe.variants:
+        raise RecipeError(
+            f"opset: int4 is made of graphs of opset {_INT4_OPSET} or later, not of {recipe.opset}.",
+            "Raise opset, leave it out, or leave int4 out of the variants.",
+        )
+    if recipe.max_length is not None and task in _WITHOUT_TEXTS:
+        raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
+
+
+def _check_extra(variant: str, extra: str, origin: Kind) -> None:
+    python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"
+    try:
+        found = subprocess.run(
+            [python, "-P", "-c", looking], check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return  # the export says what is wrong with this interpreter
+    if found.returncode == 3:
+        without = f"leave {variant} out of the recipe's variants"
+        other = "build from the model that this graph was made of"
+        raise MissingExtraError(
+            f"{variant} needs {' and '.join(LIBRARIES[extra])}, not installed in the exporter's environment.",
+            f"pip install 'modeldrop[build,{extra}]', or {other if origin.extra == extra else without}.",
+        )

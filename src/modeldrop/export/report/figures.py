@@ -1,0 +1,104 @@
+"""Figures of fidelity beside their thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeldrop.export.report.formatting import limit, number
+from modeldrop.format.labels import metric_name
+from modeldrop.format.recipe import METRICS
+
+if TYPE_CHECKING:
+    from modeldrop.format.manifest import Manifest, Variant
+
+_PERFECT = {">=": 1.0, "<=": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A metric of a variant.
+
+    Attributes:
+        metric: its name in the manifest.
+        name: its name for people.
+        value: as measured; None where it was not.
+        threshold: what was asked; None where nothing was.
+        side: on which side of its threshold a faithful value lies, ``>=`` or ``<=``; None where nobody says.
+        perfect: the original's value; None where it is not known.
+    """
+
+    metric: str
+    name: str
+    value: float | None
+    threshold: float | None
+    side: str | None
+    perfect: float | None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the value is on the faithful side; None where nothing is asked."""
+        return self._passes(self.value)
+
+    def _passes(self, value: float | None) -> bool | None:
+        if self.threshold is None or self.side is None:
+            return None
+        if value is None:
+            return False
+        return value >= self.threshold if self.side == ">=" else value <= self.threshold
+
+    @property
+    def shown(self) -> str:
+        """The value with as many digits as it takes to see on which side of its threshold it lies."""
+        if self.value is None:
+            return "–"
+        for digits in range(4, 17):
+            text = number(self.value, digits)
+            if self._passes(float(text)) == self._passes(self.value):
+                return text
+        return repr(self.value)
+
+    @property
+    def asked(self) -> str:
+        """The threshold: ``≥ 0.98``; "" where there is none."""
+        sign = {">=": "≥ ", "<=": "≤ "}.get(self.side or "", "")
+        return "" if self.threshold is None else f"{sign}{limit(self.threshold)}"
+
+    @property
+    def used(self) -> float | None:
+        """Which share of the deviation that is allowed was used; None where none is, or where it is not known."""
+        if self.value is None or self.threshold is None or self.perfect is None or self.passed is None:
+            return None
+        direction = 1 if self.side == ">=" else -1
+        allowed, deviation = direction * (self.perfect - self.threshold), direction * (self.perfect - self.value)
+        return min(max(deviation / allowed, 0.0), 99.0) if allowed > 0 else None
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether it cannot be told from the original's."""
+        return self.value is not None and self.value == self.perfect
+
+
+def figure(manifest: Manifest, metric: str, value: float | None, threshold: float | None) -> Figure:
+    """A metric's value as this manifest means it."""
+    side = manifest.recipe.side(metric)
+    perfect = _PERFECT.get(METRICS.get(metric, ""), manifest.original.metrics.get(metric))
+    return Figure(metric, metric_name(metric, manifest.task), value, threshold, side, perfect)
+
+
+def figures(manifest: Manifest, variant: Variant) -> list[Figure]:
+    """What was measured or asked of a variant: ours in their order, then others."""
+    fidelity = variant.fidelity
+    present = {*fidelity.metrics, *fidelity.thresholds}
+    names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    return [figure(manifest, name, fidelity.metrics.get(name), fidelity.thresholds.get(name)) for name in names]
+
+
+def missed(manifest: Manifest, variant: Variant) -> list[Figure]:
+    """The figures by which a variant is not faithful."""
+    return [one for one in figures(manifest, variant) if one.passed is False]
+
+
+def is_asked(manifest: Manifest, variant: Variant) -> bool:
+    """Whether it was held to a threshold."""
+    return any(one.passed is not None for one in figures(manifest, variant))

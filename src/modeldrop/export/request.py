@@ -1,0 +1,93 @@
+"""What is to be built: a resolved source, a recipe, and the key that both make."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import RecipeError
+from modeldrop.export.digests import sha256_file
+from modeldrop.export.epoch import EXPORTER_EPOCH
+from modeldrop.export.inputs import read_inputs
+from modeldrop.export.own_metric import OwnMetric, find_metric
+from modeldrop.export.preflight.openvino_source import default_variants
+from modeldrop.format.recipe import Recipe, build_key, parse_recipe
+
+if TYPE_CHECKING:
+    from modeldrop.export.samples import Sample
+    from modeldrop.export.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """A build that is fully determined: same ``key``, same result.
+
+    ``samples`` are the recipe's own inputs, and () where the built-in ones are meant; ``metric`` is its own metric.
+    """
+
+    source: Source
+    recipe: Recipe
+    samples: tuple[Sample, ...]
+    metric: OwnMetric | None
+    key: str
+
+
+def make_request(source: Source, recipe: Recipe) -> BuildRequest:
+    """Read what the recipe names, and compute the build key; where it names no variants, those that suit the source.
+
+    Raises:
+        RecipeError: a file cannot be read, or holds something else.
+        SourceError: the source's OpenVINO graph is not whole, or of a kind that is not known.
+    """
+    if not recipe.variants:
+        recipe = replace(recipe, variants=default_variants(source))
+    inputs = {}
+    samples: tuple[Sample, ...] = ()
+    metric = None
+    if recipe.inputs is not None:
+        samples, inputs["inputs"] = read_inputs(Path(recipe.inputs), own_metric=recipe.metric is not None)
+    if recipe.metric is not None:
+        metric = find_metric(recipe.metric)
+        inputs["metric"] = metric.digest
+    if recipe.calibration is not None:
+        inputs["calibration"] = _digest("calibration", Path(recipe.calibration))
+    if source.tokenizer_identity is not None:
+        inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
+    return BuildRequest(source, recipe, samples, metric, build_key(source.identity, recipe, inputs, EXPORTER_EPOCH))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from a TOML file; paths in it are relative to the file.
+
+    Raises:
+        RecipeError: it cannot be read, is not TOML, or has an unknown key or value.
+    """
+    try:
+        plain = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} is not TOML: {error}.") from None
+    try:
+        recipe = parse_recipe(plain)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error.message}", error.hint) from None
+    if recipe.inputs is not None:
+        recipe = replace(recipe, inputs=str(path.parent / recipe.inputs))
+    if recipe.metric is not None:
+        recipe = replace(recipe, metric=str(path.parent / recipe.metric))
+    if recipe.calibration is not None:
+        recipe = replace(recipe, calibration=str(path.parent / recipe.calibration))
+    if recipe.tokenizer is not None and recipe.tokenizer.startswith(("./", "../")):
+        recipe = replace(recipe, tokenizer=str(path.parent / recipe.tokenizer))
+    return recipe
+
+
+def _digest(key: str, path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise RecipeError(f"{key}: {path} cannot be read: {error.strerror}.") from None

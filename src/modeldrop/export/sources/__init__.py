@@ -1,0 +1,134 @@
+"""Where weights come from: the Hugging Face Hub, a folder, a bucket, a published version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from modeldrop.errors import UsageError
+from modeldrop.export.sources import hub_names
+from modeldrop.export.sources.file_choice import Rules
+from modeldrop.export.sources.folder import CheckpointSource
+from modeldrop.export.sources.interface import Progress, Source
+from modeldrop.export.sources.with_tokenizer import Accompanied
+
+__all__ = ["FORMS", "Progress", "Source", "resolve"]
+
+FORMS = (
+    "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx; "
+    "s3://, gs:// or az:// URL of a checkpoint; REGISTRY/MODEL@v3, a published version; "
+    "#path/of.onnx (or .xml, OpenVINO's) after one of the first three takes a ready graph in it"
+)
+"""How a source is spelled, for help texts."""
+
+_HUB_SHAPE = re.compile(r"[^/@\s:\\~#]+/[^/@\s:\\#]+(@[^#]*)?", re.DOTALL)
+_BUCKETS = ("s3://", "gs://", "az://")
+_BARE_REFERENCE = re.compile(r"[^/\s:\\]+@[^/\s\\]+")
+
+
+def resolve(
+    spec: str,
+    *,
+    offline: bool | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    tokenizer: str | None = None,
+) -> Source:
+    """Find the source that a user means.
+
+    ``hf:org/name[@revision]`` and ``org/name[@revision]`` are on the Hub, and are pinned here, by one
+    request, to the commit that the revision (else ``main``) names now. ``./x``, ``../x``, ``/x``,
+    ``~/x``, ``file:///x`` and any other existing directory are folders: checkpoints, or ready ONNX or
+    OpenVINO graphs where there are no weights beside; an ``.onnx`` or ``.xml`` file is one of these. URLs of
+    buckets are checkpoints too. What has a version or a channel after an ``@`` in its last part is a published
+    version: ``s3://acme-models/embedder@v3``, ``./models/embedder@current``, ``embedder@v3``.
+
+    ``#path`` after a Hub id, folder or bucket means the ready graphs at that path instead of weights.
+
+    A bare ``org/name`` is the Hub's even where such a folder exists: write ``./org/name`` for the folder.
+
+    Args:
+        spec: what the user wrote.
+        offline: ask no server, use the Hub's cache on this disk; None follows HF_HUB_OFFLINE.
+        allow_pickle: load pytorch_model.bin where there are no safetensors.
+        trust_remote_code: take the repository's Python files along.
+        tokenizer: where the tokenizer comes from, spelled as a source; None for beside the weights.
+
+    Raises:
+        UsageError: it is none of these, or malformed.
+        SourceError: it is missing, gated, private, incomplete or unreachable.
+        RegistryError: a bucket or registry cannot be read.
+        MissingExtraError: the Hub's client or a cloud's SDK is not installed.
+    """
+    rules = Rules(allow_pickle, trust_remote_code, bare=tokenizer is not None)
+    source = _resolve(spec, rules, offline=offline)
+    if tokenizer is None:
+        return source
+    return Accompanied(source, _resolve(tokenizer, Rules(), offline=offline, companions=True))
+
+
+def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool = False) -> Source:
+    """See ``resolve``; with ``companions``, what lies beside weights is wanted, and weights need not be there."""
+    if "\0" in spec:
+        raise UsageError(f"{spec!r} is not a source.")
+    path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
+    place, mark, graph = spec.partition("#")
+    if not mark or (path_like and _path_of(spec).exists()):
+        place = spec
+    elif graph.strip("/."):
+        rules = Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+    else:
+        raise UsageError(f"{spec!r} names no file after the #.", f"Leave the # out, or write {place}#onnx/model.onnx.")
+    if spec.startswith(_BUCKETS):
+        if "@" in place.rpartition("/")[2]:
+            return _version(place)
+        from modeldrop.export.sources.bucket import BucketSource
+
+        return BucketSource(place, spec=spec, rules=rules, companions=companions)
+    hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
+    if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
+        from modeldrop.export.sources import hub as on_hub
+
+        return on_hub.resolve(hub or place, spec=spec, offline=offline, rules=rules, companions=companions)
+    if path_like or (place and Path(place).exists()):
+        return _on_disk(place, spec, rules, companions=companions)
+    if _BARE_REFERENCE.fullmatch(place):
+        return _version(place)
+    # People paste signed URLs, and addresses with a password in them.
+    shown = re.sub(r"(?<=://)[^/]*@", "", spec).partition("?")[0]
+    raise UsageError(
+        f"{shown!r} is neither a model on the Hugging Face Hub nor a folder, bucket or published version.",
+        hub_names.near_spelling(shown) or "Write org/name or org/name@revision for the Hub, ./folder for a folder.",
+    )
+
+
+def _on_disk(place: str, spec: str, rules: Rules, *, companions: bool) -> Source:
+    path = _path_of(place)
+    if path.is_file() and path.suffix in {".onnx", ".xml"}:
+        # What lies beside a graph in onnx/ is in the folder above.
+        up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
+        folder = path.parent.parent if up else path.parent
+        graph = path.relative_to(folder).as_posix()
+        return CheckpointSource(
+            folder, spec=spec, rules=Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+        )
+    if "@" in path.name and not path.exists():
+        return _version(place)
+    return CheckpointSource(path, spec=spec, rules=rules, companions=companions)
+
+
+def _version(reference: str) -> Source:
+    from modeldrop.export.sources.version import VersionSource  # no other source needs the registry's code
+
+    return VersionSource(reference)
+
+
+def _path_of(text: str) -> Path:
+    if not text.startswith("file:"):
+        return Path(text).expanduser()
+    parts = urlsplit(text)
+    path = unquote(parts.path)
+    if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+        raise UsageError(f"{text!r} is no file of this machine.", "Write file:///absolute/path or ./path.")
+    return Path(path)

@@ -1,0 +1,301 @@
+"""Which files of a checkpoint are needed, decided from their names alone.
+
+A repository may hold the same weights five times over, optimizer states of a training run, and
+pickles that run code when they are loaded. Only what is listed here is downloaded, hashed or shown
+to the exporter; whatever is not known is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+
+from modeldrop.errors import SourceError
+from modeldrop.export.sources import graphs, openvino
+
+INDEX = "model.safetensors.index.json"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+
+_SUPPORT = re.compile(
+    r"""(?:\d+_[^/]+/)?                                # of the model, or of one sentence-transformers module
+    (?: config\.json | generation_config\.json
+      | (?:video_)?preprocessor_config\.json | processor_config\.json
+      | tokenizer\.json | tokenizer_config\.json | special_tokens_map\.json | added_tokens\.json
+      | vocab\.(?:txt|json) | merges\.txt | normalizer\.json | tekken\.json
+      | [^/]+\.(?:model|spm|tiktoken)                   # sentencepiece.bpe.model, source.spm, …
+      | chat_template\.[^/]+
+      | modules\.json | sentence_bert_config\.json | config_sentence_transformers\.json
+    )""",
+    re.VERBOSE,
+)
+_TEMPLATE = re.compile(r"additional_chat_templates/[^/]+\.jinja")
+_PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
+_CODE = re.compile(r"[^/]+\.py")
+_MODULE = re.compile(r"\d+_[^/]+")
+_OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The files that are needed, by their part in the build.
+
+    ``weights`` are loaded, ``support`` steers how (config, tokenizer, the shards' index, code),
+    ``papers`` (README, licence) change nothing in what is built. Where ``index`` is given, its shards
+    are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
+    role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
+    its ``.bin`` are the weights then.
+    """
+
+    weights: tuple[str, ...]
+    support: tuple[str, ...]
+    papers: tuple[str, ...] = ()
+    index: str | None = None
+    graphs: Mapping[str, str] = field(default_factory=dict)
+    openvino: str = ""
+
+    @property
+    def worker(self) -> str:
+        """The worker that makes the graphs of these files that all variants are made of."""
+        if self.openvino:
+            return "adopt_openvino"
+        return "adopt" if self.graphs else "export"
+
+    def target(self, name: str) -> str:
+        """Where a file belongs in the folder that the worker gets.
+
+        Graphs lie in ``onnx/`` or ``openvino/``, called as their role.
+        """
+        if self.openvino and name in {self.openvino, openvino.data_of(self.openvino)}:
+            return openvino.target(name, self.openvino)
+        for role, graph in self.graphs.items():
+            if name == graph:
+                return f"onnx/{role}.onnx"
+        if self.graphs and name in self.weights and not _MODULE.fullmatch(name.partition("/")[0]):
+            folder = PurePosixPath(next(iter(self.graphs.values()))).parent
+            return f"onnx/{PurePosixPath(name).relative_to(folder)}"
+        return name
+
+    @property
+    def building(self) -> tuple[str, ...]:
+        """The files that influence what is built, sorted."""
+        return tuple(sorted((*self.weights, *self.support)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All the files, sorted."""
+        return tuple(sorted((*self.weights, *self.support, *self.papers)))
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a file name that would leave the folder, or mean another file than it says.
+
+    Raises:
+        SourceError: it is absolute, has empty, ``.`` or ``..`` parts, backslashes or control characters.
+    """
+    parts = name.split("/")
+    odd = any(part in ("", ".", "..") for part in parts) or "\\" in name
+    if odd or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise SourceError(
+            f"{where} lists a file named {name!r}, which is not a path inside it.",
+            "No honest tool writes such a name. Do not use this source.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is wanted of a source.
+
+    Attributes:
+        allow_pickle: fall back to pytorch_model.bin where there are no safetensors.
+        trust_remote_code: take the Python files at the root along.
+        graph: the ready ONNX or OpenVINO file, or the folder of ONNX files, that is meant instead of a checkpoint's
+            weights; or "".
+        bare: whether config.json may lie elsewhere, with the tokenizer.
+    """
+
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    graph: str = ""
+    bare: bool = False
+
+
+DEFAULT = Rules()
+"""A checkpoint's safetensors."""
+
+
+def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choice:
+    """Choose the needed files out of all that are there: a checkpoint's, else ready ONNX graphs, else OpenVINO's.
+
+    Args:
+        names: every file of the source, as POSIX paths relative to it.
+        where: how messages call the source.
+        rules: what is wanted.
+
+    Raises:
+        SourceError: an unsafe name, no config.json, no weights, or only pickles where they are not allowed.
+    """
+    there = sorted(set(names))
+    for name in there:
+        check_name(name, where)
+    known = frozenset(there)
+    allow_pickle = rules.allow_pickle
+    if "config.json" not in known and not rules.bare:
+        raise SourceError(
+            f"{where} has no config.json, so it is not a transformers checkpoint.",
+            "Give the folder or repository that holds config.json next to the weights.",
+        )
+    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
+    papers = [name for name in there if _PAPER.fullmatch(name)]
+    if rules.trust_remote_code:
+        support += [name for name in there if _CODE.fullmatch(name)]
+    weights, index = ([], None) if rules.graph else _weights_at("", known, where, allow_pickle=allow_pickle)
+    if not weights and index is None:
+        mine = _module_weights(known, where, allow_pickle=allow_pickle)
+        xml = rules.graph if rules.graph.endswith(".xml") else ""
+        ready = {} if xml else graphs.choose(there, rules.graph, where=where)
+        if not ready:
+            graph = openvino.choose(there, xml, where=where)
+            if not graph:
+                raise _no_weights(there, where)
+            weights = [graph, openvino.data_of(graph), *mine]
+            return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), openvino=graph)
+        parts = {*ready.values(), *(data for graph in ready.values() for data in graphs.data_beside(graph, there))}
+        weights = [*parts, *mine]
+        return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), None, ready)
+    weights += _module_weights(known, where, allow_pickle=allow_pickle)
+    if index is not None:
+        support.append(index)
+    return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
+
+
+def companions(names: Iterable[str], *, where: str) -> Choice:
+    """Choose what lies beside weights out of all that is there: tokenizer, configuration, model card.
+
+    Raises:
+        SourceError: an unsafe name, or no tokenizer.
+    """
+    there = sorted(set(names))
+    for name in there:
+        check_name(name, where)
+    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
+    if not any(name in support for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")):
+        raise SourceError(f"{where} has no tokenizer.", "Name the folder or repository that holds tokenizer.json.")
+    # The poolings of another model are not its tokenizer's.
+    support = [name for name in support if "/" not in name and name != "modules.json"]
+    return Choice((), tuple(support), ())
+
+
+def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) -> list[str]:
+    """The weights of sentence-transformers modules after the transformer."""
+    weights: list[str] = []
+    modules = sorted({name.split("/")[0] for name in known if "/" in name})
+    for module in filter(_MODULE.fullmatch, modules):
+        # A Dense layer that is left out does not fail: it only makes every embedding wrong.
+        more, inner = _weights_at(f"{module}/", known, where, allow_pickle=allow_pickle)
+        if inner is not None:
+            raise SourceError(f"{where} has sharded weights in {module}/, which modeldrop does not support.")
+        weights += more
+    return weights
+
+
+def with_shards(choice: Choice, document: object, names: Iterable[str], *, where: str) -> Choice:
+    """The choice with the shards that its parsed index names among the weights.
+
+    Raises:
+        SourceError: the index is malformed, names a file that is not there, or of another kind.
+    """
+    if choice.index is None:
+        return choice
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise SourceError(f"{choice.index} of {where} has no weight_map, so its shards are unknown.")
+    # An index of safetensors that names a .bin would bring a pickle in by the back door.
+    suffix = ".safetensors" if choice.index == INDEX else ".bin"
+    known = frozenset(names)
+    shards: set[str] = set()
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or "/" in shard or not shard.endswith(suffix):
+            raise SourceError(f"{choice.index} of {where} names {shard!r} as a shard, not a *{suffix}.")
+        check_name(shard, where)
+        shards.add(shard)
+    missing = sorted(shards - known)
+    if missing:
+        raise SourceError(
+            f"{where} lacks {_some(missing)}: {len(missing)} of the {len(shards)} shards that {choice.index} names.",
+            "The upload, the copy or the download of this checkpoint was not finished.",
+        )
+    return replace(choice, weights=tuple(sorted({*choice.weights, *shards})))
+
+
+def with_external(choice: Choice, graph: str, locations: Iterable[str], names: Iterable[str], *, where: str) -> Choice:
+    """The choice with the files among the weights that a graph says its weights are in.
+
+    Raises:
+        SourceError: one is not there, or would lead out of the graph's folder.
+    """
+    known = frozenset(names)
+    folder = graph[: graph.rfind("/") + 1]
+    found = set(choice.weights)
+    for location in locations:
+        check_name(location, f"{graph} of {where}")
+        if folder + location not in known:
+            raise SourceError(
+                f"{graph} of {where} keeps weights in {location}, which is not there.",
+                f"Put it beside {graph}: the .onnx file alone is not the model.",
+            )
+        found.add(folder + location)
+    return replace(choice, weights=tuple(sorted(found)))
+
+
+def licence_in(readme: str) -> str | None:
+    """The ``license`` in a model card's YAML front matter, or None. Reads that one key, without YAML."""
+    lines = readme.lstrip("\ufeff").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return None
+    for position, line in enumerate(lines[1:], start=1):
+        if line.strip() in ("---", "..."):
+            return None
+        if line.startswith("license:"):
+            value = line.partition(":")[2]
+            if not value.strip():  # a block list: the first entry stands on the next line
+                following = lines[position + 1].strip() if position + 1 < len(lines) else ""
+                value = following.removeprefix("-") if following.startswith("- ") else ""
+            value = value.partition(" #")[0].strip().strip("[]").strip("\"'").strip()
+            return value or None
+    return None
+
+
+def _weights_at(folder: str, known: frozenset[str], where: str, *, allow_pickle: bool) -> tuple[list[str], str | None]:
+    """The weights in one folder, whole or the index of their shards; in the order transformers looks."""
+    for whole, index in (("model.safetensors", INDEX), ("pytorch_model.bin", PICKLE_INDEX)):
+        if folder + whole not in known and folder + index not in known:
+            continue
+        if whole.endswith(".bin") and not allow_pickle:
+            raise SourceError(
+                f"{where} has only pickle weights ({folder}{whole if folder + whole in known else index}), "
+                "and loading a pickle runs whatever code is in it.",
+                "Use a revision with model.safetensors, or set `allow_pickle = true` in the recipe "
+                "if you trust who made this model.",
+            )
+        return ([folder + whole], None) if folder + whole in known else ([], folder + index)
+    return [], None
+
+
+def _no_weights(there: list[str], where: str) -> SourceError:
+    if "adapter_config.json" in there:
+        return SourceError(
+            f"{where} holds an adapter (adapter_config.json), not a whole model.",
+            "Merge it into its base model (merge_and_unload, save_pretrained) and give that folder.",
+        )
+    other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
+    found = f" What it has is not loaded: {_some(other)}." if other else ""
+    return SourceError(
+        f"{where} has no weights: neither model.safetensors nor {INDEX}.{found}",
+        "Give the folder or repository where save_pretrained wrote the model.",
+    )
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

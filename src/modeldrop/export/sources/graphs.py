@@ -1,0 +1,160 @@
+"""Ready ONNX graphs among the files of a source: which of them are the model, and where their weights lie.
+
+Decided without the onnx library, which the machine that only plans need not have.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from modeldrop.errors import SourceError
+from modeldrop.export.sources import disk
+
+MODEL, ENCODER, DECODER = "model", "encoder_model", "decoder_model_merged"
+_SUFFIX = ".onnx"
+_FOLDERS = ("onnx/", "")
+# Which fields of onnx.proto3 lead from a model to the places of its tensors: message → field → message.
+_PATHS: Mapping[str, Mapping[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _KEY, _VALUE, _GRAPH = 13, 1, 2, 7
+_BYTES = 2
+_FIXED = {1: 8, 5: 4}
+
+
+def choose(names: Iterable[str], asked: str, *, where: str) -> dict[str, str]:
+    """The graphs of a model by role; {} where there are none and none are asked for.
+
+    Args:
+        names: every file of the source.
+        asked: a graph's file or a folder of them, or "" for those in ``onnx/`` or at the root.
+        where: how messages call the source.
+
+    Raises:
+        SourceError: what is asked for is not there, or it is not clear which file is meant.
+    """
+    known = frozenset(names)
+    if asked in known and asked.endswith(_SUFFIX):
+        return _pair(known, _folder(asked), where) if _is_part(asked) else {MODEL: asked}
+    folders = (f"{asked.strip('/')}/".removeprefix("./"),) if asked.strip("/.") else _FOLDERS
+    for folder in folders:
+        here = sorted(name for name in known if _folder(name) == folder and name.endswith(_SUFFIX))
+        if f"{folder}{MODEL}{_SUFFIX}" in here:
+            return {MODEL: f"{folder}{MODEL}{_SUFFIX}"}
+        if any(_is_part(name) for name in here):
+            return _pair(known, folder, where)
+        if len(here) == 1:
+            return {MODEL: here[0]}
+        if here:
+            raise SourceError(
+                f"{where} has {len(here)} ONNX files and none called {MODEL}{_SUFFIX}: {', '.join(here[:4])}"
+                f"{' …' if len(here) > 4 else ''}.",
+                "Name the one in fp32: SOURCE#path/in/it.onnx",
+            )
+    if asked:
+        there = ", ".join(sorted(name for name in known if name.endswith(_SUFFIX))[:8])
+        raise SourceError(f"{where} has no ONNX file {asked}.", f"It has: {there}." if there else "It has none at all.")
+    return {}
+
+
+def data_beside(graph: str, names: Iterable[str]) -> list[str]:
+    """Files that by their names hold the weights of a graph which cannot be read yet."""
+    starts = (f"{graph}_data", f"{graph}.data")
+    return sorted(name for name in names if name.startswith(starts))
+
+
+def external_files(path: Path, what: str) -> list[str]:
+    """The files that a graph says its weights are in, relative to its folder.
+
+    Raises:
+        SourceError: it cannot be read, or is no ONNX file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if not size:
+                raise ValueError("empty")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                found = sorted(set(_locations(data, 0, size, "model")))
+                if not any(number == _GRAPH for number, *_ in _fields(data, 0, size)):
+                    raise ValueError("no graph")
+                return found
+    except OSError as error:
+        raise disk.unreadable(what, error) from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{what} is not a whole ONNX file ({error}).", "Export it again, or finish copying it."
+        ) from error
+
+
+def _locations(data: mmap.mmap, begin: int, end: int, message: str) -> Iterator[str]:
+    if message == "tensor":
+        for number, first, last in _fields(data, begin, end):
+            if number == _EXTERNAL_DATA:
+                parts = {field: data[start:stop] for field, start, stop in _fields(data, first, last)}
+                if parts.get(_KEY) == b"location":
+                    yield parts.get(_VALUE, b"").decode()
+        return
+    inner = _PATHS[message]
+    for number, first, last in _fields(data, begin, end):
+        if number in inner:
+            yield from _locations(data, first, last, inner[number])
+
+
+def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of a protobuf message that have a length: number, begin and end of the value."""
+    while begin < end:
+        key, begin = _varint(data, begin, end)
+        kind = key & 7
+        if kind == _BYTES:
+            length, begin = _varint(data, begin, end)
+            if length > end - begin:
+                raise ValueError(f"it ends {length - (end - begin)} bytes early")
+            yield key >> 3, begin, begin + length
+            begin += length
+        elif kind == 0:
+            _, begin = _varint(data, begin, end)
+        elif kind in _FIXED:
+            begin += _FIXED[kind]
+        else:
+            raise ValueError("it has fields that ONNX does not know")
+    if begin != end:
+        raise ValueError("it ends within a field")
+
+
+def _varint(data: mmap.mmap, begin: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while begin < end and shift < 70:
+        byte = data[begin]
+        begin += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, begin
+    raise ValueError("it ends within a field")
+
+
+def _pair(known: frozenset[str], folder: str, where: str) -> dict[str, str]:
+    pair = {role: f"{folder}{role}{_SUFFIX}" for role in (ENCODER, DECODER)}
+    missing = [name for name in pair.values() if name not in known]
+    if missing:
+        raise SourceError(
+            f"{where} has parts of an encoder and decoder, but no {missing[0]}.",
+            "Export it with a merged decoder (optimum-cli export onnx without --no-post-process).",
+        )
+    return pair
+
+
+def _is_part(name: str) -> bool:
+    return PurePosixPath(name).name.startswith((ENCODER, "decoder_model", "decoder_with_past"))
+
+
+def _folder(name: str) -> str:
+    return name[: name.rfind("/") + 1]

@@ -1,0 +1,317 @@
+"""A model on the Hugging Face Hub, or on a server that answers like it (HF_ENDPOINT).
+
+The rules of trust:
+
+1. A revision is turned into a commit once; every file after that comes from the commit.
+2. The Hub's own figures are held against what arrives: the client checks no digest, and takes altered
+   bytes of the right length. Without the figures (offline, or a mirror that gives none) the names
+   of the blobs in the cache, which are digests, do the same.
+3. Offline, nothing is asked: the client's cache is read, and what is not in it is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import SourceError
+from modeldrop.export.sources import disk, file_choice, graphs, hub_client, hub_names
+from modeldrop.export.sources.chosen import ChosenSource
+from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
+from modeldrop.export.sources.interface import Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """What is known of a file before it is downloaded; None for what the server does not say."""
+
+    size: int | None = None
+    sha256: str | None = None
+    blob_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A repository at one commit.
+
+    Attributes:
+        repository: ``org/name``.
+        revision: what was asked for.
+        commit: what it names.
+        licence: as the Hub tells it, or None.
+        gated: whether its terms must be accepted first.
+        offline: whether only the cache is used.
+    """
+
+    repository: str
+    revision: str
+    commit: str
+    licence: str | None = None
+    gated: bool = False
+    offline: bool = False
+
+
+def resolve(
+    repository: str,
+    *,
+    spec: str = "",
+    offline: bool | None = None,
+    rules: Rules = DEFAULT,
+    companions: bool = False,
+) -> HubSource:
+    """Pin ``org/name[@revision]`` to a commit: one request, or none if offline.
+
+    With ``companions``, only what lies beside weights is wanted of it.
+
+    Raises:
+        UsageError: the id or the revision is malformed.
+        SourceError: it is missing, private, has no usable weights, or cannot be reached.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    name, at, wanted = repository.partition("@")
+    revision = wanted if at else "main"
+    hub_names.check_repository(name, spec or repository)
+    hub_names.check_revision(revision, spec or repository)
+    if hub_client.wants_offline() if offline is None else offline:
+        commit, listing = _cached(name, revision)
+        pinned = Pinned(name, revision, commit, offline=True)
+    else:
+        info = _ask(name, revision)
+        commit, listing = info.sha or "", _listing(info)
+        pinned = Pinned(name, revision, commit, _licence(info), gated=bool(info.gated))
+        if not _COMMIT.fullmatch(commit):
+            raise hub_client.not_a_hub()
+    where = f"{name}@{commit[:12]}"
+    choice = (
+        file_choice.companions(listing, where=where)
+        if companions
+        else file_choice.choose(listing, where=where, rules=rules)
+    )
+    return HubSource(spec or repository, pinned, listing, choice)
+
+
+class HubSource(ChosenSource):
+    """One commit of one repository. Made by ``resolve``."""
+
+    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: Choice) -> None:
+        self._spec = spec
+        self._repository = pinned.repository
+        self._revision = pinned.revision
+        self._commit = pinned.commit
+        self._licence = pinned.licence
+        self._gated = pinned.gated
+        self._offline = pinned.offline
+        self._listing = listing
+        self._choice = choice
+        self._verified: dict[str, Path] = {}
+
+    @property
+    def identity(self) -> str:
+        return f"hf:{self._repository}@{self._commit}"
+
+    @property
+    def repository(self) -> str | None:
+        return self._repository
+
+    @property
+    def commit(self) -> str | None:
+        return self._commit
+
+    @property
+    def licence(self) -> str | None:
+        if self._licence is None and self._offline and "README.md" in self._listing:
+            self._licence = file_choice.licence_in(disk.read_readme(self._fetch("README.md")))
+        return self._licence
+
+    @property
+    def gated(self) -> bool:
+        return self._gated
+
+    def weight_bytes(self) -> int:
+        return sum(self._size(name) for name in self._with_shards().weights)
+
+    def materialize(self, into: Path, progress: Progress | None = None) -> Path:
+        paths: dict[str, Path] = {}
+        choice = self._with_external(self._with_shards())
+        for name in choice.names:
+            if progress is not None:
+                progress(name, 0, self._listing[name].size or 0)
+            paths[name] = self._fetch(name)
+            if name.endswith(".safetensors"):
+                disk.check_safetensors(paths[name], self._called(name))
+            if progress is not None:
+                size = paths[name].stat().st_size
+                progress(name, size, size)
+        disk.link_into(into, {choice.target(name): path for name, path in paths.items()})
+        self._remember()
+        return into
+
+    def _remember(self) -> None:
+        """Tell the client's cache which commit the branch names, so that it is found offline.
+
+        The client does so only for what it downloads by the branch's name. It does so first; here it
+        comes last, when the files are there.
+        """
+        if self._offline or self._revision == self._commit:
+            return
+        ref = hub_client.storage(self._repository) / "refs" / self._revision
+        # A cache that is shared and read-only served us well enough.
+        with suppress(OSError):
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            fresh = ref.with_name(f".{ref.name}.{os.getpid()}")
+            fresh.write_text(self._commit, encoding="ascii")
+            fresh.replace(ref)
+
+    def _bytes(self, name: str) -> bytes:
+        return self._fetch(name).read_bytes()
+
+    def _size(self, name: str) -> int:
+        size = self._listing[name].size
+        return self._ask_size(name) if size is None else size
+
+    def _document(self, name: str) -> Any:
+        return disk.read_json(self._fetch(name), self._called(name))
+
+    def _called(self, name: str) -> str:
+        return f"{name} of {self._repository}@{self._commit[:12]}"
+
+    def _with_shards(self) -> Choice:
+        if self._choice.index is None:
+            return self._choice
+        document = self._document(self._choice.index)
+        return file_choice.with_shards(
+            self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}"
+        )
+
+    def _with_external(self, choice: Choice) -> Choice:
+        for graph in choice.graphs.values():
+            locations = graphs.external_files(self._fetch(graph), self._called(graph))
+            where = f"{self._repository}@{self._commit[:12]}"
+            choice = file_choice.with_external(choice, graph, locations, self._listing, where=where)
+        return choice
+
+    def _fetch(self, name: str) -> Path:
+        """The path of a file in the client's cache, downloaded if need be, and verified once."""
+        if name not in self._verified:
+            path = self._cached_path(name) if self._offline else self._download(name)
+            self._verify(name, path)
+            self._verified[name] = path
+        return self._verified[name]
+
+    def _cached_path(self, name: str) -> Path:
+        return hub_client.storage(self._repository) / "snapshots" / self._commit / name
+
+    def _download(self, name: str) -> Path:
+        with hub_client.client(self._repository, self._commit, name) as hub:
+            return Path(
+                hub.hf_hub_download(
+                    self._repository,
+                    name,
+                    revision=self._commit,
+                    cache_dir=hub_client.cache(),
+                    endpoint=hub_client.endpoint(),
+                    etag_timeout=hub_client.timeout(),
+                    library_name="modeldrop",
+                )
+            )
+
+    def _ask_size(self, name: str) -> int:
+        with hub_client.client(self._repository, self._commit, name) as hub:
+            url = hub.hf_hub_url(self._repository, name, revision=self._commit, endpoint=hub_client.endpoint())
+            return int(
+                hub.get_hf_file_metadata(url, timeout=hub_client.timeout(), endpoint=hub_client.endpoint()).size or 0
+            )
+
+    def _verify(self, name: str, path: Path) -> None:
+        promised = self._listing[name]
+        blob = Path(os.path.realpath(path))
+        try:
+            size = blob.stat().st_size
+        except OSError as error:
+            raise disk.unreadable(self._called(name), error) from error
+        if promised.size is not None and size != promised.size:
+            raise self._damaged(name, blob, f"it has {size} bytes, the Hub says {promised.size}")
+        sha256, blob_id = promised.sha256, promised.blob_id
+        if sha256 is None and blob_id is None and blob.parent.name == "blobs":
+            sha256 = blob.name if _SHA256.fullmatch(blob.name) else None
+            blob_id = blob.name if _COMMIT.fullmatch(blob.name) else None
+        if sha256 is not None:
+            actual = disk.sha256_of(blob, self._called(name))
+            if actual != sha256:
+                raise self._damaged(name, blob, f"its SHA-256 is {actual}, the Hub says {sha256}")
+        elif blob_id is not None:
+            actual = disk.git_blob_id(blob, self._called(name))
+            if actual != blob_id:
+                raise self._damaged(name, blob, f"its git blob id is {actual}, the Hub says {blob_id}")
+
+    def _damaged(self, name: str, blob: Path, how: str) -> SourceError:
+        return SourceError(
+            f"{self._called(name)} is damaged: {how}.",
+            f"Delete {blob} and run again. If that does not help, a proxy or a mirror alters the file.",
+        )
+
+
+def _ask(repository: str, revision: str) -> ModelInfo:
+    with hub_client.client(repository, revision) as hub:
+        api = hub.HfApi(endpoint=hub_client.endpoint(), library_name="modeldrop")
+        info: ModelInfo = api.model_info(
+            repository, revision=revision, files_metadata=True, timeout=hub_client.timeout()
+        )
+        return info
+
+
+def _listing(info: ModelInfo) -> dict[str, HubFile]:
+    listing = {}
+    for sibling in info.siblings or []:
+        lfs = sibling.lfs
+        # For a file in LFS, size and digest are the file's, and the blob is only the pointer to it.
+        listing[sibling.rfilename] = HubFile(
+            size=sibling.size if lfs is None else lfs.size,
+            sha256=None if lfs is None else lfs.sha256,
+            blob_id=sibling.blob_id if lfs is None else None,
+        )
+    return listing
+
+
+def _licence(info: ModelInfo) -> str | None:
+    licence = getattr(info.card_data, "license", None)
+    if isinstance(licence, list):
+        licence = licence[0] if licence else None
+    if licence is None:
+        tags = (tag for tag in info.tags or [] if tag.startswith("license:"))
+        licence = next(tags, "").removeprefix("license:")
+    return str(licence) or None
+
+
+def _cached(repository: str, revision: str) -> tuple[str, dict[str, HubFile]]:
+    """The commit and the files that the client's cache has for a revision."""
+    storage = hub_client.storage(repository)
+    commit = revision
+    if not _COMMIT.fullmatch(revision):
+        try:
+            commit = (storage / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            commit = ""
+    snapshot = storage / "snapshots" / commit
+    if not _COMMIT.fullmatch(commit) or not snapshot.is_dir():
+        raise SourceError(
+            f"{repository}@{revision} is not in the cache {hub_client.cache()}, and the Hub is not asked.",
+            "Offline only the cache is used: run once without HF_HUB_OFFLINE, or give a checkpoint folder.",
+        )
+    listing = {
+        path.relative_to(snapshot).as_posix(): HubFile(size=path.stat().st_size)
+        for path in sorted(snapshot.rglob("*"))
+        if path.is_file()
+    }
+    return commit, listing

@@ -1,0 +1,123 @@
+"""What every source of weights can tell, and how its files are handed over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from modeldrop.export.openvino_ir import Ir
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
+
+
+class Source(ABC):
+    """One immutable set of weights, with the config and the tokenizer that belong to them.
+
+    A source is resolved once, and everything it says afterwards is about that one state: a branch
+    that moves later, or a folder that changes, never mixes two states.
+    """
+
+    @property
+    def worker(self) -> str:
+        """The worker that makes graphs of it, and asks the original.
+
+        ``adopt`` for ready ONNX graphs, ``adopt_openvino`` for an OpenVINO graph; those of the others are in fp32.
+        """
+        return "export"
+
+    def openvino_graph(self) -> Ir | None:
+        """What its ready OpenVINO graph tells of itself; None for a source that is none. Fetches no weights.
+
+        Raises:
+            SourceError: it cannot be had, or is not whole.
+        """
+        return None
+
+    @property
+    def task(self) -> str | None:
+        """The task that its graphs were made for; None where config.json tells it."""
+        return None
+
+    @property
+    def gated(self) -> bool:
+        """Whether the Hub gives it only to those who have accepted its terms."""
+        return False
+
+    @property
+    @abstractmethod
+    def spec(self) -> str:
+        """What the user wrote."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What goes into the build key: ``hf:org/name@<commit>`` or ``sha256:<hex>``.
+
+        Raises:
+            SourceError: a file that it is made of cannot be read.
+        """
+
+    @property
+    def tokenizer_identity(self) -> str | None:
+        """The identity of the place that its tokenizer comes from, where that is another one."""
+        return None
+
+    @property
+    def repository(self) -> str | None:
+        """``org/name`` on the Hub, or None."""
+        return None
+
+    @property
+    def commit(self) -> str | None:
+        """The full commit on the Hub, or None."""
+        return None
+
+    @property
+    @abstractmethod
+    def licence(self) -> str | None:
+        """The licence that the model card names, such as ``apache-2.0``, or None."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json; fetches no other file.
+
+        Raises:
+            SourceError: it cannot be had, or is not a JSON object.
+        """
+
+    @abstractmethod
+    def modules(self) -> list[Any] | None:
+        """The parsed modules.json of a sentence-transformers model, or None where there is none.
+
+        Raises:
+            SourceError: it cannot be had, or is not a JSON array.
+        """
+
+    @property
+    @abstractmethod
+    def support(self) -> frozenset[str]:
+        """Paths of the files that are handed over beside the weights: configuration, tokenizer."""
+
+    @abstractmethod
+    def weight_bytes(self) -> int:
+        """The size in all of the weight files that would be loaded.
+
+        Raises:
+            SourceError: the index of the shards cannot be had, or names one that is not there.
+        """
+
+    @abstractmethod
+    def materialize(self, into: Path, progress: Progress | None = None) -> Path:
+        """Make ``into`` a folder of exactly the files that are needed, verified, and return it.
+
+        ``into`` is created, or is an empty folder. It holds links to files that belong to somebody
+        else (a cache, a checkpoint): read them, never write through them.
+
+        Raises:
+            SourceError: a file is missing, truncated, altered or cannot be fetched.
+            DiskError: ``into`` is not empty or cannot be written, or the disk is full.
+        """

@@ -1,0 +1,111 @@
+"""Ready OpenVINO graphs among the files of a source: which of them is the model, and what it tells of itself.
+
+Decided without openvino, which the machine that only plans need not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from modeldrop.errors import SourceError
+from modeldrop.export.openvino_ir import Ir, parse_ir
+
+FOLDER, MODEL = "openvino/", "openvino_model"
+_FOLDERS = (FOLDER, "")
+_SUFFIX, _DATA = ".xml", ".bin"
+_GRAPH = re.compile(r"openvino_.*model.*\.xml|openvino_text_embeddings.*\.xml|openvino_vision_embeddings.*\.xml")
+_ORIGIN = "Give the model they were made of (its card's base_model)."
+
+
+def choose(names: Iterable[str], asked: str, *, where: str) -> str:
+    """The graph that is the model; "" where there are none and none is asked for.
+
+    Args:
+        names: every file of the source.
+        asked: a graph's file, or "" for the one in ``openvino/`` or at the root.
+        where: how messages call the source.
+
+    Raises:
+        SourceError: what is asked for is not there, it is not clear which is meant, the model is in several graphs, or
+            the weights are missing.
+    """
+    known = frozenset(names)
+    if asked:
+        if asked not in known:
+            there = ", ".join(sorted(name for name in known if name.endswith(_SUFFIX))[:8])
+            raise SourceError(
+                f"{where} has no file {asked}.", f"It has: {there}." if there else "It has no .xml at all."
+            )
+        return _with_data(asked, known, where)
+    for folder in _FOLDERS:
+        here = sorted(name for name in known if _is_graph(name) and name[: name.rfind("/") + 1] == folder)
+        whole = f"{folder}{MODEL}{_SUFFIX}"
+        alone = [name for name in here if PurePosixPath(name).name.startswith(MODEL)]
+        if here and not alone:
+            raise SourceError(
+                f"{where} has no weights but OpenVINO graphs of parts of a model ({_some(here)}); one graph alone is "
+                "taken as it is.",
+                _ORIGIN,
+            )
+        if whole not in alone and len(alone) > 1:
+            raise SourceError(
+                f"{where} has {len(alone)} OpenVINO graphs and none called {MODEL}{_SUFFIX}: {_some(alone)}.",
+                f"Name the most exact one: SOURCE#{alone[0]}",
+            )
+        if alone:
+            return _with_data(whole if whole in alone else alone[0], known, where)
+    return ""
+
+
+def data_of(graph: str) -> str:
+    """Where OpenVINO looks for a graph's weights."""
+    return graph.removesuffix(_SUFFIX) + _DATA
+
+
+def target(name: str, graph: str) -> str:
+    """Where the file of a graph belongs in the folder that the worker gets."""
+    return f"{FOLDER}{MODEL}{_SUFFIX if name == graph else _DATA}"
+
+
+def read(data: bytes, size: int, *, graph: str, xml: str, weights: str) -> Ir:
+    """What a graph tells of itself.
+
+    Args:
+        data: of the ``.xml``.
+        size: bytes of the ``.bin``.
+        graph: the path of the ``.xml``.
+        xml: how messages call it.
+        weights: how messages call the ``.bin``.
+
+    Raises:
+        SourceError: one of them is not whole.
+    """
+    try:
+        ir = parse_ir(data)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{xml} is not a whole OpenVINO graph ({error}).", "Export or copy it again.") from error
+    if size < ir.data_bytes:
+        raise SourceError(
+            f"{weights} is truncated: it has {size} bytes, {PurePosixPath(graph).name} asks for {ir.data_bytes}.",
+            "Copy or download it again; or it belongs to another graph.",
+        )
+    return ir
+
+
+def _is_graph(name: str) -> bool:
+    return bool(_GRAPH.fullmatch(PurePosixPath(name).name))
+
+
+def _with_data(graph: str, known: frozenset[str], where: str) -> str:
+    if data_of(graph) not in known:
+        raise SourceError(
+            f"{where} has {graph} without its weights: there is no {data_of(graph)}.",
+            f"Put it beside {graph}: the .xml alone is not the model.",
+        )
+    return graph
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

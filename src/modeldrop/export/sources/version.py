@@ -1,0 +1,143 @@
+"""A version that modeldrop has published: further variants are made of its fp32 graphs, without exporting again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from modeldrop.config import default_registry
+from modeldrop.errors import DiskError, IntegrityError, SourceError
+from modeldrop.export.sources import disk
+from modeldrop.export.sources.interface import Progress, Source
+from modeldrop.format import keys
+from modeldrop.format.manifest import File
+from modeldrop.format.reference import parse_reference
+from modeldrop.registry import versions
+from modeldrop.storage.write import open_store
+
+_FP32 = "fp32"
+
+
+class VersionSource(Source):
+    """The fp32 variant of a version. Its identity is the digest of the manifest, which names every file's digest.
+
+    Args:
+        reference: as anywhere else; a channel is followed once, here.
+
+    Raises:
+        UsageError: it is no reference, or names a registry that cannot be opened.
+        SourceError: there is no such version, or it has no fp32 variant.
+        RegistryError: the registry cannot be read.
+    """
+
+    def __init__(self, reference: str) -> None:
+        self._spec = reference
+        asked = parse_reference(reference, default_registry())
+        self._model = asked.model
+        self._store = open_store(asked.registry)
+        self._version = versions.resolve(self._store, asked)
+        manifest = self._version.manifest
+        variant = manifest.variant(_FP32)
+        if variant is None:
+            raise SourceError(
+                f"{self._called} has no fp32 variant: it has {', '.join(one.name for one in manifest.variants)}.",
+                "Other variants are made of fp32. Name the source that it was built from.",
+            )
+        self._files = [manifest.file(path) for path in variant.files]
+        self._weights = manifest.weights_of(variant)
+
+    @property
+    def worker(self) -> str:
+        return "adopt"
+
+    @property
+    def task(self) -> str | None:
+        return self._version.manifest.task
+
+    @property
+    def spec(self) -> str:
+        return self._spec
+
+    @property
+    def identity(self) -> str:
+        return f"modeldrop:{self._version.digest}"
+
+    @property
+    def repository(self) -> str | None:
+        return self._version.manifest.source.repository or None
+
+    @property
+    def commit(self) -> str | None:
+        return self._version.manifest.source.commit or None
+
+    @property
+    def licence(self) -> str | None:
+        return self._version.manifest.source.licence or None
+
+    @property
+    def gated(self) -> bool:
+        return self._version.manifest.source.gated
+
+    def config(self) -> dict[str, Any]:
+        document = self._document("config.json")
+        if not isinstance(document, dict):
+            raise SourceError(f"config.json of {self._called} is not a JSON object.")
+        return dict(document)
+
+    def modules(self) -> list[Any] | None:
+        document = self._document("modules.json")
+        if document is not None and not isinstance(document, list):
+            raise SourceError(f"modules.json of {self._called} is not a JSON array.")
+        return document
+
+    @property
+    def support(self) -> frozenset[str]:
+        return frozenset(file.path for file in self._files)
+
+    def weight_bytes(self) -> int:
+        return self._weights
+
+    def materialize(self, into: Path, progress: Progress | None = None) -> Path:
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+        for file in self._files:
+            path = into / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if progress is not None:
+                progress(file.path, 0, file.size)
+            self._store.download(self._key(file), path, lambda _: None)
+            if path.stat().st_size != file.size or disk.sha256_of(path, file.path) != file.sha256:
+                raise self._damaged(file)
+            if progress is not None:
+                progress(file.path, file.size, file.size)
+        return into
+
+    def _document(self, path: str) -> Any:
+        """One of its JSON files, or None where there is none."""
+        file = next((file for file in self._files if file.path == path), None)
+        if file is None:
+            return None
+        stored = self._store.get(self._key(file))
+        if stored is None or hashlib.sha256(stored.data).hexdigest() != file.sha256:
+            raise self._damaged(file)
+        try:
+            return json.loads(stored.data)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{path} of {self._called} is not valid JSON: {error}.") from error
+
+    @property
+    def _called(self) -> str:
+        return f"{self._model} v{self._version.number}"
+
+    def _key(self, file: File) -> str:
+        return keys.file(self._model, self._version.number, file.path)
+
+    def _damaged(self, file: File) -> IntegrityError:
+        return IntegrityError(
+            f"{self._store.url}/{self._key(file)} does not have the digest in the manifest.",
+            "It was damaged or changed after it was published. Restore it, or name another version.",
+        )

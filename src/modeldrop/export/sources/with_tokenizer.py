@@ -1,0 +1,107 @@
+"""A source whose tokenizer comes from another place: ready ONNX files from a script, a checkpoint saved without one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import SourceError
+from modeldrop.export.sources import disk
+from modeldrop.export.sources.interface import Progress, Source
+
+if TYPE_CHECKING:
+    from modeldrop.export.openvino_ir import Ir
+
+_TOKENIZER = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "tekken.json",
+    "*.model", "*.spm", "*.tiktoken", "chat_template.*",
+)  # fmt: skip
+
+
+class Accompanied(Source):
+    """The weights of one source, with the tokenizer of another.
+
+    The tokenizer's files all come from the second, so that they belong together; of its other files (config.json, …)
+    those that the first has not.
+
+    Raises:
+        SourceError: neither has a config.json.
+    """
+
+    def __init__(self, source: Source, companion: Source) -> None:
+        self._source = source
+        self._companion = companion
+        self._config = source.config() or companion.config()
+        if not self._config:
+            raise SourceError(
+                f"Neither {source.spec} nor {companion.spec} has a config.json.",
+                "Put the config.json of the model that was exported beside the graph.",
+            )
+
+    @property
+    def worker(self) -> str:
+        return self._source.worker
+
+    def openvino_graph(self) -> Ir | None:
+        return self._source.openvino_graph()
+
+    @property
+    def task(self) -> str | None:
+        return self._source.task
+
+    @property
+    def spec(self) -> str:
+        return self._source.spec
+
+    @property
+    def identity(self) -> str:
+        return self._source.identity
+
+    @property
+    def tokenizer_identity(self) -> str | None:
+        return self._companion.identity
+
+    @property
+    def repository(self) -> str | None:
+        return self._source.repository
+
+    @property
+    def commit(self) -> str | None:
+        return self._source.commit
+
+    @property
+    def licence(self) -> str | None:
+        return self._source.licence
+
+    @property
+    def gated(self) -> bool:
+        return self._source.gated or self._companion.gated
+
+    def config(self) -> dict[str, Any]:
+        return dict(self._config)
+
+    def modules(self) -> list[Any] | None:
+        return self._source.modules()
+
+    @property
+    def support(self) -> frozenset[str]:
+        return self._source.support | self._companion.support
+
+    def weight_bytes(self) -> int:
+        return self._source.weight_bytes()
+
+    def materialize(self, into: Path, progress: Progress | None = None) -> Path:
+        self._source.materialize(into, progress)
+        other = self._companion.materialize(into.with_name(f"{into.name}-tokenizer"), progress)
+        for pattern in _TOKENIZER:
+            for path in into.glob(pattern):
+                path.unlink()
+        there = {path.name for path in into.iterdir()}
+        disk.link_more(into, _files(other, there))
+        return into
+
+
+def _files(folder: Path, there: set[str]) -> Mapping[str, Path]:
+    return {path.name: Path(os.path.realpath(path)) for path in folder.iterdir() if path.name not in there}

@@ -1,0 +1,32 @@
+"""Models that compare pictures with texts: CLIP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.export.tasks.interface import CLASSES, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.samples import Sample
+
+
+class Clip(Family):
+    """One graph that takes pictures and texts; proven on which of a few texts fits a picture."""
+
+    name = "clip"
+    tasks = ("zero-shot-image-classification",)
+    needed = (*Family.needed, "preprocessor_config.json")
+    asked = "image"
+    most_texts = 256
+
+    def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
+        both = "vision_config" in config and "text_config" in config
+        return list(self.tasks) if both and architecture == "CLIPModel" else []
+
+    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
+        return (*CLASSES, "top5")
+
+    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+        return (), ()

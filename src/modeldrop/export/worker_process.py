@@ -1,0 +1,164 @@
+"""Running a worker: a process of its own, offline, with a log that explains a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from modeldrop import errors
+from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
+from modeldrop.export.known_failures import NO_MEMORY, likely_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# By the kernel, mostly; a shell around the interpreter tells it in its own way.
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+_SIGNS_IN = re.compile(
+    r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
+    r"|^AWS_|^AZURE_|^GOOGLE_|^ACTIONS_|PROXY$|_REGISTRY$"
+)
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a worker may know: everything but what signs in somewhere.
+
+    A worker runs whatever a checkpoint brings along, at most the code that the recipe trusts. It is offline.
+    """
+    harmless = {name: value for name, value in environment.items() if not _SIGNS_IN.search(name.upper())}
+    return harmless | {
+        # The same bytes in every run: a set's order reaches decoder_model_merged.onnx.
+        "PYTHONHASHSEED": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on onnxruntime tells Microsoft of every model that it opens
+    }
+
+
+class Worker:
+    """One run of ``modeldrop.export.workers.<name>``, begun when it is made. Use it in a ``with`` statement.
+
+    Leaving the statement ends the process, whatever became of it.
+
+    Args:
+        name: the worker's module.
+        request: what it is asked, as plain values.
+        folder: where the request, the result and the log are kept.
+        python: the interpreter whose environment has the worker's libraries.
+
+    Raises:
+        MissingExtraError: that interpreter cannot be started.
+    """
+
+    def __init__(self, name: str, request: dict[str, Any], folder: Path, *, python: str = sys.executable) -> None:
+        self._name = name
+        self._log = folder / f"{name}.log"
+        path = folder / f"{name}.request"
+        path.write_text(json.dumps(request), "utf-8")
+        self._result = path.with_suffix(".result")
+        with self._log.open("wb") as log_file:
+            try:
+                self._process = subprocess.Popen(
+                    # -P: a torch.py in the caller's folder is not the torch that is meant.
+                    [python, "-P", "-m", f"modeldrop.export.workers.{name}", str(path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log_file,
+                    # What libraries write for a while lies beside the work, whose disk was checked, and goes with it.
+                    env={"TMPDIR": str(folder)} | worker_environment(os.environ),
+                )
+            except OSError as error:
+                raise MissingExtraError(
+                    f"The exporter's interpreter, {python}, cannot be started: {error.strerror}.",
+                    "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build].",
+                ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def result(self, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Wait for what it answers.
+
+        Args:
+            on_event: told every event (``step``, or ``done`` and ``total``).
+
+        Raises:
+            ModeldropError: what the worker raised; ExportError if it crashed; MissingExtraError if a library is
+                not installed.
+        """
+        assert self._process.stdout is not None  # noqa: S101  it is a pipe
+        for line in self._process.stdout:
+            on_event(json.loads(line))
+        code = self._process.wait()
+        if code == 0 and self._result.is_file():
+            answer = json.loads(self._result.read_text("utf-8"))
+            if "error" in answer:
+                error: ModeldropError = getattr(errors, answer["error"])(answer["message"], answer["hint"])
+                # Shown with a traceback alone: under --debug.
+                error.add_note(f"The {self._name} process says:\n{answer['details']}")
+                raise error
+            return answer["value"]  # type: ignore[no-any-return]
+        raise _crash(self._name, code, self._log)
+
+
+def run_worker(
+    name: str,
+    request: dict[str, Any],
+    folder: Path,
+    on_event: Callable[[dict[str, Any]], None],
+    *,
+    python: str = "",
+) -> dict[str, Any]:
+    """Run a worker and wait for its answer; see ``Worker``. It runs in the exporter's environment.
+
+    Raises:
+        ModeldropError: as ``Worker`` and its ``result`` do.
+    """
+    python = python or os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    with Worker(name, request, folder, python=python) as worker:
+        return worker.result(on_event)
+
+
+def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    last = lines[-1] if lines else "it said nothing"
+    if last.startswith("ModuleNotFoundError"):
+        return MissingExtraError(
+            f"Building needs a library that is not installed here: {last.rpartition('named ')[2]}.",
+            "Install it, on Linux with PyTorch's CPU build first:\n"
+            "    pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0\n"
+            "    pip install 'modeldrop[build]'",
+        )
+    if code in _KILLED:
+        return ExportError(
+            f"The {name} process was killed, most likely because memory ran out.",
+            NO_MEMORY,
+        )
+    kept = _keep(log)
+    if cause := likely_cause(last):
+        return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed (exit code {code})"
+    return ExportError(f"The {name} process {how}: {last[:300]}", f"Its whole log: {kept}")
+
+
+def _keep(log: Path) -> str:
+    descriptor, path = tempfile.mkstemp(prefix="modeldrop-", suffix=".log")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(log.read_bytes())
+    return path

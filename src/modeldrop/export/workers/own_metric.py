@@ -1,0 +1,170 @@
+"""The recipe's own metric, loaded and called: only ever in a worker, which can sign in nowhere.
+
+Runs as ``python -m modeldrop.export.workers.own_metric REQUEST`` to see early whether it can be loaded. The request is
+``OwnMetric.to_json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import math
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from modeldrop.errors import RecipeError
+from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.format.limits import OWN_NAME
+from modeldrop.format.recipe import METRICS
+from modeldrop.inference.runs import Array, Chain
+
+_CALLED = "It is called as metric(original, variant, samples) and gives a number, or a dict of numbers by name"
+_HINT = f"{_CALLED}; --debug shows its traceback."
+_MOST_FIGURES = 32
+_SECONDS = 1800.0
+
+
+class OwnMeasure:
+    """An own metric that is loaded.
+
+    ``original`` is what it gives of the original itself.
+
+    Args:
+        asked: ``OwnMetric.to_json``.
+        samples: what the model was asked, as the metric gets it.
+        expected: the original's answers, by input; () to load the metric and not call it.
+        seconds: how long a call may take.
+
+    Raises:
+        RecipeError: it cannot be loaded, or not be called with three arguments; or see ``of``.
+    """
+
+    def __init__(
+        self,
+        asked: Mapping[str, str],
+        samples: Sequence[Mapping[str, Any]] = (),
+        expected: Sequence[Array] = (),
+        seconds: float = _SECONDS,
+    ) -> None:
+        self._spelled, self._name = asked["spelled"], asked["function"]
+        self._samples = samples
+        self._expected = expected
+        self._seconds = seconds
+        self.original: dict[str, float] = {}
+        with self._explained("cannot be loaded"):
+            self._function = getattr(_module(asked), self._name)
+            inspect.signature(self._function).bind(None, None, None)
+        if expected:
+            self.original = self.of(expected, "the original")
+
+    def of(self, answers: Sequence[Array], whose: str) -> dict[str, float]:
+        """What it measures.
+
+        Args:
+            answers: of the same shapes as the original's.
+            whose: the variant's name, for messages.
+
+        Raises:
+            RecipeError: it fails, takes too long, gives something else than numbers, or others than of the original.
+        """
+        # Copies: what it does to them must not reach what is compared next.
+        mine, its = ([np.array(one) for one in side] for side in (self._expected, answers))
+        with self._explained(f"failed on the answers of {whose}"), _limit(self._seconds):
+            given = self._function(mine, its, [dict(sample) for sample in self._samples])
+        figures = given if isinstance(given, Mapping) else {self._name: given}
+        if not 1 <= len(figures) <= _MOST_FIGURES:
+            self._refuse(f"gave {len(figures)} figures for {whose}; between 1 and {_MOST_FIGURES} are kept")
+        found = {self._known(name): self._number(name, value, whose) for name, value in figures.items()}
+        if self.original and found.keys() != self.original.keys():
+            self._refuse(f"gave {_listed(found)} for {whose}, and {_listed(self.original)} for the original")
+        return found
+
+    def _known(self, name: object) -> str:
+        if not isinstance(name, str) or not OWN_NAME.fullmatch(name):
+            self._refuse(f"named a figure {name!r:.80}; names are made of ASCII letters, digits and underscores")
+        if name in METRICS:
+            self._refuse(f"named a figure {name}, as one of modeldrop's own is called")
+        return str(name)
+
+    def _number(self, name: object, value: object, whose: str) -> float:
+        real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not real or not math.isfinite(value):  # type: ignore[arg-type]
+            self._refuse(f"gave {value!r:.80} as {name} of {whose}, which is not a finite number")
+        return float(f"{float(value):.10g}")  # type: ignore[arg-type]
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise RecipeError(f"metric: {self._spelled} {what}.", f"{_CALLED}.")
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        # SystemExit: a script that was not meant to be imported.
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise RecipeError(f"metric: {self._spelled} {what}: {said}", _HINT) from error
+
+
+def own_measure(request: Mapping[str, Any], proof: Sequence[Chain]) -> OwnMeasure | None:
+    """The recipe's own metric, if it has one, with its figures of the original.
+
+    Args:
+        request: of a worker: ``metric`` (``OwnMetric.to_json``, or null), ``samples`` (what it gets; [] for built-in
+            pictures and recordings).
+        proof: what the variants are compared on.
+
+    Raises:
+        RecipeError: see ``OwnMeasure``.
+    """
+    if request["metric"] is None:
+        return None
+    samples = request["samples"] or [{"name": chain.text} for chain in proof]
+    return OwnMeasure(request["metric"], samples, [chain.answer.values for chain in proof])
+
+
+def _listed(figures: Mapping[str, float]) -> str:
+    return ", ".join(sorted(figures))
+
+
+def _module(asked: Mapping[str, str]) -> Any:
+    if asked["module"]:
+        return importlib.import_module(asked["module"])
+    path = Path(asked["file"])
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # noqa: S101  its name ends with .py
+    assert spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses and pickles look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it had no answer within {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def work(request: dict[str, Any], _: Events) -> dict[str, Any]:
+    """Load it, and nothing else."""
+    OwnMeasure(request)
+    return {}
+
+
+if __name__ == "__main__":
+    serve(work)

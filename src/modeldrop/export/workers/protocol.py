@@ -1,0 +1,103 @@
+"""How a worker talks with the process that started it: request file, result file, events, errors."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop import errors
+from modeldrop.export.known_failures import likely_cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Events:
+    """Tells the parent how far the work is, in lines of JSON on what was standard output."""
+
+    def __init__(self) -> None:
+        # Libraries print what they like: only we write to the real standard output.
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def step(self, name: str) -> None:
+        """A part of the work begins."""
+        self._send({"step": name})
+
+    def progress(self, done: int, total: int) -> None:
+        """``done`` of ``total`` of the present part is done."""
+        self._send({"done": done, "total": total})
+
+    def inputs(self, count: int) -> None:
+        """On how many inputs the variants are compared."""
+        self._send({"inputs": count})
+
+    def _send(self, event: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+
+def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
+    """Run ``work`` on the request named by the command line; write its result, or its error, beside it."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    request_path = Path(sys.argv[1])
+    request = json.loads(request_path.read_text("utf-8"))
+    try:
+        result: dict[str, Any] = {"value": work(request, Events())}
+    except Exception as error:
+        known = _disk_full(error) or _explained(error)
+        if not isinstance(known, errors.ModeldropError):
+            raise
+        result = {"error": type(known).__name__, "message": known.message, "hint": known.hint}
+        result["details"] = traceback.format_exc()
+    request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
+    # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _disk_full(error: BaseException) -> errors.DiskError | None:
+    """The sentence for a full disk, whichever library met it and whatever it made of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        if full or "No space left on device" in str(cause):
+            return errors.DiskError(
+                "The disk got full while the model was built.",
+                "Nothing was published. Free some space, or set TMPDIR to a larger disk.",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _explained(error: Exception) -> Exception:
+    """The sentence for what the libraries raise, where they tell of a cause that is known."""
+    ours = error if isinstance(error, errors.ModeldropError) else None
+    library = error if ours is None else error.__cause__
+    if library is None or isinstance(library, errors.ModeldropError):
+        return error
+    cause = likely_cause(f"{type(library).__name__}: {library}")
+    if cause is None:
+        return error
+    if ours is None:
+        return errors.ExportError(f"{cause.sentence} {type(error).__name__}: {first_line(error)}", cause.hint)
+    return type(ours)(f"{cause.sentence} {ours.message}", f"{cause.hint} {ours.hint}".strip())
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, cut to what a sentence bears."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _die_with_parent() -> None:
+    # Standard input ends when the parent does, even by SIGKILL.
+    while os.read(0, 1):
+        pass
+    os._exit(1)

@@ -1,0 +1,131 @@
+"""Make the variants from the graphs that the source gave, in fp32 or as OpenVINO has them, and describe them all.
+
+Runs as ``python -m modeldrop.export.workers.quantize REQUEST``, without PyTorch. The request: ``output`` (the version's
+folder), ``roles`` (of the graphs), ``origin`` (their kind), ``variants`` (names), ``keep`` (by variant, patterns of the
+names of nodes that stay as they are), and ``calibration`` (the recipe's file, or null).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from modeldrop.errors import ExportError, RecipeError
+from modeldrop.export.openvino_ir import read_ir
+from modeldrop.export.quantizers import maker
+from modeldrop.export.variants import KINDS, LIBRARIES, MERGED_PARTS, OPENVINO, Kind
+from modeldrop.export.workers.branches import separate
+from modeldrop.export.workers.graphs import all_graphs, describe
+from modeldrop.export.workers.protocol import Events, first_line, serve
+
+_OPENVINO = ".xml"
+
+
+def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Make all of them; the result describes the graphs, by variant and role, and the libraries used."""
+    output, roles, names = Path(request["output"]), request["roles"], request["variants"]
+    origin = KINDS[request["origin"]]
+    whole = {role: output / origin.path(role) for role in roles}
+    made = [KINDS[name] for name in names if name != origin.name]
+    kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request["keep"].items()}
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
+        parts = dict(_parts(whole, Path(folder))) if any(kind.maker == OPENVINO for kind in made) else {}
+        for number, kind in enumerate(made):
+            events.progress(number, len(made))
+            for role, path in kind.graphs(roles).items():
+                options = {
+                    **kind.options,
+                    "keep": kept.get(kind.name, []),
+                    "calibration": request["calibration"],
+                    "folder": str(output),
+                }
+                _make(kind, whole.get(role) or parts[role], output / path, options)
+    described = {role: _of_origin(path) for role, path in whole.items()}
+    return {
+        "graphs": {
+            name: {role: _described(output / path, role, described) for role, path in KINDS[name].graphs(roles).items()}
+            for name in names
+        },
+        "toolchain": {
+            library: importlib.metadata.version(library)
+            for library in sorted({library for kind in made for library in LIBRARIES.get(kind.extra, ())})
+        },
+    }
+
+
+def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
+    for role, path in whole.items():
+        if role in MERGED_PARTS:
+            yield from zip(MERGED_PARTS[role], separate(path, folder), strict=True)
+
+
+def _make(kind: Kind, source: Path, target: Path, options: dict[str, Any]) -> None:
+    try:
+        maker(kind.maker)(source, target, options)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"{kind.name} could not be made of {source.name}: {first_line(error)}",
+            f"Leave {kind.name} out of the recipe's variants.",
+        ) from error
+
+
+def _of_origin(path: Path) -> dict[str, Any]:
+    if path.suffix != _OPENVINO:
+        return describe(path)
+    ir = read_ir(path)
+    return {"opset": ir.opset, "ir_version": ir.version, "inputs": [], "outputs": []}
+
+
+def _described(path: Path, role: str, origin: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if path.suffix != _OPENVINO:
+        return describe(path)
+    # Opset and IR version of what it was made from; inputs and outputs, as far as it has them still.
+    whole = origin.get(role) or next(origin[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
+    from modeldrop.export.quantizers.openvino import describe as describe_openvino
+
+    own = describe_openvino(path)
+    known = {tensor["name"]: tensor for side in ("inputs", "outputs") for tensor in whole[side]}
+    sides = {side: [known.get(tensor["name"], tensor) for tensor in own[side]] for side in ("inputs", "outputs")}
+    return {**whole, **own, **sides}
+
+
+def kept_nodes(variant: str, patterns: Sequence[str], graphs: Sequence[Path]) -> list[str]:
+    """The names of the nodes that patterns mean.
+
+    Args:
+        variant: its name.
+        patterns: with ``*`` and ``?``.
+        graphs: paths of the graphs that variants are made of.
+
+    Raises:
+        RecipeError: a pattern means none.
+    """
+    names = [name for path in graphs for name in _names(path) if name]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            weighty = [name for name in names if name.rpartition("/")[2].startswith(("MatMul", "Gather", "Conv"))]
+            raise RecipeError(
+                f"options.{variant}.keep_layers: no node is called {pattern!r}.",
+                f"It has {len(names)}, such as {', '.join(weighty[:3])}.",
+            )
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _names(path: Path) -> Iterator[str]:
+    if path.suffix == _OPENVINO:
+        yield from read_ir(path).names
+        return
+    for graph in all_graphs(onnx.load(path, load_external_data=False).graph):
+        yield from (node.name for node in graph.node)
+
+
+if __name__ == "__main__":
+    serve(work)

@@ -1,0 +1,213 @@
+"""Run the variants from clean copies with onnxruntime and tokenizers alone; compare and time them.
+
+Runs as ``python -m modeldrop.export.workers.verify REQUEST``. The request: ``variants`` (name → ``folder`` with
+nothing but the variant's files, and ``graphs``, their paths by role), ``reference`` (the exporter's file), ``task``,
+``texts`` (whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did), ``metric`` (the
+recipe's own, or null) and ``samples`` (what it gets).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tokenizers
+
+from modeldrop.errors import IncompleteError
+from modeldrop.export.workers.golden import golden_of
+from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
+from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.export.workers.reference import load
+from modeldrop.export.workers.timing import median_ms
+from modeldrop.format.recipe import METRICS
+from modeldrop.inference.metrics import compare
+from modeldrop.inference.openvino import OpenVinoVariant
+from modeldrop.inference.runs import Variant, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeldrop.inference.runs import Array, Chain
+
+_PADDED = 8
+# Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.
+_HELD = 500_000_000
+_COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+
+def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Prove and time every variant; the result holds metrics, speeds and the golden cases."""
+    reference = load(Path(request["reference"]))
+    task, texts = request["task"], request["texts"]
+    # What one graph makes of token ids alone is kept in the form that every release reads.
+    encodes = texts and all(is_encoding(chain) for chain in reference.proof)
+    own = own_measure(request, reference.proof)
+    held: dict[str, Variant | OpenVinoVariant] = {}
+    weights = sum(_bytes_in(Path(asked["folder"])) for asked in request["variants"].values())
+    result: dict[str, Any] = {"variants": {}, "original_metrics": own.original if own else {}}
+    events.inputs(len(reference.proof))
+    events.step("prove")
+    for number, (name, asked) in enumerate(request["variants"].items()):
+        variant = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts, own=own, name=name)
+        kept = [chain.answer for chain in reference.golden]
+        golden, _ = compare(task, kept, [variant.answer(chain) for chain in reference.golden])
+        result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
+        if weights <= _HELD:
+            held[name] = variant
+        del variant  # before the next one is opened
+        events.progress(number + 1, len(request["variants"]))
+    events.step("measure")
+    for number, (name, asked) in enumerate(request["variants"].items()):
+        variant = held.get(name) or open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        calls = [lambda chain=chain, variant=variant: variant.run(chain.steps) for chain in reference.timed]
+        result["variants"][name]["speed"] = [median_ms(call) for call in calls]
+        del calls, variant
+        events.progress(number + 1, len(request["variants"]))
+    foreign = sorted({"torch", "transformers"} & set(sys.modules))
+    if foreign and own is None:  # an own metric may load what it likes
+        raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
+    result["golden"] = golden_of(reference.golden, cases=encodes)
+    result["inputs"] = [chain.text for chain in reference.proof]
+    return result
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def figures(
+    variant: Variant | OpenVinoVariant,
+    folder: Path,
+    proof: Sequence[Chain],
+    task: str,
+    *,
+    texts: bool,
+    own: OwnMeasure | None,
+    name: str,
+) -> tuple[dict[str, float], dict[str, tuple[int, float]]]:
+    """How a variant compares with the original: metrics, and the worst input of each by index.
+
+    What one graph makes of token ids alone is also asked in batches; the worse figure counts. An own metric is given
+    the answers of every input alone.
+
+    Raises:
+        IncompleteError: tokenizer.json does not give what the original tokenizer gives.
+        RecipeError: the own metric fails.
+    """
+    expected = [chain.answer for chain in proof]
+    encodes = texts and all(is_encoding(chain) for chain in proof)
+    tokenizer = _tokenizer(folder) if texts else None
+    if tokenizer is not None:
+        _check_tokens(tokenizer, proof, whole=encodes)
+    answers = [variant.answer(chain) for chain in proof]
+    metrics, worst = compare(task, expected, answers)
+    if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
+        _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof)))
+    if own is not None:
+        metrics |= own.of(answers, name)
+    return metrics, worst
+
+
+def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant | OpenVinoVariant:
+    """A variant as a service would open it.
+
+    Raises:
+        IncompleteError: a graph does not load, or wants what nothing here gives.
+    """
+    try:
+        openvino = any(path.endswith(".xml") for path in graphs.values())
+        variant = OpenVinoVariant(folder, graphs) if openvino else Variant(folder, graphs)
+    except Exception as error:
+        said = first_line(error)
+        raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {said}") from error
+    for step in chain.steps:
+        unknown = variant.lacking(step)
+        if unknown:
+            raise IncompleteError(
+                f"{graphs.get(step.graph, step.graph)} wants inputs that are not known: {', '.join(unknown)}."
+            )
+    return variant
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:
+        raise IncompleteError(f"tokenizer.json does not load from a clean folder: {error}") from error
+
+
+def _encode(tokenizer: Any, samples: Sequence[tuple[str, ...]]) -> Any:
+    return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
+
+
+def is_encoding(chain: Chain) -> bool:
+    """Whether it is one run of one graph on token ids."""
+    return len(chain.steps) == 1 and set(chain.steps[0].inputs) <= set(_COLUMNS)
+
+
+def _check_tokens(tokenizer: Any, chains: Sequence[Chain], *, whole: bool) -> None:
+    """Refuse a tokenizer.json that cuts texts in another way than the original tokenizer.
+
+    Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
+    """
+    for chain in chains:
+        encodings = _encode(tokenizer, chain.read)
+        for name, ids in chain.steps[0].inputs.items():
+            if name not in _COLUMNS or not isinstance(ids, np.ndarray):
+                continue
+            mine = np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], ids.dtype)
+            begins = not whole and mine.shape[1] > ids.shape[1]
+            if (
+                not np.array_equal(mine[:, : ids.shape[1] - 1], ids[:, :-1])
+                if begins
+                else not np.array_equal(mine, ids)
+            ):
+                raise IncompleteError(
+                    f"tokenizer.json does not give the {name} of the original tokenizer for {chain.text[:60]!r}.",
+                    "The version would answer differently in a runtime without transformers.",
+                )
+
+
+def _padded(variant: Variant | OpenVinoVariant, tokenizer: Any, chains: Sequence[Chain]) -> list[Array]:
+    """Padding must not matter: a text in a batch of others must answer as the original does alone.
+
+    Token-wise outputs are cut to the text's own tokens.
+    """
+    answers: list[Any] = [None] * len(chains)
+    # By length, so that little is computed for padding alone.
+    lengths = [next(iter(chain.steps[0].inputs.values())).shape[1] for chain in chains]  # type: ignore[union-attr]
+    order = sorted(range(len(chains)), key=lengths.__getitem__)
+    for begin in range(0, len(order), _PADDED):
+        indices = order[begin : begin + _PADDED]
+        step = chains[0].steps[0]
+        encodings = _encode(tokenizer, [sample for index in indices for sample in chains[index].read])
+        inputs = {
+            name: np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], np.int64)
+            for name in step.inputs
+        }
+        (outputs,) = variant.run([type(step)(step.graph, inputs)])
+        for index, row in zip(indices, outputs[chains[0].outputs[0].output], strict=True):
+            values = chains[index].answer.values
+            answers[index] = rows([row if values.ndim == 1 else row[: len(values)]])
+    return answers
+
+
+def _take_worse(
+    metrics: dict[str, float],
+    worst: dict[str, tuple[int, float]],
+    others: dict[str, float],
+    others_worst: dict[str, tuple[int, float]],
+) -> None:
+    """The worse figure of alone and padded counts."""
+    for name, value in others.items():
+        if (value > metrics[name]) == (METRICS[name] == "<=") and value != metrics[name]:
+            metrics[name] = value
+            if name in others_worst:
+                worst[name] = others_worst[name]
+
+
+if __name__ == "__main__":
+    serve(work)

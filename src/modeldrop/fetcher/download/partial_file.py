@@ -1,0 +1,272 @@
+"""Files on this disk while they are being filled: found, verified, written in place, and finished.
+
+Several processes may fill one folder at once, without a lock. That is safe because none of them writes anything
+but bytes that have proven their digest, each to its place: whoever comes second writes the same again. A file that
+this could harm (of another size, or with a second name, which may be a snapshot's) is replaced, never changed; and
+who finds at the end that his file was replaced by somebody else looks at the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from modeldrop.fetcher.download.write_sizes import WHOLE
+from modeldrop.fetcher.download.writeback import start_writeback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from modeldrop.fetcher.download.write_sizes import WriteSizes
+    from modeldrop.format.manifest import File
+
+_CHUNK = 1 << 20
+_TRIES = 20
+_YOUNG = 0.01
+_AT_ONCE = 512  # chunks; systems take 1024
+_HAS_PWRITEV = hasattr(os, "pwritev")
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class _Descriptor:
+    """An open file that is closed when nobody uses it any more: a thread that was given up may still write."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class Landing:
+    """A file of the wanted size in the folder; some of its pieces may be right already.
+
+    Attributes:
+        file: what it is to be.
+        missing: indices of the pieces that have not proven their digests, in order.
+    """
+
+    def __init__(
+        self,
+        into: Path,
+        file: File,
+        piece_size: int,
+        check: Callable[[], None],
+        sizes: WriteSizes,
+        *,
+        keep: bool = True,
+    ) -> None:
+        """Find or make it, and verify what is there.
+
+        Args:
+            into: the folder.
+            file: what it is to be.
+            piece_size: of the manifest.
+            check: called while bytes are verified; what it raises ends that.
+            sizes: how much to write at a time.
+            keep: hold it open once it is finished, so that no other file can be taken for it: whoever replaces it
+                may get its inode.
+
+        Raises:
+            FileNotFoundError: the folder is gone.
+            OSError: the disk cannot be read or written.
+        """
+        self.file = file
+        self._path = into / file.path
+        self._piece_size = piece_size
+        self._keep = keep
+        self._sizes = sizes
+        self._lock = Lock()
+        self._writing = Lock()
+        self._open: _Descriptor | None = None
+        self._identity = (0, 0)
+        self._lost = False
+        _make_folders(into, file.path)
+        self.missing = self._find(check)
+        self._left = len(self.missing)
+        if not self.missing:
+            self._finish()
+
+    @property
+    def there(self) -> int:
+        """Bytes that were there, proven."""
+        return self.file.size - sum(self.length(index) for index in self.missing)
+
+    def start(self, index: int) -> int:
+        """Where a piece begins."""
+        return index * self._piece_size
+
+    def length(self, index: int) -> int:
+        """Bytes of a piece."""
+        return min(self._piece_size, self.file.size - index * self._piece_size)
+
+    def write(self, chunks: Sequence[memoryview], offset: int) -> None:
+        """Write a piece that has proven its digest; after the last one the file is synced and read-only.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
+        target = self._target()
+        if target is not None:
+            with self._writing:  # the system writes a file for one at a time, and whoever waits there burns the CPU
+                self._write(target.number, chunks, offset)
+        with self._lock:
+            self._left -= 1
+            last = not self._left
+        if last:
+            self._finish()
+
+    def _write(self, descriptor: int, chunks: Sequence[memoryview], offset: int) -> None:
+        """Write them one behind the other."""
+        size, end, began = self._sizes.choose(), offset, time.monotonic()
+        if size == WHOLE:
+            end = _write_all(descriptor, list(chunks), end)
+        else:
+            for chunk in chunks:
+                for start in range(0, len(chunk), size):
+                    end = _write_all(descriptor, [chunk[start : start + size]], end)
+        self._sizes.note(size, end - offset, time.monotonic() - began)
+        if not self._sizes.in_memory:
+            start_writeback(descriptor, offset, end)
+
+    def stands(self) -> bool:
+        """Whether the name still means the file that was filled.
+
+        Raises:
+            FileNotFoundError: somebody took it away, or renamed the folder.
+        """
+        found = self._path.lstat()
+        return not self._lost and (found.st_dev, found.st_ino) == self._identity
+
+    def _target(self) -> _Descriptor | None:
+        """The file that was looked at, opened; None if its name means another one now, or nothing."""
+        with self._lock:
+            if self._open is None and not self._lost:
+                try:
+                    self._open = _Descriptor(os.open(self._path, os.O_RDWR | _FLAGS))
+                except (FileNotFoundError, PermissionError):  # replaced, or finished by another user's process
+                    self._lost = True
+                else:
+                    if _identity(self._open.number) != self._identity:
+                        self._open, self._lost = None, True
+            return self._open
+
+    def _find(self, check: Callable[[], None]) -> list[int]:
+        for attempt in range(_TRIES):
+            found = _open_existing(self._path)
+            if found is None:
+                if self._make():
+                    return list(range(len(self.file.pieces)))
+                continue
+            target, writable = found
+            status = os.fstat(target.number)
+            if status.st_size == 0 < self.file.size and attempt < _TRIES // 2:
+                time.sleep(_YOUNG)  # somebody is making it just now
+                continue
+            if status.st_size == self.file.size:
+                missing = [index for index in range(len(self.file.pieces)) if not self._proves(target, index, check)]
+                if not missing or (writable and status.st_nlink == 1):
+                    self._open = None if missing else target
+                    self._identity = (status.st_dev, status.st_ino)
+                    return missing
+            _remove(self._path)
+        raise OSError(f"{self._path} is replaced again and again by other processes.")
+
+    def _make(self) -> bool:
+        """Make it; False if somebody else just did."""
+        try:
+            target = _Descriptor(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644))
+        except FileExistsError:
+            return False
+        os.ftruncate(target.number, self.file.size)
+        self._identity = _identity(target.number)
+        self._open = None if self.file.size else target
+        return True
+
+    def _proves(self, target: _Descriptor, index: int, check: Callable[[], None]) -> bool:
+        start, length = self.start(index), self.length(index)
+        if not _has_data(target.number, start, length):
+            return False
+        digest = blake3()
+        for offset in range(start, start + length, _CHUNK):
+            check()
+            digest.update(os.pread(target.number, min(_CHUNK, start + length - offset), offset))
+        return digest.hexdigest() == self.file.pieces[index]
+
+    def _finish(self) -> None:
+        target = self._open
+        if target is None:
+            return  # lost
+        with contextlib.suppress(PermissionError):  # another user's: it is finished, or its owner will do it
+            os.fchmod(target.number, 0o444)
+        os.fsync(target.number)
+        if not self._keep:
+            self._open = None
+
+
+def _write_all(descriptor: int, left: list[memoryview], offset: int) -> int:
+    """Write them one behind the other; return where they end."""
+    while left:
+        written = (
+            os.pwritev(descriptor, left[:_AT_ONCE], offset) if _HAS_PWRITEV else os.pwrite(descriptor, left[0], offset)
+        )
+        offset += written
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if written:
+            left[0] = left[0][written:]
+    return offset
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _open_existing(path: Path) -> tuple[_Descriptor, bool] | None:
+    """The regular file of that name, and whether this user may write it; None if there is none now."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # before it is opened: that could wait for ever on a pipe
+            _remove(path)
+            return None
+        try:
+            return _Descriptor(os.open(path, os.O_RDWR | _FLAGS)), True
+        except PermissionError:
+            return _Descriptor(os.open(path, os.O_RDONLY | _FLAGS)), False
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        _remove(path)
+        return None
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        path.unlink()
+
+
+def _has_data(descriptor: int, start: int, length: int) -> bool:
+    """Whether anything was ever written there: what was not need not be read to be known as missing."""
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA) < start + length
+    except OSError as error:
+        return error.errno != errno.ENXIO  # which means: nothing from there to the end
+
+
+def _make_folders(into: Path, path: str) -> None:
+    """Make the folders of a file below ``into``, but never ``into``: if that is gone, it was finished by somebody."""
+    folder = into
+    for name in path.split("/")[:-1]:
+        folder /= name
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()

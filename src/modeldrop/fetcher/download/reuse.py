@@ -1,0 +1,206 @@
+"""Files that other snapshots on this disk have already: proven, then linked or copied instead of downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import FormatError
+from modeldrop.fetcher.home import read_snapshot, snapshot_names
+from modeldrop.fetcher.verify import is_proven
+from modeldrop.util.locks import is_at
+from modeldrop.util.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.format.manifest import File
+
+_READ = 1 << 20
+_MOST_SNAPSHOTS = 64
+_READ_ONLY = 0o444
+# Another disk, too many links already, not ours to link, or a file system without links.
+_NO_LINK = {
+    errno.EXDEV,
+    errno.EMLINK,
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+}
+_LINKED, _COPIED = "linked", "copied"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """What other snapshots gave.
+
+    Attributes:
+        linked: paths that are complete, proven and read-only.
+        copied: paths that were copied, and are still to be proven.
+        linked_bytes: of the former.
+        copied_bytes: of the latter.
+    """
+
+    linked: frozenset[str]
+    copied: frozenset[str]
+    linked_bytes: int
+    copied_bytes: int
+
+
+def reuse(
+    model_home: Path, files: Sequence[File], piece_size: int, into: Path, progress: Callable[[int], None]
+) -> Reused:
+    """Bring what can be had from other snapshots of this model, then from other models beside it, into ``into``.
+
+    Args:
+        model_home: the model's folder.
+        files: what is wanted; their paths are those below ``into``.
+        piece_size: of their digests.
+        into: the folder to fill; nobody else works in it.
+        progress: told bytes as they are proven.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    wanted = {(file.size, file.pieces): file for file in files if file.size}
+    by_path: dict[str, int] = {}
+    linked: set[str] = set()
+    for source, size, pieces in _candidates(model_home, piece_size):
+        file = wanted.get((size, pieces))
+        if file is None or file.path in linked:
+            continue
+        _make_folders(into, file.path)
+        outcome = _bring(source, file, piece_size, into / file.path, progress)
+        if outcome == _LINKED:
+            linked.add(file.path)
+        if outcome:
+            by_path[file.path] = file.size
+        if len(linked) == len(wanted):
+            break
+    copied = by_path.keys() - linked
+    return Reused(
+        frozenset(linked),
+        frozenset(copied),
+        sum(by_path[path] for path in linked),
+        sum(by_path[path] for path in copied),
+    )
+
+
+def _candidates(model_home: Path, piece_size: int) -> Iterator[tuple[Path, int, tuple[str, ...]]]:
+    """Files that manifests on this disk describe: path, size, pieces. Nothing of it is proven."""
+    for folder in _snapshots(model_home):
+        with contextlib.suppress(OSError, FormatError):
+            held = read_snapshot(folder)
+            variant = held.manifest.variant(held.variant)
+            if variant is None or held.manifest.piece_size != piece_size:
+                continue
+            there = set(variant.files)
+            for file in held.manifest.files:
+                if file.path in there:
+                    yield folder / held.renamed.get(file.path, file.path), file.size, file.pieces
+
+
+def _snapshots(model_home: Path) -> Iterable[Path]:
+    """Snapshots of this model, then of its neighbours, the newest first; not too many to read their manifests."""
+    neighbours: list[Path] = []
+    with contextlib.suppress(OSError), os.scandir(model_home.parent) as entries:
+        neighbours = [
+            model_home.parent / entry.name
+            for entry in entries
+            if entry.name != model_home.name and entry.is_dir(follow_symlinks=False)
+        ]
+    found: list[Path] = []
+    for home in (model_home, *sorted(neighbours)):
+        if len(found) >= _MOST_SNAPSHOTS:
+            break
+        dated = []
+        with contextlib.suppress(OSError):
+            for name in snapshot_names(home):
+                with contextlib.suppress(OSError):
+                    dated.append(((home / name).stat().st_mtime, home / name))
+        found += [path for _, path in sorted(dated, reverse=True)]
+    return found[:_MOST_SNAPSHOTS]
+
+
+def _make_folders(into: Path, path: str) -> None:
+    """Make the folders of a file below ``into``, but never ``into``: who has lost it must not make it again."""
+    folder = into
+    for name in path.split("/")[:-1]:
+        folder /= name
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+
+
+def _bring(source: Path, file: File, piece_size: int, target: Path, progress: Callable[[int], None]) -> str:
+    """Link or copy one file; "" where that source is not good for it."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        # A file that somebody may write into must not be shared.
+        if os.fstat(descriptor).st_mode & 0o777 == _READ_ONLY:
+            told = 0
+
+            def tell(count: int) -> None:
+                nonlocal told
+                told += count
+                progress(count)
+
+            if not is_proven(descriptor, file, piece_size, tell):
+                progress(-told)
+                return ""
+            if _link(source, descriptor, target):
+                os.fsync(descriptor)
+                return _LINKED
+            progress(-told)  # it will be told when the copy is proven
+        _copy(descriptor, file.size, target)
+        return _COPIED
+    except OSError as error:
+        if error.errno in _FULL or not target.parent.is_dir():
+            raise
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _link(source: Path, descriptor: int, target: Path) -> bool:
+    """Give the open file another name; False where that is not possible."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    if is_at(descriptor, target):
+        return True
+    target.unlink()  # what was proven has just been replaced
+    return False
+
+
+def _copy(descriptor: int, size: int, target: Path) -> None:
+    """Copy an open file, sharing its blocks where the file system can."""
+    target.unlink(missing_ok=True)
+    copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        done = 0
+        with contextlib.suppress(OSError):
+            while done < size and hasattr(os, "copy_file_range"):
+                count = os.copy_file_range(descriptor, copy, min(size - done, 1 << 30), done, done)
+                if not count:
+                    break
+                done += count
+        while done < size:
+            data = os.pread(descriptor, min(_READ, size - done), done)
+            if not data:
+                break
+            done += os.pwrite(copy, data, done)
+    finally:
+        os.close(copy)

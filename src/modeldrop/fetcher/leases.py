@@ -1,0 +1,198 @@
+"""Which snapshots are in use, and when each was last used, so that none is evicted under a program's feet.
+
+In use is what a living process holds: by a shared lock on the snapshot's folder, whose descriptor ``run`` passes
+through exec, or by a lease, a small file that ``watch`` touches. The lock goes with the process, whatever ends it; a
+lease counts where locks do not, and for ten minutes where it cannot be told whether its process lives. All of it is
+best effort: on a read-only volume nothing is written, and nothing evicted either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from pathlib import Path
+
+from modeldrop.util.locks import is_at
+from modeldrop.util.values import dataclass
+
+LEASE_SECONDS = 600
+"""A lease that nobody has touched for so long is over. Touch it more often."""
+
+_LEASES = ".leases"
+_USED = ".used"
+_USED_SECONDS = 60
+_WAIT_SECONDS = 1.0
+_PAUSE = 0.01
+
+
+def hold(snapshot: str | os.PathLike[str]) -> int:
+    """Keep a snapshot from being evicted as long as the returned descriptor is open, in this process or its children.
+
+    Raises:
+        FileNotFoundError: it has just been evicted, or is being so: fetch it again.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(snapshot, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _share(descriptor)
+        if not is_at(descriptor, snapshot):
+            raise FileNotFoundError(f"{os.fspath(snapshot)} has been removed.")
+        os.set_inheritable(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def note_use(snapshot: Path, now: float | None = None) -> bool:
+    """Remember that a snapshot is used ``now``; at most once a minute, and where the volume can be written.
+
+    Returns:
+        False if it has been evicted meanwhile: look again what is there.
+    """
+    try:
+        descriptor = hold(snapshot)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # it can be used without being held
+    try:
+        moment = time.time() if now is None else now
+        path = snapshot.parent / _USED / snapshot.name
+        with contextlib.suppress(OSError):
+            if moment - _mtime(path) >= _USED_SECONDS:
+                path.parent.mkdir(exist_ok=True)
+                path.touch()
+                os.utime(path, (moment, moment))
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def last_use(snapshot: Path) -> float:
+    """When a snapshot was last used, as far as is known, in Unix seconds."""
+    return max(_mtime(snapshot), _mtime(snapshot.parent / _USED / snapshot.name))
+
+
+def forget(snapshot: Path) -> None:
+    """Remove what is noted of a snapshot that has been evicted."""
+    with contextlib.suppress(OSError):
+        (snapshot.parent / _USED / snapshot.name).unlink(missing_ok=True)
+    leases = snapshot.parent / _LEASES / snapshot.name
+    with contextlib.suppress(OSError):
+        for lease in leases.iterdir():
+            lease.unlink(missing_ok=True)
+        leases.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A process's word that it uses a snapshot. ``touch`` it well within ``LEASE_SECONDS``."""
+
+    path: Path
+
+    def touch(self) -> None:
+        """Say it again. Best effort."""
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            os.utime(self.path)
+
+    def release(self) -> None:
+        """Take it back."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()  # the last one tidies up
+
+
+def lease(snapshot: Path) -> Lease:
+    """Say that this process uses a snapshot, until released or not touched for ``LEASE_SECONDS``."""
+    given = Lease(snapshot.parent / _LEASES / snapshot.name / f"{_here()}-{os.getpid()}-{os.urandom(3).hex()}")
+    given.touch()
+    return given
+
+
+def user_of(snapshot: Path, now: float) -> str:
+    """Who uses a snapshot, in words; "" for nobody.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return holder(descriptor) or leaseholder(snapshot, now)
+    finally:
+        os.close(descriptor)
+
+
+def holder(descriptor: int) -> str:
+    """Who else holds an open snapshot folder, in words; "" for nobody, and then it is this descriptor's alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return "a process holds it"
+    except OSError as error:
+        return f"whether a process holds it cannot be told: {error.strerror}"
+    return ""
+
+
+def leaseholder(snapshot: Path, now: float) -> str:
+    """Whose lease of a snapshot is still good, in words; "" for nobody's."""
+    here = _here()
+    try:
+        names = sorted(path.name for path in (snapshot.parent / _LEASES / snapshot.name).iterdir())
+    except OSError:
+        return ""
+    for name in names:
+        if now - _mtime(snapshot.parent / _LEASES / snapshot.name / name) > LEASE_SECONDS:
+            continue
+        host, _, rest = name.rpartition("-")[0].rpartition("-")
+        if host == here and rest.isdigit() and not _lives(int(rest)):
+            continue
+        return f"process {rest} on {host.partition('+')[0]} uses it"
+    return ""
+
+
+def _share(descriptor: int) -> None:
+    """Wait a moment for whoever is about to evict it; where there are no locks, go without."""
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > end:
+                return  # somebody holds it alone and does not let go: it stays usable, unlocked
+            time.sleep(_PAUSE)
+        except OSError:
+            return
+        else:
+            return
+
+
+def _here() -> str:
+    """This machine, and this container on it: process numbers mean something only within."""
+    host = re.sub(r"[^A-Za-z0-9._]", "_", os.uname().nodename)[:100]
+    with contextlib.suppress(OSError):
+        return f"{host}+{re.sub('[^0-9]', '', str(Path('/proc/self/ns/pid').readlink()))}"
+    return host
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0

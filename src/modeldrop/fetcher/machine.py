@@ -1,0 +1,129 @@
+"""What this machine computes with, told cheaply: its instruction sets, and whether there is CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import sys
+import zlib
+from pathlib import Path
+
+from modeldrop.errors import UsageError
+from modeldrop.fetcher.onnxruntimes import GPU, installed_distributions
+from modeldrop.util.values import dataclass
+
+VARIABLE = "MODELDROP_CPU"
+"""Names another CPU than this one, such as ``x86_64:avx2``: for fetching what another machine will serve."""
+
+_MAX_BYTES = 64 << 10
+_SECONDS = 2
+_ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+_CUDA = ("/dev/nvidiactl", "/proc/driver/nvidia/version")
+_SPELLED = re.compile(r"[A-Za-z0-9_]+(?::[A-Za-z0-9_,]*)?")
+# As macOS spells them, as Linux does.
+_APPLE_FLAGS = {"avx2": "avx2", "avx20": "avx2", "avx512f": "avx512f", "avx512vnni": "avx512_vnni"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What graphs run on.
+
+    Attributes:
+        arch: ``x86_64``, ``aarch64``, or what the system calls another one.
+        flags: the CPU's features by the names that Linux gives them, such as ``avx512_vnni`` or ``asimddp``;
+            empty where they cannot be read, and then nothing is assumed.
+        cuda: whether there is a driver for NVIDIA's GPUs and an onnxruntime built for them.
+    """
+
+    arch: str
+    flags: frozenset[str]
+    cuda: bool = False
+
+    @property
+    def dot_products(self) -> bool:
+        """Whether 8-bit integers multiply in one instruction, without intermediate sums that overflow."""
+        wanted = {"x86_64": {"avx512_vnni", "avx_vnni"}, "aarch64": {"asimddp"}}
+        return bool(self.flags & wanted.get(self.arch, set()))
+
+    @property
+    def key(self) -> str:
+        """A short text that differs between machines which may be served by different variants."""
+        features = zlib.crc32(" ".join(sorted(self.flags)).encode())
+        return f"{self.arch}:{features:08x}{':cuda' if self.cuda else ''}"
+
+
+def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
+    """The machine this process runs on, or that ``MODELDROP_CPU`` names.
+
+    Args:
+        cpuinfo: where Linux describes the CPU.
+
+    Raises:
+        UsageError: ``MODELDROP_CPU`` is not ``ARCH`` or ``ARCH:FLAG,FLAG…``.
+    """
+    named = os.environ.get(VARIABLE)
+    return _parse(named) if named else _look(cpuinfo)
+
+
+@functools.lru_cache(maxsize=8)
+def _look(cpuinfo: Path) -> Machine:
+    arch = os.uname().machine
+    arch = _ARCHES.get(arch.lower(), arch)
+    flags = _apple_flags(arch) if sys.platform == "darwin" else read_flags(cpuinfo)
+    return Machine(arch, flags, _has_cuda())
+
+
+def read_flags(cpuinfo: Path) -> frozenset[str]:
+    """The features of the first CPU that Linux describes; the kernel lists only what all of them have."""
+    data = b""
+    with contextlib.suppress(OSError), cpuinfo.open("rb", buffering=0) as file:
+        # A machine has hundreds of them, and each costs the kernel time: no more is read than is needed.
+        while b"\n\n" not in data and len(data) < _MAX_BYTES:
+            more = file.read(4096)
+            if not more:
+                break
+            data += more
+    for line in data.partition(b"\n\n")[0].decode("ascii", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() in {"flags", "features"}:
+            return frozenset(value.lower().split())
+    return frozenset()
+
+
+def apple_flags(text: str) -> frozenset[str]:
+    """The features in what macOS's sysctl tells of an Intel CPU, by Linux's names."""
+    spelled = (re.sub("[._]", "", word.lower()) for word in text.split())
+    return frozenset(_APPLE_FLAGS[word] for word in spelled if word in _APPLE_FLAGS)
+
+
+def _apple_flags(arch: str) -> frozenset[str]:
+    if arch == "aarch64":
+        return frozenset({"asimd", "asimddp"})  # every CPU of Apple's that runs macOS has them
+    import subprocess
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.features", "machdep.cpu.leaf7_features"],
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        return apple_flags(told.stdout.decode("ascii", "replace"))
+    return frozenset()
+
+
+def _has_cuda() -> bool:
+    return any(Path(path).exists() for path in _CUDA) and GPU in installed_distributions()
+
+
+def _parse(text: str) -> Machine:
+    if not _SPELLED.fullmatch(text):
+        raise UsageError(
+            f"{VARIABLE}={text[:80]!r} does not name a CPU.",
+            "Write its architecture and features as /proc/cpuinfo has them: x86_64:avx2,avx512_vnni or "
+            "aarch64:asimddp; or unset it.",
+        )
+    arch, _, flags = text.partition(":")
+    return Machine(_ARCHES.get(arch.lower(), arch), frozenset(filter(None, flags.lower().split(","))))

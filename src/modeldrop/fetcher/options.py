@@ -1,0 +1,71 @@
+"""What a fetch may be told besides the reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import UsageError
+from modeldrop.util.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AUTO = "auto"
+LAST_GOOD, FAIL, OFFLINE = "last-good", "fail", "offline"
+POLICIES = (LAST_GOOD, FAIL, OFFLINE)
+DEFAULT_TIMEOUT = 1800.0
+DEFAULT_KEEP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a fetch.
+
+    Attributes:
+        variant: the variant's name; ``auto`` takes what this CPU runs best and faithfully.
+        as_name: a path in the snapshot that the chosen graph is to have, for servers that insist on one, or "".
+        on_unavailable: what to do when the registry cannot be asked: ``last-good`` gives the last snapshot that
+            this disk has of the channel, ``fail`` gives the error, ``offline`` never asks.
+        max_stale: seconds that the last good answer may be old; None for any age.
+        min_generation: the channel's generation must be at least this.
+        self_test: run the version's golden inputs on this CPU before it is used.
+        timeout: seconds that all of it may take.
+        keep: how many snapshots of the model to keep on disk at least.
+
+    Raises:
+        UsageError: a value that cannot be meant.
+    """
+
+    variant: str = AUTO
+    as_name: str = ""
+    on_unavailable: str = LAST_GOOD
+    max_stale: float | None = None
+    min_generation: int = 0
+    self_test: bool = False
+    timeout: float = DEFAULT_TIMEOUT
+    keep: int = DEFAULT_KEEP
+
+    def __post_init__(self) -> None:
+        if self.on_unavailable not in POLICIES:
+            raise UsageError(
+                f"{self.on_unavailable!r} says nothing of what to do without the registry.",
+                f"Write one of: {', '.join(POLICIES)}.",
+            )
+        if self.max_stale is not None and not self.max_stale >= 0:
+            raise UsageError("An age cannot be negative.", "Write max-stale as 0 or more, such as 24h.")
+        if not self.timeout > 0:
+            raise UsageError("A fetch needs some time.", "Write a timeout of more than 0 seconds.")
+        if self.min_generation < 0 or self.keep < 1:
+            raise UsageError("min-generation is 0 or more, keep is 1 or more.")
+
+
+def overridden(options: Options | None, overrides: Mapping[str, Any], what: str) -> Options:
+    """Options with some fields set by name.
+
+    Raises:
+        UsageError: there is no such option, or a value cannot be meant; ``what`` was asked for it.
+    """
+    unknown = sorted(set(overrides) - set(Options.__slots__))
+    if unknown:
+        raise UsageError(f"{what} has no option {', '.join(unknown)}.", f"There are: {', '.join(Options.__slots__)}.")
+    return replace(options or Options(), **overrides)

@@ -1,0 +1,260 @@
+"""Watching a channel from a thread: one conditional request per interval, and the app is handed what is new."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from modeldrop.config import default_registry
+from modeldrop.config_location import home_folder
+from modeldrop.errors import RegistryError, UsageError
+from modeldrop.fetcher.events import Event
+from modeldrop.fetcher.fetch import Fetcher
+from modeldrop.fetcher.in_use import TOUCH_SECONDS
+from modeldrop.fetcher.options import Options, overridden
+from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
+from modeldrop.format.reference import Reference, parse_reference
+from modeldrop.storage.errors import detail
+from modeldrop.util.values import dataclass
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from modeldrop.fetcher.quarantine import Quarantine
+    from modeldrop.fetcher.snapshot import Snapshot
+
+DEFAULT_INTERVAL = 30.0
+_JITTER = 0.2
+_MOST_BACK_OFF = 300.0
+_MAX_INTERVAL = 24 * 3600.0
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """How a watch stands.
+
+    Attributes:
+        model: the model's name.
+        channel: the channel it follows.
+        snapshot: what is in use, None before the first.
+        age: seconds since the registry last answered, None where it never did.
+        error: why it did not answer, or what it names cannot be had; "" where all is well.
+        quarantine: what the channel names and is not used, because it failed here.
+        running: whether the watch goes on.
+    """
+
+    model: str
+    channel: str
+    snapshot: Snapshot | None
+    age: float | None
+    error: str
+    quarantine: Quarantine | None
+    running: bool
+
+
+class Watcher:
+    """A channel that is followed by a thread of its own; a context manager that stops it.
+
+    ``watch`` makes one for an app.
+
+    Args:
+        reference: what to follow.
+        home: the folder where snapshots are kept; None for the default.
+        options: how to fetch.
+        receiver: who is told of what is new.
+        interval: seconds between two looks, give or take a fifth.
+        tell: told what happens, in the watch's thread.
+        after: called after each look with the watcher, and whether it went well.
+
+    Raises:
+        UsageError: see ``watch``.
+        MissingExtraError: see ``watch``.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        home: os.PathLike[str] | str | None,
+        options: Options,
+        receiver: Receiver,
+        interval: float,
+        tell: Callable[[Event], object],
+        after: Callable[[Watcher, bool], object] = lambda _watcher, _well: None,
+    ) -> None:
+        if not 0 < interval <= _MAX_INTERVAL:
+            raise UsageError("The interval of a watch is more than 0 s and at most 24 h.", "Write such as 30s.")
+        folder = home_folder(home)
+        self._follower = Follower(lambda: Fetcher(reference, folder, options, self._progress), receiver, tell)
+        self._reference = reference
+        self._interval = interval
+        self._tell = tell
+        self._after = after
+        self._news = threading.Condition()
+        self._thread = threading.Thread(
+            target=self._run, name=f"modeldrop-watch-{reference.model}-{reference.channel}", daemon=True
+        )
+
+    def start(self) -> Self:
+        """Begin; returns at once."""
+        self._thread.start()
+        return self
+
+    @property
+    def link(self) -> tuple[str, str]:
+        """Which link it moves: the model's name and the link's."""
+        return self._reference.model, self._follower.link
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot in use: the last that was taken well. None before the first."""
+        return self._follower.snapshot
+
+    def wait(self, timeout: float | None = None) -> Snapshot:
+        """The snapshot in use, as soon as there is one.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as the watch runs.
+
+        Raises:
+            RegistryError: there is none yet; says why.
+        """
+        with self._news:
+            self._news.wait_for(lambda: self.snapshot is not None or not self._thread.is_alive(), timeout)
+        snapshot = self.snapshot
+        if snapshot is None:
+            refused = self._follower.refused
+            why = refused.reason if refused else self._follower.note.error
+            raise RegistryError(f"{self._reference} has given no snapshot yet. {why}".rstrip())
+        return snapshot
+
+    def status(self) -> WatchStatus:
+        """How it stands."""
+        note = self._follower.note
+        return WatchStatus(
+            self._reference.model,
+            self._reference.channel or "",
+            self.snapshot,
+            max(0.0, time.time() - note.answered) if note.answered else None,
+            note.error,
+            self._follower.refused,
+            self._thread.is_alive(),
+        )
+
+    def stop(self, timeout: float = _STOP_SECONDS) -> bool:
+        """End it: nothing is handed over any more. What it downloads is left to be resumed.
+
+        Args:
+            timeout: seconds to wait for it to end; a request may take a moment. The thread is a daemon.
+
+        Returns:
+            Whether it has ended.
+        """
+        self._follower.stopping.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        failures = 0
+        self._follower.begin(self._interval)
+        # Whoever has nothing asks at once; the others need not all ask at the moment of a rollout.
+        delay = 0.0 if self.snapshot is None else random.uniform(0, self._interval)  # noqa: S311  no secret
+        try:
+            while not self._stops_within(delay):
+                well = self._poll()
+                failures = 0 if well else failures + 1
+                self._after(self, well)
+                with self._news:
+                    self._news.notify_all()
+                delay = pause(self._interval, failures)
+        except StoppedError:
+            pass
+        finally:
+            self._follower.release()
+            with self._news:
+                self._news.notify_all()
+
+    def _stops_within(self, seconds: float) -> bool:
+        """Wait; in between, say that the snapshot is still used."""
+        end = time.monotonic() + seconds
+        while True:
+            self._follower.touch()
+            left = max(0.0, end - time.monotonic())
+            if self._follower.stopping.wait(min(left, TOUCH_SECONDS)):
+                return True
+            if left <= TOUCH_SECONDS:
+                return False
+
+    def _poll(self) -> bool:
+        try:
+            return self._follower.poll()
+        except StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001  a defect must not end the watch unheard
+            text = f"unexpected {type(error).__name__}: {detail(error)}"
+            self._tell(Event(UNAVAILABLE, self._reference.model, f"{self._reference.model}: {text}", {"message": text}))
+            return False
+
+    def _progress(self, _done: int, _total: int) -> None:
+        if self._follower.stopping.is_set():
+            raise StoppedError
+
+
+def pause(interval: float, failures: int) -> float:
+    """Seconds to the next look: the interval, doubled by every failure up to 5 minutes, and up to a fifth off it."""
+    seconds = min(interval * 2.0 ** min(failures, 20), max(interval, _MOST_BACK_OFF))
+    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  no secret
+
+
+def watch(
+    reference: str | Reference,
+    on_change: Callable[[Snapshot, Snapshot | None], object],
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    interval: float = DEFAULT_INTERVAL,
+    options: Options | None = None,
+    on_event: Callable[[Event], object] = lambda _event: None,
+    **overrides: Any,
+) -> Watcher:
+    """Follow a channel in a daemon thread, and hand every new snapshot to ``on_change``.
+
+    What the channel names is fetched, verified, tested if ``self_test`` is asked for, and linked; then
+    ``on_change(new, old)`` is called in that thread, the first time with None as the old one. If it raises, the old
+    snapshot stays in use, the link goes back to it, and the new version is quarantined until the channel moves. While
+    the registry is unavailable or damaged, nothing changes. The snapshot in use is never evicted, nor the one before
+    until ``on_change`` has returned.
+
+    Args:
+        reference: what to follow, such as ``s3://acme-models/embedder`` or ``embedder@staging``.
+        on_change: loads the model.
+        directory: the home, where snapshots are kept; default as for ``fetch``.
+        interval: seconds between two looks, give or take a fifth.
+        options: how to fetch; see ``Options``.
+        on_event: told, in that thread, what happens.
+        overrides: fields of ``Options`` by name, such as ``self_test=True``.
+
+    Returns:
+        The watcher. ``watcher.wait()`` gives the first snapshot, ``watcher.stop()`` ends it.
+
+    Raises:
+        UsageError: the reference cannot be one or is pinned, an option cannot be meant, or the home holds this model
+            from another registry.
+        MissingExtraError: a self-test is asked for, and there is no onnxruntime.
+    """
+    options = overridden(options, overrides, "watch")
+    if isinstance(reference, str):
+        reference = parse_reference(reference, default_registry())
+    return Watcher(reference, directory, options, Receiver(on_change), interval, on_event).start()

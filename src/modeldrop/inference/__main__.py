@@ -1,0 +1,102 @@
+"""Runs as ``python -m modeldrop.inference FOLDER LIFELINE``, with a JSON request on standard input.
+
+The request: ``graphs`` (path by role), ``task``, ``role`` (of the graph that ``cases`` are for), and ``golden``, as it
+stands in a manifest. LIFELINE is a descriptor that ends when the parent does.
+The answer, JSON on standard output: ``metrics`` and ``worst`` (metric to index of a known input), or ``failed`` or
+``missing`` with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modeldrop.format.golden import read_golden
+from modeldrop.format.json_fields import Fields
+
+_SHOWN = 300
+
+
+def main() -> None:
+    """Answer one request."""
+    folder, lifeline = Path(sys.argv[1]), int(sys.argv[2])
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    _be_the_first_to_go()
+    # Libraries print what they like: only the answer goes to the real standard output.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.buffer.read())
+    answers.write(json.dumps(answer(folder, request)))
+    answers.flush()
+    # The libraries take their time to take themselves down; there is nothing left to save.
+    os._exit(0)
+
+
+def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Run the known inputs; what to tell the parent."""
+    openvino_files = any(path.endswith(".xml") for path in request["graphs"].values())
+    try:
+        if openvino_files:
+            import openvino  # noqa: F401  first, for the sentence that names it
+        else:
+            import onnxruntime  # noqa: F401
+
+        from modeldrop.inference import runs
+        from modeldrop.inference.metrics import compare
+        from modeldrop.inference.openvino import OpenVinoVariant
+    except ImportError as error:
+        return {"missing": _first_line(error)}
+    try:
+        opened = OpenVinoVariant if openvino_files else runs.Variant
+        variant = opened(folder, request["graphs"])
+    except Exception as error:  # noqa: BLE001  the libraries' errors have no common class
+        return {"failed": f"it does not load: {_first_line(error)}"}
+    known = read_golden(Fields(request["golden"], "", "golden"))
+    role = request["role"]
+    asked = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
+    asked += [runs.from_golden(chain) for chain in known.chains]
+    expected, answers = [], []
+    for chain in asked:
+        for step in chain.steps:
+            if lacking := variant.lacking(step):
+                return {"failed": f"its graph wants other inputs than the known ones: {', '.join(lacking)}"}
+        try:
+            found = variant.answer(chain)
+        except Exception as error:  # noqa: BLE001
+            return {"failed": f"it does not run: {_first_line(error)}"}
+        values = chain.answer.values
+        if found.size != values.size:
+            return {"failed": f"it answers {found.size} numbers where the original answers {values.size}"}
+        expected.append(replace(chain.answer, values=values.reshape(found.shape)))
+        answers.append(found)
+    metrics, worst = compare(request["task"], expected, answers)
+    return {"metrics": metrics, "worst": {name: index for name, (index, _) in worst.items()}}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
+
+
+def _be_the_first_to_go() -> None:
+    """Where memory runs out, the kernel is to take this process and not the service beside it; and leave no core."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _die_with_parent(lifeline: int) -> None:
+    while os.read(lifeline, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Fidelity metrics: how far a variant's answers are from the original's, by what the answers mean.
+
+========== ============================================ =====================================================
+measure    answers                                      metrics
+========== ============================================ =====================================================
+vector     one vector each: embeddings                  cosine, neighbours
+hidden     any numbers                                  cosine (mean along the last axis)
+score      one number each: rerankers                   correlation, kendall_tau, top10
+classes    scores of labels, per text or token          cosine, top1, kl; top5 where there are more than 5 labels
+tokens     scores of the next token, row by row         cosine, top1, kl, greedy_prefix, perplexity_gap
+========== ============================================ =====================================================
+
+``max_abs``, the largest difference of two numbers, belongs to all of them; for tokens, whose scores have no scale of
+their own, it is a share of the original's largest score.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modeldrop.inference.runs import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+    Figures = dict[str, float]
+    Worst = dict[str, tuple[int, float]]
+
+_DIGITS = 8
+_FAR = 1e9
+_NEIGHBOURS = 5
+_FIRST = 10
+
+_CLASSES = frozenset(
+    {"text-classification", "token-classification", "image-classification", "zero-shot-image-classification"}
+)
+_TOKENS = frozenset({"text2text-generation", "text-generation", "automatic-speech-recognition"})
+
+
+def measure_of(task: str, shape: Sequence[int]) -> str:
+    """What the answers of a task mean.
+
+    Args:
+        task: its Hub name.
+        shape: of one answer.
+    """
+    if task in _TOKENS:
+        return "tokens"
+    if task in _CLASSES:
+        return "classes" if shape[-1] > 1 else "score"
+    return "vector" if len(shape) == 1 else "hidden"
+
+
+def compare(task: str, expected: Sequence[Answer], answers: Sequence[Array]) -> tuple[Figures, Worst]:
+    """Compare answers, input by input.
+
+    Args:
+        task: the Hub name of what the model does.
+        expected: the original's answers.
+        answers: the variant's, of the same shapes.
+
+    Returns:
+        The metrics, and for those that have one, the index of the worst input with the value there. A non-finite
+        answer is as far off as can be.
+    """
+    finite = [bool(np.isfinite(answer).all()) for answer in answers]
+    originals = [one.values.astype(np.float64) for one in expected]
+    # What is no number is replaced by what is as far as can be from any answer, and counts as that below.
+    variants = [
+        answer.astype(np.float64) if good else np.zeros(answer.shape)
+        for answer, good in zip(answers, finite, strict=True)
+    ]
+    measure = measure_of(task, originals[0].shape)
+    scales = [float(np.abs(one).max()) or 1.0 if measure == "tokens" else 1.0 for one in originals]
+    differences = [
+        float(np.abs(one - other).max()) / scale if good else _FAR
+        for one, other, good, scale in zip(originals, variants, finite, scales, strict=True)
+    ]
+    metrics, worst = _highest("max_abs", differences)
+    for part in _PARTS[measure]:
+        figures, where = part(expected, originals, variants, finite)
+        metrics |= figures
+        worst |= where
+    rounded = {name: _rounded(value) for name, value in metrics.items()}
+    return rounded, {name: (index, _rounded(value)) for name, (index, value) in worst.items()}
+
+
+def _cosines(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Mean and least cosine along the last axis."""
+    values = [_cosine(*pair) if good else -1.0 for *pair, good in zip(one, other, finite, strict=True)]
+    figures, where = _lowest("cosine_min", values)
+    return {"cosine_mean": float(np.mean(values))} | figures, where
+
+
+def _neighbours(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the five nearest inputs, by cosine, that stay among the five nearest."""
+    if len(one) < 2 * _NEIGHBOURS + 1:
+        return {}, {}
+    shares = []
+    near = [_nearest(side) for side in (one, other)]
+    for mine, its, good in zip(*near, finite, strict=True):
+        shares.append(len(mine & its) / _NEIGHBOURS if good else 0.0)
+    return {"neighbours": float(np.mean(shares))}, {"neighbours": _lowest("", shares)[1][""]}
+
+
+def _nearest(vectors: Sequence[Array]) -> list[set[int]]:
+    matrix = np.stack(vectors)
+    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-30)
+    likeness = matrix @ matrix.T
+    np.fill_diagonal(likeness, -np.inf)
+    return [set(row[:_NEIGHBOURS].tolist()) for row in np.argsort(-likeness, axis=1, kind="stable")]
+
+
+def _order(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Pearson's correlation of all scores; by question, then averaged, the order.
+
+    The order is Kendall's tau-a, and the share of the ten best passages that stay among the ten best, over questions
+    with more than ten. Where every question has one passage only, all are put in one order.
+    """
+    mine, its = (np.concatenate([np.ravel(values) for values in side]) for side in (one, other))
+    rows = [index for index, values in enumerate(one) for _ in range(values.size)]
+    questions = np.array([expected[row].question for row in rows])
+    if len(set(questions.tolist())) == len(questions):
+        questions[:] = 0
+    groups = [np.flatnonzero(questions == number) for number in dict.fromkeys(questions.tolist())]
+    apart = np.where([finite[row] for row in rows], np.abs(mine - its), np.inf)
+    figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
+    worst = {"correlation": (rows[int(apart.argmax())], figures["correlation"])}
+    for name, (measure, least, useless) in _ORDERS.items():
+        judged = [group for group in groups if len(group) >= least]
+        if not judged:
+            continue
+        values = [measure(mine[group], its[group]) if all(finite) else useless for group in judged]
+        figures[name] = float(np.mean(values))
+        # The worst question, by the passage whose score moved furthest.
+        lowest = int(np.argmin(values))
+        worst[name] = (rows[judged[lowest][apart[judged[lowest]].argmax()]], values[lowest])
+    return figures, worst
+
+
+def _kendall(one: Array, other: Array) -> float:
+    above = np.triu_indices(len(one), 1)
+    signs = [np.sign(values[:, None] - values[None, :])[above] for values in (one, other)]
+    return float(np.mean(signs[0] == signs[1]) * 2 - 1)
+
+
+def _kept(one: Array, other: Array) -> float:
+    best = [set(np.argsort(-values, kind="stable")[:_FIRST].tolist()) for values in (one, other)]
+    return len(best[0] & best[1]) / _FIRST
+
+
+# What is measured for a question, from how many passages on, and the value of answers that are no numbers.
+_ORDERS: dict[str, tuple[Callable[[Array, Array], float], int, float]] = {
+    "kendall_tau": (_kendall, 2, -1.0),
+    "top10": (_kept, _FIRST + 1, 0.0),
+}
+
+
+def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The share of equal best labels."""
+    pairs = zip(one, other, finite, strict=True)
+    return _shares("top1", [float(np.mean(a.argmax(-1) == b.argmax(-1))) if good else 0.0 for a, b, good in pairs])
+
+
+def _first_five(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the five best labels that stay among the five best."""
+    if min(values.shape[-1] for values in one) <= 5:
+        return {}, {}
+    shares = []
+    for a, b, good in zip(one, other, finite, strict=True):
+        best = [np.argsort(-side.reshape(-1, side.shape[-1]), axis=-1, kind="stable")[:, :5] for side in (a, b)]
+        common = [len(set(x.tolist()) & set(y.tolist())) / 5 for x, y in zip(*best, strict=True)]
+        shares.append(float(np.mean(common)) if good else 0.0)
+    return _shares("top5", shares)
+
+
+def _divergence(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """Mean Kullback-Leibler divergence of the variant's softmax from the original's, in nats."""
+    values = []
+    for a, b, good in zip(one, other, finite, strict=True):
+        p, q = _log_softmax(a), _log_softmax(b)
+        values.append(float(np.mean((np.exp(p) * (p - q)).sum(-1))) if good else _FAR)
+    return {"kl": float(np.mean(values))}, _highest("kl", values)[1]
+
+
+def _greedy(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+    """The mean share of the original's own tokens before the first that the variant would not have chosen.
+
+    Every row was computed after the tokens that the original chose: up to the first difference they are the tokens
+    that the variant would have chosen by itself.
+    """
+    shares = []
+    for answer, a, b, good in zip(expected, one, other, finite, strict=True):
+        same = (a.argmax(-1) == b.argmax(-1))[answer.begin :]
+        shares.append((float(same.argmin()) / len(same) if not same.all() else 1.0) if good else 0.0)
+    return _shares("greedy_prefix", shares)
+
+
+def _perplexity(
+    expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]
+) -> Any:
+    """By how much the perplexity of the tokens that follow is above the original's, as a share of it."""
+    if not all(finite):
+        return {"perplexity_gap": _FAR}, {}
+    losses = []
+    for side in (one, other):
+        picked = [
+            _log_softmax(values)[np.arange(len(values)), list(answer.targets)]
+            for values, answer in zip(side, expected, strict=True)
+        ]
+        losses.append(-float(np.mean(np.concatenate(picked))))
+    return {"perplexity_gap": float(np.expm1(min(losses[1] - losses[0], 20.0)))}, {}
+
+
+_PARTS: dict[str, tuple[Callable[..., tuple[Figures, Worst]], ...]] = {
+    "vector": (_cosines, _neighbours),
+    "hidden": (_cosines,),
+    "score": (_order,),
+    "classes": (_cosines, _labels, _first_five, _divergence),
+    "tokens": (_cosines, _labels, _divergence, _greedy, _perplexity),
+}
+
+
+def _lowest(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    index = int(np.argmin(values))
+    return {name: values[index]}, {name: (index, values[index])}
+
+
+def _highest(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    index = int(np.argmax(values))
+    return {name: values[index]}, {name: (index, values[index])}
+
+
+def _shares(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
+    return {name: float(np.mean(values))}, _lowest(name, values)[1]
+
+
+def _rounded(value: float) -> float:
+    return round(min(float(value), _FAR), _DIGITS)
+
+
+def _cosine(one: Array, other: Array) -> float:
+    norms = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    return float(np.mean((one * other).sum(-1) / np.maximum(norms, 1e-30)))
+
+
+def _correlation(one: Array, other: Array) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    scale = np.linalg.norm(one) * np.linalg.norm(other)
+    if scale == 0:
+        return 1.0 if np.allclose(one, other) else 0.0
+    return float(one @ other / scale)
+
+
+def _log_softmax(values: Array) -> Array:
+    shifted = values - values.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -1,0 +1,90 @@
+"""Running OpenVINO's graphs as ``chains.Variant`` runs those of ONNX, on the CPU.
+
+Two kinds of graphs are not as their ONNX is, so that OpenVINO's own programs load them; the same chains run on both.
+A decoder with and without a past, which ONNX has in the branches of one graph, is two graphs. A language model keeps
+its past as a state in the graph, where ONNX is given it at every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modeldrop.format.golden import Link
+from modeldrop.inference.runs import Array, Chain, Step, rows
+
+if TYPE_CHECKING:
+    from openvino import InferRequest
+
+_MERGED, _FIRST, _LATER = "decoder_model_merged", "decoder_model", "decoder_with_past_model"
+_BRANCH = "use_cache_branch"
+ORDER = "beam_idx"
+"""The input of a language model that keeps its past: which row each row goes on with."""
+# Without the hints, a CPU computes in bf16 where it can, and rounds the past: a user's choice, not what is proven.
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+
+def open_graph(path: Path) -> InferRequest:
+    """A graph on the CPU, computing as it is proven."""
+    import openvino
+
+    return openvino.Core().compile_model(path, "CPU", _EXACT).create_infer_request()
+
+
+class OpenVinoVariant:
+    """A variant's graphs; see ``chains.Variant``.
+
+    Args:
+        folder: where its files are.
+        graphs: the path of every graph in the folder, by its role.
+    """
+
+    def __init__(self, folder: Path, graphs: Mapping[str, str]) -> None:
+        self._requests: dict[str, InferRequest] = {role: open_graph(folder / path) for role, path in graphs.items()}
+
+    def dtypes(self, graph: str) -> dict[str, str]:
+        """The types of a graph's inputs, as numpy calls them, by name; an input may have several names."""
+        inputs = self._requests[graph].model_inputs
+        return {name: port.get_element_type().to_dtype().name for port in inputs for name in port.get_names()}
+
+    def lacking(self, step: Step) -> list[str]:
+        """The inputs that the step's graph wants and is not given."""
+        given = {*step.inputs, ORDER}
+        inputs = self._requests[self._graph_of(step)].model_inputs
+        return sorted(min(port.get_names()) for port in inputs if not given & port.get_names())
+
+    def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
+        """The outputs of every step, by name."""
+        results: list[dict[str, Array]] = []
+        begun: set[str] = set()
+        for step in steps:
+            graph = self._graph_of(step)
+            request, wanted = self._requests[graph], self.dtypes(graph)
+            inputs: dict[str, Any] = {
+                name: results[source.step][source.output] if isinstance(source, Link) else source
+                for name, source in step.inputs.items()
+                if name in wanted
+            }
+            if ORDER in wanted:
+                if graph not in begun:  # what it remembers is of an earlier text
+                    request.reset_state()
+                inputs[ORDER] = np.arange(len(inputs["input_ids"]), dtype=np.int32)
+            begun.add(graph)
+            answered = request.infer(inputs)
+            # Copied: the next run writes where this one's outputs are.
+            results.append({name: answered[name].copy() for port in answered for name in port.get_names()})
+        return results
+
+    def answer(self, chain: Chain) -> Array:
+        """What the variant answers where the original answers ``chain.answer``."""
+        results = self.run(chain.steps)
+        return rows([results[link.step][link.output][0] for link in chain.outputs], chain.at)
+
+    def _graph_of(self, step: Step) -> str:
+        if step.graph in self._requests or step.graph != _MERGED:
+            return step.graph
+        branch = step.inputs[_BRANCH]
+        return _LATER if isinstance(branch, np.ndarray) and branch.all() else _FIRST

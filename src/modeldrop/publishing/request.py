@@ -1,0 +1,109 @@
+"""What somebody wants published: from the command line, the action's inputs, or modeldrop.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.config import chosen_models, registries_of
+from modeldrop.errors import RecipeError, UsageError
+from modeldrop.export.request import load_recipe
+from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
+from modeldrop.format.recipe import Recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from modeldrop.config_models import ModelSettings
+    from modeldrop.config_settings import Settings
+
+TEST_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A model that is to be in registries.
+
+    Attributes:
+        source: where its weights come from, as SOURCE on the command line.
+        model: its name in the registries.
+        registries: their URLs, folders, or names in modeldrop.toml; the first decides.
+        recipe: what to build.
+        channel: the channel to move; None for none.
+        force: build a new version even where the recipe has one.
+        offline: use the Hub's local cache only; None follows HF_HUB_OFFLINE.
+        test: a shell command that must succeed before a channel is moved to a new version, or "".
+        test_seconds: how long it may take.
+        beside: the channel whose version the test compares the new one with, where none is to move.
+
+    Raises:
+        UsageError: a name that cannot be one, no registry, a command that cannot be one.
+    """
+
+    source: str
+    model: str
+    registries: tuple[str, ...]
+    recipe: Recipe
+    channel: str | None = DEFAULT_CHANNEL
+    force: bool = False
+    offline: bool | None = None
+    test: str = ""
+    test_seconds: float = TEST_SECONDS
+    beside: str = DEFAULT_CHANNEL
+
+    def __post_init__(self) -> None:
+        check_model(self.model)
+        check_channel(self.beside if self.channel is None else self.channel)
+        if not self.registries:
+            raise UsageError("No registry is named.", "Name one, or set MODELDROP_REGISTRY to its URL or folder.")
+        if "\0" in self.test or "\0" in self.source:
+            raise UsageError("A command or a source cannot contain NUL.")
+        if not self.test_seconds > 0:
+            raise UsageError("A test needs some time.", "Write a limit of more than 0 seconds.")
+
+
+def wishes_of(settings: Settings, names: Iterable[str] = ()) -> list[Wish]:
+    """The models of modeldrop.toml, in its order; only those that are named, if any are.
+
+    Args:
+        settings: all of the file, as ``config.load_settings`` gives it.
+        names: the models wanted; none for all.
+
+    Raises:
+        UsageError: there is no model of that name, none at all, or no registry for one.
+        RecipeError: a model's recipe is wrong; it names the key.
+    """
+    return [_wish(model, settings) for model in chosen_models(settings, names)]
+
+
+def recipe_of(model: ModelSettings) -> Recipe:
+    """The recipe of a model of modeldrop.toml: its file's, with the keys of the model over it.
+
+    Raises:
+        RecipeError: the file, a key or a value is wrong.
+    """
+    try:
+        return merged_recipe(model.recipe_file, model.recipe)
+    except RecipeError as error:
+        raise RecipeError(f"models.{model.name}: {error.message}", error.hint) from None
+
+
+def merged_recipe(file: str | Path | None, own: Mapping[str, Any]) -> Recipe:
+    """The recipe of a file, if one is named, with some keys set anew.
+
+    Raises:
+        RecipeError: the file, a key or a value is wrong.
+    """
+    return parse_recipe((load_recipe(Path(file)) if file else Recipe()).to_json() | dict(own))
+
+
+def _wish(model: ModelSettings, settings: Settings) -> Wish:
+    return Wish(
+        source=model.source,
+        model=model.name,
+        registries=registries_of(model, settings),
+        recipe=recipe_of(model),
+        channel=model.channel,
+        test=model.test,
+    )

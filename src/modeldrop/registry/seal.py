@@ -1,0 +1,169 @@
+"""Sealing: taking a version away for good, and only if nobody needs it.
+
+    manifest  →  undecided seal, which holds the manifest  →  final seal  →  its files are deleted
+
+Every arrow is a compare-and-swap. Between the seals the channels are read once more: if one names the version
+now, the manifest is put back. Nothing comes back after a final seal, and nothing is deleted before it. Whoever
+is killed anywhere leaves what the next prune finishes, and two prunes at the same time do each other no harm.
+
+What was claimed and never committed gets its final seal at once, by a create-only write, so that an owner who
+wakes up late cannot commit. What such an owner still writes is swept by the next prune.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import ConflictError, FormatError
+from modeldrop.format import keys
+from modeldrop.format.manifest import parse_manifest
+from modeldrop.format.records import Seal, find_seal, parse_build_record, parse_claim, serialize_seal
+from modeldrop.registry.protection import read_protection, time_text
+from modeldrop.registry.versions import CLAIM, Folder, is_retired, list_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.storage.write.store import Store, Stored, Unfinished
+
+_REPORT = "report.html"
+_DELETING = 8
+
+
+class Sealer:
+    """Seals versions of one model.
+
+    Its methods return "" for done, or why it was not.
+
+    Args:
+        store: the registry.
+        model: the model.
+        now: the present moment, in Unix seconds.
+        grace: seconds for which a version is protected after a channel has left it, and a claim after its last
+            sign of life.
+        by: who prunes, for the records.
+    """
+
+    def __init__(self, store: Store, model: str, *, now: float, grace: float, by: str) -> None:
+        self._store = store
+        self._model = model
+        self._now = now
+        self._grace = grace
+        self._by = by
+
+    def seal(self, number: int, why: str) -> str:
+        """Seal a version that was retired a grace ago, and delete its files; un-retire it if it is needed."""
+        stored = self._manifest(number)
+        if stored is None:
+            return "its manifest is gone"
+        if find_seal(stored.data) is None:
+            if needed := self._needed(number):
+                return self.unretire(number) or needed
+            if damaged := damage(stored.data):
+                return f"its manifest cannot be read: {damaged}"
+            undecided = Seal(time_text(self._now), self._by, why, stored.data.decode())
+            # Refused: somebody else was first, or we were and the reply was lost. What is there now tells.
+            with contextlib.suppress(ConflictError):
+                self._store.swap(keys.manifest(self._model, number), serialize_seal(undecided), stored.tag)
+        return self.finish(number)
+
+    def finish(self, number: int) -> str:
+        """Bring what a prune has begun to its end: put the manifest back, or make the seal final and sweep."""
+        stored = self._manifest(number)
+        seal = find_seal(stored.data) if stored is not None else None
+        if stored is None or seal is None:
+            return "somebody else has put its manifest back"
+        if seal.manifest:
+            try:
+                needed = self._needed(number)
+            except FormatError as error:
+                needed = error.message
+            final = Seal(time_text(self._now), seal.by, seal.why)
+            data = seal.manifest.encode() if needed else serialize_seal(final)
+            try:
+                self._store.swap(keys.manifest(self._model, number), data, stored.tag)
+            except ConflictError:
+                after = self._manifest(number)
+                if after is None or after.data != data:
+                    return "somebody else is pruning it"
+            if needed:
+                return needed
+        self._sweep(number)
+        return ""
+
+    def abandon(self, number: int, why: str) -> str:
+        """Seal a claim that was never committed, unless its owner has shown a sign of life, and sweep it."""
+        folder = list_folder(self._store, self._model, number)
+        uploads = self._store.unfinished(keys.folder(self._model, number))
+        if self._now - last_sign(self._model, folder, uploads) < self._grace:
+            return "its owner is writing to it again"
+        seal = serialize_seal(Seal(time_text(self._now), self._by, why))
+        try:
+            self._store.create(keys.manifest(self._model, number), seal)
+        except ConflictError:
+            stored = self._manifest(number)
+            if stored is None or find_seal(stored.data) is None:
+                return "its owner has finished it"
+        self._sweep(number)
+        return ""
+
+    def unretire(self, number: int) -> str:
+        """Take the mark from a version."""
+        key = keys.retired(self._model, number)
+        stored = self._store.get(key)
+        if stored is not None:
+            try:
+                self._store.delete(key, stored.tag)
+            except ConflictError:
+                return "somebody else is pruning it"
+        return ""
+
+    def _needed(self, number: int) -> str:
+        """Why a retired version must stay after all, or ""."""
+        if not is_retired(self._store, self._model, number):
+            return "somebody has un-retired it"
+        return read_protection(self._store, self._model, self._now, self._grace).reason(number)
+
+    def _manifest(self, number: int) -> Stored | None:
+        return self._store.get(keys.manifest(self._model, number))
+
+    def _sweep(self, number: int) -> None:
+        """Delete what a sealed version has left, the report last; its claim, seal and mark stay."""
+        folder = list_folder(self._store, self._model, number)
+        self._delete_build_record(folder)
+        leftovers = [listed.key for path, listed in folder.leftovers.items() if path != _REPORT]
+        with ThreadPoolExecutor(_DELETING) as pool:
+            for _ in pool.map(self._store.delete, leftovers):
+                pass
+        if _REPORT in folder.objects:
+            self._store.delete(keys.report(self._model, number))
+
+    def _delete_build_record(self, folder: Folder) -> None:
+        claim = self._store.get(keys.claim(self._model, folder.number)) if CLAIM in folder.objects else None
+        if claim is None:
+            return
+        try:
+            key = keys.build_record(self._model, parse_claim(claim.data).build_key)
+            stored = self._store.get(key)
+            if stored is not None and parse_build_record(stored.data).version == folder.number:
+                self._store.delete(key, stored.tag)
+        except (FormatError, ConflictError):
+            return  # a record that names a sealed version promises nothing: the next publisher replaces it
+
+
+def damage(manifest: bytes) -> str:
+    """What is wrong with a manifest's bytes, or ""."""
+    try:
+        parse_manifest(manifest)
+    except FormatError as error:
+        return error.message
+    return ""
+
+
+def last_sign(model: str, folder: Folder, uploads: Iterable[Unfinished]) -> float:
+    """When anything was last written to a version's folder, in Unix seconds of the store's own clock."""
+    prefix = f"{keys.folder(model, folder.number)}/"
+    begun = [upload.started for upload in uploads if upload.key.startswith(prefix)]
+    return max([*(listed.modified for listed in folder.objects.values()), *begun], default=0.0)

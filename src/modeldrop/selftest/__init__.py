@@ -1,5 +1,0 @@
-"""The self-test's own process: known inputs through onnxruntime, compared with the original's answers.
-
-It is started by ``modeldrop.runtime.self_test`` and never imported by the fetcher: a graph that crashes this process,
-or takes all its memory, takes nothing else along.
-"""

@@ -1,0 +1,45 @@
+"""Where registries are kept: a folder, S3, GCS, Azure Blob. ``open_store`` goes from a URL to its store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeldrop.config import settings_of
+from modeldrop.errors import UsageError
+from modeldrop.storage.urls import parse_bucket
+
+if TYPE_CHECKING:
+    from modeldrop.storage.write.store import Store
+
+
+def open_store(registry: str) -> Store:
+    """Open a registry for reading and writing. Nothing is sent before the first method is called.
+
+    Args:
+        registry: its URL, its folder, or its name in modeldrop.toml.
+
+    Raises:
+        UsageError: no registry is named, it is read-only, or it cannot be one.
+        MissingExtraError: the cloud's SDK is not installed.
+        RegistryError: no credentials are there, or half of one.
+    """
+    settings = settings_of(registry)
+    scheme, separator, _ = settings.url.partition("://")
+    if not separator:
+        from modeldrop.storage.write.folder import LocalStore
+
+        return LocalStore(settings.url)
+    if scheme == "https":
+        raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
+    bucket = parse_bucket(settings.url)
+    if scheme == "s3":
+        from modeldrop.storage.write.s3.store import S3Store
+
+        return S3Store(bucket, settings)
+    if scheme == "gs":
+        from modeldrop.storage.write.gcs.store import GCSStore
+
+        return GCSStore(bucket, settings)
+    from modeldrop.storage.write.azure.store import AzureStore
+
+    return AzureStore(bucket, settings)

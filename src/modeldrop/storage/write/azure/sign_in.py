@@ -1,0 +1,114 @@
+"""Which account a registry on Azure is in, and as whom it is reached.
+
+In this order: ``AZURE_STORAGE_CONNECTION_STRING``; ``AZURE_STORAGE_KEY`` or ``AZURE_STORAGE_SAS_TOKEN`` (the
+Azure CLI's names); whatever azure-identity finds: a workload or managed identity, ``az login``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.errors import MissingExtraError, RegistryError
+from modeldrop.storage.azure_connection import VARIABLE, check_key, parse_connection
+from modeldrop.storage.errors import wrong_account
+
+if TYPE_CHECKING:
+    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.storage.urls import Bucket
+
+# Two tries at each place where an identity may be; more than that, and nobody's is found too late.
+_CONNECT_SECONDS = 2
+_READ_SECONDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """Where an account is, and what proves who we are.
+
+    Attributes:
+        endpoint: the address of the account's blob service.
+        credential: what azure-storage-blob takes as such; None for nobody.
+        how: how we sign in, for people: ``the account key in AZURE_STORAGE_KEY``.
+        identity: whether azure-identity looks for one, when the first token is needed.
+    """
+
+    endpoint: str
+    credential: Any = field(repr=False)
+    how: str
+    identity: bool = False
+
+
+def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
+    """Find the account's address and credentials. Nothing is sent.
+
+    Raises:
+        RegistryError: the credentials are malformed, or those of another account.
+        MissingExtraError: azure-identity is needed and not installed.
+    """
+    url = bucket.url
+    endpoint = settings.endpoint or f"https://{bucket.account}.blob.core.windows.net"
+    if settings.anonymous:
+        return SignIn(endpoint, None, "anonymously (anonymous = true in modeldrop.toml)")
+    connection = os.environ.get(VARIABLE, "")
+    if connection:
+        return _connection(bucket, settings, connection)
+    key, token = os.environ.get("AZURE_STORAGE_KEY", ""), os.environ.get("AZURE_STORAGE_SAS_TOKEN", "")
+    if key or token:
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT", "")
+        if account and account != bucket.account:
+            raise wrong_account(url, account, bucket.account)
+        if key:
+            how = "the account key in AZURE_STORAGE_KEY"
+            check_key(key, url, "AZURE_STORAGE_KEY")
+            return SignIn(endpoint, _key(bucket.account, key), how)
+        how = "the shared access signature in AZURE_STORAGE_SAS_TOKEN"
+        return SignIn(endpoint, _signature(token), how)
+    return SignIn(endpoint, _identity(), "azure-identity", identity=True)
+
+
+def ca_bundle() -> str | bool:
+    """The PEM file to trust instead of certifi's, True for certifi's or what requests finds itself.
+
+    Raises:
+        RegistryError: the file that is named is not there.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+        path = os.environ.get(name, "")
+        if path:
+            if not os.path.exists(path):  # noqa: PTH110  a text that requests takes as it is
+                raise RegistryError(f"{name} names {path}, which is not there.", "Mend or unset it.")
+            return path
+    return True
+
+
+def _connection(bucket: Bucket, settings: RegistrySettings, text: str) -> SignIn:
+    found = parse_connection(text, bucket.url, bucket.account)
+    credential = _key(bucket.account, found.key) if found.key else _signature(found.signature)
+    return SignIn(settings.endpoint or found.endpoint, credential, f"the connection string in {VARIABLE}")
+
+
+def _key(account: str, key: str) -> dict[str, str]:
+    return {"account_name": account, "account_key": key}
+
+
+def _signature(token: str) -> Any:
+    from azure.core.credentials import AzureSasCredential
+
+    return AzureSasCredential(token.strip().lstrip("?"))
+
+
+def _identity() -> Any:
+    try:
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
+        raise MissingExtraError(
+            "Signing in to Azure needs azure-identity.", "Install it: pip install 'modeldrop[azure]'"
+        ) from None
+    return DefaultAzureCredential(
+        connection_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
+        retry_total=1,
+        connection_verify=ca_bundle(),
+    )

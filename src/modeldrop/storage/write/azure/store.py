@@ -1,0 +1,416 @@
+"""A container in Azure Blob Storage as a registry.
+
+Create-only is ``If-None-Match: *``, a compare-and-swap ``If-Match`` with the blob's ETag; Azure checks both
+when it commits, whatever was sent meanwhile. Every request for itself is tried again here, not by the SDK,
+whose own patience with a wrong address is a minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.headers import cache_control, content_type
+from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
+from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+
+try:
+    from azure.core import MatchConditions
+    from azure.core.exceptions import AzureError
+    from azure.storage.blob import BlobBlock, BlobClient, ContainerClient, ContentSettings
+except ImportError:
+    raise MissingExtraError(
+        "Registries on Azure need azure-storage-blob.", "Install it: pip install 'modeldrop[azure]'"
+    ) from None
+
+from modeldrop.storage.write.azure.errors import MISSING, Place, code, explain, heals, status
+from modeldrop.storage.write.azure.sign_in import ca_bundle, sign_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.format.manifest import File
+    from modeldrop.storage.urls import Bucket
+    from modeldrop.storage.write.store import Unfinished
+
+_Result = TypeVar("_Result")
+
+_SMALLEST_PART = 16 << 20
+_SINGLE = 16 << 20  # bytes of a file that are sent in one request
+_RANGE = 8 << 20  # bytes in each request of a download
+_IN_FLIGHT = 8
+_MAX_IN_FLIGHT = 256 << 20  # bytes of blocks in memory
+_CONNECT_SECONDS = 3
+_READ_SECONDS = 30
+_FIRST_READ_SECONDS = 8
+_PROBE = ".modeldrop"
+
+# The SDK warns of what we turn into sentences. Whoever configures logging still gets it.
+for _name in ("azure", "msal"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+class AzureStore:
+    """Blobs of a container. See ``Store`` for what the methods promise.
+
+    Args:
+        bucket: the container and prefix.
+        settings: the registry's in modeldrop.toml. ``endpoint`` is the address of the account's blob service.
+
+    Raises:
+        RegistryError: the credentials are malformed, or those of another account.
+        MissingExtraError: azure-identity is needed and not installed.
+    """
+
+    def __init__(self, bucket: Bucket, settings: RegistrySettings) -> None:
+        self.url = bucket.url
+        self.bucket = bucket
+        self.settings = settings
+        self.sign_in = sign_in(bucket, settings)
+        self._place = Place(bucket, self.sign_in, tags=bool(settings.tags))
+        self._patience = _Patience()
+        try:
+            self.client = ContainerClient(
+                self.sign_in.endpoint,
+                bucket.name,
+                credential=self.sign_in.credential,
+                retry_total=0,
+                connection_timeout=_CONNECT_SECONDS,
+                raw_request_hook=self._patience.limit,
+                connection_verify=ca_bundle(),
+                # A document comes in one answer, and every upload that is not in blocks goes in one request.
+                max_single_get_size=MAX_DOCUMENT,
+                max_single_put_size=5000 << 20,
+            )
+        except ValueError as error:  # such as: tokens are not sent over http
+            raise RegistryError(f"{self.url}: {error}", "Check the endpoint.") from None
+        weakref.finalize(self, self.client.close)
+
+    def get(self, key: str) -> Stored | None:
+        def read() -> Stored:
+            stream = self._blob(key).download_blob()
+            if stream.size > MAX_DOCUMENT:
+                raise IntegrityError(
+                    f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
+                )
+            return Stored(stream.readall(), stream.properties.etag)
+
+        return self._unless_missing("read", key, read)
+
+    def exists(self, key: str) -> bool:
+        return self._unless_missing("read", key, self._blob(key).get_blob_properties) is not None
+
+    def names(self, prefix: str) -> list[str]:
+        start = self._folder(prefix)
+        listed = self._listed(prefix, lambda: self.client.walk_blobs(start))
+        return sorted({blob.name[len(start) :].rstrip("/") for blob in listed} - {""})
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        start = self._folder(prefix)
+        # Accounts with a hierarchical namespace list folders as blobs that only their metadata gives away.
+        listed = self._listed(prefix, lambda: self.client.list_blobs(start, include=["metadata"]))
+        for blob in listed:
+            if (blob.metadata or {}).get("hdi_isfolder") != "true":
+                key = blob.name[len(self.bucket.prefix) :]
+                yield Listed(key, blob.size, blob.last_modified.timestamp(), blob.etag)
+
+    def create(self, key: str, data: bytes) -> None:
+        self._call("write", key, lambda: self._put(key, data, None))
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        if previous is None:
+            self.create(key, data)
+            return
+
+        def replace() -> None:
+            try:
+                self._put(key, data, previous)
+            except AzureError as error:
+                if code(error) in MISSING:
+                    raise storage_errors.taken(key) from None
+                raise
+
+        self._call("write", key, replace)
+
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        if file.size > max(_SINGLE, piece_size):
+            self._upload_blocks(key, path, file, piece_size, progress)
+            return
+        data = read_whole(path, file)
+
+        def send() -> None:
+            sent = self._put(key, data, None)
+            # Put Blob answers with the MD5 of what it stored.
+            if bytes(sent.get("content_md5") or _md5(data)) != _md5(data):
+                raise self._damaged(key)
+
+        try:
+            self._call("write", key, send)
+        except ConflictError:
+            # After a reply that was lost, it is there because we sent it.
+            if not self._holds(key, path, file, piece_size):
+                raise
+        progress(file.size)
+
+    def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        def read(start: int, tag: str | None) -> tuple[bytes, int, str]:
+            try:
+                stream = self._blob(key).download_blob(offset=start, length=_RANGE, **_if_match(tag))
+            except AzureError as error:
+                if status(error) == 416 and not start:
+                    return b"", 0, ""  # nothing is in it, so it has no range
+                raise
+            size = int(str(stream.properties.content_range or f"/{stream.size}").rpartition("/")[2])
+            return stream.readall(), size, stream.properties.etag
+
+        found = self._unless_missing("read", key, lambda: read(0, None))
+        if found is None:
+            raise NotFoundError(f"{self.url}/{key} is not there.", "It was removed by hand, or pruned.")
+        first, size, tag = found
+        told = _Serialized(progress)
+        try:
+            with path.open("xb") as target:
+                target.write(first)
+                target.flush()
+                told(len(first))
+
+                def fetch(part: Part) -> None:
+                    data, *_ = self._call("read", key, lambda: read(part.start, tag))
+                    os.pwrite(target.fileno(), data, part.start)
+                    told(len(data))
+
+                starts = range(len(first), size, _RANGE)
+                parts = [Part(number, start, min(_RANGE, size - start)) for number, start in enumerate(starts, 2)]
+                send_all(parts, fetch, in_flight=_IN_FLIGHT)
+        except OSError as error:
+            raise DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space.") from error
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        def remove() -> None:
+            self._blob(key).delete_blob(delete_snapshots="include", **_if_match(tag))
+
+        try:
+            self._unless_missing("delete", key, remove)
+        except ConflictError:
+            # A condition on a blob that is not there is refused too.
+            if tag is None or self.exists(key):
+                raise
+
+    def unfinished(self, prefix: str) -> list[Unfinished]:
+        return []  # Azure drops blocks that were never committed after a week, and lists them nowhere
+
+    def abort(self, upload: Unfinished) -> None:
+        raise AssertionError(upload)
+
+    def check_writable(self, need: int) -> None:
+        """Fail now if nothing could be written; how much is left to write, an account does not say.
+
+        It asks to replace a blob on a condition that no blob can meet: who may not write is told so,
+        and nothing is written.
+        """
+
+        def ask() -> None:
+            try:
+                self._put(_PROBE, b"", '"0x0"')
+            except AzureError as error:
+                if status(error) != 412 and code(error) not in MISSING:
+                    raise
+
+        self._call("write", "", ask)
+
+    def _upload_blocks(
+        self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]
+    ) -> None:
+        blob, told = self._blob(key), _Serialized(progress)
+        parts = split(file, piece_size, _SMALLEST_PART)
+        # Names of this upload alone, all equally long: what another one staged for the same blob is never mixed in.
+        nonce = secrets.token_hex(8)
+        blocks = [(f"{nonce}-{part.number:05}", part.length) for part in parts]
+
+        def stage(part: Part) -> None:
+            data = read_part(path, file, piece_size, part)
+            self._call(
+                "write",
+                key,
+                # The service refuses a block whose MD5 is not the one sent with it.
+                lambda: blob.stage_block(
+                    blocks[part.number - 1][0], data, len(data), validate_content=True, **self._scope()
+                ),
+            )
+            told(part.length)
+
+        def commit() -> None:
+            blob.commit_block_list(
+                [BlobBlock(name) for name, _ in blocks],
+                match_condition=MatchConditions.IfMissing,
+                validate_content=True,
+                **self._written_as(key),
+            )
+
+        def committed() -> list[tuple[str, int]]:
+            return [(block.id, block.size) for block in blob.get_block_list("committed")[0]]
+
+        send_all(parts, stage, in_flight=_in_flight(parts))
+        conflict: ConflictError | None = None
+        try:
+            self._call("write", key, commit)
+        except ConflictError as error:
+            conflict = error
+        # The service has no digest of a blob made of blocks. It checked each of them; that the blob is these
+        # blocks, in this order and at these lengths, is what is left to check.
+        if self._call("read", key, committed) == blocks:
+            return  # also where it was our own commit that is in our way, its reply lost
+        if conflict is None:
+            raise self._damaged(key)
+        if not self._holds(key, path, file, piece_size):
+            raise conflict
+
+    def _put(self, key: str, data: bytes, tag: str | None) -> dict[str, Any]:
+        """Write a blob in one request: in place of the one with this tag, None where there must be none."""
+        sent: dict[str, Any] = self._blob(key).upload_blob(
+            data,
+            length=len(data),
+            validate_content=True,
+            overwrite=tag is not None,
+            **_if_match(tag),
+            **self._written_as(key, data),
+        )
+        return sent
+
+    def _holds(self, key: str, path: Path, file: File, piece_size: int) -> bool:
+        """Whether the blob has the bytes of the file."""
+
+        def same(part: Part) -> bool:
+            stored = self._call("read", key, lambda: self._blob(key).download_blob(part.start, part.length).readall())
+            return stored == read_part(path, file, piece_size, part)
+
+        found = self._unless_missing("read", key, self._blob(key).get_blob_properties)
+        if found is None or found.size != file.size:
+            return False
+        parts = split(file, piece_size, _SMALLEST_PART)
+        return all(send_all(parts, same, in_flight=_in_flight(parts)))
+
+    def _listed(self, prefix: str, begin: Callable[[], Any]) -> Iterator[Any]:
+        token: str | None = None
+        while True:
+
+            def page(token: str | None = token) -> tuple[list[Any], str | None]:
+                pages = begin().by_page(token)
+                return list(next(pages)), pages.continuation_token
+
+            items, token = self._call("list", prefix, page)
+            yield from items
+            if not token:
+                return
+
+    def _unless_missing(self, verb: str, key: str, ask: Callable[[], _Result]) -> _Result | None:
+        def asked() -> _Result | None:
+            try:
+                return ask()
+            except AzureError as error:
+                # To a stranger, Azure does not tell a private container from a missing one.
+                missing = code(error) in MISSING and self.sign_in.credential is not None
+                if missing or code(error) == "BlobNotFound":
+                    return None
+                raise
+
+        return self._call(verb, key, asked)
+
+    def _call(self, verb: str, key: str, ask: Callable[[], _Result]) -> _Result:
+        """Ask until there is an answer, within bounds; what the SDK raises leaves as a sentence."""
+        begun = time.monotonic()
+        pause = 0.2
+        while True:
+            try:
+                answer = ask()
+            except AzureError as error:
+                if status(error) is not None and not heals(error):
+                    self._patience.answered = True
+                pause = min(2 * pause, 5.0)
+                wait = random.uniform(pause / 2, pause)  # noqa: S311  not a secret
+                left = self._patience.seconds(error) - (time.monotonic() - begun)
+                if not heals(error) or wait > left:
+                    raise explain(error, self._place, verb, key) from None
+                time.sleep(wait)
+            except (ValueError, OSError) as error:  # the SDK's own checks; a CA file that cannot be read
+                raise explain(error, self._place, verb, key) from None
+            else:
+                self._patience.answered = True
+                return answer
+
+    def _blob(self, key: str) -> BlobClient:
+        return self.client.get_blob_client(self.bucket.prefix + key)
+
+    def _folder(self, prefix: str) -> str:
+        return self.bucket.prefix + (f"{prefix.rstrip('/')}/" if prefix else "")
+
+    def _scope(self) -> dict[str, Any]:
+        return {"encryption_scope": self.settings.encryption_key} if self.settings.encryption_key else {}
+
+    def _written_as(self, key: str, data: bytes | None = None) -> dict[str, Any]:
+        headers = ContentSettings(
+            content_type=content_type(key),
+            cache_control=cache_control(key),
+            content_md5=None if data is None else bytearray(_md5(data)),
+        )
+        tags = {"tags": dict(self.settings.tags)} if self.settings.tags else {}
+        return {"content_settings": headers, **tags, **self._scope()}
+
+    def _damaged(self, key: str) -> IntegrityError:
+        return IntegrityError(
+            f"{self.url}/{key} is not stored as it was sent.", "Run the same command again: it takes a new number."
+        )
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long to keep trying: not long before the service has ever answered, for then the address is in doubt."""
+
+    answered: bool = False
+
+    def limit(self, request: Any) -> None:
+        """Set how long a request may stall."""
+        request.context.options["read_timeout"] = _READ_SECONDS if self.answered else _FIRST_READ_SECONDS
+
+    def seconds(self, error: AzureError) -> float:
+        if self.answered:
+            return 30.0
+        return 4.0 if status(error) is None else 8.0
+
+
+class _Serialized:
+    """Progress told from several threads, one call at a time."""
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def __call__(self, count: int) -> None:
+        with self._lock:
+            self._progress(count)
+
+
+def _in_flight(parts: Sequence[Part]) -> int:
+    largest = max((part.length for part in parts), default=1)
+    return max(1, min(_IN_FLIGHT, _MAX_IN_FLIGHT // largest))
+
+
+def _if_match(tag: str | None) -> dict[str, Any]:
+    return {"etag": tag, "match_condition": MatchConditions.IfNotModified} if tag else {}
+
+
+def _md5(data: bytes) -> bytes:
+    """The service's own checksum."""
+    return hashlib.md5(data, usedforsecurity=False).digest()

@@ -1,0 +1,299 @@
+"""A folder as a registry, with the promises of an object store.
+
+Create-only is link(2) of a finished, synced temporary file: the name appears with all its bytes, once.
+A compare-and-swap commits by linking ``<model>/.moves/<rest of the key>/<n>.json``, n being one more than
+the highest there: of all writers that saw the same state one succeeds. The object itself is replaced after
+that; whoever reads for writing takes the highest link as the truth and mends an object that lags behind.
+No lock is used, because flock is silently absent on some network file systems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from modeldrop.errors import DiskError, IntegrityError, NotFoundError, RegistryError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.multipart import changed
+from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modeldrop.format.manifest import File
+    from modeldrop.storage.write.store import Unfinished
+
+_CHUNK = 1 << 20
+_TEMPORARY = ".tmp"
+_MOVES = ".moves"
+_STALE_SECONDS = 24 * 3600
+
+
+class LocalStore:
+    """Objects as files below a folder. See ``Store`` for what the methods promise."""
+
+    def __init__(self, folder: str) -> None:
+        self._root = Path(folder).expanduser().absolute()
+        self.url = str(self._root)
+
+    def get(self, key: str) -> Stored | None:
+        with self._explained("read", key):
+            number = self._last_move(key)
+            if number:
+                # A reader without the right to write still gets the truth; only the mending waits.
+                with contextlib.suppress(OSError):
+                    self._settle(key)
+                return Stored(self._read(self._move(key, number)), str(number))
+            try:
+                return Stored(self._read(self._root / key), "0")
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def exists(self, key: str) -> bool:
+        with self._explained("read", key):
+            return (self._root / key).is_file()
+
+    def names(self, prefix: str) -> list[str]:
+        with self._explained("list", prefix):
+            try:
+                return sorted(entry.name for entry in os.scandir(self._root / prefix) if entry.name[0] != ".")
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        with self._explained("list", prefix):
+            for path in sorted(self._walk(self._root / prefix), key=os.fsencode):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue  # deleted since
+                tag = str(status.st_mtime_ns)
+                yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime, tag)
+
+    def create(self, key: str, data: bytes) -> None:
+        with self._explained("write", key), self._temporary(key) as temporary:
+            _write(temporary, data)
+            self._link(temporary, self._root / key, key)
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        target = self._root / key
+        with (
+            self._explained("write", key),
+            self._temporary(key) as move,
+            self._temporary(key) as replacement,
+        ):
+            # The link decides between rivals; these look for tags that it would not refuse.
+            if target.exists() if previous is None else not self._is_present(key, previous):
+                raise storage_errors.taken(key)
+            _write(move, data)
+            _write(replacement, data)
+            self._link(move, self._move(key, int(previous or "0") + 1), key)
+            # The move is made. What is left to do needs no room, so a full disk cannot fail it.
+            replacement.replace(target)
+            _sync_folder(target.parent)
+            self._settle(key)
+
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        with self._explained("write", key), self._temporary(key) as temporary:
+            digest = hashlib.sha256()
+            size = 0
+            with _open(path) as source, temporary.open("xb") as target:
+                while chunk := source.read(_CHUNK):
+                    digest.update(chunk)
+                    target.write(chunk)
+                    size += len(chunk)
+                    progress(len(chunk))
+                target.flush()
+                os.fsync(target.fileno())
+            if size != file.size or digest.hexdigest() != file.sha256:
+                raise changed(path, "it no longer has the digest in the manifest")
+            self._link(temporary, self._root / key, key)
+
+    def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        source = self._root / key
+        with self._explained("read", key):
+            try:
+                readable = source.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
+                raise NotFoundError(f"{source} is not there.", "It was removed by hand, or pruned.") from None
+            with readable, path.open("xb") as target:
+                while chunk := readable.read(_CHUNK):
+                    target.write(chunk)
+                    progress(len(chunk))
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        with self._explained("delete", key):
+            if tag is not None:
+                present = self.get(key)
+                if present is not None and present.tag != tag:
+                    raise storage_errors.taken(key)
+            shutil.rmtree(self._move(key, 0).parent, ignore_errors=True)
+            with contextlib.suppress(NotADirectoryError):
+                (self._root / key).unlink(missing_ok=True)
+            self._remove_empty((self._root / key).parent)
+
+    def unfinished(self, prefix: str) -> list[Unfinished]:
+        return []  # temporary files are swept by the next writer
+
+    def abort(self, upload: Unfinished) -> None:
+        raise AssertionError(upload)
+
+    def check_writable(self, need: int) -> None:
+        with self._explained("write", ""):
+            self._root.mkdir(parents=True, exist_ok=True)
+            probe = self._root / f"{_TEMPORARY}-{secrets.token_hex(8)}"
+            probe.touch()
+            probe.unlink()
+            free = shutil.disk_usage(self._root).free
+        if free < need:
+            raise DiskError(
+                f"The registry {self.url} has {free / 1e6:.0f} MB free; this version needs about {need / 1e6:.0f} MB.",
+                "Free some space, or publish to another registry.",
+            )
+
+    def _read(self, path: Path) -> bytes:
+        with path.open("rb") as file:
+            data = file.read(MAX_DOCUMENT + 1)
+        if len(data) > MAX_DOCUMENT:
+            raise IntegrityError(f"{path} has more than {MAX_DOCUMENT} bytes; that is no document of a registry.")
+        return data
+
+    def _walk(self, folder: Path) -> Iterator[Path]:
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            if entry.name[0] != ".":
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(path)
+                else:
+                    yield path
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+    def _move(self, key: str, number: int) -> Path:
+        model, _, rest = key.partition("/")
+        return self._root / model / _MOVES / rest / f"{number}.json"
+
+    def _last_move(self, key: str) -> int:
+        try:
+            names = [entry.name.partition(".")[0] for entry in os.scandir(self._move(key, 0).parent)]
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def _is_present(self, key: str, tag: str) -> bool:
+        """Whether ``get`` would give this tag now; never that of what was deleted since."""
+        number = self._last_move(key)
+        return str(number) == tag and (number > 0 or (self._root / key).is_file())
+
+    def _settle(self, key: str) -> None:
+        """Bring the object to the last committed move.
+
+        And look again: a slow writer may have put an older one.
+        """
+        target = self._root / key
+        while True:
+            number = self._last_move(key)
+            data = self._move(key, number).read_bytes()
+            if target.is_file() and target.read_bytes() == data:
+                return
+            with self._temporary(key) as temporary:
+                _write(temporary, data)
+                temporary.replace(target)
+                _sync_folder(target.parent)
+
+    def _link(self, temporary: Path, target: Path, key: str) -> None:
+        made = _make_folders(target.parent)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise storage_errors.taken(key) from None
+        except OSError as error:
+            if error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+                raise RegistryError(
+                    f"The file system of {self.url} has no hard links, so nothing can be created there only once.",
+                    "Put the registry on a file system that has them (ext4, xfs, btrfs, zfs, apfs, NFS).",
+                ) from error
+            raise
+        for folder in (target.parent, *made):
+            _sync_folder(folder)
+
+    @contextlib.contextmanager
+    def _temporary(self, key: str) -> Iterator[Path]:
+        folder = self._root / key.partition("/")[0] / _TEMPORARY
+        _make_folders(folder)
+        _sweep(folder)
+        path = folder / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self._root / key if key else self._root
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise DiskError(
+                    f"The disk of the registry {self.url} is full: could not {verb} {where}.",
+                    "Nothing that readers see has changed. Free some space and run the same command again.",
+                ) from error
+            hint = "Check the path."
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                hint = f"Give this user (uid {os.geteuid()}) the right to {verb} there, or name another registry."
+            raise RegistryError(f"Could not {verb} {where}: {error.strerror or error}.", hint) from error
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise changed(path, error.strerror or str(error)) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make ``folder``; return the parents that now have a new entry, to be synced."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path.parent for path in missing]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what crashed writers left here."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                Path(entry.path).unlink(missing_ok=True)

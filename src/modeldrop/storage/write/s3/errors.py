@@ -1,0 +1,329 @@
+"""Which sentence of ``storage_errors`` an exception of botocore means, and what of it can heal."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from botocore import exceptions
+
+from modeldrop.errors import DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write.s3.client import signing_in_actions
+
+
+class OutOfRangeError(Exception):
+    """The object has no bytes in the range that was asked for: it is empty, or was replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a sentence about a failure needs to know.
+
+    Attributes:
+        url: the registry.
+        bucket: the bucket's name.
+        verb: what was tried: ``read``, ``write``, ``list``, ``delete``.
+        key: the object, or "".
+        endpoint: the service's address, "" while it is not known.
+        region: the region that requests are signed for.
+    """
+
+    url: str
+    bucket: str
+    verb: str
+    key: str
+    endpoint: str = ""
+    region: str = ""
+
+
+_MISSING = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404", "NotFound"}
+_CONFLICT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "OperationAborted", "409"}
+_REJECTED = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "InvalidSecurity",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "AuthFailure",
+    "AuthorizationHeaderMalformed",
+}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+_REGION = {"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException", "301", "307"}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
+_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+_HEALING = {
+    "BadDigest",
+    "ConditionalRequestConflict",
+    "IncompleteBody",
+    "OperationAborted",
+    "RequestTimeout",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
+_SESSION_ENDED = (
+    exceptions.UnauthorizedSSOTokenError,
+    exceptions.SSOTokenLoadError,
+    exceptions.TokenRetrievalError,
+)
+_STREAM_BROKEN = (
+    exceptions.ConnectionClosedError,
+    exceptions.ReadTimeoutError,
+    exceptions.ResponseStreamingError,
+    exceptions.IncompleteReadError,
+)
+_NOT_REACHED = (
+    exceptions.EndpointConnectionError,
+    exceptions.ConnectTimeoutError,
+    exceptions.ProxyConnectionError,
+)
+_ELEMENT = re.compile(r"[A-Za-z0-9-]{1,40}")
+
+
+def code_of(error: BaseException) -> str:
+    """S3's own code for an answer, such as ``NoSuchKey``; its status where it has no body, "" for no answer."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, exceptions.ClientError) else ""
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an answer, 0 for no answer."""
+    if not isinstance(error, exceptions.ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def is_web_page(error: BaseException) -> bool:
+    """Whether a web server answered that is no S3: botocore calls a page it cannot parse 500, whatever came with it."""
+    if not isinstance(error, exceptions.ClientError) or status_of(error) not in {400, 404, 405, 500}:
+        return False
+    if str(error.operation_name).startswith("Head"):
+        return False  # an answer without a body has any type
+    headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+    return "x-amz-request-id" not in headers and headers.get("content-type", "").startswith("text/html")
+
+
+def never_reached(error: BaseException) -> bool:
+    """Whether no connection was made."""
+    return isinstance(error, _NOT_REACHED)
+
+
+def answered(error: BaseException) -> bool:
+    """Whether the service answered."""
+    return isinstance(error, exceptions.ClientError)
+
+
+def can_heal(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, exceptions.ClientError):
+        status = status_of(error)
+        if is_web_page(error):
+            return False
+        return code_of(error) in _HEALING or status == 429 or (status >= 500 and status not in {501, 507})
+    if isinstance(error, (exceptions.SSLError, exceptions.FlexibleChecksumError)):
+        return False
+    return isinstance(error, (*_NOT_REACHED, *_STREAM_BROKEN))
+
+
+def out_of_range(error: BaseException) -> bool:
+    """Whether the object has no bytes in the range that was asked for."""
+    return code_of(error) == "InvalidRange" or status_of(error) == 416
+
+
+def explain(error: Exception, context: Context) -> ModeldropError:
+    """The error to raise instead of botocore's.
+
+    ConflictError and NotFoundError are answers that the store acts on; the rest are for people.
+    """
+    if is_web_page(error) or (context.verb == "list" and code_of(error) == "404"):
+        return _no_s3(context)
+    if isinstance(error, exceptions.ClientError):
+        return _explain_answer(error, context)
+    if isinstance(error, exceptions.FlexibleChecksumError):
+        return IntegrityError(
+            f"{context.url}/{context.key} arrived with other bytes than its checksum says.", "Try again."
+        )
+    return _explain_sign_in(error, context) or _explain_connection(error, context)
+
+
+def _explain_answer(error: exceptions.ClientError, context: Context) -> ModeldropError:
+    code, status, url = code_of(error), status_of(error), context.url
+    if error.operation_name.startswith("AssumeRole") or error.operation_name == "GetRoleCredentials":
+        return _explain_role(error, context)
+    if code == "NoSuchBucket":
+        there = f" at {storage_errors.redact(context.endpoint)}" if "amazonaws.com" not in context.endpoint else ""
+        return storage_errors.no_bucket(url, f"bucket {context.bucket}{there}")
+    if code in _MISSING:
+        return NotFoundError(f"{url}/{context.key} is not there.", "It was removed by hand, or pruned.")
+    if code in _EXPIRED:
+        return storage_errors.expired(url)
+    if code == "RequestTimeTooSkewed":
+        return RegistryError(
+            f"{url}: the service refuses requests from this machine, because its clock is wrong by minutes.",
+            "Set the clock (chronyc makestep, timedatectl set-ntp true), and try again.",
+        )
+    there = _region_of(error)
+    if code in _REGION or status in {301, 307} or (status == 400 and there not in {"", context.region}):
+        return _explain_region(there, context)
+    if code in _REJECTED:
+        return storage_errors.rejected(url)
+    if code.startswith("KMS.") or "kms:" in str(error):
+        return RegistryError(
+            f"Could not {context.verb} {url}/{context.key}: its encryption key cannot be used: "
+            f"{storage_errors.detail(_message(error))}",
+            "Give this identity kms:GenerateDataKey and kms:Decrypt on the key, and check encryption-key.",
+        )
+    return _explain_refusal(error, context)
+
+
+def _explain_region(there: str, context: Context) -> ModeldropError:
+    if there == context.region:
+        return storage_errors.unavailable(
+            context.url, context.verb, context.key, "the bucket is new, and not known everywhere yet"
+        )
+    return storage_errors.wrong_region(context.url, context.region, there)
+
+
+def _explain_refusal(error: exceptions.ClientError, context: Context) -> ModeldropError:
+    code, status = code_of(error), status_of(error)
+    if code in {"AccessDenied", "Forbidden", "AllAccessDisabled"} or status in {401, 403}:
+        return storage_errors.denied(
+            context.url, context.verb, context.key, may_be_missing=context.verb == "read" and bool(context.key)
+        )
+    if code in _FULL or status == 507:
+        return DiskError(f"The store of {context.url} is full: could not {context.verb} {context.key}.", "Free some.")
+    if code in _CONFLICT or status in {409, 412}:
+        return storage_errors.taken(context.key)
+    if code in _DAMAGED:
+        return IntegrityError(
+            f"{context.url}/{context.key}: what arrived is not what was sent.", "Something on the way changes bytes."
+        )
+    if code == "NotImplemented" or status == 501:
+        return storage_errors.no_conditions(
+            context.url, f"it answers {context.verb} requests with a condition by 501 Not Implemented"
+        )
+    if status >= 500 or status == 429 or code in _HEALING:
+        return storage_errors.unavailable(context.url, context.verb, context.key, f"the service answers {status}")
+    return storage_errors.failed(
+        context.url, context.verb, context.key, f"the service answers {status} {code}: {_message(error)}"
+    )
+
+
+def _explain_role(error: exceptions.ClientError, context: Context) -> ModeldropError:
+    code = code_of(error)
+    if code in _EXPIRED:
+        return storage_errors.expired(context.url, "the identity token")
+    if code == "UnauthorizedException":
+        return storage_errors.expired(context.url, "the session of `aws sso login`")
+    return RegistryError(
+        f"{context.url}: signing in failed: the role cannot be taken on ({code}): "
+        f"{storage_errors.detail(_message(error))}",
+        "Check the role's name and its trust policy: docs/storage.md has one for GitHub Actions.",
+    )
+
+
+def _explain_sign_in(error: Exception, context: Context) -> ModeldropError | None:
+    url = context.url
+    if isinstance(error, exceptions.NoCredentialsError):
+        return storage_errors.no_credentials(url, signing_in_actions())
+    if isinstance(error, exceptions.PartialCredentialsError):
+        fields = _fields(error)
+        return storage_errors.half_credential(
+            url, f"one half of the credential ({fields.get('provider', 'profile')})", str(fields.get("cred_var", ""))
+        )
+    if isinstance(error, exceptions.ProfileNotFound):
+        return RegistryError(
+            f"{url}: there is no AWS profile called {_fields(error).get('profile')!r}.",
+            "Check AWS_PROFILE, or make it: aws configure sso",
+        )
+    if isinstance(error, _SESSION_ENDED) or type(error).__name__.startswith("Login"):
+        return storage_errors.expired(url, "the session of `aws sso login` (or `aws login`)")
+    if isinstance(error, (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError)):
+        what = _fields(error).get("provider", "the metadata service")
+        return RegistryError(
+            f"{url}: no credentials came from {what}: {storage_errors.detail(_fields(error).get('error_msg', error))}",
+            "Sign in again, and run that program by hand to see what it says.",
+        )
+    return None
+
+
+def _explain_connection(error: Exception, context: Context) -> ModeldropError:
+    fields = _fields(error)
+    endpoint = _host(fields.get("endpoint_url") or fields.get("proxy_url") or context.endpoint)
+    if isinstance(error, exceptions.SSLError):
+        return storage_errors.untrusted(context.url, endpoint, _certificate(error))
+    if isinstance(error, _NOT_REACHED):
+        return storage_errors.unreachable(context.url, endpoint, _reason(error))
+    if isinstance(error, exceptions.ReadTimeoutError):
+        return storage_errors.unavailable(context.url, context.verb, context.key, f"{endpoint} stopped answering")
+    if isinstance(error, _STREAM_BROKEN):
+        return storage_errors.unavailable(
+            context.url, context.verb, context.key, f"{endpoint} broke the connection off"
+        )
+    if type(error).__name__ == "ResponseParserError":
+        return _no_s3(context)
+    if isinstance(error, exceptions.BotoCoreError):
+        # Its first line may be a heading: what is wrong follows.
+        text = " ".join(str(error).split())
+        return storage_errors.failed(context.url, context.verb, context.key, text)
+    if isinstance(error, ValueError):
+        return RegistryError(f"{context.url}: {storage_errors.detail(error)}.", "Check the endpoint and the region.")
+    return storage_errors.failed(context.url, context.verb, context.key, error)
+
+
+def _no_s3(context: Context) -> RegistryError:
+    return RegistryError(
+        f"{context.url}: {_host(context.endpoint)} answers, but not as S3 does.",
+        "Check the endpoint for a typing error: some services have another port or host for S3.",
+    )
+
+
+def _region_of(error: exceptions.ClientError) -> str:
+    """The region in which S3 says the bucket is, or ""."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    there = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region") or ""
+    return there if _ELEMENT.fullmatch(there) else ""
+
+
+def _message(error: exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Message") or "no reason is given")
+
+
+def _fields(error: Exception) -> dict[str, Any]:
+    return getattr(error, "kwargs", {})
+
+
+def _host(address: object) -> str:
+    """Scheme, host and port of an address: a path would name a bucket, a query could hold a signature."""
+    found = re.match(r"[a-z]+://[^/?#]+", str(address))
+    return found[0] if found else str(address)
+
+
+def _reason(error: Exception) -> str:
+    text = str(_fields(error).get("error", error))
+    if isinstance(error, exceptions.ConnectTimeoutError):
+        return "it does not answer"
+    if isinstance(error, exceptions.ProxyConnectionError):
+        return "the proxy does not let the connection through"
+    if any(sign in text for sign in ("resolve", "Name or service", "nodename", "No address", "getaddrinfo")):
+        return "its name does not resolve"
+    for number, reason in (
+        (errno.ECONNREFUSED, "connection refused"),
+        (errno.ENETUNREACH, "there is no network"),
+        (errno.EHOSTUNREACH, "there is no route to it"),
+        (errno.ETIMEDOUT, "it does not answer"),
+    ):
+        if f"Errno {number}]" in text:
+            return reason
+    return "no connection could be made"
+
+
+def _certificate(error: Exception) -> str:
+    found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
+    return found[1].strip() if found else "TLS could not be agreed on"

@@ -1,0 +1,646 @@
+"""Amazon S3, and what speaks its protocol.
+
+Every write is conditional (``If-None-Match: *``, ``If-Match``) and carries a SHA-256 that the service checks;
+where a service offers no checksum the ETag is compared, and where that is no MD5 the object is read back.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import random
+import re
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+from modeldrop.errors import (
+    ConflictError,
+    DiskError,
+    IntegrityError,
+    MissingExtraError,
+    ModeldropError,
+    NotFoundError,
+    RegistryError,
+)
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.write import headers, multipart
+from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored, Unfinished
+
+try:
+    from modeldrop.storage.write.s3 import errors as s3_errors
+    from modeldrop.storage.write.s3.client import make_client
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
+        raise
+    raise MissingExtraError("s3:// needs boto3 for writing.", "pip install 'modeldrop[s3]'") from None
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.format.manifest import File
+    from modeldrop.storage.urls import Bucket
+    from modeldrop.storage.write.multipart import Part
+
+SINGLE = 16 << 20
+"""Bytes at most that are sent in one request, unless one piece has more."""
+
+MIN_PART = 16 << 20
+"""Bytes at least in a part. S3 refuses less than 5 MiB."""
+
+IN_FLIGHT = 8
+"""Parts sent, or ranges read, at a time."""
+
+_RANGE = 16 << 20
+_CHUNK = 1 << 20
+_FIRST_ANSWER_SECONDS = 8.0
+_CONNECT_PATIENCE = 2.0
+_RECONNECT_PATIENCE = 8.0
+_ATTEMPTS = 6
+_UPLOAD_ATTEMPTS = 9
+_MAX_PAUSE = 4.0
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A part that arrived.
+
+    Attributes:
+        number: counts from 1.
+        etag: what the service calls it.
+        sha256: its digest, b"" where the service knows no checksums.
+        proven: the service said that it arrived as it was, by that digest or by an MD5 as the ETag.
+    """
+
+    number: int
+    etag: str
+    sha256: bytes
+    proven: bool
+
+    def listed(self) -> dict[str, Any]:
+        """How the request to put the parts together names it."""
+        checksum = {"ChecksumSHA256": _base64(self.sha256)} if self.sha256 else {}
+        return {"PartNumber": self.number, "ETag": self.etag, **checksum}
+
+
+class S3Store:
+    """Objects in a bucket. See ``Store`` for what the methods promise.
+
+    Nothing is sent, and nobody signs in, before the first method is called.
+    """
+
+    def __init__(self, bucket: Bucket, settings: RegistrySettings) -> None:
+        self.url = bucket.url
+        self.bucket = bucket
+        self.settings = settings
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._answered = False
+        self._unquoted = False
+        self._extra = _extra(settings)
+
+    @property
+    def client(self) -> Any:
+        """boto3's S3 client, signed in."""
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = make_client(self.settings)
+                except ModeldropError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - botocore raises its own, ValueError and OSError
+                    raise s3_errors.explain(error, self._context("read", "")) from None
+            return self._client
+
+    def get(self, key: str) -> Stored | None:
+        def read() -> Stored:
+            reply = self.client.get_object(Bucket=self.bucket.name, Key=self._key(key))
+            with contextlib.closing(reply["Body"]) as body:
+                if reply["ContentLength"] > MAX_DOCUMENT:
+                    raise IntegrityError(
+                        f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
+                    )
+                return Stored(body.read(), reply["ETag"])
+
+        try:
+            return self._do("read", key, read)
+        except NotFoundError:
+            return None
+
+    def exists(self, key: str) -> bool:
+        # One byte and not HEAD, whose refusals have no body: no such bucket would look like no such object.
+        def read() -> None:
+            self.client.get_object(Bucket=self.bucket.name, Key=self._key(key), Range="bytes=0-0")["Body"].close()
+
+        try:
+            self._do("read", key, read)
+        except NotFoundError:
+            return False
+        except s3_errors.OutOfRangeError:
+            return True  # it is empty
+        return True
+
+    def names(self, prefix: str) -> list[str]:
+        start = self._folder(prefix)
+        found: set[str] = set()
+        for page in self._pages(prefix, Delimiter="/"):
+            found.update(entry["Key"][len(start) :] for entry in page.get("Contents", ()))
+            found.update(entry["Prefix"][len(start) : -1] for entry in page.get("CommonPrefixes", ()))
+        return sorted(found - {""})
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        for page in self._pages(prefix):
+            for entry in page.get("Contents", ()):
+                if not entry["Key"].endswith("/"):  # an empty object that the console calls a folder
+                    key = entry["Key"][len(self.bucket.prefix) :]
+                    yield Listed(key, entry["Size"], entry["LastModified"].timestamp(), entry["ETag"].strip('"'))
+
+    def create(self, key: str, data: bytes) -> None:
+        reply = self._put(key, data, IfNoneMatch="*")
+        if not self._arrived(key, data, reply):
+            raise self._damaged(key, reply["ETag"])
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        if previous is None:
+            self.create(key, data)
+            return
+        try:
+            reply = self._if_match(key, previous, lambda tag: self._put(key, data, IfMatch=tag))
+        except NotFoundError:
+            raise ConflictError(f"{key} was removed by somebody else meanwhile.", "Run it again.") from None
+        if not self._arrived(key, data, reply):
+            # It is not removed: readers ask for it, and whoever mends it needs its tag to swap.
+            raise _wrong_bytes(f"{self.url}/{key}", "It is still there.")
+
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        if file.size > max(piece_size, SINGLE):
+            self._upload_parts(key, path, file, piece_size, progress)
+            return
+        data = multipart.read_whole(path, file)
+        digest = hashlib.sha256(data).digest()
+        try:
+            reply = self._put(key, data, large=True, IfNoneMatch="*")
+        except ConflictError:
+            if not self._holds(key, file, {_base64(digest)}, {_md5(data)}):
+                raise
+        else:
+            if not _proven(reply, data, digest) and self._read_back(key) != (file.size, file.sha256):
+                raise self._damaged(key, reply["ETag"])
+        progress(file.size)
+
+    def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        try:
+            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError as error:
+            raise _no_room(path, error) from error
+        try:
+            self._download(key, path, target, progress)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(target)
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        def remove(**condition: str) -> None:
+            self._do(
+                "delete",
+                key,
+                lambda: self.client.delete_object(Bucket=self.bucket.name, Key=self._key(key), **condition),
+            )
+
+        with contextlib.suppress(NotFoundError):
+            if tag is None:
+                remove()
+            else:
+                self._if_match(key, tag, lambda quoted: remove(IfMatch=quoted))
+
+    def unfinished(self, prefix: str) -> list[Unfinished]:
+        found: list[Unfinished] = []
+        arguments = {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
+        while True:
+            page = self._do("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
+            for entry in page.get("Uploads", ()):
+                key = entry["Key"][len(self.bucket.prefix) :]
+                found.append(Unfinished(key, entry["UploadId"], entry["Initiated"].timestamp()))
+            if not page.get("IsTruncated"):
+                return found
+            arguments.update(KeyMarker=page["NextKeyMarker"], UploadIdMarker=page["NextUploadIdMarker"])
+
+    def abort(self, upload: Unfinished) -> None:
+        with contextlib.suppress(NotFoundError):
+            self._do(
+                "delete",
+                upload.key,
+                lambda: self.client.abort_multipart_upload(
+                    Bucket=self.bucket.name, Key=self._key(upload.key), UploadId=upload.id
+                ),
+            )
+
+    def check_writable(self, need: int) -> None:
+        # A listing, because its refusals say what is wrong; those of HEAD have no body.
+        self._do(
+            "list",
+            "",
+            lambda: self.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.bucket.prefix, MaxKeys=1),
+        )
+
+    def _key(self, key: str) -> str:
+        return f"{self.bucket.prefix}{key}"
+
+    def _folder(self, prefix: str) -> str:
+        return f"{self._key(prefix)}/" if prefix else self.bucket.prefix
+
+    def _pages(self, prefix: str, **arguments: str) -> Iterator[Any]:
+        arguments |= {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
+        while True:
+            page = self._do("list", prefix, lambda: self.client.list_objects_v2(**arguments))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _put(self, key: str, data: bytes, *, large: bool = False, **condition: str) -> Any:
+        digest = _base64(hashlib.sha256(data).digest())
+        return self._do(
+            "write",
+            key,
+            lambda: self.client.put_object(
+                Bucket=self.bucket.name,
+                Key=self._key(key),
+                Body=data,
+                ChecksumSHA256=digest,
+                **_described(key),
+                **self._extra,
+                **condition,
+            ),
+            large=large,
+        )
+
+    def _if_match(self, key: str, tag: str, write: Callable[[str], _Result]) -> _Result:
+        """A write on the condition that the object still has this tag.
+
+        HTTP and Amazon want an ETag in its quotes. Ceph gives it with them and honours only the bare one: it
+        refuses a condition that holds. So after a refusal, if the object still has the very same tag, the write
+        is tried once more with the bare one; it stays conditional, and a bare tag that worked is kept to.
+        """
+        bare = tag.strip('"')
+        if self._unquoted:
+            return write(bare)
+        try:
+            return write(tag)
+        except ConflictError:
+            present = None if bare == tag else self._head(key)
+            if present is None or present["ETag"] != tag:
+                raise
+        reply = write(bare)
+        self._unquoted = True
+        return reply
+
+    def _head(self, key: str) -> Any:
+        """What the service says about an object, None if there is none."""
+        try:
+            return self._do(
+                "read",
+                key,
+                lambda: self.client.head_object(Bucket=self.bucket.name, Key=self._key(key), ChecksumMode="ENABLED"),
+            )
+        except NotFoundError:
+            return None
+        except RegistryError:
+            self.exists(key)  # a refused HEAD has no body; the same refusal of GET says why
+            raise
+
+    def _arrived(self, key: str, data: bytes, reply: Any) -> bool:
+        """Whether a document that was just written is there as it was meant, or already another writer's."""
+        if _proven(reply, data, hashlib.sha256(data).digest()):
+            return True
+        stored = self.get(key)
+        return stored is None or stored.tag != reply["ETag"] or stored.data == data
+
+    def _upload_parts(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        # Ceph, for one, ignores the condition when the parts are put together. Only the owner of the claim on this
+        # version writes here, so that looking first is enough; and what is there need not be sent again.
+        if self._head(key) is not None:
+            if not self._holds(key, file, set(), set()):
+                raise storage_errors.taken(key)
+            progress(file.size)
+            return
+        begun = self._do(
+            "write",
+            key,
+            lambda: self.client.create_multipart_upload(
+                Bucket=self.bucket.name,
+                Key=self._key(key),
+                ChecksumAlgorithm="SHA256",
+                **_described(key),
+                **self._extra,
+            ),
+            large=True,
+        )
+        upload = Unfinished(key, begun["UploadId"], 0)
+        checksums = begun.get("ChecksumAlgorithm") == "SHA256"
+        told = threading.Lock()
+
+        def send(part: Part) -> _Sent:
+            sent = self._send(upload, part, multipart.read_part(path, file, piece_size, part), checksums=checksums)
+            with told:
+                progress(part.length)
+            return sent
+
+        try:
+            sent = multipart.send_all(multipart.split(file, piece_size, MIN_PART), send, in_flight=IN_FLIGHT)
+            self._complete(upload, file, sent)
+        except BaseException:
+            with contextlib.suppress(ModeldropError):
+                self.abort(upload)
+            raise
+
+    def _send(self, upload: Unfinished, part: Part, data: bytes, *, checksums: bool) -> _Sent:
+        """Send a part with its SHA-256 or, to a service that knows no checksums, with the MD5 that it must have."""
+        digest = hashlib.sha256(data).digest() if checksums else b""
+        md5 = b"" if checksums else hashlib.md5(data, usedforsecurity=False).digest()
+        proof = {"ChecksumSHA256": _base64(digest)} if checksums else {"ContentMD5": _base64(md5)}
+        reply = self._do(
+            "write",
+            upload.key,
+            lambda: self.client.upload_part(
+                Bucket=self.bucket.name,
+                Key=self._key(upload.key),
+                UploadId=upload.id,
+                PartNumber=part.number,
+                Body=data,
+                **proof,
+            ),
+            large=True,
+        )
+        proven = _proven(reply, data, digest) if checksums else reply["ETag"].strip('"') == md5.hex()
+        return _Sent(part.number, reply["ETag"], digest, proven)
+
+    def _complete(self, upload: Unfinished, file: File, sent: Sequence[_Sent]) -> None:
+        """Make the object of its multipart, and check it.
+
+        The composite checksum is the digest of the parts' digests. Services that know no checksums have an
+        ETag that is made alike of the parts' MD5s, which are their ETags.
+        """
+        count = len(sent)
+        composite = _base64(hashlib.sha256(b"".join(part.sha256 for part in sent)).digest())
+        checksums = {composite, f"{composite}-{count}"}
+        md5s = [_MD5.fullmatch(part.etag) for part in sent]
+        etags: set[str] = set()
+        if all(md5s):
+            joined = b"".join(bytes.fromhex(md5[1]) for md5 in md5s if md5)
+            etags = {f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{count}"}
+        if not all(part.proven for part in sent):
+            checksums = etags = set()  # they would only say that the parts were put together
+        try:
+            self._do(
+                "write",
+                upload.key,
+                lambda: self.client.complete_multipart_upload(
+                    Bucket=self.bucket.name,
+                    Key=self._key(upload.key),
+                    UploadId=upload.id,
+                    IfNoneMatch="*",
+                    MultipartUpload={"Parts": [part.listed() for part in sent]},
+                ),
+                large=True,
+            )
+        except (ConflictError, NotFoundError, RegistryError) as error:
+            # The reply may be lost and the object there; a second try then finds neither the upload nor room.
+            with contextlib.suppress(RegistryError):
+                if self._holds(upload.key, file, checksums, etags):
+                    self.abort(upload)  # where the object came from an earlier upload of the same file
+                    return
+            if isinstance(error, NotFoundError):
+                raise RegistryError(
+                    f"The upload of {self.url}/{upload.key} was given up by somebody else.",
+                    "A lifecycle rule or a prune was too quick. Run the same command again.",
+                ) from None
+            raise
+        if not self._holds(upload.key, file, checksums, etags):
+            raise self._damaged(upload.key, None)
+
+    def _holds(self, key: str, file: File, checksums: set[str], etags: set[str]) -> bool:
+        """Whether an object is this file: by what the service says of it, else by reading it back."""
+        present = self._head(key)
+        if present is None or present["ContentLength"] != file.size:
+            return False
+        checksum = present.get("ChecksumSHA256")
+        if checksum is not None and checksum in checksums:
+            return True
+        if present["ETag"].strip('"') in etags:
+            return True
+        return self._read_back(key) == (file.size, file.sha256)
+
+    def _read_back(self, key: str) -> tuple[int, str]:
+        def read() -> tuple[int, str]:
+            digest = hashlib.sha256()
+            size = 0
+            reply = self.client.get_object(Bucket=self.bucket.name, Key=self._key(key))
+            with contextlib.closing(reply["Body"]) as body:
+                while chunk := body.read(_CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+            return size, digest.hexdigest()
+
+        return self._do("read", key, read)
+
+    def _damaged(self, key: str, tag: str | None) -> IntegrityError:
+        """Remove what arrived wrong, and say so."""
+        removed = "It was removed again."
+        try:
+            self.delete(key, tag)
+        except ModeldropError:
+            removed = "It could not be removed."
+        return _wrong_bytes(f"{self.url}/{key}", removed)
+
+    def _download(self, key: str, path: Path, target: int, progress: Callable[[int], None]) -> None:
+        told = threading.Lock()
+
+        def read(start: int, end: int) -> int:
+            """Copy a range, going on where a broken connection left off; return the object's size."""
+            done = start
+            size = 0
+
+            def copy() -> None:
+                nonlocal done, size
+                if done == end:
+                    return
+                reply = self.client.get_object(
+                    Bucket=self.bucket.name, Key=self._key(key), Range=f"bytes={done}-{end - 1}"
+                )
+                size = int(reply["ContentRange"].rpartition("/")[2])
+                with contextlib.closing(reply["Body"]) as body:
+                    while chunk := body.read(_CHUNK):
+                        _write_all(path, target, chunk, done)
+                        done += len(chunk)
+                        with told:
+                            progress(len(chunk))
+
+            self._do("read", key, copy)
+            return size
+
+        try:
+            size = read(0, _RANGE)
+        except s3_errors.OutOfRangeError:
+            return  # it is empty
+        rest = [
+            multipart.Part(number, start, min(_RANGE, size - start))
+            for number, start in enumerate(range(_RANGE, size, _RANGE), 1)
+        ]
+        if rest:
+            multipart.send_all(rest, lambda part: read(part.start, part.start + part.length), in_flight=IN_FLIGHT)
+
+    def _context(self, verb: str, key: str) -> s3_errors.Context:
+        meta = self._client.meta if self._client is not None else None
+        return s3_errors.Context(
+            self.url,
+            self.bucket.name,
+            verb,
+            key,
+            endpoint=meta.endpoint_url if meta else self.settings.endpoint or "the service",
+            region=meta.region_name if meta else "",
+        )
+
+    def _do(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
+        """Call ``action``, again where that may help, and put what fails into words.
+
+        Args:
+            verb: what it does: ``read``, ``write``, ``list``, ``delete``.
+            key: to what.
+            action: sends one request.
+            large: it is part of an upload: worth more patience, and its body may take long to send.
+        """
+        attempts = _UPLOAD_ATTEMPTS if large else _ATTEMPTS
+        _ = self.client
+        try:
+            if self._answered or large:
+                return self._retry(action, attempts)
+            return self._first(action, attempts)
+        except ModeldropError:
+            raise
+        except TimeoutError:
+            raise storage_errors.unreachable(
+                self.url,
+                self._context(verb, key).endpoint,
+                f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
+            ) from None
+        except Exception as error:  # noqa: BLE001  not only BotoCoreError: parsers and resolvers raise their own
+            if s3_errors.out_of_range(error):
+                raise s3_errors.OutOfRangeError from None
+            raise s3_errors.explain(error, self._context(verb, key)) from None
+
+    def _first(self, action: Callable[[], _Result], attempts: int) -> _Result:
+        """The first contact, in a thread that is left behind when nothing answers.
+
+        A name server, eight addresses of one service, a proxy and TLS each have a limit of their own; only
+        this bounds their sum.
+        """
+        given_up = threading.Event()
+        failures: list[Exception] = []
+        outcome: Future[_Result] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(self._retry(action, attempts, given_up, failures))
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                outcome.set_exception(error)
+
+        threading.Thread(target=run, name="modeldrop-first-contact", daemon=True).start()
+        try:
+            return outcome.result(_FIRST_ANSWER_SECONDS)
+        except TimeoutError:
+            given_up.set()
+            if failures:
+                raise failures[-1] from None
+            raise
+
+    def _retry(
+        self,
+        action: Callable[[], _Result],
+        attempts: int,
+        given_up: threading.Event | None = None,
+        failures: list[Exception] | None = None,
+    ) -> _Result:
+        begun = time.monotonic()
+        attempt = 1
+        while True:
+            try:
+                result = action()
+            except Exception as error:
+                self._answered |= s3_errors.answered(error)
+                if failures is not None:
+                    failures.append(error)
+                patience = _RECONNECT_PATIENCE if self._answered else _CONNECT_PATIENCE
+                hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > patience
+                if attempt == attempts or hopeless or not s3_errors.can_heal(error):
+                    raise
+            else:
+                self._answered = True
+                return result
+            pause = min(_MAX_PAUSE, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+            if given_up is None:
+                time.sleep(pause)
+            elif given_up.wait(pause):
+                raise TimeoutError  # nobody waits for it any more
+            attempt += 1
+
+
+def _extra(settings: RegistrySettings) -> dict[str, str]:
+    """What every new object is given besides its bytes."""
+    extra: dict[str, str] = {}
+    if settings.encryption_key:
+        extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.encryption_key}
+    if settings.tags:
+        extra["Tagging"] = urlencode(dict(settings.tags))
+    return extra
+
+
+def _described(key: str) -> dict[str, str]:
+    return {"ContentType": headers.content_type(key), "CacheControl": headers.cache_control(key)}
+
+
+def _proven(reply: Any, data: bytes, digest: bytes) -> bool:
+    """Whether the answer to a write says that these bytes arrived."""
+    if reply.get("ChecksumSHA256"):
+        return bool(reply["ChecksumSHA256"] == _base64(digest))
+    return bool(reply.get("ETag", "").strip('"') == _md5(data))
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _write_all(path: Path, target: int, data: bytes, offset: int) -> None:
+    try:
+        while data:
+            written = os.pwrite(target, data, offset)
+            data, offset = data[written:], offset + written
+    except OSError as error:
+        raise _no_room(path, error) from error
+
+
+def _no_room(path: Path, error: OSError) -> DiskError:
+    return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or name another place.")
+
+
+def _wrong_bytes(where: str, removed: str) -> IntegrityError:
+    return IntegrityError(
+        f"{where} does not hold what was sent. {removed}",
+        "Something between this machine and the service changes bytes. Run the same command again.",
+    )

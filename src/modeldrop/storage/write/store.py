@@ -1,0 +1,142 @@
+"""What a registry needs of a place that keeps objects.
+
+One file for each place: ``local`` (a folder), ``s3`` (boto3), ``gcs`` (google-cloud-storage), ``azure``
+(azure-storage-blob). They share ``parts`` (large files in verified parts) and the sentences of
+``modeldrop.storage.errors``; no error of an SDK leaves them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from modeldrop.format.manifest import File
+
+MAX_DOCUMENT = 64 << 20
+"""Bytes at most that ``get`` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object's bytes, and the tag that a later compare-and-swap must name."""
+
+    data: bytes
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing.
+
+    Attributes:
+        key: its key.
+        size: in bytes.
+        modified: when it was last written, in Unix seconds of the store's own clock.
+        tag: another one after every write of other bytes: the ETag, or the generation.
+    """
+
+    key: str
+    size: int
+    modified: float
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload in parts that was begun and neither completed nor aborted.
+
+    Attributes:
+        key: of the object it would have become.
+        id: the store's name for the upload.
+        started: when it was begun, in Unix seconds of the store's own clock.
+    """
+
+    key: str
+    id: str
+    started: float
+
+
+class Store(Protocol):
+    """Objects by key (``embedder/v1/manifest.json``) below one registry.
+
+    Every method raises RegistryError where the place cannot be reached, read or written, and DiskError
+    where it, or the local disk, is full. A store may be used by several threads at once.
+    """
+
+    url: str
+
+    def get(self, key: str) -> Stored | None:
+        """A small object, or None if there is none.
+
+        Raises:
+            IntegrityError: it has more than MAX_DOCUMENT bytes.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object."""
+
+    def names(self, prefix: str) -> list[str]:
+        """The names directly below ``prefix`` (of objects and of further prefixes), sorted."""
+
+    def objects(self, prefix: str) -> Iterator[Listed]:
+        """All objects below ``prefix``, however deep, in order of their keys."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write an object that must not be there yet.
+
+        Raises:
+            ConflictError: it is there.
+        """
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        """Replace the object that ``get`` gave with the tag ``previous``; None: there must be none.
+
+        Raises:
+            ConflictError: it is not that one any more.
+        """
+
+    def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        """Write a file, checked against its digests on the way and in the store.
+
+        Args:
+            key: where to.
+            path: the file on disk.
+            file: what it must hold.
+            piece_size: bytes in each of ``file.pieces`` but the last.
+            progress: told every number of bytes done, from any thread, one call at a time.
+
+        Raises:
+            IntegrityError: the bytes on disk, or those that arrived, are not those that ``file`` describes.
+            ConflictError: it is there already; not raised for our own bytes, found after a lost reply.
+        """
+
+    def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
+        """Write an object to ``path``, which must not exist. Whoever asks checks the digest.
+
+        Raises:
+            NotFoundError: there is no such object.
+        """
+
+    def delete(self, key: str, tag: str | None = None) -> None:
+        """Remove an object; one that is not there is fine.
+
+        Args:
+            key: which.
+            tag: remove only the object that ``get`` gave with this tag, where the service can promise that.
+
+        Raises:
+            ConflictError: it is not that one any more.
+        """
+
+    def unfinished(self, prefix: str) -> list[Unfinished]:
+        """Uploads in parts below ``prefix`` that were never finished. Empty where the store cleans up itself."""
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give up an unfinished upload and free its parts; one that is gone is fine."""
+
+    def check_writable(self, need: int) -> None:
+        """Fail now if ``need`` bytes could not be written, as far as that can be known without writing them."""

@@ -1,0 +1,88 @@
+"""Advisory locks between processes. They only save work that two would do twice: nothing is right because of them.
+
+``flock`` is released by the kernel when a process dies. On some network file systems it always succeeds, or is only
+known to the same machine; whether it excludes anybody here is tried out on the lock itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from modeldrop.util.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that is held.
+
+    Attributes:
+        path: its file.
+        descriptor: what holds it.
+        works: whether it excludes others, as far as one machine can tell.
+    """
+
+    path: Path
+    descriptor: int
+    works: bool
+
+    def release(self) -> None:
+        """Remove its file and let go."""
+        with contextlib.suppress(OSError):
+            if is_at(self.descriptor, self.path):
+                self.path.unlink()
+        os.close(self.descriptor)
+
+
+def try_lock(path: Path) -> Lock | None:
+    """Take the lock ``path``, or None where somebody else has it.
+
+    Raises:
+        OSError: its file cannot be made; FileNotFoundError where its folder has just gone.
+    """
+    descriptor = _open(path)
+    try:
+        works = _take(descriptor)
+        if works is None or not is_at(descriptor, path):  # whoever had it has removed it
+            os.close(descriptor)
+            return None
+        return Lock(path, descriptor, works and _excludes(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise
+
+
+def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
+    """Whether an open file or folder is still the one that is called ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), Path(path).lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def _take(descriptor: int) -> bool | None:
+    """True: it is ours. None: it is somebody else's. False: there are no locks here."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return None
+    except OSError:
+        return False
+    return True
+
+
+def _excludes(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        second = _open(path)
+        try:
+            return _take(second) is None
+        finally:
+            os.close(second)
+    return False

@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.quarantine import read_quarantine
+from modeldrop.registry.channels import move_forward, promote
+from modeldrop.registry.publish import publish
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import environment, make_build, publish_build
+from tests.helpers.clouds import sign_in
+from tests.helpers.command_line import modeldrop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 30.0
+
+
+def eventually(what: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+class Watch:
+    """``modeldrop watch`` in a process of its own; what it says is read by a thread."""
+
+    def __init__(self, *arguments: str | Path, **more: str) -> None:
+        command = [sys.executable, "-m", "modeldrop", "watch", "--interval", "1s", *map(str, arguments)]
+        self.process = subprocess.Popen(command, env=environment(**more), stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+    def says(self, text: str) -> None:
+        end = time.monotonic() + SECONDS
+        while not any(text in line for line in list(self.lines)):
+            assert time.monotonic() < end, self.lines
+            assert self._reading.is_alive(), self.lines
+            time.sleep(0.02)
+
+    def ends(self) -> int:
+        code = self.process.wait(SECONDS)
+        self._reading.join(SECONDS)
+        return code
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self._reading.join(SECONDS)
+        assert not self._reading.is_alive(), "something that a hook started is still there"
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Watch]]:
+    started: list[Watch] = []
+
+    def start(*arguments: str | Path, **more: str) -> Watch:
+        started.append(Watch(*arguments, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def link(home: Path, name: str = "current", model: str = "embedder") -> str:
+    try:
+        return (home / model / name).readlink().name.partition("-")[0]
+    except OSError:
+        return ""
+
+
+def noting(file: Path, then: str = "") -> str:
+    """A command that notes what it is told, and what the link names then."""
+    names = "$MODELDROP_MODEL $MODELDROP_VERSION $MODELDROP_GENERATION"
+    current = '$(basename "$(readlink "$(dirname "$MODELDROP_PATH")/current")")'
+    script = f'echo "{names} {current} $(basename "$MODELDROP_PREVIOUS_PATH")" >> {file}; {then}'
+    return f"sh -c {shlex.quote(script)}"
+
+
+def told(file: Path) -> list[str]:
+    """Model, version, generation, and the versions of the link and of the one before."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [" ".join(word.partition("-")[0] for word in line.split()) for line in lines]
+
+
+class Notes:
+    """A small HTTP server that notes JSON documents."""
+
+    def __init__(self) -> None:
+        self.documents: list[Any] = []
+        self.authorizations: list[str | None] = []
+        self.status = 204
+
+
+@pytest.fixture
+def notes() -> Iterator[tuple[Notes, str]]:
+    found = Notes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.documents.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            found.authorizations.append(self.headers["Authorization"])
+            self.send_response(found.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield found, f"http://127.0.0.1:{server.server_address[1]}/reload"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_move_runs_every_hook(
+    registry: Path, home: Path, watch: Any, notes: tuple[Notes, str], tmp_path: Path
+) -> None:
+    publish_build(registry, "a")
+    fetch(f"{registry}/embedder", home)
+    server = subprocess.Popen(
+        ["sh", "-c", "trap 'echo reloaded' HUP; echo $$; while :; do sleep 0.02; done"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        pid = server.stdout.readline().strip()
+        notice, url = notes
+        one = watch(
+            f"{registry}/embedder", "-d", home, "--exec", noting(tmp_path / "told"), "--signal", pid, "--post", url,
+            "--post-auth-env", "RELOAD", RELOAD="Bearer abc", no_proxy="127.0.0.1",
+        )  # fmt: skip
+        one.says("v1 is in use")
+        publish_build(registry, "b")
+        one.says("v2 int8 is in use, before v1")
+        assert server.stdout.readline() == "reloaded\n"
+        assert told(tmp_path / "told") == ["embedder v2 2 v2 v1"]
+        [document] = notice.documents
+        assert (document["event"], document["version"], document["previous_version"]) == ("changed", "v2", "v1")
+        assert notice.authorizations == ["Bearer abc"]
+        one.process.send_signal(signal.SIGTERM)
+        assert one.ends() == 0
+        assert "abc" not in "".join(one.lines)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_a_failing_hook_brings_the_old_version_back(
+    registry: Path, home: Path, watch: Any, notes: tuple[Notes, str], tmp_path: Path
+) -> None:
+    publish_build(registry, "a")
+    fetch(f"{registry}/embedder", home)
+    notice, url = notes
+    notice.status = 500
+    one = watch(f"{registry}/embedder", "-d", home, "--exec", noting(tmp_path / "told"), "--post", url, no_proxy="*")
+    one.says("v1 is in use")
+    publish_build(registry, "b")
+    one.says("failed too")  # the old version's hooks have run as well
+    assert told(tmp_path / "told") == ["embedder v2 2 v2 v1", "embedder v1 1 v1 v2"]
+    assert [document["event"] for document in notice.documents] == ["changed", "returned"]
+    assert link(home) == "v1"
+    held = read_quarantine(home / "embedder", "current")
+    assert held is not None
+    assert held.reason.endswith("was answered with status 500.")
+    ran = modeldrop("status", home, "--json")
+    [channel] = ran.json["channels"]
+    assert (ran.code, channel["version"], channel["quarantine"]["version"]) == (0, "v1", "v2")
+    notice.status = 200
+    for version in (1, 2):  # the channel has named v2 all the time: only a move makes it be tried again
+        promote(LocalStore(str(registry)), "embedder", version, "current", by="dana")
+    one.says("v2 int8 is in use, before v1")
+    assert link(home) == "v2"
+    assert read_quarantine(home / "embedder", "current") is None
+    one.process.send_signal(signal.SIGINT)
+    assert one.ends() == 130
+
+
+def test_a_watch_that_is_killed_in_a_hook_runs_it_again(registry: Path, home: Path, watch: Any, tmp_path: Path) -> None:
+    publish_build(registry, "a")
+    fetch(f"{registry}/embedder", home)
+    kills = noting(tmp_path / "told", "kill -9 $PPID")
+    one = watch(f"{registry}/embedder", "-d", home, "--exec", kills)
+    one.says("v1 is in use")
+    publish_build(registry, "b")
+    assert one.ends() == -signal.SIGKILL
+    assert link(home) == "v2"
+    again = watch(f"{registry}/embedder", "-d", home, "--exec", noting(tmp_path / "told"))
+    again.says("v2 int8 is in use, before v1")
+    assert told(tmp_path / "told") == ["embedder v2 2 v2 v1"] * 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_ends_at_once_in_the_middle_of_a_hook(
+    number: signal.Signals, code: int, registry: Path, home: Path, watch: Any, tmp_path: Path
+) -> None:
+    publish_build(registry, "a")
+    pid = tmp_path / "pid"
+    one = watch(f"{registry}/embedder", "-d", home, "--exec", f"sh -c 'echo $$ > {pid}; exec sleep 600'")
+    eventually(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    one.process.send_signal(number)
+    assert one.ends() == code
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert read_quarantine(home / "embedder", "current") is None
+    assert not any("defect" in line or "Traceback" in line for line in one.lines)
+
+
+def test_it_ends_at_once_while_a_registry_does_not_answer(
+    servers: Any, monkeypatch: pytest.MonkeyPatch, home: Path, watch: Any, tmp_path: Path
+) -> None:
+    server = servers["s3"]
+    sign_in(monkeypatch, server)
+    url = server.registry()
+    make_build(tmp_path / "build")
+    version = publish(open_store(url), "embedder", tmp_path / "build", adopt_seconds=0.2).version
+    move_forward(open_store(url), "embedder", version, "current", by="dana")
+    server.reset()
+    server.rule("silent", method="GET", match="v1/manifest.json", times=100)
+    one = watch(f"{url}/embedder", "-d", home)
+    eventually(lambda: any("manifest.json" in request.path for request in server.requests()))
+    one.process.terminate()
+    assert one.ends() == 0
+    assert [line.partition(": ")[2][:6] for line in one.lines] == ["asking", "genera"]  # it did not wait for the answer
+    server.reset()
+
+
+def test_several_models_in_json(registry: Path, home: Path, watch: Any, tmp_path: Path) -> None:
+    publish_build(registry, "a")
+    publish_build(registry, "b", model="reranker")
+    one = watch(
+        f"{registry}/embedder", f"{registry}/embedder@staging", f"{registry}/reranker",
+        "-d", home, "--log-format", "json", "--exec", noting(tmp_path / "told"),
+    )  # fmt: skip
+    one.says('"event": "unavailable"')
+    eventually(lambda: len(told(tmp_path / "told")) == 2)
+    promote(LocalStore(str(registry)), "embedder", 1, "staging", by="dana")
+    eventually(lambda: link(home, "staging") == "v1")
+    eventually(lambda: len(told(tmp_path / "told")) == 3)
+    one.process.terminate()
+    assert one.ends() == 0
+    events = [json.loads(line) for line in one.lines]
+    assert {event["model"] for event in events} == {"embedder", "reranker"}
+    assert [event["event"] for event in events if event.get("channel") == "staging"][:2] == ["following", "unavailable"]
+    changed = [event for event in events if event["event"] == "changed"]
+    assert {(event["model"], event["channel"], event["version"]) for event in changed} == {
+        ("embedder", "current", 1),
+        ("embedder", "staging", 1),
+        ("reranker", "current", 1),
+    }
+    assert all(Path(event["path"]).is_dir() and event["time"].endswith("Z") for event in changed)
+
+
+def test_what_a_damaged_registry_does(registry: Path, home: Path, watch: Any, tmp_path: Path) -> None:
+    publish_build(registry, "a")
+    figures = tmp_path / "figures.prom"
+    one = watch(f"{registry}/embedder", "-d", home, "--metrics", figures)
+    one.says("v1 int8 is in use")
+    eventually(figures.exists)
+    labels = '{model="embedder",channel="current"}'
+    assert {f"modeldrop_model_version{labels} 1", f"modeldrop_fetch_success{labels} 1"} <= {
+        *figures.read_text().splitlines()
+    }
+    (registry / "embedder/current").write_bytes(b"")
+    one.says("v1 stays in use.")
+    assert link(home) == "v1"
+    eventually(lambda: f"modeldrop_fetch_success{labels} 0" in figures.read_text().splitlines())
+    assert f"modeldrop_model_version{labels} 1" in figures.read_text().splitlines()
+    ran = modeldrop("status", home)
+    assert ran.code == 0
+    assert "is not JSON" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["embedder@v1"], 2, "it never moves"),
+        (["embedder", "embedder@current"], 2, "the same link"),
+        (["embedder", "--interval", "soon"], 2, "--interval 'soon' is not a duration"),
+        (["embedder", "--interval", "0"], 2, "more than 0 s"),
+        (["embedder", "--hook-timeout", "0"], 2, "--hook-timeout is 0"),
+        (["embedder", "--exec", "'"], 2, "cannot be split"),
+        (["embedder", "--signal", "nginx:NONE"], 2, "no signal"),
+        (["embedder", "--post", "ftp://x"], 2, "not an address"),
+        (["embedder", "--on-unavailable", "offline"], 2, "offline"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(
+    arguments: list[str], code: int, message: str, registry: Path, home: Path
+) -> None:
+    publish_build(registry, "a")
+    ran = modeldrop("watch", *arguments, "-d", home, environment={"MODELDROP_REGISTRY": str(registry)})
+    assert ran.code == code
+    assert message in ran.err
+    assert ran.out == ""

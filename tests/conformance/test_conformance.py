@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.conformance.checks import CHECKS, Check
+from modeldrop.conformance.place import NonconformantError, NotApplicableError
+from modeldrop.conformance.running import open_sides, run_checks
+from modeldrop.errors import ConflictError
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.folder import LocalStore
+from tests.helpers.builds import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_every_store_conforms(check: Check, any_registry: str) -> None:
+    sides = open_sides(any_registry)
+    try:
+        with sides.scratch() as place:
+            check.run(place)
+    except NotApplicableError:
+        assert check.name == "headers"
+        assert "://" not in any_registry
+    assert list(sides.store.objects("")) == []
+
+
+def test_a_lookalike_that_ignores_conditions_is_caught_and_cleaned_up(lookalike: str) -> None:
+    outcomes = {outcome.check.name: outcome for outcome in run_checks(open_sides(lookalike))}
+    assert len(outcomes) == sum(not check.slow for check in CHECKS)
+    for name in ("create_only", "swap", "swap_created", "swap_missing", "race_to_create", "race_to_swap"):
+        assert outcomes[name].fault, name
+    for name in ("nothing_is_there", "empty_objects", "upload_small"):
+        assert not outcomes[name].fault, outcomes[name]
+    assert list(open_store(lookalike).objects("")) == []
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    plugins = ("-p", "no:cacheprovider", "-p", "modeldrop.conformance.plugin")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *plugins, "-W", "error", "--pyargs", "modeldrop.conformance", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_user_can_run_the_suite_with_pytest(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    ran = run_pytest(tmp_path, "--registry", str(registry))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"{len(CHECKS) - 1} passed, 1 skipped" in ran.stdout
+    assert list(registry.iterdir()) == []
+
+
+def test_without_a_registry_the_suite_says_what_it_needs(tmp_path: Path) -> None:
+    ran = run_pytest(tmp_path)
+    assert ran.returncode != 0
+    assert "Name the registry to try: --registry" in ran.stdout + ran.stderr
+
+
+class _Forgetful(LocalStore):
+    """Replaces what is there."""
+
+    def create(self, key: str, data: bytes) -> None:
+        try:
+            super().create(key, data)
+        except ConflictError:
+            self.delete(key)
+            super().create(key, data)
+
+
+def test_a_check_that_fails_says_what_the_store_did_and_leaves_nothing(tmp_path: Path) -> None:
+    sides = open_sides(str(tmp_path / "registry"))
+    forgetful = type(sides)(_Forgetful(sides.store.url))
+    check = next(check for check in CHECKS if check.name == "create_only")
+    with pytest.raises(NonconformantError, match="a second create was accepted"), forgetful.scratch() as place:
+        check.run(place)
+    assert list((tmp_path / "registry").iterdir()) == []

@@ -1,0 +1,37 @@
+"""Building a small checkpoint as a user does, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeldrop.format.manifest import Manifest, parse_manifest
+from tests.export.recipes import loosened
+from tests.helpers.command_line import modeldrop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Built:
+    """A source, and the folder that was built of it."""
+
+    source: Path
+    output: Path
+    manifest: Manifest
+
+    def weights(self, variant: str, graph: str) -> int:
+        """Bytes of one graph."""
+        found = self.manifest.variant(variant)
+        assert found is not None
+        return self.manifest.file(found.graphs[graph]).size
+
+
+def build(folder: Path, source: Path, metrics: Iterable[str], variants: Iterable[str]) -> Built:
+    """Build fp32, which must be faithful, and variants of which nothing is asked by ``metrics``."""
+    recipe = loosened(folder, metrics, variants)
+    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
+    assert ran.code == 0, ran.err
+    return Built(source, folder / "out", parse_manifest((folder / "out" / "manifest.json").read_bytes()))

@@ -1,0 +1,363 @@
+"""Transfers from a server that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.fetcher.download import transfer as transfers
+from modeldrop.storage.read import client
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.util.retry import Deadline
+from tests.helpers.builds import PIECE, describe, environment, start
+from tests.helpers.clouds import sign_in
+from tests.servers.faults import Fault, FaultyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from modeldrop.fetcher.download.transfer import Transferred
+    from modeldrop.format.manifest import File
+    from tests.servers.faults import Ask
+
+KEY = "m/v1/onnx/model.onnx"
+PATH = "onnx/model.onnx"
+DATA = random.Random(1).randbytes(3 * PIECE + 4321)
+PART = PIECE // 4
+LIMITS = transfers.LIMITS
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes milliseconds, and every piece is a request of its own."""
+    monkeypatch.setattr(client, "_STALL", "300ms")
+    monkeypatch.setattr(client, "_DRIP", "700ms")
+    quick = replace(
+        transfers.LIMITS, most=PIECE, least=PIECE, first=4, connections=4, chunk=4096, least_chunk=64, failures=4,
+        pause=0.01, busy_pause=0.02, longest_pause=0.1,
+    )  # fmt: skip
+    monkeypatch.setattr(transfers, "LIMITS", quick)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    folder = tmp_path / "served"
+    put(folder, DATA)
+    with FaultyServer(folder) as running:
+        sign_in(monkeypatch, running)
+        yield running
+
+
+def put(folder: Path, data: bytes) -> None:
+    """Make or replace the object."""
+    path = folder / KEY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+class Outcome(NamedTuple):
+    told: int
+    transferred: Transferred
+
+
+def bring(server: FaultyServer, tmp_path: Path, file: File | None = None, *, seconds: float = 60) -> Outcome:
+    """Transfer the object; it must come out right."""
+    into = tmp_path / "into"
+    into.mkdir(exist_ok=True)
+    file = file or describe(PATH, DATA)
+    told: list[int] = []
+    done = transfers.transfer(
+        RegistryReader(server.url), "m/v1", [file], PIECE, into, deadline=Deadline(seconds), progress=told.append
+    )
+    assert describe(PATH, (into / PATH).read_bytes()) == file
+    assert (into / PATH).stat().st_mode & 0o777 == 0o444
+    return Outcome(sum(told), done)
+
+
+def first(fault: Fault) -> Callable[[Ask], Fault | None]:
+    """Misbehave at the first request of each piece."""
+    return lambda ask: fault if ask.nth == 1 else None
+
+
+HEALING = {
+    "reset before the answer": Fault(after=None, then="reset"),
+    "reset within the answer": Fault(after=5000, then="reset"),
+    "closed before the answer": Fault(after=None, then="close"),
+    "truncated": Fault(after=5000, then="close"),
+    "truncated, and says so": Fault(short=5000),
+    "empty, and says so": Fault(short=0),
+    "stall before the answer": Fault(after=None, then="stall"),
+    "stall before the body": Fault(after=0, then="stall"),
+    "stall within the body": Fault(after=5000, then="stall"),
+    "slow drip": Fault(after=5000, drip=0.05),
+    "500": Fault(status=500),
+    "502": Fault(status=502),
+    "503": Fault(status=503, headers={"Retry-After": "1"}),
+    "429": Fault(status=429, headers={"Retry-After": "1"}),
+    "408": Fault(status=408),
+    "wrong Content-Range": Fault(shift=16),
+    "200 instead of 206": Fault(whole=True),
+}
+
+
+@pytest.mark.parametrize("name", HEALING)
+def test_what_happens_once_is_overcome(name: str, server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = first(HEALING[name])
+    outcome = bring(server, tmp_path)
+    assert outcome.told == len(DATA)
+    assert outcome.transferred.retries >= 4  # every run
+    assert outcome.transferred.adopted == 0
+    assert outcome.transferred.fetched == len(DATA)  # nothing came twice
+
+
+def test_a_part_goes_on_where_it_broke_off(server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda _: Fault(after=PART // 4, then="close")
+    done = bring(server, tmp_path).transferred
+    assert done.fetched == len(DATA)
+    assert done.retries > transfers.LIMITS.failures * 2  # progress gives the whole budget back
+    assert server.sent == len(DATA)
+
+
+LASTING = {
+    "reset": (Fault(after=None, then="reset"), "it closes the connection"),
+    "truncated": (Fault(after=0, then="close"), "it closes the connection"),
+    "empty": (Fault(short=0), "answers end before they are complete"),
+    "500": (Fault(status=500), "the service answered 500"),
+    "503": (Fault(status=503), "the service answered 503"),
+    "429": (Fault(status=429), "the service answered 429"),
+    "wrong Content-Range": (Fault(shift=16), "answers with other bytes than it was asked for"),
+    "200 instead of 206": (Fault(whole=True), "does not serve ranges"),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_lasts_is_named(name: str, server: FaultyServer, tmp_path: Path) -> None:
+    fault, sentence = LASTING[name]
+    server.rule = lambda _: fault
+    with pytest.raises(RegistryError, match=sentence) as caught:
+        bring(server, tmp_path)
+    assert server.url in caught.value.message
+    assert max(Counter((ask.start, ask.end) for ask in server.asks).values()) <= transfers.LIMITS.failures
+
+
+@pytest.mark.parametrize(("status", "sentence"), [(403, "the service answered 403"), (404, "the service answered 404")])
+def test_what_cannot_heal_is_not_tried_again(status: int, sentence: str, server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda _: Fault(status=status)
+    with pytest.raises(RegistryError, match=sentence):
+        bring(server, tmp_path)
+    assert {ask.nth for ask in server.asks} == {1}
+    assert len(server.asks) <= transfers.LIMITS.connections
+
+
+def test_stalls_use_up_no_retries(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_STALL", "100ms")
+    rounds = transfers.LIMITS.failures + 2
+    server.rule = lambda ask: Fault(after=0, then="stall") if ask.nth <= rounds else None
+    data = DATA[:PART]
+    put(server.folder, data)
+    assert bring(server, tmp_path, describe(PATH, data)).transferred.retries == rounds
+
+
+@pytest.mark.parametrize("fault", [Fault(after=None, then="stall"), Fault(after=100, drip=0.02)], ids=["stall", "drip"])
+def test_the_deadline_holds_within_requests(fault: Fault, server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda _: fault
+    with pytest.raises(
+        RegistryError, match=r"limit of 1.5 s is over, waiting for 0.2 of 0.2 MB from s3://faulty"
+    ) as told:
+        bring(server, tmp_path, seconds=1.5)
+    assert "no answer in time" in told.value.message
+    server.rule = lambda _: None
+    bring(server, tmp_path)
+
+
+def test_a_drip_is_enough_to_get_there(server: FaultyServer, tmp_path: Path) -> None:
+    data = DATA[:600]
+    put(server.folder, data)
+    server.rule = lambda _: Fault(after=0, drip=0.002)
+    assert bring(server, tmp_path, describe(PATH, data)).transferred.fetched == len(data)
+
+
+def test_no_connections_for_a_while(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, failures=100))
+    enough, closed = threading.Event(), threading.Event()
+
+    def hold(_: Ask) -> None:
+        if len(server.asks) > 2:
+            enough.set()
+            closed.wait(30)
+
+    def close_for_a_while() -> None:
+        enough.wait(30)
+        with server.deaf():
+            closed.set()
+            time.sleep(0.2)
+
+    server.rule = hold
+    closing = threading.Thread(target=close_for_a_while)
+    closing.start()
+    outcome = bring(server, tmp_path)
+    closing.join()
+    assert outcome.told == len(DATA)
+    assert outcome.transferred.retries
+
+
+def test_nobody_listens(server: FaultyServer, tmp_path: Path) -> None:
+    with server.deaf(), pytest.raises(RegistryError, match="cannot be reached: connection refused"):
+        bring(server, tmp_path)
+
+
+def test_a_name_that_does_not_resolve(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://models.invalid")
+    with pytest.raises(RegistryError, match=r"http://models\.invalid cannot be reached: its name does not resolve"):
+        bring(server, tmp_path)
+    assert not server.asks
+
+
+def test_a_thousand_flipped_bits(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        transfers, "LIMITS", replace(transfers.LIMITS, most=PIECE, least=PIECE, chunk=PIECE, first=8, connections=8)
+    )
+    chance = random.Random(2)
+    data = chance.randbytes(1000 * PIECE - 777)
+    put(server.folder, data)
+    bits = {index * PIECE: chance.randrange(8 * min(PIECE, len(data) - index * PIECE)) for index in range(1000)}
+    flipped = []
+
+    def flip(ask: Ask) -> Fault | None:
+        if ask.nth > 1:
+            return None
+        flipped.append(ask.start)
+        return Fault(flips=(bits[ask.start],))
+
+    server.rule = flip
+    done = bring(server, tmp_path, describe(PATH, data)).transferred
+    assert sorted(flipped) == sorted(bits)
+    assert done.retries == 1000
+    assert done.fetched == server.sent == 2 * len(data)
+
+
+def test_damage_that_stays_is_named(server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda ask: Fault(flips=(9,)) if ask.start == PIECE else None
+    with pytest.raises(IntegrityError, match=f"{KEY} is damaged: bytes {PIECE} to {2 * PIECE}") as caught:
+        bring(server, tmp_path)
+    assert "The snapshot in use is untouched" in caught.value.hint
+    assert Counter(ask.start for ask in server.asks)[PIECE] == 2  # the same wrong bytes twice leave no doubt
+
+
+def test_damage_that_changes_every_time_ends(server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda ask: Fault(flips=(8 * ask.nth,)) if ask.start == PIECE else None
+    with pytest.raises(IntegrityError, match=f"bytes {PIECE} to {2 * PIECE}"):
+        bring(server, tmp_path)
+    assert Counter(ask.start for ask in server.asks)[PIECE] == transfers.LIMITS.refusals + 1
+
+
+@pytest.mark.parametrize(
+    "data", [DATA[:-1], DATA[: PIECE - 5], DATA + b"x", b""], ids=["1 less", "less", "more", "none"]
+)
+def test_another_size_is_named(data: bytes, server: FaultyServer, tmp_path: Path) -> None:
+    put(server.folder, data)
+    with pytest.raises(
+        IntegrityError, match=rf"{KEY} is damaged: it (has {len(data)} bytes, not the|ends before the) {len(DATA)}"
+    ):
+        bring(server, tmp_path)
+
+
+def test_requests_are_bound_to_the_first_answer(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))
+    bring(server, tmp_path)
+    bound = [ask.headers.get("if-match") for ask in server.asks]
+    assert len(bound) == 4
+    assert bound[0] is None
+    assert len(set(bound[1:])) == 1
+    assert bound[1] is not None
+
+
+def test_an_object_replaced_half_way(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))  # the first answer has come
+
+    def replaced(data: bytes) -> Callable[[Ask], None]:
+        def rule(ask: Ask) -> None:
+            if ask.start == PIECE and ask.nth == 1:
+                put(server.folder, data)
+
+        return rule
+
+    server.rule = replaced(DATA)  # the same bytes under another ETag
+    assert bring(server, tmp_path).transferred.retries >= 1
+    (tmp_path / "into" / PATH).unlink()
+    server.forget()
+    server.rule = replaced(bytes(len(DATA)))
+    with pytest.raises(IntegrityError, match="are not those of the manifest"):
+        bring(server, tmp_path)
+
+
+def test_an_object_that_changes_all_the_time(server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda _: put(server.folder, DATA)
+    bring(server, tmp_path)
+
+
+def test_a_weak_etag_binds_nothing(server: FaultyServer, tmp_path: Path) -> None:
+    server.weak = True
+    bring(server, tmp_path)
+    assert {ask.headers.get("if-match") for ask in server.asks} == {None}
+
+
+_TRANSFER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from modeldrop.fetcher import transfer as transfers
+from modeldrop.util.retry import Deadline
+from modeldrop.storage.read.reader import RegistryReader
+from tests.helpers.builds import PIECE, describe
+transfers.LIMITS = replace(transfers.LIMITS, most=PIECE, least=PIECE)
+data = Path(sys.argv[1]).read_bytes()
+file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
+done = transfers.transfer(RegistryReader(sys.argv[2]), "m/v1", [file], PIECE, into,
+    deadline=Deadline(60), progress=lambda _: None)
+print(done.fetched, done.adopted)
+"""
+
+
+def test_killed_half_way(server: FaultyServer, tmp_path: Path) -> None:
+    pieces, half = 128, 64
+    data = random.Random(3).randbytes(pieces * PIECE)
+    put(server.folder, data)
+    into = tmp_path / "into"
+    into.mkdir()
+    arguments = (server.folder / KEY, server.url, into)
+    server.rule = lambda _: Fault(after=None, then="stall") if len(server.asks) > half else None
+    # environment() reads this process's, which is signed in to the server
+    assert environment()["AWS_ENDPOINT_URL_S3"]
+    process = start(_TRANSFER, *arguments)
+    while (
+        server.stalled < LIMITS.connections and process.poll() is None
+    ):  # all connections: what came before is on disk
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert server.sent == half * PIECE
+    assert not os.access(into / PATH, os.X_OK)
+    server.forget()
+    server.rule = lambda _: None
+    done = bring(server, tmp_path, describe(PATH, data)).transferred
+    assert server.sent <= 0.55 * len(data)
+    assert done.fetched == server.sent
+    assert done.adopted == half * PIECE
+    server.forget()
+    done = bring(server, tmp_path, describe(PATH, data)).transferred
+    assert (done.fetched, done.adopted, server.asks) == (0, len(data), [])

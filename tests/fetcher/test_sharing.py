@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from modeldrop.fetcher.verify import damages
+from modeldrop.registry.channels import move_forward
+from modeldrop.registry.publish import publish
+from modeldrop.storage.write import open_store
+from modeldrop.util.locks import try_lock
+from tests.helpers.builds import (
+    MODELS,
+    SHARED,
+    contents,
+    environment,
+    make_build,
+    open_to_all,
+    publish_build,
+    read_only,
+    run_python,
+    tree,
+    unprivileged,
+)
+from tests.helpers.clouds import sign_in
+from tests.helpers.killing import fetch_together, run_forks
+from tests.servers.s3 import S3Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.helpers.clouds import Servers
+
+PROCESSES = 50
+SIZE = sum(len(contents("a")[path]) for path in (*SHARED, MODELS["int8"]))
+FETCH = "import sys; from modeldrop.fetcher.api import fetch; print(fetch(*sys.argv[1:]).path)"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """S3; this process is signed in to it."""
+    found = servers["s3"]
+    assert isinstance(found, S3Server)
+    sign_in(monkeypatch, found)
+    return found
+
+
+@pytest.fixture
+def in_s3(server: S3Server, tmp_path: Path) -> str:
+    """A reference to a version in S3."""
+    registry = server.registry()
+    make_build(tmp_path / "build", "a")
+    store = open_store(registry)
+    version = publish(store, "embedder", tmp_path / "build", adopt_seconds=1).version
+    move_forward(store, "embedder", version, "current", by="dana")
+    return f"{registry}/embedder"
+
+
+def together(
+    reference: str, home: Path, *, count: int = PROCESSES, locks: str = "work", stuck: float = 60
+) -> list[Any]:
+    """What each of many processes fetched; all of them gave the same folder, and it is whole."""
+    answers = run_forks(fetch_together, reference, home, count, locks, stuck)
+    assert [said for code, said in answers if code] == []
+    (path,) = {said[0] for _, said in answers}
+    assert list(damages(home / "embedder" / path)) == []
+    there = {str(file.relative_to(path)) for file in (home / "embedder" / path).rglob("*") if not file.is_dir()}
+    assert there == {"manifest.json", MODELS["int8"], *SHARED}
+    assert (home / "embedder/current").resolve() == home / "embedder" / path
+    return [said[1:] for _, said in answers]
+
+
+def gets(server: S3Server, name: str) -> int:
+    return sum(request.method == "GET" and name in request.path for request in server.requests())
+
+
+def test_fifty_processes_download_once(in_s3: str, server: S3Server, home: Path, tmp_path: Path) -> None:
+    server.reset()
+    run_python(FETCH, in_s3, tmp_path / "alone")
+    alone = gets(server, MODELS["int8"])
+    assert alone
+    server.reset()
+    figures = together(in_s3, home)
+    assert gets(server, MODELS["int8"]) == alone
+    assert sorted(figures) == [[0, 0]] * (PROCESSES - 1) + [[SIZE, 0]]
+    assert list(home.glob("embedder/.partial/*")) == []
+
+
+def test_fifty_processes_where_every_lock_is_free(in_s3: str, server: S3Server, home: Path) -> None:
+    """The folder itself says that somebody is at work: even so one download."""
+    server.reset()
+    figures = together(in_s3, home, locks="dead")
+    assert sum(fetched for fetched, _ in figures) < 5 * SIZE
+
+
+@pytest.mark.parametrize("locks", ["dead", "work"])
+def test_processes_that_take_each_others_work_away(in_s3: str, home: Path, locks: str) -> None:
+    """Nobody waits for anybody: more requests, and still never a wrong result."""
+    for number in range(3):
+        together(in_s3, home / str(number), count=12, locks=locks, stuck=0)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from modeldrop.util.locks import try_lock
+folder = Path(sys.argv[1])
+folder.mkdir(parents=True)
+(folder / "work").mkdir()
+lock = try_lock(folder / "lock")
+assert lock.works
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stuck(registry: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of the snapshot that is wanted, and does nothing."""
+    manifest = publish_build(registry, "a")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home / f"embedder/.partial/{manifest.digest[7:39]}-int8")],
+        env=environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+IMPATIENT = f"""
+import modeldrop.fetcher.download.staging as staging
+staging.STUCK_SECONDS = 0.2
+{FETCH}
+"""
+
+
+def test_nobody_waits_for_ever_for_a_process_that_does_nothing(
+    stuck: subprocess.Popen[str], registry: Path, home: Path
+) -> None:
+    path = run_python(IMPATIENT, f"{registry}/embedder", home)
+    assert path == str((home / "embedder/current").resolve())
+    assert stuck.poll() is None
+
+
+def test_the_deadline_holds_while_waiting(stuck: subprocess.Popen[str], registry: Path, home: Path) -> None:
+    program = """
+import sys
+from modeldrop.errors import RegistryError
+from modeldrop.fetcher.api import fetch
+try:
+    fetch(*sys.argv[1:], timeout=0.3)
+except RegistryError as error:
+    print(error.message)
+"""
+    said = run_python(program, f"{registry}/embedder", home)
+    assert said.startswith("The time limit of 0.3 s is over, waiting for another process to finish its download into")
+
+
+def test_a_lock_excludes_others_until_it_is_released(tmp_path: Path) -> None:
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None
+    assert lock.works
+    assert try_lock(tmp_path / "lock") is None
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+    again = try_lock(tmp_path / "lock")
+    assert again is not None
+    again.release()
+
+
+def test_a_lock_that_excludes_nobody_is_known_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None
+    assert not lock.works
+    lock.release()
+
+
+def test_other_users_can_read_what_one_has_fetched(registry: Path, home: Path, tmp_path: Path) -> None:
+    """Whatever the umask was, below the model's folder."""
+    publish_build(registry, "a")
+    run_python(f"import os; os.umask(0o077)\n{FETCH}", f"{registry}/embedder", home)
+    open_to_all(tmp_path)
+    for folder in (home, home / "embedder"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(0o755)
+    path = run_python(FETCH, f"{registry}/embedder", home, user=unprivileged())
+    folders = [folder for folder in (home / "embedder" / path).rglob("*") if folder.is_dir()]
+    assert {folder.stat().st_mode & 0o777 for folder in (home / "embedder" / path, *folders)} == {0o755}
+
+
+def test_somebody_who_is_not_root(registry: Path, home: Path, tmp_path: Path) -> None:
+    publish_build(registry, "a")
+    home.mkdir()
+    home.chmod(0o777)
+    open_to_all(tmp_path)
+    path = run_python(FETCH, f"{registry}/embedder", home, user=unprivileged())
+    assert list(damages(home / "embedder" / path)) == []
+
+
+@pytest.mark.parametrize("selector", ["", "@v1"])
+def test_a_read_only_volume_with_the_snapshot(registry: Path, home: Path, tmp_path: Path, selector: str) -> None:
+    publish_build(registry, "a")
+    path = run_python(FETCH, f"{registry}/embedder{selector}", home)
+    open_to_all(tmp_path)
+    with read_only(home):
+        before = tree(home)
+        assert run_python(FETCH, f"{registry}/embedder{selector}", home, user=unprivileged()) == path
+        assert tree(home) == before
+
+
+def test_a_read_only_mount_with_the_snapshot(registry: Path, home: Path, tmp_path: Path) -> None:
+    """As root, whom permissions do not stop. Where nobody may mount, permissions are all that can be tried."""
+    publish_build(registry, "a")
+    path = run_python(FETCH, f"{registry}/embedder", home)
+    mount = ["mount", "--bind", "-o", "ro", str(home), str(home)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        with read_only(home):
+            assert run_python(FETCH, f"{registry}/embedder", home) == path
+        return
+    try:
+        assert run_python(FETCH, f"{registry}/embedder", home) == path
+        publish_build(registry, "b")
+        failed = subprocess.run(
+            [sys.executable, "-m", "modeldrop", "fetch", f"{registry}/embedder@v2", "-d", str(home)],
+            env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert failed.returncode == 15
+        assert f"Could not write into {home}: Read-only file system." in failed.stderr
+    finally:
+        subprocess.run(["umount", str(home)], check=True)

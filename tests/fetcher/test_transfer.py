@@ -1,0 +1,340 @@
+"""Transfers into folders that already hold something, from registries that behave."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.fetcher.download import transfer as transfers
+from modeldrop.fetcher.download.pieces import Queue
+from modeldrop.fetcher.download.transfer import Transferred, transfer
+from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
+from modeldrop.storage.write import open_store
+from modeldrop.util.retry import Deadline
+from tests.helpers.builds import PIECE, as_dana, describe, finish, registry, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from modeldrop.fetcher.download.partial_file import Landing
+
+__all__ = ["as_dana", "registry"]
+
+PREFIX = "m/v1"
+CONTENTS: Mapping[str, bytes] = {
+    "config.json": b"{}\n",
+    "empty.txt": b"",
+    "odd names/50%25 größe #1 [漢字]~.txt": b"odd\n",
+    "onnx/exact.onnx": random.Random(1).randbytes(2 * PIECE),
+    "onnx/model.onnx": random.Random(2).randbytes(3 * PIECE + 4321),
+}
+BIG = "onnx/model.onnx"
+FILES = tuple(describe(path, data) for path, data in CONTENTS.items())
+SIZE = sum(file.size for file in FILES)
+
+
+@pytest.fixture
+def source(registry: Path) -> Path:
+    for path, data in CONTENTS.items():
+        file = registry / PREFIX / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return registry
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    folder = tmp_path / "into"
+    folder.mkdir()
+    return folder
+
+
+def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None = None) -> Transferred:
+    told: list[int] = []
+    done = transfer(
+        RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=Deadline(60), progress=progress or told.append
+    )
+    for path, data in CONTENTS.items():
+        assert (into / path).read_bytes() == data
+        assert (into / path).stat().st_mode & 0o777 == 0o444
+    if progress is None:
+        assert sum(told) == SIZE
+        assert all(count > 0 for count in told)
+    return done
+
+
+def lay(into: Path, path: str, data: bytes, mode: int = 0o644) -> Path:
+    file = into / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    file.chmod(mode)
+    return file
+
+
+def test_from_every_kind_of_registry(any_registry: str, into: Path) -> None:
+    store = open_store(any_registry)
+    for path, data in CONTENTS.items():
+        store.create(f"{PREFIX}/{path}", data)
+    assert bring(any_registry, into) == Transferred(fetched=SIZE, adopted=0, retries=0)
+    assert bring(any_registry, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
+
+
+def test_a_piece_at_a_time(any_registry: str, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        transfers, "LIMITS", replace(transfers.LIMITS, most=10_000, least=1, in_hand=PIECE, connections=3)
+    )
+    store = open_store(any_registry)
+    for path, data in CONTENTS.items():
+        store.create(f"{PREFIX}/{path}", data)
+    assert bring(any_registry, into) == Transferred(fetched=SIZE, adopted=0, retries=0)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o444])
+def test_what_is_right_is_adopted_piece_by_piece(mode: int, source: Path, into: Path) -> None:
+    data = bytearray(CONTENTS[BIG])
+    data[PIECE + 5] ^= 1
+    file = lay(into, BIG, bytes(data), mode)
+    lay(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"], mode)
+    before = file.stat().st_ino
+    done = bring(source, into)
+    assert done.adopted == 5 * PIECE + 4321 - PIECE
+    assert done.fetched == SIZE - done.adopted
+    assert file.stat().st_ino == before
+
+
+def test_a_hole_is_no_data(source: Path, into: Path) -> None:
+    file = into / BIG
+    file.parent.mkdir()
+    with file.open("wb") as target:
+        target.truncate(len(CONTENTS[BIG]))
+        target.seek(2 * PIECE)
+        target.write(CONTENTS[BIG][2 * PIECE : 3 * PIECE])
+    assert bring(source, into).adopted == PIECE
+
+
+@pytest.mark.parametrize("data", [b"", CONTENTS[BIG][:-1], CONTENTS[BIG] + b"x"], ids=["none", "less", "more"])
+def test_a_file_of_another_size_is_replaced(data: bytes, source: Path, into: Path) -> None:
+    file = lay(into, BIG, data)
+    with file.open("rb") as kept:
+        bring(source, into)
+        assert kept.read() == data
+        assert os.fstat(kept.fileno()).st_nlink == 0
+
+
+def test_a_file_with_a_second_name_is_never_written(source: Path, into: Path, tmp_path: Path) -> None:
+    damaged = bytes(len(CONTENTS[BIG]))
+    other = tmp_path / "snapshot.onnx"
+    other.hardlink_to(lay(into, BIG, damaged))
+    whole = tmp_path / "exact.onnx"
+    whole.hardlink_to(lay(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"]))
+    assert bring(source, into).adopted == 2 * PIECE
+    assert other.read_bytes() == damaged
+    assert whole.samefile(into / "onnx/exact.onnx")
+
+
+def test_links_and_pipes_are_replaced(source: Path, into: Path, tmp_path: Path) -> None:
+    victim = lay(tmp_path, "victim", CONTENTS["config.json"], 0o600)
+    (into / "config.json").symlink_to(victim)
+    (into / "onnx").mkdir()
+    os.mkfifo(into / BIG)
+    bring(source, into)
+    assert victim.stat().st_mode & 0o777 == 0o600
+    assert not (into / "config.json").is_symlink()
+
+
+def test_a_folder_in_the_way(source: Path, into: Path) -> None:
+    (into / BIG).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        bring(source, into)
+
+
+def test_a_folder_that_is_gone_is_not_made_again(source: Path, into: Path) -> None:
+    into.rmdir()
+    with pytest.raises(FileNotFoundError):
+        bring(source, into)
+    assert not into.exists()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_renamed_meanwhile(again: bool, source: Path, into: Path) -> None:
+    done = into.with_name("done")
+
+    def rename(_: int) -> None:
+        if not done.exists():
+            into.rename(done)
+            if again:
+                into.mkdir()
+
+    with pytest.raises(FileNotFoundError):
+        bring(source, into, rename)
+    assert not again or not any(into.rglob("*.onnx"))
+
+
+def test_a_file_replaced_meanwhile_is_looked_at_again(source: Path, into: Path) -> None:
+    told = []
+
+    def meddle(count: int) -> None:
+        told.append(count)
+        if sum(told) == SIZE:  # all is written: somebody else begins anew
+            (into / BIG).unlink()
+            lay(into, BIG, bytes(len(CONTENTS[BIG])))
+
+    done = bring(source, into, meddle)
+    assert sum(told) == SIZE
+    assert done.fetched == SIZE + len(CONTENTS[BIG])
+    assert done.adopted == 0
+
+
+def test_a_damaged_registry(source: Path, into: Path) -> None:
+    data = CONTENTS[BIG]
+    (source / PREFIX / BIG).write_bytes(data[: PIECE + 1] + b"?" + data[PIECE + 2 :])
+    with pytest.raises(IntegrityError, match=f"{BIG} is damaged: bytes {PIECE} to {2 * PIECE}"):
+        bring(source, into)
+    (source / PREFIX / BIG).write_bytes(data + b"x")
+    with pytest.raises(IntegrityError, match=rf"{BIG} is damaged: it has {len(data) + 1} bytes, not the {len(data)}"):
+        bring(source, into)
+    (source / PREFIX / BIG).unlink()
+    with pytest.raises(RegistryError, match=f"Could not read .*{BIG}"):
+        bring(source, into)
+    (source / PREFIX / BIG).write_bytes(data)
+    assert bring(source, into).adopted > 0  # what was proven is kept
+
+
+def test_no_time(source: Path, into: Path) -> None:
+    lay(into, BIG, CONTENTS[BIG])
+    with pytest.raises(RegistryError, match="The time limit of 0 s is over, waiting for"):
+        transfer(RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=Deadline(0), progress=print)
+
+
+def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bring(source, into, interrupt)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("modeldrop")]
+    bring(source, into)
+
+
+_TRANSFER = """
+import pathlib, resource, sys
+from modeldrop.util.retry import Deadline
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.fetcher.download.transfer import transfer
+from tests.helpers.builds import PIECE
+from tests.fetcher.test_transfer import FILES, PREFIX
+def run():
+    transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
+        deadline=Deadline(60), progress=lambda _: None)
+"""
+
+
+def test_no_room(source: Path, into: Path) -> None:
+    limited = f"""{_TRANSFER}
+resource.setrlimit(resource.RLIMIT_FSIZE, ({3 * PIECE}, {3 * PIECE}))
+try:
+    run()
+except OSError as error:
+    print(error.errno)
+"""
+    assert finish(start(limited, source, into)) == str(errno.EFBIG)
+    assert bring(source, into).adopted >= 0
+
+
+def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
+    for _ in range(3):
+        processes = [start(f"{_TRANSFER}\nrun()", source, into) for _ in range(4)]
+        for process in processes:
+            finish(process)
+        assert bring(source, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
+        for file in FILES:
+            (into / file.path).unlink()
+        lay(into, BIG, b"of another size")
+
+
+class _Landing:
+    """What a queue knows of a file on disk."""
+
+    def __init__(self, pieces: int, missing: list[int]) -> None:
+        self.file = describe(BIG, bytes(pieces * PIECE - 5))
+        self.missing = missing
+
+    def start(self, index: int) -> int:
+        return index * PIECE
+
+    def length(self, index: int) -> int:
+        return min(PIECE, self.file.size - index * PIECE)
+
+
+def runs(queue: Queue, share: int, most: int) -> list[tuple[int, int]]:
+    """Start and bytes of all that a queue hands out."""
+    found = []
+    while (run := queue.take(share, most)) is not None:
+        found.append((run.start, run.left))
+    return found
+
+
+def test_runs_are_of_missing_pieces_that_follow_each_other() -> None:
+    landing = cast("Landing", _Landing(10, [0, 1, 2, 4, 8, 9]))
+    assert runs(Queue("m", [landing, landing], 2 * PIECE), 2, 2 * PIECE) == 2 * [
+        (0, 2 * PIECE), (2 * PIECE, PIECE), (4 * PIECE, PIECE), (8 * PIECE, 2 * PIECE - 5)
+    ]  # fmt: skip
+
+
+def test_runs_become_shorter_towards_the_end() -> None:
+    landing = cast("Landing", _Landing(100, list(range(100))))
+    lengths = [length // PIECE for _, length in runs(Queue("m", [landing], 2 * PIECE), 8, 11 * PIECE)]
+    assert lengths[:4] == [11, 11, 10, 9]  # at most 11, then an eighth of what is left
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-3:-1] == [2, 2]
+
+
+def test_a_piece_larger_than_a_request_may_be_is_asked_for_whole() -> None:
+    landing = cast("Landing", _Landing(3, [0, 1, 2]))
+    assert runs(Queue("m", [landing], 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
+
+
+def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(
+    source: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(transfers.LIMITS, in_hand=2 * PIECE + 1, most=PIECE, least=PIECE, first=8, fast=1e12, look=0.0)
+    monkeypatch.setattr(transfers, "LIMITS", limits)
+    seen = set()
+    read = RegistryReader.stream
+
+    def stream(*arguments: Any, **options: Any) -> Any:
+        seen.add(threading.current_thread())
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(RegistryReader, "stream", stream)
+    bring(source, into)
+    assert 1 <= len(seen) <= 2
+
+
+def test_get_if_changed(any_registry: str) -> None:
+    store = open_store(any_registry)
+    store.create("m/current", b"first")
+    reader = RegistryReader(any_registry)
+    first = reader.get_if_changed("m/current", 10, "")
+    assert isinstance(first, Document)
+    assert first.data == b"first"
+    assert first.etag
+    assert reader.get_if_changed("m/current", 10, first.etag) is UNCHANGED
+    found = store.get("m/current")
+    assert found is not None
+    store.swap("m/current", b"other", found.tag)
+    other = reader.get_if_changed("m/current", 10, first.etag)
+    assert isinstance(other, Document)
+    assert other.data == b"other"
+    assert other.etag != first.etag
+    assert reader.get_if_changed("m/staging", 10, first.etag) is None
+    with pytest.raises(IntegrityError, match="at most 4 are read"):
+        reader.get_if_changed("m/current", 4, first.etag)

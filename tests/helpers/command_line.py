@@ -1,0 +1,47 @@
+"""Running modeldrop as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.builds import CPU
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME_PYTHON = ROOT / ".venv-runtime" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def modeldrop(
+    *arguments: str | Path,
+    python: str | Path = sys.executable,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Ran:
+    """Run the command line in a process of its own."""
+    result = subprocess.run(
+        [python, "-m", "modeldrop", *map(str, arguments)],
+        check=False,
+        text=True,
+        capture_output=True,
+        cwd=cwd,
+        env=os.environ | {"MODELDROP_CPU": CPU} | (environment or {}),
+    )
+    return Ran(result.returncode, result.stdout, result.stderr)

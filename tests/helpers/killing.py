@@ -1,0 +1,277 @@
+"""Dying by SIGKILL right before or right after a chosen system call, or at a chosen moment.
+
+``run_forks`` starts a process that imports everything once and then forks, so that hundreds of fetches can be killed
+in seconds. What each fork must not have done before is to talk to a registry.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHANGES = (
+    "open", "pwrite", "pwritev", "write", "ftruncate", "posix_fallocate", "copy_file_range",
+    "rename", "replace", "link", "symlink", "mkdir", "unlink", "rmdir", "remove",
+    "chmod", "fchmod", "utime", "fsync",
+)  # fmt: skip
+"""What changes a disk, by its name in ``os``; ``open`` where it may make a file."""
+_START = "import sys, tests.helpers.killing; tests.helpers.killing.main(*sys.argv[1:])"
+
+
+def kill_at(step: int, *names: str) -> None:
+    """Kill this process at the ``step``-th moment, counting one before and one after each call of ``os.<name>``."""
+    moments = 0
+
+    def moment() -> None:
+        nonlocal moments
+        moments += 1
+        if moments == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
+        def stepped(*arguments: Any, **options: Any) -> Any:
+            moment()
+            result = call(*arguments, **options)
+            moment()
+            return result
+
+        return stepped
+
+    for name in names:
+        setattr(os, name, deadly(getattr(os, name)))
+
+
+def kill_before(step: int) -> None:
+    """Kill this process right before its ``step``-th call that changes the disk, in whichever thread that is."""
+    calls = 0
+    lock = threading.Lock()
+
+    def deadly(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            if name != "open" or arguments[1] & os.O_CREAT:
+                with lock:
+                    calls += 1
+                    if calls == step:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return counted
+
+    for name in CHANGES:
+        if hasattr(os, name):
+            setattr(os, name, deadly(name, getattr(os, name)))
+
+
+def run_forks(body: Callable[..., Any], *arguments: object) -> Any:
+    """Run ``body``, a function of this module, in a process that may fork; return what it returned."""
+    from tests.helpers.builds import run_python
+
+    return json.loads(run_python(_START, body.__name__, *arguments))
+
+
+def crash_at_every_step(reference: str, template: str, scratch: str) -> dict[str, Any]:
+    """Fetch into copies of the home ``template``, killed before the first, second, … call that changes the disk.
+
+    Returns:
+        How many steps there were, what stood after each, and all that was wrong.
+    """
+    wrong, seen = [], []
+    step = 0
+    while True:
+        step += 1
+        home = Path(scratch) / str(step)
+        shutil.copytree(template, home, symlinks=True)
+        code, said = _fetch(reference, home, step=step)
+        seen.append(_state(home))
+        wrong += [f"step {step}: {fault}" for fault in _faults(home)]
+        if code == 0:
+            return {"steps": step - 1, "seen": seen, "wrong": wrong}
+        if code != -signal.SIGKILL:
+            wrong.append(f"step {step}: {said}")
+        wrong += _again(reference, home, f"after step {step}")
+        shutil.rmtree(home)
+
+
+def crash_at_random(reference: str, template: str, scratch: str, kills: str, seed: str) -> dict[str, Any]:
+    """Fetch into copies of the home ``template``, killed ``kills`` times at a random moment.
+
+    The same copy is used until a fetch gets through, so that crashes pile up.
+    """
+    chance = random.Random(seed)
+    home = Path(scratch) / "timed"
+    shutil.copytree(template, home, symlinks=True)
+    began = time.monotonic()
+    assert _fetch(reference, home)[0] == 0
+    longest = time.monotonic() - began
+    wrong, seen = [], []
+    home = Path(scratch) / "0"
+    shutil.copytree(template, home, symlinks=True)
+    for number in range(1, int(kills) + 1):
+        code, said = _fetch(reference, home, kill_after=chance.uniform(0, longest))
+        seen.append(_state(home))
+        wrong += [f"kill {number}: {fault}" for fault in _faults(home)]
+        if code not in {0, -signal.SIGKILL}:
+            wrong.append(f"kill {number}: {said}")
+        if code == 0 or number % 5 == 0:
+            wrong += _again(reference, home, f"after kill {number}")
+            shutil.rmtree(home)
+            home = Path(scratch) / str(number)
+            shutil.copytree(template, home, symlinks=True)
+    return {"steps": len(seen), "seen": seen, "wrong": wrong}
+
+
+def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str) -> list[Any]:
+    """Fetch in ``count`` processes that begin together.
+
+    Args:
+        reference: what.
+        home: where to.
+        count: how many.
+        locks: ``work`` or ``dead``, where every flock succeeds and excludes nobody.
+        stuck: seconds after which a process that does nothing is overtaken.
+    """
+    _preload()
+    from modeldrop.fetcher.download import staging
+
+    staging.STUCK_SECONDS = float(stuck)
+    if locks == "dead":
+        fcntl.flock = lambda *_: None
+    ready, go = os.pipe(), os.pipe()
+    children = []
+    for _ in range(int(count)):
+
+        def body() -> Any:
+            from modeldrop.fetcher.api import fetch
+
+            os.write(ready[1], b".")
+            os.close(go[1])
+            os.read(go[0], 1)
+            snapshot = fetch(reference, home)
+            return [str(snapshot.path), snapshot.figures.fetched, snapshot.figures.adopted]
+
+        children.append(_Child(body))
+    for _ in children:
+        os.read(ready[0], 1)
+    os.close(go[1])
+    return [child.wait() for child in children]
+
+
+class _Child:
+    """A fork that runs ``body`` and hands back what it returned, as JSON, or its traceback."""
+
+    def __init__(self, body: Callable[[], Any]) -> None:
+        self._pipe, writing = os.pipe()
+        exit_now = os._exit
+        self.number = os.fork()
+        if self.number:
+            os.close(writing)
+            return
+        code, answer = 1, None
+        try:
+            os.close(self._pipe)
+            answer, code = body(), 0
+        except BaseException:  # noqa: BLE001  the parent shows it
+            answer = traceback.format_exc()
+        finally:
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(json.dumps(answer).encode())
+            exit_now(code)
+
+    def kill(self) -> None:
+        os.kill(self.number, signal.SIGKILL)
+
+    def wait(self) -> tuple[int, Any]:
+        """Its exit code, negative for a signal, and what it said."""
+        with os.fdopen(self._pipe, "rb") as pipe:
+            said = pipe.read()
+        return os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1]), json.loads(said) if said else None
+
+
+def _preload() -> None:
+    """Import what a fetch needs."""
+    import concurrent.futures.thread  # noqa: F401
+    import shutil  # noqa: F401
+
+    import modeldrop.fetcher.api
+    import modeldrop.fetcher.download.download
+    import modeldrop.fetcher.eviction
+    import modeldrop.fetcher.verify
+    import modeldrop.storage.read.obstore_client  # noqa: F401
+
+
+def _fetch(reference: str, home: Path, *, step: int = 0, kill_after: float | None = None) -> tuple[int, Any]:
+    _preload()
+
+    def body() -> Any:
+        from modeldrop.fetcher.api import fetch
+
+        if step:
+            kill_before(step)
+        return str(fetch(reference, home).path)
+
+    child = _Child(body)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        child.kill()
+    return child.wait()
+
+
+def _again(reference: str, home: Path, when: str) -> list[str]:
+    """What is wrong with a fetch that nobody kills."""
+    code, said = _fetch(reference, home)
+    faults = [f"{when}: {fault}" for fault in _faults(home)]
+    if code:
+        return [*faults, f"{when}: {said}"]
+    if (home / "embedder/current").resolve() != Path(said):
+        faults.append(f"{when}: current is {_state(home)}, not {said}")
+    left = [str(path.relative_to(home)) for path in home.glob("embedder/.partial/*-*/*/")]
+    return [*faults, f"{when}: {left} are left"] if left else faults
+
+
+def _state(home: Path) -> str:
+    """What ``current`` names, without the digest; "" for nothing."""
+    link = home / "embedder/current"
+    return link.readlink().name.rpartition("-")[0] if link.is_symlink() else ""
+
+
+def _faults(home: Path) -> list[str]:
+    """What is wrong with the snapshots under their final names, and with the link."""
+    from modeldrop.fetcher.home import read_snapshot, snapshot_names
+    from modeldrop.fetcher.verify import damages
+
+    faults = []
+    link = home / "embedder/current"
+    if link.is_symlink() and not link.is_dir():
+        faults.append(f"current leads to {link.readlink()}, which is not there")
+    for name in snapshot_names(home / "embedder"):
+        folder = home / "embedder" / name
+        faults += damages(folder)
+        held = read_snapshot(folder)
+        variant = held.manifest.variant(held.variant)
+        assert variant is not None
+        there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
+        if set(there) != {*variant.files, "manifest.json"}:
+            faults.append(f"{name} holds {sorted(there)}")
+        faults += [
+            f"{path} is {path.stat().st_mode:o}" for path in there.values() if path.stat().st_mode & 0o777 != 0o444
+        ]
+    return faults
+
+
+def main(body: str, *arguments: str) -> None:
+    """Run a function of this module and print what it returned."""
+    json.dump(globals()[body](*arguments), sys.stdout)

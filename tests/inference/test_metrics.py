@@ -1,0 +1,134 @@
+"""What the fidelity metrics say of answers that are off in a known way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeldrop.format.recipe import METRICS
+from modeldrop.inference.metrics import compare, measure_of
+from modeldrop.inference.runs import Answer
+
+RANDOM = np.random.default_rng(3)
+PERFECT = {">=": 1.0, "<=": 0.0}
+TASKS: dict[str, list[Answer]] = {
+    "feature-extraction": [Answer(RANDOM.standard_normal(16)) for _ in range(20)],
+    "text-classification": [Answer(RANDOM.standard_normal(9)) for _ in range(20)],
+    "token-classification": [Answer(RANDOM.standard_normal((5, 4))) for _ in range(3)],
+    "image-classification": [Answer(RANDOM.standard_normal(3)) for _ in range(4)],
+    "text-generation": [
+        Answer(logits, (*logits[1:].argmax(-1).tolist(), 4), 3) for logits in RANDOM.standard_normal((4, 8, 30))
+    ],
+    "a task of a later release": [Answer(RANDOM.standard_normal((2, 5))) for _ in range(3)],
+}
+SCORES = [Answer(RANDOM.standard_normal(1)) for _ in range(30)]
+
+
+def values(answers: list[Answer]) -> list[Any]:
+    return [answer.values.copy() for answer in answers]
+
+
+@pytest.mark.parametrize(("task", "answers"), [*TASKS.items(), ("text-classification", SCORES)])
+def test_what_is_equal_is_perfect_and_what_is_no_number_is_as_bad_as_can_be(task: str, answers: list[Answer]) -> None:
+    metrics, worst = compare(task, answers, values(answers))
+    assert set(metrics) <= set(METRICS)
+    assert metrics == pytest.approx({name: PERFECT[METRICS[name]] for name in metrics}, abs=1e-7)
+    broken = values(answers)
+    broken[1] = broken[1] * np.nan
+    bad, worst = compare(task, answers, broken)
+    assert set(bad) == set(metrics)
+    for name, value in bad.items():
+        assert (value < 1 - 1e-3) if METRICS[name] == ">=" else (value > 1e6), name
+    assert worst["max_abs"] == (1, 1e9)
+
+
+def test_what_answers_mean_follows_from_the_task_and_their_shape() -> None:
+    assert measure_of("feature-extraction", (384,)) == "vector"
+    assert measure_of("feature-extraction", (7, 384)) == "hidden"
+    assert measure_of("text-classification", (1,)) == "score"
+    assert measure_of("token-classification", (7, 5)) == "classes"
+    assert measure_of("text2text-generation", (7, 500)) == "tokens"
+    assert measure_of("telepathy", (7, 500)) == "hidden"
+
+
+@given(st.permutations(list(range(12))))
+def test_the_order_of_a_reranker(order: list[int]) -> None:
+    answers = [Answer(np.array([float(value)])) for value in range(12)]
+    metrics, _ = compare("text-classification", answers, [np.array([float(value)]) for value in order])
+    pairs = [(a, b) for a in range(12) for b in range(a)]
+    kept = sum((order[a] > order[b]) for a, b in pairs)
+    assert metrics["kendall_tau"] == pytest.approx(2 * kept / len(pairs) - 1)
+    best = {place for place, value in enumerate(order) if value >= 2}
+    assert metrics["top10"] == pytest.approx(len(best & set(range(2, 12))) / 10)
+
+
+def test_passages_are_put_in_order_for_each_question_alone() -> None:
+    """Scores of other questions may move past each other: nobody compares them."""
+    scores = np.arange(24.0) % 12
+    answers = [Answer(np.array([score]), question=index // 12) for index, score in enumerate(scores)]
+    moved = [one.values + (0.3 if one.question else 0.0) for one in answers]
+    metrics, _ = compare("text-classification", answers, moved)
+    assert (metrics["kendall_tau"], metrics["top10"]) == (1.0, 1.0)
+    turned = [-one.values if one.question else one.values for one in answers]
+    metrics, _ = compare("text-classification", answers, turned)
+    assert metrics["kendall_tau"] == pytest.approx(0.0)
+    assert metrics["top10"] == pytest.approx((1.0 + 0.8) / 2)
+
+
+def test_the_worst_question_is_named_by_the_passage_that_moved_furthest() -> None:
+    answers = [Answer(np.array([float(index % 12)]), question=index // 12) for index in range(36)]
+    moved = values(answers)
+    moved[12][0] += 20  # the last of the second question comes first
+    metrics, worst = compare("text-classification", answers, moved)
+    assert metrics["top10"] == pytest.approx((1.0 + 0.9 + 1.0) / 3)
+    assert worst["top10"] == (12, 0.9)
+    assert worst["kendall_tau"] == (12, round(1 - 2 * 11 / 66, 8))
+    moved[30] *= np.nan
+    metrics, worst = compare("text-classification", answers, moved)
+    assert (metrics["top10"], metrics["kendall_tau"], worst["correlation"]) == (0.0, -1.0, (30, -1.0))
+
+
+def test_questions_with_a_passage_each_are_put_in_one_order() -> None:
+    answers = [Answer(one.values, question=index) for index, one in enumerate(SCORES)]
+    mixed = [one.values for one in answers[1:] + answers[:1]]
+    assert compare("text-classification", answers, mixed)[0] == compare("text-classification", SCORES, mixed)[0]
+
+
+def test_scores_that_only_moved_keep_their_order() -> None:
+    metrics, _ = compare("text-classification", SCORES, [3 * one + 5 for one in values(SCORES)])
+    assert (metrics["correlation"], metrics["kendall_tau"], metrics["top10"]) == (1.0, 1.0, 1.0)
+    assert metrics["max_abs"] > 5
+
+
+def test_the_greedy_prefix_ends_at_the_first_other_token() -> None:
+    answers = TASKS["text-generation"]
+    other = values(answers)
+    for logits in other:
+        logits[1, 0] = 100.0  # in the text that was given: no choice of the original's
+        logits[5, logits[5].argmin()] = 100.0
+    metrics, worst = compare("text-generation", answers, other)
+    assert metrics["greedy_prefix"] == pytest.approx(2 / 5)
+    assert metrics["top1"] == pytest.approx(6 / 8, abs=0.13)
+    assert worst["greedy_prefix"][1] == pytest.approx(2 / 5)
+
+
+def test_perplexity_is_that_of_the_tokens_that_follow() -> None:
+    logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    variant = np.log(np.array([[0.25, 0.5, 0.25], [0.1, 0.8, 0.1]]))
+    metrics, _ = compare("text-generation", [Answer(logits, (0, 1))], [variant])
+    assert metrics["perplexity_gap"] == pytest.approx((0.5 / 0.25) ** 0.5 - 1)
+    assert metrics["kl"] == pytest.approx((0.5 * np.log(2) + 0.25 * np.log(0.5)) / 2)
+
+
+def test_neighbours_are_measured_where_there_are_enough() -> None:
+    answers = TASKS["feature-extraction"]
+    turned, _ = np.linalg.qr(RANDOM.standard_normal((16, 16)))
+    metrics, _ = compare("feature-extraction", answers, [one @ turned for one in values(answers)])
+    assert metrics["neighbours"] == 1.0
+    assert metrics["cosine_mean"] < 0.5
+    metrics, _ = compare("feature-extraction", answers[:10], values(answers[:10]))
+    assert "neighbours" not in metrics

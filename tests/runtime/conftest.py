@@ -1,3 +1,0 @@
-from tests.builds import as_dana, registry
-
-__all__ = ["as_dana", "registry"]

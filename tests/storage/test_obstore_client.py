@@ -1,0 +1,498 @@
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.parse import unquote
+from urllib.request import urlopen
+
+import pytest
+
+from modeldrop.errors import IntegrityError, NotFoundError, RegistryError, UsageError
+from modeldrop.fetcher.api import fetch
+from modeldrop.storage.read import client
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.write import open_store
+from tests.fetcher.test_isolation import imported
+from tests.helpers.builds import contents, environment, publish_build
+from tests.helpers.clouds import sign_in, sign_out
+from tests.servers.https import Answer, HttpsServer
+from tests.servers.tls import ForwardProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from tests.helpers.clouds import Servers
+    from tests.servers.https import Request
+
+ACCOUNT = "acmemodels"
+SAS = "sv=2024-11-04&sig=c2VjcmV0c2VjcmV0"
+DEAD = "127.0.0.1:1"
+"""Nothing listens there: the port is reserved."""
+MARK = "mark-"
+CLOUDS = ("s3", "gcs", "azure")
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody is signed in: no variables, no files, no metadata services."""
+    sign_out(monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{DEAD}")
+    monkeypatch.setenv("GCE_METADATA_HOST", DEAD)
+    monkeypatch.setenv("GCE_METADATA_IP", DEAD)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://{DEAD}")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def models(registry: Path) -> Path:
+    """A folder registry with one version."""
+    publish_build(registry)
+    return registry
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[HttpsServer]:
+    with HttpsServer(models, "acme/models") as running:
+        yield running
+
+
+def trust(monkeypatch: pytest.MonkeyPatch, server: HttpsServer) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
+
+
+def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str, endpoint: str) -> str:
+    """Let a registry in this scheme be served from an endpoint, and sign in to it; return its URL."""
+    url = {"s3": "s3://acme/models", "gs": "gs://acme/models", "az": f"az://{ACCOUNT}/acme/models"}.get(scheme, "")
+    if scheme == "https":
+        return f"{endpoint}/acme/models"
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "{endpoint}"\n')
+    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
+    for name, value in {
+        "s3": {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"},
+        "gs": {"GOOGLE_BEARER_TOKEN": "example"},
+        "az": {"AZURE_STORAGE_SAS_TOKEN": SAS},
+    }[scheme].items():
+        monkeypatch.setenv(name, value)
+    return url
+
+
+def upload(folder: Path, url: str) -> None:
+    """Copy a folder registry into a bucket, object by object."""
+    store = open_store(url)
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder).as_posix()
+        if path.is_file() and "/." not in f"/{key}":
+            store.create(key, path.read_bytes())
+
+
+def asked(server: Any) -> list[tuple[str, str]]:
+    """Method and path, decoded and without query, of the requests that a cloud's server has had."""
+    if server.name == "azure":
+        settle(server)
+    pairs = (request if isinstance(request, tuple) else (request.method, request.path) for request in server.requests())
+    return [(method, unquote(path.partition("?")[0])) for method, path in pairs if MARK not in path]
+
+
+def forget(server: Any) -> None:
+    """Forget the requests so far."""
+    if server.name == "azure":
+        settle(server)
+    server.reset()
+
+
+def settle(server: Any) -> None:
+    """Wait until Azurite, which answers before it logs, has logged what it answered."""
+    mark = f"{MARK}{secrets.token_hex(8)}"
+    with contextlib.suppress(HTTPError):
+        urlopen(f"{server.endpoint}/{mark}", timeout=10).close()
+    for _ in range(500):
+        if any(mark in path for _, path in server.requests()):
+            return
+        time.sleep(0.01)
+    pytest.fail("Azurite does not log its requests")
+
+
+def check(path: Path) -> None:
+    """A snapshot of the build ``a`` in int8 is complete."""
+    wanted = {name: data for name, data in contents("a").items() if name != "onnx/model.onnx"}
+    assert {name: (path / name).read_bytes() for name in wanted} == wanted
+    assert not (path / "onnx/model.onnx").exists()
+
+
+def xml(code: str, more: str = "") -> bytes:
+    text = f"<Error><Code>{code}</Code><Message>No.</Message>{more}</Error>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_fetch_from_a_cloud(
+    cloud: str, servers: Servers, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Any = servers[cloud]
+    sign_in(monkeypatch, server)
+    url = server.registry()
+    upload(models, url)
+    snapshot = fetch(f"{url}/embedder", tmp_path / "home")
+    check(snapshot.path)
+    forget(server)
+    again = fetch(f"{url}/embedder", tmp_path / "home")
+    assert (again.path, again.downloaded) == (snapshot.path, 0)
+    [(method, path)] = asked(server)
+    assert method == "GET"
+    assert path.endswith("/team/models/embedder/current")
+    assert again.registry == url
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_a_cloud_does_not_have(
+    cloud: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Any = servers[cloud]
+    sign_in(monkeypatch, server)
+    url = server.registry()
+    assert RegistryReader(url).get("embedder/current", 100) is None
+    with pytest.raises(NotFoundError, match=f"{url} has no channel embedder/current"):
+        fetch(f"{url}/embedder", tmp_path / "home")
+    missing = url.replace("bucket-", "missing-").replace("container-", "missing-")
+    assert missing != url
+    with pytest.raises(RegistryError, match=f"{missing}: there is no (bucket|container) missing-"):
+        fetch(f"{missing}/embedder", tmp_path / "home")
+    with pytest.raises(RegistryError, match="there is no"):
+        RegistryReader(missing).read("embedder/v1/config.json", 0, 10)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_parts_of_an_object(cloud: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    server: Any = servers[cloud]
+    sign_in(monkeypatch, server)
+    url = server.registry()
+    open_store(url).create("m/odd names/50%25 größe #1 [漢字]~.txt", b"0123456789")
+    reader = RegistryReader(url)
+    key = "m/odd names/50%25 größe #1 [漢字]~.txt"
+    assert reader.get(key, 10) == b"0123456789"
+    with pytest.raises(IntegrityError, match="has 10 bytes; at most 9 are read"):
+        reader.get(key, 9)
+    forget(server)
+    assert reader.read(key, 2, 3) == b"234"
+    assert len(asked(server)) == 1
+    assert reader.read(key, 8, 5) == b"89"
+    assert reader.read(key, 10, 5) == b""
+    with pytest.raises(RegistryError, match="Could not read"):
+        reader.read("m/missing", 0, 5)
+
+
+def test_fetch_over_https(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust(monkeypatch, server)
+    reference = f"{server.url}/embedder"
+    snapshot = fetch(reference, tmp_path / "home")
+    check(snapshot.path)
+    assert {request.method for request in server.requests} == {"GET"}
+    assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
+    server.requests.clear()
+    assert fetch(reference, tmp_path / "home").downloaded == 0
+    assert [request.path for request in server.requests] == ["/acme/models/embedder/current"]
+    assert snapshot.registry == server.url
+    with pytest.raises(NotFoundError, match="has no channel embedder/staging"):
+        fetch(f"{reference}@staging", tmp_path / "home")
+
+
+def test_a_large_object_is_not_read(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust(monkeypatch, server)
+    reader = RegistryReader(server.url)
+    with pytest.raises(IntegrityError, match="at most 100 are read"):
+        reader.get("embedder/v1/onnx/model.onnx", 100)
+    assert reader.read("embedder/v1/config.json", 1, 12) == b'"model_type"'
+    assert reader.read("embedder/v1/config.json", 1000, 12) == b""
+    server.ranges = False
+    with pytest.raises(RegistryError, match=f"https://localhost:{server.port} does not serve ranges"):
+        reader.read("embedder/v1/config.json", 1, 12)
+
+
+@pytest.mark.parametrize("url", ["https://user:word@host/models", "https://host/models?sig=abc", "https://host/#x"])
+def test_an_https_registry_holds_no_secret(url: str) -> None:
+    with pytest.raises(UsageError, match="host and a path"):
+        RegistryReader(url)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_fetch_from_a_bucket_imports_obstore_and_blake3(
+    scheme: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    program = """
+from modeldrop.fetcher.api import fetch
+fetch(sys.argv[1], sys.argv[2])
+assert fetch(sys.argv[1], sys.argv[2]).downloaded == 0
+"""
+    assert imported(program, f"{url}/embedder", tmp_path / "home") == {"blake3", "modeldrop", "obstore"}
+
+
+REFUSALS = [
+    ("s3", 404, xml("NoSuchBucket"), "there is no bucket acme"),
+    ("s3", 403, xml("AccessDenied"), "may not list the bucket"),
+    ("s3", 403, xml("InvalidAccessKeyId"), "does not accept these credentials.*InvalidAccessKeyId"),
+    ("s3", 403, xml("SignatureDoesNotMatch"), "does not accept these credentials"),
+    ("s3", 400, xml("ExpiredToken"), "has expired"),
+    ("s3", 400, xml("InvalidToken"), "does not accept these credentials"),
+    ("s3", 403, xml("RequestTimeTooSkewed"), "clock is off"),
+    ("s3", 503, xml("SlowDown"), "answered 503 SlowDown"),
+    ("s3", 418, b"", "answered 418"),
+    ("gs", 404, xml("NoSuchBucket"), "there is no bucket acme"),
+    ("gs", 401, xml("AuthenticationRequired"), "does not accept these credentials"),
+    ("gs", 403, xml("AccessDenied"), "Not allowed to read"),
+    ("gs", 500, b"", "answered 500"),
+    ("az", 404, xml("ContainerNotFound"), f"there is no container acme in the storage account {ACCOUNT}"),
+    ("az", 403, xml("AuthenticationFailed"), "does not accept these credentials"),
+    ("az", 403, xml("AuthenticationFailed", "Signature not valid in the specified time frame"), "has expired"),
+    ("az", 403, xml("AuthorizationPermissionMismatch"), "Not allowed to read"),
+    ("az", 503, xml("ServerBusy"), "answered 503 ServerBusy"),
+    ("az", 400, b"what?", "answered 400 what"),
+    ("https", 404, xml("NoSuchBucket"), "there is no bucket behind it"),
+    ("https", 401, b"", "Not allowed to read"),
+    ("https", 403, b"", "Not allowed to read"),
+    ("https", 403, xml("AccessDenied"), "may not list the bucket"),
+    ("https", 502, b"<html>", "answered 502"),
+]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "body", "sentence"),
+    REFUSALS,
+    ids=[f"{scheme}-{status}-{sentence[:24]}" for scheme, status, _, sentence in REFUSALS],
+)
+def test_what_the_service_says(
+    scheme: str,
+    status: int,
+    body: bytes,
+    sentence: str,
+    server: HttpsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    server.answer = lambda _: Answer(status, body)
+    asks: list[Callable[[RegistryReader], object]] = [
+        lambda reader: reader.get("m/current", 100),
+        lambda reader: reader.read("m/v1/x", 0, 10),
+    ]
+    for ask in asks:
+        with pytest.raises(RegistryError, match=sentence) as caught:
+            ask(RegistryReader(url))
+        assert "\n" not in caught.value.message
+        assert "Debug source" not in str(caught.value)
+        assert "c2VjcmV0" not in str(caught.value)
+    assert len(server.requests) == 2 * (1 if status < 500 else 3)  # what cannot heal is not tried again
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])
+def test_a_document_is_asked_for_again_where_that_may_help(
+    scheme: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    answers = [Answer(503), Answer(429)]
+    server.answer = lambda _: answers.pop() if answers else None
+    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    assert len(server.requests) == 3
+
+
+def test_a_bucket_in_another_region_is_followed(
+    server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
+    told = xml("AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>")
+
+    def malformed(request: Request) -> Answer | None:
+        return None if "/eu-central-1/s3/" in request.headers["authorization"] else Answer(400, told)
+
+    server.answer = malformed
+    check(fetch(f"{url}/embedder", tmp_path / "home").path)
+
+    def redirected(request: Request) -> Answer | None:
+        if request.method == "HEAD":
+            assert "authorization" not in request.headers
+            return Answer(301, headers={"x-amz-bucket-region": "eu-central-1"})
+        if "/eu-central-1/s3/" in request.headers["authorization"]:
+            return None
+        return Answer(301, xml("PermanentRedirect"), {"x-amz-bucket-region": "eu-central-1"})
+
+    server.answer = redirected
+    server.requests.clear()
+    assert fetch(f"{url}/embedder", tmp_path / "home").downloaded == 0
+    assert [request.method for request in server.requests] == ["GET", "HEAD", "GET"]
+
+
+def test_a_bucket_in_a_region_that_is_not_told(
+    server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
+    server.answer = lambda _: Answer(301, xml("PermanentRedirect"))
+    with pytest.raises(RegistryError, match="is in another region, not in us-east-1"):
+        RegistryReader(url).get("m/current", 100)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_public_bucket_is_read_unsigned(
+    scheme: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "GOOGLE_BEARER_TOKEN", "AZURE_STORAGE_SAS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    check(fetch(f"{url}/embedder", tmp_path / "home").path)
+    assert {request.method for request in server.requests} == {"GET"}
+    assert not [request for request in server.requests if "authorization" in request.headers or "sig=" in request.path]
+    server.answer = lambda _: Answer(403, xml("AccessDenied"))
+    with pytest.raises(RegistryError, match="no credentials were found") as caught:
+        fetch(f"{url}/embedder", tmp_path / "other")
+    assert "Looked in" in caught.value.hint
+    config = tmp_path / "settings.toml"
+    config.write_text(config.read_text() + "anonymous = true\n")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere"))  # nobody looks
+    with pytest.raises(RegistryError, match="403"):
+        fetch(f"{url}/embedder", tmp_path / "other")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])
+def test_an_untrusted_certificate(
+    scheme: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    with pytest.raises(RegistryError, match=f"https://localhost:{server.port} is not trusted: its issuer is unknown"):
+        RegistryReader(url).get("m/current", 100)
+
+
+def test_a_certificate_for_another_host(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with HttpsServer(models, host="models.example") as server:
+        trust(monkeypatch, server)
+        with pytest.raises(RegistryError, match="is not trusted: it is for another host"):
+            RegistryReader(server.url).get("m/current", 100)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
+def test_variables_that_name_a_private_ca(
+    variable: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
+    monkeypatch.setenv(variable, str(server.ca_file))
+    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere.pem"))
+    with pytest.raises(RegistryError, match=rf"{variable} names .*nowhere.pem, which cannot be read: No such file"):
+        RegistryReader(url)
+    monkeypatch.setenv(variable, str(server.folder / "embedder/v1/config.json"))
+    with pytest.raises(RegistryError, match=f"{variable} names .*, which holds no PEM certificate"):
+        RegistryReader(url)
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    monkeypatch.setenv(variable, str(damaged))
+    with pytest.raises(RegistryError, match=r"CA certificates holds one|has no CA certificates"):
+        RegistryReader(url)
+
+
+def test_proxies(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust(monkeypatch, server)
+    reference = f"{server.url}/embedder"
+    with ForwardProxy(tmp_path) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        check(fetch(reference, tmp_path / "home").path)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://dana:pass-word@{DEAD}")
+    with pytest.raises(
+        RegistryError, match=f"localhost:{server.port} through the proxy {DEAD} cannot be reached"
+    ) as caught:
+        fetch(reference, tmp_path / "other")
+    assert "connection refused" in str(caught.value)
+    assert "pass-word" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert fetch(reference, tmp_path / "home").downloaded == 0
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [(f"https://{DEAD}", "connection refused"), ("https://models.invalid", "its name does not resolve")],
+)
+def test_unreachable(scheme: str, endpoint: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = point(monkeypatch, tmp_path, scheme, endpoint)
+    with pytest.raises(RegistryError, match=f"{url}: {endpoint} cannot be reached: {reason}"):
+        RegistryReader(url).get("m/current", 100)
+
+
+def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_CONNECT", "300ms")
+    monkeypatch.setattr(client, "_STALL", "300ms")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.create_server(("127.0.0.1", 0)) as dumb:
+        waiting = []
+        for _ in range(3):  # fill the queue: whoever comes next is not let in
+            caller = socket.socket()
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+            waiting.append(caller)
+        for listener in (deaf, dumb):
+            port = listener.getsockname()[1]
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+            with (
+                ThreadPoolExecutor(1) as pool,
+                pytest.raises(RegistryError, match=f"127.0.0.1:{port} cannot be reached: no answer in time"),
+            ):
+                pool.submit(RegistryReader("s3://acme/models").get, "m/current", 100).result(timeout=60)
+        for caller in waiting:
+            caller.close()
+
+
+def test_the_variables_of_s3_endpoints(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust(monkeypatch, server)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{DEAD}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://localhost:{server.port}/")
+    assert RegistryReader("s3://acme/models").get("embedder/current", 1 << 20)
+    assert server.requests[0].path == "/acme/models/embedder/current"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "region", "address"),
+    [
+        ("acme", "", "https://acme.s3.us-east-1.amazonaws.com"),
+        ("acme", "eu-west-1", "https://acme.s3.eu-west-1.amazonaws.com"),
+        ("acme", "cn-north-1", "https://acme.s3.cn-north-1.amazonaws.com.cn"),
+        ("models.acme.example", "eu-west-1", "https://s3.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_amazons_own_addresses(bucket: str, region: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    if region:
+        monkeypatch.setenv("AWS_REGION", region)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{DEAD}")
+    with pytest.raises(RegistryError, match=f"{address} through the proxy {DEAD} cannot be reached"):
+        RegistryReader(f"s3://{bucket}").get("m/current", 100)
+
+
+def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "modeldrop", "fetch", "s3://acme/models/embedder", "-d", str(tmp_path / "home")],
+        env=environment(AWS_ACCESS_KEY_ID="AKIDEXAMPLE", AWS_ENDPOINT_URL=f"http://{DEAD}"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 12
+    assert "AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not" in done.stderr
+    assert "Traceback" not in done.stderr
