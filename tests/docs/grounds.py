@@ -115,11 +115,12 @@ GROUNDS: Mapping[str, Ground] = {
             "gs://acme-models-eu": Place("gcs"),
             "/mnt/usb/models": Place("folder"),
         },
-        files={"serve.py": SERVE, "texts.txt": "a text\n"},
+        files={"serve.py": SERVE},
         between={"modeldrop rollback": somebody_publishes},
         stands_for={"/srv/models": "{folder}/srv"},
         real=True,
     ),
+    "docs/commands.md": Ground(places={"./planned": Place("folder")}, files={"texts.txt": "a text\n"}),
     "docs/variants.md": Ground(
         places={"./planned": Place("folder")}, files={"inputs.txt": "a text\n", "labelled.jsonl": LABELLED}
     ),

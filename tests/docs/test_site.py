@@ -96,7 +96,7 @@ def test_a_comparison_can_be_checked() -> None:
 
 
 def test_every_exit_code_is_in_the_table() -> None:
-    table = read(ROOT / "README.md").partition("## Exit codes")[2].partition("## ")[0]
+    table = read(DOCS / "commands.md").partition("## Exit codes")[2].partition("## ")[0]
     shown = [int(code) for code in re.findall(r"\| (\d+) \|", table)]
     expected = {0} | {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
     assert sorted(shown) == sorted(expected)
