@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ModeldropError", "Snapshot", "Watcher", "__version__", "fetch", "watch"]
 
 # Loaded on first use: a command that does not fetch need not load the fetcher.
-_MODULES = {"fetch": "fetch", "watch": "watch", "Watcher": "watch", "Snapshot": "snapshot"}
+_MODULES = {"fetch": "api", "watch": "watch.watcher", "Watcher": "watch.watcher", "Snapshot": "snapshot"}
 
 
 def __getattr__(name: str) -> object:
