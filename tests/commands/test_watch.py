@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modeldrop.fetcher.api import fetch
-from modeldrop.fetcher.quarantine import read_quarantine
+from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store

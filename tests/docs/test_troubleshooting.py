@@ -16,7 +16,7 @@ from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.resources import Need, check_need
 from modeldrop.export.thresholds import judge
 from modeldrop.export.worker_process import run_worker
-from modeldrop.fetcher.quarantine import Quarantine, write_quarantine
+from modeldrop.fetcher.notes import Quarantine, write_quarantine
 from modeldrop.format.options import Options
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.records import Seal, serialize_seal

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from modeldrop.errors import UsageError
-from modeldrop.fetcher.naming import renames
+from modeldrop.fetcher.as_name import rename_graph
 from modeldrop.format.manifest import File, Manifest, Variant
 from tests.format import examples
 
@@ -21,19 +21,19 @@ def holding(model: str, *others: str) -> tuple[Manifest, Variant]:
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "model.onnx", "1/model.onnx", "onnx/größer.onnx"])
 def test_the_graph_gets_the_name_that_was_asked_for(name: str) -> None:
-    assert renames(*holding("onnx/model_quantized.onnx"), name) == {"onnx/model_quantized.onnx": name}
+    assert rename_graph(*holding("onnx/model_quantized.onnx"), name) == {"onnx/model_quantized.onnx": name}
 
 
 def test_the_name_it_has_changes_nothing() -> None:
-    assert renames(*holding("onnx/model_quantized.onnx"), "onnx/model_quantized.onnx") == {}
+    assert rename_graph(*holding("onnx/model_quantized.onnx"), "onnx/model_quantized.onnx") == {}
 
 
 @pytest.mark.parametrize("data", ["onnx/model_fp16.onnx_data", "onnx/model_fp16.onnx_data_1", "onnx/weights.bin"])
 def test_external_data_stays_where_the_graph_looks_for_it(data: str) -> None:
     version = holding("onnx/model_fp16.onnx", data)
-    assert renames(*version, "onnx/model.onnx") == {"onnx/model_fp16.onnx": "onnx/model.onnx"}
+    assert rename_graph(*version, "onnx/model.onnx") == {"onnx/model_fp16.onnx": "onnx/model.onnx"}
     with pytest.raises(UsageError, match=r"looks for its weights, .* in its own folder") as caught:
-        renames(*version, "1/model.onnx")
+        rename_graph(*version, "1/model.onnx")
     assert "--as onnx/model.onnx" in caught.value.hint
 
 
@@ -53,7 +53,7 @@ def test_external_data_stays_where_the_graph_looks_for_it(data: str) -> None:
 def test_names_that_cannot_be_are_refused(name: str, why: str) -> None:
     version = holding("onnx/model_quantized.onnx", "onnx/Model.onnx")
     with pytest.raises(UsageError, match=why) as caught:
-        renames(*version, name)
+        rename_graph(*version, name)
     assert caught.value.message.startswith("--as")
     assert caught.value.hint
 
@@ -61,4 +61,4 @@ def test_names_that_cannot_be_are_refused(name: str, why: str) -> None:
 def test_openvino_graphs_keep_their_names() -> None:
     version = holding("openvino/openvino_model.xml", "openvino/openvino_model.bin")
     with pytest.raises(UsageError, match=r"finds the weights of openvino/openvino_model\.xml by its name"):
-        renames(*version, "openvino/model.xml")
+        rename_graph(*version, "openvino/model.xml")

@@ -8,8 +8,14 @@ import pytest
 
 from modeldrop.errors import VariantError
 from modeldrop.fetcher.choose_variant import choose_variant, preference
-from modeldrop.fetcher.machine import VARIABLE, Machine, read_flags
-from modeldrop.fetcher.onnxruntimes import check_runtime, installed_onnxruntime, installed_runtime
+from modeldrop.fetcher.machine import (
+    VARIABLE,
+    Machine,
+    check_runtime,
+    installed_onnxruntime,
+    installed_runtime,
+    read_flags,
+)
 from modeldrop.fetcher.options import AUTO
 from tests.fetcher.machines import CPUINFO
 from tests.format import examples

@@ -11,11 +11,10 @@ import pytest
 
 from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.fetch import Fetcher
+from modeldrop.fetcher.notes import Quarantine, WatchNote, read_watch_note, write_quarantine, write_watch_note
 from modeldrop.fetcher.options import Options
-from modeldrop.fetcher.quarantine import Quarantine, write_quarantine
 from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
 from modeldrop.fetcher.watch.follower import Follower, Receiver
-from modeldrop.fetcher.watch_note import WatchNote, read_watch_note, write_watch_note
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import promote
 from modeldrop.storage.write.folder import LocalStore

@@ -16,9 +16,8 @@ from modeldrop.errors import FidelityError, ModeldropError, RegistryError, Usage
 from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import user_of
-from modeldrop.fetcher.notes import read_state
+from modeldrop.fetcher.notes import read_quarantine, read_state
 from modeldrop.fetcher.options import Options
-from modeldrop.fetcher.quarantine import read_quarantine
 from modeldrop.fetcher.watch.follower import Follower, Receiver, StoppedError
 from modeldrop.fetcher.watch.watcher import Watcher, pause
 from modeldrop.format.manifest import serialize_manifest

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import VariantError
-from modeldrop.fetcher.machine import Machine, this_machine
-from modeldrop.fetcher.onnxruntimes import check_runtime
+from modeldrop.fetcher.machine import Machine, check_runtime, this_machine
 from modeldrop.fetcher.options import AUTO
 
 if TYPE_CHECKING:

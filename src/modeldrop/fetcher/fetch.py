@@ -20,11 +20,9 @@ from modeldrop.fetcher.aim import Aim, aim_at_channel, aim_at_pin, check_generat
 from modeldrop.fetcher.choose_variant import choose_variant, preference
 from modeldrop.fetcher.home import PARTIAL, Held, ModelHome, read_snapshot
 from modeldrop.fetcher.leases import note_use
-from modeldrop.fetcher.machine import this_machine
-from modeldrop.fetcher.notes import ChannelState, confirm_state, is_same, read_state, write_state
-from modeldrop.fetcher.onnxruntimes import check_runtime, installed_onnxruntime, installed_runtime
+from modeldrop.fetcher.machine import check_runtime, installed_onnxruntime, installed_runtime, this_machine
+from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
 from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options
-from modeldrop.fetcher.quarantine import read_quarantine
 from modeldrop.fetcher.snapshot import MANIFEST, Figures, Snapshot
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.util.locks import try_lock
@@ -202,7 +200,7 @@ class Fetcher:
         ):
             return None
         held = Held(self.home.path / known.snapshot, known.digest, known.variant)
-        stands = known.settled and known.settled == _settled(held) and self.home.stands(known.snapshot)
+        stands = known.choice_key and known.choice_key == _settled(held) and self.home.stands(known.snapshot)
         return held if stands and self._names(self.link, held) else None
 
     def activate(self, prepared: Prepared) -> Snapshot:
@@ -216,7 +214,7 @@ class Fetcher:
                 aim.version, held.digest, aim.generation, aim.nonce, held.variant, held.path.name, prepared.asked,
                 _settled(held),
             )  # fmt: skip
-            if self._names(self.link, held) and is_same(self.known(), state):
+            if self._names(self.link, held) and state.is_same(self.known()):
                 confirm_state(self.home.path, self.link, state.checked)
             else:
                 with self._one_at_a_time():
@@ -306,7 +304,7 @@ class Fetcher:
     def _refuse_quarantined(self, aim: Aim) -> None:
         """Refuse what ``watch`` has tried on this disk and gone back from."""
         quarantine = read_quarantine(self.home.path, self.link) if self.link else None
-        if quarantine is not None and quarantine.holds(aim.digest, aim.generation):
+        if quarantine is not None and quarantine.applies_to(aim.digest, aim.generation):
             raise RefusedError(
                 f"v{aim.version} of {self.reference.model} is in quarantine here: {quarantine.reason}",
                 "It is tried again when the channel moves.",
@@ -342,9 +340,9 @@ class Fetcher:
     def _renamed(self, manifest: Manifest, variant: Variant) -> dict[str, str]:
         if not self.options.as_name:
             return {}
-        from modeldrop.fetcher.naming import renames
+        from modeldrop.fetcher.as_name import rename_graph
 
-        return renames(manifest, variant, self.options.as_name)
+        return rename_graph(manifest, variant, self.options.as_name)
 
     def _remembered(self, name: str, variant: Variant) -> Outcome | None:
         from modeldrop.fetcher.self_test import remembered

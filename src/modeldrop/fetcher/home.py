@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
-from modeldrop.fetcher.renaming import read_renaming, suffix_of
+from modeldrop.fetcher.as_name import folder_suffix, read_renames
 from modeldrop.fetcher.snapshot import MANIFEST
 from modeldrop.util.values import dataclass, field
 
@@ -117,10 +117,10 @@ def read_snapshot(folder: Path) -> Held:
     found = manifest_digest((folder / MANIFEST).read_bytes())
     if not found.startswith(f"sha256:{name.digest}"):
         raise FormatError(f"{folder / MANIFEST} has the digest {found}, not that of its folder.")
-    held = Held(folder, found, name.variant, read_renaming(folder) if name.suffix else {})
+    held = Held(folder, found, name.variant, read_renames(folder) if name.suffix else {})
     if held.manifest.variant(name.variant) is None:
         raise FormatError(f"{folder / MANIFEST} has no variant {name.variant}.")
-    if suffix_of(held.renamed) != name.suffix:
+    if folder_suffix(held.renamed) != name.suffix:
         raise FormatError(f"The note of renamed files in {folder} is not that of its folder.")
     return held
 
@@ -200,11 +200,13 @@ class ModelHome:
 
     def place(self, version: int, variant: str, digest: str, renamed: Mapping[str, str]) -> Path:
         """Where the finished snapshot of a variant is, or will be."""
-        return self.path / str(FolderName(version, variant, digest.removeprefix("sha256:")[:12], suffix_of(renamed)))
+        return self.path / str(
+            FolderName(version, variant, digest.removeprefix("sha256:")[:12], folder_suffix(renamed))
+        )
 
     def partial(self, variant: str, digest: str, renamed: Mapping[str, str]) -> Path:
         """The folder below which a variant is put together: always the same one."""
-        return self.path / PARTIAL / f"{digest.removeprefix('sha256:')[:32]}-{variant}{suffix_of(renamed)}"
+        return self.path / PARTIAL / f"{digest.removeprefix('sha256:')[:32]}-{variant}{folder_suffix(renamed)}"
 
     def finish(self, work: Work, target: Path, files: Collection[str]) -> bool:
         """Give complete work its final name, durably.

@@ -14,12 +14,15 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Self
 
 from modeldrop.util.locks import is_at
 from modeldrop.util.values import dataclass
 
 LEASE_SECONDS = 600
 """A lease that nobody has touched for so long is over. Touch it more often."""
+
+TOUCH_SECONDS = LEASE_SECONDS / 5
 
 _LEASES = ".leases"
 _USED = ".used"
@@ -114,6 +117,37 @@ def lease(snapshot: Path) -> Lease:
     given = Lease(snapshot.parent / _LEASES / snapshot.name / f"{_here()}-{os.getpid()}-{os.urandom(3).hex()}")
     given.touch()
     return given
+
+
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """A snapshot that is not evicted until ``release``, if it is touched every ``TOUCH_SECONDS``."""
+
+    snapshot: Path
+    descriptor: int
+    lease: Lease
+
+    @classmethod
+    def take(cls, snapshot: Path) -> Self:
+        """Use a snapshot from now on.
+
+        Raises:
+            FileNotFoundError: it has just been evicted.
+            OSError: it cannot be opened.
+        """
+        descriptor = hold(snapshot)
+        os.set_inheritable(descriptor, False)  # this process's own use, not that of what it starts
+        return cls(snapshot, descriptor, lease(snapshot))
+
+    def touch(self) -> None:
+        """It is still used."""
+        self.lease.touch()
+        note_use(self.snapshot)
+
+    def release(self) -> None:
+        """It is not used any more."""
+        self.lease.release()
+        os.close(self.descriptor)
 
 
 def user_of(snapshot: Path, now: float) -> str:

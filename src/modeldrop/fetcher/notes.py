@@ -1,28 +1,36 @@
-"""What this disk knows of a channel: what it named when the registry was last asked, and when that was.
+"""What this disk remembers of a channel: small JSON files beside its link, replaced atomically.
 
-One small file beside each link, ``.state/<link>.json``; its time of change is when the registry last confirmed it. It
-is written after the link: whoever is killed in between knows a little less than there is, and asks again.
+``.state/<link>.json``       what the channel named when the registry was last asked
+``.quarantine/<link>.json``  the version it named that failed here; nobody tries it again until the channel moves
+``.watch/<link>.json``       what the last watch has delivered, and since when it fails
+
+Writing is best effort: a volume may be read-only. The state is written after the link: whoever is killed in between
+knows a little less than there is, and asks again. The modification time of a state is when the registry last confirmed
+it; of a watch's note, when the registry last answered.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.errors import FormatError
-from modeldrop.fetcher.small_files import read_note, write_note
-from modeldrop.format.names import DIGEST
-from modeldrop.util.values import asdict, dataclass, replace
+from modeldrop.format.json_fields import Fields, dump, load
+from modeldrop.format.names import DIGEST, TIME
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-_FOLDER = ".state"
+_STATE, _QUARANTINE, _WATCH = ".state", ".quarantine", ".watch"
+_MAX_BYTES = 64 << 10
+_MAX_TEXT = 2000
+_MAX_NUMBER = 1 << 53
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelState:
+class ChannelState(NamedTuple):
     """A channel as it was last seen.
 
     Attributes:
@@ -33,7 +41,7 @@ class ChannelState:
         variant: the variant that was fetched.
         snapshot: name of the snapshot's folder.
         checked: when the registry last said so, in Unix seconds.
-        settled: what the choice of that snapshot rested on; "" where it was not written down.
+        choice_key: what the choice of that variant depended on; "" where it was not written down.
     """
 
     version: int
@@ -43,44 +51,192 @@ class ChannelState:
     variant: str
     snapshot: str
     checked: float
-    settled: str = ""
+    choice_key: str = ""
+
+    def is_same(self, other: ChannelState | None) -> bool:
+        """Whether another state says the same, whenever it was confirmed."""
+        return other is not None and other._replace(checked=self.checked) == self
 
 
-def state_path(model_home: Path, link: str) -> Path:
-    """Where the state of the channel behind a link is kept."""
-    return model_home / _FOLDER / f"{link}.json"
+class Quarantine(NamedTuple):
+    """A version that failed here.
+
+    Attributes:
+        version: its number.
+        digest: its manifest digest.
+        generation: the channel's generation that named it.
+        reason: why, in a sentence.
+        at: when, ISO 8601 in UTC.
+    """
+
+    version: int
+    digest: str
+    generation: int
+    reason: str
+    at: str
+
+    def applies_to(self, digest: str | None, generation: int | None) -> bool:
+        """Whether it is about what a channel names now: a channel that has moved is tried again."""
+        return (self.digest, self.generation) == (digest, generation)
+
+
+class WatchNote(NamedTuple):
+    """What a watch remembers for the next watch, and for ``status``.
+
+    Attributes:
+        delivered: what was handed over last: its hooks ran well. None before the first.
+        error: why the last attempt failed, "" where it did not.
+        failed_at: when that was first so, in Unix seconds; 0 where it did not fail.
+        answered: when the registry last answered, in Unix seconds; 0 where it never did.
+    """
+
+    delivered: ChannelState | None = None
+    error: str = ""
+    failed_at: float = 0.0
+    answered: float = 0.0
 
 
 def read_state(model_home: Path, link: str) -> ChannelState | None:
     """What is known of the channel behind a link; None where nothing is, or it cannot be read."""
     try:
-        found, checked = read_note(state_path(model_home, link), "channel state")
-        return ChannelState(
-            version=found.integer("version", low=1, high=1 << 53),
-            digest=found.text("digest", pattern=DIGEST),
-            generation=found.integer("generation", low=1, high=1 << 53),
-            nonce=found.text("nonce", limit=64),
-            variant=found.text("variant", limit=128),
-            snapshot=found.text("snapshot", limit=255),
-            checked=checked,
-            settled=found.text("settled", default="", limit=256),
-        )
+        return _state(*_read(_path(model_home, _STATE, link), "channel state"))
     except (OSError, FormatError):
         return None
 
 
 def write_state(model_home: Path, link: str, state: ChannelState) -> None:
-    """Remember what a channel names, at ``state.checked``. Best effort: a volume may be read-only."""
-    values = {name: value for name, value in asdict(state).items() if name != "checked"}
-    write_note(state_path(model_home, link), values, state.checked)
+    """Remember what a channel names, as of ``state.checked``."""
+    _write(_path(model_home, _STATE, link), _state_json(state), state.checked)
 
 
 def confirm_state(model_home: Path, link: str, checked: float) -> None:
-    """Remember that the registry still said the same at ``checked``, in Unix seconds. Best effort, too."""
+    """Remember that the registry still said the same at ``checked``, in Unix seconds."""
+    _confirm(_path(model_home, _STATE, link), checked)
+
+
+def read_quarantine(model_home: Path, link: str) -> Quarantine | None:
+    """What is quarantined of the channel behind a link; None where nothing is, or it cannot be read."""
+    try:
+        found, _ = _read(_path(model_home, _QUARANTINE, link), "quarantine")
+        return Quarantine(
+            version=found.integer("version", low=1, high=_MAX_NUMBER),
+            digest=found.text("digest", pattern=DIGEST),
+            generation=found.integer("generation", low=1, high=_MAX_NUMBER),
+            reason=found.text("reason", limit=2 * _MAX_TEXT),
+            at=found.text("at", pattern=TIME),
+        )
+    except (OSError, FormatError):
+        return None
+
+
+def write_quarantine(model_home: Path, link: str, quarantine: Quarantine) -> None:
+    """Remember what failed."""
+    values = quarantine._replace(reason=quarantine.reason[:_MAX_TEXT])._asdict()
+    _write(_path(model_home, _QUARANTINE, link), values)
+
+
+def clear_quarantine(model_home: Path, link: str) -> None:
+    """Forget it: the channel has moved to a version that is good."""
     with contextlib.suppress(OSError):
-        os.utime(state_path(model_home, link), (checked, checked))
+        _path(model_home, _QUARANTINE, link).unlink(missing_ok=True)
 
 
-def is_same(one: ChannelState | None, other: ChannelState) -> bool:
-    """Whether two states say the same, whenever they were confirmed."""
-    return one is not None and replace(one, checked=other.checked) == other
+def read_watch_note(model_home: Path, link: str) -> WatchNote:
+    """What a watch has remembered; nothing, where it cannot be read."""
+    try:
+        found, changed = _read(_path(model_home, _WATCH, link), "watch note")
+        return WatchNote(
+            delivered=_state(found.child("told"), changed) if found.has("told") else None,
+            error=found.text("error", limit=2 * _MAX_TEXT),
+            failed_at=float(found.integer("failed_at", low=0, high=_MAX_NUMBER)),
+            answered=changed if found.boolean("answered") else 0.0,
+        )
+    except (OSError, FormatError):
+        return WatchNote()
+
+
+def write_watch_note(model_home: Path, link: str, note: WatchNote) -> None:
+    """Remember it; a failure during which nobody answered keeps the time of the last answer."""
+    values = {
+        "told": None if note.delivered is None else _state_json(note.delivered),
+        "error": note.error[:_MAX_TEXT],
+        "failed_at": int(note.failed_at),
+        "answered": note.answered > 0,
+    }
+    path = _path(model_home, _WATCH, link)
+    _write(path, values)
+    _confirm(path, note.answered or time.time())
+
+
+def confirm_watch_note(model_home: Path, link: str, answered: float) -> None:
+    """Remember that the registry answered, and nothing else is new."""
+    _confirm(_path(model_home, _WATCH, link), answered)
+
+
+def links_with_notes(model_home: Path) -> set[str]:
+    """The links that a state or a watch's note tells of, whether or not they are there."""
+    found: set[str] = set()
+    for folder in (_STATE, _WATCH):
+        with contextlib.suppress(OSError), os.scandir(model_home / folder) as entries:
+            names = [entry.name for entry in entries]
+            found |= {name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != "."}
+    return found
+
+
+def _state(found: Fields, checked: float) -> ChannelState:
+    return ChannelState(
+        version=found.integer("version", low=1, high=_MAX_NUMBER),
+        digest=found.text("digest", pattern=DIGEST),
+        generation=found.integer("generation", low=1, high=_MAX_NUMBER),
+        nonce=found.text("nonce", limit=64),
+        variant=found.text("variant", limit=128),
+        snapshot=found.text("snapshot", limit=255),
+        checked=checked,
+        choice_key=found.text("settled", default="", limit=256),
+    )
+
+
+def _state_json(state: ChannelState) -> dict[str, object]:
+    values = state._asdict()
+    del values["checked"]
+    values["settled"] = values.pop("choice_key")
+    return values
+
+
+def state_path(model_home: Path, link: str) -> Path:
+    """Where the state of the channel behind a link is kept."""
+    return _path(model_home, _STATE, link)
+
+
+def _path(model_home: Path, folder: str, link: str) -> Path:
+    return model_home / folder / f"{link}.json"
+
+
+def _read(path: Path, what: str) -> tuple[Fields, float]:
+    """A note's fields and its modification time.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        FormatError: it is damaged.
+    """
+    with path.open("rb") as file:
+        found = load(file.read(_MAX_BYTES + 1), what, limit=_MAX_BYTES)
+        return found, os.fstat(file.fileno()).st_mtime  # of these very bytes
+
+
+def _write(path: Path, values: Mapping[str, object], at: float | None = None) -> None:
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    with contextlib.suppress(OSError, FormatError):
+        path.parent.mkdir(exist_ok=True)
+        try:
+            temporary.write_bytes(dump(values))
+            if at is not None:
+                os.utime(temporary, (at, at))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _confirm(path: Path, at: float) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(path, (at, at))

@@ -87,12 +87,12 @@ class Snapshot:
     @property
     def model_file(self) -> Path:
         """The graph that a runtime opens."""
-        from modeldrop.fetcher.renaming import read_renaming
+        from modeldrop.fetcher.as_name import read_renames
 
         variant = self.manifest.variant(self.variant)
         if variant is None:
             raise KeyError(self.variant)
-        return self.path / read_renaming(self.path).get(variant.model, variant.model)
+        return self.path / read_renames(self.path).get(variant.model, variant.model)
 
     def to_json(self) -> Mapping[str, object]:
         """All about it as plain values."""

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.home import Held, parse_folder_name, read_snapshot, snapshot_names
-from modeldrop.fetcher.notes import read_state
-from modeldrop.fetcher.quarantine import Quarantine, read_quarantine
-from modeldrop.fetcher.watch_note import read_watch_note
-from modeldrop.util.values import asdict, dataclass
+from modeldrop.fetcher.notes import Quarantine, read_quarantine, read_state, read_watch_note
+from modeldrop.util.values import dataclass
 
 HEALTHY = 0
 _NOTES = (".state", ".watch")
@@ -78,7 +76,7 @@ class ChannelStatus:
             "age_seconds": None if self.age is None else round(self.age, 3),
             "quarantine": None
             if self.quarantine is None
-            else asdict(self.quarantine) | {"version": f"v{self.quarantine.version}"},
+            else self.quarantine._asdict() | {"version": f"v{self.quarantine.version}"},
             "error": self.error or None,
             "error_seconds": round(self.error_seconds) if self.error else None,
         }

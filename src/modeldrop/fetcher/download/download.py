@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from modeldrop.errors import DiskError
+from modeldrop.fetcher.as_name import RENAMES_FILE, renames_file
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.staging import Work, take
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.home import write_synced
-from modeldrop.fetcher.renaming import NOTE, note_of
 from modeldrop.fetcher.snapshot import MANIFEST
 from modeldrop.format.manifest import Manifest, Variant, manifest_digest
 from modeldrop.util.values import dataclass, replace
@@ -149,7 +149,7 @@ class _Task:
             replace(file, path=renamed.get(file.path, file.path)) for file in manifest.files if file.path in wanted
         ]
         self._piece_size = manifest.piece_size
-        self._notes = {MANIFEST: data} | ({NOTE: note_of(renamed)} if renamed else {})
+        self._notes = {MANIFEST: data} | ({RENAMES_FILE: renames_file(renamed)} if renamed else {})
         self._deadline = deadline
         self._progress = progress
         self._total = manifest.size_of(variant)

@@ -22,13 +22,23 @@ from modeldrop.errors import (
 )
 from modeldrop.fetcher.api import unwritable
 from modeldrop.fetcher.events import Event, warned
-from modeldrop.fetcher.in_use import InUse
-from modeldrop.fetcher.notes import ChannelState, confirm_state, write_state
-from modeldrop.fetcher.onnxruntimes import installed_onnxruntime, installed_openvino
+from modeldrop.fetcher.leases import InUse
+from modeldrop.fetcher.machine import installed_onnxruntime, installed_openvino
+from modeldrop.fetcher.notes import (
+    ChannelState,
+    Quarantine,
+    WatchNote,
+    clear_quarantine,
+    confirm_state,
+    confirm_watch_note,
+    read_quarantine,
+    read_watch_note,
+    write_quarantine,
+    write_state,
+    write_watch_note,
+)
 from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE
-from modeldrop.fetcher.quarantine import Quarantine, lift_quarantine, read_quarantine, write_quarantine
 from modeldrop.fetcher.snapshot import Snapshot
-from modeldrop.fetcher.watch_note import WatchNote, confirm_watch_note, read_watch_note, write_watch_note
 from modeldrop.format.channel import MAX_BYTES
 from modeldrop.storage.errors import redact
 from modeldrop.storage.read.reader import UNCHANGED
@@ -128,7 +138,7 @@ class Follower:
         self._receiver = receiver
         self._tell_all = tell
         # A failure of an earlier watch is told again if it goes on; since when it does is kept.
-        self._note = replace(read_watch_note(self._home.path, self.link), error="")
+        self._note = read_watch_note(self._home.path, self.link)._replace(error="")
         self._declined = ""
         self._etag = ""
         self._pending: Aim | None = None
@@ -197,11 +207,11 @@ class Follower:
         good = self._good
         if good is not None and good.state.digest == aim.digest:
             self._refused = None
-            lift_quarantine(self._home.path, self.link)
+            clear_quarantine(self._home.path, self.link)
             self._keep(good, aim)
             return
         quarantine = self._refused or read_quarantine(self._home.path, self.link)
-        if quarantine is not None and quarantine.holds(aim.digest, aim.generation):
+        if quarantine is not None and quarantine.applies_to(aim.digest, aim.generation):
             self._refused = quarantine
             if self._good is not None or self._use_last(aim.digest):
                 return
@@ -210,12 +220,12 @@ class Follower:
 
     def _keep(self, good: Good, aim: Aim) -> None:
         """The channel names what is in use, maybe by another move."""
-        state = replace(good.state, generation=aim.generation or 1, nonce=aim.nonce, checked=time.time())
+        state = good.state._replace(generation=aim.generation or 1, nonce=aim.nonce, checked=time.time())
         self._point(good.snapshot, state, aim)
         if (good.state.generation, good.state.nonce) == (state.generation, state.nonce):
             return
         self._good = Good(replace(good.snapshot, generation=aim.generation), state)
-        self._write(replace(self._note, told=state))
+        self._write(self._note._replace(delivered=state))
         self._tell(MOVED, f"generation {aim.generation} names v{aim.version}, which is in use.", self.snapshot)
 
     def _change(self, aim: Aim) -> None:
@@ -238,9 +248,9 @@ class Follower:
             self._etag, self._pending = "", None  # pruned since? What does the channel name now?
             raise
         self._check_stopping()
-        if self._note.told is None and self._good is not None:
+        if self._note.delivered is None and self._good is not None:
             # It was there before the first watch. Whoever is killed after the link has moved must know.
-            self._write(replace(self._note, told=self._good.state))
+            self._write(self._note._replace(delivered=self._good.state))
         snapshot = fetcher.activate(prepared)
         for warning in snapshot.warnings:
             self._tell_all(warned(snapshot.model, warning))
@@ -252,7 +262,7 @@ class Follower:
             self._go_back(aim, snapshot, error, self._before(before))
             return
         self._refused = None
-        lift_quarantine(self._home.path, self.link)
+        clear_quarantine(self._home.path, self.link)
 
     def _point(self, snapshot: Snapshot, state: ChannelState, seen: Aim) -> None:
         """Swing the link by hand, unless another process has followed the channel further than what was ``seen``."""
@@ -279,7 +289,7 @@ class Follower:
         self._good, self._use = new, use
         if before is not None:
             before.release()
-        self._write(replace(self._note, told=new.state))
+        self._write(self._note._replace(delivered=new.state))
         was = f", before v{old.snapshot.version}" if old else ""
         self._tell(
             CHANGED, f"v{new.snapshot.version} {new.snapshot.variant} is in use{was}: {new.snapshot.path}", new.snapshot
@@ -343,7 +353,7 @@ class Follower:
         self._fetcher = self._make()  # credentials may have changed, or a mount
         text = _reason(error if isinstance(error, ModeldropError) else unwritable(self._home.path, error))
         if text != self._note.error:
-            self._write(replace(self._note, error=text, failed_at=self._note.failed_at or time.time()))
+            self._write(self._note._replace(error=text, failed_at=self._note.failed_at or time.time()))
             stays = f" v{self._good.snapshot.version} stays in use." if self._good else ""
             self._tell(UNAVAILABLE, f"{text}{stays}", self.snapshot, message=text)
         if self._good is None and self._fetcher.options.on_unavailable != FAIL:
@@ -369,13 +379,13 @@ class Follower:
             confirm_state(self._home.path, self.link, now)
         if self._note.failed_at:
             again = bool(self._note.error)
-            self._write(replace(self._note, error="", failed_at=0.0, answered=now))
+            self._write(self._note._replace(error="", failed_at=0.0, answered=now))
             if again:
                 self._tell(AVAILABLE, "the registry answers again.", self.snapshot)
         elif not self._note.answered:
-            self._write(replace(self._note, answered=now))
+            self._write(self._note._replace(answered=now))
         else:
-            self._note = replace(self._note, answered=now)
+            self._note = self._note._replace(answered=now)
             confirm_watch_note(self._home.path, self.link, now)
 
     def touch(self) -> None:
@@ -391,7 +401,7 @@ class Follower:
 
     def _resume(self) -> None:
         """Take up what the receiver was told last; else what the link names, for it may have found that itself."""
-        for state in (self._note.told, self._fetcher.known()):
+        for state in (self._note.delivered, self._fetcher.known()):
             found = self._on_disk(state)
             if found is not None:
                 with contextlib.suppress(OSError):  # it has just been evicted

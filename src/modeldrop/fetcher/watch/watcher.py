@@ -12,7 +12,7 @@ from modeldrop.config_location import home_folder
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.fetcher.events import Event
 from modeldrop.fetcher.fetch import Fetcher
-from modeldrop.fetcher.in_use import TOUCH_SECONDS
+from modeldrop.fetcher.leases import TOUCH_SECONDS
 from modeldrop.fetcher.options import Options, overridden
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
 from modeldrop.format.reference import Reference, parse_reference
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from modeldrop.fetcher.quarantine import Quarantine
+    from modeldrop.fetcher.notes import Quarantine
     from modeldrop.fetcher.snapshot import Snapshot
 
 DEFAULT_INTERVAL = 30.0

@@ -1,22 +1,34 @@
-"""``--as``: giving the chosen graph the name that a server insists on."""
+"""``--as``: the chosen graph under the name that a server insists on.
+
+A snapshot with a renamed file is a different one from the plain snapshot of the same variant: its folder's name ends in
+``+`` and a digest of the renaming, and it holds the renaming in a file whose name no version's file can have.
+"""
 
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, UsageError
+from modeldrop.format.json_fields import dump, load
 from modeldrop.format.names import check_distinct, check_path
+from modeldrop.format.sha256 import hex_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from modeldrop.format.manifest import Manifest, Variant
 
+RENAMES_FILE = ".modeldrop.json"
+_MAX_BYTES = 64 << 10
+_DIGITS = 8
 _OPENVINO = ".xml"
 _DATA_ENDINGS = ("_data", ".data", ".bin", ".weight", ".weights")
 
 
-def renames(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
-    """Where files of a variant go that are not to keep their place: path in the version to path on the disk.
+def rename_graph(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
+    """Which files of a variant get another path: path in the version to path on the disk.
 
     Args:
         manifest: the version's.
@@ -24,7 +36,7 @@ def renames(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
         name: the path that its graph is to have in the snapshot, such as ``onnx/model.onnx``.
 
     Raises:
-        UsageError: the path is none, another file of the variant has it, or the graph would lose its weights.
+        UsageError: the path is not allowed, another file of the variant has it, or the graph would lose its weights.
     """
     graph = variant.model
     try:
@@ -50,7 +62,7 @@ def renames(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
             f"--as {name}: the variant {variant.name} has another file there: {error.message.removeprefix('files: ')}.",
             "Choose another name for the graph.",
         ) from None
-    data = [path for path in others if _is_data(path, graph)]
+    data = [path for path in others if _is_external_data(path, graph)]
     if ending == _OPENVINO:
         raise UsageError(
             f"--as {name}: OpenVINO finds the weights of {graph} by its name.",
@@ -64,7 +76,33 @@ def renames(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
     return {graph: name}
 
 
-def _is_data(path: str, graph: str) -> bool:
+def folder_suffix(renamed: Mapping[str, str]) -> str:
+    """How the name of a snapshot's folder ends; "" where no file is renamed."""
+    return f"+{hex_digest(renames_file(renamed))[:_DIGITS]}" if renamed else ""
+
+
+def renames_file(renamed: Mapping[str, str]) -> bytes:
+    """The content of the file that holds the renaming."""
+    pairs: dict[str, Any] = dict(sorted(renamed.items()))
+    return dump({"renamed": pairs})
+
+
+def read_renames(folder: Path) -> dict[str, str]:
+    """The renaming of a finished snapshot; {} where no file is renamed.
+
+    Raises:
+        FormatError: the file that holds it was changed by hand.
+        OSError: it cannot be read.
+    """
+    try:
+        data = (folder / RENAMES_FILE).read_bytes()
+    except FileNotFoundError:
+        return {}
+    found = load(data, "note of renamed files", limit=_MAX_BYTES).child("renamed")
+    return {old: check_path(found.text(old)) for old in found.names()}
+
+
+def _is_external_data(path: str, graph: str) -> bool:
     """Whether a file holds weights of the graph, as far as names tell."""
     if posixpath.dirname(path) != posixpath.dirname(graph):
         return False
