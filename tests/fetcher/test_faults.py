@@ -320,7 +320,7 @@ _TRANSFER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from modeldrop.fetcher import transfer as transfers
+from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.util.retry import Deadline
 from modeldrop.storage.read.reader import RegistryReader
 from tests.helpers.builds import PIECE, describe
