@@ -6,7 +6,7 @@ import pytest
 
 from modeldrop.action.result import InRegistry, Result
 from modeldrop.action.summary import code, render, render_failure, text
-from modeldrop.format.manifest import Provenance, SourceInfo, Try
+from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo
 from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
@@ -87,7 +87,7 @@ def test_what_was_measured_has_the_name_of_what_was_asked() -> None:
 def test_gated_terms_and_a_search_are_told() -> None:
     made = manifest()
     fp32, int8 = made.variants
-    searched = replace(int8, search=(Try("one way", 1, {}, holds=True),) * 3)
+    searched = replace(int8, search=(SearchStep("one way", 1, {}, holds=True),) * 3)
     gated = replace(made, source=replace(made.source, gated=True), variants=(fp32, searched))
     summary = plain(render(Result("m", "current", registries=[V2], built=True), gated))
     assert "gated: to be accepted on the Hub" in summary

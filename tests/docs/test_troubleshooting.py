@@ -17,8 +17,7 @@ from modeldrop.export.preflight.resources import Need, check_need
 from modeldrop.export.thresholds import judge
 from modeldrop.export.worker_process import run_worker
 from modeldrop.fetcher.notes import Quarantine, write_quarantine
-from modeldrop.format.options import Options
-from modeldrop.format.recipe import Recipe
+from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
 from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.versions import get_version
@@ -235,12 +234,12 @@ def _(bench: Bench) -> Ended:
 
 @provokes("The build is larger than the recipe allows")
 def _(bench: Bench) -> Ended:
-    return fails(lambda: check_sizes({"int8": Options(max_size="10%")}, {"int8": 25}, 100))
+    return fails(lambda: check_sizes({"int8": VariantOptions(max_size="10%")}, {"int8": 25}, 100))
 
 
 @provokes("The build is slower than the recipe allows")
 def _(bench: Bench) -> Ended:
-    return fails(lambda: check_speeds({"int8": Options(must_be_faster=2.0)}, {"int8": (1.0, 10.0)}, (1.0, 10.0)))
+    return fails(lambda: check_speeds({"int8": VariantOptions(must_be_faster=2.0)}, {"int8": (1.0, 10.0)}, (1.0, 10.0)))
 
 
 @provokes("has no tokenizer, and this model is asked with texts")

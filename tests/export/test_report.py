@@ -12,8 +12,8 @@ from hypothesis import given, settings
 
 from modeldrop.export.report import render
 from modeldrop.format.labels import inputs_of
-from modeldrop.format.limits import Limit
-from modeldrop.format.manifest import Fidelity, Graph, Manifest, Speed, Tensor, Try, Variant, Worst
+from modeldrop.format.manifest import Fidelity, Graph, Manifest, SearchStep, Speed, Tensor, Variant, WorstInput
+from modeldrop.format.recipe import Threshold
 from tests.format import examples
 from tests.format.strategies import manifests
 
@@ -197,7 +197,7 @@ def test_absurd_figures_have_a_page(value: float) -> None:
     fidelity = Fidelity(
         metrics={"cosine_mean": value, "max_abs": value, "later": value},
         thresholds={"cosine_mean": -value, "max_abs": -value, "later": value},
-        worst={"later": Worst("", value)},
+        worst={"later": WorstInput("", value)},
         texts=0,
     )
 
@@ -238,14 +238,22 @@ def test_a_model_of_several_graphs_that_sees_pictures() -> None:
 # --- the search for the smallest ---
 
 TRIES = (
-    Try("one scale per channel", 23_000_000, {"cosine_min": 0.96, "cosine_mean": 0.99, "max_abs": 0.2}, holds=False),
-    Try("one scale per tensor", 22_000_000, {"cosine_min": 0.5, "cosine_mean": 0.76, "max_abs": 0.4}, holds=False),
-    Try("one scale per channel, 8 layers kept", 29_000_000, {"cosine_min": 0.987, "cosine_mean": 0.994}, holds=True),
-    Try("one scale per channel, 4 layers kept", 25_000_000, {"cosine_min": 0.97, "cosine_mean": 0.991}, holds=True),
+    SearchStep(
+        "one scale per channel", 23_000_000, {"cosine_min": 0.96, "cosine_mean": 0.99, "max_abs": 0.2}, holds=False
+    ),
+    SearchStep(
+        "one scale per tensor", 22_000_000, {"cosine_min": 0.5, "cosine_mean": 0.76, "max_abs": 0.4}, holds=False
+    ),
+    SearchStep(
+        "one scale per channel, 8 layers kept", 29_000_000, {"cosine_min": 0.987, "cosine_mean": 0.994}, holds=True
+    ),
+    SearchStep(
+        "one scale per channel, 4 layers kept", 25_000_000, {"cosine_min": 0.97, "cosine_mean": 0.991}, holds=True
+    ),
 )
 
 
-def _searched(tries: tuple[Try, ...], thresholds: dict[str, float] | None = None) -> Manifest:
+def _searched(tries: tuple[SearchStep, ...], thresholds: dict[str, float] | None = None) -> Manifest:
     manifest = examples.manifest()
     fp32, int8 = manifest.variants
     asked = {"cosine_mean": 0.98, "cosine_min": 0.965} if thresholds is None else thresholds
@@ -302,7 +310,7 @@ def test_a_search_is_shown_as_its_path_and_as_a_curve() -> None:
     ],
     ids=["one", "perfect", "absurd", "unmeasured", "hostile"],
 )
-def test_any_search_has_a_page(tries: tuple[Try, ...]) -> None:
+def test_any_search_has_a_page(tries: tuple[SearchStep, ...]) -> None:
     for asked in (None, {}, {"cosine_min": 1.0}, {"max_abs": 0.0}, {"later": 1.0}):
         data = render(_searched(tries, asked))
         assert "The search for int8" in _harmless(data).text
@@ -367,7 +375,7 @@ def test_what_is_asked_has_its_name() -> None:
 def test_an_own_metric_is_judged_against_the_originals() -> None:
     manifest = examples.manifest()
     recipe = replace(
-        manifest.recipe, metric="ours.py:f1", own_thresholds={"int8": {"f1": Limit(">=", 99.0, relative=True)}}
+        manifest.recipe, metric="ours.py:f1", own_thresholds={"int8": {"f1": Threshold(">=", 99.0, relative=True)}}
     )
     measured = Fidelity({"f1": 0.895}, {"f1": 0.891}, {}, 3)
     page = Page(

@@ -21,8 +21,7 @@ from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
-from modeldrop.format.options import Options
-from modeldrop.format.recipe import VARIANTS, parse_recipe
+from modeldrop.format.recipe import VARIANTS, VariantOptions, parse_recipe
 from tests.export.elsewhere import elsewhere
 from tests.helpers.checkpoints import bert, make_embedder, t5, vit, whisper
 from tests.helpers.command_line import modeldrop
@@ -204,7 +203,7 @@ def test_what_is_too_large_is_not_built(source: Path, tmp_path: Path) -> None:
 
 
 def test_faster_is_meant_over_one_and_many() -> None:
-    options = {"int8": Options(must_be_faster=1.5)}
+    options = {"int8": VariantOptions(must_be_faster=1.5)}
     check_speeds(options, {"int8": (1.0, 100.0)}, (3.0, 100.0))
     with pytest.raises(GateError, match=r"int8: 1\.41 times as fast as fp32"):
         check_speeds(options, {"int8": (1.0, 100.0)}, (2.0, 100.0))

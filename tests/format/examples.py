@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from modeldrop.format.channel import Channel, Move, serialize_channel
-from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, Link, Literal, Step
+from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
 from modeldrop.format.manifest import (
     Fidelity,
     File,
     Graph,
     Manifest,
-    Original,
+    OriginalModel,
     Provenance,
     SourceInfo,
     Speed,
     Tensor,
     Variant,
-    Worst,
+    WorstInput,
     manifest_digest,
     piece_count,
     serialize_manifest,
@@ -92,7 +92,7 @@ def manifest() -> Manifest:
         machine="AMD EPYC 9V74, 4 CPUs, avx512_vnni, Linux 6.8",
         files=tuple(_file(path, size) for path, size in _SIZES.items()),
         variants=(_fp32(), _int8()),
-        original=Original("PyTorch 2.13.0", 90_868_376, Speed(5.6, 123.0)),
+        original=OriginalModel("PyTorch 2.13.0", 90_868_376, Speed(5.6, 123.0)),
         golden=_golden(),
         max_length=256,
         piece_size=_PIECE_SIZE,
@@ -104,31 +104,31 @@ def manifest_of_graphs() -> Manifest:
     encoder, decoder = "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"
     ids, hidden = Tensor("input_ids", "int64", ("batch", "sequence")), ("batch", "sequence", "512")
     past = Tensor("past_key_values.0.decoder.key", "float", ("batch", "6", "past_sequence", "64"))
-    first, second = Link(0, "last_hidden_state"), Link(1, "present.0.decoder.key")
+    first, second = StepOutput(0, "last_hidden_state"), StepOutput(1, "present.0.decoder.key")
     chain = GoldenChain(
         text="translate English to German: good night",
         steps=(
-            Step("encoder_model", {"input_ids": Literal("int64", (1, 3), (13959, 1566, 1))}),
-            Step(
+            GoldenStep("encoder_model", {"input_ids": TensorValue("int64", (1, 3), (13959, 1566, 1))}),
+            GoldenStep(
                 "decoder_model_merged",
                 {
-                    "input_ids": Literal("int64", (1, 1), (0,)),
+                    "input_ids": TensorValue("int64", (1, 1), (0,)),
                     "encoder_hidden_states": first,
-                    "past_key_values.0.decoder.key": Literal("float32", (1, 6, 0, 64), ()),
-                    "bias": Literal("float32", (1, 4), (0.5, -0.25), (1, 2)),
+                    "past_key_values.0.decoder.key": TensorValue("float32", (1, 6, 0, 64), ()),
+                    "bias": TensorValue("float32", (1, 4), (0.5, -0.25), (1, 2)),
                 },
             ),
-            Step(
+            GoldenStep(
                 "decoder_model_merged",
                 {
-                    "input_ids": Literal("int64", (1, 1), (2244,)),
+                    "input_ids": TensorValue("int64", (1, 1), (2244,)),
                     "encoder_hidden_states": first,
                     "past_key_values.0.decoder.key": second,
-                    "bias": Literal("float32", (1, 4), (0.5, -0.25), (1, 2)),
+                    "bias": TensorValue("float32", (1, 4), (0.5, -0.25), (1, 2)),
                 },
             ),
         ),
-        outputs=(Link(1, "logits"), Link(2, "logits")),
+        outputs=(StepOutput(1, "logits"), StepOutput(2, "logits")),
         at=(1, 2244, 7001),
         shape=(2, 3),
         values=(-3.25, 11.5, 9.0, 4.75, 1.5, 12.125),
@@ -254,7 +254,7 @@ def _fp32() -> Variant:
         fidelity=Fidelity(
             metrics={"cosine_mean": 1.0, "cosine_min": 0.9999999, "max_abs": 1.9e-06},
             thresholds={"cosine_mean": 0.99999, "cosine_min": 0.9999, "max_abs": 0.001},
-            worst={"cosine_min": Worst("¿Dónde puedo cambiar mi contraseña?", 0.9999999)},
+            worst={"cosine_min": WorstInput("¿Dónde puedo cambiar mi contraseña?", 0.9999999)},
             texts=128,
         ),
         speed=Speed(2.6, 121.0),
@@ -276,8 +276,8 @@ def _int8() -> Variant:
             metrics={"cosine_mean": 0.9905, "cosine_min": 0.9704, "max_abs": 0.0503},
             thresholds={"cosine_mean": 0.98, "cosine_min": 0.95},
             worst={
-                "cosine_min": Worst("شحن الطلب تأخر ثلاثة أيام", 0.9704),
-                "max_abs": Worst('if (a < b && b > c) { return <br/>; }  // 100 % "quoted"', 0.0503),
+                "cosine_min": WorstInput("شحن الطلب تأخر ثلاثة أيام", 0.9704),
+                "max_abs": WorstInput('if (a < b && b > c) { return <br/>; }  // 100 % "quoted"', 0.0503),
             },
             texts=128,
         ),

@@ -11,24 +11,22 @@ from hypothesis import strategies as st
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import ACTIONS, Channel, Move
 from modeldrop.format.golden import Golden, GoldenCase
-from modeldrop.format.limits import Limit
 from modeldrop.format.manifest import (
     Fidelity,
     File,
     Manifest,
-    Original,
+    OriginalModel,
     Provenance,
+    SearchStep,
     SourceInfo,
     Speed,
     Tensor,
-    Try,
     Variant,
-    Worst,
+    WorstInput,
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.options import Options
-from modeldrop.format.recipe import METRICS, OPSETS, TASKS, VARIANTS, Recipe
+from modeldrop.format.recipe import METRICS, OPSETS, TASKS, VARIANTS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 
@@ -86,7 +84,7 @@ def files(draw: st.DrawFn, path: str, piece_size: int) -> File:
 
 tensors = st.builds(Tensor, name=texts(), dtype=texts(8), shape=st.lists(texts(6), max_size=3).map(tuple))
 tries = st.builds(
-    Try, what=texts(), weights=st.integers(0, 1 << 40), metrics=st.dictionaries(texts(6), numbers, max_size=2),
+    SearchStep, what=texts(), weights=st.integers(0, 1 << 40), metrics=st.dictionaries(texts(6), numbers, max_size=2),
     holds=st.booleans(),
 )  # fmt: skip
 speeds = st.none() | st.builds(Speed, batch_1_ms=numbers, batch_32_ms=numbers)
@@ -95,18 +93,18 @@ fidelities = st.builds(
     Fidelity,
     metrics=metric_values,
     thresholds=metric_values,
-    worst=st.dictionaries(texts(6), st.builds(Worst, text=texts(), value=numbers), max_size=2),
+    worst=st.dictionaries(texts(6), st.builds(WorstInput, text=texts(), value=numbers), max_size=2),
     texts=st.integers(0, 1 << 31),
 )
 QUANTIZED = [name for name in VARIANTS[1:] if name not in {"o1", "o2", "o3", "o4"}]
 options = st.builds(
-    Options,
+    VariantOptions,
     max_size=st.sampled_from(["", "27%", "25 MB"]),
     must_be_faster=st.sampled_from([0.0, 1.0, 1.5]),
     keep_layers=st.lists(texts(6), max_size=2).map(tuple),
 )
 own_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in METRICS)
-limits = st.builds(Limit, side=st.just(">="), number=numbers, relative=st.booleans())
+limits = st.builds(Threshold, side=st.just(">="), number=numbers, relative=st.booleans())
 own_limits = st.dictionaries(own_names, limits, min_size=1, max_size=2)
 any_recipes = st.builds(
     Recipe,
@@ -198,7 +196,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         ),
         original=draw(
             st.builds(
-                Original,
+                OriginalModel,
                 framework=texts(),
                 weight_bytes=st.integers(0, 1 << 40),
                 speed=speeds,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from modeldrop.errors import FormatError
-from modeldrop.format.golden import Literal
+from modeldrop.format.golden import TensorValue
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.inference.runs import unfold
 from tests.format import examples
@@ -118,7 +118,7 @@ def test_a_release_that_knows_no_chains_reads_the_rest() -> None:
 
 
 def test_a_coarse_grid_is_unfolded() -> None:
-    unfolded = unfold(Literal("float32", (2, 4), (1.0, 2.0), (1, 2)))
+    unfolded = unfold(TensorValue("float32", (2, 4), (1.0, 2.0), (1, 2)))
     assert np.array_equal(unfolded, np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.float32))
-    assert unfold(Literal("float32", (1, 6, 0, 64), ())).shape == (1, 6, 0, 64)
-    assert unfold(Literal("bool", (1,), (1,))).tolist() == [True]
+    assert unfold(TensorValue("float32", (1, 6, 0, 64), ())).shape == (1, 6, 0, 64)
+    assert unfold(TensorValue("bool", (1,), (1,))).tolist() == [True]

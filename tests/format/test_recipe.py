@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError, RecipeError
-from modeldrop.format.limits import Limit
-from modeldrop.format.recipe import DEFAULT_VARIANTS, METRICS, VARIANTS, Recipe, build_key, parse_recipe
+from modeldrop.format.recipe import DEFAULT_VARIANTS, METRICS, VARIANTS, Recipe, Threshold, build_key, parse_recipe
 from tests.format.strategies import any_recipes, json_values, metric_values, recipes, texts
 
 SOURCE = "hf:org/name@0123"
@@ -192,8 +191,8 @@ def test_a_threshold_of_an_own_metric_is_a_number_or_a_share() -> None:
     recipe = parse_recipe({"metric": "quality:figures", "thresholds": {"int8": asked}})
     assert recipe.thresholds == {"int8": {"top1": 0.9}}
     accuracy, loss = recipe.own_thresholds["int8"].values()
-    assert (accuracy, str(accuracy), accuracy.value(0.5)) == (Limit(">=", 99.0, relative=True), ">= 99%", 0.495)
-    assert (loss, str(loss), loss.value(0.5)) == (Limit("<=", 0.0015), "<= 0.0015", 0.0015)
+    assert (accuracy, str(accuracy), accuracy.value(0.5)) == (Threshold(">=", 99.0, relative=True), ">= 99%", 0.495)
+    assert (loss, str(loss), loss.value(0.5)) == (Threshold("<=", 0.0015), "<= 0.0015", 0.0015)
     assert [accuracy.holds(value, 0.5) for value in (0.495, 0.494)] == [True, False]
     assert [loss.holds(value, 0.5) for value in (0.0015, 0.0016)] == [True, False]
     assert [recipe.side(name) for name in ("accuracy", "loss", "kl", "f1")] == [">=", "<=", "<=", None]

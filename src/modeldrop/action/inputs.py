@@ -24,9 +24,8 @@ from modeldrop.config_settings import Settings
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve
-from modeldrop.format.limits import parse_limit
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
-from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe, parse_recipe
+from modeldrop.format.recipe import METRICS, TASKS, VARIANTS, Recipe, parse_recipe, parse_threshold
 from modeldrop.publishing.request import Wish, merged_recipe
 from modeldrop.publishing.user_test import check_command
 from modeldrop.storage.errors import redact
@@ -419,7 +418,7 @@ def _threshold(line: str, *, own: bool) -> tuple[str, str, float | str]:
     if variant not in VARIANTS:
         raise UsageError(f"{variant[:40]!r} is no variant. Allowed: {', '.join(VARIANTS)}.")
     if own and metric not in METRICS:
-        if parse_limit(f"{side} {number}") is None:
+        if parse_threshold(f"{side} {number}") is None:
             raise UsageError(
                 f"Of the recipe's own metric, write {variant}.{metric[:40]}>=0.9, or >=99% of the original's."
             )

@@ -14,7 +14,7 @@ from modeldrop.format.manifest import (
     Fidelity,
     File,
     Manifest,
-    Original,
+    OriginalModel,
     Provenance,
     SourceInfo,
     Tensor,
@@ -71,7 +71,7 @@ def write_build(folder: Path) -> dict[str, bytes]:
         machine="",
         files=files,
         variants=(variant,),
-        original=Original("none", 0),
+        original=OriginalModel("none", 0),
         golden=Golden("input_ids", (GoldenCase("", {"input_ids": (0,)}, (0.0,)),), {}),
         piece_size=MIN_PIECE_SIZE,
     )

@@ -11,10 +11,10 @@ from modeldrop.util.text import size_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modeldrop.format.options import Options
+    from modeldrop.format.recipe import VariantOptions
 
 
-def check_sizes(options: Mapping[str, Options], sizes: Mapping[str, int], origin: int, of: str = "fp32") -> None:
+def check_sizes(options: Mapping[str, VariantOptions], sizes: Mapping[str, int], origin: int, of: str = "fp32") -> None:
     """Refuse variants that are larger than asked; known before they are proven.
 
     Args:
@@ -43,7 +43,9 @@ def speedup(fp32: Sequence[float], other: Sequence[float]) -> float:
     return math.exp(sum(math.log(a / b) for a, b in zip(fp32, other, strict=True)) / len(fp32))
 
 
-def check_speeds(options: Mapping[str, Options], speeds: Mapping[str, Sequence[float]], fp32: Sequence[float]) -> None:
+def check_speeds(
+    options: Mapping[str, VariantOptions], speeds: Mapping[str, Sequence[float]], fp32: Sequence[float]
+) -> None:
     """Refuse variants that are not as much faster as asked.
 
     Args:

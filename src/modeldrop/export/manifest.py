@@ -17,12 +17,12 @@ from modeldrop.format.json_fields import Fields
 from modeldrop.format.manifest import (
     Graph,
     Manifest,
-    Original,
+    OriginalModel,
     Provenance,
+    SearchStep,
     SourceInfo,
     Speed,
     Tensor,
-    Try,
     Variant,
 )
 
@@ -89,7 +89,7 @@ def assemble(
                     )
                     for role in others
                 ),
-                search=tuple(Try(**tried) for tried in exported.get("searches", {}).get(name, ())),
+                search=tuple(SearchStep(**tried) for tried in exported.get("searches", {}).get(name, ())),
             )
         )
     golden = read_golden(Fields(proven["golden"], "golden"))
@@ -112,7 +112,7 @@ def assemble(
         machine=_machine(),
         files=files,
         variants=tuple(variants),
-        original=Original(
+        original=OriginalModel(
             exported["framework"],
             request.source.weight_bytes(),
             Speed(*exported["speed"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FidelityError
-from modeldrop.format.manifest import Fidelity, Worst
+from modeldrop.format.manifest import Fidelity, WorstInput
 from modeldrop.format.recipe import METRICS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def judge(
         FidelityError: a metric misses its threshold; names variant, metric, value, threshold, worst input.
     """
     metrics: dict[str, float] = measured["metrics"]
-    worst = {name: Worst(inputs[index][:_SHOWN], value) for name, (index, value) in measured["worst"].items()}
+    worst = {name: WorstInput(inputs[index][:_SHOWN], value) for name, (index, value) in measured["worst"].items()}
     thresholds = {}
     misses = [
         f"{variant}: {name} was asked for and cannot be measured on {len(inputs)} inputs"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, UsageError
 from modeldrop.format.json_fields import dump, load
-from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.sha256 import hex_digest
+from modeldrop.format.names import check_distinct, check_path, hex_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

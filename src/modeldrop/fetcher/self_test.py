@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import FidelityError, FormatError, MissingExtraError, VariantError
 from modeldrop.format.golden import golden_json
 from modeldrop.format.json_fields import Fields
+from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
-from modeldrop.format.sha256 import hex_digest
 from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Difference:
     """One difference: what it concerns, and both sides ("" where a side has nothing)."""
 
     what: str
@@ -18,7 +18,7 @@ class Change:
     after: str
 
 
-def diff(before: Manifest, after: Manifest) -> list[Change]:
+def diff(before: Manifest, after: Manifest) -> list[Difference]:
     """All differences that matter to a person, in the order: origin, recipe, toolchain, variants, files."""
     return [
         change
@@ -27,9 +27,9 @@ def diff(before: Manifest, after: Manifest) -> list[Change]:
     ]
 
 
-def _compare(old: dict[str, str], new: dict[str, str]) -> list[Change]:
+def _compare(old: dict[str, str], new: dict[str, str]) -> list[Difference]:
     names = list(dict.fromkeys((*old, *new)))
-    return [Change(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]
+    return [Difference(name, old.get(name, ""), new.get(name, "")) for name in names if old.get(name) != new.get(name)]
 
 
 def _sections(manifest: Manifest, other: Manifest) -> list[dict[str, str]]:

@@ -41,7 +41,7 @@ class GoldenCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class TensorValue:
     """A known tensor.
 
     Attributes:
@@ -59,22 +59,22 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class StepOutput:
     """A tensor that an earlier step of the same chain has computed."""
 
     step: int
     output: str
 
 
-Source: TypeAlias = Literal | Link
+StepInput: TypeAlias = TensorValue | StepOutput
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class GoldenStep:
     """One run of one graph: the graph's role in the variant, and where its inputs come from."""
 
     graph: str
-    inputs: Mapping[str, Source]
+    inputs: Mapping[str, StepInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class GoldenChain:
     """
 
     text: str
-    steps: tuple[Step, ...]
-    outputs: tuple[Link, ...]
+    steps: tuple[GoldenStep, ...]
+    outputs: tuple[StepOutput, ...]
     at: tuple[int, ...]
     shape: tuple[int, ...]
     values: tuple[float, ...]
@@ -187,11 +187,11 @@ def _case(fields: Fields) -> GoldenCase:
 
 
 def _chain(fields: Fields) -> GoldenChain:
-    steps: list[Step] = []
+    steps: list[GoldenStep] = []
     for item in fields.children("steps", limit=_MAX_STEPS):
         inputs = item.child("inputs")
         steps.append(
-            Step(
+            GoldenStep(
                 graph=item.text("graph", limit=64),
                 inputs={name: _source(inputs.child(name), len(steps)) for name in inputs.names()},
             )
@@ -220,7 +220,7 @@ def _chain(fields: Fields) -> GoldenChain:
     return chain
 
 
-def _source(fields: Fields, step: int) -> Source:
+def _source(fields: Fields, step: int) -> StepInput:
     if fields.has("output"):
         return _link(fields, step)
     dtype = fields.text("dtype", limit=64)
@@ -231,7 +231,7 @@ def _source(fields: Fields, step: int) -> Source:
         values = fields.numbers("values", limit=_MAX_KEPT)
     else:
         values = fields.integers("values", low=-MAX_TOKEN, high=MAX_TOKEN, limit=_MAX_KEPT)
-    literal = Literal(dtype, _sizes(fields, "shape"), values, _sizes(fields, "grid") if fields.has("grid") else ())
+    literal = TensorValue(dtype, _sizes(fields, "shape"), values, _sizes(fields, "grid") if fields.has("grid") else ())
     if math.prod(literal.shape) > MAX_ELEMENTS:
         fields.fail(f"has more than {MAX_ELEMENTS} elements", "shape")
     if literal.grid and (
@@ -246,14 +246,14 @@ def _source(fields: Fields, step: int) -> Source:
     return literal
 
 
-def _link(fields: Fields, steps: int) -> Link:
+def _link(fields: Fields, steps: int) -> StepOutput:
     if not steps:
         fields.fail("there is no step before this one", "step")
-    return Link(fields.integer("step", low=0, high=steps - 1), fields.text("output", limit=1024))
+    return StepOutput(fields.integer("step", low=0, high=steps - 1), fields.text("output", limit=1024))
 
 
-def _source_json(source: Source) -> dict[str, Any]:
-    if isinstance(source, Link):
+def _source_json(source: StepInput) -> dict[str, Any]:
+    if isinstance(source, StepOutput):
         return {"step": source.step, "output": source.output}
     plain = {"dtype": source.dtype, "shape": list(source.shape), "values": list(source.values)}
     if source.grid:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.golden import Golden, golden_json, read_golden
 from modeldrop.format.json_fields import Fields, check_schema, dump, load
-from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path
+from modeldrop.format.names import HEX64, NAME, TIME, check_distinct, check_path, hex_digest
 from modeldrop.format.recipe import Recipe, read_recipe
-from modeldrop.format.sha256 import hex_digest
 from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
+class WorstInput:
     """The input on which a metric was worst: its text, cut to 200 characters, and the value there."""
 
     text: str
@@ -75,12 +74,12 @@ class Fidelity:
 
     metrics: Mapping[str, float]
     thresholds: Mapping[str, float]
-    worst: Mapping[str, Worst]
+    worst: Mapping[str, WorstInput]
     texts: int
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class SearchStep:
     """A step of the search for the smallest variant that meets its thresholds.
 
     Attributes:
@@ -138,7 +137,7 @@ class Variant:
     speed: Speed | None = None
     role: str = MODEL
     others: tuple[Graph, ...] = ()
-    search: tuple[Try, ...] = ()
+    search: tuple[SearchStep, ...] = ()
 
     @property
     def graphs(self) -> dict[str, str]:
@@ -147,7 +146,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Original:
+class OriginalModel:
     """The model that the variants are compared with: framework and version, bytes of its weights, speed.
 
     ``metrics`` are the figures that the recipe's own metric gives of the original itself.
@@ -196,7 +195,7 @@ class Manifest:
     machine: str
     files: tuple[File, ...]
     variants: tuple[Variant, ...]
-    original: Original
+    original: OriginalModel
     golden: Golden
     labels: tuple[str, ...] = ()
     max_length: int | None = None
@@ -370,8 +369,8 @@ def _variant(fields: Fields, paths: set[str]) -> Variant:
     )
 
 
-def _try(fields: Fields) -> Try:
-    return Try(
+def _try(fields: Fields) -> SearchStep:
+    return SearchStep(
         what=fields.text("what", limit=256),
         weights=fields.integer("weights", low=0, high=MAX_FILE_SIZE),
         metrics=_numbers(fields.child("metrics")),
@@ -454,8 +453,8 @@ def _fidelity(fields: Fields) -> Fidelity:
     )
 
 
-def _worst(fields: Fields) -> Worst:
-    return Worst(text=fields.text("text"), value=fields.number("value"))
+def _worst(fields: Fields) -> WorstInput:
+    return WorstInput(text=fields.text("text"), value=fields.number("value"))
 
 
 def _speed(fields: Fields) -> Speed | None:
@@ -500,8 +499,8 @@ def _provenance(fields: Fields) -> Provenance:
     )
 
 
-def _original(fields: Fields) -> Original:
-    return Original(
+def _original(fields: Fields) -> OriginalModel:
+    return OriginalModel(
         framework=fields.text("framework", limit=128),
         weight_bytes=fields.integer("weight_bytes", low=0, high=MAX_FILE_SIZE),
         speed=_speed(fields),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,22 @@ def _fault_of_part(part: str) -> str:
     if len(part.encode()) > MAX_PATH_PART:
         return f"has a part of more than {MAX_PATH_PART} bytes"
     return ""
+
+
+def hex_digest(data: bytes) -> str:
+    """The SHA-256 of a document, 64 lower-case hexadecimal digits.
+
+    ``hashlib`` loads OpenSSL, which takes longer than hashing a document; ``random`` of the standard library avoids it
+    in the same way. Files of models are hashed by ``hashlib``, which is faster by the gigabyte.
+    """
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256  # type: ignore[import-not-found]
+        else:
+            from _sha256 import sha256  # type: ignore[import-not-found]
+    except ImportError:  # an interpreter that was built without
+        from hashlib import sha256
+    return str(sha256(data).hexdigest())
 
 
 def fold(path: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.json_fields import Fields
-from modeldrop.format.limits import FORMS, OWN_NAME, Limit, parse_limit
-from modeldrop.format.options import Options, read_options
-from modeldrop.format.sha256 import hex_digest
+from modeldrop.format.names import hex_digest
 from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -162,6 +161,132 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
+OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""What an own metric may be called."""
+THRESHOLD_FORMS = '">= 0.9", "<= 0.1", or as a share of the original\'s value, ">= 99%"'
+"""How such a threshold is written, for messages."""
+_LIMIT = re.compile(r"(?P<side>>=|<=) ?(?P<number>-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?)(?P<share> ?%)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What a value must reach, or stay below.
+
+    Attributes:
+        side: ``>=`` or ``<=``.
+        number: the value; or percent of the original's value.
+        relative: whether it is percent.
+    """
+
+    side: str
+    number: float
+    relative: bool = False
+
+    def value(self, original: float) -> float:
+        """The value that is asked where the original has ``original``."""
+        return self.number / 100 * original if self.relative else self.number
+
+    def holds(self, value: float, original: float) -> bool:
+        """Whether a value is on the good side, where the original has ``original``."""
+        return value >= self.value(original) if self.side == ">=" else value <= self.value(original)
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.number!r}".removesuffix(".0") + ("%" if self.relative else "")
+
+
+def parse_threshold(text: str) -> Threshold | None:
+    """Read a threshold such as ``>= 0.9`` or ``<= 105%``; None where it is none."""
+    match = _LIMIT.fullmatch(text)
+    if match is None or not math.isfinite(number := float(match["number"])):
+        return None
+    return Threshold(match["side"], number, match["share"] is not None)
+
+
+SEARCHED = ("int8", "int8-avx512-vnni", "int8-avx2", "int8-arm64", "uint8")
+"""The variants that ``auto`` can search for."""
+
+_SIZE = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?) ?(?P<unit>%|kB|MB|GB)")
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
+_MAX_PATTERNS = 1000
+_OPTIMIZED = ("o1", "o2", "o3", "o4")
+
+
+@dataclass(frozen=True, slots=True)
+class VariantOptions:
+    """What is asked of one variant.
+
+    Attributes:
+        max_size: the most its graphs and weights may take: a share of fp32's (``27%``), or bytes (``25 MB``); "" for
+            any size.
+        must_be_faster: by how much it must be faster than fp32, 1.0 for faster at all; 0.0 for no such gate.
+        keep_layers: patterns, with ``*`` and ``?``, of the names of nodes that stay as they are in fp32.
+        auto: search for the smallest one that meets the thresholds.
+    """
+
+    max_size: str = ""
+    must_be_faster: float = 0.0
+    keep_layers: tuple[str, ...] = ()
+    auto: bool = False
+
+    def most_bytes(self, fp32: int) -> float:
+        """The most bytes that are allowed where fp32 has so many; infinite without a gate."""
+        match = _SIZE.fullmatch(self.max_size)
+        if match is None:
+            return float("inf")
+        number = float(match["number"])
+        return number / 100 * fp32 if match["unit"] == "%" else number * _UNITS[match["unit"]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as plain values, leaving out what has its default."""
+        plain: dict[str, Any] = {}
+        if self.max_size:
+            plain["max_size"] = self.max_size
+        if self.must_be_faster:
+            plain["must_be_faster"] = self.must_be_faster
+        if self.keep_layers:
+            plain["keep_layers"] = list(self.keep_layers)
+        if self.auto:
+            plain["auto"] = True
+        return plain
+
+
+def read_options(fields: Fields, variant: str, *, strict: bool) -> VariantOptions:
+    """Read the options of a variant.
+
+    Args:
+        fields: them.
+        variant: its name.
+        strict: refuse unknown keys, and what this variant cannot do.
+
+    Raises:
+        FormatError: naming the field.
+    """
+    options = VariantOptions(
+        max_size=fields.text("max_size", default="", limit=64, pattern=_SIZE if strict else None),
+        must_be_faster=_speed(fields),
+        keep_layers=fields.texts("keep_layers", limit=_MAX_PATTERNS, default=()),
+        auto=fields.boolean("auto", default=False),
+    )
+    if strict:
+        fields.refuse_unknown()
+        if options.auto and variant not in SEARCHED:
+            fields.fail(f"{variant} is made in one way only; there is a search for: {', '.join(SEARCHED)}", "auto")
+        if options.keep_layers and variant in _OPTIMIZED:
+            fields.fail("layers are fused, not quantized, and a fused one has no name of its own", "keep_layers")
+        if variant == "fp32" and options.to_json():
+            fields.fail("fp32 is what the others are made of and measured by", next(iter(options.to_json())))
+    return options
+
+
+def _speed(fields: Fields) -> float:
+    if not fields.has("must_be_faster"):
+        return 0.0
+    value = fields.flag_or_number("must_be_faster")
+    if not 0 <= value <= 1000:
+        fields.fail("must be true, false, or how many times as fast as fp32, from 0 to 1000", "must_be_faster")
+    return value
+
+
 # A module or a file, and a function in it.
 _METRIC = re.compile(r"[^\0]+:[A-Za-z_][A-Za-z0-9_]*")
 _MAX_PATH = 4096
@@ -194,9 +319,9 @@ class Recipe:
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     inputs: str | None = None
     metric: str | None = None
-    own_thresholds: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
+    own_thresholds: Mapping[str, Mapping[str, Threshold]] = field(default_factory=dict)
     calibration: str | None = None
-    options: Mapping[str, Options] = field(default_factory=dict)
+    options: Mapping[str, VariantOptions] = field(default_factory=dict)
     max_length: int | None = None
     opset: int | None = None
     tokenizer: str | None = None
@@ -333,7 +458,7 @@ def _check_variants(fields: Fields, variants: tuple[str, ...]) -> None:
             fields.fail(f"{name!r} is named twice", f"variants[{index}]")
 
 
-def _options(fields: Fields, variant: str, *, strict: bool) -> Options:
+def _options(fields: Fields, variant: str, *, strict: bool) -> VariantOptions:
     _check_known(fields, variant, strict=strict)
     return read_options(fields.child(variant), variant, strict=strict)
 
@@ -361,7 +486,7 @@ def _inputs(fields: Fields) -> str | None:
 
 
 _Thresholds: TypeAlias = dict[str, dict[str, float]]
-_Limits: TypeAlias = dict[str, dict[str, Limit]]
+_Limits: TypeAlias = dict[str, dict[str, Threshold]]
 
 
 def _asked_limits(fields: Fields, *, own: bool) -> tuple[_Thresholds, _Limits]:
@@ -388,14 +513,14 @@ def _number(fields: Fields, name: str) -> float:
     return float(fields.number(name))
 
 
-def _own_limit(fields: Fields, name: str, *, own: bool) -> Limit:
+def _own_limit(fields: Fields, name: str, *, own: bool) -> Threshold:
     if not own or not OWN_NAME.fullmatch(name):
         more = "" if own else '; others are measured by an own metric (metric = "module:function")'
         fields.fail(f"is not a metric; the metrics are: {', '.join(METRICS)}{more}", name)
     text = fields.value(name)
-    limit = parse_limit(text) if isinstance(text, str) else None
+    limit = parse_threshold(text) if isinstance(text, str) else None
     if limit is None:
-        fields.fail(f"a threshold of an own metric is written {FORMS}", name)
+        fields.fail(f"a threshold of an own metric is written {THRESHOLD_FORMS}", name)
     return limit
 
 
@@ -416,7 +541,7 @@ def _recorded_limits(fields: Fields) -> tuple[_Thresholds, _Limits]:
         thresholds[variant] = {metric: asked.number(metric) for metric in asked.names()}
     for variant in own.names():
         asked = own.child(variant)
-        found = {metric: parse_limit(asked.text(metric, limit=64)) for metric in asked.names()}
+        found = {metric: parse_threshold(asked.text(metric, limit=64)) for metric in asked.names()}
         # How a later release writes one is its own business: here it is a record.
         limits[variant] = {metric: limit for metric, limit in found.items() if limit is not None}
     return thresholds, limits

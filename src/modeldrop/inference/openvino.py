@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Array, Chain, Step, rows
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class OpenVinoVariant:
             graph = self._graph_of(step)
             request, wanted = self._requests[graph], self.dtypes(graph)
             inputs: dict[str, Any] = {
-                name: results[source.step][source.output] if isinstance(source, Link) else source
+                name: results[source.step][source.output] if isinstance(source, StepOutput) else source
                 for name, source in step.inputs.items()
                 if name in wanted
             }

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from modeldrop.format.golden import GoldenCase, GoldenChain, Link, Literal
+from modeldrop.format.golden import GoldenCase, GoldenChain, StepOutput, TensorValue
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,7 +35,7 @@ class Step:
     """One run of the graph of a role: its inputs are arrays, or what an earlier step has computed."""
 
     graph: str
-    inputs: Mapping[str, Array | Link]
+    inputs: Mapping[str, Array | StepOutput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Chain:
 
     text: str
     steps: tuple[Step, ...]
-    outputs: tuple[Link, ...]
+    outputs: tuple[StepOutput, ...]
     answer: Answer
     at: tuple[int, ...] = ()
     read: tuple[tuple[str, ...], ...] = ()
@@ -108,7 +108,7 @@ class Variant:
         for step in steps:
             session = self._sessions[step.graph]
             inputs = {
-                name: results[source.step][source.output] if isinstance(source, Link) else source
+                name: results[source.step][source.output] if isinstance(source, StepOutput) else source
                 for name, source in step.inputs.items()
             }
             names = [tensor.name for tensor in session.get_outputs()]
@@ -133,7 +133,7 @@ def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
 def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Chain:
     """The chain of a known input of a text encoder; ``values`` of its answer are flat."""
     inputs = {name: np.array([ids], dtypes.get(name)) for name, ids in case.inputs.items()}
-    return Chain(case.text, (Step(graph, inputs),), (Link(0, output),), Answer(np.array(case.values, np.float64)))
+    return Chain(case.text, (Step(graph, inputs),), (StepOutput(0, output),), Answer(np.array(case.values, np.float64)))
 
 
 def from_golden(known: GoldenChain) -> Chain:
@@ -141,7 +141,10 @@ def from_golden(known: GoldenChain) -> Chain:
     steps = tuple(
         Step(
             step.graph,
-            {name: source if isinstance(source, Link) else unfold(source) for name, source in step.inputs.items()},
+            {
+                name: source if isinstance(source, StepOutput) else unfold(source)
+                for name, source in step.inputs.items()
+            },
         )
         for step in known.steps
     )
@@ -149,7 +152,7 @@ def from_golden(known: GoldenChain) -> Chain:
     return Chain(known.text, steps, known.outputs, Answer(values, known.targets, known.begin), known.at)
 
 
-def unfold(literal: Literal) -> Array:
+def unfold(literal: TensorValue) -> Array:
     """The whole tensor: every value of a coarse grid repeated as often as fits."""
     array = np.array(literal.values, literal.dtype).reshape(literal.grid or literal.shape)
     for axis, (whole, part) in enumerate(zip(literal.shape, literal.grid, strict=False)):

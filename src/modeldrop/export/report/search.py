@@ -10,7 +10,7 @@ from itertools import pairwise
 from modeldrop.export.report.blocks import section, table
 from modeldrop.export.report.figures import Figure, figure
 from modeldrop.export.report.formatting import counted, size, text
-from modeldrop.format.manifest import Manifest, Try, Variant
+from modeldrop.format.manifest import Manifest, SearchStep, Variant
 
 _HEIGHT, _TOP, _BOTTOM = 300, 26, 34
 _LEFT, _RIGHT = 9.0, 94.0
@@ -52,7 +52,7 @@ def _one(manifest: Manifest, variant: Variant) -> str:
     return section(f"The search for {variant.name}", note, html + _path(manifest, variant, metrics, taken))
 
 
-def _figure(manifest: Manifest, variant: Variant, metric: str, tried: Try) -> Figure:
+def _figure(manifest: Manifest, variant: Variant, metric: str, tried: SearchStep) -> Figure:
     return figure(manifest, metric, tried.metrics.get(metric), variant.fidelity.thresholds.get(metric))
 
 

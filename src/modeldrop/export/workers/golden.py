@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, Link, Literal, Step, golden_json
+from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue, golden_json
 from modeldrop.inference.runs import Answer, Chain
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def _known(chain: Chain) -> GoldenChain:
     return GoldenChain(
         text=chain.text,
         steps=tuple(
-            Step(
+            GoldenStep(
                 step.graph,
                 {
-                    name: source if isinstance(source, Link) else _literal(source)
+                    name: source if isinstance(source, StepOutput) else _literal(source)
                     for name, source in step.inputs.items()
                 },
             )
@@ -81,13 +81,13 @@ def _known(chain: Chain) -> GoldenChain:
     )
 
 
-def _literal(array: Array) -> Literal:
+def _literal(array: Array) -> TensorValue:
     """The array; as the coarsest grid that gives it back, where it was unfolded from one."""
     grid = tuple(_coarsest(array, axis) for axis in range(array.ndim)) if array.size else array.shape
     steps = (whole // part if part else 1 for whole, part in zip(array.shape, grid, strict=True))
     coarse = array[tuple(slice(None, None, step) for step in steps)]
     values = tuple((coarse.astype(np.int64) if coarse.dtype == np.bool_ else coarse).ravel().tolist())
-    return Literal(str(array.dtype), array.shape, values, () if grid == array.shape else grid)
+    return TensorValue(str(array.dtype), array.shape, values, () if grid == array.shape else grid)
 
 
 def _coarsest(array: Array, axis: int) -> int:

@@ -21,8 +21,7 @@ import numpy as np
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.workers.protocol import Events, first_line, serve
-from modeldrop.format.limits import OWN_NAME
-from modeldrop.format.recipe import METRICS
+from modeldrop.format.recipe import METRICS, OWN_NAME
 from modeldrop.inference.runs import Array, Chain
 
 _CALLED = "It is called as metric(original, variant, samples) and gives a number, or a dict of numbers by name"

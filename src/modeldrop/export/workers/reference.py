@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 
@@ -57,7 +57,7 @@ def _plain(chain: Chain, arrays: dict[str, Array]) -> dict[str, Any]:
             {
                 "graph": step.graph,
                 "inputs": {
-                    name: [source.step, source.output] if isinstance(source, Link) else keep(source)
+                    name: [source.step, source.output] if isinstance(source, StepOutput) else keep(source)
                     for name, source in step.inputs.items()
                 },
             }
@@ -78,14 +78,14 @@ def _chain(plain: dict[str, Any], arrays: Any) -> Chain:
         Step(
             step["graph"],
             {
-                name: arrays[source] if isinstance(source, str) else Link(*source)
+                name: arrays[source] if isinstance(source, str) else StepOutput(*source)
                 for name, source in step["inputs"].items()
             },
         )
         for step in plain["steps"]
     )
     answer = Answer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"], plain["question"])
-    outputs = tuple(Link(*link) for link in plain["outputs"])
+    outputs = tuple(StepOutput(*link) for link in plain["outputs"])
     return Chain(
         plain["text"], steps, outputs, answer, tuple(plain["at"]), tuple(tuple(sample) for sample in plain["read"])
     )

@@ -30,8 +30,7 @@ from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.export.workers.reference import Reference, load
 from modeldrop.export.workers.verify import figures, open_variant
-from modeldrop.format.limits import parse_limit
-from modeldrop.format.recipe import METRICS
+from modeldrop.format.recipe import METRICS, parse_threshold
 from modeldrop.inference.runs import Variant
 
 _WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
@@ -245,7 +244,7 @@ def _limits(request: Mapping[str, Any], name: str, original: Mapping[str, float]
         for metric, value in request["thresholds"][name].items()
     }
     for metric, text in request["own_thresholds"].get(name, {}).items():
-        limit = parse_limit(text)
+        limit = parse_threshold(text)
         if limit is not None and metric in original:
             limits[metric] = _Limit(limit.side, limit.value(original[metric]), original[metric])
     return limits

@@ -16,7 +16,7 @@ from modeldrop.export.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Pas
 from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.ready_openvino import OpenVinoModel
 from modeldrop.export.workers.timing import BATCH, TOKENS, speed_texts
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ class CausalModel(Family):
         steps = [self._step(tokens, 0, len(read), self._past.empty())]
         for place in range(len(read), len(tokens) - 1):
             steps.append(self._step(tokens, place, place + 1, self._past.after(0, len(steps) - 1)))
-        outputs = tuple(Link(number, "logits") for number in range(len(steps)))
+        outputs = tuple(StepOutput(number, "logits") for number in range(len(steps)))
         answer = Answer(logits.numpy(), tuple(tokens[1:]), len(read) - 1)
         return Chain(text, tuple(steps), outputs, answer, read=((text,),))
 
-    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | Link]) -> Step:
+    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | StepOutput]) -> Step:
         """The run that reads the tokens from ``begin`` to ``end`` and remembers those before."""
-        known: dict[str, Array | Link] = {
+        known: dict[str, Array | StepOutput] = {
             "input_ids": np.array([tokens[begin:end]], np.int64),
             "attention_mask": np.ones((1, end), np.int64),
             "position_ids": np.arange(begin, end, dtype=np.int64)[None],

@@ -15,7 +15,7 @@ from modeldrop.export.workers.families.pictures import coarse, open_picture, pic
 from modeldrop.export.workers.families.vision import load_processor
 from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.timing import BATCH
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Chain, Step
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ class ClipModel(Family):
         texts = self._read(labels)
         step = Step(_ROLE, texts | {"pixel_values": pixels})
         read = tuple((label,) for label in labels)
-        return Chain(name, (step,), (Link(0, "logits_per_image"),), Answer(self._run(texts, pixels)[0]), read=read)
+        return Chain(
+            name, (step,), (StepOutput(0, "logits_per_image"),), Answer(self._run(texts, pixels)[0]), read=read
+        )
 
     def _run(self, texts: Mapping[str, Array], pixels: Array) -> Array:
         inputs = {name: torch.tensor(array) for name, array in texts.items()}

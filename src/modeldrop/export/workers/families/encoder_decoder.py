@@ -13,7 +13,7 @@ from modeldrop.export.workers.families.interface import Family, Timed
 from modeldrop.export.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Past, batch
 from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.timing import BATCH
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 if TYPE_CHECKING:
@@ -71,15 +71,15 @@ class EncoderDecoder(Family):
             result = self._model(**_tensors(inputs), decoder_input_ids=torch.tensor([fed]), use_cache=False)
         steps = [Step(_ENCODER, inputs)]
         for number, token in enumerate(fed, 1):
-            known: dict[str, Array | Link] = {
+            known: dict[str, Array | StepOutput] = {
                 "input_ids": np.array([[token]], np.int64),
-                "encoder_hidden_states": Link(0, "last_hidden_state"),
+                "encoder_hidden_states": StepOutput(0, "last_hidden_state"),
             }
             if _MASK in inputs:
                 known["encoder_attention_mask"] = inputs[_MASK]
             known |= self._past.empty() if number == 1 else self._past.after(1, number - 1)
             steps.append(Step(_DECODER, self._past.known(known)))
-        outputs = tuple(Link(number, "logits") for number in range(1, len(steps)))
+        outputs = tuple(StepOutput(number, "logits") for number in range(1, len(steps)))
         return Chain(text, tuple(steps), outputs, Answer(result.logits[0].numpy(), tuple(written)), read=read)
 
     def _greedy(self, inputs: Mapping[str, Array], limit: int, *, stop: bool) -> list[list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from modeldrop.export.workers.golden import narrowed
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 if TYPE_CHECKING:
@@ -51,17 +51,17 @@ class Past:
             inputs[_BRANCH] = np.array([False])
         return inputs
 
-    def after(self, first: int, last: int) -> dict[str, Array | Link]:
+    def after(self, first: int, last: int) -> dict[str, Array | StepOutput]:
         """The inputs of a run after others: the number of the first one, and of the last one."""
-        inputs: dict[str, Array | Link] = {}
+        inputs: dict[str, Array | StepOutput] = {}
         for name in self._shapes:
             of_encoder = _BRANCH in self.inputs and _OF_ENCODER in name
-            inputs[name] = Link(first if of_encoder else last, name.replace(_PAST, _PRESENT, 1))
+            inputs[name] = StepOutput(first if of_encoder else last, name.replace(_PAST, _PRESENT, 1))
         if _BRANCH in self.inputs:
             inputs[_BRANCH] = np.array([True])
         return inputs
 
-    def known(self, inputs: Mapping[str, Array | Link]) -> dict[str, Array | Link]:
+    def known(self, inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array | StepOutput]:
         """Those of the inputs that the graph has."""
         return {name: source for name, source in inputs.items() if name in self.inputs}
 
@@ -80,11 +80,11 @@ class State:
         """See ``Past``."""
         return {}
 
-    def after(self, first: int, last: int) -> dict[str, Array | Link]:
+    def after(self, first: int, last: int) -> dict[str, Array | StepOutput]:
         """See ``Past``."""
         return {}
 
-    def known(self, inputs: Mapping[str, Array | Link]) -> dict[str, Array | Link]:
+    def known(self, inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array | StepOutput]:
         """See ``Past``."""
         return {name: source for name, source in inputs.items() if name in self.inputs}
 
@@ -114,7 +114,7 @@ def batch(chain: Chain, size: int) -> Chain:
         Step(
             step.graph,
             {
-                name: source if isinstance(source, Link) or name == _BRANCH else source.repeat(size, 0)
+                name: source if isinstance(source, StepOutput) or name == _BRANCH else source.repeat(size, 0)
                 for name, source in step.inputs.items()
             },
         )

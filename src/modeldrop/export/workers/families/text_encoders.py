@@ -19,7 +19,7 @@ from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.pooling import append_head, pool, read_head
 from modeldrop.export.workers.ready_openvino import OpenVinoModel
 from modeldrop.export.workers.timing import TOKENS, speed_texts
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Chain, Step
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TextEncoder(Family):
     def _chain(self, sample: Sample, inputs: Any, answer: Answer) -> Chain:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
         steps = (Step(_ROLE, arrays),)
-        return Chain(sample.shown, steps, (Link(0, self._output),), answer, read=(sample.texts,))
+        return Chain(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
 
     def _run(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():

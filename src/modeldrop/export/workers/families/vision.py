@@ -14,7 +14,7 @@ from modeldrop.export.workers.families.pictures import coarse, pictures, picture
 from modeldrop.export.workers.golden import narrowed
 from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.timing import BATCH
-from modeldrop.format.golden import Link
+from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Answer, Chain, Step
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ImageClassifier(Family):
     def _chain(self, name: str, pixels: Array, timed: Array | None = None) -> Chain:
         answer = self._run(torch.tensor(pixels))[0].numpy()
         step = Step(_ROLE, {"pixel_values": pixels if timed is None else timed})
-        return Chain(name, (step,), (Link(0, "logits"),), Answer(answer))
+        return Chain(name, (step,), (StepOutput(0, "logits"),), Answer(answer))
 
     def _run(self, pixels: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
