@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 from modeldrop.export.quantizers import dynamic, embeddings, maker
-from modeldrop.export.variants import KINDS
 from modeldrop.export.workers import graphs
+from modeldrop.format.variants import VARIANTS
 
 VOCABULARY, WIDTH = 5000, 64
 IDS = np.array([[0, 7, 4999, 123, 42]], np.int64)
@@ -64,7 +64,7 @@ def answer(path: Path) -> Any:
 
 
 def options_of(kind: str, **more: Any) -> dict[str, Any]:
-    return {**KINDS[kind].options, "keep": [], **more}
+    return {**VARIANTS[kind].options, "keep": [], **more}
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int8-avx2"])
@@ -92,7 +92,7 @@ def test_data_beside_a_graph_gives_the_same_variant(kind: str, tmp_path: Path) -
         folder.mkdir()
         source = graph(folder, beside=beside)
         there = set(folder.iterdir())
-        maker(KINDS[kind].maker)(source, folder / "made.onnx", options_of(kind))
+        maker(VARIANTS[kind].quantizer)(source, folder / "made.onnx", options_of(kind))
         assert set(folder.iterdir()) == there | {folder / "made.onnx"}
         made.append(answer(folder / "made.onnx"))
     for plain, outside in zip(*made, strict=True):
@@ -107,7 +107,7 @@ def test_a_variant_too_large_for_one_file_has_its_data_beside_it(
     for module in (graphs, dynamic):
         monkeypatch.setattr(module, "ONE_FILE", 50_000)
     target = tmp_path / "onnx" / "made.onnx"
-    maker(KINDS[kind].maker)(source, target, options_of(kind))
+    maker(VARIANTS[kind].quantizer)(source, target, options_of(kind))
     assert {path.name for path in target.parent.iterdir()} == {"made.onnx", "made.onnx_data"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in target.parent.iterdir()} == {0o644}
     assert target.stat().st_size < 50_000

@@ -9,8 +9,8 @@ import pytest
 
 from modeldrop.export.preflight.checks import Checked
 from modeldrop.export.preflight.resources import Need, makes_beside, needs
-from modeldrop.export.variants import KINDS
 from modeldrop.format.recipe import Recipe
+from modeldrop.format.variants import VARIANTS
 
 LARGE, SMALL = 2_270_000_000, 91_000_000
 
@@ -24,7 +24,7 @@ def need(weights: int, *variants: str, config: dict[str, Any] | None = None) -> 
     return needs(checked(weights, *variants, config=config))
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"fp32"}))
+@pytest.mark.parametrize("kind", sorted(set(VARIANTS) - {"fp32"}))
 def test_every_kind_has_its_share(kind: str) -> None:
     alone, more = need(LARGE, "fp32"), need(LARGE, "fp32", kind)
     assert more.memory >= alone.memory

@@ -21,7 +21,8 @@ from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
-from modeldrop.format.recipe import VARIANTS, VariantOptions, parse_recipe
+from modeldrop.format.recipe import VariantOptions, parse_recipe
+from modeldrop.format.variants import VARIANTS
 from tests.export.elsewhere import elsewhere
 from tests.helpers.checkpoints import bert, make_embedder, t5, vit, whisper
 from tests.helpers.command_line import modeldrop
@@ -57,7 +58,7 @@ def recipe(
     *,
     first: str = "",
     more: str = "",
-    loose: tuple[str, ...] = VARIANTS[1:],
+    loose: tuple[str, ...] = tuple(VARIANTS)[1:],
     variants: object = VARIANTS,
 ) -> Path:
     (folder / "texts.txt").write_text("the harbour at night\nGröße\nfold the dough four times\n")

@@ -24,7 +24,7 @@ from modeldrop.format.manifest import (
     piece_count,
     serialize_manifest,
 )
-from modeldrop.format.recipe import DEFAULT_VARIANTS, Recipe
+from modeldrop.format.recipe import Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -37,6 +37,7 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
+from modeldrop.format.variants import DEFAULT_VARIANTS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "format" / "v1"
 

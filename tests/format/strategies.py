@@ -26,9 +26,10 @@ from modeldrop.format.manifest import (
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.recipe import METRICS, OPSETS, TASKS, VARIANTS, Recipe, Threshold, VariantOptions
+from modeldrop.format.recipe import METRICS, OPSETS, TASKS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
+from modeldrop.format.variants import VARIANTS
 
 _CHARS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -96,7 +97,8 @@ fidelities = st.builds(
     worst=st.dictionaries(texts(6), st.builds(WorstInput, text=texts(), value=numbers), max_size=2),
     texts=st.integers(0, 1 << 31),
 )
-QUANTIZED = [name for name in VARIANTS[1:] if name not in {"o1", "o2", "o3", "o4"}]
+NAMES = list(VARIANTS)
+QUANTIZED = [name for name in NAMES[1:] if name not in {"o1", "o2", "o3", "o4"}]
 options = st.builds(
     VariantOptions,
     max_size=st.sampled_from(["", "27%", "25 MB"]),
@@ -125,15 +127,15 @@ any_recipes = st.builds(
 recipes = st.builds(
     Recipe,
     task=st.none() | st.sampled_from(TASKS),
-    variants=st.sets(st.sampled_from(VARIANTS), min_size=1).map(
+    variants=st.sets(st.sampled_from(NAMES), min_size=1).map(
         lambda chosen: tuple(name for name in VARIANTS if name in chosen)
     ),
     thresholds=st.dictionaries(
-        st.sampled_from(VARIANTS), st.dictionaries(st.sampled_from(list(METRICS)), numbers, min_size=1), max_size=2
+        st.sampled_from(NAMES), st.dictionaries(st.sampled_from(list(METRICS)), numbers, min_size=1), max_size=2
     ),
     inputs=st.none() | texts(),
     metric=st.just("quality:accuracy"),
-    own_thresholds=st.dictionaries(st.sampled_from(VARIANTS), own_limits, max_size=2),
+    own_thresholds=st.dictionaries(st.sampled_from(NAMES), own_limits, max_size=2),
     calibration=st.none() | texts(),
     options=st.dictionaries(st.sampled_from(QUANTIZED), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),

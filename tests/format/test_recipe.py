@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError, RecipeError
-from modeldrop.format.recipe import DEFAULT_VARIANTS, METRICS, VARIANTS, Recipe, Threshold, build_key, parse_recipe
+from modeldrop.format.recipe import METRICS, Recipe, Threshold, build_key, parse_recipe
+from modeldrop.format.variants import DEFAULT_VARIANTS, VARIANTS
 from tests.format.strategies import any_recipes, json_values, metric_values, recipes, texts
 
 SOURCE = "hf:org/name@0123"
@@ -33,7 +34,7 @@ def test_a_record_of_another_release_round_trips(recipe: Recipe) -> None:
     | st.dictionaries(
         st.sampled_from(["task", "variants", "thresholds", "inputs", "texts", "metric", "max_length", "allow_pickle"])
         | texts(5),
-        json_values() | st.dictionaries(st.sampled_from(VARIANTS), metric_values),
+        json_values() | st.dictionaries(st.sampled_from(list(VARIANTS)), metric_values),
         max_size=4,
     )
 )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.export.epoch import EXPORTER_EPOCH
 from modeldrop.export.onnx_versions import min_onnxruntime
 from modeldrop.export.thresholds import judge
-from modeldrop.export.variants import KINDS
 from modeldrop.format.golden import read_golden
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.manifest import (
@@ -25,6 +24,7 @@ from modeldrop.format.manifest import (
     Tensor,
     Variant,
 )
+from modeldrop.format.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def assemble(
     """
     request, recipe = checked.request, checked.request.recipe
     graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
-    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
     variants = []
     for name in recipe.variants:
         measured = proven["variants"][name]

@@ -20,10 +20,10 @@ from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside
 from modeldrop.export.report import render
-from modeldrop.export.variants import KINDS, OPENVINO
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS
+from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     check_rates(checked.samples, source)
     exported = _export(checked, source, scratch, steps)
     graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
-    paths = {name: KINDS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
     own_files = {
         name: [
             *paths[name].values(),
@@ -83,7 +83,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
                 for role, graph in graphs[name].items()
                 for file in graph["external"]
             ),
-            *(exported["openvino_tokenizer"]["files"] if KINDS[name].maker == OPENVINO else ()),
+            *(exported["openvino_tokenizer"]["files"] if VARIANTS[name].quantizer == OPENVINO else ()),
         ]
         for name in paths
     }
@@ -128,7 +128,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
 
         def on_event(event: dict[str, Any]) -> None:
             if event.get("step") == "answers":
-                steps.finish(f"{'OpenVINO' if origin.maker == OPENVINO else 'ONNX'} for {checked.task}")
+                steps.finish(f"{'OpenVINO' if origin.quantizer == OPENVINO else 'ONNX'} for {checked.task}")
                 steps.start("quantize" if recipe.variants != (origin.name,) else "answers")
                 if beside:
                     make_variants()
@@ -146,7 +146,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
                 "golden": checked.golden,
                 "max_length": recipe.max_length,
                 "opset": recipe.opset,
-                "openvino": any(KINDS[name].maker == OPENVINO for name in recipe.variants),
+                "openvino": any(VARIANTS[name].quantizer == OPENVINO for name in recipe.variants),
                 "allow_pickle": recipe.allow_pickle,
                 "trust_remote_code": recipe.trust_remote_code,
                 "beside": beside,
@@ -165,7 +165,7 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
         for role in family.graphs:
             _remove_graph(output / origin.path(role))
     sizes = {
-        name: sum(_graph_bytes(output / path) for path in KINDS[name].graphs(family.graphs).values())
+        name: sum(_graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
         for name in made["graphs"]
     }
     lacks = exported["openvino_tokenizer"]["lacks"]

@@ -1,113 +1,75 @@
-"""The kinds of variants: what each is made by, and the names its files have, which are the ecosystem's.
-
-optimum, sentence-transformers, transformers.js and fastembed find graphs by these names, always in ``onnx/``.
-A new kind is a row here, and a module in ``workers/makers`` where none of those there can make it.
-"""
+"""Which variants can be made of a source, and what onnxruntime can fuse in a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.format.variants import OPENVINO, VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.format.variants import VariantSpec
 
 LIBRARIES = {"openvino": ("nncf", "openvino")}
-"""What an extra of modeldrop brings that makes variants."""
+"""The libraries that make variants, by the extra of modeldrop that brings them."""
 
-OPENVINO, STATIC, OPTIMIZED = "openvino", "static", "optimized"
+_OPENVINO = [spec for spec in VARIANTS.values() if spec.quantizer == OPENVINO]
 
-MERGED_PARTS = {"decoder_model_merged": ("decoder_model", "decoder_with_past_model")}
-"""The roles of a graph with two branches, and of the graphs of one branch each: for a first run, and for later ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of variant.
-
-    Attributes:
-        name: such as ``int8``.
-        suffix: what its files are called beyond the graph's role: ``onnx/model_quantized.onnx``.
-        maker: the module in ``workers/makers`` that makes it from the graphs in fp32; "" for those themselves.
-        options: what the maker is told.
-        extra: the extra of modeldrop that brings what the maker needs; "" for what ``[build]`` has.
-    """
-
-    name: str
-    suffix: str
-    maker: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    extra: str = ""
-
-    def path(self, role: str) -> str:
-        """Path of the graph of a role."""
-        if self.maker == OPENVINO:
-            return f"openvino/openvino_{role}{self.suffix}.xml"
-        return f"onnx/{role}{self.suffix}.onnx"
-
-    def graphs(self, roles: Iterable[str]) -> dict[str, str]:
-        """The paths of its graphs, by role.
-
-        Args:
-            roles: those of the model's graphs in fp32. OpenVINO cannot run a decoder's two branches in one graph.
-        """
-        merged = MERGED_PARTS if self.maker == OPENVINO else {}
-        return {part: self.path(part) for role in roles for part in merged.get(role, (role,))}
-
-    @property
-    def one_graph(self) -> bool:
-        """Whether it can be made only of models that are one graph."""
-        return self.maker == STATIC or self.fuses
-
-    @property
-    def fuses(self) -> bool:
-        """Whether it is made by fusing layers, which is possible for some kinds of models only."""
-        return self.maker == OPTIMIZED and self.options["level"] > 1
-
-
-KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind("fp32", ""),
-        Kind("o1", "_O1", OPTIMIZED, {"level": 1}),
-        Kind("o2", "_O2", OPTIMIZED, {"level": 2}),
-        Kind("o3", "_O3", OPTIMIZED, {"level": 3}),
-        Kind("fp16", "_fp16", "half"),
-        Kind("o4", "_O4", OPTIMIZED, {"level": 4}),
-        Kind("int8-accurate", "_int8", "weight_only", {"bits": 8}),
-        # Signed weights in 7 of 8 bits: no sum of two products saturates on a CPU without VNNI, so that every x86
-        # answers the same; and as fast as all 8 bits (MiniLM, 32 texts: 29.5 against 30.1 ms). All 8 bits are nearer
-        # to the original with VNNI (cosine 0.9896 against 0.9873), and further away without (0.9822).
-        Kind("int8", "_quantized", "dynamic", {"weights": "int8", "reduce_range": True}),
-        Kind("int8-avx512-vnni", "_qint8_avx512_vnni", "dynamic", {"weights": "int8", "reduce_range": False}),
-        Kind("int8-avx2", "_quint8_avx2", "dynamic", {"weights": "uint8", "reduce_range": True}),
-        Kind("int8-arm64", "_qint8_arm64", "dynamic", {"weights": "int8", "reduce_range": False}),
-        Kind("uint8", "_uint8", "dynamic", {"weights": "uint8", "reduce_range": False}),
-        Kind("int8-static", "_static", STATIC),
-        Kind("int4", "_q4", "weight_only", {"bits": 4}),
-        # Not in openvino_model.xml, where fp16 was first: every kind has files of its own.
-        Kind("openvino-fp32", "_fp32", OPENVINO, {"bits": 32}, "openvino"),
-        Kind("openvino-fp16", "", OPENVINO, {"bits": 16}, "openvino"),
-        Kind("openvino-int8", "_qint8_quantized", OPENVINO, {"bits": 8}, "openvino"),
-        Kind("openvino-int4", "_qint4_quantized", OPENVINO, {"bits": 4}, "openvino"),
-    )
+# onnxruntime's name of the fusions, by transformers' model_type. Source: optimum's ORTConfigManager.
+_FUSIONS: Mapping[str, str] = {
+    "albert": "bert",
+    "bert": "bert",
+    "camembert": "bert",
+    "clip": "clip",
+    "deberta": "bert",
+    "deberta-v2": "bert",
+    "deit": "vit",
+    "dinov2": "vit",
+    "distilbert": "bert",
+    "electra": "bert",
+    "gpt2": "gpt2",
+    "llama": "gpt2",
+    "mistral": "gpt2",
+    "modernbert": "bert",
+    "mpnet": "bert",
+    "qwen2": "gpt2",
+    "qwen3": "gpt2",
+    "roberta": "bert",
+    "vit": "vit",
+    "xlm-roberta": "bert",
 }
-"""Every kind, by its name."""
+_HEADS = ("num_attention_heads", "n_head", "n_heads")
+_WIDTH = ("hidden_size", "n_embd", "dim")
 
-FP32 = KINDS["fp32"]
-
-_OPENVINO = [kind for kind in KINDS.values() if kind.maker == OPENVINO]
-
-
-def openvino_kind(bits: int) -> Kind:
-    """The kind of an OpenVINO graph whose weights have so many bits."""
-    return next(kind for kind in _OPENVINO if kind.options["bits"] == bits)
+FUSIBLE = tuple(_FUSIONS)
+"""The model_types whose layers onnxruntime can fuse: ``o2`` to ``o4`` are made of these."""
 
 
-def makeable(origin: Kind) -> tuple[str, ...]:
-    """The kinds that a source gives, whose graphs are of the kind ``origin``.
+def openvino_variant(bits: int) -> VariantSpec:
+    """The OpenVINO variant whose weights have so many bits."""
+    return next(spec for spec in _OPENVINO if spec.options["bits"] == bits)
+
+
+def makeable(origin: VariantSpec) -> tuple[str, ...]:
+    """The variants that can be made of a source whose graphs are those of the variant ``origin``.
 
     Of ONNX in fp32 all; of an OpenVINO graph itself and those of fewer bits, unless its weights are quantized already.
     """
-    if origin.maker != OPENVINO:
-        return tuple(KINDS)
+    if origin.quantizer != OPENVINO:
+        return tuple(VARIANTS)
     bits = origin.options["bits"]
-    return tuple(kind.name for kind in _OPENVINO if kind is origin or (bits >= 16 and kind.options["bits"] < bits))
+    return tuple(spec.name for spec in _OPENVINO if spec is origin or (bits >= 16 and spec.options["bits"] < bits))
+
+
+def fusions(config: Mapping[str, Any]) -> tuple[str, int, int]:
+    """The name of a model's fusions, its number of attention heads and its width; 0 where config.json has none.
+
+    Args:
+        config: its config.json; the model_type is one of ``FUSIBLE``.
+    """
+    return _FUSIONS[config["model_type"]], _first(config, _HEADS), _first(config, _WIDTH)
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    return next((config[name] for name in names if isinstance(config.get(name), int)), 0)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import VariantError
 from modeldrop.fetcher.machine import Machine, check_runtime, this_machine
 from modeldrop.fetcher.options import AUTO
+from modeldrop.format.variants import VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modeldrop.format.manifest import Manifest, Variant
-
-# Tuned to one instruction set: elsewhere they are slow, or answer differently than was proven.
-_TUNED = {
-    "int8-avx512-vnni": ("x86_64", "avx512_vnni"),
-    "int8-avx2": ("x86_64", "avx2"),
-    "int8-arm64": ("aarch64", "asimddp"),
-}
-# Fastest first. int8-accurate computes the same on every CPU, at the speed of fp32 and a quarter of its bytes.
-_WITH_DOT_PRODUCTS = ("int8-avx512-vnni", "int8-arm64", "int8", "int8-static", "int8-accurate", "int8-avx2", "fp32")
-# Without them, x86 adds pairs of 8-bit products in 16 bits. int8 and int8-static have weights of 7 bits, so that no
-# pair saturates: they answer as they were proven. int8-avx2 answers the same too, and multiplies more slowly.
-_WITHOUT = ("int8", "int8-static", "int8-avx2", "int8-accurate", "fp32")
-_CUDA = ("fp16", "o4", "fp32")
-_LAST = ("o2", "o1", "o3", "fp16", "o4", "uint8")
-_OPENVINO = ("openvino-int8", "openvino-fp16", "openvino-fp32")
 
 
 def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
@@ -35,20 +22,13 @@ def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
     Never those tuned to what the CPU lacks; nor int4, which gives up too much to be chosen unasked; nor OpenVINO's,
     which need another runtime, where there are others. Names that this release does not know come last.
     """
-    if all(variant.name.startswith("openvino") for variant in manifest.variants):
-        return _of_openvino(manifest)
-    known = [*_CUDA] if machine.cuda else []
-    known += [*(_WITH_DOT_PRODUCTS if machine.dot_products else _WITHOUT), *_LAST]
-    rank = {name: place for place, name in reversed(list(enumerate(known)))}
-    allowed = [variant for variant in manifest.variants if _may_be_taken(variant.name, machine)]
-    return tuple(sorted(allowed, key=lambda variant: rank.get(variant.name, len(known))))
-
-
-def _of_openvino(manifest: Manifest) -> tuple[Variant, ...]:
-    """Where a version has nothing else: int4, which is never taken unasked, only if it is all there is."""
-    exact = [variant for variant in manifest.variants if not variant.name.startswith("openvino-int4")]
-    rank = {name: place for place, name in enumerate(_OPENVINO)}
-    return tuple(sorted(exact or manifest.variants, key=lambda variant: rank.get(variant.name, len(rank))))
+    variants = manifest.variants
+    if all(variant.name.startswith("openvino") for variant in variants):
+        # Where a version has nothing else; its int4 only if that is all there is.
+        allowed = [variant for variant in variants if not variant.name.startswith("openvino-int4")] or list(variants)
+    else:
+        allowed = [variant for variant in variants if _may_be_taken(variant.name, machine)]
+    return tuple(sorted(allowed, key=lambda variant: _rank(variant.name, machine)))
 
 
 def choose_variant(manifest: Manifest, asked: str, machine: Machine | None = None) -> Variant:
@@ -87,10 +67,22 @@ def _best(candidates: Sequence[Variant], manifest: Manifest) -> Variant:
 
 
 def _may_be_taken(name: str, machine: Machine) -> bool:
-    if name in _TUNED:
-        arch, flag = _TUNED[name]
+    spec = VARIANTS.get(name)
+    if spec is not None and spec.cpu is not None:
+        arch, flag = spec.cpu
         return machine.arch == arch and flag in machine.flags
     return not name.startswith(("int4", "openvino"))
+
+
+def _rank(name: str, machine: Machine) -> float:
+    spec = VARIANTS.get(name)
+    if spec is None or spec.rank is None:
+        return math.inf
+    if machine.cuda and spec.rank_cuda is not None:
+        return spec.rank_cuda
+    if not machine.dot_products and spec.rank_without_dot_products is not None:
+        return spec.rank_without_dot_products
+    return spec.rank
 
 
 def _names(manifest: Manifest) -> str:

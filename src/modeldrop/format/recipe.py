@@ -11,38 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
+from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
 from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VARIANTS = (
-    "fp32",
-    "o1",
-    "o2",
-    "o3",
-    "fp16",
-    "o4",
-    "int8-accurate",
-    "int8",
-    "int8-avx512-vnni",
-    "int8-avx2",
-    "int8-arm64",
-    "uint8",
-    "int8-static",
-    "int4",
-    "openvino-fp32",
-    "openvino-fp16",
-    "openvino-int8",
-    "openvino-int4",
-)
-"""The variants this release builds, from the most to the least exact."""
-
 OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""
-
-DEFAULT_VARIANTS = ("fp32", "int8")
-"""What is built where the recipe names no variants, of every source but one of OpenVINO's graphs."""
 
 TASKS = (
     "feature-extraction",
@@ -71,95 +47,6 @@ METRICS: dict[str, str] = {
     "perplexity_gap": "<=",
 }
 """Fidelity metrics, and on which side of its threshold a faithful value lies. ``selftest.metrics`` defines them."""
-
-_EXACT = {
-    "cosine_mean": 0.99999,
-    "cosine_min": 0.9999,
-    "correlation": 0.9999,
-    "top1": 1.0,
-    "max_abs": 1e-3,
-    "neighbours": 0.99,
-    "kendall_tau": 0.999,
-    "top10": 1.0,
-    "top5": 0.99,
-    "greedy_prefix": 0.99,
-    "kl": 1e-4,
-    "perplexity_gap": 1e-3,
-}
-_HALF = {
-    "cosine_mean": 0.9995,
-    "cosine_min": 0.998,
-    "correlation": 0.999,
-    "top1": 0.98,
-    "neighbours": 0.95,
-    "kendall_tau": 0.98,
-    "top10": 0.9,
-    "top5": 0.95,
-    "greedy_prefix": 0.9,
-    "kl": 0.005,
-    "perplexity_gap": 0.01,
-}
-_ACCURATE = {
-    "cosine_mean": 0.995,
-    "cosine_min": 0.98,
-    "correlation": 0.995,
-    "top1": 0.97,
-    "neighbours": 0.9,
-    "kendall_tau": 0.95,
-    "top10": 0.9,
-    "top5": 0.9,
-    "greedy_prefix": 0.8,
-    "kl": 0.02,
-    "perplexity_gap": 0.03,
-}
-_SMALL = {
-    "cosine_mean": 0.98,
-    "cosine_min": 0.93,
-    "correlation": 0.98,
-    "top1": 0.95,
-    "neighbours": 0.75,
-    "kendall_tau": 0.85,
-    "top10": 0.8,
-    "top5": 0.8,
-    "greedy_prefix": 0.5,
-    "kl": 0.1,
-    "perplexity_gap": 0.1,
-}
-_SMALLEST = {
-    "cosine_mean": 0.94,
-    "cosine_min": 0.8,
-    "correlation": 0.94,
-    "top1": 0.9,
-    "neighbours": 0.6,
-    "kendall_tau": 0.75,
-    "top10": 0.7,
-    "top5": 0.7,
-    "greedy_prefix": 0.25,
-    "kl": 0.3,
-    "perplexity_gap": 0.3,
-}
-# What is asked of a variant unless the recipe says otherwise, by how much of the weights it keeps.
-_DEFAULTS: dict[str, dict[str, float]] = {
-    "fp32": _EXACT,
-    "o1": _EXACT,
-    "o2": _EXACT,
-    "o3": _HALF,
-    "fp16": _HALF,
-    "o4": _HALF,
-    "int8-accurate": _ACCURATE,
-    "int8": _SMALL,
-    "int8-avx512-vnni": _SMALL,
-    "int8-avx2": _SMALL,
-    "int8-arm64": _SMALL,
-    "uint8": _SMALL,
-    "int8-static": _SMALL,
-    "int4": _SMALLEST,
-    "openvino-fp32": _EXACT,
-    "openvino-fp16": _HALF,
-    "openvino-int8": _ACCURATE,
-    "openvino-int4": _SMALLEST,
-}
-
 
 OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """What an own metric may be called."""
@@ -202,13 +89,9 @@ def parse_threshold(text: str) -> Threshold | None:
     return Threshold(match["side"], number, match["share"] is not None)
 
 
-SEARCHED = ("int8", "int8-avx512-vnni", "int8-avx2", "int8-arm64", "uint8")
-"""The variants that ``auto`` can search for."""
-
 _SIZE = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?) ?(?P<unit>%|kB|MB|GB)")
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 _MAX_PATTERNS = 1000
-_OPTIMIZED = ("o1", "o2", "o3", "o4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +152,13 @@ def read_options(fields: Fields, variant: str, *, strict: bool) -> VariantOption
     )
     if strict:
         fields.refuse_unknown()
-        if options.auto and variant not in SEARCHED:
-            fields.fail(f"{variant} is made in one way only; there is a search for: {', '.join(SEARCHED)}", "auto")
-        if options.keep_layers and variant in _OPTIMIZED:
+        spec = VARIANTS[variant]
+        if options.auto and not spec.searched:
+            others = ", ".join(name for name, other in VARIANTS.items() if other.searched)
+            fields.fail(f"{variant} is made in one way only; there is a search for: {others}", "auto")
+        if options.keep_layers and spec.quantizer == OPTIMIZED:
             fields.fail("layers are fused, not quantized, and a fused one has no name of its own", "keep_layers")
-        if variant == "fp32" and options.to_json():
+        if spec is FP32 and options.to_json():
             fields.fail("fp32 is what the others are made of and measured by", next(iter(options.to_json())))
     return options
 
@@ -331,7 +216,10 @@ class Recipe:
     def threshold(self, variant: str, metric: str) -> float | None:
         """The value that ``metric`` of ``variant`` must reach or stay below; None where nothing is asked."""
         own = self.thresholds.get(variant, {}).get(metric)
-        return own if own is not None else _DEFAULTS.get(variant, {}).get(metric)
+        if own is not None:
+            return own
+        spec = VARIANTS.get(variant)
+        return None if spec is None else spec.threshold(metric)
 
     def side(self, metric: str) -> str | None:
         """On which side of its threshold a good value of a metric lies, ``>=`` or ``<=``; None where nothing says."""

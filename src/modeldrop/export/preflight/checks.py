@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.export.request import BuildRequest
-    from modeldrop.export.variants import Kind
+    from modeldrop.format.variants import VariantSpec
 
 _GOLDEN = 4
 
@@ -50,7 +50,7 @@ class Checked:
         return family_of(self.task)
 
     @property
-    def origin(self) -> Kind:
+    def origin(self) -> VariantSpec:
         """The kind of the graphs that all variants are made of: fp32, but for a source of OpenVINO's."""
         return origin_of(self.request.source)
 

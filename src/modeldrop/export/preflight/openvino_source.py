@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import SourceError
 from modeldrop.export.openvino_ir import BITS, Ir
 from modeldrop.export.tasks.interface import label_count
-from modeldrop.export.variants import FP32, OPENVINO, Kind, makeable, openvino_kind
-from modeldrop.format.recipe import DEFAULT_VARIANTS
+from modeldrop.export.variants import makeable, openvino_variant
+from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VariantSpec
 
 if TYPE_CHECKING:
     from modeldrop.export.openvino_ir import Port
@@ -29,7 +29,7 @@ _SMALLER = "openvino-int8"
 _ORIGIN = "give the model it was made of (its card's base_model)"
 
 
-def origin_of(source: Source) -> Kind:
+def origin_of(source: Source) -> VariantSpec:
     """The kind of a source's graphs, which all variants are made of and the original answers by.
 
     Raises:
@@ -44,7 +44,7 @@ def origin_of(source: Source) -> Kind:
             + (f"weights of the type {ir.weights}, which no variant has." if ir.weights else "no weights at all."),
             f"Those that have are of the types {', '.join(BITS)}. Export it again, or {_ORIGIN}.",
         )
-    return openvino_kind(BITS[ir.weights])
+    return openvino_variant(BITS[ir.weights])
 
 
 def default_variants(source: Source) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def default_variants(source: Source) -> tuple[str, ...]:
         SourceError: see ``origin_of``.
     """
     origin = origin_of(source)
-    if origin.maker != OPENVINO:
+    if origin.quantizer != OPENVINO:
         return DEFAULT_VARIANTS
     return tuple(dict.fromkeys((origin.name, *({_SMALLER} & set(makeable(origin))))))
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import DiskError, ExportError
 from modeldrop.export.known_failures import NO_MEMORY
 from modeldrop.export.preflight.openvino_source import origin_of
-from modeldrop.export.variants import FP32, KINDS, OPENVINO, OPTIMIZED, STATIC
+from modeldrop.format.variants import FP32, OPENVINO, OPTIMIZED, STATIC, VARIANTS
 from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.export.preflight.checks import Checked
-    from modeldrop.export.variants import Kind
+    from modeldrop.format.variants import VariantSpec
 
 # Memory besides the libraries', in times of the weights in fp32, as measured on a model of 568 million parameters.
 _EXPORTING = 2.6
@@ -55,8 +55,8 @@ def needs(checked: Checked) -> Need:
     weights, origin = source.weight_bytes(), origin_of(source)
     half = _stored_as(source.config()) in _HALF if origin is FP32 else origin.options["bits"] == 16
     fp32 = weights * (2 if half else 1)
-    others = [KINDS[name] for name in checked.request.recipe.variants if name != origin.name]
-    making = max((_MAKING[kind.maker] for kind in others), default=0.0)
+    others = [VARIANTS[name] for name in checked.request.recipe.variants if name != origin.name]
+    making = max((_MAKING[kind.quantizer] for kind in others), default=0.0)
     times = _EXPORTING + making if makes_beside(checked) else max(_EXPORTING, making)
     kept = 1 + sum(_share(kind) for kind in others)
     return Need(
@@ -115,10 +115,10 @@ def memory_limit(meminfo: Path = _MEMINFO, limits: tuple[Path, ...] = _GROUP_LIM
     return there
 
 
-def _share(kind: Kind) -> float:
+def _share(kind: VariantSpec) -> float:
     """Bytes of a variant for one in fp32, at most."""
-    whole = (kind.maker == OPTIMIZED and kind.options["level"] < 4) or (
-        kind.maker == OPENVINO and kind.options["bits"] == 32
+    whole = (kind.quantizer == OPTIMIZED and kind.options["level"] < 4) or (
+        kind.quantizer == OPENVINO and kind.options["bits"] == 32
     )
     return 1.0 if whole else 0.5
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import MissingExtraError, RecipeError
-from modeldrop.export.fusions import FUSIBLE
 from modeldrop.export.preflight.calibration import check_calibration
-from modeldrop.export.variants import FP32, KINDS, LIBRARIES, OPENVINO, STATIC, Kind, makeable
+from modeldrop.export.variants import FUSIBLE, LIBRARIES, makeable
+from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, VariantSpec
 
 if TYPE_CHECKING:
     from modeldrop.export.tasks import Family
@@ -25,7 +25,7 @@ _WHOLE = 32  # bits of fp32, which gates compare with
 _WITHOUT_TEXTS = ("image-classification", "automatic-speech-recognition")
 
 
-def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, origin: Kind = FP32) -> None:
+def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, origin: VariantSpec = FP32) -> None:
     """Refuse what cannot be made.
 
     Args:
@@ -40,7 +40,7 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
     """
     _check_makeable(recipe, origin)
     for name in recipe.variants:
-        kind = KINDS[name]
+        kind = VARIANTS[name]
         if kind.one_graph and len(family.graphs) > 1:
             raise RecipeError(
                 f"{name} is for models of one graph; this one has {', '.join(family.graphs)}.",
@@ -53,7 +53,7 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
             )
         if kind.extra:
             _check_extra(name, kind.extra, origin)
-        if kind.maker == STATIC:
+        if kind.quantizer == STATIC:
             if recipe.calibration is None:
                 raise RecipeError(
                     f"{name} needs calibration data.",
@@ -69,9 +69,9 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
             )
 
 
-def _check_makeable(recipe: Recipe, origin: Kind) -> None:
+def _check_makeable(recipe: Recipe, origin: VariantSpec) -> None:
     """Refuse variants, and gates on them, that a source of OpenVINO's graph does not give."""
-    if origin.maker != OPENVINO:
+    if origin.quantizer != OPENVINO:
         return
     what = f"this source is an OpenVINO graph whose weights have {origin.options['bits']} bits"
     wrong = [name for name in recipe.variants if name not in makeable(origin)]
@@ -118,7 +118,7 @@ def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
         raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
 
 
-def _check_extra(variant: str, extra: str, origin: Kind) -> None:
+def _check_extra(variant: str, extra: str, origin: VariantSpec) -> None:
     python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
     looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"
     try:

@@ -34,8 +34,8 @@ from onnx.external_data_helper import (
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_by_fusion
 
-from modeldrop.export.fusions import fusions
 from modeldrop.export.quantizers.half import halved
+from modeldrop.export.variants import fusions
 from modeldrop.export.workers.graphs import all_graphs, save
 from modeldrop.export.workers.pooling import Detached, attach, detach
 

@@ -9,10 +9,10 @@ from optimum.exporters.onnx import onnx_export_from_model
 from optimum.exporters.tasks import TasksManager
 
 from modeldrop.errors import ExportError, TaskError
-from modeldrop.export.variants import FP32
 from modeldrop.export.workers import ready
 from modeldrop.export.workers.protocol import first_line
 from modeldrop.export.workers.ready_openvino import OpenVinoModel
+from modeldrop.format.variants import FP32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,10 +19,11 @@ import onnx
 from modeldrop.errors import ExportError, RecipeError
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.quantizers import maker
-from modeldrop.export.variants import KINDS, LIBRARIES, MERGED_PARTS, OPENVINO, Kind
+from modeldrop.export.variants import LIBRARIES
 from modeldrop.export.workers.branches import separate
 from modeldrop.export.workers.graphs import all_graphs, describe
 from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.format.variants import MERGED_PARTS, OPENVINO, VARIANTS, VariantSpec
 
 _OPENVINO = ".xml"
 
@@ -30,12 +31,12 @@ _OPENVINO = ".xml"
 def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """Make all of them; the result describes the graphs, by variant and role, and the libraries used."""
     output, roles, names = Path(request["output"]), request["roles"], request["variants"]
-    origin = KINDS[request["origin"]]
+    origin = VARIANTS[request["origin"]]
     whole = {role: output / origin.path(role) for role in roles}
-    made = [KINDS[name] for name in names if name != origin.name]
+    made = [VARIANTS[name] for name in names if name != origin.name]
     kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request["keep"].items()}
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
-        parts = dict(_parts(whole, Path(folder))) if any(kind.maker == OPENVINO for kind in made) else {}
+        parts = dict(_parts(whole, Path(folder))) if any(kind.quantizer == OPENVINO for kind in made) else {}
         for number, kind in enumerate(made):
             events.progress(number, len(made))
             for role, path in kind.graphs(roles).items():
@@ -49,7 +50,9 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     described = {role: _of_origin(path) for role, path in whole.items()}
     return {
         "graphs": {
-            name: {role: _described(output / path, role, described) for role, path in KINDS[name].graphs(roles).items()}
+            name: {
+                role: _described(output / path, role, described) for role, path in VARIANTS[name].graphs(roles).items()
+            }
             for name in names
         },
         "toolchain": {
@@ -65,9 +68,9 @@ def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]
             yield from zip(MERGED_PARTS[role], separate(path, folder), strict=True)
 
 
-def _make(kind: Kind, source: Path, target: Path, options: dict[str, Any]) -> None:
+def _make(kind: VariantSpec, source: Path, target: Path, options: dict[str, Any]) -> None:
     try:
-        maker(kind.maker)(source, target, options)
+        maker(kind.quantizer)(source, target, options)
     except ExportError:
         raise
     except Exception as error:

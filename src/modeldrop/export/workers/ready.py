@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from modeldrop.errors import ExportError, SourceError
-from modeldrop.export.variants import FP32
 from modeldrop.export.workers.graphs import external_files, save
 from modeldrop.export.workers.protocol import first_line
+from modeldrop.format.variants import FP32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import torch
 
 from modeldrop.errors import SourceError
 from modeldrop.export.openvino_ir import BITS, read_ir
-from modeldrop.export.variants import openvino_kind
+from modeldrop.export.variants import openvino_variant
 from modeldrop.export.workers.protocol import first_line
 from modeldrop.inference.openvino import ORDER, open_graph
 
@@ -43,7 +43,7 @@ class OpenVinoModel:
         self.config = config
         self._path = folder / GRAPH
         ir = read_ir(self._path)
-        self._kind = openvino_kind(BITS[ir.weights])
+        self._kind = openvino_variant(BITS[ir.weights])
         self.inputs = [port.name for port in ir.inputs if port.name != ORDER]
         self._outputs = [port.name for port in ir.outputs]
         self._remembers = ir.stateful

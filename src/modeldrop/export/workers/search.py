@@ -23,7 +23,6 @@ import onnx
 
 from modeldrop.errors import FidelityError
 from modeldrop.export.quantizers import dynamic
-from modeldrop.export.variants import FP32, KINDS
 from modeldrop.export.workers.graphs import all_graphs, describe, weight_bytes
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
@@ -31,6 +30,7 @@ from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.export.workers.reference import Reference, load
 from modeldrop.export.workers.verify import figures, open_variant
 from modeldrop.format.recipe import METRICS, parse_threshold
+from modeldrop.format.variants import FP32, VARIANTS
 from modeldrop.inference.runs import Variant
 
 _WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
@@ -92,7 +92,7 @@ class _Search:
         self._reference = reference
         self._own = own
         self._limits = _limits(request, name, own.original if own else {})
-        self.paths = {role: KINDS[name].path(role) for role in request["roles"]}
+        self.paths = {role: VARIANTS[name].path(role) for role in request["roles"]}
         self._sources = [self._output / FP32.path(role) for role in self.paths]
         self._kept = kept_nodes(name, request["keep"].get(name, ()), self._sources)
         self._fp32 = sum(weight_bytes(path) for path in self._sources)
@@ -184,7 +184,7 @@ class _Search:
 
     def _make(self, way: Mapping[str, bool], kept: Sequence[_Group], only: Sequence[str] | None = None) -> None:
         keep = [*self._kept, *(name for group in kept for name in group.names)]
-        options = {**KINDS[self._name].options, **way, "keep": keep, "only": only}
+        options = {**VARIANTS[self._name].options, **way, "keep": keep, "only": only}
         self._made += 1
         self._events.progress(min(self._made, _EXPECTED), _EXPECTED)
         for source, path in zip(self._sources, self.paths.values(), strict=True):

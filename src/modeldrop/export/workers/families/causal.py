@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import transformers
 
-from modeldrop.export.variants import FP32
 from modeldrop.export.workers import companions
 from modeldrop.export.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.workers.families.interface import Family, Timed
@@ -17,6 +16,7 @@ from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.ready_openvino import OpenVinoModel
 from modeldrop.export.workers.timing import BATCH, TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from modeldrop.export.tasks.seq2seq import Seq2Seq
-from modeldrop.export.variants import FP32
 from modeldrop.export.workers.families.interface import Family, Timed
 from modeldrop.export.workers.families.past import NEW_TOKENS, TIMED_TOKENS, Past, batch
 from modeldrop.export.workers.optimum_export import export
 from modeldrop.export.workers.timing import BATCH
 from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Answer, Array, Chain, Step
 
 if TYPE_CHECKING:

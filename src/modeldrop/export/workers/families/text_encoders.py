@@ -10,7 +10,6 @@ import torch
 import transformers
 
 from modeldrop.export.samples import Sample
-from modeldrop.export.variants import FP32
 from modeldrop.export.workers import companions
 from modeldrop.export.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.workers.families.interface import Family, Timed, label_names
@@ -20,6 +19,7 @@ from modeldrop.export.workers.pooling import append_head, pool, read_head
 from modeldrop.export.workers.ready_openvino import OpenVinoModel
 from modeldrop.export.workers.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Answer, Chain, Step
 
 if TYPE_CHECKING:
