@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.config_settings import RegistrySettings, Settings, parse_settings
 from modeldrop.errors import RecipeError, UsageError
+from modeldrop.util.text import parse_duration
 from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
@@ -108,3 +109,22 @@ def _located(registry: RegistrySettings, folder: Path) -> RegistrySettings:
     if "://" in registry.url or registry.url.startswith(("/", "~")):
         return registry
     return replace(registry, url=str(folder / registry.url))
+
+
+def read_duration(text: str, where: str, *, unit: str = "") -> float:
+    """Seconds of ``90m``, ``24h``, ``30d``, as an option, a variable or an input has them.
+
+    Args:
+        text: what was written.
+        where: where it was written, for the message.
+        unit: what a bare number counts, such as ``s``; "" refuses a bare number.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    try:
+        return parse_duration(text, unit)
+    except ValueError as error:
+        raise UsageError(
+            f"{where} {error}".strip(), "Write a number and a unit: 90m, 24h, 30d (s, m, h, d or w)."
+        ) from None

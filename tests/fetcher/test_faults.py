@@ -16,9 +16,9 @@ import pytest
 
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
+from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read import client
 from modeldrop.storage.read.reader import RegistryReader
-from modeldrop.util.retry import Deadline
 from tests.helpers.builds import PIECE, describe, environment, start
 from tests.helpers.clouds import sign_in
 from tests.servers.faults import Fault, FaultyServer
@@ -79,7 +79,7 @@ def bring(server: FaultyServer, tmp_path: Path, file: File | None = None, *, sec
     file = file or describe(PATH, DATA)
     told: list[int] = []
     done = transfers.transfer(
-        RegistryReader(server.url), "m/v1", [file], PIECE, into, deadline=Deadline(seconds), progress=told.append
+        RegistryReader(server.url), "m/v1", [file], PIECE, into, deadline=time_limit(seconds), progress=told.append
     )
     assert describe(PATH, (into / PATH).read_bytes()) == file
     assert (into / PATH).stat().st_mode & 0o777 == 0o444
@@ -321,14 +321,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from modeldrop.fetcher.download import transfer as transfers
-from modeldrop.util.retry import Deadline
+from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import RegistryReader
 from tests.helpers.builds import PIECE, describe
 transfers.LIMITS = replace(transfers.LIMITS, most=PIECE, least=PIECE)
 data = Path(sys.argv[1]).read_bytes()
 file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
 done = transfers.transfer(RegistryReader(sys.argv[2]), "m/v1", [file], PIECE, into,
-    deadline=Deadline(60), progress=lambda _: None)
+    deadline=time_limit(60), progress=lambda _: None)
 print(done.fetched, done.adopted)
 """
 

@@ -17,12 +17,12 @@ import pytest
 from modeldrop.errors import DiskError, FormatError, RegistryError
 from modeldrop.fetcher.download.download import Downloaded, download
 from modeldrop.fetcher.home import FolderName, ModelHome, parse_folder_name, read_snapshot, snapshot_names
+from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.verify import damages
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.registry.publish import publish
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write.folder import LocalStore
-from modeldrop.util.retry import Deadline
 from tests.helpers.builds import (
     MODELS,
     PIECE,
@@ -69,7 +69,7 @@ def bring(
 
     return download(
         RegistryReader(str(registry)), home, f"{home.path.name}/v{number}", number, data, manifest, chosen,
-        deadline=Deadline(60), progress=progress, rename=rename or {},
+        deadline=time_limit(60), progress=progress, rename=rename or {},
     )  # fmt: skip
 
 

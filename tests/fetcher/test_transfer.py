@@ -16,9 +16,9 @@ from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.download.pieces import Queue
 from modeldrop.fetcher.download.transfer import Transferred, transfer
+from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
 from modeldrop.storage.write import open_store
-from modeldrop.util.retry import Deadline
 from tests.helpers.builds import PIECE, as_dana, describe, finish, registry, start
 
 if TYPE_CHECKING:
@@ -60,7 +60,13 @@ def into(tmp_path: Path) -> Path:
 def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None = None) -> Transferred:
     told: list[int] = []
     done = transfer(
-        RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=Deadline(60), progress=progress or told.append
+        RegistryReader(str(source)),
+        PREFIX,
+        FILES,
+        PIECE,
+        into,
+        deadline=time_limit(60),
+        progress=progress or told.append,
     )
     for path, data in CONTENTS.items():
         assert (into / path).read_bytes() == data
@@ -211,7 +217,7 @@ def test_a_damaged_registry(source: Path, into: Path) -> None:
 def test_no_time(source: Path, into: Path) -> None:
     lay(into, BIG, CONTENTS[BIG])
     with pytest.raises(RegistryError, match="The time limit of 0 s is over, waiting for"):
-        transfer(RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=Deadline(0), progress=print)
+        transfer(RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=time_limit(0), progress=print)
 
 
 def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
@@ -226,14 +232,14 @@ def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
 
 _TRANSFER = """
 import pathlib, resource, sys
-from modeldrop.util.retry import Deadline
+from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.fetcher.download.transfer import transfer
 from tests.helpers.builds import PIECE
 from tests.fetcher.test_transfer import FILES, PREFIX
 def run():
     transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
-        deadline=Deadline(60), progress=lambda _: None)
+        deadline=time_limit(60), progress=lambda _: None)
 """
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from modeldrop.action.event import Event
 from modeldrop.action.problems import InputsError, Problem
 from modeldrop.commands.matrix import matrix_of
-from modeldrop.config import default_registry, load_settings, registries_of
+from modeldrop.config import default_registry, load_settings, read_duration, registries_of
 from modeldrop.config_models import ModelSettings
 from modeldrop.config_settings import Settings
 from modeldrop.errors import ModeldropError, UsageError
@@ -31,7 +31,6 @@ from modeldrop.publishing.request import Wish, merged_recipe
 from modeldrop.publishing.user_test import check_command
 from modeldrop.storage.errors import redact
 from modeldrop.storage.urls import parse_bucket
-from modeldrop.util.durations import parse_duration
 
 PHASES = ("all", "plan", "build", "publish")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -259,7 +258,7 @@ def _wish(reader: _Reader, settings: Settings, model: ModelSettings | None) -> W
     reader.guard("channel", lambda: check_channel(channel))
     test = reader.text("test-command") or (model.test if model else "")
     reader.guard("test-command", lambda: _check_test(test), "…")
-    seconds = reader.guard("test-timeout", lambda: parse_duration(reader.text("test-timeout") or "1h", "", unit="s"))
+    seconds = reader.guard("test-timeout", lambda: read_duration(reader.text("test-timeout") or "1h", "", unit="s"))
     force = reader.flag("force")
     if reader.problems or recipe is None:
         return None

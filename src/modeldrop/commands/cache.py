@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.config import read_duration
 from modeldrop.config_location import home_folder
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.fetcher.eviction import DEFAULT_KEEP, Kept, disk_bytes, evict, leftovers, survey
 from modeldrop.fetcher.home import ModelHome, find_models
-from modeldrop.util.durations import parse_duration
 from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _ls(home: Path, *, as_json: bool) -> None:
 def _prune(home: Path, arguments: argparse.Namespace) -> None:
     if arguments.keep < 0:
         raise UsageError(f"--keep {arguments.keep} is not a number of snapshots.", "Write 0 or more.")
-    idle = parse_duration(arguments.older_than, "--older-than")
+    idle = read_duration(arguments.older_than, "--older-than")
     now = time.time()
     gone: list[tuple[str, Kept]] = []
     for model in find_models(home):

@@ -7,7 +7,6 @@ modeldrop.toml, each in the variant that its table [models.<name>.fetch] names.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.display import open_display
 from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
+from modeldrop.util.retry import jittered
 from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def fetch_all(
     """
     settings = fetch_settings(arguments)
     if settings.start_jitter and settings.options.on_unavailable != OFFLINE:
-        time.sleep(settings.start_jitter * int.from_bytes(os.urandom(4)) / 2**32)
+        time.sleep(jittered(settings.start_jitter, 0))
     models = [reference.model for reference in references]
     labels = [
         text.rpartition("/")[2] if models.count(model) > 1 else model

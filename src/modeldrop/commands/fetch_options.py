@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from modeldrop.config import read_duration
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.display import FORMATS, TEXT
 from modeldrop.fetcher.options import AUTO, DEFAULT_KEEP, DEFAULT_TIMEOUT, LAST_GOOD, POLICIES, Options
-from modeldrop.util.durations import parse_duration
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
@@ -112,11 +112,11 @@ def _text(text: str, _where: str) -> str:
 
 
 def _seconds(text: str, where: str) -> float:
-    return parse_duration(text, where, unit="s")
+    return read_duration(text, where, unit="s")
 
 
 def _some_seconds(text: str, where: str) -> float:
-    seconds = parse_duration(text, where, unit="s")
+    seconds = read_duration(text, where, unit="s")
     if not seconds:
         raise UsageError(f"{where} is 0; a fetch needs some time.", "Write a limit such as 5m.")
     return seconds

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.targets import find_target
+from modeldrop.config import read_duration
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
 from modeldrop.registry.channels import unretire
@@ -23,7 +24,6 @@ from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Policy, Pruned, Step, duration_text, prune, store_clock
 from modeldrop.registry.versions import claimed_numbers
 from modeldrop.storage.write import open_store
-from modeldrop.util.durations import parse_duration
 from modeldrop.util.text import size_text, table
 from modeldrop.util.values import asdict
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _policy(arguments: argparse.Namespace) -> Policy:
-    grace = parse_duration(arguments.grace, "--grace")
+    grace = read_duration(arguments.grace, "--grace")
     if grace < _LEAST_GRACE:
         raise UsageError(
             f"--grace {arguments.grace} is too short: it must cover whoever is still fetching, promoting or "
@@ -91,7 +91,7 @@ def _policy(arguments: argparse.Namespace) -> Policy:
         )
     if arguments.keep < 0:
         raise UsageError(f"--keep {arguments.keep} is not a number of versions.", "Write 0 or more.")
-    return Policy(arguments.keep, parse_duration(arguments.older_than, "--older-than"), grace)
+    return Policy(arguments.keep, read_duration(arguments.older_than, "--older-than"), grace)
 
 
 def _unretire(what: str, number: int, *, as_json: bool) -> int:

@@ -20,11 +20,11 @@ from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.publish_requests import wishes
 from modeldrop.commands.recipe_options import add_recipe_options
 from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
+from modeldrop.config import read_duration
 from modeldrop.errors import AcceptanceError, ModeldropError
 from modeldrop.publishing.deliver import ADOPTED, BUILT, MIRRORED, UNCHANGED
 from modeldrop.publishing.plan import plan
 from modeldrop.publishing.publish import publish
-from modeldrop.util.durations import parse_duration
 from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    seconds = parse_duration(arguments.test_timeout, "--test-timeout", unit="s")
+    seconds = read_duration(arguments.test_timeout, "--test-timeout", unit="s")
     # All of them are planned before the first is built: what is wrong with the last is known now.
     plans = [plan(_completed(wish, arguments, seconds)) for wish in wishes(arguments)]
     documents: list[dict[str, Any]] = []

@@ -14,9 +14,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.config import read_duration
 from modeldrop.config_location import home_folder
 from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
-from modeldrop.util.durations import parse_duration
 from modeldrop.util.text import age_text, table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    max_age = None if arguments.max_age is None else parse_duration(arguments.max_age, "--max-age", unit="s")
+    max_age = None if arguments.max_age is None else read_duration(arguments.max_age, "--max-age", unit="s")
     home = home_folder(arguments.directory)
     found = read_status(home)
     code = overall_code(found, max_age)

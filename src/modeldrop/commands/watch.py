@@ -15,7 +15,6 @@ MODELDROP_PREVIOUS_PATH in its environment. SIGTERM ends the watch with exit cod
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -26,13 +25,14 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import reference_argument
 from modeldrop.commands.fetch import reporting
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
+from modeldrop.config import read_duration
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.prometheus import Followed, Metrics
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.fetcher.watch.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
 from modeldrop.fetcher.watch.watcher import Watcher, WatchStatus
-from modeldrop.util.durations import parse_duration
+from modeldrop.util.retry import Deadline, jittered
 from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _watch(arguments: argparse.Namespace, display: Display) -> int:
     references = [reference_argument(text) for text in arguments.references]
     settings = fetch_settings(arguments)
-    interval = parse_duration(arguments.interval, "--interval", unit="s")
+    interval = read_duration(arguments.interval, "--interval", unit="s")
     figures = _Figures(settings.metrics, display)
     turn = threading.Lock()
     all_hooks = [Hooks(_hooks(arguments), turn) for _ in references]
@@ -98,7 +98,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
         if links.count((model, link)) > 1:
             raise UsageError(f"Two references would move the same link {model}/{link}.", "Watch with one of them.")
     ended = _Ended()
-    if not ended.within(settings.start_jitter * random.random()):  # noqa: S311  no secret
+    if not ended.within(jittered(settings.start_jitter, 0)):
         for watcher in watchers:
             watcher.start()
     code = ended.wait()
@@ -107,7 +107,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
 
 
 def _hooks(arguments: argparse.Namespace) -> Sequence[Hook]:
-    seconds = parse_duration(arguments.hook_timeout, "--hook-timeout", unit="s")
+    seconds = read_duration(arguments.hook_timeout, "--hook-timeout", unit="s")
     if not seconds:
         raise UsageError("--hook-timeout is 0; a hook needs some time.", "Write a limit such as 60s.")
     return [
@@ -189,12 +189,12 @@ class _Ended:
 
 def _end(watchers: Sequence[Watcher], all_hooks: Sequence[Hooks], code: int) -> None:
     """Stop at once: whatever is on disk survives being killed at any moment, and so does what is written of it."""
-    end = time.monotonic() + _END_SECONDS
+    limit = Deadline(_END_SECONDS)
     for watcher in watchers:
         watcher.stop(0)
     for hooks in all_hooks:
         hooks.stop()
-    ended = [watcher.stop(max(0.0, end - time.monotonic())) for watcher in watchers]
+    ended = [watcher.stop(limit.left()) for watcher in watchers]
     if not all(ended):
         # The interpreter would wait for requests in flight before it ends.
         for stream in (sys.stdout, sys.stderr):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
+
+from modeldrop.util.retry import with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,22 +33,7 @@ def soon(action: Callable[[], _Result]) -> _Result:
         TimeoutError: it took more than ANSWER_SECONDS.
         Exception: whatever the action raises.
     """
-    answers: queue.SimpleQueue[tuple[_Result | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((action(), None))
-        except Exception as error:  # noqa: BLE001  it is raised where it is waited for
-            answers.put((None, error))
-
-    threading.Thread(target=run, daemon=True, name="modeldrop-doctor").start()
-    try:
-        result, error = answers.get(timeout=ANSWER_SECONDS)
-    except queue.Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+    return with_timeout(action, ANSWER_SECONDS, "modeldrop-doctor")
 
 
 def touches(rule: str, registry: str) -> bool:

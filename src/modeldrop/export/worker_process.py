@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from modeldrop import errors
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 from modeldrop.export.known_failures import NO_MEMORY, likely_cause
+from modeldrop.util.process import end, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,11 +87,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        end(self._process)
 
     def result(self, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Wait for what it answers.
@@ -153,7 +150,7 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
     kept = _keep(log)
     if cause := likely_cause(last):
         return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed (exit code {code})"
+    how = f"was ended by {signal_name(-code)}" if code < 0 else f"failed (exit code {code})"
     return ExportError(f"The {name} process {how}: {last[:300]}", f"Its whole log: {kept}")
 
 

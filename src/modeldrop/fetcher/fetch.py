@@ -22,7 +22,7 @@ from modeldrop.fetcher.home import PARTIAL, Held, ModelHome, read_snapshot
 from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import check_runtime, installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
-from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options
+from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options, time_limit
 from modeldrop.fetcher.snapshot import MANIFEST, Figures, Snapshot
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.util.locks import try_lock
@@ -84,7 +84,7 @@ class Fetcher:
         self.home = ModelHome(home, reference.model)
         self.link = _link_name(reference, options)
         self.key = f"{reference.model}/{reference.channel}"
-        self.deadline = Deadline(options.timeout)
+        self.deadline = time_limit(options.timeout)
         self._progress = progress
         self._began = time.monotonic()
         self._reader: RegistryReader | None = None
@@ -244,8 +244,8 @@ class Fetcher:
         """Keep two fetches that end together from swinging the link crosswise; go without where locks do not work."""
         lock = None
         with contextlib.suppress(OSError):
-            end = time.monotonic() + min(_LOCK_SECONDS, self.deadline.left())
-            while (lock := try_lock(self.home.path / PARTIAL / f"{self.link}.lock")) is None and time.monotonic() < end:
+            limit = Deadline(min(_LOCK_SECONDS, self.deadline.left()))
+            while (lock := try_lock(self.home.path / PARTIAL / f"{self.link}.lock")) is None and limit.left():
                 time.sleep(0.01)
         try:
             yield

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.fetcher.as_name import folder_suffix, read_renames
 from modeldrop.fetcher.snapshot import MANIFEST
+from modeldrop.util.files import sync_folder, write_new
 from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class ModelHome:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / _REGISTRY).exists():
             temporary = self._temporary()
-            write_synced(temporary, os.fsencode(f"{registry}\n"), 0o644)
+            write_new(temporary, os.fsencode(f"{registry}\n"), 0o644)
             temporary.replace(self.path / _REGISTRY)
 
     def find(self, version: int, digest: str | None, variant: str | None, *, as_name: str = "") -> Held | None:
@@ -231,7 +232,7 @@ class ModelHome:
                 if path.relative_to(work.path).as_posix() not in wanted:
                     path.unlink()
             Path(folder).chmod(0o755)
-            sync(folder)
+            sync_folder(folder)
         for _ in range(2):
             if not work.is_ours():
                 return False
@@ -247,7 +248,7 @@ class ModelHome:
                     return False
                 self.discard(target)  # what is there was damaged after it was finished: it makes room
             else:
-                sync(self.path)
+                sync_folder(self.path)
                 return True
         raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
 
@@ -266,7 +267,7 @@ class ModelHome:
         temporary = self._temporary()
         temporary.symlink_to(target.name)
         temporary.replace(link)
-        sync(self.path)
+        sync_folder(self.path)
 
     def discard(self, folder: Path) -> None:
         """Take a folder away: first its name, at once, then what is in it. What stays behind is swept later."""
@@ -319,29 +320,6 @@ class ModelHome:
         partial = self.path / PARTIAL
         partial.mkdir(exist_ok=True)
         return partial / os.urandom(8).hex()
-
-
-def sync(folder: str | os.PathLike[str]) -> None:
-    """Make sure that a folder's entries are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_synced(path: Path, data: bytes, mode: int) -> None:
-    """Write a new file, whatever the umask says, and make sure that it is on disk."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_whole(held: Held, variant: Variant) -> bool:

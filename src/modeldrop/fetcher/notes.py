@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from modeldrop.errors import FormatError
 from modeldrop.format.json_fields import Fields, dump, load
 from modeldrop.format.names import DIGEST, TIME
+from modeldrop.util.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -225,16 +226,9 @@ def _read(path: Path, what: str) -> tuple[Fields, float]:
 
 
 def _write(path: Path, values: Mapping[str, object], at: float | None = None) -> None:
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     with contextlib.suppress(OSError, FormatError):
         path.parent.mkdir(exist_ok=True)
-        try:
-            temporary.write_bytes(dump(values))
-            if at is not None:
-                os.utime(temporary, (at, at))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, dump(values), at=at)
 
 
 def _confirm(path: Path, at: float) -> None:

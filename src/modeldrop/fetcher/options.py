@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.errors import UsageError
+from modeldrop.errors import RegistryError, UsageError
+from modeldrop.util.retry import Deadline
 from modeldrop.util.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -69,3 +70,15 @@ def overridden(options: Options | None, overrides: Mapping[str, Any], what: str)
     if unknown:
         raise UsageError(f"{what} has no option {', '.join(unknown)}.", f"There are: {', '.join(Options.__slots__)}.")
     return replace(options or Options(), **overrides)
+
+
+def time_limit(seconds: float) -> Deadline:
+    """The limit of one fetch, whatever it waits for."""
+    return Deadline(seconds, _late)
+
+
+def _late(seconds: float, what: str) -> RegistryError:
+    return RegistryError(
+        f"The time limit of {seconds:g} s is over, waiting for {what}.",
+        "What is on disk already is kept: run the same command again, or give it more time (--timeout).",
+    )

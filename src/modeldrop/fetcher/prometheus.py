@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
+from modeldrop.util.files import replace_file
 from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -110,18 +111,11 @@ class Metrics:
             DiskError: it cannot be written.
         """
         path = Path(path)
-        # Not named *.prom: the collector must not read it before it is whole.
-        temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
         try:
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(path.lstat().st_mode):
                     raise DiskError(f"Metrics cannot be written to {path}: it is no file.", "Name a file: --metrics.")
-            try:
-                temporary.write_text(self.text(now), "utf-8")
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            replace_file(path, self.text(now).encode(), mode=0o644)
         except OSError as error:
             raise DiskError(
                 f"Metrics cannot be written to {path}: {error.strerror or error}.",

@@ -23,10 +23,10 @@ from modeldrop.format.golden import golden_json
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
+from modeldrop.util.files import replace_file
 from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Mapping, Sequence
 
     from modeldrop.fetcher.machine import Machine
@@ -38,7 +38,6 @@ _FOLDER = ".tests"
 _RULES = 1  # raised when the same answers would be judged otherwise
 _REMEMBERED = 32
 _MAX_BYTES = 256 << 10
-_GRACE_SECONDS = 5
 _TOLD_FIRST = (
     "cosine_min", "correlation", "top1", "greedy_prefix", "cosine_mean", "kendall_tau", "kl", "perplexity_gap",
     "max_abs",
@@ -156,14 +155,9 @@ def remember(home_path: Path, snapshot_name: str, machine: Machine, runtime: str
     key = _key(machine, runtime)
     # Two processes at once may lose each other's: then one is tested again.
     before = [(name, value) for name, value in _load(path).items() if name != key]
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(dict([*before[-_REMEMBERED + 1 :], (key, asdict(outcome))])), "utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(path, json.dumps(dict([*before[-_REMEMBERED + 1 :], (key, asdict(outcome))])).encode())
         _forget_the_gone(home_path)
 
 
@@ -205,6 +199,8 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
     import subprocess
     import sys
 
+    from modeldrop.util.process import end
+
     request = {
         "graphs": variant.graphs,
         "role": variant.role,
@@ -236,30 +232,16 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
     except subprocess.TimeoutExpired:
         return {"failed": f"there was no answer within {seconds:g} seconds"}
     finally:
-        _end(process)
+        end(process)
         os.close(ours)
     return _read(output, log, process.returncode)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it if it lives; wait a little, for one that hangs in the kernel cannot be waited for."""
-    import subprocess
-
-    if process.poll() is None:
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-
 def _read(output: bytes, log: bytes, code: int) -> dict[str, Any]:
     if code < 0:
-        import signal
+        from modeldrop.util.process import signal_name
 
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        name = signal_name(-code)
         return {
             "failed": f"the process that ran it died by {name}" + (f": {_SIGNALS[name]}" if name in _SIGNALS else "")
         }

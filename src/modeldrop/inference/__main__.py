@@ -13,13 +13,13 @@ import json
 import os
 import resource
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from modeldrop.format.golden import read_golden
 from modeldrop.format.json_fields import Fields
+from modeldrop.util.process import die_with_parent, own_answers
 
 _SHOWN = 300
 
@@ -27,11 +27,9 @@ _SHOWN = 300
 def main() -> None:
     """Answer one request."""
     folder, lifeline = Path(sys.argv[1]), int(sys.argv[2])
-    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    die_with_parent(lifeline)
     _be_the_first_to_go()
-    # Libraries print what they like: only the answer goes to the real standard output.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = os.fdopen(own_answers(), "w", encoding="utf-8")
     request = json.loads(sys.stdin.buffer.read())
     answers.write(json.dumps(answer(folder, request)))
     answers.flush()
@@ -90,12 +88,6 @@ def _be_the_first_to_go() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _die_with_parent(lifeline: int) -> None:
-    while os.read(lifeline, 1):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import UsageError
+from modeldrop.util.process import end_group, signal_name, standard_error
+from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ def run_test(command: str, variables: Mapping[str, str], seconds: float) -> str:
                 [_SHELL, "-c", command],
                 env=os.environ | variables,
                 stdin=subprocess.DEVNULL,
-                stdout=_standard_error(),
+                stdout=standard_error(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -95,12 +96,12 @@ def run_test(command: str, variables: Mapping[str, str], seconds: float) -> str:
                 f"The test could not be started: {error.strerror or error}.",
                 "The version is published and not tested; no channel was moved.",
             ) from error
-        end = time.monotonic() + seconds
-        while process.poll() is None and not came and time.monotonic() < end:
+        limit = Deadline(seconds)
+        while process.poll() is None and not came and limit.left():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(min(_LOOK_SECONDS, max(end - time.monotonic(), 0)))
+                process.wait(min(_LOOK_SECONDS, limit.left()))
         code = process.returncode
-        _end_group(process)
+        end_group(process, _END_SECONDS)
     for number in came:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -108,7 +109,7 @@ def run_test(command: str, variables: Mapping[str, str], seconds: float) -> str:
     if code is None:
         return f"its test took longer than {seconds:g} s and was stopped"
     if code < 0:
-        return f"its test was ended by {_signal_name(-code)}"
+        return f"its test was ended by {signal_name(-code)}"
     return f"its test ended with exit code {code}" if code else ""
 
 
@@ -130,29 +131,3 @@ def _signals_noted() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started: first kindly, then not."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_END_SECONDS)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _standard_error() -> int:
-    """Standard output is for the command's own answer."""
-    try:
-        return sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # closed, or replaced by something that is no file
-        return subprocess.DEVNULL
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

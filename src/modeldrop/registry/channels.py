@@ -12,7 +12,6 @@ One of them sees the other.
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -36,6 +35,7 @@ from modeldrop.registry.versions import (
     read_marks,
     version_numbers,
 )
+from modeldrop.util.retry import jittered
 
 if TYPE_CHECKING:
     from modeldrop.format.records import Rejection
@@ -370,7 +370,7 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
             store.swap(key, serialize_channel(wanted), tag)
         except ConflictError as error:
             refusal = error
-            time.sleep(random.uniform(0, 0.01 * min(attempt + 1, 20)))  # noqa: S311  not a secret
+            time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
             continue
         return _Applied(Moved(name, before, wanted.version, wanted.generation, moved=True), wanted.present)
     raise ConflictError(

@@ -24,6 +24,7 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located, read_version
+from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +172,7 @@ def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | Non
     store, model = staged.store, staged.model
     key = keys.build_record(model, staged.manifest.build_key)
     data = serialize_build_record(BuildRecord(staged.number, staged.nonce, now()))
-    deadlines: dict[bytes, float] = {}
+    deadlines: dict[bytes, Deadline] = {}
     tag: str | None = None
     while True:
         try:
@@ -199,7 +200,7 @@ def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | Non
             and not is_retired(store, model, number)
         ):
             return found
-        waited = time.monotonic() > deadlines.setdefault(stored.data, time.monotonic() + adopt_seconds)
+        waited = not deadlines.setdefault(stored.data, Deadline(adopt_seconds)).left()
         if waited or found is not None:  # what is there already, and not for us, will not change
             tag = stored.tag
         else:

@@ -11,6 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from modeldrop.util.files import identity
 from modeldrop.util.values import dataclass
 
 
@@ -58,7 +59,7 @@ def try_lock(path: Path) -> Lock | None:
 def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
     """Whether an open file or folder is still the one that is called ``path``."""
     try:
-        return os.path.samestat(os.fstat(descriptor), Path(path).lstat())
+        return identity(descriptor) == identity(path)
     except FileNotFoundError:
         return False
 

@@ -1,19 +1,36 @@
-"""The overall limit of one command: whatever it waits for, it does not wait longer."""
+"""Waiting: a limit for all of it, pauses between attempts, and an action that might never end.
+
+Processes that failed together must not come back together, so chance has a part in every pause.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from typing import TYPE_CHECKING, TypeVar
 
-from modeldrop.errors import RegistryError
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
-DEFAULT_SECONDS = 30 * 60
+_Result = TypeVar("_Result")
+
+
+def _late(seconds: float, what: str) -> Exception:
+    return TimeoutError(f"The time limit of {seconds:g} s is over, waiting for {what}.")
 
 
 class Deadline:
-    """So many seconds from now on, by a clock that nobody sets."""
+    """So many seconds from now on, by a clock that nobody sets.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: the limit.
+        error: makes the error that ``check`` raises, from the limit and from what was waited for.
+    """
+
+    def __init__(self, seconds: float, error: Callable[[float, str], Exception] = _late) -> None:
         self.seconds = seconds
+        self._error = error
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
@@ -27,10 +44,81 @@ class Deadline:
             what: what is waited for, such as ``12 of 90 MB of embedder/v3``.
 
         Raises:
-            RegistryError: the time is over.
+            Exception: the time is over; the error is the caller's, TimeoutError by default.
         """
         if not self.left():
-            raise RegistryError(
-                f"The time limit of {self.seconds:g} s is over, waiting for {what}.",
-                "What is on disk already is kept: run the same command again, or give it more time (--timeout).",
-            )
+            raise self._error(self.seconds, what)
+
+
+def jittered(seconds: float, least: float = 0.5, most: float = 1.0) -> float:
+    """A random time, from ``least`` to ``most`` times as long.
+
+    Without ``random``, whose import takes as long as a small file to fetch.
+    """
+    return seconds * (least + (most - least) * int.from_bytes(os.urandom(4)) / 0xFFFF_FFFF)
+
+
+def backoff(failures: int, first: float, longest: float) -> float:
+    """The pause after so many failures in a row, before its jitter: doubled by each further one, up to ``longest``."""
+    return min(longest, first * 2.0 ** min(failures - 1, 60))
+
+
+def retry(
+    action: Callable[[], _Result],
+    pauses: Iterable[float],
+    again: Callable[[Exception, float], bool],
+    sleep: Callable[[float], object] = time.sleep,
+) -> _Result:
+    """The action's result; where it fails and that may help, it is called again.
+
+    Args:
+        action: is called once more than there are pauses, at most.
+        pauses: seconds between two calls, before their jitter.
+        again: told of an error and of the pause that would follow; whether to call again. Not asked after the last.
+        sleep: waits; it may raise to end it.
+
+    Raises:
+        Exception: whatever the last call raised.
+    """
+    for longest in pauses:
+        try:
+            return action()
+        except Exception as error:
+            pause = jittered(longest)
+            if not again(error, pause):
+                raise
+        sleep(pause)
+    return action()
+
+
+def with_timeout(action: Callable[[], _Result], seconds: float, name: str) -> _Result:
+    """The action's result; where it takes too long its thread is left behind, and what comes of it is not heard.
+
+    For what no time limit of a socket covers: looking up a name, a library that hangs, an answer that trickles.
+
+    Args:
+        action: runs in a thread of its own, which does not keep the process alive.
+        seconds: how long it may take.
+        name: the thread's.
+
+    Raises:
+        TimeoutError: it took longer.
+        Exception: whatever the action raises.
+    """
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]

@@ -1,11 +1,15 @@
-"""Text for people: tables, sizes and ages."""
+"""Text for people, and as people write it: tables, sizes, ages, durations."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_DURATION = re.compile(r"([0-9]{1,6})([smhdw]?)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
@@ -46,3 +50,19 @@ def age_text(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def parse_duration(text: str, unit: str = "") -> float:
+    """Seconds of ``90s``, ``5m``, ``24h``, ``30d``, ``2w``.
+
+    Args:
+        text: what was written.
+        unit: what a bare number counts, such as ``s``; "" refuses a bare number.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not (match[2] or unit):
+        raise ValueError(f"{text[:40]!r} is not a duration.")
+    return float(int(match[1]) * _UNITS[match[2] or unit])

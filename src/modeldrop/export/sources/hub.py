@@ -24,6 +24,7 @@ from modeldrop.export.sources import disk, file_choice, graphs, hub_client, hub_
 from modeldrop.export.sources.chosen import ChosenSource
 from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
 from modeldrop.export.sources.interface import Progress
+from modeldrop.util.files import replace_file
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -169,9 +170,7 @@ class HubSource(ChosenSource):
         # A cache that is shared and read-only served us well enough.
         with suppress(OSError):
             ref.parent.mkdir(parents=True, exist_ok=True)
-            fresh = ref.with_name(f".{ref.name}.{os.getpid()}")
-            fresh.write_text(self._commit, encoding="ascii")
-            fresh.replace(ref)
+            replace_file(ref, self._commit.encode("ascii"))
 
     def _bytes(self, name: str) -> bytes:
         return self._fetch(name).read_bytes()

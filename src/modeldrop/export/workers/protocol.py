@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop import errors
 from modeldrop.export.known_failures import likely_cause
+from modeldrop.util.process import die_with_parent, own_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,7 @@ class Events:
     """Tells the parent how far the work is, in lines of JSON on what was standard output."""
 
     def __init__(self) -> None:
-        # Libraries print what they like: only we write to the real standard output.
-        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
+        self._stream = os.fdopen(own_answers(), "w", encoding="utf-8")
 
     def step(self, name: str) -> None:
         """A part of the work begins."""
@@ -45,7 +43,7 @@ class Events:
 
 def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
     """Run ``work`` on the request named by the command line; write its result, or its error, beside it."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()  # its standard input is a pipe of ours
     request_path = Path(sys.argv[1])
     request = json.loads(request_path.read_text("utf-8"))
     try:
@@ -94,10 +92,3 @@ def _explained(error: Exception) -> Exception:
 def first_line(error: BaseException) -> str:
     """What a library says went wrong, cut to what a sentence bears."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _die_with_parent() -> None:
-    # Standard input ends when the parent does, even by SIGKILL.
-    while os.read(0, 1):
-        pass
-    os._exit(1)

@@ -14,9 +14,9 @@ from modeldrop.fetcher.as_name import RENAMES_FILE, renames_file
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.staging import Work, take
 from modeldrop.fetcher.download.transfer import transfer
-from modeldrop.fetcher.home import write_synced
 from modeldrop.fetcher.snapshot import MANIFEST
 from modeldrop.format.manifest import Manifest, Variant, manifest_digest
+from modeldrop.util.files import write_new
 from modeldrop.util.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ class _Task:
             progress=advance,
         )
         for name, data in self._notes.items():
-            write_synced(work.path / name, data, 0o444)
+            (work.path / name).unlink(missing_ok=True)  # a killed attempt's, perhaps half of it
+            write_new(work.path / name, data, 0o444)
         copied = min(reused.copied_bytes, moved.adopted)
         return Downloaded(work.path, moved.fetched, moved.adopted - copied, reused.linked_bytes + copied, moved.retries)
 

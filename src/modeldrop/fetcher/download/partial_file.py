@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from modeldrop.fetcher.download.write_sizes import WHOLE
 from modeldrop.fetcher.download.writeback import start_writeback
+from modeldrop.util.files import identity, make_folders_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +90,7 @@ class Landing:
         self._open: _Descriptor | None = None
         self._identity = (0, 0)
         self._lost = False
-        _make_folders(into, file.path)
+        make_folders_below(into, file.path)
         self.missing = self._find(check)
         self._left = len(self.missing)
         if not self.missing:
@@ -143,8 +144,8 @@ class Landing:
         Raises:
             FileNotFoundError: somebody took it away, or renamed the folder.
         """
-        found = self._path.lstat()
-        return not self._lost and (found.st_dev, found.st_ino) == self._identity
+        found = identity(self._path)
+        return not self._lost and found == self._identity
 
     def _target(self) -> _Descriptor | None:
         """The file that was looked at, opened; None if its name means another one now, or nothing."""
@@ -155,7 +156,7 @@ class Landing:
                 except (FileNotFoundError, PermissionError):  # replaced, or finished by another user's process
                     self._lost = True
                 else:
-                    if _identity(self._open.number) != self._identity:
+                    if identity(self._open.number) != self._identity:
                         self._open, self._lost = None, True
             return self._open
 
@@ -175,7 +176,7 @@ class Landing:
                 missing = [index for index in range(len(self.file.pieces)) if not self._proves(target, index, check)]
                 if not missing or (writable and status.st_nlink == 1):
                     self._open = None if missing else target
-                    self._identity = (status.st_dev, status.st_ino)
+                    self._identity = identity(target.number)
                     return missing
             _remove(self._path)
         raise OSError(f"{self._path} is replaced again and again by other processes.")
@@ -187,7 +188,7 @@ class Landing:
         except FileExistsError:
             return False
         os.ftruncate(target.number, self.file.size)
-        self._identity = _identity(target.number)
+        self._identity = identity(target.number)
         self._open = None if self.file.size else target
         return True
 
@@ -226,11 +227,6 @@ def _write_all(descriptor: int, left: list[memoryview], offset: int) -> int:
     return offset
 
 
-def _identity(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino
-
-
 def _open_existing(path: Path) -> tuple[_Descriptor, bool] | None:
     """The regular file of that name, and whether this user may write it; None if there is none now."""
     try:
@@ -261,12 +257,3 @@ def _has_data(descriptor: int, start: int, length: int) -> bool:
         return os.lseek(descriptor, start, os.SEEK_DATA) < start + length
     except OSError as error:
         return error.errno != errno.ENXIO  # which means: nothing from there to the end
-
-
-def _make_folders(into: Path, path: str) -> None:
-    """Make the folders of a file below ``into``, but never ``into``: if that is gone, it was finished by somebody."""
-    folder = into
-    for name in path.split("/")[:-1]:
-        folder /= name
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()

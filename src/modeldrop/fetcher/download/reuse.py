@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import FormatError
 from modeldrop.fetcher.home import read_snapshot, snapshot_names
 from modeldrop.fetcher.verify import is_proven
+from modeldrop.util.files import make_folders_below
 from modeldrop.util.locks import is_at
 from modeldrop.util.values import dataclass
 
@@ -75,7 +76,7 @@ def reuse(
         file = wanted.get((size, pieces))
         if file is None or file.path in linked:
             continue
-        _make_folders(into, file.path)
+        make_folders_below(into, file.path)
         outcome = _bring(source, file, piece_size, into / file.path, progress)
         if outcome == _LINKED:
             linked.add(file.path)
@@ -126,15 +127,6 @@ def _snapshots(model_home: Path) -> Iterable[Path]:
                     dated.append(((home / name).stat().st_mtime, home / name))
         found += [path for _, path in sorted(dated, reverse=True)]
     return found[:_MOST_SNAPSHOTS]
-
-
-def _make_folders(into: Path, path: str) -> None:
-    """Make the folders of a file below ``into``, but never ``into``: who has lost it must not make it again."""
-    folder = into
-    for name in path.split("/")[:-1]:
-        folder /= name
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
 
 
 def _bring(source: Path, file: File, piece_size: int, target: Path, progress: Callable[[int], None]) -> str:

@@ -14,8 +14,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.util.jitter import jittered
 from modeldrop.util.locks import Lock, try_lock
+from modeldrop.util.retry import jittered
 from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:

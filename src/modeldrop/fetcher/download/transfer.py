@@ -23,7 +23,8 @@ from modeldrop.fetcher.download.partial_file import Landing
 from modeldrop.fetcher.download.pieces import Queue, Run
 from modeldrop.fetcher.download.write_sizes import WriteSizes
 from modeldrop.storage.read.obstore_errors import Fault, Kind
-from modeldrop.util.jitter import jittered
+from modeldrop.util.files import identity
+from modeldrop.util.retry import backoff, jittered
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def transfer(
         FileNotFoundError: ``into`` is gone: who finished it first renamed it.
         OSError: the disk is full, or cannot be written. What is proven is kept.
     """
-    home = _identity(into)
+    home = identity(into)
     tally = _Tally(progress)
     wanted = list(files)
     for attempt in range(_ROUNDS):
@@ -154,7 +155,7 @@ def transfer(
                 tally.adopted += landing.there
 
         def stand() -> None:
-            if _identity(into) != home:
+            if identity(into) != home:
                 raise FileNotFoundError(errno.ENOENT, "the folder was replaced", str(into))
 
         _Fetching(reader, prefix, landings, piece_size, deadline, tally).run(stand)
@@ -374,7 +375,7 @@ class _Fetching:
                 if failures >= LIMITS.failures:
                     raise fault.error
                 first = LIMITS.busy_pause if fault.kind is Kind.BUSY else LIMITS.pause
-                self._stopped.wait(jittered(min(LIMITS.longest_pause, first * 2 ** (failures - 1))))
+                self._stopped.wait(jittered(backoff(failures, first, LIMITS.longest_pause)))
 
     def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
         """One request for what a run lacks; what went wrong, None if nothing did."""
@@ -435,8 +436,3 @@ def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino

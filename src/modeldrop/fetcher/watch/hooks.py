@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +17,8 @@ from urllib.parse import urlsplit
 from modeldrop._version import __version__
 from modeldrop.errors import UsageError
 from modeldrop.storage.errors import detail
+from modeldrop.util.process import end_group, parse_signal, signal_name, standard_error
+from modeldrop.util.retry import Deadline, with_timeout
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class ExecHook:
                     self._words,
                     env=environment,
                     stdin=subprocess.DEVNULL,
-                    stdout=_standard_error(),
+                    stdout=standard_error(),
                     start_new_session=True,
                 )
             except (OSError, ValueError) as error:
@@ -126,13 +127,13 @@ class ExecHook:
         try:
             code = process.wait(self._seconds)
         except subprocess.TimeoutExpired:
-            _kill_group(process)
+            end_group(process)
             raise HookError(f"{self} took longer than {self._seconds:g} s and was killed.") from None
         finally:
             with self._lock:
                 self._running = None
         if code < 0:
-            raise HookError(f"{self} was ended by {_signal_name(-code)}.")
+            raise HookError(f"{self} was ended by {signal_name(-code)}.")
         if code:
             raise HookError(f"{self} ended with exit code {code}.")
 
@@ -140,7 +141,7 @@ class ExecHook:
         with self._lock:
             self._stopped = True
             if self._running is not None:
-                _kill_group(self._running)
+                end_group(self._running)
 
 
 class SignalHook:
@@ -163,7 +164,7 @@ class SignalHook:
         who, colon, name = target.rpartition(":")
         self._signal = signal.SIGHUP
         if colon:
-            found = _signal_of(name)
+            found = parse_signal(name)
             if found is None:
                 raise UsageError(
                     f"--signal {target[:80]!r}: there is no signal {name[:20]!r}.",
@@ -285,36 +286,25 @@ class PostHook:
             if not (secret.isascii() and secret.isprintable()):
                 raise HookError(f"{self}: {self._authorization} holds characters that no header may have.")
             headers["Authorization"] = secret
-        answer: list[int | Exception] = []
-
-        def send() -> None:
-            try:
-                answer.append(self._send(headers, json.dumps(_document(change)).encode()))
-            except Exception as error:  # noqa: BLE001  it is told below, whatever it is
-                answer.append(error)
-
-        # A thread, because no time limit of a socket covers looking up a name, or an answer that trickles.
-        sending = threading.Thread(target=send, name="modeldrop-post", daemon=True)
-        sending.start()
-        sending.join(self._seconds)
-        found = answer[0] if answer else TimeoutError()
-        if isinstance(found, int):
-            if not 200 <= found <= 299:
-                raise HookError(f"{self} was answered with status {found}.")
-            return
-        reason = getattr(found, "reason", found)
-        if isinstance(reason, TimeoutError):
-            raise HookError(f"{self} was not answered within {self._seconds:g} s.")
-        raise HookError(f"{self} failed: {detail(str(reason)).replace(self._url, self._where)}.")
+        body = json.dumps(_document(change)).encode()
+        try:
+            status = with_timeout(lambda: self._send(headers, body), self._seconds, "modeldrop-post")
+        except Exception as error:  # noqa: BLE001  whatever it is, the hook has failed
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                raise HookError(f"{self} was not answered within {self._seconds:g} s.") from None
+            raise HookError(f"{self} failed: {detail(str(reason)).replace(self._url, self._where)}.") from None
+        if not 200 <= status <= 299:
+            raise HookError(f"{self} was answered with status {status}.")
 
     def _send(self, headers: dict[str, str], body: bytes) -> int:
-        end = time.monotonic() + self._seconds
+        limit = Deadline(self._seconds)
         while True:
             try:
-                return _post(self._url, headers, body, max(_LISTENS, end - time.monotonic()))
+                return _post(self._url, headers, body, max(_LISTENS, limit.left()))
             except OSError as error:
                 refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
-                if not refused or time.monotonic() + 2 * _LISTENS > end:
+                if not refused or limit.left() < 2 * _LISTENS:
                     raise
             time.sleep(_LISTENS)
 
@@ -418,35 +408,3 @@ def _post(url: str, headers: dict[str, str], body: bytes, seconds: float) -> int
     except HTTPError as error:
         with error:
             return error.code
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(5)
-
-
-def _standard_error() -> int:
-    """Standard output is for events only."""
-    try:
-        return sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # closed, or replaced by something that is no file
-        return subprocess.DEVNULL
-
-
-def _signal_of(name: str) -> signal.Signals | None:
-    try:
-        if name.isdigit():
-            return signal.Signals(int(name))
-        name = name.upper()
-        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
-    except (KeyError, ValueError):
-        return None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

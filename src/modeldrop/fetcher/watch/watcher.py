@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +16,7 @@ from modeldrop.fetcher.options import Options, overridden
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
+from modeldrop.util.retry import Deadline, backoff, jittered
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Watcher:
         failures = 0
         self._follower.begin(self._interval)
         # Whoever has nothing asks at once; the others need not all ask at the moment of a rollout.
-        delay = 0.0 if self.snapshot is None else random.uniform(0, self._interval)  # noqa: S311  no secret
+        delay = 0.0 if self.snapshot is None else jittered(self._interval, 0)
         try:
             while not self._stops_within(delay):
                 well = self._poll()
@@ -189,10 +189,10 @@ class Watcher:
 
     def _stops_within(self, seconds: float) -> bool:
         """Wait; in between, say that the snapshot is still used."""
-        end = time.monotonic() + seconds
+        limit = Deadline(seconds)
         while True:
             self._follower.touch()
-            left = max(0.0, end - time.monotonic())
+            left = limit.left()
             if self._follower.stopping.wait(min(left, TOUCH_SECONDS)):
                 return True
             if left <= TOUCH_SECONDS:
@@ -215,8 +215,8 @@ class Watcher:
 
 def pause(interval: float, failures: int) -> float:
     """Seconds to the next look: the interval, doubled by every failure up to 5 minutes, and up to a fifth off it."""
-    seconds = min(interval * 2.0 ** min(failures, 20), max(interval, _MOST_BACK_OFF))
-    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  no secret
+    seconds = backoff(failures + 1, interval, max(interval, _MOST_BACK_OFF))
+    return jittered(seconds, 1 - _JITTER, 1 + _JITTER)
 
 
 def watch(

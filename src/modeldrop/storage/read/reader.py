@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -15,7 +14,7 @@ from obstore.store import LocalStore
 
 from modeldrop.config import settings_of
 from modeldrop.errors import IntegrityError, RegistryError
-from modeldrop.util.jitter import jittered
+from modeldrop.util.retry import Deadline, retry
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
@@ -198,19 +197,17 @@ class RegistryReader:
 
     def _patiently(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store; and again where that may help."""
-        latest = time.monotonic() + _PATIENCE
-        for pause in _PAUSES:
-            try:
-                return self._followed(ask)
-            except (NotModifiedError, FileNotFoundError, ObjectNotFoundError):
-                raise
-            except (OSError, BaseError) as error:
-                from modeldrop.storage.read.obstore_errors import HEALING
+        limit = Deadline(_PATIENCE)
 
-                if self.fault(key, error).kind not in HEALING or time.monotonic() > latest:
-                    raise
-                time.sleep(jittered(pause))
-        return self._followed(ask)
+        def again(error: Exception, _pause: float) -> bool:
+            answered = isinstance(error, (NotModifiedError, FileNotFoundError, ObjectNotFoundError))
+            if answered or not isinstance(error, (OSError, BaseError)):
+                return False
+            from modeldrop.storage.read.obstore_errors import HEALING
+
+            return self.fault(key, error).kind in HEALING and limit.left() > 0
+
+        return retry(lambda: self._followed(ask), _PAUSES, again)
 
     def _followed(self, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store; and once more where an S3 bucket turns out to be in another region."""

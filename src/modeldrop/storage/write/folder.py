@@ -23,6 +23,7 @@ from modeldrop.errors import DiskError, IntegrityError, NotFoundError, RegistryE
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.multipart import changed
 from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+from modeldrop.util.files import make_folders, sync_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ class LocalStore:
 
     def create(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
-            _write(temporary, data)
+            write_new(temporary, data)
             self._link(temporary, self._root / key, key)
 
     def swap(self, key: str, data: bytes, previous: str | None) -> None:
@@ -92,12 +93,12 @@ class LocalStore:
             # The link decides between rivals; these look for tags that it would not refuse.
             if target.exists() if previous is None else not self._is_present(key, previous):
                 raise storage_errors.taken(key)
-            _write(move, data)
-            _write(replacement, data)
+            write_new(move, data)
+            write_new(replacement, data)
             self._link(move, self._move(key, int(previous or "0") + 1), key)
             # The move is made. What is left to do needs no room, so a full disk cannot fail it.
             replacement.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             self._settle(key)
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
@@ -214,12 +215,12 @@ class LocalStore:
             if target.is_file() and target.read_bytes() == data:
                 return
             with self._temporary(key) as temporary:
-                _write(temporary, data)
+                write_new(temporary, data)
                 temporary.replace(target)
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
 
     def _link(self, temporary: Path, target: Path, key: str) -> None:
-        made = _make_folders(target.parent)
+        made = make_folders(target.parent)
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -232,12 +233,12 @@ class LocalStore:
                 ) from error
             raise
         for folder in (target.parent, *made):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     @contextlib.contextmanager
     def _temporary(self, key: str) -> Iterator[Path]:
         folder = self._root / key.partition("/")[0] / _TEMPORARY
-        _make_folders(folder)
+        make_folders(folder)
         _sweep(folder)
         path = folder / secrets.token_hex(16)
         try:
@@ -267,28 +268,6 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise changed(path, error.strerror or str(error)) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make ``folder``; return the parents that now have a new entry, to be synced."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path.parent for path in missing]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import random
 import secrets
 import threading
 import time
 import weakref
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
@@ -23,6 +23,7 @@ from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.headers import cache_control, content_type
 from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
 from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+from modeldrop.util.retry import backoff, retry
 
 try:
     from azure.core import MatchConditions
@@ -331,24 +332,20 @@ class AzureStore:
     def _call(self, verb: str, key: str, ask: Callable[[], _Result]) -> _Result:
         """Ask until there is an answer, within bounds; what the SDK raises leaves as a sentence."""
         begun = time.monotonic()
-        pause = 0.2
-        while True:
-            try:
-                answer = ask()
-            except AzureError as error:
-                if status(error) is not None and not heals(error):
-                    self._patience.answered = True
-                pause = min(2 * pause, 5.0)
-                wait = random.uniform(pause / 2, pause)  # noqa: S311  not a secret
-                left = self._patience.seconds(error) - (time.monotonic() - begun)
-                if not heals(error) or wait > left:
-                    raise explain(error, self._place, verb, key) from None
-                time.sleep(wait)
-            except (ValueError, OSError) as error:  # the SDK's own checks; a CA file that cannot be read
-                raise explain(error, self._place, verb, key) from None
-            else:
+
+        def again(error: Exception, pause: float) -> bool:
+            if not isinstance(error, AzureError):
+                return False
+            if status(error) is not None and not heals(error):
                 self._patience.answered = True
-                return answer
+            return heals(error) and pause < self._patience.seconds(error) - (time.monotonic() - begun)
+
+        try:
+            answer = retry(ask, (backoff(failures, 0.4, 5.0) for failures in count(1)), again)
+        except (AzureError, ValueError, OSError) as error:  # also the SDK's own checks; a CA file that cannot be read
+            raise explain(error, self._place, verb, key) from None
+        self._patience.answered = True
+        return answer
 
     def _blob(self, key: str) -> BlobClient:
         return self.client.get_blob_client(self.bucket.prefix + key)

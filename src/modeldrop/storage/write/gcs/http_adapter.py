@@ -7,7 +7,6 @@ same time as the limit for all of a body to leave.
 from __future__ import annotations
 
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -16,6 +15,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
+
+from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ class _Steps:
 
 def _connect(to: HTTPConnection, limit: float) -> socket.socket:
     """A socket to the first address that answers; all of them together have ``limit`` seconds."""
-    deadline = time.monotonic() + limit
+    deadline = Deadline(limit)
     try:
         found = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -67,8 +68,8 @@ def _connect(to: HTTPConnection, limit: float) -> socket.socket:
     share = max(_LEAST_SHARE, limit / len(addresses))
     failure: Exception = NewConnectionError(to, "there is no address")
     for address in addresses:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        left = deadline.left()
+        if not left:
             break
         try:
             made = create_connection((address, to.port), min(share, left), to.source_address, to.socket_options)

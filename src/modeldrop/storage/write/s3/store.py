@@ -10,11 +10,9 @@ import base64
 import contextlib
 import hashlib
 import os
-import random
 import re
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -31,6 +29,7 @@ from modeldrop.errors import (
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers, multipart
 from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored, Unfinished
+from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
     from modeldrop.storage.write.s3 import errors as s3_errors
@@ -549,17 +548,16 @@ class S3Store:
         """
         given_up = threading.Event()
         failures: list[Exception] = []
-        outcome: Future[_Result] = Future()
 
-        def run() -> None:
-            try:
-                outcome.set_result(self._retry(action, attempts, given_up, failures))
-            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-                outcome.set_exception(error)
+        def wait(seconds: float) -> None:
+            if given_up.wait(seconds):
+                raise TimeoutError  # nobody waits for it any more
 
-        threading.Thread(target=run, name="modeldrop-first-contact", daemon=True).start()
+        def run() -> _Result:
+            return self._retry(action, attempts, failures, wait)
+
         try:
-            return outcome.result(_FIRST_ANSWER_SECONDS)
+            return with_timeout(run, _FIRST_ANSWER_SECONDS, "modeldrop-first-contact")
         except TimeoutError:
             given_up.set()
             if failures:
@@ -570,31 +568,29 @@ class S3Store:
         self,
         action: Callable[[], _Result],
         attempts: int,
-        given_up: threading.Event | None = None,
         failures: list[Exception] | None = None,
+        wait: Callable[[float], object] = time.sleep,
     ) -> _Result:
         begun = time.monotonic()
-        attempt = 1
-        while True:
+
+        def noted() -> _Result:
             try:
-                result = action()
+                return action()
             except Exception as error:
                 self._answered |= s3_errors.answered(error)
                 if failures is not None:
                     failures.append(error)
-                patience = _RECONNECT_PATIENCE if self._answered else _CONNECT_PATIENCE
-                hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > patience
-                if attempt == attempts or hopeless or not s3_errors.can_heal(error):
-                    raise
-            else:
-                self._answered = True
-                return result
-            pause = min(_MAX_PAUSE, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
-            if given_up is None:
-                time.sleep(pause)
-            elif given_up.wait(pause):
-                raise TimeoutError  # nobody waits for it any more
-            attempt += 1
+                raise
+
+        def again(error: Exception, _pause: float) -> bool:
+            patience = _RECONNECT_PATIENCE if self._answered else _CONNECT_PATIENCE
+            hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > patience
+            return not hopeless and s3_errors.can_heal(error)
+
+        pauses = (backoff(failed, 0.25, _MAX_PAUSE) for failed in range(1, attempts))
+        result = retry(noted, pauses, again, wait)
+        self._answered = True
+        return result
 
 
 def _extra(settings: RegistrySettings) -> dict[str, str]:
