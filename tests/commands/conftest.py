@@ -1,3 +1,4 @@
-from tests.helpers.builds import as_dana, registry
+from tests.helpers.builds import publisher_environment, registry
+from tests.helpers.watch_process import home, notes, watch
 
-__all__ = ["as_dana", "registry"]
+__all__ = ["home", "notes", "publisher_environment", "registry", "watch"]

@@ -17,7 +17,7 @@ from modeldrop.publishing import plan as planning
 from modeldrop.publishing.request import wishes_of
 from tests.helpers.builds import make_build
 from tests.helpers.command_line import modeldrop
-from tests.publishing.shop import Shop, named, why_rejected
+from tests.helpers.publisher import Publisher, named, why_rejected
 
 if TYPE_CHECKING:
     from modeldrop.export.pipeline import Checked
@@ -27,12 +27,12 @@ TEXT = """
 url = "./the models"
 
 [models.embedder]
-source = "./the shop/source a"
+source = "./the publisher/source a"
 [models.embedder.fetch]
 variant = "fp32"
 
 [models.reranker]
-source = "./the shop/source b"
+source = "./the publisher/source b"
 channel = "staging"
 test = 'test "$MODELDROP_MODEL" = reranker && test -n "$MODELDROP_NEW"'
 variants = ["fp32"]
@@ -40,33 +40,33 @@ variants = ["fp32"]
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publisher:
     """A modeldrop.toml of two models in the current folder; their builds take no exporter."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "modeldrop.toml").write_text(TEXT)
-    (tmp_path / "the shop").mkdir()
-    shop = Shop(tmp_path / "the shop")
+    (tmp_path / "the publisher").mkdir()
+    publisher = Publisher(tmp_path / "the publisher")
     for seed in "ab":
-        shop.source(seed)
-    return shop
+        publisher.source(seed)
+    return publisher
 
 
-def publish_all(shop: Shop, *names: str) -> None:
+def publish_all(publisher: Publisher, *names: str) -> None:
     """Publish the models of modeldrop.toml with made builds, as ``publish --all`` does with real ones."""
     from modeldrop.publishing.deliver import deliver
 
     for wish in wishes_of(load_settings(), names):
         plan = planning.plan(wish)
-        deliver(plan, shop.built(plan, wish.model) if plan.would_build else None, quiet=True)
+        deliver(plan, publisher.built(plan, wish.model) if plan.would_build else None, quiet=True)
 
 
-def test_matrix(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = modeldrop("matrix")
     assert (ran.code, ran.out.count("\n")) == (0, 1)
     registry = str(tmp_path / "the models")
     assert json.loads(ran.out)["include"] == [
-        {"name": "embedder", "source": "./the shop/source a", "registry": registry, "channel": "current"},
-        {"name": "reranker", "source": "./the shop/source b", "registry": registry, "channel": "staging"},
+        {"name": "embedder", "source": "./the publisher/source a", "registry": registry, "channel": "current"},
+        {"name": "reranker", "source": "./the publisher/source b", "registry": registry, "channel": "staging"},
     ]
     ran = modeldrop("matrix", "--only", "reranker")
     assert [row["name"] for row in json.loads(ran.out)["include"]] == ["reranker"]
@@ -76,9 +76,9 @@ def test_matrix(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (ran.code, "Its models: embedder, reranker." in ran.err) == (2, True)
 
 
-def test_plan_publish_and_fetch_all(shop: Shop, tmp_path: Path) -> None:
+def test_plan_publish_and_fetch_all(publisher: Publisher, tmp_path: Path) -> None:
     assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [True, True]
-    publish_all(shop)
+    publish_all(publisher)
     assert "embedder: would build nothing" in modeldrop("publish", "--only", "embedder", "--dry-run").out
     assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [False, False]
 
@@ -99,12 +99,12 @@ def test_plan_publish_and_fetch_all(shop: Shop, tmp_path: Path) -> None:
     assert [item["variant"] for item in ran.json] == ["int8", "int8"]
 
 
-def test_a_model_whose_test_fails_keeps_no_other_from_being_published(shop: Shop, tmp_path: Path) -> None:
-    publish_all(shop, "reranker")
+def test_a_model_whose_test_fails_keeps_no_other_from_being_published(publisher: Publisher, tmp_path: Path) -> None:
+    publish_all(publisher, "reranker")
     text = (tmp_path / "modeldrop.toml").read_text()
     (tmp_path / "modeldrop.toml").write_text(text.replace('source a"', "source a\"\ntest = 'echo said; exit 9'"))
     with pytest.raises(AcceptanceError):
-        publish_all(shop, "embedder")
+        publish_all(publisher, "embedder")
     ran = modeldrop("publish", "--all", "--json")
     assert ran.code == AcceptanceError.exit_code
     assert "modeldrop: embedder: embedder v1 in" in ran.err
@@ -134,17 +134,17 @@ def test_a_model_whose_test_fails_keeps_no_other_from_being_published(shop: Shop
         (["publish", "--all", "--test-timeout", "0"], "A test needs some time"),
     ],
 )
-def test_what_cannot_be_meant(shop: Shop, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_what_cannot_be_meant(publisher: Publisher, tmp_path: Path, arguments: list[str], said: str) -> None:
     ran = modeldrop(*arguments)
     assert (ran.code, said in ran.err) == (UsageError.exit_code, True), ran.err
     assert not (tmp_path / "the models").exists()
     assert not (tmp_path / "out").exists()
 
 
-def test_one_model_with_a_test_from_a_folder_that_holds_its_build(shop: Shop, tmp_path: Path) -> None:
+def test_one_model_with_a_test_from_a_folder_that_holds_its_build(publisher: Publisher, tmp_path: Path) -> None:
     registry = str(tmp_path / "models")
-    wanted = planning.plan(shop.wish("a", registry))
-    folder = shop.built(wanted)
+    wanted = planning.plan(publisher.request("a", registry))
+    folder = publisher.built(wanted)
     command = ["publish", wanted.wish.source, f"{registry}/embedder", "--build-dir", str(folder), "--json"]
     ran = modeldrop(*command, "--test", "echo said by the test; exit 4")
     assert ran.code == AcceptanceError.exit_code, ran.err
@@ -155,7 +155,7 @@ def test_one_model_with_a_test_from_a_folder_that_holds_its_build(shop: Shop, tm
 
 
 def test_a_build_is_kept_where_only_its_upload_fails(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def export(checked: Checked, output: Path, *_: object) -> Manifest:
         """The exporter takes seconds and a real model; all else here is real."""
@@ -175,7 +175,7 @@ def test_a_build_is_kept_where_only_its_upload_fails(
     registry = tmp_path / "models"
     registry.mkdir()
     (registry / "embedder").write_text("in the way")
-    wish = shop.wish("a", str(registry))
+    wish = publisher.request("a", str(registry))
     with pytest.raises(RegistryError) as caught:
         publish(planning.plan(wish), None, quiet=True)
     (kept,) = (tmp_path / "scratch").glob("modeldrop-*/build")

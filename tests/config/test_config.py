@@ -7,10 +7,10 @@ import pytest
 from modeldrop.config import default_registry, load_settings, registries_of, settings_of
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.fetcher.api import fetch
-from tests.helpers.builds import as_dana, publish_build
+from tests.helpers.builds import publish_build, publisher_environment
 from tests.helpers.command_line import modeldrop
 
-__all__ = ["as_dana"]
+__all__ = ["publisher_environment"]
 
 
 @pytest.fixture

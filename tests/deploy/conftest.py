@@ -1,4 +1,4 @@
-from tests.commands.test_watch import home, notes, watch
-from tests.helpers.builds import as_dana, registry
+from tests.helpers.builds import publisher_environment, registry
+from tests.helpers.watch_process import home, notes, watch
 
-__all__ = ["as_dana", "home", "notes", "registry", "watch"]
+__all__ = ["home", "notes", "publisher_environment", "registry", "watch"]

@@ -9,8 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.action.test_install import pins
-from tests.deploy.shown import ROOT
+from tests.action.requirements import pins
+from tests.deploy.example_files import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 DECLARED = {"fetch.txt": PROJECT["project"]["dependencies"], "wheel.txt": PROJECT["build-system"]["requires"]}

@@ -20,7 +20,7 @@ from modeldrop.config_settings import parse_settings
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import UsageError
 from modeldrop.storage.urls import parse_bucket
-from tests.deploy.shown import (
+from tests.deploy.example_files import (
     CLOUD_RUN,
     COMPOSE,
     DEPLOY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.deploy.shown import DEPLOY, ROOT
+from tests.deploy.example_files import DEPLOY, ROOT
 from tests.docs.pages import links
 
 PAGE = ROOT / "docs/deploy.md"

@@ -14,11 +14,11 @@ import pytest
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.commands.test_watch import Notes, eventually, link
-from tests.deploy.shown import COMPOSE, DEPLOY, containers, docker_words, documents, script_words, unit
+from tests.deploy.example_files import COMPOSE, DEPLOY, containers, docker_words, documents, script_words, unit
 from tests.helpers.builds import environment, make_build
 from tests.helpers.clouds import Servers, sign_in, sign_out
 from tests.helpers.command_line import Ran
+from tests.helpers.watch_process import Notes, eventually, link
 
 ACME = "s3://acme-models"
 HOMES = ("/models", "/var/lib/modeldrop")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.grounds import GROUNDS
+from tests.docs.docs_env import DocsEnvironment
+from tests.docs.page_runner import STUBS, PageRunner, Step, StepOutput, steps
+from tests.docs.page_setups import PAGE_SETUPS
 from tests.docs.pages import DOCS, PAGES, Block, blocks, commands_in_sentences, name_of
-from tests.docs.reader import STAND_INS, Reader, Said, Step, steps
-from tests.docs.world import World
-from tests.helpers.builds import as_dana
+from tests.helpers.builds import publisher_environment
 from tests.helpers.clouds import Servers
 
-__all__ = ["as_dana"]
+__all__ = ["publisher_environment"]
 pytestmark = pytest.mark.heavy
 
 # What differs from run to run: digests, durations, rates, and figures of speed. Fidelity depends a little on the CPU.
@@ -49,40 +49,42 @@ def normal(text: str, *, sizes: bool) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def world(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def docs_env(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocsEnvironment]:
     with contextlib.ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("world"), stack, servers)
+        yield DocsEnvironment(tmp_path_factory.mktemp("docs_env"), stack, servers)
 
 
-def do(reader: Reader, step: Step, more: Mapping[str, str] | None = None) -> Said:
+def do(reader: PageRunner, step: Step, more: Mapping[str, str] | None = None) -> StepOutput:
     """Do what a page shows; it must succeed."""
-    said = reader.does(step, more)
+    said = reader.run_step(step, more)
     assert said.code == 0, f"{step}\n{said.text}"
     return said
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if of_page(page)], ids=name_of)
-def test_a_page_goes_as_shown(world: World, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground = GROUNDS[name_of(page)]
-    reader = world.reader(ground, tmp_path / "reader", monkeypatch)
+def test_a_page_goes_as_shown(
+    docs_env: DocsEnvironment, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = PAGE_SETUPS[name_of(page)]
+    reader = docs_env.reader(setup, tmp_path / "reader", monkeypatch)
     for block in blocks(page):
         if block.saved_as:
-            reader.keeps(block.saved_as, block.text)
+            reader.write_file(block.saved_as, block.text)
     for step in of_page(page):
-        for begin, happens in ground.between.items():
+        for begin, happens in setup.between.items():
             if step.script.startswith(begin):
                 happens(next(iter(reader.registries.values())))
-        whole = replace(step, script=ground.before + step.script) if step.python else step
-        said = do(reader, whole, world.real if ground.real and step.shown else None)
+        whole = replace(step, script=setup.before + step.script) if step.python else step
+        said = do(reader, whole, docs_env.real if setup.real and step.shown else None)
         if step.shown:
-            assert normal(said.text, sizes=ground.real) == normal(step.shown, sizes=ground.real), str(step)
+            assert normal(said.text, sizes=setup.real) == normal(step.shown, sizes=setup.real), str(step)
     for line in commands_in_sentences(page):
         do(reader, Step(Block(page, 0, "sh", line), line))
 
 
-def test_the_disk_is_as_drawn(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_as_drawn(docs_env: DocsEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / "runtime.md"
-    reader = world.reader(GROUNDS[name_of(page)], tmp_path / "reader", monkeypatch)
+    reader = docs_env.reader(PAGE_SETUPS[name_of(page)], tmp_path / "reader", monkeypatch)
     [tree] = [block for block in blocks(page) if block.language == "text"]
     for reference in ("s3://acme-models/embedder@v1", "s3://acme-models/embedder"):
         do(reader, Step(tree, f"modeldrop fetch {reference} -d /models"))
@@ -96,13 +98,15 @@ def test_the_disk_is_as_drawn(world: World, tmp_path: Path, monkeypatch: pytest.
         assert not target or found.readlink().name.startswith(target.rpartition("-")[0])
 
 
-def test_only_what_cannot_run_has_a_stand_in(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_cannot_run_has_a_stub(
+    docs_env: DocsEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = "\n".join(step.script for page in PAGES for step in of_page(page) if not step.python)
-    assert [name for name in STAND_INS if not re.search(rf"(?:^|[\s(]){name} ", shown)] == []
-    reader = world.reader(GROUNDS["docs/benchmarks.md"], tmp_path / "reader", monkeypatch)
+    assert [name for name in STUBS if not re.search(rf"(?:^|[\s(]){name} ", shown)] == []
+    reader = docs_env.reader(PAGE_SETUPS["docs/benchmarks.md"], tmp_path / "reader", monkeypatch)
     block = Block(DOCS / "index.md", 0, "sh", "")
-    assert reader.does(Step(block, "curl --version")).code == 127
-    assert reader.does(Step(block, "modeldrop fetsch")).code == 2
+    assert reader.run_step(Step(block, "curl --version")).code == 127
+    assert reader.run_step(Step(block, "modeldrop fetsch")).code == 2
 
 
 def test_another_output_would_be_found() -> None:
@@ -114,4 +118,4 @@ def test_another_output_would_be_found() -> None:
 
 
 def test_a_page_without_steps_has_no_ground() -> None:
-    assert set(GROUNDS) == {name_of(page) for page in PAGES if of_page(page)}
+    assert set(PAGE_SETUPS) == {name_of(page) for page in PAGES if of_page(page)}

@@ -23,9 +23,9 @@ from botocore.validate import ParamValidator
 from modeldrop.config_models import parse_models
 from modeldrop.config_settings import parse_settings
 from modeldrop.format.recipe import parse_recipe
-from tests.action.test_workflow_lints import _NEWER_THAN_ACTIONLINT, actionlint, check_schema, shellcheck, zizmor
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_configuration, name_of, read, words_of
 from tests.helpers.command_line import modeldrop
+from tests.helpers.workflow_linters import NEWER_THAN_ACTIONLINT, actionlint, check_schema, shellcheck, zizmor
 
 CHECKED = {"console", "dockerfile", "json", "nginx", "mermaid", "python", "sh", "text", "toml", "yaml"}
 BIN = Path(sys.executable).parent
@@ -185,7 +185,7 @@ def test_workflows_fit_their_schema(workflows: list[Path]) -> None:
 
 def test_actionlint_has_nothing_to_say(workflows: list[Path]) -> None:
     messages = [found["message"] for found in actionlint(*workflows)]
-    known = re.compile(f'{_NEWER_THAN_ACTIONLINT.pattern}|undefined variable "vars"')
+    known = re.compile(f'{NEWER_THAN_ACTIONLINT.pattern}|undefined variable "vars"')
     assert [message for message in messages if not known.search(message)] == []
 
 

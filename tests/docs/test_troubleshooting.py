@@ -23,13 +23,13 @@ from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.versions import get_version
 from modeldrop.storage.write.folder import LocalStore
 from tests.docs.pages import DOCS, read
-from tests.helpers.builds import as_dana, digest_of, edit, environment, publish_build, registry
+from tests.helpers.builds import digest_of, edit, environment, publish_build, publisher_environment, registry
 from tests.helpers.clouds import Servers, sign_in
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.s3 import S3Server
 
-__all__ = ["as_dana", "registry"]
+__all__ = ["publisher_environment", "registry"]
 ROWS = re.findall(r"^\| (`[^`]+`|[^|`]*`current`[^|]*) \| (\d+) \|", read(DOCS / "troubleshooting.md"), re.MULTILINE)
 SHOWN = {message.strip("`"): int(code) for message, code in ROWS}
 

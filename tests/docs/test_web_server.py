@@ -16,12 +16,12 @@ import pytest
 import trustme
 
 from modeldrop.storage.write.headers import cache_control
-from tests.commands.test_watch import eventually
 from tests.docs.pages import DOCS, blocks
-from tests.helpers.builds import as_dana, environment, publish_build
+from tests.helpers.builds import environment, publish_build, publisher_environment
 from tests.helpers.command_line import modeldrop
+from tests.helpers.watch_process import eventually
 
-__all__ = ["as_dana"]
+__all__ = ["publisher_environment"]
 pytestmark = pytest.mark.soak
 _CONFIG = """\
 {user}

@@ -11,7 +11,7 @@ import pytest
 
 from modeldrop.export.tasks.interface import TOKENS
 from modeldrop.format.manifest import Manifest, parse_manifest
-from tests.export.elsewhere import elsewhere
+from tests.export.foreign_environment import foreign_environment
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import t5
 from tests.helpers.command_line import modeldrop
@@ -29,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     recipe = loosened(here, TOKENS, VARIANTS)
     first = modeldrop("build", here / "source", "-o", here / "out", "--recipe", recipe)
     assert first.code == 0, first.err
-    with elsewhere(there) as environment:
+    with foreign_environment(there) as environment:
         shutil.copytree(here / "source", there / "another name")
         (there / "recipe.toml").write_bytes(recipe.read_bytes())
         arguments = ("another name", "-o", "out", "--recipe", "recipe.toml")

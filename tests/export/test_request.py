@@ -15,7 +15,7 @@ from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.request import BuildRequest, load_recipe, make_request
 from modeldrop.export.sources.folder import CheckpointSource
 from modeldrop.format.recipe import Recipe
-from tests.export.test_source_checkpoint import model
+from tests.export.source_folders import model
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n rest", b"\xff\xd8\xff rest"
 BERT = {"architectures": ["BertModel"], "vocab_size": 100}

@@ -11,8 +11,7 @@ from modeldrop.errors import SourceError
 from modeldrop.export.sources import resolve
 from modeldrop.export.sources.file_choice import INDEX
 from modeldrop.storage.write import open_store
-from tests.export.test_source_checkpoint import safetensors, tree
-from tests.export.test_source_onnx import ready
+from tests.export.source_folders import ready, safetensors, tree
 from tests.helpers.builds import publish_build
 
 if TYPE_CHECKING:

@@ -15,29 +15,7 @@ from modeldrop.export.sources import resolve
 from modeldrop.export.sources.disk import check_safetensors
 from modeldrop.export.sources.file_choice import INDEX
 from modeldrop.export.sources.folder import CheckpointSource
-
-
-def safetensors(data: bytes = b"\0" * 16) -> bytes:
-    """A safetensors file with one tensor of bytes."""
-    tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
-    header = json.dumps({"__metadata__": {"format": "pt"}, "w": tensor}).encode()
-    return len(header).to_bytes(8, "little") + header + data
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def model(folder: Path, **more: bytes) -> Path:
-    base = {"config.json": b'{"model_type": "bert"}', "tokenizer.json": b"{}"}
-    return write(folder, base | {"model.safetensors": safetensors()} | more)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+from tests.export.source_folders import model, safetensors, tree, write
 
 
 def test_hands_over_exactly_what_is_needed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from modeldrop.errors import DiskError, MissingExtraError, ModeldropError, SourceError, UsageError
 from modeldrop.export.sources import Source, resolve
 from modeldrop.export.sources.file_choice import INDEX
-from tests.export.test_source_checkpoint import safetensors, tree
+from tests.export.source_folders import safetensors, tree
 from tests.servers.hub import HubServer, Repo
 
 MODEL = {
@@ -425,7 +425,7 @@ def test_a_fresh_process_is_quiet_and_imports_the_client_late(hub: HubServer, re
 
 
 def test_a_repository_of_onnx_files(hub: HubServer, tmp_path: Path) -> None:
-    from tests.export.test_source_onnx import ready
+    from tests.export.source_folders import ready
 
     files = tree(ready(tmp_path / "m", external="weights.bin"))
     hub.add_repo("acme/ready", files | {"onnx/model_quantized.onnx": b"x", "openvino/openvino_model.xml": b"x"})
@@ -436,7 +436,7 @@ def test_a_repository_of_onnx_files(hub: HubServer, tmp_path: Path) -> None:
 
 
 def test_a_repository_whose_data_is_missing(hub: HubServer, tmp_path: Path) -> None:
-    from tests.export.test_source_onnx import ready
+    from tests.export.source_folders import ready
 
     files = tree(ready(tmp_path / "m", external="weights.bin"))
     hub.add_repo("acme/half", {name: data for name, data in files.items() if name != "onnx/weights.bin"})
@@ -445,7 +445,7 @@ def test_a_repository_whose_data_is_missing(hub: HubServer, tmp_path: Path) -> N
 
 
 def test_only_the_tokenizer_of_a_repository_is_taken(hub: HubServer, tmp_path: Path) -> None:
-    from tests.export.test_source_onnx import ready
+    from tests.export.source_folders import ready
 
     hub.add_repo("acme/m", MODEL)
     folder = ready(tmp_path / "m")

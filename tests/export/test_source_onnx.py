@@ -7,71 +7,24 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from modeldrop.errors import SourceError, UsageError
 from modeldrop.export.sources import resolve
 from modeldrop.export.sources.graphs import choose, external_files
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
-from tests.export.test_source_checkpoint import tree
+from tests.export.source_folders import CONFIG, graph, ready, tree
 from tests.helpers.checkpoints import bert, make_embedder
 from tests.helpers.command_line import modeldrop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-CONFIG = b'{"model_type": "bert", "architectures": ["BertModel"]}'
-
-
-def graph(path: Path, *, weight: Any = None, shape: tuple[Any, ...] = ("batch", "length"), external: str = "") -> Path:
-    """A graph of one product and one branch, whose weights may lie in a file beside it."""
-    values = np.ones((4, 4), np.float32) if weight is None else weight
-    inner = helper.make_graph(
-        [helper.make_node("Identity", ["inner_weight"], ["chosen"])],
-        "inner",
-        [],
-        [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, (4, 4))],
-        [numpy_helper.from_array(np.ones((4, 4), np.float32), "inner_weight")],
-    )
-    nodes = [
-        helper.make_node("Cast", ["input_ids"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("If", ["yes"], ["choice"], then_branch=inner, else_branch=inner),
-        helper.make_node("MatMul", ["floats", "weight"], ["product"]),
-        helper.make_node("MatMul", ["product", "choice"], ["last_hidden_state"]),
-    ]
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "whole",
-            [helper.make_tensor_value_info("input_ids", TensorProto.INT64, shape)],
-            [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ("batch", 4))],
-            [
-                numpy_helper.from_array(np.asarray(values), "weight"),
-                numpy_helper.from_array(np.array(True), "yes"),
-            ],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if external:
-        onnx.save_model(model, path, save_as_external_data=True, location=external, size_threshold=0)
-    else:
-        onnx.save_model(model, path)
-    return path
-
-
-def ready(folder: Path, name: str = "onnx/model.onnx", **options: Any) -> Path:
-    graph(folder / name, **options)
-    (folder / "config.json").write_bytes(CONFIG)
-    (folder / "tokenizer.json").write_bytes(b"{}")
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -169,7 +122,7 @@ def test_a_file_is_named_by_its_path(name: str, tmp_path: Path) -> None:
 
 
 def test_weights_come_first_unless_a_graph_is_named(tmp_path: Path) -> None:
-    from tests.export.test_source_checkpoint import safetensors
+    from tests.export.source_folders import safetensors
 
     folder = ready(tmp_path / "m")
     (folder / "model.safetensors").write_bytes(safetensors())

@@ -23,7 +23,7 @@ from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
 from modeldrop.format.recipe import VariantOptions, parse_recipe
 from modeldrop.format.variants import VARIANTS
-from tests.export.elsewhere import elsewhere
+from tests.export.foreign_environment import foreign_environment
 from tests.helpers.checkpoints import bert, make_embedder, t5, vit, whisper
 from tests.helpers.command_line import modeldrop
 
@@ -108,7 +108,7 @@ def test_every_variant_has_the_ecosystems_name(manifest: Manifest) -> None:
 def test_the_same_recipe_gives_the_same_bytes_in_another_folder(built: Path, source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere, with a comma"
     shutil.copytree(source, folder)
-    with elsewhere(tmp_path) as environment:
+    with foreign_environment(tmp_path) as environment:
         arguments = ("build", folder, "-o", tmp_path / "out", "--recipe", built / "recipe.toml")
         ran = modeldrop(*arguments, environment=environment)
     assert ran.code == 0, ran.err

@@ -1,3 +1,4 @@
-from tests.helpers.builds import as_dana, registry
+from tests.fetcher.crash_setup import place
+from tests.helpers.builds import publisher_environment, registry
 
-__all__ = ["as_dana", "registry"]
+__all__ = ["place", "publisher_environment", "registry"]

@@ -17,7 +17,7 @@ from modeldrop.fetcher.machine import (
     read_flags,
 )
 from modeldrop.fetcher.options import AUTO
-from tests.fetcher.machines import CPUINFO
+from tests.fetcher.cpuinfo import CPUINFO
 from tests.format import examples
 
 if TYPE_CHECKING:

@@ -1,44 +1,16 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.builds import ROOT, publish_build
+from tests.helpers.builds import publish_build
+from tests.helpers.imported_packages import imported
 
 HEAVY = {
     "azure", "boto3", "google", "huggingface_hub", "numpy", "onnx", "onnxruntime", "openvino", "optimum",
     "tokenizers", "torch", "transformers",
 }  # fmt: skip
-MODULES = """
-import json, sys
-sys.path.insert(0, sys.argv.pop(1))
-before = set(sys.modules)
-{program}
-names = {{name.partition(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)
-print(json.dumps(sorted(names)))
-"""
-
-
-def imported(program: str, *arguments: object) -> set[str]:
-    """The packages from outside the standard library that a program imports in a clean interpreter."""
-    printed = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-c",
-            MODULES.format(program=program),
-            str(ROOT / "src"),
-            *map(str, arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return set(json.loads(printed.splitlines()[-1]))
 
 
 def test_a_fetch_imports_the_standard_library_obstore_and_blake3(registry: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.machine import VARIABLE, Machine, apple_flags, read_flags, this_machine
-from tests.fetcher.machines import CPUINFO
+from tests.fetcher.cpuinfo import CPUINFO
 
 if TYPE_CHECKING:
     from pathlib import Path

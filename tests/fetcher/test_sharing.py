@@ -26,7 +26,7 @@ from tests.helpers.builds import (
     unprivileged,
 )
 from tests.helpers.clouds import sign_in
-from tests.helpers.killing import fetch_together, run_forks
+from tests.helpers.crash_injection import fetch_together, run_forks
 from tests.servers.s3 import S3Server
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,26 +18,15 @@ from modeldrop.fetcher.download.transfer import Transferred, transfer
 from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import PIECE, as_dana, describe, finish, registry, start
+from tests.fetcher.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
+from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from modeldrop.fetcher.download.partial_file import Landing
 
-__all__ = ["as_dana", "registry"]
-
-PREFIX = "m/v1"
-CONTENTS: Mapping[str, bytes] = {
-    "config.json": b"{}\n",
-    "empty.txt": b"",
-    "odd names/50%25 größe #1 [漢字]~.txt": b"odd\n",
-    "onnx/exact.onnx": random.Random(1).randbytes(2 * PIECE),
-    "onnx/model.onnx": random.Random(2).randbytes(3 * PIECE + 4321),
-}
-BIG = "onnx/model.onnx"
-FILES = tuple(describe(path, data) for path, data in CONTENTS.items())
-SIZE = sum(file.size for file in FILES)
+__all__ = ["publisher_environment", "registry"]
 
 
 @pytest.fixture
@@ -77,7 +65,7 @@ def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None
     return done
 
 
-def lay(into: Path, path: str, data: bytes, mode: int = 0o644) -> Path:
+def write_file(into: Path, path: str, data: bytes, mode: int = 0o644) -> Path:
     file = into / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
@@ -107,8 +95,8 @@ def test_a_piece_at_a_time(any_registry: str, into: Path, monkeypatch: pytest.Mo
 def test_what_is_right_is_adopted_piece_by_piece(mode: int, source: Path, into: Path) -> None:
     data = bytearray(CONTENTS[BIG])
     data[PIECE + 5] ^= 1
-    file = lay(into, BIG, bytes(data), mode)
-    lay(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"], mode)
+    file = write_file(into, BIG, bytes(data), mode)
+    write_file(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"], mode)
     before = file.stat().st_ino
     done = bring(source, into)
     assert done.adopted == 5 * PIECE + 4321 - PIECE
@@ -128,7 +116,7 @@ def test_a_hole_is_no_data(source: Path, into: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", CONTENTS[BIG][:-1], CONTENTS[BIG] + b"x"], ids=["none", "less", "more"])
 def test_a_file_of_another_size_is_replaced(data: bytes, source: Path, into: Path) -> None:
-    file = lay(into, BIG, data)
+    file = write_file(into, BIG, data)
     with file.open("rb") as kept:
         bring(source, into)
         assert kept.read() == data
@@ -138,16 +126,16 @@ def test_a_file_of_another_size_is_replaced(data: bytes, source: Path, into: Pat
 def test_a_file_with_a_second_name_is_never_written(source: Path, into: Path, tmp_path: Path) -> None:
     damaged = bytes(len(CONTENTS[BIG]))
     other = tmp_path / "snapshot.onnx"
-    other.hardlink_to(lay(into, BIG, damaged))
+    other.hardlink_to(write_file(into, BIG, damaged))
     whole = tmp_path / "exact.onnx"
-    whole.hardlink_to(lay(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"]))
+    whole.hardlink_to(write_file(into, "onnx/exact.onnx", CONTENTS["onnx/exact.onnx"]))
     assert bring(source, into).adopted == 2 * PIECE
     assert other.read_bytes() == damaged
     assert whole.samefile(into / "onnx/exact.onnx")
 
 
 def test_links_and_pipes_are_replaced(source: Path, into: Path, tmp_path: Path) -> None:
-    victim = lay(tmp_path, "victim", CONTENTS["config.json"], 0o600)
+    victim = write_file(tmp_path, "victim", CONTENTS["config.json"], 0o600)
     (into / "config.json").symlink_to(victim)
     (into / "onnx").mkdir()
     os.mkfifo(into / BIG)
@@ -187,13 +175,13 @@ def test_a_folder_renamed_meanwhile(again: bool, source: Path, into: Path) -> No
 def test_a_file_replaced_meanwhile_is_looked_at_again(source: Path, into: Path) -> None:
     told = []
 
-    def meddle(count: int) -> None:
+    def tamper(count: int) -> None:
         told.append(count)
         if sum(told) == SIZE:  # all is written: somebody else begins anew
             (into / BIG).unlink()
-            lay(into, BIG, bytes(len(CONTENTS[BIG])))
+            write_file(into, BIG, bytes(len(CONTENTS[BIG])))
 
-    done = bring(source, into, meddle)
+    done = bring(source, into, tamper)
     assert sum(told) == SIZE
     assert done.fetched == SIZE + len(CONTENTS[BIG])
     assert done.adopted == 0
@@ -215,7 +203,7 @@ def test_a_damaged_registry(source: Path, into: Path) -> None:
 
 
 def test_no_time(source: Path, into: Path) -> None:
-    lay(into, BIG, CONTENTS[BIG])
+    write_file(into, BIG, CONTENTS[BIG])
     with pytest.raises(RegistryError, match="The time limit of 0 s is over, waiting for"):
         transfer(RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=time_limit(0), progress=print)
 
@@ -236,7 +224,7 @@ from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.fetcher.download.transfer import transfer
 from tests.helpers.builds import PIECE
-from tests.fetcher.test_transfer import FILES, PREFIX
+from tests.fetcher.transfer_files import FILES, PREFIX
 def run():
     transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
         deadline=time_limit(60), progress=lambda _: None)
@@ -263,7 +251,7 @@ def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
         assert bring(source, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
         for file in FILES:
             (into / file.path).unlink()
-        lay(into, BIG, b"of another size")
+        write_file(into, BIG, b"of another size")
 
 
 class _Landing:

@@ -25,7 +25,7 @@ from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.fetcher.test_self_test import make_version, weights
+from tests.fetcher.small_versions import make_version, weights
 from tests.helpers.builds import describe, make_build
 from tests.helpers.clouds import sign_in
 

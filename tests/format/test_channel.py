@@ -19,9 +19,8 @@ from modeldrop.format.channel import (
     serialize_channel,
 )
 from tests.format import examples
+from tests.format.hostile import CHANNEL, CHANNELS_BY_SCHEMA
 from tests.format.strategies import channels, json_values, moves, mutated
-
-EXAMPLE = serialize_channel(examples.channel())
 
 
 def _move(version: int, action: str = "publish") -> Move:
@@ -50,7 +49,7 @@ def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
         parse_channel(data)
 
 
-@given(mutated(EXAMPLE))
+@given(mutated(CHANNEL))
 def test_mutated_channels_raise_nothing_else(data: bytes) -> None:
     try:
         channel = parse_channel(data)
@@ -59,32 +58,15 @@ def test_mutated_channels_raise_nothing_else(data: bytes) -> None:
     assert parse_channel(serialize_channel(channel)) == channel
 
 
-BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "version as a number": {"version": 1},
-    "version of zero": {"version": "v0"},
-    "version without v": {"version": "1"},
-    "digest of another kind": {"digest": "md5:" + "0" * 32},
-    "generation of zero": {"generation": 0},
-    "generation of 2**63": {"generation": 1 << 63},
-    "generation as a boolean": {"generation": True},
-    "no history": {"history": None},
-    "history of text": {"history": ["v1"]},
-    "unknown schema": {"schema": "modeldrop/channel/2"},
-    "bad time": {"at": "2026-11-20"},
-    "long reason": {"why": "a" * 4097},
-    "no author": {"by": None},
-}
-
-
-@pytest.mark.parametrize("change", BY_SCHEMA.values(), ids=BY_SCHEMA)
+@pytest.mark.parametrize("change", CHANNELS_BY_SCHEMA.values(), ids=CHANNELS_BY_SCHEMA)
 def test_hostile_channels_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
-        parse_channel(json.dumps({**json.loads(EXAMPLE), **change}).encode())
+        parse_channel(json.dumps({**json.loads(CHANNEL), **change}).encode())
 
 
 @pytest.mark.parametrize("generations", [(3, 3, 1), (3, 1, 2), (1, 2, 3), (3, 2, 2)])
 def test_generations_fall(generations: tuple[int, int, int]) -> None:
-    document = json.loads(EXAMPLE)
+    document = json.loads(CHANNEL)
     document["generation"] = generations[0]
     for move, generation in zip(document["history"], generations[1:], strict=True):
         move["generation"] = generation
@@ -93,7 +75,7 @@ def test_generations_fall(generations: tuple[int, int, int]) -> None:
 
 
 def test_unknown_fields_and_actions_are_accepted() -> None:
-    document = json.loads(EXAMPLE)
+    document = json.loads(CHANNEL)
     document["added_later"] = document["history"][0]["added_later"] = {"x": 1}
     document["action"] = "added-later"
     parsed = parse_channel(json.dumps(document).encode())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,123 +19,35 @@ from modeldrop.format.manifest import (
     serialize_manifest,
 )
 from tests.format import examples
+from tests.format.hostile import (
+    HOSTILE_PATHS,
+    MANIFEST,
+    MANIFESTS_BY_SCHEMA,
+    Change,
+    add_files,
+    assert_printable,
+    changed,
+    removing,
+    rename_file,
+    setting,
+)
 from tests.format.strategies import json_values, manifests, mutated
-from tests.format.test_names import HOSTILE_PATHS
-
-EXAMPLE = serialize_manifest(examples.manifest())
-Change = Callable[[dict[str, Any]], None]
-
-
-def changed(change: Change) -> bytes:
-    """The example after ``change``, as bytes."""
-    document = json.loads(EXAMPLE)
-    change(document)
-    return json.dumps(document).encode()
-
-
-def assert_printable(text: str) -> None:
-    """No terminal and no log is at the mercy of ``text``."""
-    assert text.isprintable()
-
-
-def _set(*spot: Any) -> Change:
-    *route, last, value = spot
-
-    def change(document: Any) -> None:
-        for step in route:
-            document = document[step]
-        document[last] = value
-
-    return change
-
-
-def _rename(path: str) -> Change:
-    def change(document: Any) -> None:
-        old = document["files"][0]["path"]
-        document["files"][0]["path"] = path
-        for variant in document["variants"]:
-            variant["files"] = [path if name == old else name for name in variant["files"]]
-
-    return change
-
-
-def _also(*paths: str) -> Change:
-    def change(document: Any) -> None:
-        document["files"] += [{"path": path, "size": 0, "sha256": "0" * 64, "pieces": []} for path in paths]
-
-    return change
-
-
-def _remove(*spot: Any) -> Change:
-    *route, last = spot
-
-    def change(document: Any) -> None:
-        for step in route:
-            document = document[step]
-        del document[last]
-
-    return change
-
-
-BY_SCHEMA: dict[str, Change] = {
-    "negative size": _set("files", 0, "size", -1),
-    "size of 2**63": _set("files", 0, "size", 1 << 63),
-    "size above the limit": _set("files", 0, "size", (1 << 40) + 1),
-    "size as a boolean": _set("files", 0, "size", True),
-    "size as text": _set("files", 0, "size", "612"),
-    "fractional size": _set("files", 0, "size", 612.5),
-    "size missing": _remove("files", 0, "size"),
-    "opset as a boolean": _set("variants", 0, "opset", True),
-    "bad digest": _set("files", 0, "sha256", "0" * 63),
-    "digest in capitals": _set("files", 0, "sha256", "A" * 64),
-    "digest with a prefix": _set("files", 0, "sha256", "sha256:" + "0" * 64),
-    "bad piece digest": _set("files", 0, "pieces", ["x" * 64]),
-    "piece as a number": _set("files", 0, "pieces", [1]),
-    "piece size of zero": _set("piece_size", 0),
-    "piece size below the limit": _set("piece_size", 65535),
-    "piece size above the limit": _set("piece_size", (1 << 30) + 1),
-    "unknown schema": _set("schema", "modeldrop/manifest/2"),
-    "another document": _set("schema", "modeldrop/channel/1"),
-    "schema missing": _remove("schema"),
-    "no variants": _set("variants", []),
-    "variants missing": _remove("variants"),
-    "files as an object": _set("files", {}),
-    "file as text": _set("files", 0, "config.json"),
-    "variant with a bad name": _set("variants", 0, "name", "../fp32"),
-    "variant without files": _set("variants", 0, "files", []),
-    "variant naming a file twice": _set("variants", 0, "files", ["onnx/model.onnx", "onnx/model.onnx"]),
-    "bad build key": _set("build", "key", "no"),
-    "epoch of zero": _set("build", "epoch", 0),
-    "toolchain with a number": _set("build", "toolchain", "torch", 2.13),
-    "bad time": _set("provenance", "created", "yesterday"),
-    "NUL in a text": _set("model", "task", "a\0b"),
-    "text too long": _set("model", "task", "a" * 65),
-    "negative token": _set("golden", "cases", 0, "inputs", "input_ids", [-1]),
-    "token as a boolean": _set("golden", "cases", 0, "inputs", "input_ids", [True]),
-    "value as a boolean": _set("golden", "cases", 0, "values", [True]),
-    "value as null": _set("golden", "cases", 0, "values", [None]),
-    "metric as text": _set("variants", 0, "fidelity", "metrics", "top1", "1"),
-    "speed as a number": _set("variants", 0, "speed", 1),
-    "recipe as a list": _set("build", "recipe", []),
-    "labels with a number": _set("model", "labels", [1]),
-}
-"""What a JSON Schema can say, and what the parser says."""
 
 BEYOND_SCHEMA: dict[str, Change] = {
-    "too few pieces": _set("files", 1, "pieces", ["0" * 64] * 5),
-    "too many pieces": _set("files", 1, "pieces", ["0" * 64] * 7),
-    "pieces of an empty file": _set("files", 0, "size", 0),
-    "repeated path": _also("config.json"),
-    "duplicate after case folding": _also("Config.JSON"),
-    "duplicate after folding a folder": _also("ONNX/model.onnx"),
-    "duplicate in full width": _also("\uff43onfig.json"),
-    "duplicate of sharp s": _also("straße.txt", "strasse.txt"),
-    "duplicate in NFD": _also("é.txt", unicodedata.normalize("NFD", "é.txt")),
-    "file that is also a folder": _also("onnx"),
-    "folder that is also a file": _also("config.json/x"),
-    "variant naming an unknown file": _set("variants", 0, "files", ["onnx/model.onnx", "nothing.json"]),
-    "graph that is not among the files": _set("variants", 0, "model", "onnx/model_quantized.onnx"),
-    "variant twice": _set("variants", 1, "name", "fp32"),
+    "too few pieces": setting("files", 1, "pieces", ["0" * 64] * 5),
+    "too many pieces": setting("files", 1, "pieces", ["0" * 64] * 7),
+    "pieces of an empty file": setting("files", 0, "size", 0),
+    "repeated path": add_files("config.json"),
+    "duplicate after case folding": add_files("Config.JSON"),
+    "duplicate after folding a folder": add_files("ONNX/model.onnx"),
+    "duplicate in full width": add_files("\uff43onfig.json"),
+    "duplicate of sharp s": add_files("straße.txt", "strasse.txt"),
+    "duplicate in NFD": add_files("é.txt", unicodedata.normalize("NFD", "é.txt")),
+    "file that is also a folder": add_files("onnx"),
+    "folder that is also a file": add_files("config.json/x"),
+    "variant naming an unknown file": setting("variants", 0, "files", ["onnx/model.onnx", "nothing.json"]),
+    "graph that is not among the files": setting("variants", 0, "model", "onnx/model_quantized.onnx"),
+    "variant twice": setting("variants", 1, "name", "fp32"),
 }
 """What only the parser can say."""
 
@@ -157,7 +68,7 @@ def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
 
 
 @settings(max_examples=200)
-@given(mutated(EXAMPLE))
+@given(mutated(MANIFEST))
 def test_mutated_manifests_raise_nothing_else(data: bytes) -> None:
     try:
         manifest = parse_manifest(data)
@@ -167,35 +78,35 @@ def test_mutated_manifests_raise_nothing_else(data: bytes) -> None:
     assert parse_manifest(serialize_manifest(manifest)) == manifest
 
 
-@pytest.mark.parametrize("change", BY_SCHEMA.values(), ids=BY_SCHEMA)
+@pytest.mark.parametrize("change", MANIFESTS_BY_SCHEMA.values(), ids=MANIFESTS_BY_SCHEMA)
 def test_hostile_values_are_refused(change: Change) -> None:
     with pytest.raises(FormatError):
-        parse_manifest(changed(change))
+        parse_manifest(changed(MANIFEST, change))
 
 
 @pytest.mark.parametrize("change", BEYOND_SCHEMA.values(), ids=BEYOND_SCHEMA)
 def test_hostile_relations_are_refused(change: Change) -> None:
     with pytest.raises(FormatError):
-        parse_manifest(changed(change))
+        parse_manifest(changed(MANIFEST, change))
 
 
 @pytest.mark.parametrize("path", HOSTILE_PATHS.values(), ids=HOSTILE_PATHS)
 def test_hostile_paths_are_refused(path: str) -> None:
     with pytest.raises(FormatError):
-        parse_manifest(changed(_rename(path)))
+        parse_manifest(changed(MANIFEST, rename_file(path)))
 
 
 def test_a_renamed_file_alone_is_no_reason() -> None:
-    assert parse_manifest(changed(_rename("config2.json"))).files[0].path == "config2.json"
+    assert parse_manifest(changed(MANIFEST, rename_file("config2.json"))).files[0].path == "config2.json"
 
 
 @pytest.mark.parametrize("value", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity", "1" * 5000])
 @pytest.mark.parametrize("field", ['"size": 612', '"cosine_mean": 0.9905', '"batch_1_ms": 1.8'])
 def test_numbers_that_are_none(field: str, value: str) -> None:
-    assert field.encode() in EXAMPLE
+    assert field.encode() in MANIFEST
     name = field.split(":", maxsplit=1)[0]
     with pytest.raises(FormatError):
-        parse_manifest(EXAMPLE.replace(field.encode(), f"{name}: {value}".encode()))
+        parse_manifest(MANIFEST.replace(field.encode(), f"{name}: {value}".encode()))
 
 
 @pytest.mark.parametrize(
@@ -203,16 +114,16 @@ def test_numbers_that_are_none(field: str, value: str) -> None:
     [
         b"[" * (10 << 20),
         b'{"a":' * (2 << 20),
-        EXAMPLE[:-2] + b',"x":' + b"[" * (10 << 20),
-        EXAMPLE[:-2] + b',"schema":"modeldrop/manifest/1"}',
-        EXAMPLE.replace(b'"size": 612', b'"size": 612, "size": 612'),
-        EXAMPLE.replace(b"BertModel", b"Bert\xffModel"),
-        EXAMPLE.replace(b"BertModel", b"Bert\xed\xb0\x80Model"),
-        EXAMPLE.replace(b"BertModel", b"\\ud800"),
-        EXAMPLE.replace(b"BertModel", b"\\u0000"),
-        EXAMPLE + b" " * MAX_BYTES,
-        EXAMPLE[:-3],
-        EXAMPLE.decode().encode("utf-16"),
+        MANIFEST[:-2] + b',"x":' + b"[" * (10 << 20),
+        MANIFEST[:-2] + b',"schema":"modeldrop/manifest/1"}',
+        MANIFEST.replace(b'"size": 612', b'"size": 612, "size": 612'),
+        MANIFEST.replace(b"BertModel", b"Bert\xffModel"),
+        MANIFEST.replace(b"BertModel", b"Bert\xed\xb0\x80Model"),
+        MANIFEST.replace(b"BertModel", b"\\ud800"),
+        MANIFEST.replace(b"BertModel", b"\\u0000"),
+        MANIFEST + b" " * MAX_BYTES,
+        MANIFEST[:-3],
+        MANIFEST.decode().encode("utf-16"),
     ],
     ids=[
         "10 MB of nested arrays",
@@ -240,21 +151,21 @@ def test_an_unknown_schema_names_the_release_that_reads_it() -> None:
         document.update({"schema": "modeldrop/manifest/2", "readable_by": "modeldrop>=3.1", "blobs": 1})
 
     with pytest.raises(FormatError, match=r"modeldrop/manifest/2(.|\n)*modeldrop>=3\.1"):
-        parse_manifest(changed(change))
+        parse_manifest(changed(MANIFEST, change))
 
 
 def test_an_error_names_its_field_from_the_root() -> None:
     for field, change in {
-        "files[1].sha256": _set("files", 1, "sha256", ""),
-        "variants[1].files[0]": _set("variants", 1, "files", 0, "x"),
-        "variants[0].fidelity.worst.cosine_min.value": _remove(
+        "files[1].sha256": setting("files", 1, "sha256", ""),
+        "variants[1].files[0]": setting("variants", 1, "files", 0, "x"),
+        "variants[0].fidelity.worst.cosine_min.value": removing(
             "variants", 0, "fidelity", "worst", "cosine_min", "value"
         ),
-        "build.recipe.max_length": _set("build", "recipe", "max_length", 1),
-        "golden.cases[1].inputs.input_ids[0]": _set("golden", "cases", 1, "inputs", "input_ids", ["a"]),
+        "build.recipe.max_length": setting("build", "recipe", "max_length", 1),
+        "golden.cases[1].inputs.input_ids[0]": setting("golden", "cases", 1, "inputs", "input_ids", ["a"]),
     }.items():
         with pytest.raises(FormatError) as caught:
-            parse_manifest(changed(change))
+            parse_manifest(changed(MANIFEST, change))
         assert caught.value.field == field
 
 
@@ -270,7 +181,7 @@ def test_unknown_fields_are_ignored_everywhere() -> None:
             for inner in value:
                 add(inner)
 
-    assert parse_manifest(changed(add)) == parse_manifest(EXAMPLE)
+    assert parse_manifest(changed(MANIFEST, add)) == parse_manifest(MANIFEST)
 
 
 def test_what_is_optional_may_be_null_or_absent() -> None:
@@ -282,8 +193,8 @@ def test_what_is_optional_may_be_null_or_absent() -> None:
         for holder, name in _optional(document):
             del holder[name]
 
-    bare = parse_manifest(changed(null))
-    assert bare == parse_manifest(changed(absent))
+    bare = parse_manifest(changed(MANIFEST, null))
+    assert bare == parse_manifest(changed(MANIFEST, absent))
     assert bare.labels == ()
     assert bare.max_length is None
     assert bare.original.speed is None

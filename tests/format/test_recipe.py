@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.recipe import METRICS, Recipe, Threshold, build_key, parse_recipe
 from modeldrop.format.variants import DEFAULT_VARIANTS, VARIANTS
+from tests.format.hostile import RECIPES_BY_SCHEMA
 from tests.format.strategies import any_recipes, json_values, metric_values, recipes, texts
 
 SOURCE = "hf:org/name@0123"
@@ -45,49 +46,7 @@ def test_arbitrary_values_raise_nothing_else(value: Any) -> None:
         parse_recipe(value, strict=False)
 
 
-REFUSED: dict[str, dict[str, Any]] = {
-    "unknown key": {"variant": ["int8"]},
-    "unknown task": {"task": "telepathy"},
-    "unknown variant": {"variants": ["int3"]},
-    "no variant": {"variants": []},
-    "variant twice": {"variants": ["int8", "int8"]},
-    "variants as text": {"variants": "int8"},
-    "threshold of an unknown variant": {"thresholds": {"int3": {}}},
-    "unknown metric": {"thresholds": {"int8": {"cosine": 0.9}}},
-    "threshold as text": {"thresholds": {"int8": {"top1": "0.9"}}},
-    "threshold as boolean": {"thresholds": {"int8": {"top1": True}}},
-    "max_length too small": {"max_length": 7},
-    "opset too low": {"opset": 13},
-    "opset too high": {"opset": 21},
-    "layers that are kept of fused ones": {"options": {"o2": {"keep_layers": ["*"]}}},
-    "max_length too large": {"max_length": (1 << 20) + 1},
-    "max_length as boolean": {"max_length": True},
-    "boolean as number": {"allow_pickle": 1},
-    "boolean as text": {"trust_remote_code": "false"},
-    "NUL in inputs": {"inputs": "a\0"},
-    "NUL in texts": {"texts": "a\0"},
-    "inputs under both names": {"inputs": "a", "texts": "b"},
-    "own metric without a function": {"metric": "quality"},
-    "own metric that is no name": {"metric": "quality:f1-score"},
-    "threshold of an own metric, without one": {"thresholds": {"int8": {"accuracy": ">= 0.9"}}},
-    "threshold of an own metric without a side": {"metric": "q:f", "thresholds": {"int8": {"accuracy": 0.9}}},
-    "threshold of an own metric that is none": {"metric": "q:f", "thresholds": {"int8": {"accuracy": "> 0.9"}}},
-    "own metric that has no name": {"metric": "q:f", "thresholds": {"int8": {"f1-score": ">= 0.9"}}},
-    "relative threshold of what is relative": {"metric": "q:f", "thresholds": {"int8": {"top1": ">= 99%"}}},
-    "limits apart, as manifests have them": {"metric": "q:f", "own_thresholds": {"int8": {"accuracy": ">= 1"}}},
-    "options of an unknown variant": {"options": {"int3": {}}},
-    "unknown option": {"options": {"int8": {"smaller": True}}},
-    "size without a unit": {"options": {"int8": {"max_size": "25"}}},
-    "size as number": {"options": {"int8": {"max_size": 25}}},
-    "speed as text": {"options": {"int8": {"must_be_faster": "yes"}}},
-    "speed below zero": {"options": {"int8": {"must_be_faster": -1}}},
-    "layers as text": {"options": {"int8": {"keep_layers": "*"}}},
-    "search for what is made in one way": {"options": {"int4": {"auto": True}}},
-    "options of fp32": {"options": {"fp32": {"max_size": "27%"}}},
-}
-
-
-@pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("value", RECIPES_BY_SCHEMA.values(), ids=RECIPES_BY_SCHEMA)
 def test_refused(value: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         parse_recipe(value)

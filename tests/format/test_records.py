@@ -30,13 +30,19 @@ from modeldrop.format.records import (
     serialize_seal,
 )
 from tests.format import examples
+from tests.format.hostile import (
+    BUILD,
+    BUILDS_BY_SCHEMA,
+    CLAIM,
+    CLAIMS_BY_SCHEMA,
+    REJECTED,
+    REJECTED_BY_SCHEMA,
+    RETIRED,
+    RETIRED_BY_SCHEMA,
+    SEAL,
+    SEALS_BY_SCHEMA,
+)
 from tests.format.strategies import build_records, claims, json_values, mutated, rejections, retirements, seals
-
-CLAIM = serialize_claim(examples.claim())
-BUILD = serialize_build_record(examples.build_record())
-REJECTED = serialize_rejection(examples.rejection())
-RETIRED = serialize_retirement(examples.retirement())
-SEAL = serialize_seal(examples.undecided_seal())
 
 
 @given(claims)
@@ -133,44 +139,6 @@ def test_mutated_build_records_raise_nothing_else(data: bytes) -> None:
     except FormatError:
         return
     assert parse_build_record(serialize_build_record(record)) == record
-
-
-CLAIMS_BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "no nonce": {"nonce": None},
-    "nonce too long": {"nonce": "x" * 65},
-    "bad build key": {"build_key": "x" * 64},
-    "run as a number": {"run": 1},
-    "bad time": {"at": ""},
-    "another document": {"schema": "modeldrop/build/1"},
-}
-BUILDS_BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "no version": {"version": None},
-    "version as a path": {"version": "../v1"},
-    "version of ten digits": {"version": "v1000000000"},
-    "nonce as a number": {"nonce": 1},
-    "another document": {"schema": "modeldrop/claim/1"},
-}
-
-REJECTED_BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "no time": {"at": None},
-    "no run": {"run": None},
-    "reason too long": {"why": "x" * 513},
-    "another document": {"schema": "modeldrop/retired/1"},
-}
-RETIRED_BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "no time": {"at": None},
-    "by as a number": {"by": 1},
-    "reason too long": {"why": "x" * 513},
-    "another document": {"schema": "modeldrop/seal/1"},
-}
-SEALS_BY_SCHEMA: dict[str, dict[str, Any]] = {
-    "not sealed": {"sealed": None},
-    "sealed without a word": {"sealed": True},
-    "no reason": {"sealed": {"at": "2026-11-20T09:44:40Z", "by": ""}},
-    "bad time": {"sealed": {"at": "yesterday", "by": "", "why": ""}},
-    "manifest as an object": {"manifest": {}},
-    "another document": {"schema": "modeldrop/manifest/1"},
-}
 
 
 @pytest.mark.parametrize("change", CLAIMS_BY_SCHEMA.values(), ids=CLAIMS_BY_SCHEMA)

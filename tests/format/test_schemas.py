@@ -31,7 +31,29 @@ from modeldrop.format.records import (
     serialize_seal,
 )
 from modeldrop.format.variants import VARIANTS
-from tests.format import examples, test_channel, test_golden, test_manifest, test_names, test_recipe, test_records
+from tests.format import examples
+from tests.format.hostile import (
+    BUILD,
+    BUILDS_BY_SCHEMA,
+    CHAINS_BY_SCHEMA,
+    CHANNEL,
+    CHANNELS_BY_SCHEMA,
+    CLAIM,
+    CLAIMS_BY_SCHEMA,
+    HOSTILE_PATHS,
+    MANIFEST,
+    MANIFEST_OF_GRAPHS,
+    MANIFESTS_BY_SCHEMA,
+    RECIPES_BY_SCHEMA,
+    REJECTED,
+    REJECTED_BY_SCHEMA,
+    RETIRED,
+    RETIRED_BY_SCHEMA,
+    SEAL,
+    SEALS_BY_SCHEMA,
+    Change,
+    changed,
+)
 from tests.format.strategies import (
     build_records,
     channels,
@@ -113,17 +135,17 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
     VALIDATORS["recipe"].validate(recipe.to_json())
 
 
-@pytest.mark.parametrize("change", test_manifest.BY_SCHEMA.values(), ids=test_manifest.BY_SCHEMA)
-def test_hostile_manifests_are_refused(change: test_manifest.Change) -> None:
-    assert not _accepts("manifest", test_manifest.changed(change))
+@pytest.mark.parametrize("change", MANIFESTS_BY_SCHEMA.values(), ids=MANIFESTS_BY_SCHEMA)
+def test_hostile_manifests_are_refused(change: Change) -> None:
+    assert not _accepts("manifest", changed(MANIFEST, change))
 
 
-@pytest.mark.parametrize("change", test_golden.BY_SCHEMA.values(), ids=test_golden.BY_SCHEMA)
-def test_hostile_chains_are_refused(change: test_manifest.Change) -> None:
-    assert not _accepts("manifest", test_golden.changed(change))
+@pytest.mark.parametrize("change", CHAINS_BY_SCHEMA.values(), ids=CHAINS_BY_SCHEMA)
+def test_hostile_chains_are_refused(change: Change) -> None:
+    assert not _accepts("manifest", changed(MANIFEST_OF_GRAPHS, change))
 
 
-@given(mutated(test_golden.EXAMPLE))
+@given(mutated(MANIFEST_OF_GRAPHS))
 def test_what_the_parser_reads_of_graphs_the_schema_accepts(data: bytes) -> None:
     try:
         parse_manifest(data)
@@ -132,49 +154,49 @@ def test_what_the_parser_reads_of_graphs_the_schema_accepts(data: bytes) -> None
     VALIDATORS["manifest"].validate(json.loads(data))
 
 
-@pytest.mark.parametrize("name", sorted(set(test_names.HOSTILE_PATHS) - UNSEEN_PATHS))
+@pytest.mark.parametrize("name", sorted(set(HOSTILE_PATHS) - UNSEEN_PATHS))
 def test_hostile_paths_are_refused(name: str) -> None:
     validator = VALIDATORS["manifest"].evolve(schema=_schema("manifest")["$defs"]["path"])
     assert validator.is_valid("onnx/größe 1.onnx")
-    assert not validator.is_valid(test_names.HOSTILE_PATHS[name])
+    assert not validator.is_valid(HOSTILE_PATHS[name])
 
 
-@pytest.mark.parametrize("change", test_channel.BY_SCHEMA.values(), ids=test_channel.BY_SCHEMA)
+@pytest.mark.parametrize("change", CHANNELS_BY_SCHEMA.values(), ids=CHANNELS_BY_SCHEMA)
 def test_hostile_channels_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["channel"].is_valid({**json.loads(test_channel.EXAMPLE), **change})
+    assert not VALIDATORS["channel"].is_valid({**json.loads(CHANNEL), **change})
 
 
-@pytest.mark.parametrize("change", test_records.CLAIMS_BY_SCHEMA.values(), ids=test_records.CLAIMS_BY_SCHEMA)
+@pytest.mark.parametrize("change", CLAIMS_BY_SCHEMA.values(), ids=CLAIMS_BY_SCHEMA)
 def test_hostile_claims_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["claim"].is_valid({**json.loads(test_records.CLAIM), **change})
+    assert not VALIDATORS["claim"].is_valid({**json.loads(CLAIM), **change})
 
 
-@pytest.mark.parametrize("change", test_records.BUILDS_BY_SCHEMA.values(), ids=test_records.BUILDS_BY_SCHEMA)
+@pytest.mark.parametrize("change", BUILDS_BY_SCHEMA.values(), ids=BUILDS_BY_SCHEMA)
 def test_hostile_build_records_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["build"].is_valid({**json.loads(test_records.BUILD), **change})
+    assert not VALIDATORS["build"].is_valid({**json.loads(BUILD), **change})
 
 
-@pytest.mark.parametrize("change", test_records.REJECTED_BY_SCHEMA.values(), ids=test_records.REJECTED_BY_SCHEMA)
+@pytest.mark.parametrize("change", REJECTED_BY_SCHEMA.values(), ids=REJECTED_BY_SCHEMA)
 def test_hostile_rejections_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["rejected"].is_valid({**json.loads(test_records.REJECTED), **change})
+    assert not VALIDATORS["rejected"].is_valid({**json.loads(REJECTED), **change})
 
 
-@pytest.mark.parametrize("change", test_records.RETIRED_BY_SCHEMA.values(), ids=test_records.RETIRED_BY_SCHEMA)
+@pytest.mark.parametrize("change", RETIRED_BY_SCHEMA.values(), ids=RETIRED_BY_SCHEMA)
 def test_hostile_retirements_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["retired"].is_valid({**json.loads(test_records.RETIRED), **change})
+    assert not VALIDATORS["retired"].is_valid({**json.loads(RETIRED), **change})
 
 
-@pytest.mark.parametrize("change", test_records.SEALS_BY_SCHEMA.values(), ids=test_records.SEALS_BY_SCHEMA)
+@pytest.mark.parametrize("change", SEALS_BY_SCHEMA.values(), ids=SEALS_BY_SCHEMA)
 def test_hostile_seals_are_refused(change: dict[str, Any]) -> None:
-    assert not VALIDATORS["seal"].is_valid({**json.loads(test_records.SEAL), **change})
+    assert not VALIDATORS["seal"].is_valid({**json.loads(SEAL), **change})
 
 
-@pytest.mark.parametrize("value", test_recipe.REFUSED.values(), ids=test_recipe.REFUSED)
+@pytest.mark.parametrize("value", RECIPES_BY_SCHEMA.values(), ids=RECIPES_BY_SCHEMA)
 def test_hostile_recipes_are_refused(value: dict[str, Any]) -> None:
     assert not VALIDATORS["recipe"].is_valid(value)
 
 
-@given(mutated(test_manifest.EXAMPLE))
+@given(mutated(MANIFEST))
 def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
     try:
         parse_manifest(data)

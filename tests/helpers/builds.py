@@ -47,7 +47,7 @@ become"""
 
 
 @pytest.fixture(autouse=True)
-def as_dana(monkeypatch: pytest.MonkeyPatch) -> None:
+def publisher_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests is dana, without a default registry or home."""
     for name in ("MODELDROP_REGISTRY", "MODELDROP_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-from tests.helpers.builds import as_dana, registry
-from tests.publishing.shop import shop
+from tests.helpers.builds import publisher_environment, registry
+from tests.helpers.publisher import publisher
 
-__all__ = ["as_dana", "registry", "shop"]
+__all__ = ["publisher", "publisher_environment", "registry"]

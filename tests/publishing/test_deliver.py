@@ -13,7 +13,7 @@ from modeldrop.registry.channels import promote, rollback
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import contents, edit
-from tests.publishing.shop import MODEL, Shop, named, why_rejected
+from tests.helpers.publisher import MODEL, Publisher, named, why_rejected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,14 @@ FAILS = "exit 3"
 WHY = "its test ended with exit code 3"
 
 
-def test_a_rejected_version_is_promoted_by_no_later_run_but_by_a_person(shop: Shop, any_registry: str) -> None:
-    (first,) = shop.publish("a", any_registry, test="true")
+def test_a_rejected_version_is_promoted_by_no_later_run_but_by_a_person(
+    publisher: Publisher, any_registry: str
+) -> None:
+    (first,) = publisher.publish("a", any_registry, test="true")
     assert (first.done, first.tested, named(any_registry)) == ("built", True, 1)
 
     with pytest.raises(AcceptanceError, match=rf"v2 in .* was rejected: {WHY}; current stays at v1") as caught:
-        shop.publish("b", any_registry, test=FAILS)
+        publisher.publish("b", any_registry, test=FAILS)
     (second,) = caught.value.outcomes
     assert (second.version.number, second.done, second.tested) == (2, "built", False)
     assert f"modeldrop promote {open_store(any_registry).url}/embedder@v2\n" in caught.value.hint
@@ -35,42 +37,42 @@ def test_a_rejected_version_is_promoted_by_no_later_run_but_by_a_person(shop: Sh
 
     for test in (FAILS, "true", ""):
         with pytest.raises(AcceptanceError, match=f"{WHY}, at 20") as caught:
-            shop.publish("b", any_registry, test=test)
+            publisher.publish("b", any_registry, test=test)
         (again,) = caught.value.outcomes
         assert (again.done, again.tested, again.moved.after) == ("unchanged", None, 1)
     with pytest.raises(AcceptanceError, match="staging was not made"):
-        shop.publish("b", any_registry, channel="staging")
+        publisher.publish("b", any_registry, channel="staging")
     assert (named(any_registry), named(any_registry, "staging")) == (1, None)
 
     moved = promote(open_store(any_registry), MODEL, 2, "current", by="dana")
     assert (moved.moved, moved.after) == (True, 2)
     assert moved.rejection is not None
     assert moved.rejection.why == WHY
-    (kept,) = shop.publish("b", any_registry, test=FAILS)
+    (kept,) = publisher.publish("b", any_registry, test=FAILS)
     assert (kept.done, kept.tested, named(any_registry)) == ("unchanged", None, 2)
 
 
-def test_what_a_test_finds(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_test_finds(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = str(tmp_path / "registry with a blank")
     monkeypatch.setenv("FOUND", str(tmp_path / "found here"))
-    shop.publish("a", registry)
-    wanted = plan(shop.wish("b", registry, channel="staging", test='env -0 > "$FOUND" && cd "$MODELDROP_NEW"'))
-    (outcome,) = deliver(wanted, shop.built(wanted, "b"), quiet=True)
+    publisher.publish("a", registry)
+    wanted = plan(publisher.request("b", registry, channel="staging", test='env -0 > "$FOUND" && cd "$MODELDROP_NEW"'))
+    (outcome,) = deliver(wanted, publisher.built(wanted, "b"), quiet=True)
     found = dict(line.split("=", 1) for line in (tmp_path / "found here").read_text().split("\0") if line)
-    assert found["MODELDROP_NEW"] == str(shop.built(wanted))
+    assert found["MODELDROP_NEW"] == str(publisher.built(wanted))
     assert found["MODELDROP_NEW_VERSION"] == "v2"
     assert found["MODELDROP_NEW_REFERENCE"] == f"{registry}/embedder@v2@{outcome.version.digest}"
     assert (found["MODELDROP_MODEL"], found["MODELDROP_CHANNEL"]) == ("embedder", "staging")
     assert (found["MODELDROP_CURRENT"], found["MODELDROP_CURRENT_VERSION"]) == ("", "")
 
 
-def test_old_and_new_are_there_complete(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_and_new_are_there_complete(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = str(tmp_path / "registry")
     copied = tmp_path / "a copy"
     monkeypatch.setenv("COPIED", str(copied))
-    shop.publish("a", registry)
+    publisher.publish("a", registry)
     take = 'mkdir "$COPIED" && cp -r "$MODELDROP_NEW" "$COPIED/new" && cp -r "$MODELDROP_CURRENT" "$COPIED/current"'
-    (outcome,) = shop.publish("b", registry, test=f'test "$MODELDROP_CURRENT_VERSION" = v1 && {take}')
+    (outcome,) = publisher.publish("b", registry, test=f'test "$MODELDROP_CURRENT_VERSION" = v1 && {take}')
     assert (outcome.tested, named(registry)) == (True, 2)
     for name, seed in (("new", "b"), ("current", "a")):
         assert json.loads((copied / name / "manifest.json").read_bytes())["files"]
@@ -78,53 +80,53 @@ def test_old_and_new_are_there_complete(shop: Shop, tmp_path: Path, monkeypatch:
             assert (copied / name / path).read_bytes() == data
 
 
-def test_a_missing_channel_is_made_after_the_test(shop: Shop, registry: Path) -> None:
-    shop.publish("a", str(registry), channel=None)
+def test_a_missing_channel_is_made_after_the_test(publisher: Publisher, registry: Path) -> None:
+    publisher.publish("a", str(registry), channel=None)
     with_channel = {"channel": "staging"}
-    (made,) = shop.publish("a", str(registry), test='test -f "$MODELDROP_NEW/onnx/model.onnx"', **with_channel)
+    (made,) = publisher.publish("a", str(registry), test='test -f "$MODELDROP_NEW/onnx/model.onnx"', **with_channel)
     assert (made.done, made.tested, named(str(registry), "staging")) == ("unchanged", True, 1)
-    (kept,) = shop.publish("a", str(registry), test=FAILS, **with_channel)
+    (kept,) = publisher.publish("a", str(registry), test=FAILS, **with_channel)
     assert (kept.tested, why_rejected(str(registry), 1)) == (None, None)
     with pytest.raises(AcceptanceError, match="current was not made"):
-        shop.publish("a", str(registry), test=FAILS)
+        publisher.publish("a", str(registry), test=FAILS)
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, WHY)
 
 
-def test_no_channel_is_to_move_and_the_test_still_counts(shop: Shop, registry: Path) -> None:
-    shop.publish("a", str(registry))
+def test_no_channel_is_to_move_and_the_test_still_counts(publisher: Publisher, registry: Path) -> None:
+    publisher.publish("a", str(registry))
     compares = 'test -z "$MODELDROP_CHANNEL" && test "$MODELDROP_CURRENT_VERSION" = v1'
-    (good,) = shop.publish("b", str(registry), channel=None, test=compares)
+    (good,) = publisher.publish("b", str(registry), channel=None, test=compares)
     assert (good.tested, good.moved) == (True, None)
-    shop.publish("b", str(registry), channel="stable")
+    publisher.publish("b", str(registry), channel="stable")
     beside = 'test "$MODELDROP_CURRENT_VERSION" = v2'
-    assert shop.publish("d", str(registry), channel=None, beside="stable", test=beside)[0].tested
+    assert publisher.publish("d", str(registry), channel=None, beside="stable", test=beside)[0].tested
     with pytest.raises(AcceptanceError, match="its test failed; no channel was moved") as caught:
-        shop.publish("c", str(registry), channel=None, test=FAILS)
+        publisher.publish("c", str(registry), channel=None, test=FAILS)
     assert caught.value.outcomes[0].tested is False
-    (unchanged,) = shop.publish("c", str(registry), channel=None, test=FAILS)
+    (unchanged,) = publisher.publish("c", str(registry), channel=None, test=FAILS)
     assert (unchanged.done, unchanged.tested) == ("unchanged", None)
     with pytest.raises(AcceptanceError):
-        shop.publish("c", str(registry))
+        publisher.publish("c", str(registry))
     assert named(str(registry)) == 1
 
 
-def test_a_move_that_would_not_be_made_needs_no_test(shop: Shop, registry: Path) -> None:
-    shop.publish("a", str(registry))
-    shop.publish("b", str(registry))
+def test_a_move_that_would_not_be_made_needs_no_test(publisher: Publisher, registry: Path) -> None:
+    publisher.publish("a", str(registry))
+    publisher.publish("b", str(registry))
     rollback(LocalStore(str(registry)), MODEL, "current", by="dana")
-    (outcome,) = shop.publish("b", str(registry), test=FAILS)
+    (outcome,) = publisher.publish("b", str(registry), test=FAILS)
     assert outcome.moved is not None
     assert (outcome.tested, outcome.moved.after) == (None, 1)
     assert why_rejected(str(registry), 2) is None
 
 
-def test_several_registries_are_tested_once_and_rejected_together(shop: Shop, tmp_path: Path) -> None:
+def test_several_registries_are_tested_once_and_rejected_together(publisher: Publisher, tmp_path: Path) -> None:
     registries = [str(tmp_path / name) for name in ("one", "two")]
     count = tmp_path / "count"
-    shop.publish("a", *registries, test=f"echo >> '{count}'")
+    publisher.publish("a", *registries, test=f"echo >> '{count}'")
     assert count.read_text() == "\n"
     with pytest.raises(AcceptanceError) as caught:
-        shop.publish("b", *registries, test=f"echo >> '{count}'; {FAILS}")
+        publisher.publish("b", *registries, test=f"echo >> '{count}'; {FAILS}")
     assert count.read_text() == "\n\n"
     assert [outcome.tested for outcome in caught.value.outcomes] == [False, False]
     assert [named(registry) for registry in registries] == [1, 1]
@@ -132,40 +134,40 @@ def test_several_registries_are_tested_once_and_rejected_together(shop: Shop, tm
 
     third = str(tmp_path / "three")
     with pytest.raises(AcceptanceError) as caught:
-        shop.publish("b", *registries, third)
+        publisher.publish("b", *registries, third)
     assert [outcome.done for outcome in caught.value.outcomes] == ["unchanged", "unchanged", "mirrored"]
     assert (named(third), why_rejected(third, 1)) == (None, WHY)
 
 
-def test_a_copy_is_tested_before_its_channel_moves(shop: Shop, tmp_path: Path) -> None:
+def test_a_copy_is_tested_before_its_channel_moves(publisher: Publisher, tmp_path: Path) -> None:
     one, two = (str(tmp_path / name) for name in ("one", "two"))
-    shop.publish("a", one)
-    outcomes = shop.publish("a", one, two, test='test -s "$MODELDROP_NEW/onnx/model.onnx"')
+    publisher.publish("a", one)
+    outcomes = publisher.publish("a", one, two, test='test -s "$MODELDROP_NEW/onnx/model.onnx"')
     assert [(outcome.done, outcome.tested) for outcome in outcomes] == [("unchanged", True), ("mirrored", True)]
     assert named(two) == 1
 
 
-def test_force_builds_and_tests_anew(shop: Shop, registry: Path) -> None:
+def test_force_builds_and_tests_anew(publisher: Publisher, registry: Path) -> None:
     with pytest.raises(AcceptanceError):
-        shop.publish("a", str(registry), test=FAILS)
-    (outcome,) = shop.publish("a", str(registry), test="true", force=True)
+        publisher.publish("a", str(registry), test=FAILS)
+    (outcome,) = publisher.publish("a", str(registry), test="true", force=True)
     assert (outcome.version.number, outcome.done, named(str(registry))) == (2, "built", 2)
 
 
-def test_what_the_channel_names_cannot_be_read(shop: Shop, registry: Path) -> None:
-    shop.publish("a", str(registry))
+def test_what_the_channel_names_cannot_be_read(publisher: Publisher, registry: Path) -> None:
+    publisher.publish("a", str(registry))
     edit(registry / "embedder/v1/onnx/model.onnx", contents("a")["onnx/model.onnx"][:8], b"changed!")
     with pytest.raises(IntegrityError, match="does not have the digest") as caught:
-        shop.publish("b", str(registry), test="true")
+        publisher.publish("b", str(registry), test="true")
     assert "no channel was moved" in caught.value.hint
     assert (named(str(registry)), why_rejected(str(registry), 2)) == (1, None)
 
 
-def test_another_build_is_not_delivered(shop: Shop, registry: Path) -> None:
-    one, other = plan(shop.wish("a", str(registry))), plan(shop.wish("b", str(registry)))
+def test_another_build_is_not_delivered(publisher: Publisher, registry: Path) -> None:
+    one, other = plan(publisher.request("a", str(registry))), plan(publisher.request("b", str(registry)))
     with pytest.raises(UsageError, match="does not hold the whole build of this recipe and source"):
-        deliver(one, shop.built(other), quiet=True)
-    whole = shop.built(one)
+        deliver(one, publisher.built(other), quiet=True)
+    whole = publisher.built(one)
     (whole / "onnx/model.onnx").write_bytes(b"cut")
     with pytest.raises(UsageError, match="does not hold the whole build"):
         deliver(one, whole, quiet=True)
@@ -173,14 +175,16 @@ def test_another_build_is_not_delivered(shop: Shop, registry: Path) -> None:
 
 
 def test_the_bytes_of_another_publisher_are_those_that_are_tested(
-    shop: Shop, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINE", str(tmp_path / "mine"))
     test = 'cp "$MODELDROP_NEW/onnx/model.onnx" "$MINE"'
-    first, second = (plan(shop.wish("a", str(registry), test=test)) for _ in range(2))
-    deliver(first, shop.built(first, "first"), quiet=True)
-    (outcome,) = deliver(second, shop.built(second, "second", "another build"), quiet=True)
+    first, second = (plan(publisher.request("a", str(registry), test=test)) for _ in range(2))
+    deliver(first, publisher.built(first, "first"), quiet=True)
+    (outcome,) = deliver(second, publisher.built(second, "second", "another build"), quiet=True)
     assert (outcome.done, outcome.version.number, outcome.tested) == ("adopted", 1, None)
-    (outcome,) = deliver(replace(second, wish=replace(second.wish, channel="staging")), shop.built(second), quiet=True)
+    (outcome,) = deliver(
+        replace(second, wish=replace(second.wish, channel="staging")), publisher.built(second), quiet=True
+    )
     assert (outcome.done, outcome.tested) == ("adopted", True)
     assert (tmp_path / "mine").read_bytes() == contents("first")["onnx/model.onnx"]

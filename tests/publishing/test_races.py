@@ -9,16 +9,16 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.helpers.builds import environment
-from tests.publishing.shop import Shop, named, why_rejected
+from tests.helpers.publisher import Publisher, named, why_rejected
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def publisher(folder: Path, seed: str, test: str, registry: Path) -> subprocess.Popen[str]:
+def start_publisher(folder: Path, seed: str, test: str, registry: Path) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.publishing.shop", folder, seed, test, registry],
+        [sys.executable, "-m", "tests.helpers.publisher", folder, seed, test, registry],
         env=environment(MODELDROP_ACTOR="ci"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -37,7 +37,7 @@ def meeting(tmp_path: Path, registry: Path, one: str, other: str) -> list[subpro
     processes = []
     for name, command in (("one", one), ("other", other)):
         wait = f"touch '{tmp_path}/in {name}'; until [ -e '{tmp_path}/go {name}' ]; do sleep 0.01; done; {command}"
-        processes.append(publisher(tmp_path / name, "a", wait, registry))
+        processes.append(start_publisher(tmp_path / name, "a", wait, registry))
         wait_for(tmp_path / f"in {name}", processes[-1])
     return processes
 
@@ -65,19 +65,19 @@ def test_a_test_that_fails_after_another_publisher_has_moved_the_channel(tmp_pat
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (1, "its test ended with exit code 1")
 
 
-def test_a_publisher_killed_before_its_test_has_ended(shop: Shop, tmp_path: Path, registry: Path) -> None:
-    killed = publisher(tmp_path / "killed", "a", "kill -KILL $PPID", registry)
+def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_path: Path, registry: Path) -> None:
+    killed = start_publisher(tmp_path / "killed", "a", "kill -KILL $PPID", registry)
     assert killed.wait(60) == -signal.SIGKILL
     killed.communicate()
     # It is a version, and nobody knows whether it is good: the next run finds out, because there is no channel.
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, None)
-    (outcome,) = shop.publish("a", str(registry), test="true")
+    (outcome,) = publisher.publish("a", str(registry), test="true")
     assert (outcome.done, outcome.tested, named(str(registry))) == ("unchanged", True, 1)
 
-    killed = publisher(tmp_path / "killed again", "b", "kill -KILL $PPID", registry)
+    killed = start_publisher(tmp_path / "killed again", "b", "kill -KILL $PPID", registry)
     assert killed.wait(60) == -signal.SIGKILL
     killed.communicate()
-    (outcome,) = shop.publish("b", str(registry), test="true")
+    (outcome,) = publisher.publish("b", str(registry), test="true")
     assert outcome.moved is not None
     assert (outcome.tested, outcome.moved.after) == (None, 1)
     assert "To override: modeldrop promote" in outcome.moved.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
-from tests.publishing.shop import Shop, named
+from tests.helpers.publisher import Publisher, named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 HEAVY = {"huggingface_hub", "numpy", "onnx", "onnxruntime", "optimum", "tokenizers", "torch", "transformers"}
 
 
-def test_a_warm_run_in_a_container(shop: Shop, tmp_path: Path) -> None:
+def test_a_warm_run_in_a_container(publisher: Publisher, tmp_path: Path) -> None:
     registry = str(tmp_path / "registry")
-    shop.publish("a", registry, channel=None)
-    what = (shop.source("a"), f"{registry}/embedder", "--json")
+    publisher.publish("a", registry, channel=None)
+    what = (publisher.source("a"), f"{registry}/embedder", "--json")
     # Python tells every module that it imports.
     told = {"PYTHONPROFILEIMPORTTIME": "1"}
     planned = modeldrop("plan", *what, python=RUNTIME_PYTHON, environment=told)

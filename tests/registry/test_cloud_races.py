@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
-from modeldrop.errors import NotFoundError
-from modeldrop.fetcher.api import fetch
-from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback
-from modeldrop.registry.prune import ABANDON, Policy, prune
-from modeldrop.registry.publish import Adopt, commit, find_build, publish, stage
-from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
+from modeldrop.registry.publish import find_build
+from modeldrop.registry.versions import claimed_numbers, version_numbers
 from modeldrop.storage.write import open_store
-from tests.helpers import racing
-from tests.helpers.builds import build_key, contents, finish, make_build, start
-from tests.helpers.racing import race
-from tests.servers.cutting import CuttingProxy
+from tests.helpers import concurrent_publishers
+from tests.helpers.builds import build_key
+from tests.helpers.concurrent_publishers import race
+from tests.registry.scenarios import (
+    kill_publishers_at_every_step,
+    lose_the_reply_to_every_write,
+    one_line,
+    publish_after_a_rollback,
+    publish_seed,
+    stop_publishers_and_resume_them_later,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modeldrop.format.channel import Channel
-    from modeldrop.registry.versions import Version
-    from modeldrop.storage.write.store import Store
     from tests.servers.interface import CloudServer
-
-HOUR = 3600.0
-WRITES = 1 + 5 + 1 + 1 + 1 + 1  # claim, files, report, record, manifest, channel
-
-
-def publish_seed(store: Store, folder: Path, seed: str, model: str = "embedder") -> Version:
-    """Publish the build ``seed`` and move ``current`` to it."""
-    make_build(folder / f"build-{seed}", seed)
-    version = publish(store, model, folder / f"build-{seed}", adopt_seconds=1).version
-    move_forward(store, model, version, "current", by="dana")
-    return version
-
-
-def abandoned_after(seconds: float, store: Store, model: str) -> list[int | None]:
-    """Prune when so much time has passed; return the claims that were sealed as abandoned."""
-    steps = prune(store, model, Policy(), now=time.time() + seconds, apply=True).steps
-    assert all(step.outcome == "done" for step in steps), steps
-    return [step.version for step in steps if step.action == ABANDON]
-
-
-def one_line(store: Store, model: str = "embedder") -> Channel:
-    """The channel, whose moves must follow each other without a gap or a repetition."""
-    channel = get_channel(store, model, "current")
-    moves = channel.moves()
-    assert [move.generation for move in moves] == list(range(channel.generation, channel.generation - len(moves), -1))
-    assert len(moves) == channel.generation
-    assert len({move.nonce for move in moves}) == len(moves)
-    assert all(later.at >= earlier.at for later, earlier in itertools.pairwise(moves))
-    return channel
 
 
 def test_sixteen_builds_at_once_are_sixteen_versions(any_registry: str, tmp_path: Path) -> None:
-    results = race(racing.publish_one, 16, any_registry, tmp_path, "seed {}")
+    results = race(concurrent_publishers.publish_one, 16, any_registry, tmp_path, "seed {}")
     assert sorted(number for number, _, _ in results) == list(range(1, 17))
     assert not any(adopted for _, adopted, _ in results)
     store = open_store(any_registry)
@@ -76,7 +43,7 @@ def test_sixteen_builds_at_once_are_sixteen_versions(any_registry: str, tmp_path
 
 
 def test_one_recipe_sixteen_times_at_once_is_one_version(any_registry: str, tmp_path: Path) -> None:
-    results = race(racing.publish_one, 16, any_registry, tmp_path, "the same")
+    results = race(concurrent_publishers.publish_one, 16, any_registry, tmp_path, "the same")
     store = open_store(any_registry)
     (number,) = version_numbers(store, "embedder")
     assert {version for version, _, _ in results} == {number}
@@ -88,117 +55,24 @@ def test_thirty_two_promoters_and_rollbackers_make_one_line(any_registry: str, t
     store = open_store(any_registry)
     for seed in "abcd":
         publish_seed(store, tmp_path, seed)
-    moved = sum(race(racing.move_one, 32, any_registry, tmp_path, 1))
+    moved = sum(race(concurrent_publishers.move_one, 32, any_registry, tmp_path, 1))
     assert one_line(store).generation == 4 + moved
     assert moved > 2
 
 
 def test_a_publisher_killed_at_any_step_is_not_seen_and_costs_a_number(any_registry: str, tmp_path: Path) -> None:
-    steps = range(1, 2 * WRITES + 1)
-    store = open_store(any_registry)
-    results = race(racing.interrupted, len(steps), any_registry, tmp_path, ",".join(map(str, steps)), "SIGKILL")
-    assert results == [None] * len(steps)
-    for step in steps:
-        model = f"model-{step}"
-        claimed, committed, moved = step > 1, step >= 2 * WRITES - 2, step >= 2 * WRITES
-        if moved:
-            assert fetch(f"{any_registry}/{model}", tmp_path / "home").version == 1
-        else:
-            with pytest.raises(NotFoundError):
-                fetch(f"{any_registry}/{model}", tmp_path / "home")
-        found = find_build(store, model, build_key(f"seed {step}"))
-        assert (found is not None) == committed
-        version = found or publish_seed(store, tmp_path, f"seed {step}", model)
-        if found is not None:
-            create_if_missing(store, model, found, "current", by="dana")
-        assert version.number == (1 if committed or not claimed else 2)
-        snapshot = fetch(f"{any_registry}/{model}", tmp_path / "home")
-        assert snapshot.version == version.number
-        abandoned = abandoned_after(25 * HOUR, store, model)
-        burnt = [1] if claimed and not committed else []
-        assert abandoned == burnt
-        assert claimed_numbers(store, model) == [*burnt, version.number]
-        assert version_numbers(store, model) == [version.number]
-        left = {item.key for item in store.objects(f"{model}/v1/")} if burnt else set()
-        assert left <= {f"{model}/v1/claim.json", f"{model}/v1/manifest.json"}
+    kill_publishers_at_every_step(any_registry, tmp_path)
 
 
 def test_a_publisher_that_slept_cannot_hurt(any_registry: str, tmp_path: Path) -> None:
-    """Stopped before the record, before the manifest and before the move; others go on, prune comes by."""
-    steps = {"record": 2 * WRITES - 5, "manifest": 2 * WRITES - 3, "move": 2 * WRITES - 1}
-    store = open_store(any_registry)
-    sleeper = start(
-        "import sys, tests.helpers.racing; tests.helpers.racing.main(*sys.argv[1:])",
-        *("interrupted", len(steps), any_registry, tmp_path, ",".join(map(str, steps.values())), "SIGSTOP"),
-    )
-    children: list[psutil.Process] = []
-    while [child.status() for child in children] != [psutil.STATUS_STOPPED] * len(steps):
-        assert sleeper.poll() is None, sleeper.communicate()
-        children = psutil.Process(sleeper.pid).children()
-        time.sleep(0.05)
-    for what, step in steps.items():
-        model = f"model-{step}"
-        for seed in (f"seed {step}", "newer"):
-            publish_seed(store, tmp_path, seed, model)
-        if what != "move":
-            rollback(store, model, "current", by="dana")
-        # An hour later nothing of it is abandoned yet; a day later it is.
-        assert abandoned_after(HOUR, store, model) == []
-        assert abandoned_after(25 * HOUR, store, model) == ([2] if what == "move" else [1])
-    before = {step: one_line(store, f"model-{step}") for step in steps.values()}
-    for child in children:
-        child.resume()
-    woken = dict(zip(steps, json.loads(finish(sleeper)), strict=True))
-    assert "sealed before its upload was finished" in woken["manifest"]
-    # The one stopped before its record finds the version that others made of the recipe meanwhile.
-    assert woken["record"] == [2, True, False]
-    assert woken["move"] == [1, False, False]
-    for step, channel in before.items():
-        assert one_line(store, f"model-{step}") == channel
-        assert 1 not in version_numbers(store, f"model-{step}") or step == steps["move"]
-        assert fetch(f"{any_registry}/model-{step}", tmp_path / "home").version == channel.version
+    stop_publishers_and_resume_them_later(any_registry, tmp_path)
 
 
 def test_a_lost_reply_never_publishes_promotes_or_rolls_back_twice(
     cloud: CloudServer, cloud_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with CuttingProxy(cloud.port) as proxy:
-        for name, value in cloud.environment.items():
-            monkeypatch.setenv(name, value.replace(f":{cloud.port}", f":{proxy.port}"))
-        store = open_store(cloud_registry)
-        for method in ("PUT", "POST"):
-            proxy.lose(method, "", times=100)
-        first = publish_seed(store, tmp_path, "a")
-        second = publish_seed(store, tmp_path, "b")
-        assert (first.number, second.number) == (1, 2)
-        assert claimed_numbers(store, "embedder") == [1, 2]
-        assert one_line(store).generation == 2
-        moved = rollback(store, "embedder", "current", by="dana")
-        assert (moved.moved, moved.after, moved.generation) == (True, 1, 3)
-        moved = promote(store, "embedder", 2, "current", by="dana")
-        assert (moved.moved, moved.after, moved.generation) == (True, 2, 4)
-        assert one_line(store).generation == 4
-        assert len(proxy.lost) == 2 * WRITES + 2
-        snapshot = fetch(f"{cloud_registry}/embedder", tmp_path / "home", variant="fp32")
-        assert snapshot.version == 2
-        assert snapshot.model_file.read_bytes() == contents("b")["onnx/model.onnx"]
+    lose_the_reply_to_every_write(cloud, cloud_registry, tmp_path, monkeypatch)
 
 
 def test_current_never_moves_back_by_itself(any_registry: str, tmp_path: Path) -> None:
-    store = open_store(any_registry)
-    publish_seed(store, tmp_path, "a")
-    version = publish_seed(store, tmp_path, "b")
-    rollback(store, "embedder", "current", by="dana")
-    unchanged = create_if_missing(store, "embedder", version, "current", by="dana")
-    assert (unchanged.moved, unchanged.after) == (False, 1)
-    assert not move_forward(store, "embedder", version, "current", by="dana").moved
-
-    make_build(tmp_path / "slow", "slow")
-    slow = stage(store, "embedder", tmp_path / "slow")
-    publish_seed(store, tmp_path, "fast")
-    late = commit(slow, Adopt.ANY).version
-    assert late.number == 3
-    assert not move_forward(store, "embedder", late, "current", by="dana").moved
-    rollback(store, "embedder", "current", by="dana")
-    assert not move_forward(store, "embedder", late, "current", by="dana").moved
-    assert one_line(store).version == 1
+    publish_after_a_rollback(any_registry, tmp_path)

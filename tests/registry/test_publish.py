@@ -194,7 +194,7 @@ KILLED_PUBLISHER = """
 import sys
 from pathlib import Path
 from tests.helpers.builds import publish_build
-from tests.helpers.killing import kill_at
+from tests.helpers.crash_injection import kill_at
 registry, model, seed, fatal = sys.argv[1:]
 kill_at(int(fatal), "link", "replace")
 publish_build(Path(registry), seed, model=model)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.runner import workflow_commands
+from tests.runner.action_stubs import Call, run_stub
 from tests.runner.events import TOKEN, Event
 from tests.runner.expressions import ExpressionError, GitHub
 from tests.runner.file_commands import FileCommandError, Files
 from tests.runner.results import StepResult
 from tests.runner.scripts import UNNAMED_SHELL, ScriptError, run_script
-from tests.runner.stand_ins import Call, stand_in
 from tests.runner.workflow_commands import Annotation
 
 _STEP_SECONDS = 300.0
@@ -221,7 +221,7 @@ class Job:
             return self._composite(folder, own, inputs, scope, result)
         call = Call(action, ref, inputs, self._environment(scope), self.workspace, self.temp, self._service)
         self.calls.append(call)
-        effect = stand_in(call)
+        effect = run_stub(call)
         self._env |= effect.env
         self._paths += map(str, effect.path)
         self._masks |= set(effect.masks)

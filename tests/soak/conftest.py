@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.helpers.builds import as_dana
+from tests.helpers.builds import publisher_environment
 from tests.helpers.clouds import sign_in
 from tests.servers.ceph import CephServer
 from tests.servers.swift import SwiftServer
@@ -13,7 +13,7 @@ from tests.service.conftest import published
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["as_dana", "published"]
+__all__ = ["published", "publisher_environment"]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class Large:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Large:
     folder = tmp_path_factory.mktemp("large")
     source, work = folder / "checkpoint", folder / "work"
-    made = [sys.executable, "-m", "tests.helpers.true_sizes", "reranker_v2_m3", str(source)]
+    made = [sys.executable, "-m", "tests.helpers.large_checkpoints", "reranker_v2_m3", str(source)]
     subprocess.run(made, check=True, cwd=ROOT, env=environment())
     recipe = loosened(source, SCORES, VARIANTS)
     work.mkdir()

@@ -23,12 +23,17 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.conditional import require_conditions
-from tests.helpers import racing
+from tests.helpers import concurrent_publishers
 from tests.helpers.builds import contents
 from tests.helpers.command_line import modeldrop
-from tests.helpers.racing import race
-from tests.registry import test_cloud_races as cloud_races
-from tests.registry.test_cloud_races import one_line
+from tests.helpers.concurrent_publishers import race
+from tests.registry.scenarios import (
+    kill_publishers_at_every_step,
+    lose_the_reply_to_every_write,
+    one_line,
+    publish_after_a_rollback,
+    stop_publishers_and_resume_them_later,
+)
 from tests.servers.ceph import CephServer
 
 if TYPE_CHECKING:
@@ -125,7 +130,7 @@ def test_a_large_file_in_odd_pieces_arrives(ceph: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_sixteen_builds_at_once_are_sixteen_versions(number: int, ceph: str, tmp_path: Path) -> None:
-    results = race(racing.publish_one, PUBLISHERS, ceph, tmp_path, f"round {number} seed {{}}")
+    results = race(concurrent_publishers.publish_one, PUBLISHERS, ceph, tmp_path, f"round {number} seed {{}}")
     every = list(range(1, PUBLISHERS + 1))
     assert sorted(version for version, _, _ in results) == every
     assert not any(adopted for _, adopted, _ in results)
@@ -142,7 +147,7 @@ def test_sixteen_builds_at_once_are_sixteen_versions(number: int, ceph: str, tmp
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_one_recipe_sixteen_times_at_once_is_one_version(number: int, ceph: str, tmp_path: Path) -> None:
-    results = race(racing.publish_one, PUBLISHERS, ceph, tmp_path, f"the same, round {number}")
+    results = race(concurrent_publishers.publish_one, PUBLISHERS, ceph, tmp_path, f"the same, round {number}")
     store = open_store(ceph)
     (version,) = version_numbers(store, "embedder")
     assert {found for found, _, _ in results} == {version}
@@ -151,31 +156,30 @@ def test_one_recipe_sixteen_times_at_once_is_one_version(number: int, ceph: str,
 
 
 def test_thirty_two_promoters_and_rollbackers_make_one_line(ceph: str, tmp_path: Path) -> None:
-    race(racing.publish_one, 4, ceph, tmp_path, "seed {}")
+    race(concurrent_publishers.publish_one, 4, ceph, tmp_path, "seed {}")
     store = open_store(ceph)
     before = one_line(store).generation
-    moved = sum(race(racing.move_one, 32, ceph, tmp_path, 3))
+    moved = sum(race(concurrent_publishers.move_one, 32, ceph, tmp_path, 3))
     assert one_line(store).generation == before + moved
     assert moved >= 3  # whoever finds its version named already was not the first to name it
 
 
 @pytest.mark.parametrize(
-    "story",
+    "scenario",
     [
-        cloud_races.test_a_publisher_killed_at_any_step_is_not_seen_and_costs_a_number,
-        cloud_races.test_a_publisher_that_slept_cannot_hurt,
-        cloud_races.test_current_never_moves_back_by_itself,
+        kill_publishers_at_every_step,
+        stop_publishers_and_resume_them_later,
+        publish_after_a_rollback,
     ],
-    ids=lambda story: story.__name__,
+    ids=lambda scenario: scenario.__name__,
 )
 def test_what_holds_on_the_small_servers_holds_here(
-    story: Callable[[str, Path], None], ceph: str, tmp_path: Path
+    scenario: Callable[[str, Path], None], ceph: str, tmp_path: Path
 ) -> None:
-    story(ceph, tmp_path)
+    scenario(ceph, tmp_path)
 
 
 def test_a_lost_reply_does_nothing_twice(
     ceph: str, ceph_server: CephServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost_reply = cloud_races.test_a_lost_reply_never_publishes_promotes_or_rolls_back_twice
-    lost_reply(ceph_server, ceph, tmp_path, monkeypatch)
+    lose_the_reply_to_every_write(ceph_server, ceph, tmp_path, monkeypatch)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.fetcher.verify import damages
-from tests.fetcher.test_crashes import fetched_once, place
+from tests.fetcher.crash_setup import fetched_once, place
 from tests.helpers.builds import publish_build, registry
-from tests.helpers.killing import crash_at_random, fetch_together, run_forks
+from tests.helpers.crash_injection import crash_at_random, fetch_together, run_forks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from modeldrop._version import __version__
-from tests.deploy.shown import DEPLOY, UNITS, name_of
+from tests.deploy.example_files import DEPLOY, UNITS, name_of
 from tests.helpers.builds import CPU, publish_build
 from tests.helpers.checkpoints import bert
 from tests.servers.buildah import ROOT, Images

@@ -1,3 +1,3 @@
-from tests.helpers.builds import as_dana, registry
+from tests.helpers.builds import publisher_environment, registry
 
-__all__ = ["as_dana", "registry"]
+__all__ = ["publisher_environment", "registry"]

@@ -26,8 +26,8 @@ from modeldrop.storage.write.azure.store import AzureStore
 from tests.helpers.builds import as_store, describe, environment
 from tests.helpers.clouds import sign_in, sign_out
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
-from tests.servers.cutting import CuttingProxy
-from tests.servers.meddling import Answer, MeddlingProxy, Request
+from tests.servers.reply_dropping_proxy import ReplyDroppingProxy
+from tests.servers.tampering_proxy import Answer, Request, TamperingProxy
 from tests.servers.tls import TlsServer
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def proxy(server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[MeddlingProxy]:
-    with MeddlingProxy(server.port) as running:
+def proxy(server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[TamperingProxy]:
+    with TamperingProxy(server.port) as running:
         go_through(monkeypatch, server, running.port)
         yield running
 
@@ -220,7 +220,7 @@ def test_headers_tags_and_checksum_are_stored(server: AzureServer, url: str, lar
         assert client.get_blob_tags() == {"team": "search", "stage": "live now"}
 
 
-def test_every_write_names_the_encryption_scope(proxy: MeddlingProxy, url: str, large: Large) -> None:
+def test_every_write_names_the_encryption_scope(proxy: TamperingProxy, url: str, large: Large) -> None:
     store = open_azure(url, encryption_key="models-scope")
     store.create(CHANNEL, b"1")
     large.upload(store)
@@ -261,7 +261,7 @@ def test_a_file_that_changed_on_disk_is_never_committed(url: str, large: Large, 
     assert not store.exists(WEIGHTS)
 
 
-def test_what_is_damaged_on_the_way_is_sent_again(proxy: MeddlingProxy, url: str, large: Large) -> None:
+def test_what_is_damaged_on_the_way_is_sent_again(proxy: TamperingProxy, url: str, large: Large) -> None:
     damaged: list[str] = []
 
     def flip(request: Request) -> bytes | None:
@@ -272,7 +272,7 @@ def test_what_is_damaged_on_the_way_is_sent_again(proxy: MeddlingProxy, url: str
         return request.body[:-1] + bytes([request.body[-1] ^ 1])
 
     store = open_azure(url)
-    proxy.meddle = flip
+    proxy.tamper = flip
     store.create(CHANNEL, b"what was meant")
     large.upload(store)
     assert sorted(damaged) == ["comp=block&", "current"]
@@ -281,7 +281,7 @@ def test_what_is_damaged_on_the_way_is_sent_again(proxy: MeddlingProxy, url: str
     assert stored.data == b"what was meant"
 
 
-def test_blocks_that_are_not_the_ones_sent_are_noticed(proxy: MeddlingProxy, url: str, large: Large) -> None:
+def test_blocks_that_are_not_the_ones_sent_are_noticed(proxy: TamperingProxy, url: str, large: Large) -> None:
     def other_list(request: Request) -> Answer | None:
         if request.method == "GET" and "comp=blocklist" in request.path:
             blocks = "<CommittedBlocks><Block><Name>eA==</Name><Size>1</Size></Block></CommittedBlocks>"
@@ -289,7 +289,7 @@ def test_blocks_that_are_not_the_ones_sent_are_noticed(proxy: MeddlingProxy, url
             return Answer(200, headers, f"<BlockList>{blocks}</BlockList>".encode())
         return None
 
-    proxy.meddle = other_list
+    proxy.tamper = other_list
     with pytest.raises(IntegrityError, match="not stored as it was sent"):
         large.upload(open_azure(url))
 
@@ -299,14 +299,14 @@ def test_our_own_bytes_after_a_lost_reply_are_no_conflict(
 ) -> None:
     (tmp_path / "config.json").write_bytes(b"{}")
     key, file = "embedder/v1/config.json", describe("config.json", b"{}")
-    with CuttingProxy(server.port) as cutting:
+    with ReplyDroppingProxy(server.port) as cutting:
         go_through(monkeypatch, server, cutting.port)
         store = open_azure(url)
         for match in ("comp=blocklist", "comp=block&", "config.json"):
-            cutting.lose("PUT", match)
+            cutting.drop("PUT", match)
         large.upload(store)
         store.upload(key, tmp_path / "config.json", file, MIB, lambda _: None)
-        assert len(cutting.lost) == 3
+        assert len(cutting.dropped) == 3
     go_through(monkeypatch, server, server.port)
     store = open_azure(url)
     store.delete(WEIGHTS)
@@ -315,7 +315,7 @@ def test_our_own_bytes_after_a_lost_reply_are_no_conflict(
         large.upload(store)
 
 
-def test_a_busy_service_is_asked_again_and_a_refusing_one_is_not(proxy: MeddlingProxy, url: str, large: Large) -> None:
+def test_a_busy_service_is_asked_again_and_a_refusing_one_is_not(proxy: TamperingProxy, url: str, large: Large) -> None:
     left = {"PUT": 6, "GET": 2}
 
     def busy(request: Request) -> Answer | None:
@@ -323,24 +323,24 @@ def test_a_busy_service_is_asked_again_and_a_refusing_one_is_not(proxy: Meddling
         return answer(503, "ServerBusy") if left[request.method] >= 0 else None
 
     store = open_azure(url)
-    proxy.meddle = busy
+    proxy.tamper = busy
     large.upload(store)
     assert store.names("embedder") == ["v1"]
     assert max(left.values()) < 0
 
-    proxy.meddle = lambda _: answer(403, "AuthorizationPermissionMismatch")
+    proxy.tamper = lambda _: answer(403, "AuthorizationPermissionMismatch")
     proxy.requests.clear()
     refusal(lambda: store.create(CHANNEL, b"1"))
-    proxy.meddle = lambda _: None
+    proxy.tamper = lambda _: None
     assert store.get(CHANNEL) is None
     assert len(proxy.requests) == 2
 
 
 def test_a_service_that_stays_busy_is_said_to_be(
-    proxy: MeddlingProxy, url: str, monkeypatch: pytest.MonkeyPatch
+    proxy: TamperingProxy, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(azure._Patience, "seconds", lambda *_: 0.5)
-    proxy.meddle = lambda _: answer(503, "ServerBusy")
+    proxy.tamper = lambda _: answer(503, "ServerBusy")
     said = refusal(lambda: open_azure(url).get(CHANNEL))
     assert said.startswith(f"Could not read {url}/{CHANNEL}: the service answered 503 ServerBusy.")
     assert "again later" in said
@@ -379,8 +379,8 @@ def test_a_service_that_stays_busy_is_said_to_be(
         (Answer(407), "what answers there .407. is not Azure"),
     ],
 )
-def test_each_refusal_has_its_sentence(proxy: MeddlingProxy, url: str, given: Answer, said: str) -> None:
-    proxy.meddle = lambda _: given
+def test_each_refusal_has_its_sentence(proxy: TamperingProxy, url: str, given: Answer, said: str) -> None:
+    proxy.tamper = lambda _: given
     with pytest.raises(RegistryError, match=url):
         open_azure(url).create(CHANNEL, b"1")
     told = refusal(lambda: open_azure(url).create(CHANNEL, b"1"))
@@ -441,9 +441,9 @@ def test_signatures_and_strangers_may_what_they_may(
 
 
 def test_a_stranger_is_told_that_the_container_may_be_private(
-    proxy: MeddlingProxy, url: str, server: AzureServer
+    proxy: TamperingProxy, url: str, server: AzureServer
 ) -> None:
-    proxy.meddle = lambda _: answer(404, "ResourceNotFound")
+    proxy.tamper = lambda _: answer(404, "ResourceNotFound")
     store = open_azure(url, endpoint=server.endpoint.replace(str(server.port), str(proxy.port)), anonymous=True)
     for ask in (lambda: store.get(CHANNEL), lambda: store.exists(CHANNEL), lambda: store.names("")):
         assert "or it is private and nobody is signed in" in refusal(ask)
@@ -554,14 +554,14 @@ def test_who_is_signed_in_with_az_is_used(tmp_path: Path, monkeypatch: pytest.Mo
         az.write_text(f"#!/bin/sh\nprintf '%s\\n' '{text}' >&{1 if code == 0 else 2}\nexit {code}\n")
         az.chmod(az.stat().st_mode | stat.S_IXUSR)
 
-    with MeddlingProxy() as service, TlsServer(service.port, tmp_path) as tls:
+    with TamperingProxy() as service, TlsServer(service.port, tmp_path) as tls:
         monkeypatch.setenv("SSL_CERT_FILE", tls.ca_file)
         endpoint = f"https://localhost:{tls.port}"
         prints('{"accessToken": "' + SECRET + '", "expiresOn": "2099-01-01 00:00:00.000000"}', 0)
-        service.meddle = lambda _: answer(404, "BlobNotFound")
+        service.tamper = lambda _: answer(404, "BlobNotFound")
         assert open_azure(REMOTE, endpoint=endpoint).get(CHANNEL) is None
         assert service.requests[0].headers["Authorization"] == f"Bearer {SECRET}"
-        service.meddle = lambda _: answer(403, "AuthorizationPermissionMismatch")
+        service.tamper = lambda _: answer(403, "AuthorizationPermissionMismatch")
         store = open_azure(REMOTE, endpoint=endpoint)
         assert "the role Storage Blob Data Reader on the container models" in refusal(lambda: store.get(CHANNEL))
         assert "the role Storage Blob Data Contributor" in refusal(lambda: store.create(CHANNEL, b""))

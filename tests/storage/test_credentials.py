@@ -25,7 +25,7 @@ from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.urls import parse_bucket
 from tests.helpers.clouds import sign_in
 from tests.servers.https import Answer, HttpsServer
-from tests.storage.test_obstore_client import ACCOUNT, DEAD, models, nobody, server, upload
+from tests.storage.cloud_addresses import ACCOUNT, DEAD, models, nobody, server, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

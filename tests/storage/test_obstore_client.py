@@ -20,51 +20,22 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.storage.read import client
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
-from tests.fetcher.test_isolation import imported
-from tests.helpers.builds import contents, environment, publish_build
-from tests.helpers.clouds import sign_in, sign_out
+from tests.helpers.builds import contents, environment
+from tests.helpers.clouds import sign_in
+from tests.helpers.imported_packages import imported
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
+from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, upload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from tests.helpers.clouds import Servers
     from tests.servers.https import Request
 
-ACCOUNT = "acmemodels"
-SAS = "sv=2024-11-04&sig=c2VjcmV0c2VjcmV0"
-DEAD = "127.0.0.1:1"
-"""Nothing listens there: the port is reserved."""
 MARK = "mark-"
 CLOUDS = ("s3", "gcs", "azure")
-
-
-@pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nobody is signed in: no variables, no files, no metadata services."""
-    sign_out(monkeypatch)
-    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{DEAD}")
-    monkeypatch.setenv("GCE_METADATA_HOST", DEAD)
-    monkeypatch.setenv("GCE_METADATA_IP", DEAD)
-    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://{DEAD}")
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def models(registry: Path) -> Path:
-    """A folder registry with one version."""
-    publish_build(registry)
-    return registry
-
-
-@pytest.fixture
-def server(models: Path) -> Iterator[HttpsServer]:
-    with HttpsServer(models, "acme/models") as running:
-        yield running
 
 
 def trust(monkeypatch: pytest.MonkeyPatch, server: HttpsServer) -> None:
@@ -86,15 +57,6 @@ def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str, endpoint
     }[scheme].items():
         monkeypatch.setenv(name, value)
     return url
-
-
-def upload(folder: Path, url: str) -> None:
-    """Copy a folder registry into a bucket, object by object."""
-    store = open_store(url)
-    for path in sorted(folder.rglob("*")):
-        key = path.relative_to(folder).as_posix()
-        if path.is_file() and "/." not in f"/{key}":
-            store.create(key, path.read_bytes())
 
 
 def asked(server: Any) -> list[tuple[str, str]]:

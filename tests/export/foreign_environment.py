@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def elsewhere(folder: Path) -> Iterator[dict[str, str]]:
+def foreign_environment(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of somebody else: another hash seed, language, time zone, number of threads, home and umask."""
     for name in ("home, sweet", "scratch"):
         (folder / name).mkdir()

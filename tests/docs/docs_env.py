@@ -1,4 +1,4 @@
-"""The small world that pages take for granted: a Hub with the models they name, and registries for each reader."""
+"""What the pages take for granted: a Hub with the models that they name, and registries for each page."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.grounds import Ground, Place
-from tests.docs.reader import Reader
+from tests.docs.page_runner import PageRunner
+from tests.docs.page_setups import PageSetup, RegistrySetup
 from tests.helpers.checkpoints import bert
 from tests.helpers.clouds import CLOUDS, Servers, sign_in
 from tests.helpers.command_line import modeldrop
@@ -30,8 +30,8 @@ def minilm() -> Path:
     return Path(package.origin).parent / "model"
 
 
-class World:
-    """What all readers share: the Hub, and a shelf with what was built before.
+class DocsEnvironment:
+    """What all readers share: the Hub, and a prebuilt with what was built before.
 
     Args:
         folder: for its files.
@@ -44,42 +44,46 @@ class World:
         self._stack = stack
         self._clouds = clouds
         self.checkpoint = bert(folder / "bert")
-        self.shelf = folder / "shelf"
+        self.prebuilt = folder / "prebuilt"
         self._hub = stack.enter_context(HubServer())
         self._hub.add_repo(MINILM, self.checkpoint)
         self._hub.add_repo("org/name", self.checkpoint)
-        ran = modeldrop("publish", MINILM, self.shelf / "embedder", environment=dict(self._hub_of(self._hub)))
+        ran = modeldrop("publish", MINILM, self.prebuilt / "embedder", environment=dict(self._hub_of(self._hub)))
         assert ran.code == 0, ran.err
-        self.built = self.shelf / "embedder/v1"
+        self.built = self.prebuilt / "embedder/v1"
 
     @functools.cached_property
     def real(self) -> Mapping[str, str]:
         """The variables that lead to a Hub with the real all-MiniLM-L6-v2, and away from what was built before."""
         hub = self._stack.enter_context(HubServer())
         hub.add_repo(MINILM, minilm())
-        return {**self._hub_of(hub), "DOCS_SHELF": ""}
+        return {**self._hub_of(hub), "DOCS_PREBUILT": ""}
 
     def _hub_of(self, hub: HubServer) -> Mapping[str, str]:
         return {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(self._folder / f"hub-{hub.port}")}
 
-    def reader(self, ground: Ground, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
-        """Somebody on this ground, in ``folder``, which is not there yet; signed in to the clouds that it names."""
-        sign_in(monkeypatch, *(self._clouds[name] for name in sorted(ground.clouds)))
-        stands_for = {"/models": str(folder.parent / "home")}
+    def reader(self, setup: PageSetup, folder: Path, monkeypatch: pytest.MonkeyPatch) -> PageRunner:
+        """Somebody on this setup, in ``folder``, which is not there yet; signed in to the clouds that it names."""
+        sign_in(monkeypatch, *(self._clouds[name] for name in sorted(setup.clouds)))
+        substitutions = {"/models": str(folder.parent / "home")}
         addresses = {"folder": str(folder)}
-        registries = {name: self._registry(name, place, folder, addresses) for name, place in ground.places.items()}
-        stands_for |= {name: registry for name, registry in registries.items() if not name.startswith("./")}
-        for name in ground.clouds - {"azure"}:
+        registries = {name: self._registry(name, place, folder, addresses) for name, place in setup.registries.items()}
+        substitutions |= {name: registry for name, registry in registries.items() if not name.startswith("./")}
+        for name in setup.clouds - {"azure"}:
             addresses[name] = f"http://127.0.0.1:{self._clouds[name].port}"
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, ground, self.checkpoint, self.built)
-        stands_for |= {name: here.format(**addresses) for name, here in ground.stands_for.items()}
-        variables = {name: here.format(**addresses) for name, here in ground.variables.items()}
-        variables = {name: stands_for.get(value, value) for name, value in variables.items()}
-        shared = {**self._hub_of(self._hub), "DOCS_SHELF": str(self.shelf), "MODELDROP_HOME": stands_for["/models"]}
-        return Reader(folder, registries, stands_for, shared | variables)
+        _write(folder, setup, self.checkpoint, self.built)
+        substitutions |= {name: here.format(**addresses) for name, here in setup.substitutions.items()}
+        variables = {name: here.format(**addresses) for name, here in setup.variables.items()}
+        variables = {name: substitutions.get(value, value) for name, value in variables.items()}
+        shared = {
+            **self._hub_of(self._hub),
+            "DOCS_PREBUILT": str(self.prebuilt),
+            "MODELDROP_HOME": substitutions["/models"],
+        }
+        return PageRunner(folder, registries, substitutions, shared | variables)
 
-    def _registry(self, name: str, place: Place, folder: Path, addresses: dict[str, str]) -> str:
+    def _registry(self, name: str, place: RegistrySetup, folder: Path, addresses: dict[str, str]) -> str:
         if place.where in CLOUDS:
             registry = self._clouds[place.where].registry()
         elif name.startswith("./"):
@@ -94,11 +98,11 @@ class World:
         return registry
 
 
-def _write(folder: Path, ground: Ground, checkpoint: Path, built: Path) -> None:
-    for name, text in ground.files.items():
+def _write(folder: Path, setup: PageSetup, checkpoint: Path, built: Path) -> None:
+    for name, text in setup.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
-    for name in ground.checkpoints:
+    for name in setup.checkpoints:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".onnx"):
             shutil.copyfile(built / "onnx/model.onnx", folder / name)

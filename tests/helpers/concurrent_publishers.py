@@ -1,7 +1,7 @@
 """Many processes that do the same thing to one registry at the same moment.
 
-``python -m tests.helpers.racing BODY COUNT REGISTRY FOLDER ARGUMENTS…`` imports everything once and forks, so that
-sixteen publishers do not load sixteen SDKs. What every body returns is printed as one JSON list.
+``python -m tests.helpers.concurrent_publishers BODY COUNT REGISTRY FOLDER ARGUMENTS…`` imports everything once
+and forks, so that sixteen publishers do not load sixteen SDKs. What every body returns is printed as one JSON list.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
     from modeldrop.storage.write.store import Store
 
-_START = "import sys, tests.helpers.racing; tests.helpers.racing.main(*sys.argv[1:])"
+_START = "import sys, tests.helpers.concurrent_publishers; tests.helpers.concurrent_publishers.main(*sys.argv[1:])"
 
 
 def race(body: Callable[..., Any], count: int, registry: str, folder: Path, *arguments: object) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Wishes whose builds are small made ones: all of publishing but the exporter."""
+"""Publishes small made builds: all of publishing but the exporter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODEL = "embedder"
 
 
-class Shop:
+class Publisher:
     """A folder for sources and builds."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Shop:
         (source / "model.safetensors").write_bytes(seed.encode() * 100)
         return source
 
-    def wish(self, seed: str, *registries: str, **more: Any) -> Wish:
+    def request(self, seed: str, *registries: str, **more: Any) -> Wish:
         return Wish(str(self.source(seed)), MODEL, registries, Recipe(), **more)
 
     def built(self, wanted: Plan, seed: str = "a", name: str = "build") -> Path:
@@ -52,15 +52,15 @@ class Shop:
 
     def publish(self, seed: str, *registries: str, **more: Any) -> list[Outcome]:
         """Plan, and deliver the made build ``seed`` where the plan asks for one."""
-        wanted = plan(self.wish(seed, *registries, **more))
+        wanted = plan(self.request(seed, *registries, **more))
         return deliver(wanted, self.built(wanted, seed) if wanted.would_build else None, quiet=True)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    folder = tmp_path / "the shop"
+def publisher(tmp_path: Path) -> Publisher:
+    folder = tmp_path / "the publisher"
     folder.mkdir()
-    return Shop(folder)
+    return Publisher(folder)
 
 
 def named(registry: str, channel: str = "current") -> int | None:
@@ -77,7 +77,7 @@ def why_rejected(registry: str, number: int) -> str | None:
 
 def main(folder: str, seed: str, test: str, *registries: str) -> None:
     """Publish in a process of its own; print what became of the first registry."""
-    (outcome, *_) = Shop(Path(folder)).publish(seed, *registries, test=test)
+    (outcome, *_) = Publisher(Path(folder)).publish(seed, *registries, test=test)
     assert outcome.moved is not None
     sys.stdout.write(f"{outcome.version.number} {outcome.done} {outcome.tested} {outcome.moved.after}")
 

@@ -11,38 +11,38 @@ from tests.servers.threaded import ThreadedServer
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
-class CuttingProxy(ThreadedServer):
+class ReplyDroppingProxy(ThreadedServer):
     """The proxy, before a server on 127.0.0.1; a context manager.
 
     Attributes:
-        lost: method and path of the requests whose replies were lost.
+        dropped: method and path of the requests whose replies were lost.
     """
 
     def __init__(self, upstream: int) -> None:
         super().__init__(_Handler, "proxy")
         self.upstream = upstream
-        self.lost: list[tuple[str, str]] = []
+        self.dropped: list[tuple[str, str]] = []
         self._wanted: list[tuple[str, str]] = []
         self._lock = threading.Lock()
 
-    def lose(self, method: str, match: str, *, times: int = 1) -> None:
+    def drop(self, method: str, match: str, *, times: int = 1) -> None:
         """Lose the replies to the next ``times`` successful requests of this method whose URL has ``match``."""
         with self._lock:
             self._wanted += [(method, match)] * times
 
-    def loses(self, method: str, path: str, status: int) -> bool:
+    def drops(self, method: str, path: str, status: int) -> bool:
         """Whether this reply is to be lost; then it is counted."""
         with self._lock:
             for wanted in self._wanted:
                 if status < 300 and method == wanted[0] and wanted[1] in path:
                     self._wanted.remove(wanted)
-                    self.lost.append((method, path))
+                    self.dropped.append((method, path))
                     return True
         return False
 
 
 class _Handler(BaseHTTPRequestHandler):
-    proxy: CuttingProxy
+    proxy: ReplyDroppingProxy
     protocol_version = "HTTP/1.1"
     timeout = 30
 
@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = reply.read()
         finally:
             upstream.close()
-        if self.proxy.loses(self.command, self.path, reply.status):
+        if self.proxy.drops(self.command, self.path, reply.status):
             self.close_connection = True
             return
         self.send_response_only(reply.status, reply.reason)

@@ -1,6 +1,6 @@
-"""Actions that cannot run here, stood in for: what they would leave behind for the steps after them.
+"""Actions that cannot run here, replaced by stubs: what they would leave behind for the steps after them.
 
-A stand-in refuses inputs that the real action does not have, so that a misspelt one is found here.
+A stub refuses inputs that the real action does not have, so that a misspelt one is found here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Effect:
     failed: str = ""
 
 
-StandIn: TypeAlias = Callable[[Call], Effect]
+Stub: TypeAlias = Callable[[Call], Effect]
 
 
 def _checkout(call: Call) -> Effect:
@@ -131,7 +131,7 @@ def _attest(call: Call) -> Effect:
     return Effect({"attestation-id": "1", "attestation-url": "https://github.com/acme/models/attestations/1"})
 
 
-_STAND_INS: Mapping[str, StandIn] = {
+_STUBS: Mapping[str, Stub] = {
     "actions/attest": _attest,
     "actions/cache": _cache,
     "actions/cache/restore": _cache,
@@ -174,15 +174,15 @@ def _declared() -> Mapping[str, frozenset[str]]:
 _DECLARED = _declared()
 
 
-def stand_in(call: Call) -> Effect:
-    """Let the stand-in of an action do its part.
+def run_stub(call: Call) -> Effect:
+    """Run the stub of an action.
 
     Raises:
         LookupError: there is none, or the action has no such input.
     """
     name = call.action.lower()
-    if name not in _STAND_INS:
-        raise LookupError(f"no stand-in for {call.action}")
+    if name not in _STUBS:
+        raise LookupError(f"no stub for {call.action}")
     if unknown := sorted(set(call.inputs) - _DECLARED[name]):
         raise LookupError(f"{call.action} has no input {', '.join(unknown)}")
-    return _STAND_INS[name](call)
+    return _STUBS[name](call)

@@ -1,7 +1,7 @@
 """Somebody who pastes what a page shows into a shell, in an empty folder, with what the page takes for granted.
 
-The shell is a real bash, and modeldrop the real one. Only programs that cannot run in a test have a stand-in, which
-does nothing; nothing else is on the PATH, so that a page cannot start what nobody has thought of.
+The shell is a real bash, and modeldrop the real one. Only programs that cannot run in a test have a stub, which
+run_step nothing; nothing else is on the PATH, so that a page cannot start what nobody has thought of.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 from tests.docs.pages import Block, is_configuration
 from tests.helpers.builds import environment
 
-STAND_INS = {
+STUBS = {
     "aws": "an account with Amazon",
     "az": "an account with Microsoft",
     "docker": "an engine; what the page gives to modeldrop's images is run without one",
@@ -36,7 +36,7 @@ STAND_INS = {
 """The programs that pages show and tests do not run, with what they would need."""
 
 _COMMON = ("basename", "bash", "cat", "env", "sh")
-_AS_TYPED = f'#!/bin/sh\nexec "{sys.executable}" -m tests.docs.as_typed "$(basename "$0")" "$@"\n'
+_STUB = f'#!/bin/sh\nexec "{sys.executable}" -m tests.docs.program_stubs "$(basename "$0")" "$@"\n'
 _SECONDS = 120
 
 
@@ -54,34 +54,34 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Said:
+class StepOutput:
     """What a step printed, standard output and errors as they came, and its exit code."""
 
     code: int
     text: str
 
 
-class Reader:
+class PageRunner:
     """A reader with a folder of their own.
 
     Args:
         folder: where they are.
         registries: the page's, by the name that it gives them, and where they are here.
-        stands_for: what is here for the names that pages show, such as a bucket's URL.
+        substitutions: what is here for the names that pages show, such as a bucket's URL.
         more: variables of their environment.
     """
 
     def __init__(
-        self, folder: Path, registries: Mapping[str, str], stands_for: Mapping[str, str], more: Mapping[str, str]
+        self, folder: Path, registries: Mapping[str, str], substitutions: Mapping[str, str], more: Mapping[str, str]
     ) -> None:
         self.folder = folder
         self.registries = registries
-        self._stands_for = dict(sorted(stands_for.items(), key=lambda item: -len(item[0])))
+        self._stands_for = dict(sorted(substitutions.items(), key=lambda item: -len(item[0])))
         self._log = folder.parent / "commands.jsonl"
         programs = folder.parent / "bin"
         programs.mkdir()
-        for name in ("modeldrop", "python", *STAND_INS):
-            (programs / name).write_text(_AS_TYPED, "utf-8")
+        for name in ("modeldrop", "python", *STUBS):
+            (programs / name).write_text(_STUB, "utf-8")
             (programs / name).chmod(0o755)
         for name in _COMMON:
             found = shutil.which(name)
@@ -90,7 +90,7 @@ class Reader:
         self._environment = environment(DOCS_LOG=str(self._log), MODELDROP_ACTOR="dana", **more)
         self._environment["PATH"] = str(programs)
 
-    def keeps(self, file: str, text: str) -> None:
+    def write_file(self, file: str, text: str) -> None:
         """Write a file that a page shows."""
         (self.folder / file).write_text(self.here(text), "utf-8")
 
@@ -107,7 +107,7 @@ class Reader:
             text = text.replace(here, name)
         return text.replace(f"{self.folder}/", "…/").replace(str(self.folder), "…")
 
-    def does(self, step: Step, more: Mapping[str, str] | None = None) -> Said:
+    def run_step(self, step: Step, more: Mapping[str, str] | None = None) -> StepOutput:
         """Do what a step says, with ``more`` variables in the environment."""
         script = self.here(step.script)
         command = [sys.executable, "-c", script] if step.python else ["bash", "-euo", "pipefail", "-c", script]
@@ -122,7 +122,7 @@ class Reader:
             check=False,
             timeout=_SECONDS,
         )
-        return Said(done.returncode, self.shown(done.stdout))
+        return StepOutput(done.returncode, self.shown(done.stdout))
 
     def commands(self) -> list[list[str]]:
         """The programs that were started so far, as their words."""

@@ -31,23 +31,23 @@ class Answer:
     body: bytes = b""
 
 
-class MeddlingProxy(ThreadedServer):
+class TamperingProxy(ThreadedServer):
     """The proxy, before a server on 127.0.0.1 (0: before none); a context manager.
 
     Attributes:
         requests: all that came in.
-        meddle: what to do with a request: answer it, forward another body, or (None) forward it as it is.
+        tamper: what to do with a request: answer it, forward another body, or (None) forward it as it is.
     """
 
     def __init__(self, upstream: int = 0) -> None:
         super().__init__(_Handler, "proxy")
         self.upstream = upstream
         self.requests: list[Request] = []
-        self.meddle: Callable[[Request], Answer | bytes | None] = lambda _: None
+        self.tamper: Callable[[Request], Answer | bytes | None] = lambda _: None
 
 
 class _Handler(BaseHTTPRequestHandler):
-    proxy: MeddlingProxy
+    proxy: TamperingProxy
     protocol_version = "HTTP/1.1"
     timeout = 30
 
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = Request(self.command, self.path, dict(self.headers.items()), body)
         self.proxy.requests.append(request)
-        decided = self.proxy.meddle(request)
+        decided = self.proxy.tamper(request)
         answer = decided if isinstance(decided, Answer) else self._forwarded(request, decided)
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():

@@ -1,7 +1,7 @@
 """Checkpoints as large as the models people deploy: random weights, tokenizers with as many pieces.
 
 Made in a process of their own, so that whoever needs one does not keep its memory:
-``python -m tests.helpers.true_sizes NAME DIR``.
+``python -m tests.helpers.large_checkpoints NAME DIR``.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _save_tokenizer(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.helpers.true_sizes", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.helpers.large_checkpoints", description=__doc__)
     parser.add_argument("name", choices=CHECKPOINTS)
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """What a reader's shell starts: modeldrop, python, or nothing where the real program cannot run here.
 
-``python -m tests.docs.as_typed PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Two things are different from
-what a page shows: a watch ends as soon as it follows, and where $DOCS_SHELF names a registry, a publish also publishes
-there, so that what was built once is copied from it the next time.
+``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Two things are different
+from what a page shows: a watch ends as soon as it follows, and where $DOCS_PREBUILT names a registry, a publish also
+publishes there, so that what was built once is copied from it the next time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(program: str, arguments: Sequence[str]) -> int:
         return python(list(arguments))
     if program == "modeldrop":
         return modeldrop(list(arguments))
-    return stand_in(program, list(arguments))
+    return run_stub(program, list(arguments))
 
 
 def python(arguments: list[str]) -> int:
@@ -40,9 +40,9 @@ def modeldrop(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "modeldrop", *arguments]
     if arguments[0] == "watch":
         return watch(command)
-    shelf = os.environ.get("DOCS_SHELF")
-    if arguments[0] == "publish" and shelf:
-        command += ["--also", shelf]
+    prebuilt = os.environ.get("DOCS_PREBUILT")
+    if arguments[0] == "publish" and prebuilt:
+        command += ["--also", prebuilt]
     return become(command)
 
 
@@ -61,7 +61,7 @@ def watch(command: Sequence[str]) -> int:
     return process.wait()
 
 
-def stand_in(program: str, arguments: list[str]) -> int:
+def run_stub(program: str, arguments: list[str]) -> int:
     for word in arguments:
         if word.startswith("file://"):
             assert Path(word.removeprefix("file://")).is_file(), f"{program} would not find {word}"

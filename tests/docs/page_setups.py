@@ -1,6 +1,6 @@
 """What each page takes for granted: registries with versions in them, files in the reader's folder, a program.
 
-A page with commands and without an entry in ``GROUNDS`` fails its test: say here what its reader has.
+A page with commands and without an entry in ``PAGE_SETUPS`` fails its test: say here what its reader has.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ POLICIES = {"GROUP": "g", "PRINCIPAL": "p", "PROJECT": "p", "SUBSCRIPTION": "s"}
 
 
 @dataclass(frozen=True)
-class Place:
+class RegistrySetup:
     """A registry: where it is, and the versions that it has; the last one of a model is ``current``.
 
     With ``real``, the last version of each model is a small BERT that was built, else a few bytes of noise. At
@@ -62,14 +62,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Ground:
+class PageSetup:
     """What a page takes for granted.
 
     Args:
-        places: its registries, by the name that it gives them.
+        registries: its registries, by the name that it gives them.
         files: texts of files in the reader's folder, by path.
         checkpoints: folders in it that hold a checkpoint; files whose names end in ``.onnx`` hold its graph.
-        stands_for: what is here for other names; ``{s3}`` and the like is the server's address, ``{folder}`` the
+        substitutions: what is here for other names; ``{s3}`` and the like is the server's address, ``{folder}`` the
             reader's folder.
         variables: of the reader's environment, in which the same is replaced.
         before: a Python program's first lines, where a page shows its middle.
@@ -77,10 +77,10 @@ class Ground:
         real: whether what is shown is of the real all-MiniLM-L6-v2; else all is done with a small model of that name.
     """
 
-    places: Mapping[str, Place] = field(default_factory=dict)
+    registries: Mapping[str, RegistrySetup] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[str, ...] = ()
-    stands_for: Mapping[str, str] = field(default_factory=dict)
+    substitutions: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     before: str = ""
     between: Mapping[str, Callable[[str], None]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Ground:
     @property
     def clouds(self) -> set[str]:
         """The clouds that its registries are in."""
-        return {place.where for place in self.places.values()} - {"folder", "https"}
+        return {place.where for place in self.registries.values()} - {"folder", "https"}
 
 
 def somebody_publishes(registry: str) -> None:
@@ -107,59 +107,61 @@ def v7_is_retired(registry: str) -> None:
     store.create(keys.retired("embedder", 7), serialize_retirement(mark))
 
 
-GROUNDS: Mapping[str, Ground] = {
-    "README.md": Ground(
-        places={
-            "./models": Place("folder"),
-            "s3://acme-models/team": Place("s3", {"embedder": 3}),
-            "gs://acme-models-eu": Place("gcs"),
-            "/mnt/usb/models": Place("folder"),
+PAGE_SETUPS: Mapping[str, PageSetup] = {
+    "README.md": PageSetup(
+        registries={
+            "./models": RegistrySetup("folder"),
+            "s3://acme-models/team": RegistrySetup("s3", {"embedder": 3}),
+            "gs://acme-models-eu": RegistrySetup("gcs"),
+            "/mnt/usb/models": RegistrySetup("folder"),
         },
         files={"serve.py": SERVE},
         between={"modeldrop rollback": somebody_publishes},
-        stands_for={"/srv/models": "{folder}/srv"},
+        substitutions={"/srv/models": "{folder}/srv"},
         real=True,
     ),
-    "docs/commands.md": Ground(places={"./planned": Place("folder")}, files={"texts.txt": "a text\n"}),
-    "docs/variants.md": Ground(
-        places={"./planned": Place("folder")}, files={"inputs.txt": "a text\n", "labelled.jsonl": LABELLED}
+    "docs/commands.md": PageSetup(registries={"./planned": RegistrySetup("folder")}, files={"texts.txt": "a text\n"}),
+    "docs/variants.md": PageSetup(
+        registries={"./planned": RegistrySetup("folder")}, files={"inputs.txt": "a text\n", "labelled.jsonl": LABELLED}
     ),
-    "docs/action.md": Ground(places={"s3://acme-models": Place("s3", {"embedder": 3})}),
-    "docs/benchmarks.md": Ground(),
-    "docs/deploy.md": Ground(
-        places={"s3://acme-models": Place("s3", {"embedder": 3})},
+    "docs/action.md": PageSetup(registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})}),
+    "docs/benchmarks.md": PageSetup(),
+    "docs/deploy.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})},
         files={"recipes/recipe.toml": RECIPE},
-        stands_for={"/recipes/recipe.toml": "{folder}/recipes/recipe.toml"},
+        substitutions={"/recipes/recipe.toml": "{folder}/recipes/recipe.toml"},
     ),
-    "docs/getting-started.md": Ground(places={"./models": Place("folder"), "s3://acme-models": Place("s3")}),
-    "docs/migration.md": Ground(
-        places={"s3://acme-models": Place("s3", {"embedder": 3})},
+    "docs/getting-started.md": PageSetup(
+        registries={"./models": RegistrySetup("folder"), "s3://acme-models": RegistrySetup("s3")}
+    ),
+    "docs/migration.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})},
         files={"serve.py": SERVE},
         checkpoints=("checkpoint", "checkpoint/model", "tokenizer", "model.onnx"),
     ),
-    "docs/runtime.md": Ground(
-        places={"s3://acme-models": Place("s3", {"embedder": 2, "reranker": 1}, real=True)},
+    "docs/runtime.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 2, "reranker": 1}, real=True)},
         files={"serve.py": SERVE},
         before="class app:\n    def load(file):\n        print(file)\n",
     ),
-    "docs/service.md": Ground(
-        places={"s3://acme-models": Place("s3", {"embedder": 1, "reranker": 1, "classifier": 1})},
+    "docs/service.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 1, "reranker": 1, "classifier": 1})},
         variables={"MODELDROP_REGISTRY": "s3://acme-models", "SERVICE_RELOAD_TOKEN": "a" * 16},
     ),
-    "docs/sources.md": Ground(
-        places={
-            "s3://acme-models": Place("s3", {"embedder": 3}, real=True),
-            "s3://jobs": Place("s3", graph="42/model.onnx"),
+    "docs/sources.md": PageSetup(
+        registries={
+            "s3://acme-models": RegistrySetup("s3", {"embedder": 3}, real=True),
+            "s3://jobs": RegistrySetup("s3", graph="42/model.onnx"),
         },
         checkpoints=("exports/model.onnx", "tokenizer"),
     ),
-    "docs/storage.md": Ground(
-        places={
-            "s3://acme-models": Place("s3", {"embedder": 8}, ("current", "staging")),
-            "gs://acme-models-eu": Place("gcs"),
-            "az://acmemodels/models": Place("azure"),
+    "docs/storage.md": PageSetup(
+        registries={
+            "s3://acme-models": RegistrySetup("s3", {"embedder": 8}, ("current", "staging")),
+            "gs://acme-models-eu": RegistrySetup("gcs"),
+            "az://acmemodels/models": RegistrySetup("azure"),
         },
-        stands_for={
+        substitutions={
             "/etc/ssl/certs/ca-certificates.crt": "{folder}/public.pem",
             "/etc/acme/ca.pem": "{folder}/ca.pem",
             "NO_PROXY=.acme.dev": "NO_PROXY=127.0.0.1",
@@ -168,21 +170,21 @@ GROUNDS: Mapping[str, Ground] = {
         files={"public.pem": "", "acme-ca.pem": ""},
         between={"modeldrop prune": v7_is_retired},
     ),
-    "docs/storage/azure.md": Ground(
-        places={"az://acmemodels/models": Place("azure")}, files={"recipe.toml": RECIPE}, variables=POLICIES
+    "docs/storage/azure.md": PageSetup(
+        registries={"az://acmemodels/models": RegistrySetup("azure")}, files={"recipe.toml": RECIPE}, variables=POLICIES
     ),
-    "docs/storage/gcs.md": Ground(
-        places={"gs://acme-models": Place("gcs")}, files={"recipe.toml": RECIPE}, variables=POLICIES
+    "docs/storage/gcs.md": PageSetup(
+        registries={"gs://acme-models": RegistrySetup("gcs")}, files={"recipe.toml": RECIPE}, variables=POLICIES
     ),
-    "docs/storage/https.md": Ground(
-        places={"https://models.acme.dev": Place("https", {"embedder": 3})},
+    "docs/storage/https.md": PageSetup(
+        registries={"https://models.acme.dev": RegistrySetup("https", {"embedder": 3})},
         files={"serve.py": SERVE},
-        stands_for={"/etc/acme/ca.pem": "{ca}"},
+        substitutions={"/etc/acme/ca.pem": "{ca}"},
         variables={**POLICIES, "SSL_CERT_FILE": "{ca}"},
     ),
-    "docs/storage/s3-compatible.md": Ground(
-        places={"s3://acme-models": Place("s3", {"embedder": 3}), "s3://models": Place("s3")},
-        stands_for={
+    "docs/storage/s3-compatible.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3}), "s3://models": RegistrySetup("s3")},
+        substitutions={
             "https://minio.lab.acme.dev": "{s3}",
             "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…": "AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret",
             **CONFORMANCE,
@@ -190,5 +192,7 @@ GROUNDS: Mapping[str, Ground] = {
         files={"aws-config": "[profile lab]\naws_access_key_id = key\naws_secret_access_key = secret\n"},
         variables={"AWS_CONFIG_FILE": "{folder}/aws-config"},
     ),
-    "docs/storage/s3.md": Ground(places={"s3://acme-models": Place("s3")}, files={"recipe.toml": RECIPE}),
+    "docs/storage/s3.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3")}, files={"recipe.toml": RECIPE}
+    ),
 }

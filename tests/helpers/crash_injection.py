@@ -28,7 +28,7 @@ CHANGES = (
     "chmod", "fchmod", "utime", "fsync",
 )  # fmt: skip
 """What changes a disk, by its name in ``os``; ``open`` where it may make a file."""
-_START = "import sys, tests.helpers.killing; tests.helpers.killing.main(*sys.argv[1:])"
+_START = "import sys, tests.helpers.crash_injection; tests.helpers.crash_injection.main(*sys.argv[1:])"
 
 
 def kill_at(step: int, *names: str) -> None:

@@ -1,0 +1,57 @@
+"""Registries at addresses of the test's choosing, for a process that is signed in to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.storage.write import open_store
+from tests.helpers.builds import publish_build
+from tests.helpers.clouds import sign_out
+from tests.servers.https import HttpsServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+ACCOUNT = "acmemodels"
+SAS = "sv=2024-11-04&sig=c2VjcmV0c2VjcmV0"
+DEAD = "127.0.0.1:1"
+"""Nothing listens there: the port is reserved."""
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody is signed in: no variables, no files, no metadata services."""
+    sign_out(monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{DEAD}")
+    monkeypatch.setenv("GCE_METADATA_HOST", DEAD)
+    monkeypatch.setenv("GCE_METADATA_IP", DEAD)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://{DEAD}")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def models(registry: Path) -> Path:
+    """A folder registry with one version."""
+    publish_build(registry)
+    return registry
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[HttpsServer]:
+    with HttpsServer(models, "acme/models") as running:
+        yield running
+
+
+def upload(folder: Path, url: str) -> None:
+    """Copy a folder registry into a bucket, object by object."""
+    store = open_store(url)
+    for path in sorted(folder.rglob("*")):
+        key = path.relative_to(folder).as_posix()
+        if path.is_file() and "/." not in f"/{key}":
+            store.create(key, path.read_bytes())
