@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.workspace import ROOT, SOURCE, modeldrop
-from modeldrop.export.tasks.interface import TOKENS
+from modeldrop.export.models.family import TOKENS
 from tests.export.recipes import loosened
 
 if TYPE_CHECKING:

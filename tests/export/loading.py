@@ -25,8 +25,8 @@ from optimum.exporters.onnx import onnx_export_from_model
 from modeldrop.errors import ModeldropError
 
 # Before transformers: it keeps away what transformers imports needlessly.
-from modeldrop.export.workers import optimum_export
-from modeldrop.export.workers.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared import optimum_export
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 
 
 class Forgetful:

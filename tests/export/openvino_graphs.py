@@ -14,10 +14,9 @@ import torch
 import transformers
 from openvino import PartialShape, convert_model, save_model
 
-from modeldrop.export.quantizers import openvino
-
 # Before transformers: it keeps away what transformers imports needlessly.
-from modeldrop.export.workers import optimum_export
+from modeldrop.export.models.shared import optimum_export
+from modeldrop.export.quantizers import openvino
 from tests.helpers.checkpoints import bert, llama, make_embedder, vit
 
 ROOT = "openvino_model.xml"

@@ -11,7 +11,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
-from modeldrop.export.tasks.interface import CLASSES
+from modeldrop.export.models.family import CLASSES
 from modeldrop.fetcher.self_test import self_test
 from tests.export.building import build
 from tests.helpers.checkpoints import distilbert, make_embedder, mpnet, qwen, roberta, xlm_roberta

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from modeldrop.export.tasks.interface import CLASSES, TOKENS
+from modeldrop.export.models.family import CLASSES, TOKENS
 from modeldrop.fetcher.self_test import self_test
 from tests.export.building import Built, build
 from tests.helpers.checkpoints import clip, llama, qwen, t5, vit, whisper

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from modeldrop.export.tasks.interface import CLASSES
+from modeldrop.export.models.family import CLASSES
 from modeldrop.format.manifest import parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, edit_weights, make_embedder
@@ -251,7 +251,7 @@ def test_pooling_modes_equal_sentence_transformers(mode: str, opset: int) -> Non
     import torch
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    from modeldrop.export.workers.pooling import Head, append_head, pool
+    from modeldrop.export.models.shared.pooling import Head, append_head, pool
 
     graph = onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : {opset}]>

@@ -15,10 +15,10 @@ import pytest
 
 from modeldrop.errors import ModeldropError, RecipeError, SourceError
 from modeldrop.export import pipeline
+from modeldrop.export.models.family import CLASSES, TOKENS
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve
-from modeldrop.export.tasks.interface import CLASSES, TOKENS
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe

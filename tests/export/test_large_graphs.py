@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from modeldrop.export.quantizers import dynamic, embeddings, maker
-from modeldrop.export.workers import graphs
+from modeldrop.export import onnx_files
+from modeldrop.export.quantizers import dynamic, embeddings, quantizer
 from modeldrop.format.variants import VARIANTS
 
 VOCABULARY, WIDTH = 5000, 64
@@ -92,7 +92,7 @@ def test_data_beside_a_graph_gives_the_same_variant(kind: str, tmp_path: Path) -
         folder.mkdir()
         source = graph(folder, beside=beside)
         there = set(folder.iterdir())
-        maker(VARIANTS[kind].quantizer)(source, folder / "made.onnx", options_of(kind))
+        quantizer(VARIANTS[kind].quantizer)(source, folder / "made.onnx", options_of(kind))
         assert set(folder.iterdir()) == there | {folder / "made.onnx"}
         made.append(answer(folder / "made.onnx"))
     for plain, outside in zip(*made, strict=True):
@@ -104,10 +104,10 @@ def test_a_variant_too_large_for_one_file_has_its_data_beside_it(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = graph(tmp_path, beside=True)
-    for module in (graphs, dynamic):
+    for module in (onnx_files, dynamic):
         monkeypatch.setattr(module, "ONE_FILE", 50_000)
     target = tmp_path / "onnx" / "made.onnx"
-    maker(VARIANTS[kind].quantizer)(source, target, options_of(kind))
+    quantizer(VARIANTS[kind].quantizer)(source, target, options_of(kind))
     assert {path.name for path in target.parent.iterdir()} == {"made.onnx", "made.onnx_data"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in target.parent.iterdir()} == {0o644}
     assert target.stat().st_size < 50_000

@@ -16,11 +16,10 @@ import transformers
 from PIL import Image
 
 from modeldrop.errors import RecipeError
+from modeldrop.export.models.family import CLASSES, TOKENS
+from modeldrop.export.models.shared.media import open_picture, read_sound
 from modeldrop.export.report import render
 from modeldrop.export.samples import Sample
-from modeldrop.export.tasks.interface import CLASSES, TOKENS
-from modeldrop.export.workers.families.pictures import open_picture
-from modeldrop.export.workers.families.sounds import read_sound
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import clip, vit, whisper

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modeldrop.export.tasks.interface import TOKENS
+from modeldrop.export.models.family import TOKENS
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.foreign_environment import foreign_environment
 from tests.export.recipes import loosened

@@ -14,7 +14,7 @@ import onnx
 from optimum.exporters.onnx import onnx_export_from_model
 
 # Before transformers: it keeps away what transformers imports needlessly.
-from modeldrop.export.workers import optimum_export
+from modeldrop.export.models.shared import optimum_export
 from modeldrop.export.workers.export import work
 from modeldrop.export.workers.protocol import serve
 

@@ -26,9 +26,10 @@ from modeldrop.format.manifest import (
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.recipe import METRICS, OPSETS, TASKS, Recipe, Threshold, VariantOptions
+from modeldrop.format.recipe import METRICS, OPSETS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
 
 _CHARS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -126,7 +127,7 @@ any_recipes = st.builds(
 )
 recipes = st.builds(
     Recipe,
-    task=st.none() | st.sampled_from(TASKS),
+    task=st.none() | st.sampled_from(list(TASKS)),
     variants=st.sets(st.sampled_from(NAMES), min_size=1).map(
         lambda chosen: tuple(name for name in VARIANTS if name in chosen)
     ),

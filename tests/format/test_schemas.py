@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import Channel, parse_channel, serialize_channel
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
-from modeldrop.format.recipe import METRICS, TASKS, Recipe
+from modeldrop.format.recipe import METRICS, Recipe
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -30,6 +30,7 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
 from tests.format import examples
 from tests.format.hostile import (

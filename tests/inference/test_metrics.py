@@ -11,29 +11,31 @@ from hypothesis import strategies as st
 
 from modeldrop.format.recipe import METRICS
 from modeldrop.inference.metrics import compare, measure_of
-from modeldrop.inference.runs import Answer
+from modeldrop.inference.runs import ModelAnswer
 
 RANDOM = np.random.default_rng(3)
 PERFECT = {">=": 1.0, "<=": 0.0}
-TASKS: dict[str, list[Answer]] = {
-    "feature-extraction": [Answer(RANDOM.standard_normal(16)) for _ in range(20)],
-    "text-classification": [Answer(RANDOM.standard_normal(9)) for _ in range(20)],
-    "token-classification": [Answer(RANDOM.standard_normal((5, 4))) for _ in range(3)],
-    "image-classification": [Answer(RANDOM.standard_normal(3)) for _ in range(4)],
+TASKS: dict[str, list[ModelAnswer]] = {
+    "feature-extraction": [ModelAnswer(RANDOM.standard_normal(16)) for _ in range(20)],
+    "text-classification": [ModelAnswer(RANDOM.standard_normal(9)) for _ in range(20)],
+    "token-classification": [ModelAnswer(RANDOM.standard_normal((5, 4))) for _ in range(3)],
+    "image-classification": [ModelAnswer(RANDOM.standard_normal(3)) for _ in range(4)],
     "text-generation": [
-        Answer(logits, (*logits[1:].argmax(-1).tolist(), 4), 3) for logits in RANDOM.standard_normal((4, 8, 30))
+        ModelAnswer(logits, (*logits[1:].argmax(-1).tolist(), 4), 3) for logits in RANDOM.standard_normal((4, 8, 30))
     ],
-    "a task of a later release": [Answer(RANDOM.standard_normal((2, 5))) for _ in range(3)],
+    "a task of a later release": [ModelAnswer(RANDOM.standard_normal((2, 5))) for _ in range(3)],
 }
-SCORES = [Answer(RANDOM.standard_normal(1)) for _ in range(30)]
+SCORES = [ModelAnswer(RANDOM.standard_normal(1)) for _ in range(30)]
 
 
-def values(answers: list[Answer]) -> list[Any]:
+def values(answers: list[ModelAnswer]) -> list[Any]:
     return [answer.values.copy() for answer in answers]
 
 
 @pytest.mark.parametrize(("task", "answers"), [*TASKS.items(), ("text-classification", SCORES)])
-def test_what_is_equal_is_perfect_and_what_is_no_number_is_as_bad_as_can_be(task: str, answers: list[Answer]) -> None:
+def test_what_is_equal_is_perfect_and_what_is_no_number_is_as_bad_as_can_be(
+    task: str, answers: list[ModelAnswer]
+) -> None:
     metrics, worst = compare(task, answers, values(answers))
     assert set(metrics) <= set(METRICS)
     assert metrics == pytest.approx({name: PERFECT[METRICS[name]] for name in metrics}, abs=1e-7)
@@ -57,7 +59,7 @@ def test_what_answers_mean_follows_from_the_task_and_their_shape() -> None:
 
 @given(st.permutations(list(range(12))))
 def test_the_order_of_a_reranker(order: list[int]) -> None:
-    answers = [Answer(np.array([float(value)])) for value in range(12)]
+    answers = [ModelAnswer(np.array([float(value)])) for value in range(12)]
     metrics, _ = compare("text-classification", answers, [np.array([float(value)]) for value in order])
     pairs = [(a, b) for a in range(12) for b in range(a)]
     kept = sum((order[a] > order[b]) for a, b in pairs)
@@ -69,7 +71,7 @@ def test_the_order_of_a_reranker(order: list[int]) -> None:
 def test_passages_are_put_in_order_for_each_question_alone() -> None:
     """Scores of other questions may move past each other: nobody compares them."""
     scores = np.arange(24.0) % 12
-    answers = [Answer(np.array([score]), question=index // 12) for index, score in enumerate(scores)]
+    answers = [ModelAnswer(np.array([score]), question=index // 12) for index, score in enumerate(scores)]
     moved = [one.values + (0.3 if one.question else 0.0) for one in answers]
     metrics, _ = compare("text-classification", answers, moved)
     assert (metrics["kendall_tau"], metrics["top10"]) == (1.0, 1.0)
@@ -80,7 +82,7 @@ def test_passages_are_put_in_order_for_each_question_alone() -> None:
 
 
 def test_the_worst_question_is_named_by_the_passage_that_moved_furthest() -> None:
-    answers = [Answer(np.array([float(index % 12)]), question=index // 12) for index in range(36)]
+    answers = [ModelAnswer(np.array([float(index % 12)]), question=index // 12) for index in range(36)]
     moved = values(answers)
     moved[12][0] += 20  # the last of the second question comes first
     metrics, worst = compare("text-classification", answers, moved)
@@ -93,7 +95,7 @@ def test_the_worst_question_is_named_by_the_passage_that_moved_furthest() -> Non
 
 
 def test_questions_with_a_passage_each_are_put_in_one_order() -> None:
-    answers = [Answer(one.values, question=index) for index, one in enumerate(SCORES)]
+    answers = [ModelAnswer(one.values, question=index) for index, one in enumerate(SCORES)]
     mixed = [one.values for one in answers[1:] + answers[:1]]
     assert compare("text-classification", answers, mixed)[0] == compare("text-classification", SCORES, mixed)[0]
 
@@ -119,7 +121,7 @@ def test_the_greedy_prefix_ends_at_the_first_other_token() -> None:
 def test_perplexity_is_that_of_the_tokens_that_follow() -> None:
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
     variant = np.log(np.array([[0.25, 0.5, 0.25], [0.1, 0.8, 0.1]]))
-    metrics, _ = compare("text-generation", [Answer(logits, (0, 1))], [variant])
+    metrics, _ = compare("text-generation", [ModelAnswer(logits, (0, 1))], [variant])
     assert metrics["perplexity_gap"] == pytest.approx((0.5 / 0.25) ** 0.5 - 1)
     assert metrics["kl"] == pytest.approx((0.5 * np.log(2) + 0.25 * np.log(0.5)) / 2)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.export.tasks.interface import CLASSES
+from modeldrop.export.models.family import CLASSES
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert
 from tests.helpers.command_line import modeldrop

@@ -25,7 +25,8 @@ from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
-from modeldrop.format.recipe import METRICS, TASKS, Recipe, parse_recipe, parse_threshold
+from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
 from modeldrop.publishing.request import Wish, merged_recipe
 from modeldrop.publishing.user_test import check_command

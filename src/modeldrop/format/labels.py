@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modeldrop.format.tasks import task_of
+
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Manifest
 
@@ -21,14 +23,6 @@ _METRICS = {
     "kl": "Kullback-Leibler divergence",
     "perplexity_gap": "Perplexity above the original's",
 }
-WRITING = ("text-generation", "text2text-generation", "automatic-speech-recognition")
-"""Tasks of models that write, token by token."""
-# What a model is asked, by task, where it is not a text: for one and for several.
-_INPUTS = {
-    "image-classification": ("picture", "pictures"),
-    "zero-shot-image-classification": ("picture", "pictures"),
-    "automatic-speech-recognition": ("recording", "recordings"),
-}
 # For what writes token by token.
 _OF_TOKENS = {"top1": "Same best token", "max_abs": "Largest difference, as a share of the largest score"}
 _ORDERS, _PAIR = "kendall_tau", " \u2192 "
@@ -40,10 +34,10 @@ def inputs_of(manifest: Manifest) -> tuple[str, str]:
     ordered = any(_ORDERS in variant.fidelity.metrics for variant in manifest.variants)
     if ordered and known and all(_PAIR in text for text in known):
         return "pair", "pairs"
-    return _INPUTS.get(manifest.task, ("text", "texts"))
+    return task_of(manifest.task).inputs
 
 
 def metric_name(metric: str, task: str) -> str:
     """A metric for people; itself where it is a later release's, or the user's own."""
-    of_tokens = _OF_TOKENS if task in WRITING else {}
+    of_tokens = _OF_TOKENS if task_of(task).writes else {}
     return of_tokens.get(metric) or _METRICS.get(metric, metric)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
 from modeldrop.util.values import dataclass, field, replace
 
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
 OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""
 
-TASKS = (
-    "feature-extraction",
-    "text-classification",
-    "token-classification",
-    "text2text-generation",
-    "text-generation",
-    "image-classification",
-    "zero-shot-image-classification",
-    "automatic-speech-recognition",
-)
-"""The tasks this release builds, by the names that the Hugging Face Hub gives them."""
 
 METRICS: dict[str, str] = {
     "cosine_mean": ">=",

@@ -20,8 +20,7 @@ from typing import Any
 from modeldrop.format.golden import read_golden
 from modeldrop.format.json_fields import Fields
 from modeldrop.util.process import die_with_parent, own_answers
-
-_SHOWN = 300
+from modeldrop.util.text import first_line
 
 
 def main() -> None:
@@ -50,36 +49,32 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         from modeldrop.inference.metrics import compare
         from modeldrop.inference.openvino import OpenVinoVariant
     except ImportError as error:
-        return {"missing": _first_line(error)}
+        return {"missing": first_line(error)}
     try:
         opened = OpenVinoVariant if openvino_files else runs.Variant
         variant = opened(folder, request["graphs"])
     except Exception as error:  # noqa: BLE001  the libraries' errors have no common class
-        return {"failed": f"it does not load: {_first_line(error)}"}
+        return {"failed": f"it does not load: {first_line(error)}"}
     known = read_golden(Fields(request["golden"], "", "golden"))
     role = request["role"]
     asked = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
-    asked += [runs.from_golden(chain) for chain in known.chains]
+    asked += [runs.from_golden(run) for run in known.chains]
     expected, answers = [], []
-    for chain in asked:
-        for step in chain.steps:
+    for run in asked:
+        for step in run.steps:
             if lacking := variant.lacking(step):
                 return {"failed": f"its graph wants other inputs than the known ones: {', '.join(lacking)}"}
         try:
-            found = variant.answer(chain)
+            found = variant.answer(run)
         except Exception as error:  # noqa: BLE001
-            return {"failed": f"it does not run: {_first_line(error)}"}
-        values = chain.answer.values
+            return {"failed": f"it does not run: {first_line(error)}"}
+        values = run.answer.values
         if found.size != values.size:
             return {"failed": f"it answers {found.size} numbers where the original answers {values.size}"}
-        expected.append(replace(chain.answer, values=values.reshape(found.shape)))
+        expected.append(replace(run.answer, values=values.reshape(found.shape)))
         answers.append(found)
     metrics, worst = compare(request["task"], expected, answers)
     return {"metrics": metrics, "worst": {name: index for name, (index, _) in worst.items()}}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN]
 
 
 def _be_the_first_to_go() -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.inference.runs import Answer
+from modeldrop.format.tasks import task_of
+from modeldrop.inference.runs import ModelAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.floating[Any]]
+    Arrays = Sequence[Array]
     Figures = dict[str, float]
     Worst = dict[str, tuple[int, float]]
 
@@ -35,11 +37,6 @@ _DIGITS = 8
 _FAR = 1e9
 _NEIGHBOURS = 5
 _FIRST = 10
-
-_CLASSES = frozenset(
-    {"text-classification", "token-classification", "image-classification", "zero-shot-image-classification"}
-)
-_TOKENS = frozenset({"text2text-generation", "text-generation", "automatic-speech-recognition"})
 
 
 def measure_of(task: str, shape: Sequence[int]) -> str:
@@ -49,14 +46,15 @@ def measure_of(task: str, shape: Sequence[int]) -> str:
         task: its Hub name.
         shape: of one answer.
     """
-    if task in _TOKENS:
-        return "tokens"
-    if task in _CLASSES:
+    answers = task_of(task).answers
+    if answers == "classes":
         return "classes" if shape[-1] > 1 else "score"
+    if answers == "tokens":
+        return answers
     return "vector" if len(shape) == 1 else "hidden"
 
 
-def compare(task: str, expected: Sequence[Answer], answers: Sequence[Array]) -> tuple[Figures, Worst]:
+def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays) -> tuple[Figures, Worst]:
     """Compare answers, input by input.
 
     Args:
@@ -90,14 +88,14 @@ def compare(task: str, expected: Sequence[Answer], answers: Sequence[Array]) -> 
     return rounded, {name: (index, _rounded(value)) for name, (index, value) in worst.items()}
 
 
-def _cosines(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _cosines(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """Mean and least cosine along the last axis."""
     values = [_cosine(*pair) if good else -1.0 for *pair, good in zip(one, other, finite, strict=True)]
     figures, where = _lowest("cosine_min", values)
     return {"cosine_mean": float(np.mean(values))} | figures, where
 
 
-def _neighbours(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _neighbours(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The mean share of the five nearest inputs, by cosine, that stay among the five nearest."""
     if len(one) < 2 * _NEIGHBOURS + 1:
         return {}, {}
@@ -108,7 +106,7 @@ def _neighbours(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array
     return {"neighbours": float(np.mean(shares))}, {"neighbours": _lowest("", shares)[1][""]}
 
 
-def _nearest(vectors: Sequence[Array]) -> list[set[int]]:
+def _nearest(vectors: Arrays) -> list[set[int]]:
     matrix = np.stack(vectors)
     matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-30)
     likeness = matrix @ matrix.T
@@ -116,7 +114,7 @@ def _nearest(vectors: Sequence[Array]) -> list[set[int]]:
     return [set(row[:_NEIGHBOURS].tolist()) for row in np.argsort(-likeness, axis=1, kind="stable")]
 
 
-def _order(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _order(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """Pearson's correlation of all scores; by question, then averaged, the order.
 
     The order is Kendall's tau-a, and the share of the ten best passages that stay among the ten best, over questions
@@ -161,13 +159,13 @@ _ORDERS: dict[str, tuple[Callable[[Array, Array], float], int, float]] = {
 }
 
 
-def _labels(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _labels(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The share of equal best labels."""
     pairs = zip(one, other, finite, strict=True)
     return _shares("top1", [float(np.mean(a.argmax(-1) == b.argmax(-1))) if good else 0.0 for a, b, good in pairs])
 
 
-def _first_five(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _first_five(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The mean share of the five best labels that stay among the five best."""
     if min(values.shape[-1] for values in one) <= 5:
         return {}, {}
@@ -179,7 +177,7 @@ def _first_five(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array
     return _shares("top5", shares)
 
 
-def _divergence(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _divergence(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """Mean Kullback-Leibler divergence of the variant's softmax from the original's, in nats."""
     values = []
     for a, b, good in zip(one, other, finite, strict=True):
@@ -188,7 +186,7 @@ def _divergence(_: Sequence[Answer], one: Sequence[Array], other: Sequence[Array
     return {"kl": float(np.mean(values))}, _highest("kl", values)[1]
 
 
-def _greedy(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]) -> Any:
+def _greedy(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The mean share of the original's own tokens before the first that the variant would not have chosen.
 
     Every row was computed after the tokens that the original chose: up to the first difference they are the tokens
@@ -201,9 +199,7 @@ def _greedy(expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Ar
     return _shares("greedy_prefix", shares)
 
 
-def _perplexity(
-    expected: Sequence[Answer], one: Sequence[Array], other: Sequence[Array], finite: Sequence[bool]
-) -> Any:
+def _perplexity(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """By how much the perplexity of the tokens that follow is above the original's, as a share of it."""
     if not all(finite):
         return {"perplexity_gap": _FAR}, {}

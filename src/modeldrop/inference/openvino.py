@@ -1,6 +1,6 @@
-"""Running OpenVINO's graphs as ``chains.Variant`` runs those of ONNX, on the CPU.
+"""Running OpenVINO's graphs as ``runs.Variant`` runs those of ONNX, on the CPU.
 
-Two kinds of graphs are not as their ONNX is, so that OpenVINO's own programs load them; the same chains run on both.
+Two kinds of graphs are not as their ONNX is, so that OpenVINO's own programs load them; the same runs run on both.
 A decoder with and without a past, which ONNX has in the branches of one graph, is two graphs. A language model keeps
 its past as a state in the graph, where ONNX is given it at every run.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, Chain, Step, rows
+from modeldrop.inference.runs import Array, Run, Step, rows
 
 if TYPE_CHECKING:
     from openvino import InferRequest
@@ -35,7 +35,7 @@ def open_graph(path: Path) -> InferRequest:
 
 
 class OpenVinoVariant:
-    """A variant's graphs; see ``chains.Variant``.
+    """A variant's graphs; see ``runs.Variant``.
 
     Args:
         folder: where its files are.
@@ -78,10 +78,10 @@ class OpenVinoVariant:
             results.append({name: answered[name].copy() for port in answered for name in port.get_names()})
         return results
 
-    def answer(self, chain: Chain) -> Array:
-        """What the variant answers where the original answers ``chain.answer``."""
-        results = self.run(chain.steps)
-        return rows([results[link.step][link.output][0] for link in chain.outputs], chain.at)
+    def answer(self, run: Run) -> Array:
+        """What the variant answers where the original answers ``run.answer``."""
+        results = self.run(run.steps)
+        return rows([results[link.step][link.output][0] for link in run.outputs], run.at)
 
     def _graph_of(self, step: Step) -> str:
         if step.graph in self._requests or step.graph != _MERGED:

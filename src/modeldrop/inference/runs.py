@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """What the original answers, or a variant.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class Run:
     """Runs one after the other, and the original's answer.
 
     Attributes:
@@ -71,7 +71,7 @@ class Chain:
     text: str
     steps: tuple[Step, ...]
     outputs: tuple[StepOutput, ...]
-    answer: Answer
+    answer: ModelAnswer
     at: tuple[int, ...] = ()
     read: tuple[tuple[str, ...], ...] = ()
 
@@ -115,10 +115,10 @@ class Variant:
             results.append(dict(zip(names, session.run(names, inputs), strict=True)))
         return results
 
-    def answer(self, chain: Chain) -> Array:
-        """What the variant answers where the original answers ``chain.answer``."""
-        results = self.run(chain.steps)
-        return rows([results[link.step][link.output][0] for link in chain.outputs], chain.at)
+    def answer(self, run: Run) -> Array:
+        """What the variant answers where the original answers ``run.answer``."""
+        results = self.run(run.steps)
+        return rows([results[link.step][link.output][0] for link in run.outputs], run.at)
 
 
 def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
@@ -130,14 +130,16 @@ def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
     return values[..., list(at)] if at else values
 
 
-def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Chain:
-    """The chain of a known input of a text encoder; ``values`` of its answer are flat."""
+def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Run:
+    """The run of a known input of a text encoder; ``values`` of its answer are flat."""
     inputs = {name: np.array([ids], dtypes.get(name)) for name, ids in case.inputs.items()}
-    return Chain(case.text, (Step(graph, inputs),), (StepOutput(0, output),), Answer(np.array(case.values, np.float64)))
+    return Run(
+        case.text, (Step(graph, inputs),), (StepOutput(0, output),), ModelAnswer(np.array(case.values, np.float64))
+    )
 
 
-def from_golden(known: GoldenChain) -> Chain:
-    """The chain of a manifest, its tensors unfolded."""
+def from_golden(known: GoldenChain) -> Run:
+    """The run of a manifest, its tensors unfolded."""
     steps = tuple(
         Step(
             step.graph,
@@ -149,7 +151,7 @@ def from_golden(known: GoldenChain) -> Chain:
         for step in known.steps
     )
     values = np.array(known.values, np.float64).reshape(known.shape)
-    return Chain(known.text, steps, known.outputs, Answer(values, known.targets, known.begin), known.at)
+    return Run(known.text, steps, known.outputs, ModelAnswer(values, known.targets, known.begin), known.at)
 
 
 def unfold(literal: TensorValue) -> Array:

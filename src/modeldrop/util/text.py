@@ -66,3 +66,8 @@ def parse_duration(text: str, unit: str = "") -> float:
     if match is None or not (match[2] or unit):
         raise ValueError(f"{text[:40]!r} is not a duration.")
     return float(int(match[1]) * _UNITS[match[2] or unit])
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, cut to what a sentence bears."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import RecipeError, SourceError
 from modeldrop.export.known_failures import CUSTOM_CODE
+from modeldrop.export.models import architecture_of, choose_task, family_of
+from modeldrop.export.models.family import Family
 from modeldrop.export.preflight.files import check_tokenizer
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.samples import Sample
-from modeldrop.export.tasks import Family, architecture_of, choose_task, family_of
 from modeldrop.export.transformers5 import mended_config
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def check(request: BuildRequest) -> Checked:
                     f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
                     f"Its metrics are: {', '.join(metrics)}.",
                 )
-    check_export(request.recipe, task, ready=request.source.worker != "export")
+    check_export(request.recipe, task, family, ready=request.source.worker != "export")
     check_variants(request.recipe, config, family, origin_of(request.source))
     if request.samples:
         check_samples(request.samples, request.recipe, task, family)

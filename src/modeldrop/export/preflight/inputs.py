@@ -13,8 +13,8 @@ from modeldrop.export.inputs import PCM, sampling_rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modeldrop.export.models.family import Family
     from modeldrop.export.samples import Sample
-    from modeldrop.export.tasks import Family
     from modeldrop.format.recipe import Recipe
 
 _CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}
@@ -23,7 +23,7 @@ _WRITTEN = {
     "image": 'a folder of pictures, or lines such as {"image": "a.png"}',
     "audio": 'a folder of recordings, or lines such as {"audio": "a.wav"}',
 }
-# The fewest that ``selftest.metrics`` measures these on.
+# The fewest that ``inference.metrics`` measures these on.
 _NEIGHBOURS_NEED, _TOP10_NEEDS, _TOP5_NEEDS = 11, 11, 6
 _USUAL_RATE = 16_000
 _PREPROCESSOR = "preprocessor_config.json"
@@ -36,10 +36,11 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: 
         RecipeError: names file and line, or the threshold.
     """
     for sample in samples:
-        if sample.kind != family.asked:
+        if sample.kind != family.input_kind:
             raise RecipeError(
-                f"inputs: {sample.where} is {_a(sample.kind)}; models for {task} are asked {_CALLED[family.asked]}.",
-                f"Name {_WRITTEN[family.asked]}.",
+                f"inputs: {sample.where} is {_a(sample.kind)}; "
+                f"models for {task} are asked {_CALLED[family.input_kind]}.",
+                f"Name {_WRITTEN[family.input_kind]}.",
             )
         if len(sample.texts) > family.most_texts:
             what = "a pair" if sample.kind == "text" else "texts beside what it names"

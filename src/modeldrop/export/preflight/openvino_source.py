@@ -6,23 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import SourceError
+from modeldrop.export.models.family import label_count
 from modeldrop.export.openvino_ir import BITS, Ir
-from modeldrop.export.tasks.interface import label_count
 from modeldrop.export.variants import makeable, openvino_variant
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VariantSpec
 
 if TYPE_CHECKING:
+    from modeldrop.export.models.family import Family
     from modeldrop.export.openvino_ir import Port
     from modeldrop.export.sources import Source
-    from modeldrop.export.tasks import Family
 
 _ORDER = "beam_idx"
-# By family: the inputs that a graph must have, and those that it may have.
-_INPUTS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    "text_encoders": (frozenset({"input_ids"}), frozenset({"attention_mask", "token_type_ids"})),
-    "causal": (frozenset({"input_ids", "attention_mask", _ORDER}), frozenset({"position_ids"})),
-    "vision": (frozenset({"pixel_values"}), frozenset()),
-}
 _EMBEDDING = ("sentence_embedding", "last_hidden_state")
 _SCORES = ("logits",)
 _SMALLER = "openvino-int8"
@@ -78,12 +72,12 @@ def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[st
         SourceError: its inputs, outputs or labels are others, or its shapes are fixed.
     """
     what = f"The OpenVINO graph of {spec}"
-    if family.name not in _INPUTS:
+    if family.openvino_inputs is None:
         raise SourceError(
             f"{what} is one for {task}, and those are not taken as they are.",
             f"Embedders, classifiers and stateful language models are; else {_ORIGIN}.",
         )
-    needed, known = _INPUTS[family.name]
+    needed, known = family.openvino_inputs
     inputs = [port.name for port in ir.inputs]
     if family.name == "causal" and not (ir.stateful and _ORDER in inputs):
         raise SourceError(

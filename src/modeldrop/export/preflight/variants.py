@@ -15,14 +15,13 @@ from modeldrop.export.variants import FUSIBLE, LIBRARIES, makeable
 from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, VariantSpec
 
 if TYPE_CHECKING:
-    from modeldrop.export.tasks import Family
+    from modeldrop.export.models.family import Family
     from modeldrop.format.recipe import Recipe
 
 _SECONDS = 60
 # Its weights are of a type of opset 21: the graph is called that, and before 18 operators were written otherwise.
 _INT4_OPSET = 18
 _WHOLE = 32  # bits of fp32, which gates compare with
-_WITHOUT_TEXTS = ("image-classification", "automatic-speech-recognition")
 
 
 def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, origin: VariantSpec = FP32) -> None:
@@ -92,12 +91,13 @@ def _check_makeable(recipe: Recipe, origin: VariantSpec) -> None:
             )
 
 
-def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
+def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> None:
     """Refuse what the export would pass over in silence.
 
     Args:
         recipe: what is asked.
         task: what the model is built for.
+        family: the model's.
         ready: whether the source holds graphs instead of weights.
 
     Raises:
@@ -114,7 +114,7 @@ def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
             f"opset: int4 is made of graphs of opset {_INT4_OPSET} or later, not of {recipe.opset}.",
             "Raise opset, leave it out, or leave int4 out of the variants.",
         )
-    if recipe.max_length is not None and task in _WITHOUT_TEXTS:
+    if recipe.max_length is not None and not family.most_texts:
         raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
 
 

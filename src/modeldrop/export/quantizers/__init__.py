@@ -1,14 +1,28 @@
-"""What makes a variant's graph from the one in fp32: a module each, with the one function that ``interface`` names."""
+"""What makes a variant's graph from the one in fp32: a module each, whose ``make`` is a ``Quantizer``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from modeldrop.export.quantizers.interface import Make
+from pathlib import Path
+from typing import Any, Protocol
 
 
-def maker(name: str) -> Make:
+class Quantizer(Protocol):
+    """Writes one graph of a variant.
+
+    Args:
+        source: the graph in fp32; its external data, if it has any, lies beside it.
+        target: where to write. External data goes into ``<target>_data``; files have mode 0644.
+        options: the variant's, of ``export/variants.py``.
+
+    Raises:
+        ExportError: the graph cannot be made into such a variant; says why.
+    """
+
+    def __call__(self, source: Path, target: Path, options: Mapping[str, Any]) -> None: ...
+
+
+def quantizer(name: str) -> Quantizer:
     """The ``make`` of a module here."""
     return import_module(f"{__name__}.{name}").make  # type: ignore[no-any-return]

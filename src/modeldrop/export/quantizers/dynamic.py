@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from modeldrop.export.onnx_files import ONE_FILE, external_files, settle_data, weight_bytes
 from modeldrop.export.quantizers.embeddings import load_quantized
-from modeldrop.export.workers.graphs import ONE_FILE, external_files, settle_data, weight_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``.
+    """See ``Quantizer``.
 
     Options: ``weights``, ``int8`` or ``uint8``; ``reduce_range``, whether weights use 7 of the 8 bits; ``keep``,
     names of nodes. Of the search: ``per_channel``, ``symmetric`` (weights have no zero point), ``only``, names.

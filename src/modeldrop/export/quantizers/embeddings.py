@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization.quant_utils import compute_data_quant_params, quantize_nparray
 
-from modeldrop.export.workers.graphs import all_graphs
+from modeldrop.export.onnx_files import all_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Collection

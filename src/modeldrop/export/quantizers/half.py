@@ -12,8 +12,8 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from modeldrop.export.workers.branches import join, split
-from modeldrop.export.workers.graphs import ONE_FILE, save, weight_bytes
+from modeldrop.export.onnx_files import ONE_FILE, save, weight_bytes
+from modeldrop.export.quantizers.merged_decoder import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``. Options: ``keep``, names of nodes that compute in fp32."""
+    """See ``Quantizer``. Options: ``keep``, names of nodes that compute in fp32."""
     keep = options["keep"]
     # Inferring shapes serializes the graph, which protobuf cannot beyond 2 GiB.
     large = weight_bytes(source) > ONE_FILE

@@ -31,7 +31,7 @@ _PAST, _PRESENT, _ORDER = "past_key_values.", "present.", "beam_idx"
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``.
+    """See ``Quantizer``.
 
     The source may also be a graph of OpenVINO's already, in fp32 or fp16.
 

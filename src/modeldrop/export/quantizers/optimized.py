@@ -34,10 +34,10 @@ from onnx.external_data_helper import (
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_by_fusion
 
+from modeldrop.export.models.shared.pooling import Detached, attach, detach
+from modeldrop.export.onnx_files import all_graphs, save
 from modeldrop.export.quantizers.half import halved
 from modeldrop.export.variants import fusions
-from modeldrop.export.workers.graphs import all_graphs, save
-from modeldrop.export.workers.pooling import Detached, attach, detach
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
 # As onnxruntime's own optimizer has it: these keep the fusions of transformers' layers from finding what they look for.
@@ -49,7 +49,7 @@ _FLOAT = 4
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``. Options: ``level``, 1 to 4; ``folder``, of config.json."""
+    """See ``Quantizer``. Options: ``level``, 1 to 4; ``folder``, of config.json."""
     level = options["level"]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".optimizing-") as scratch:

@@ -15,14 +15,14 @@ import onnx
 import tokenizers
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from modeldrop.export.workers.graphs import ONE_FILE, all_graphs, settle_data, weight_bytes
+from modeldrop.export.onnx_files import ONE_FILE, all_graphs, settle_data, weight_bytes
 
 _TYPES = ("Conv", "Gather", "Gemm", "MatMul")
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``.
+    """See ``Quantizer``.
 
     Options: ``calibration``, the recipe's file; ``folder``, of tokenizer.json; ``keep``, names of nodes.
     """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+from modeldrop.export.onnx_files import save
 from modeldrop.export.quantizers.embeddings import load_quantized
-from modeldrop.export.workers.graphs import save
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ _INT8_ACTIVATIONS = 4
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
-    """See ``interface``. Options: ``bits``, 8 or 4; ``keep``, names of nodes."""
+    """See ``Quantizer``. Options: ``bits``, 8 or 4; ``keep``, names of nodes."""
     # It logs every node.
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.CRITICAL)
     bits, keep = options["bits"], options["keep"]

@@ -9,9 +9,10 @@ from modeldrop.export.report.blocks import section
 from modeldrop.export.report.figures import figure
 from modeldrop.export.report.formatting import limit, size, text, time
 from modeldrop.export.report.header import framework_of
-from modeldrop.format.labels import WRITING, inputs_of, metric_name
+from modeldrop.format.labels import inputs_of, metric_name
 from modeldrop.format.manifest import Manifest, Speed
 from modeldrop.format.recipe import METRICS
+from modeldrop.format.tasks import task_of
 
 _NAME_WIDTH = 26
 
@@ -35,7 +36,7 @@ def charts(manifest: Manifest) -> str:
     weights.insert(0, _Bar(framework_of(manifest), original, size(original), "original"))
     costs = [("Size of the weights", "less is better", weights)]
     one, several = inputs_of(manifest)
-    timed = "median, with a few tokens written" if manifest.task in WRITING else "median"
+    timed = "median, with a few tokens written" if task_of(manifest.task).writes else "median"
     for title, name in ((f"Latency of one {one}", "batch_1_ms"), (f"Latency of 32 {several}", "batch_32_ms")):
         if bars := _latencies(manifest, name):
             costs.append((title, f"{timed}; less is better", bars))

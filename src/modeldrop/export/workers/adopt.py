@@ -13,9 +13,10 @@ from typing import Any
 import onnx
 
 from modeldrop.errors import SourceError
+from modeldrop.export.onnx_files import all_graphs
 from modeldrop.export.workers import export
-from modeldrop.export.workers.graphs import all_graphs
-from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.export.workers.protocol import Events, serve
+from modeldrop.util.text import first_line
 
 _QUANTIZED = frozenset(
     {

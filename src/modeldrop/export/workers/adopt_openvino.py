@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.errors import SourceError
+from modeldrop.export.models.shared.openvino_as_model import GRAPH
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.workers import export
 from modeldrop.export.workers.protocol import Events, serve
-from modeldrop.export.workers.ready_openvino import GRAPH
 
 if TYPE_CHECKING:
     from modeldrop.export.openvino_ir import Constant

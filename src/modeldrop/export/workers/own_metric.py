@@ -20,9 +20,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS, OWN_NAME
-from modeldrop.inference.runs import Array, Chain
+from modeldrop.inference.runs import Array, Run
+from modeldrop.util.text import first_line
 
 _CALLED = "It is called as metric(original, variant, samples) and gives a number, or a dict of numbers by name"
 _HINT = f"{_CALLED}; --debug shows its traceback."
@@ -111,7 +112,7 @@ class OwnMeasure:
             raise RecipeError(f"metric: {self._spelled} {what}: {said}", _HINT) from error
 
 
-def own_measure(request: Mapping[str, Any], proof: Sequence[Chain]) -> OwnMeasure | None:
+def own_measure(request: Mapping[str, Any], proof: Sequence[Run]) -> OwnMeasure | None:
     """The recipe's own metric, if it has one, with its figures of the original.
 
     Args:
@@ -124,8 +125,8 @@ def own_measure(request: Mapping[str, Any], proof: Sequence[Chain]) -> OwnMeasur
     """
     if request["metric"] is None:
         return None
-    samples = request["samples"] or [{"name": chain.text} for chain in proof]
-    return OwnMeasure(request["metric"], samples, [chain.answer.values for chain in proof])
+    samples = request["samples"] or [{"name": run.text} for run in proof]
+    return OwnMeasure(request["metric"], samples, [run.answer.values for run in proof])
 
 
 def _listed(figures: Mapping[str, float]) -> str:

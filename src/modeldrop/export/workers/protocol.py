@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop import errors
 from modeldrop.export.known_failures import likely_cause
 from modeldrop.util.process import die_with_parent, own_answers
+from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,8 +88,3 @@ def _explained(error: Exception) -> Exception:
     if ours is None:
         return errors.ExportError(f"{cause.sentence} {type(error).__name__}: {first_line(error)}", cause.hint)
     return type(ours)(f"{cause.sentence} {ours.message}", f"{cause.hint} {ours.hint}".strip())
-
-
-def first_line(error: BaseException) -> str:
-    """What a library says went wrong, cut to what a sentence bears."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

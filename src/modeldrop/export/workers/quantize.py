@@ -17,13 +17,14 @@ from typing import Any
 import onnx
 
 from modeldrop.errors import ExportError, RecipeError
+from modeldrop.export.onnx_files import all_graphs, describe
 from modeldrop.export.openvino_ir import read_ir
-from modeldrop.export.quantizers import maker
+from modeldrop.export.quantizers import quantizer
+from modeldrop.export.quantizers.merged_decoder import separate
 from modeldrop.export.variants import LIBRARIES
-from modeldrop.export.workers.branches import separate
-from modeldrop.export.workers.graphs import all_graphs, describe
-from modeldrop.export.workers.protocol import Events, first_line, serve
+from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.variants import MERGED_PARTS, OPENVINO, VARIANTS, VariantSpec
+from modeldrop.util.text import first_line
 
 _OPENVINO = ".xml"
 
@@ -70,7 +71,7 @@ def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]
 
 def _make(kind: VariantSpec, source: Path, target: Path, options: dict[str, Any]) -> None:
     try:
-        maker(kind.quantizer)(source, target, options)
+        quantizer(kind.quantizer)(source, target, options)
     except ExportError:
         raise
     except Exception as error:

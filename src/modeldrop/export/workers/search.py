@@ -22,12 +22,12 @@ import numpy as np
 import onnx
 
 from modeldrop.errors import FidelityError
+from modeldrop.export.models.shared.reference import Reference, load
+from modeldrop.export.onnx_files import all_graphs, describe, weight_bytes
 from modeldrop.export.quantizers import dynamic
-from modeldrop.export.workers.graphs import all_graphs, describe, weight_bytes
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.export.workers.quantize import kept_nodes
-from modeldrop.export.workers.reference import Reference, load
 from modeldrop.export.workers.verify import figures, open_variant
 from modeldrop.format.recipe import METRICS, parse_threshold
 from modeldrop.format.variants import FP32, VARIANTS
@@ -200,10 +200,10 @@ class _Search:
             self._make(way, (), group.names)
             variant = Variant(self._output, self.paths)
             distances = []
-            for chain in listeners:
-                values = chain.answer.values
+            for run in listeners:
+                values = run.answer.values
                 distances.append(
-                    np.linalg.norm(variant.answer(chain) - values) / max(float(np.linalg.norm(values)), 1e-30)
+                    np.linalg.norm(variant.answer(run) - values) / max(float(np.linalg.norm(values)), 1e-30)
                 )
             harms.append(float(np.mean(distances)) / group.size)
         order = sorted(range(len(groups)), key=lambda index: -harms[index])

@@ -16,20 +16,21 @@ import numpy as np
 import tokenizers
 
 from modeldrop.errors import IncompleteError
-from modeldrop.export.workers.golden import golden_of
+from modeldrop.export.models.shared.golden import golden_of
+from modeldrop.export.models.shared.reference import load
+from modeldrop.export.models.shared.timing import median_ms
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
-from modeldrop.export.workers.protocol import Events, first_line, serve
-from modeldrop.export.workers.reference import load
-from modeldrop.export.workers.timing import median_ms
+from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS
 from modeldrop.inference.metrics import compare
 from modeldrop.inference.openvino import OpenVinoVariant
 from modeldrop.inference.runs import Variant, rows
+from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeldrop.inference.runs import Array, Chain
+    from modeldrop.inference.runs import Array, Run
 
 _PADDED = 8
 # Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.
@@ -42,7 +43,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     reference = load(Path(request["reference"]))
     task, texts = request["task"], request["texts"]
     # What one graph makes of token ids alone is kept in the form that every release reads.
-    encodes = texts and all(is_encoding(chain) for chain in reference.proof)
+    encodes = texts and all(is_encoding(run) for run in reference.proof)
     own = own_measure(request, reference.proof)
     held: dict[str, Variant | OpenVinoVariant] = {}
     weights = sum(_bytes_in(Path(asked["folder"])) for asked in request["variants"].values())
@@ -52,8 +53,8 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     for number, (name, asked) in enumerate(request["variants"].items()):
         variant = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
         metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts, own=own, name=name)
-        kept = [chain.answer for chain in reference.golden]
-        golden, _ = compare(task, kept, [variant.answer(chain) for chain in reference.golden])
+        kept = [run.answer for run in reference.golden]
+        golden, _ = compare(task, kept, [variant.answer(run) for run in reference.golden])
         result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
         if weights <= _HELD:
             held[name] = variant
@@ -62,7 +63,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.step("measure")
     for number, (name, asked) in enumerate(request["variants"].items()):
         variant = held.get(name) or open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
-        calls = [lambda chain=chain, variant=variant: variant.run(chain.steps) for chain in reference.timed]
+        calls = [lambda run=run, variant=variant: variant.run(run.steps) for run in reference.timed]
         result["variants"][name]["speed"] = [median_ms(call) for call in calls]
         del calls, variant
         events.progress(number + 1, len(request["variants"]))
@@ -70,7 +71,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     if foreign and own is None:  # an own metric may load what it likes
         raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
     result["golden"] = golden_of(reference.golden, cases=encodes)
-    result["inputs"] = [chain.text for chain in reference.proof]
+    result["inputs"] = [run.text for run in reference.proof]
     return result
 
 
@@ -81,7 +82,7 @@ def _bytes_in(folder: Path) -> int:
 def figures(
     variant: Variant | OpenVinoVariant,
     folder: Path,
-    proof: Sequence[Chain],
+    proof: Sequence[Run],
     task: str,
     *,
     texts: bool,
@@ -97,12 +98,12 @@ def figures(
         IncompleteError: tokenizer.json does not give what the original tokenizer gives.
         RecipeError: the own metric fails.
     """
-    expected = [chain.answer for chain in proof]
-    encodes = texts and all(is_encoding(chain) for chain in proof)
+    expected = [run.answer for run in proof]
+    encodes = texts and all(is_encoding(run) for run in proof)
     tokenizer = _tokenizer(folder) if texts else None
     if tokenizer is not None:
         _check_tokens(tokenizer, proof, whole=encodes)
-    answers = [variant.answer(chain) for chain in proof]
+    answers = [variant.answer(run) for run in proof]
     metrics, worst = compare(task, expected, answers)
     if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
         _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof)))
@@ -111,7 +112,7 @@ def figures(
     return metrics, worst
 
 
-def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant | OpenVinoVariant:
+def open_variant(folder: Path, graphs: dict[str, str], run: Run) -> Variant | OpenVinoVariant:
     """A variant as a service would open it.
 
     Raises:
@@ -123,7 +124,7 @@ def open_variant(folder: Path, graphs: dict[str, str], chain: Chain) -> Variant 
     except Exception as error:
         said = first_line(error)
         raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {said}") from error
-    for step in chain.steps:
+    for step in run.steps:
         unknown = variant.lacking(step)
         if unknown:
             raise IncompleteError(
@@ -143,19 +144,19 @@ def _encode(tokenizer: Any, samples: Sequence[tuple[str, ...]]) -> Any:
     return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
 
 
-def is_encoding(chain: Chain) -> bool:
+def is_encoding(run: Run) -> bool:
     """Whether it is one run of one graph on token ids."""
-    return len(chain.steps) == 1 and set(chain.steps[0].inputs) <= set(_COLUMNS)
+    return len(run.steps) == 1 and set(run.steps[0].inputs) <= set(_COLUMNS)
 
 
-def _check_tokens(tokenizer: Any, chains: Sequence[Chain], *, whole: bool) -> None:
+def _check_tokens(tokenizer: Any, runs: Sequence[Run], *, whole: bool) -> None:
     """Refuse a tokenizer.json that cuts texts in another way than the original tokenizer.
 
     Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
     """
-    for chain in chains:
-        encodings = _encode(tokenizer, chain.read)
-        for name, ids in chain.steps[0].inputs.items():
+    for run in runs:
+        encodings = _encode(tokenizer, run.read)
+        for name, ids in run.steps[0].inputs.items():
             if name not in _COLUMNS or not isinstance(ids, np.ndarray):
                 continue
             mine = np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], ids.dtype)
@@ -166,31 +167,31 @@ def _check_tokens(tokenizer: Any, chains: Sequence[Chain], *, whole: bool) -> No
                 else not np.array_equal(mine, ids)
             ):
                 raise IncompleteError(
-                    f"tokenizer.json does not give the {name} of the original tokenizer for {chain.text[:60]!r}.",
+                    f"tokenizer.json does not give the {name} of the original tokenizer for {run.text[:60]!r}.",
                     "The version would answer differently in a runtime without transformers.",
                 )
 
 
-def _padded(variant: Variant | OpenVinoVariant, tokenizer: Any, chains: Sequence[Chain]) -> list[Array]:
+def _padded(variant: Variant | OpenVinoVariant, tokenizer: Any, runs: Sequence[Run]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
     Token-wise outputs are cut to the text's own tokens.
     """
-    answers: list[Any] = [None] * len(chains)
+    answers: list[Any] = [None] * len(runs)
     # By length, so that little is computed for padding alone.
-    lengths = [next(iter(chain.steps[0].inputs.values())).shape[1] for chain in chains]  # type: ignore[union-attr]
-    order = sorted(range(len(chains)), key=lengths.__getitem__)
+    lengths = [next(iter(run.steps[0].inputs.values())).shape[1] for run in runs]  # type: ignore[union-attr]
+    order = sorted(range(len(runs)), key=lengths.__getitem__)
     for begin in range(0, len(order), _PADDED):
         indices = order[begin : begin + _PADDED]
-        step = chains[0].steps[0]
-        encodings = _encode(tokenizer, [sample for index in indices for sample in chains[index].read])
+        step = runs[0].steps[0]
+        encodings = _encode(tokenizer, [sample for index in indices for sample in runs[index].read])
         inputs = {
             name: np.array([getattr(encoding, _COLUMNS[name]) for encoding in encodings], np.int64)
             for name in step.inputs
         }
         (outputs,) = variant.run([type(step)(step.graph, inputs)])
-        for index, row in zip(indices, outputs[chains[0].outputs[0].output], strict=True):
-            values = chains[index].answer.values
+        for index, row in zip(indices, outputs[runs[0].outputs[0].output], strict=True):
+            values = runs[index].answer.values
             answers[index] = rows([row if values.ndim == 1 else row[: len(values)]])
     return answers
 

@@ -1,0 +1,116 @@
+"""Language models that go on with a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, Past, State, batch, shortened
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
+from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.export.models.shared.timing import BATCH, TOKENS, speed_texts
+from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
+from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from modeldrop.export.samples import Sample
+
+_ROLE = "model"
+
+
+class CausalModel(LoadedModel):
+    """One graph with a past; compared on the text itself, and token by token on how the original goes on."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
+        self._model = load_model(checkpoint, transformers.AutoModelForCausalLM)
+        self.max_length = self._tokenizer.model_max_length
+
+    def export(self, output: Path) -> None:
+        export(self._model, "text-generation-with-past", (_ROLE,), output)
+        ready = isinstance(self._model, OpenVinoModel)
+        self._past = State(self._model.inputs) if ready else Past(output / FP32.path(_ROLE))
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.save_tokenizer(self._tokenizer, output)
+        side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json", "chat_template.*"))
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        for sample in samples:
+            yield self._make_run(sample.texts[0], NEW_TOKENS)
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        return shortened(runs)
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        (text,), _ = speed_texts([sample.texts[0] for sample in samples])
+        run = self._make_run(text, TIMED_TOKENS)
+        ids = torch.tensor(run.steps[0].inputs["input_ids"])
+        return [
+            TimedRun(run if size == 1 else batch(run, size), lambda size=size: self._write(ids.repeat(size, 1)))  # type: ignore[misc]
+            for size in (1, BATCH)
+        ]
+
+    def _make_run(self, text: str, limit: int) -> Run:
+        read = self._tokenizer(text, truncation=True, max_length=TOKENS)["input_ids"]
+        written = self._greedy(read, limit)
+        tokens = [*read, *written]
+        with torch.inference_mode():
+            # In one run, without remembering: that what is remembered is right is part of what is proven.
+            ids = torch.tensor([tokens[:-1]])
+            logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+        steps = [self._step(tokens, 0, len(read), self._past.empty())]
+        for place in range(len(read), len(tokens) - 1):
+            steps.append(self._step(tokens, place, place + 1, self._past.after(0, len(steps) - 1)))
+        outputs = tuple(StepOutput(number, "logits") for number in range(len(steps)))
+        answer = ModelAnswer(logits.numpy(), tuple(tokens[1:]), len(read) - 1)
+        return Run(text, tuple(steps), outputs, answer, read=((text,),))
+
+    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | StepOutput]) -> Step:
+        """The run that reads the tokens from ``begin`` to ``end`` and remembers those before."""
+        known: dict[str, Array | StepOutput] = {
+            "input_ids": np.array([tokens[begin:end]], np.int64),
+            "attention_mask": np.ones((1, end), np.int64),
+            "position_ids": np.arange(begin, end, dtype=np.int64)[None],
+        }
+        return Step(_ROLE, self._past.known(known | dict(past)))
+
+    def _greedy(self, read: Sequence[int], limit: int) -> list[int]:
+        """The tokens of the highest score, one after the other, without the rules of a generation_config.json."""
+        written: list[int] = []
+        past, fed = None, list(read)
+        with torch.inference_mode():
+            for _ in range(limit):
+                seen = torch.ones((1, len(read) + len(written)), dtype=torch.long)
+                result = self._model(
+                    input_ids=torch.tensor([fed]), attention_mask=seen, past_key_values=past, use_cache=True
+                )
+                past = result.past_key_values
+                fed = [int(result.logits[0, -1].argmax())]
+                written += fed
+        return written
+
+    def _write(self, ids: torch.Tensor) -> Any:
+        with torch.inference_mode():
+            return self._model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=TIMED_TOKENS,
+                min_new_tokens=TIMED_TOKENS,
+                do_sample=False,
+                num_beams=1,
+            )
+
+
+MODEL = CausalModel

@@ -1,0 +1,96 @@
+"""Models that compare pictures with texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
+from modeldrop.export.models.shared.media import coarse, open_picture, pictures
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.export.models.shared.timing import BATCH
+from modeldrop.export.models.vision.worker import load_processor
+from modeldrop.format.golden import StepOutput
+from modeldrop.inference.runs import ModelAnswer, Run, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from modeldrop.export.samples import Sample
+    from modeldrop.inference.runs import Array
+
+_ROLE = "model"
+_GOLDEN = 2
+LABELS = (
+    "a photo of a cat", "two dogs on a beach", "a map of the city", "a red circle on a blue ground",
+    "waves of many colours", "a plate of food", "handwriting", "a night sky",
+)  # fmt: skip
+
+
+class ClipModel(LoadedModel):
+    """One graph; compared on how well each of a few texts fits a picture."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._task = checkpoint.task
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint).text_config)
+        self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
+        self._processor = load_processor(checkpoint)
+        self.max_length = self._tokenizer.model_max_length
+
+    def export(self, output: Path) -> None:
+        export(self._model, self._task, (_ROLE,), output)
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.save_tokenizer(self._tokenizer, output)
+        side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        for sample in samples:
+            yield self._make_run(sample.shown, self._pixels(open_picture(sample)), sample.texts or LABELS)
+        if not samples:
+            for name, picture in pictures():
+                yield self._make_run(name, self._pixels(picture))
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        shape = self._first().shape
+        return [self._make_run(f"coarse noise {seed}", coarse(shape, seed)) for seed in range(_GOLDEN)]
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        return [self._timed(self._first().repeat(size, 0)) for size in (1, BATCH)]
+
+    def _timed(self, pixels: Array) -> TimedRun:
+        texts = self._read(LABELS)
+        return TimedRun(self._make_run("", pixels), lambda: self._answer(texts, pixels))
+
+    def _first(self) -> Array:
+        return self._pixels(next(iter(pictures()))[1])
+
+    def _pixels(self, picture: Any) -> Array:
+        return np.asarray(self._processor(picture, return_tensors="np")["pixel_values"])
+
+    def _read(self, labels: Sequence[str]) -> dict[str, Array]:
+        read = self._tokenizer(list(labels), padding=True, truncation=True)
+        return {name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")}
+
+    def _make_run(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> Run:
+        texts = self._read(labels)
+        step = Step(_ROLE, texts | {"pixel_values": pixels})
+        read = tuple((label,) for label in labels)
+        return Run(
+            name, (step,), (StepOutput(0, "logits_per_image"),), ModelAnswer(self._answer(texts, pixels)[0]), read=read
+        )
+
+    def _answer(self, texts: Mapping[str, Array], pixels: Array) -> Array:
+        inputs = {name: torch.tensor(array) for name, array in texts.items()}
+        with torch.inference_mode():
+            return np.asarray(self._model(**inputs, pixel_values=torch.tensor(pixels)).logits_per_image.numpy())
+
+
+MODEL = ClipModel

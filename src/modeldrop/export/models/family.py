@@ -1,0 +1,71 @@
+"""What a family of models is: which tasks a checkpoint can do, and what a version of it consists of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
+from modeldrop.export.samples import Sample, built_in
+
+CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
+"""Metrics of scores of labels; see ``inference.metrics``."""
+TOKENS = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl", "greedy_prefix", "perplexity_gap")
+"""Metrics of models that write."""
+ENCODER_DECODER = ("encoder_model", "decoder_model_merged")
+"""The graphs of models whose encoder reads once and whose decoder writes token by token."""
+
+
+class Family(ABC):
+    """Models that are exported, run and compared in the same way.
+
+    Here is what can be told from config.json alone; ``worker.py`` beside it has the model itself.
+    """
+
+    name: ClassVar[str]
+    """Of its folder."""
+    graphs: ClassVar[tuple[str, ...]] = ("model",)
+    """The graphs of a version, by role, the first that runs first; a role is also the name of its file."""
+    needed: ClassVar[tuple[str, ...]] = ("config.json", "tokenizer.json", "tokenizer_config.json")
+    """The files that every runtime needs beside the graphs."""
+    takes_texts: ClassVar[bool] = True
+    """Whether the tokenizer is compared too: tokenizer.json must give what the original tokenizer gives."""
+    input_kind: ClassVar[str] = "text"
+    """The kind of ``Sample`` that they take."""
+    most_texts: ClassVar[int] = 1
+    """How many texts a sample may have: 2 where pairs are read, 0 where none is."""
+    openvino_inputs: ClassVar[tuple[frozenset[str], frozenset[str]] | None] = None
+    """What a ready OpenVINO graph must take, and may take; None where such graphs are not taken as they are."""
+
+    @abstractmethod
+    def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
+        """The tasks that a checkpoint has weights for, the one it was made for first; [] for another family's.
+
+        Args:
+            config: its config.json.
+            architecture: the class it was saved from.
+            embedder: whether it has a modules.json, as sentence-transformers models do.
+        """
+
+    @abstractmethod
+    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
+        """The fidelity metrics that a checkpoint built for ``task`` is measured by."""
+
+    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+        """What variants are compared on where the recipe names no inputs, and the indices of what the manifest keeps.
+
+        Models of pictures and recordings, whose inputs the worker draws, have none here.
+        """
+        return tuple(built_in((text,)) for text in BUILT_IN), GOLDEN
+
+
+def writing_samples() -> tuple[Sample, ...]:
+    """The built-in texts for models that write: fewer, for writing takes longer than reading."""
+    return tuple(built_in((text,)) for text in BUILT_IN[::4])
+
+
+def label_count(config: Mapping[str, Any]) -> int:
+    """How many labels a classifier has."""
+    names = config.get("id2label")
+    return len(names) if isinstance(names, dict) else int(config.get("num_labels", 2))

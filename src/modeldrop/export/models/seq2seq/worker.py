@@ -1,0 +1,62 @@
+"""Translators, summarizers and other models that read a text and write another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import transformers
+
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
+from modeldrop.export.models.shared.kv_cache import shortened
+from modeldrop.export.models.shared.timing import TOKENS, speed_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.export.models.shared.loaded_model import TimedRun
+    from modeldrop.export.samples import Sample
+    from modeldrop.inference.runs import Array, Run
+
+_READ = 128
+
+
+class Seq2SeqModel(EncoderDecoder):
+    """An encoder that reads a text, and a decoder."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
+        self._model = load_model(checkpoint, transformers.AutoModelForSeq2SeqLM)
+        self.max_length = self._tokenizer.model_max_length
+
+    def export(self, output: Path) -> None:
+        self.export_as("text2text-generation-with-past", output)
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.save_tokenizer(self._tokenizer, output)
+        side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json"))
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        # Reading more than this makes the comparison slow, and shows nothing new.
+        longest = min(_READ, self.max_length or _READ)
+        for sample in samples:
+            (text,) = sample.texts
+            yield self.make_run(text, self._inputs(text, longest), ((text,),))
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        return shortened(runs)
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        (text,), _ = speed_texts([sample.texts[0] for sample in samples])
+        return self.timed_on(self._inputs(text, TOKENS))
+
+    def _inputs(self, text: str, longest: int) -> dict[str, Array]:
+        read = self._tokenizer([text], truncation=True, max_length=longest)
+        return {name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")}
+
+
+MODEL = Seq2SeqModel

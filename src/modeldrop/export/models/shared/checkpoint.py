@@ -1,0 +1,236 @@
+"""Loading a checkpoint folder: model and tokenizer, refusing what would answer differently than it was trained to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+
+from modeldrop.errors import SourceError, TaskError
+from modeldrop.export.models.shared import onnx_as_model, openvino_as_model
+from modeldrop.util.text import first_line
+
+_OF_SAVING = frozenset({"dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache", "model_type"})
+"""Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and asked without remembering."""
+_UNBOUNDED = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder of weights, and how it may be loaded.
+
+    Attributes:
+        folder: where it is.
+        task: what it is to do, by the Hub's name.
+        max_length: tokens a text is cut to, or None for the model's own limit.
+        opset: version of ONNX's operators to export with, or None for the one that suits the model.
+        allow_pickle: whether pickles may be loaded.
+        trust_remote_code: whether its own Python code may run.
+    """
+
+    folder: Path
+    task: str
+    max_length: int | None = None
+    opset: int | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    def read(self, name: str) -> Mapping[str, Any]:
+        """One of its JSON files; {} where there is none."""
+        path = self.folder / name
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def load_config(checkpoint: Checkpoint) -> Any:
+    """The configuration, without the weights: what can be refused for it is refused before they are read.
+
+    Raises:
+        SourceError: transformers does not know it.
+    """
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, local_files_only=True
+        )
+    except Exception as error:
+        raise _unloadable(error) from error
+
+
+def _unloadable(error: Exception) -> SourceError:
+    return SourceError(f"transformers cannot load the checkpoint: {first_line(error)}")
+
+
+def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
+    """The model, ready to answer: of weights in fp32, or of ready graphs.
+
+    Ready graphs answer calls as a model does: see ``onnx_as_model`` and ``openvino_as_model``. A model of weights gets
+    the attribute ``opset``: what it is to be exported with.
+
+    Args:
+        checkpoint: where it is.
+        kind: the transformers class that loads it, such as ``AutoModel``.
+        may_lack: a part of the names of weights that are not used and so may be made up.
+
+    Raises:
+        SourceError: it does not load, lacks weights, or holds NaN or infinity.
+    """
+    if onnx_as_model.has_graphs(checkpoint.folder):
+        return onnx_as_model.load(checkpoint.folder, kind)
+    if openvino_as_model.has_graph(checkpoint.folder):
+        return openvino_as_model.OpenVinoModel(checkpoint.folder, load_config(checkpoint))
+    try:
+        model, info = kind.from_pretrained(
+            checkpoint.folder,
+            output_loading_info=True,
+            use_safetensors=None if checkpoint.allow_pickle else True,
+            trust_remote_code=checkpoint.trust_remote_code,
+            local_files_only=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:
+        raise _unloadable(error) from error
+    _check_config(model.config, checkpoint)
+    missing = [name for name in info["missing_keys"] if not may_lack or may_lack not in f".{name}"]
+    if missing:
+        raise SourceError(
+            f"The checkpoint lacks {len(missing)} weights that {type(model).__name__} needs, "
+            f"such as {min(missing)}: they would be made up at random.",
+            "Use a checkpoint that was trained for this task, or name another task.",
+        )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise SourceError(f"The weight {name} holds NaN or infinity.", "Check the training run that saved it.")
+    _check_weights(model, checkpoint, info["unexpected_keys"])
+    model.opset = checkpoint.opset
+    return model.eval()
+
+
+def _check_config(config: Any, checkpoint: Checkpoint) -> None:
+    """Refuse a config.json that transformers reads otherwise than it stands there.
+
+    Raises:
+        SourceError: names what is read as something else.
+    """
+    for name, value in checkpoint.read("config.json").items():
+        if name in _OF_SAVING or not isinstance(value, int | float | str) or not hasattr(config, name):
+            continue
+        if getattr(config, name) != value:
+            raise SourceError(
+                f"config.json says {name} = {value!r}, and transformers {transformers.__version__} reads "
+                f"{getattr(config, name)!r}: it would answer otherwise than the model that was trained.",
+                "Save the checkpoint with that release, or correct its config.json.",
+            )
+
+
+def _check_weights(model: Any, checkpoint: Checkpoint, unused: Sequence[str]) -> None:
+    """Compare what was loaded with the checkpoint's own tensors: the reference comes from the library that exports.
+
+    Raises:
+        SourceError: a weight was loaded as something else, or weights of the body are not used.
+    """
+    files = sorted(checkpoint.folder.glob("*.safetensors"))
+    names = {name for path in files for name in _names(path)}
+    prefix = f"{model.base_model_prefix}." if model.base_model_prefix else ""
+    body = {name.removeprefix(prefix) for name in names if name.startswith(prefix)} or names
+    # A head of another task may stay behind, and so may what is made up if it is missing; layers of the body may not.
+    lost = [name for name in unused if name.removeprefix(prefix) in body and ".pooler." not in f".{name}"]
+    if lost:
+        raise SourceError(
+            f"{len(lost)} weights of the checkpoint, such as {min(lost)}, have no place in {type(model).__name__} as "
+            "config.json describes it: the model would answer without them.",
+            "Compare config.json with the model that was trained: its number of layers, its kind.",
+        )
+    loaded = model.state_dict()
+    for path in files:
+        with safe_open(path, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  it is no dictionary
+                mine = next(
+                    (loaded[one] for one in (name, prefix + name, name.removeprefix(prefix)) if one in loaded), None
+                )
+                if mine is not None and not torch.equal(mine, tensors.get_tensor(name).to(mine.dtype)):
+                    raise SourceError(
+                        f"The weight {name} was loaded as something else than {path.name} holds.",
+                        "Report this, with the model's name.",
+                    )
+
+
+def _names(path: Path) -> list[str]:
+    with safe_open(path, "pt") as tensors:
+        return list(tensors.keys())
+
+
+def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
+    """The fast tokenizer, cutting texts to as many tokens as the model is proven on.
+
+    Raises:
+        SourceError: it is missing, has no fast form, or belongs to another model.
+        TaskError: more tokens are asked for than the model has positions.
+    """
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            checkpoint.folder,
+            use_fast=True,
+            local_files_only=True,
+            trust_remote_code=checkpoint.trust_remote_code,
+        )
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load the tokenizer: {first_line(error)}",
+            "Put tokenizer.json and tokenizer_config.json beside the weights.",
+        ) from error
+    if not tokenizer.is_fast:
+        raise SourceError(
+            f"{type(tokenizer).__name__} has no fast form, so no tokenizer.json can be written for the runtime.",
+            "Convert it with transformers, and put tokenizer.json beside the weights.",
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise SourceError(
+            f"The tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} embeddings.",
+            "The tokenizer belongs to another model: put the right tokenizer.json beside the weights.",
+        )
+    tokenizer.model_max_length = _max_length(checkpoint, config, tokenizer)
+    return tokenizer
+
+
+def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: Any) -> Any:
+    """What makes a model's tensors of pictures or sounds.
+
+    Args:
+        checkpoint: where it is.
+        kind: the transformers class that loads it, such as ``AutoImageProcessor``.
+        what: its name, for messages.
+        options: of the class.
+
+    Raises:
+        SourceError: it is missing or unknown.
+    """
+    try:
+        return kind.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=checkpoint.trust_remote_code, **options
+        )
+    except Exception as error:
+        raise SourceError(
+            f"transformers cannot load the {what}: {first_line(error)}",
+            "Put preprocessor_config.json beside the weights.",
+        ) from error
+
+
+def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
+    """Tokens a text is cut to: as asked, else what sentence-transformers, the tokenizer or the model says."""
+    positions = getattr(config, "max_position_embeddings", None) or _UNBOUNDED
+    if "roberta" in config.model_type or config.model_type in {"mpnet", "camembert"}:
+        # Their positions begin after the padding token's.
+        positions -= (config.pad_token_id or 0) + 1
+    limit = min(positions, tokenizer.model_max_length, _UNBOUNDED)
+    if checkpoint.max_length is not None:
+        if checkpoint.max_length > positions:
+            raise TaskError(
+                f"max_length is {checkpoint.max_length}; this model has {positions} positions.", "Ask for no more."
+            )
+        return checkpoint.max_length
+    return int(min(checkpoint.read("sentence_bert_config.json").get("max_seq_length") or limit, limit))

@@ -1,0 +1,110 @@
+"""What is common to models whose encoder reads once and whose decoder writes token by token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+
+from modeldrop.export.models.family import ENCODER_DECODER
+from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, Past, batch
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.export.models.shared.timing import BATCH
+from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
+from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Read: TypeAlias = tuple[tuple[str, ...], ...]
+
+_ENCODER, _DECODER = ENCODER_DECODER
+_MASK = "attention_mask"
+
+
+class EncoderDecoder(LoadedModel):
+    """Compared token by token on what the original writes by itself."""
+
+    _model: Any
+
+    def export_as(self, task: str, output: Path) -> None:
+        """Write both graphs; ``task`` is optimum's name, such as ``text2text-generation-with-past``.
+
+        Raises:
+            TaskError, ExportError: it cannot be exported.
+        """
+        export(self._model, task, (_ENCODER, _DECODER), output)
+        self._past = Past(output / FP32.path(_DECODER))
+        encoder = self._model.get_encoder()
+        if encoder.config is not self._model.config:
+            # optimum switches remembering on everywhere, and T5's encoder refuses to answer with it.
+            encoder.config.use_cache = False
+
+    def make_run(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> Run:
+        """The run of the encoder, then one of the decoder for every token that the original writes.
+
+        Args:
+            text: what people are shown.
+            inputs: of the encoder, of a batch of one.
+            read: what the tokenizer makes them of; () without one.
+            limit: of the tokens written; the original may end before.
+        """
+        return self._run_writing(text, inputs, read, self._greedy(inputs, limit, stop=True)[0])
+
+    def timed_on(self, inputs: Mapping[str, Array]) -> list[TimedRun]:
+        """One input and a batch of 32 equal ones, writing the same number of tokens whatever they are."""
+        alone = self._run_writing("", inputs, (), self._greedy(inputs, TIMED_TOKENS, stop=False)[0])
+        return [self._timed(alone, inputs, size) for size in (1, BATCH)]
+
+    def _timed(self, alone: Run, inputs: Mapping[str, Array], size: int) -> TimedRun:
+        repeated = {name: array.repeat(size, 0) for name, array in inputs.items()}
+        return TimedRun(batch(alone, size), lambda: self._greedy(repeated, TIMED_TOKENS, stop=False))
+
+    def _run_writing(self, text: str, inputs: Mapping[str, Array], read: Read, written: list[int]) -> Run:
+        fed = [self._model.config.decoder_start_token_id, *written[:-1]]
+        with torch.inference_mode():
+            # In one run, without remembering: that what is remembered is right is part of what is proven.
+            result = self._model(**_tensors(inputs), decoder_input_ids=torch.tensor([fed]), use_cache=False)
+        steps = [Step(_ENCODER, inputs)]
+        for number, token in enumerate(fed, 1):
+            known: dict[str, Array | StepOutput] = {
+                "input_ids": np.array([[token]], np.int64),
+                "encoder_hidden_states": StepOutput(0, "last_hidden_state"),
+            }
+            if _MASK in inputs:
+                known["encoder_attention_mask"] = inputs[_MASK]
+            known |= self._past.empty() if number == 1 else self._past.after(1, number - 1)
+            steps.append(Step(_DECODER, self._past.known(known)))
+        outputs = tuple(StepOutput(number, "logits") for number in range(1, len(steps)))
+        return Run(text, tuple(steps), outputs, ModelAnswer(result.logits[0].numpy(), tuple(written)), read=read)
+
+    def _greedy(self, inputs: Mapping[str, Array], limit: int, *, stop: bool) -> list[list[int]]:
+        """By row the tokens of the highest score, one after the other, without the rules of a generation_config.json.
+
+        ``stop`` ends with the first row's end-of-text token.
+        """
+        config = self._model.config
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        tensors = _tensors(inputs)
+        mask = {_MASK: tensors[_MASK]} if _MASK in tensors else {}
+        past, written = None, []
+        with torch.inference_mode():
+            read = self._model.get_encoder()(**tensors)
+            fed = torch.full((len(read[0]), 1), config.decoder_start_token_id)
+            for _ in range(limit):
+                result = self._model(
+                    encoder_outputs=read, decoder_input_ids=fed, past_key_values=past, use_cache=True, **mask
+                )
+                past, fed = result.past_key_values, result.logits[:, -1:].argmax(-1)
+                written.append(fed)
+                if stop and int(fed[0]) in ends:
+                    break
+        return torch.cat(written, 1).tolist()
+
+
+def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(array) for name, array in inputs.items()}

@@ -1,0 +1,102 @@
+"""Which part of a run is kept in the manifest: as little as shows a broken CPU path."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue, golden_json
+from modeldrop.inference.runs import ModelAnswer, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeldrop.inference.runs import Array
+
+_WIDTH = 64
+_PER_ROW = 8
+
+
+def narrowed(run: Run) -> Run:
+    """The run with the positions of the answer that say most, where it is wide: each row's best ones, and targets.
+
+    For scores of labels or tokens; what is 64 wide or less is kept whole.
+    """
+    values = run.answer.values
+    width = values.shape[-1]
+    if width <= _WIDTH:
+        return run
+    rows = values.reshape(-1, width)
+    kept = set(run.answer.targets)
+    for row in rows:
+        kept.update(np.argsort(-row, kind="stable")[:_PER_ROW].tolist())
+    at = tuple(sorted(kept))
+    targets = tuple(at.index(target) for target in run.answer.targets)
+    return replace(run, answer=ModelAnswer(values[..., list(at)], targets, run.answer.begin), at=at)
+
+
+def golden_of(runs: Sequence[Run], *, cases: bool) -> dict[str, Any]:
+    """The manifest's golden, as plain values and without the variants' figures.
+
+    Args:
+        runs: what is kept.
+        cases: whether every run is one run of one graph on token ids, which every release can read.
+    """
+    if cases:
+        output = runs[0].outputs[0].output
+        known = tuple(
+            GoldenCase(
+                run.text,
+                {name: tuple(source[0].tolist()) for name, source in run.steps[0].inputs.items()},  # type: ignore[index]
+                _values(run.answer.values),
+            )
+            for run in runs
+        )
+        return golden_json(Golden(output, known, {}))
+    return golden_json(Golden(runs[0].outputs[0].output, (), {}, tuple(_known(run) for run in runs)))
+
+
+def _known(run: Run) -> GoldenChain:
+    return GoldenChain(
+        text=run.text,
+        steps=tuple(
+            GoldenStep(
+                step.graph,
+                {
+                    name: source if isinstance(source, StepOutput) else _literal(source)
+                    for name, source in step.inputs.items()
+                },
+            )
+            for step in run.steps
+        ),
+        outputs=run.outputs,
+        at=run.at,
+        shape=run.answer.values.shape,
+        values=_values(run.answer.values),
+        targets=run.answer.targets,
+        begin=run.answer.begin,
+    )
+
+
+def _literal(array: Array) -> TensorValue:
+    """The array; as the coarsest grid that gives it back, where it was unfolded from one."""
+    grid = tuple(_coarsest(array, axis) for axis in range(array.ndim)) if array.size else array.shape
+    steps = (whole // part if part else 1 for whole, part in zip(array.shape, grid, strict=True))
+    coarse = array[tuple(slice(None, None, step) for step in steps)]
+    values = tuple((coarse.astype(np.int64) if coarse.dtype == np.bool_ else coarse).ravel().tolist())
+    return TensorValue(str(array.dtype), array.shape, values, () if grid == array.shape else grid)
+
+
+def _coarsest(array: Array, axis: int) -> int:
+    """Into how few equal runs of equal values an axis falls."""
+    length: int = array.shape[axis]
+    moved = np.moveaxis(array, axis, 0).reshape(length, -1)
+    changes = np.flatnonzero((moved[1:] != moved[:-1]).any(1)) + 1
+    return length // math.gcd(length, *changes.tolist())
+
+
+def _values(array: Array) -> tuple[float, ...]:
+    return tuple(float(f"{value:.7g}") for value in array.ravel())

@@ -1,0 +1,81 @@
+"""optimum's exporter, behind one function: nothing of its thirty parameters leaks."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from optimum.exporters.onnx import onnx_export_from_model
+from optimum.exporters.tasks import TasksManager
+
+from modeldrop.errors import ExportError, TaskError
+from modeldrop.export.models.shared import onnx_as_model
+from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
+from modeldrop.format.variants import FP32
+from modeldrop.util.text import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
+    """Write the graphs of a model in fp32 into a version; ready ones as they are.
+
+    Args:
+        model: it, loaded by ``checkpoint.load_model``.
+        task: optimum's name of the task, such as ``text-generation-with-past``.
+        roles: the graphs that are kept.
+        output: the version's folder.
+
+    Raises:
+        TaskError: optimum does not know how to export this architecture for the task.
+        ExportError: it failed, or did not write a graph.
+    """
+    if isinstance(model, OpenVinoModel):
+        model.copy(output)
+        return
+    if onnx_as_model.is_ready(model):
+        onnx_as_model.copy(model, roles, output)
+        return
+    model_type = model.config.model_type
+    supported = (
+        TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
+        if (
+            model_type in TasksManager._SUPPORTED_MODEL_TYPE  # noqa: SLF001
+        )
+        else {}
+    )
+    if task not in supported:
+        raise TaskError(
+            f"optimum cannot export a {model_type} model for {task}.",
+            f"It can for: {', '.join(supported)}."
+            if supported
+            else "It does not know this architecture. Export it with a program that does; give the ONNX as the source.",
+        )
+    folder, opset = output / ".export", getattr(model, "opset", None)
+    try:
+        # Our own comparison is stricter than optimum's validation, which only warns.
+        onnx_export_from_model(model, folder, task=task, opset=opset, do_validation=False, **_shapes(model))
+    except Exception as error:
+        version = f" with opset {opset}" if opset else ""
+        raise ExportError(
+            f"optimum could not export the model{version}: {first_line(error)}",
+            "Leave opset out of the recipe: the exporter then takes the one that suits the model." if version else "",
+        ) from error
+    for role in roles:
+        target = output / FP32.path(role)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        parts = sorted(folder.glob(f"{role}.onnx*"))
+        if not parts:
+            raise ExportError(f"optimum did not write {role}.onnx.", "Report this, with the model's name.")
+        for path in parts:
+            path.chmod(0o644)
+            path.replace(target.parent / path.name)
+    shutil.rmtree(folder)
+
+
+def _shapes(model: Any) -> dict[str, int]:
+    """Of the inputs that a model is traced with, those that optimum takes for granted: Whisper hears 30 s at once."""
+    heard = getattr(model.config, "max_source_positions", None) if model.main_input_name == "input_features" else None
+    return {"nb_max_frames": 2 * heard} if heard else {}

@@ -1,0 +1,35 @@
+"""Models that write down what is said: Whisper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.export.models.family import ENCODER_DECODER, TOKENS, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.samples import Sample
+
+
+class Speech(Family):
+    """An encoder of sound, and a decoder that is given what it has computed for the tokens before."""
+
+    name = "speech"
+    graphs = ENCODER_DECODER
+    needed = (*Family.needed, "preprocessor_config.json")
+    input_kind = "audio"
+    most_texts = 0
+
+    def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
+        hears = "num_mel_bins" in config and bool(config.get("is_encoder_decoder"))
+        return ["automatic-speech-recognition"] if hears and architecture.endswith("ForConditionalGeneration") else []
+
+    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
+        return TOKENS
+
+    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+        return (), ()
+
+
+FAMILY = Speech()

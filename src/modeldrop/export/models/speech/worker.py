@@ -1,0 +1,90 @@
+"""Models that write down what is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import transformers
+
+from modeldrop.errors import SourceError
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import (
+    Checkpoint,
+    load_config,
+    load_model,
+    load_preprocessor,
+    load_tokenizer,
+)
+from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
+from modeldrop.export.models.shared.kv_cache import shortened
+from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.export.models.shared.loaded_model import TimedRun
+    from modeldrop.export.samples import Sample
+    from modeldrop.inference.runs import Array, Run
+
+_FEATURES = "input_features"
+_GOLDEN = 2
+
+
+class SpeechRecognizer(EncoderDecoder):
+    """An encoder that hears the checkpoint's own spectrograms, and a decoder: Whisper."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._task = checkpoint.task
+        config = load_config(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint, config)
+        self._extractor = load_preprocessor(checkpoint, transformers.AutoFeatureExtractor, "feature extractor")
+        _check_window(self._extractor, config)
+        self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
+
+    def export(self, output: Path) -> None:
+        self.export_as(f"{self._task}-with-past", output)
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.save_tokenizer(self._tokenizer, output)
+        names = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
+        side_files.copy(self._source, output, (*side_files.ALWAYS, *names))
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        for name, sound in sounds_of(samples, self._extractor.sampling_rate):
+            yield self.make_run(name, self._heard(sound), ())
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        whole = runs[0].steps[0].inputs[_FEATURES]
+        features = (coarse(whole.shape, seed) for seed in range(_GOLDEN))  # type: ignore[union-attr]
+        return shortened(
+            [self.make_run(f"coarse noise {seed}", {_FEATURES: one}, ()) for seed, one in enumerate(features)]
+        )
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        _, sound = next(iter(sounds(self._extractor.sampling_rate)))
+        return self.timed_on(self._heard(sound))
+
+    def _heard(self, sound: Array) -> dict[str, Array]:
+        heard = self._extractor(sound, sampling_rate=self._extractor.sampling_rate, return_tensors="np")
+        return {_FEATURES: np.asarray(heard[_FEATURES], np.float32)}
+
+
+def _check_window(extractor: Any, config: Any) -> None:
+    """Refuse a feature extractor that cuts sound into other windows than the model hears.
+
+    Raises:
+        SourceError: says how long both are.
+    """
+    made, heard = getattr(extractor, "nb_max_frames", None), 2 * config.max_source_positions
+    if made is not None and made != heard:
+        raise SourceError(
+            f"preprocessor_config.json makes {made} frames of a recording, and the model hears {heard} "
+            f"(max_source_positions is {config.max_source_positions}).",
+            f"Save it with chunk_length={heard * extractor.hop_length // extractor.sampling_rate}, in seconds.",
+        )
+
+
+MODEL = SpeechRecognizer

@@ -1,0 +1,147 @@
+"""Embedders, sequence classifiers, rerankers and token classifiers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+import transformers
+
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
+from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.export.models.shared.pooling import append_head, pool, read_head
+from modeldrop.export.models.shared.timing import TOKENS, speed_texts
+from modeldrop.export.samples import Sample
+from modeldrop.format.golden import StepOutput
+from modeldrop.format.variants import FP32
+from modeldrop.inference.runs import ModelAnswer, Run, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+_EMBED = "feature-extraction"
+_CLASSES = {
+    _EMBED: transformers.AutoModel,
+    "text-classification": transformers.AutoModelForSequenceClassification,
+    "token-classification": transformers.AutoModelForTokenClassification,
+}
+_SENTENCE_TRANSFORMERS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+_MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
+_ROLE = "model"
+_SENTENCE = "sentence_embedding"
+_POSITIONS = "position_ids"
+_PREFIX = "modeldrop_positions/"
+
+
+class TextEncoder(LoadedModel):
+    """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._embeds = checkpoint.task == _EMBED
+        self._task = checkpoint.task
+        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
+        # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
+        self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
+        ready = isinstance(self._model, OpenVinoModel)
+        # What modules.json puts behind the transformer is put into graphs that are exported, not into ready ones.
+        self._head = read_head(checkpoint.folder) if self._embeds and not ready else None
+        self.max_length = self._tokenizer.model_max_length
+        self.labels = [] if self._embeds else label_names(self._model.config)
+        self._output = "logits"
+        if self._embeds:
+            whole = self._model.answers(_SENTENCE) if ready else self._head is not None
+            self._output = _SENTENCE if whole else "last_hidden_state"
+        self._inputs: list[str] = []
+
+    def export(self, output: Path) -> None:
+        export(self._model, self._task, (_ROLE,), output)
+        if isinstance(self._model, OpenVinoModel):
+            self._inputs = list(self._model.inputs)
+            return
+        path = output / FP32.path(_ROLE)
+        graph = onnx.load(path, load_external_data=False)
+        numbered = _number_positions(graph)
+        self._inputs = [tensor.name for tensor in graph.graph.input]
+        if self._head is not None:
+            append_head(graph, self._head)
+        if numbered or self._head is not None:
+            onnx.save(graph, path)
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.save_tokenizer(self._tokenizer, output)
+        modules = _MODULES if self._embeds and (self._source / "modules.json").is_file() else ()
+        side_files.copy(self._source, output, (*side_files.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
+        side_files.save_sentence_config(output, self._tokenizer.model_max_length)
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        questions: dict[str, int] = {}
+        for sample in samples:
+            texts = sample.texts
+            inputs = self._tokenizer(*([part] for part in texts), truncation=True, return_tensors="pt")
+            question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
+            yield self._make_run(sample, inputs, ModelAnswer(self._answer(inputs)[0].numpy(), question=question))
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        # A case has all of its values: what is narrowed is not one. Nor does it know of questions.
+        chosen = (runs[index] for index in indices)
+        return [replace(run, answer=replace(run.answer, question=0)) for run in chosen]
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample.texts])]
+
+    def _timed(self, texts: Sequence[str]) -> TimedRun:
+        ids = [ids[:TOKENS] for ids in self._tokenizer(list(texts))["input_ids"]]
+        inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding=len(ids) > 1)
+        if "token_type_ids" in self._inputs:
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+        return TimedRun(
+            self._make_run(Sample(), inputs, ModelAnswer(self._answer(inputs).numpy())), lambda: self._answer(inputs)
+        )
+
+    def _make_run(self, sample: Sample, inputs: Any, answer: ModelAnswer) -> Run:
+        arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
+        steps = (Step(_ROLE, arrays),)
+        return Run(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
+
+    def _answer(self, inputs: Any) -> torch.Tensor:
+        with torch.inference_mode():
+            result = self._model(**inputs)
+            if self._head is not None:
+                return pool(self._head, result.last_hidden_state, inputs["attention_mask"])
+            return getattr(result, self._output)  # type: ignore[no-any-return]
+
+
+def _number_positions(model: onnx.ModelProto) -> bool:
+    """Have a graph count positions from 0, padding included, as PyTorch does; whether it took them as an input.
+
+    Llama's and Qwen's graphs are exported with ``position_ids`` as an input, which programs that embed texts do not
+    give: sentence-transformers and fastembed know of token ids and masks. PyTorch counts where nothing is given. Only
+    for graphs that read a text at once: those with a past are told where they are.
+    """
+    taken = next((tensor for tensor in model.graph.input if tensor.name == _POSITIONS), None)
+    if taken is None:
+        return False
+    one = onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [1], [1])
+    nodes = [
+        onnx.helper.make_node("Shape", ["input_ids"], [f"{_PREFIX}shape"]),
+        onnx.helper.make_node("ConstantOfShape", [f"{_PREFIX}shape"], [f"{_PREFIX}ones"], value=one),
+        onnx.helper.make_node("Constant", [], [f"{_PREFIX}axis"], value_int=1),
+        onnx.helper.make_node("CumSum", [f"{_PREFIX}ones", f"{_PREFIX}axis"], [_POSITIONS], exclusive=1),
+    ]
+    for node in nodes:
+        node.name = node.output[0]
+    model.graph.input.remove(taken)
+    for number, node in enumerate(nodes):
+        model.graph.node.insert(number, node)
+    return True
+
+
+MODEL = TextEncoder

@@ -1,0 +1,35 @@
+"""Image classifiers: ViT, DeiT, Swin, ConvNeXT, ResNet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeldrop.export.models.family import CLASSES, Family, label_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.export.samples import Sample
+
+
+class Vision(Family):
+    """One graph that turns pictures into scores."""
+
+    name = "vision"
+    needed = ("config.json", "preprocessor_config.json")
+    takes_texts = False
+    input_kind = "image"
+    most_texts = 0
+    openvino_inputs = (frozenset({"pixel_values"}), frozenset())
+
+    def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
+        return ["image-classification"] if architecture.endswith("ForImageClassification") else []
+
+    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
+        return (*CLASSES, *(("top5",) if label_count(config) > 5 else ()))
+
+    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
+        return (), ()
+
+
+FAMILY = Vision()

@@ -1,0 +1,86 @@
+"""Image classifiers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.checkpoint import Checkpoint, load_model, load_preprocessor
+from modeldrop.export.models.shared.golden import narrowed
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
+from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.export.models.shared.timing import BATCH
+from modeldrop.format.golden import StepOutput
+from modeldrop.inference.runs import ModelAnswer, Run, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from modeldrop.export.samples import Sample
+    from modeldrop.inference.runs import Array
+
+_ROLE = "model"
+_GOLDEN = 2
+
+
+class ImageClassifier(LoadedModel):
+    """One graph that takes ``pixel_values``, as the checkpoint's own image processor makes them."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source = checkpoint.folder
+        self._task = checkpoint.task
+        self._model = load_model(checkpoint, transformers.AutoModelForImageClassification)
+        self._processor = load_processor(checkpoint)
+        self.labels = label_names(self._model.config)
+
+    def export(self, output: Path) -> None:
+        export(self._model, self._task, (_ROLE,), output)
+
+    def save_side_files(self, output: Path) -> None:
+        side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
+
+    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+        for name, picture in pictures_of(samples):
+            yield self._make_run(name, self._processor(picture, return_tensors="np")["pixel_values"])
+
+    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+        whole = runs[0].steps[0].inputs["pixel_values"]
+        return [
+            narrowed(self._make_run(f"coarse noise {seed}", coarse(whole.shape, seed)))  # type: ignore[union-attr]
+            for seed in range(_GOLDEN)
+        ]
+
+    def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
+        _, picture = next(iter(pictures()))
+        pixels = self._processor(picture, return_tensors="np")["pixel_values"]
+        return [self._timed(pixels.repeat(size, 0)) for size in (1, BATCH)]
+
+    def _timed(self, pixels: Array) -> TimedRun:
+        tensor = torch.tensor(pixels)
+        return TimedRun(self._make_run("", pixels[:1], pixels), lambda: self._answer(tensor))
+
+    def _make_run(self, name: str, pixels: Array, timed: Array | None = None) -> Run:
+        answer = self._answer(torch.tensor(pixels))[0].numpy()
+        step = Step(_ROLE, {"pixel_values": pixels if timed is None else timed})
+        return Run(name, (step,), (StepOutput(0, "logits"),), ModelAnswer(answer))
+
+    def _answer(self, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return self._model(pixel_values=pixels).logits  # type: ignore[no-any-return]
+
+
+def load_processor(checkpoint: Checkpoint) -> Any:
+    """What makes tensors of pictures.
+
+    Raises:
+        SourceError: it is missing or unknown.
+    """
+    return load_preprocessor(checkpoint, transformers.AutoImageProcessor, "image processor", use_fast=False)
+
+
+MODEL = ImageClassifier
