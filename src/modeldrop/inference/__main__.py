@@ -19,6 +19,7 @@ from typing import Any
 
 from modeldrop.format.golden import read_golden
 from modeldrop.format.json_fields import Fields
+from modeldrop.inference import needs_openvino, open_variant
 from modeldrop.util.process import die_with_parent, own_answers
 from modeldrop.util.text import first_line
 
@@ -38,29 +39,26 @@ def main() -> None:
 
 def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Run the known inputs; what to tell the parent."""
-    openvino_files = any(path.endswith(".xml") for path in request["graphs"].values())
     try:
-        if openvino_files:
+        if needs_openvino(request["graphs"]):
             import openvino  # noqa: F401  first, for the sentence that names it
         else:
             import onnxruntime  # noqa: F401
 
         from modeldrop.inference import runs
         from modeldrop.inference.metrics import compare
-        from modeldrop.inference.openvino import OpenVinoVariant
     except ImportError as error:
         return {"missing": first_line(error)}
     try:
-        opened = OpenVinoVariant if openvino_files else runs.Variant
-        variant = opened(folder, request["graphs"])
+        variant = open_variant(folder, request["graphs"])
     except Exception as error:  # noqa: BLE001  the libraries' errors have no common class
         return {"failed": f"it does not load: {first_line(error)}"}
     known = read_golden(Fields(request["golden"], "", "golden"))
     role = request["role"]
-    asked = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
-    asked += [runs.from_golden(run) for run in known.chains]
+    known_runs = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
+    known_runs += [runs.from_golden(run) for run in known.chains]
     expected, answers = [], []
-    for run in asked:
+    for run in known_runs:
         for step in run.steps:
             if lacking := variant.lacking(step):
                 return {"failed": f"its graph wants other inputs than the known ones: {', '.join(lacking)}"}

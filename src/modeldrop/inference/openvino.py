@@ -1,8 +1,8 @@
-"""Running OpenVINO's graphs as ``runs.Variant`` runs those of ONNX, on the CPU.
+"""Running OpenVINO's graphs as ``runs.OnnxVariant`` runs those of ONNX, on the CPU.
 
-Two kinds of graphs are not as their ONNX is, so that OpenVINO's own programs load them; the same runs run on both.
-A decoder with and without a past, which ONNX has in the branches of one graph, is two graphs. A language model keeps
-its past as a state in the graph, where ONNX is given it at every run.
+Two kinds of graphs differ from their ONNX form, so that OpenVINO's own programs load them; the same steps run on both.
+A decoder with and without a cache, which ONNX has in the branches of one graph, is two graphs. A language model keeps
+its cache as a state in the graph, where ONNX is given it at every step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, Run, Step, rows
+from modeldrop.inference.runs import Array, OpenVariant, RunStep
 
 if TYPE_CHECKING:
     from openvino import InferRequest
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _MERGED, _FIRST, _LATER = "decoder_model_merged", "decoder_model", "decoder_with_past_model"
 _BRANCH = "use_cache_branch"
 ORDER = "beam_idx"
-"""The input of a language model that keeps its past: which row each row goes on with."""
-# Without the hints, a CPU computes in bf16 where it can, and rounds the past: a user's choice, not what is proven.
+"""The input of a language model that keeps its cache: which row each row goes on with."""
+# Without the hints, a CPU computes in bf16 where it can, and rounds the cache: a user's choice, not what was compared.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
@@ -34,30 +34,23 @@ def open_graph(path: Path) -> InferRequest:
     return openvino.Core().compile_model(path, "CPU", _EXACT).create_infer_request()
 
 
-class OpenVinoVariant:
-    """A variant's graphs; see ``runs.Variant``.
-
-    Args:
-        folder: where its files are.
-        graphs: the path of every graph in the folder, by its role.
-    """
+class OpenVinoVariant(OpenVariant):
+    """A variant of OpenVINO graphs; see ``inference.open_variant``."""
 
     def __init__(self, folder: Path, graphs: Mapping[str, str]) -> None:
         self._requests: dict[str, InferRequest] = {role: open_graph(folder / path) for role, path in graphs.items()}
 
     def dtypes(self, graph: str) -> dict[str, str]:
-        """The types of a graph's inputs, as numpy calls them, by name; an input may have several names."""
+        # An input may have several names.
         inputs = self._requests[graph].model_inputs
         return {name: port.get_element_type().to_dtype().name for port in inputs for name in port.get_names()}
 
-    def lacking(self, step: Step) -> list[str]:
-        """The inputs that the step's graph wants and is not given."""
+    def lacking(self, step: RunStep) -> list[str]:
         given = {*step.inputs, ORDER}
         inputs = self._requests[self._graph_of(step)].model_inputs
         return sorted(min(port.get_names()) for port in inputs if not given & port.get_names())
 
-    def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
-        """The outputs of every step, by name."""
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
         results: list[dict[str, Array]] = []
         begun: set[str] = set()
         for step in steps:
@@ -78,12 +71,7 @@ class OpenVinoVariant:
             results.append({name: answered[name].copy() for port in answered for name in port.get_names()})
         return results
 
-    def answer(self, run: Run) -> Array:
-        """What the variant answers where the original answers ``run.answer``."""
-        results = self.run(run.steps)
-        return rows([results[link.step][link.output][0] for link in run.outputs], run.at)
-
-    def _graph_of(self, step: Step) -> str:
+    def _graph_of(self, step: RunStep) -> str:
         if step.graph in self._requests or step.graph != _MERGED:
             return step.graph
         branch = step.inputs[_BRANCH]

@@ -1,11 +1,12 @@
-"""Runs of a variant's graphs one after the other: what is asked of a variant, wherever it is compared.
+"""Runs of a variant's graphs: how every kind of model is run, wherever a variant is compared.
 
-Every kind of model is asked in the same way: an encoder in one run of one graph, a translator in a run of its encoder
-and one of its decoder for every token, each handed what the ones before it have computed.
+A run is a number of steps, each of one graph, which may be handed what earlier steps have computed: an encoder's is a
+single step, a translator's is one of its encoder and one of its decoder for every token.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,8 @@ _DTYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One run of the graph of a role: its inputs are arrays, or what an earlier step has computed."""
+class RunStep:
+    """One graph, by its role, is run once; its inputs are arrays, or what an earlier step has computed."""
 
     graph: str
     inputs: Mapping[str, Array | StepOutput]
@@ -57,32 +58,48 @@ class ModelAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Runs one after the other, and the original's answer.
+    """Steps one after the other, and the original's answer.
 
     Attributes:
         text: what people are shown.
-        steps: the runs.
+        steps: in their order.
         outputs: which outputs make up the answer, as rows one below the other.
         answer: the original's.
         at: the positions of the outputs' last dimension that the answer keeps; () for all.
-        read: what a tokenizer makes the first run's token ids of: a batch of texts, or of pairs; () without tokens.
+        read: what a tokenizer makes the first step's token ids of: a batch of texts, or of pairs; () without tokens.
     """
 
     text: str
-    steps: tuple[Step, ...]
+    steps: tuple[RunStep, ...]
     outputs: tuple[StepOutput, ...]
     answer: ModelAnswer
     at: tuple[int, ...] = ()
     read: tuple[tuple[str, ...], ...] = ()
 
 
-class Variant:
-    """A variant's graphs, open on the CPU.
+class OpenVariant(ABC):
+    """A variant's graphs, open on the CPU."""
 
-    Args:
-        folder: where its files are.
-        graphs: the path of every graph in the folder, by its role.
-    """
+    @abstractmethod
+    def dtypes(self, graph: str) -> dict[str, str]:
+        """The types of a graph's inputs, as numpy calls them, by name."""
+
+    @abstractmethod
+    def lacking(self, step: RunStep) -> list[str]:
+        """The inputs that the step's graph wants and is not given."""
+
+    @abstractmethod
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
+        """The outputs of every step, by name."""
+
+    def answer(self, run: Run) -> Array:
+        """What the variant answers where the original answers ``run.answer``."""
+        results = self.run(run.steps)
+        return rows([results[output.step][output.output][0] for output in run.outputs], run.at)
+
+
+class OnnxVariant(OpenVariant):
+    """A variant of ONNX graphs, run by onnxruntime; see ``inference.open_variant``."""
 
     def __init__(self, folder: Path, graphs: Mapping[str, str]) -> None:
         import onnxruntime
@@ -95,15 +112,12 @@ class Variant:
         }
 
     def dtypes(self, graph: str) -> dict[str, str]:
-        """The types of a graph's inputs, as numpy calls them, by name."""
         return {tensor.name: _DTYPES.get(tensor.type, "float32") for tensor in self._sessions[graph].get_inputs()}
 
-    def lacking(self, step: Step) -> list[str]:
-        """The inputs that the step's graph wants and is not given."""
+    def lacking(self, step: RunStep) -> list[str]:
         return sorted(set(self.dtypes(step.graph)) - set(step.inputs))
 
-    def run(self, steps: Sequence[Step]) -> list[dict[str, Array]]:
-        """The outputs of every step, by name."""
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
         results: list[dict[str, Array]] = []
         for step in steps:
             session = self._sessions[step.graph]
@@ -114,11 +128,6 @@ class Variant:
             names = [tensor.name for tensor in session.get_outputs()]
             results.append(dict(zip(names, session.run(names, inputs), strict=True)))
         return results
-
-    def answer(self, run: Run) -> Array:
-        """What the variant answers where the original answers ``run.answer``."""
-        results = self.run(run.steps)
-        return rows([results[link.step][link.output][0] for link in run.outputs], run.at)
 
 
 def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
@@ -133,15 +142,14 @@ def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
 def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Run:
     """The run of a known input of a text encoder; ``values`` of its answer are flat."""
     inputs = {name: np.array([ids], dtypes.get(name)) for name, ids in case.inputs.items()}
-    return Run(
-        case.text, (Step(graph, inputs),), (StepOutput(0, output),), ModelAnswer(np.array(case.values, np.float64))
-    )
+    answer = ModelAnswer(np.array(case.values, np.float64))
+    return Run(case.text, (RunStep(graph, inputs),), (StepOutput(0, output),), answer)
 
 
 def from_golden(known: GoldenChain) -> Run:
-    """The run of a manifest, its tensors unfolded."""
+    """The run of a manifest's known input, its tensors unfolded."""
     steps = tuple(
-        Step(
+        RunStep(
             step.graph,
             {
                 name: source if isinstance(source, StepOutput) else unfold(source)
@@ -151,7 +159,8 @@ def from_golden(known: GoldenChain) -> Run:
         for step in known.steps
     )
     values = np.array(known.values, np.float64).reshape(known.shape)
-    return Run(known.text, steps, known.outputs, ModelAnswer(values, known.targets, known.begin), known.at)
+    answer = ModelAnswer(values, known.targets, known.begin)
+    return Run(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at)
 
 
 def unfold(literal: TensorValue) -> Array:

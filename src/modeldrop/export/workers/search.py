@@ -28,10 +28,10 @@ from modeldrop.export.quantizers import dynamic
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.export.workers.quantize import kept_nodes
-from modeldrop.export.workers.verify import figures, open_variant
+from modeldrop.export.workers.verify import figures, open_checked
 from modeldrop.format.recipe import METRICS, parse_threshold
 from modeldrop.format.variants import FP32, VARIANTS
-from modeldrop.inference.runs import Variant
+from modeldrop.inference import open_variant
 
 _WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("one scale per channel, symmetric", {"per_channel": True, "symmetric": True}),
@@ -162,7 +162,7 @@ class _Search:
 
     def _try(self, what: str, way: Mapping[str, bool], kept: Sequence[_Group]) -> _Tried:
         self._make(way, kept)
-        variant = open_variant(self._output, self.paths, self._reference.proof[0])
+        variant = open_checked(self._output, self.paths, self._reference.proof[0])
         metrics, _ = figures(
             variant,
             self._output,
@@ -198,7 +198,7 @@ class _Search:
         groups = _groups(list(self._layers()))
         for group in groups:
             self._make(way, (), group.names)
-            variant = Variant(self._output, self.paths)
+            variant = open_variant(self._output, self.paths)
             distances = []
             for run in listeners:
                 values = run.answer.values

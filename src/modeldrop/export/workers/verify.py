@@ -22,15 +22,15 @@ from modeldrop.export.models.shared.timing import median_ms
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS
+from modeldrop.inference import open_variant
 from modeldrop.inference.metrics import compare
-from modeldrop.inference.openvino import OpenVinoVariant
-from modeldrop.inference.runs import Variant, rows
+from modeldrop.inference.runs import rows
 from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeldrop.inference.runs import Array, Run
+    from modeldrop.inference.runs import Array, OpenVariant, Run
 
 _PADDED = 8
 # Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.
@@ -45,13 +45,13 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     # What one graph makes of token ids alone is kept in the form that every release reads.
     encodes = texts and all(is_encoding(run) for run in reference.proof)
     own = own_measure(request, reference.proof)
-    held: dict[str, Variant | OpenVinoVariant] = {}
+    held: dict[str, OpenVariant] = {}
     weights = sum(_bytes_in(Path(asked["folder"])) for asked in request["variants"].values())
     result: dict[str, Any] = {"variants": {}, "original_metrics": own.original if own else {}}
     events.inputs(len(reference.proof))
     events.step("prove")
     for number, (name, asked) in enumerate(request["variants"].items()):
-        variant = open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        variant = open_checked(Path(asked["folder"]), asked["graphs"], reference.proof[0])
         metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts, own=own, name=name)
         kept = [run.answer for run in reference.golden]
         golden, _ = compare(task, kept, [variant.answer(run) for run in reference.golden])
@@ -62,7 +62,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
         events.progress(number + 1, len(request["variants"]))
     events.step("measure")
     for number, (name, asked) in enumerate(request["variants"].items()):
-        variant = held.get(name) or open_variant(Path(asked["folder"]), asked["graphs"], reference.proof[0])
+        variant = held.get(name) or open_checked(Path(asked["folder"]), asked["graphs"], reference.proof[0])
         calls = [lambda run=run, variant=variant: variant.run(run.steps) for run in reference.timed]
         result["variants"][name]["speed"] = [median_ms(call) for call in calls]
         del calls, variant
@@ -80,7 +80,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def figures(
-    variant: Variant | OpenVinoVariant,
+    variant: OpenVariant,
     folder: Path,
     proof: Sequence[Run],
     task: str,
@@ -112,15 +112,14 @@ def figures(
     return metrics, worst
 
 
-def open_variant(folder: Path, graphs: dict[str, str], run: Run) -> Variant | OpenVinoVariant:
+def open_checked(folder: Path, graphs: dict[str, str], run: Run) -> OpenVariant:
     """A variant as a service would open it.
 
     Raises:
         IncompleteError: a graph does not load, or wants what nothing here gives.
     """
     try:
-        openvino = any(path.endswith(".xml") for path in graphs.values())
-        variant = OpenVinoVariant(folder, graphs) if openvino else Variant(folder, graphs)
+        variant = open_variant(folder, graphs)
     except Exception as error:
         said = first_line(error)
         raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {said}") from error
@@ -172,7 +171,7 @@ def _check_tokens(tokenizer: Any, runs: Sequence[Run], *, whole: bool) -> None:
                 )
 
 
-def _padded(variant: Variant | OpenVinoVariant, tokenizer: Any, runs: Sequence[Run]) -> list[Array]:
+def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[Run]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
     Token-wise outputs are cut to the text's own tokens.

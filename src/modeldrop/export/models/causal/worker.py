@@ -17,7 +17,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH, TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -77,14 +77,14 @@ class CausalModel(LoadedModel):
         answer = ModelAnswer(logits.numpy(), tuple(tokens[1:]), len(read) - 1)
         return Run(text, tuple(steps), outputs, answer, read=((text,),))
 
-    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | StepOutput]) -> Step:
+    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | StepOutput]) -> RunStep:
         """The run that reads the tokens from ``begin`` to ``end`` and remembers those before."""
         known: dict[str, Array | StepOutput] = {
             "input_ids": np.array([tokens[begin:end]], np.int64),
             "attention_mask": np.ones((1, end), np.int64),
             "position_ids": np.arange(begin, end, dtype=np.int64)[None],
         }
-        return Step(_ROLE, self._past.known(known | dict(past)))
+        return RunStep(_ROLE, self._past.known(known | dict(past)))
 
     def _greedy(self, read: Sequence[int], limit: int) -> list[int]:
         """The tokens of the highest score, one after the other, without the rules of a generation_config.json."""

@@ -16,7 +16,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.export.models.vision.worker import load_processor
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, Run, Step
+from modeldrop.inference.runs import ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +81,7 @@ class ClipModel(LoadedModel):
 
     def _make_run(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> Run:
         texts = self._read(labels)
-        step = Step(_ROLE, texts | {"pixel_values": pixels})
+        step = RunStep(_ROLE, texts | {"pixel_values": pixels})
         read = tuple((label,) for label in labels)
         return Run(
             name, (step,), (StepOutput(0, "logits_per_image"),), ModelAnswer(self._answer(texts, pixels)[0]), read=read

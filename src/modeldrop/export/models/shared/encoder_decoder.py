@@ -14,7 +14,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,7 @@ class EncoderDecoder(LoadedModel):
         with torch.inference_mode():
             # In one run, without remembering: that what is remembered is right is part of what is proven.
             result = self._model(**_tensors(inputs), decoder_input_ids=torch.tensor([fed]), use_cache=False)
-        steps = [Step(_ENCODER, inputs)]
+        steps = [RunStep(_ENCODER, inputs)]
         for number, token in enumerate(fed, 1):
             known: dict[str, Array | StepOutput] = {
                 "input_ids": np.array([[token]], np.int64),
@@ -78,7 +78,7 @@ class EncoderDecoder(LoadedModel):
             if _MASK in inputs:
                 known["encoder_attention_mask"] = inputs[_MASK]
             known |= self._past.empty() if number == 1 else self._past.after(1, number - 1)
-            steps.append(Step(_DECODER, self._past.known(known)))
+            steps.append(RunStep(_DECODER, self._past.known(known)))
         outputs = tuple(StepOutput(number, "logits") for number in range(1, len(steps)))
         return Run(text, tuple(steps), outputs, ModelAnswer(result.logits[0].numpy(), tuple(written)), read=read)
 

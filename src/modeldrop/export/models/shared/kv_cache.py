@@ -11,7 +11,7 @@ import onnx
 
 from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _cut(run: Run) -> Run:
 def batch(run: Run, size: int) -> Run:
     """The same for ``size`` equal rows, for measuring time."""
     steps = tuple(
-        Step(
+        RunStep(
             step.graph,
             {
                 name: source if isinstance(source, StepOutput) or name == _BRANCH else source.repeat(size, 0)

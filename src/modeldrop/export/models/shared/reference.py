@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, ModelAnswer, Run, Step
+from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _plain(run: Run, arrays: dict[str, Array]) -> dict[str, Any]:
 
 def _make_run(plain: dict[str, Any], arrays: Any) -> Run:
     steps = tuple(
-        Step(
+        RunStep(
             step["graph"],
             {
                 name: arrays[source] if isinstance(source, str) else StepOutput(*source)

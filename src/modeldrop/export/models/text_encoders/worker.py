@@ -19,7 +19,7 @@ from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.samples import Sample
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import ModelAnswer, Run, Step
+from modeldrop.inference.runs import ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +108,7 @@ class TextEncoder(LoadedModel):
 
     def _make_run(self, sample: Sample, inputs: Any, answer: ModelAnswer) -> Run:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
-        steps = (Step(_ROLE, arrays),)
+        steps = (RunStep(_ROLE, arrays),)
         return Run(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
 
     def _answer(self, inputs: Any) -> torch.Tensor:

@@ -15,7 +15,7 @@ from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, Run, Step
+from modeldrop.inference.runs import ModelAnswer, Run, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ class ImageClassifier(LoadedModel):
 
     def _make_run(self, name: str, pixels: Array, timed: Array | None = None) -> Run:
         answer = self._answer(torch.tensor(pixels))[0].numpy()
-        step = Step(_ROLE, {"pixel_values": pixels if timed is None else timed})
+        step = RunStep(_ROLE, {"pixel_values": pixels if timed is None else timed})
         return Run(name, (step,), (StepOutput(0, "logits"),), ModelAnswer(answer))
 
     def _answer(self, pixels: torch.Tensor) -> torch.Tensor:
