@@ -41,16 +41,16 @@ from dataclasses import replace
 from pathlib import Path
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
+
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build
+from tests.helpers.builds import make_build, publish_folder
 registry, folder, key = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 store = open_store(registry)
 for seed in "ab":
     manifest = make_build(folder / seed, seed)
     if seed == "b":
         (folder / seed / "manifest.json").write_bytes(serialize_manifest(replace(manifest, build_key=key)))
-    move_forward(store, "embedder", publish(store, "embedder", folder / seed).version, "current", by="benchmark")
+    move_forward(store, "embedder", publish_folder(store, "embedder", folder / seed).version, "current", by="benchmark")
 """
 
 

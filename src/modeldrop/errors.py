@@ -141,14 +141,14 @@ class RefusedError(ModeldropError):
     exit_code = 17
 
 
-class AcceptanceError(ModeldropError):
+class UserTestError(ModeldropError):
     """A version failed the user's own test: it is published, and no channel is moved to it but by ``promote``.
 
-    ``outcomes`` is what became of every registry, as ``modeldrop.publishing.deliver`` gives it.
+    ``published`` is what became of every registry, as ``modeldrop.publishing.publish`` gives it.
     """
 
     exit_code = 18
 
-    def __init__(self, message: str, hint: str = "", *, outcomes: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, hint: str = "", *, published: Sequence[Any] = ()) -> None:
         super().__init__(message, hint)
-        self.outcomes = tuple(outcomes)
+        self.published = tuple(published)

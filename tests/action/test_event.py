@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.action.event import Event, read_event
+from modeldrop.action.event import WorkflowEvent, read_event
 
 MAIN = {"repository": {"default_branch": "main"}}
 
 
-def event(tmp_path: Path, name: str, ref: str, payload: object, actor: str = "octocat") -> Event:
+def event(tmp_path: Path, name: str, ref: str, payload: object, actor: str = "octocat") -> WorkflowEvent:
     file = tmp_path / "event.json"
     file.write_text(json.dumps(payload), "utf-8")
     return read_event(

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.action.event import Event
+from modeldrop.action.event import WorkflowEvent
+from modeldrop.action.input_reader import InputsError
 from modeldrop.action.inputs import Inputs, read_inputs
-from modeldrop.action.problems import InputsError
 
 Read = Callable[..., Inputs]
 MODEL = {"model": "acme/Mini LM".replace(" ", "-"), "registry": "s3://acme-models"}
-ON_MAIN = Event("push", "refs/heads/main", "main")
-ON_BRANCH = Event("push", "refs/heads/better", "main")
-PULL = Event("pull_request", "refs/pull/17/merge", "main")
+ON_MAIN = WorkflowEvent("push", "refs/heads/main", "main")
+ON_BRANCH = WorkflowEvent("push", "refs/heads/better", "main")
+PULL = WorkflowEvent("pull_request", "refs/pull/17/merge", "main")
 TWO = """
 [registries.prod]
 url = "gs://acme-models"
@@ -36,7 +36,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     monkeypatch.setenv("MODELDROP_CONFIG", "")
     monkeypatch.delenv("MODELDROP_REGISTRY", raising=False)
 
-    def read(event: Event = ON_MAIN, **inputs: str) -> Inputs:
+    def read(event: WorkflowEvent = ON_MAIN, **inputs: str) -> Inputs:
         given = {name.replace("_", "-"): value for name, value in inputs.items()}
         return read_inputs(json.dumps(given), event, tmp_path / "temp")
 
@@ -51,8 +51,12 @@ def problems(read: Read, **inputs: str) -> dict[str, str]:
 
 def test_little_is_enough(read: Read) -> None:
     inputs = read(**MODEL)
-    assert inputs.wish is not None
-    assert (inputs.wish.source, inputs.wish.model, inputs.wish.channel) == ("acme/Mini-LM", "mini-lm", "current")
+    assert inputs.request is not None
+    assert (inputs.request.source, inputs.request.model, inputs.request.channel) == (
+        "acme/Mini-LM",
+        "mini-lm",
+        "current",
+    )
     assert inputs.parts == ("hub", "s3")
     assert json.loads(inputs.matrix)["include"][0]["name"] == "mini-lm"
 
@@ -69,18 +73,18 @@ def test_little_is_enough(read: Read) -> None:
         (PULL, {"promote": "true"}, False, None),
         (PULL, {"channel": "pr-17"}, True, "pr-17"),
         (PULL, {"channel": "pr-17", "promote": "false"}, True, None),
-        (Event("pull_request_target", "refs/heads/main", "main"), {}, False, None),
+        (WorkflowEvent("pull_request_target", "refs/heads/main", "main"), {}, False, None),
         (ON_MAIN, {"dry_run": "true"}, False, None),
         (ON_MAIN, {"phase": "build"}, False, None),
         (ON_MAIN, {"phase": "publish"}, True, "current"),
     ],
 )
 def test_what_is_published_and_promoted(
-    read: Read, event: Event, given: dict[str, str], publishes: bool, channel: str | None
+    read: Read, event: WorkflowEvent, given: dict[str, str], publishes: bool, channel: str | None
 ) -> None:
     inputs = read(event, **MODEL, **given)
-    assert inputs.wish is not None
-    assert (inputs.publishes, inputs.wish.channel) == (publishes, channel)
+    assert inputs.request is not None
+    assert (inputs.publishes, inputs.request.channel) == (publishes, channel)
     assert bool(inputs.reason) is (channel is None)
     assert inputs.channel == given.get("channel", "current")
 
@@ -88,12 +92,12 @@ def test_what_is_published_and_promoted(
 def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:
     (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
     inputs = read(config="modeldrop.toml", name="embedder", thresholds="int8.cosine_min=0.8\nfp32.max_abs = 1e-2")
-    wish = inputs.wish
-    assert wish is not None
-    assert (wish.source, wish.channel, wish.test) == ("acme/embedder@v2", "staging", "true")
-    assert wish.recipe.thresholds == {"int8": {"cosine_mean": 0.97, "cosine_min": 0.8}, "fp32": {"max_abs": 0.01}}
+    request = inputs.request
+    assert request is not None
+    assert (request.source, request.channel, request.test) == ("acme/embedder@v2", "staging", "true")
+    assert request.recipe.thresholds == {"int8": {"cosine_mean": 0.97, "cosine_min": 0.8}, "fp32": {"max_abs": 0.01}}
     assert inputs.parts == ("gcs", "hub")
-    pinned = read(name="embedder", revision="v3", variants="fp32", registry="prod\n./copy").wish
+    pinned = read(name="embedder", revision="v3", variants="fp32", registry="prod\n./copy").request
     assert pinned is not None
     assert (pinned.source, pinned.recipe.variants) == ("acme/embedder@v3", ("fp32",))
     assert pinned.registries == ("prod", "./copy")
@@ -104,18 +108,18 @@ def test_a_recipe_may_bring_inputs_and_a_metric_of_its_own(read: Read, tmp_path:
     lines = ['inputs = "pictures"', 'metric = "quality:accuracy"', "[thresholds.int8]", 'accuracy = ">= 0.9"']
     (tmp_path / "recipes" / "seer.toml").write_text("\n".join(lines), "utf-8")
     asked = "int8.accuracy >= 99%\nint4.accuracy>=0.5\nint8.cosine_mean>=0.9"
-    wish = read(model="acme/seer", registry="./r", recipe="recipes/seer.toml", thresholds=asked).wish
-    assert wish is not None
-    assert (wish.recipe.inputs, wish.recipe.metric) == ("recipes/pictures", "recipes/quality:accuracy")
-    assert wish.recipe.thresholds == {"int8": {"cosine_mean": 0.9}}
-    limits = {name: str(own["accuracy"]) for name, own in wish.recipe.own_thresholds.items()}
+    request = read(model="acme/seer", registry="./r", recipe="recipes/seer.toml", thresholds=asked).request
+    assert request is not None
+    assert (request.recipe.inputs, request.recipe.metric) == ("recipes/pictures", "recipes/quality:accuracy")
+    assert request.recipe.thresholds == {"int8": {"cosine_mean": 0.9}}
+    limits = {name: str(own["accuracy"]) for name, own in request.recipe.own_thresholds.items()}
     assert limits == {"int8": ">= 99%", "int4": ">= 0.5"}
 
 
 def test_several_models_are_a_matrix_and_need_a_name(read: Read, tmp_path: Path) -> None:
     (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
     inputs = read(phase="plan")
-    assert inputs.wish is None
+    assert inputs.request is None
     assert [row["name"] for row in json.loads(inputs.matrix)["include"]] == ["embedder", "ranker"]
     with pytest.raises(InputsError) as caught:
         read()

@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeldrop.action.install import ROOT, Cache, pip_environment, wrap_exporter
+from modeldrop.action.install import ROOT, PipCache, pip_environment, wrap_exporter
 from tests.action.requirements import pins
 
 PARTS = {
@@ -62,9 +62,9 @@ def test_where_packages_come_from_is_the_callers_choice_and_what_they_are_is_not
 
 
 def test_the_cache_is_pips_own_a_folder_or_none() -> None:
-    assert Cache().option == []
-    assert Cache(Path("/a cache")).option == ["--cache-dir=/a cache"]
-    assert Cache(none=True).option == ["--no-cache-dir"]
+    assert PipCache().option == []
+    assert PipCache(Path("/a cache")).option == ["--cache-dir=/a cache"]
+    assert PipCache(none=True).option == ["--no-cache-dir"]
 
 
 def test_an_exporter_that_is_there_runs_the_code_of_this_checkout(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from modeldrop.action.command_line import parts_of
+from modeldrop.action.setup_command import parts_of
 from modeldrop.format.channel import parse_channel
 from tests.action.machines import ROOT, Machines
 from tests.runner.action_stubs import Call

@@ -1,12 +1,12 @@
 import pytest
 
-from modeldrop.action.event import Event
-from modeldrop.action.sign_in import explain_sign_in
+from modeldrop.action.event import WorkflowEvent
+from modeldrop.action.steps import explain_sign_in
 from modeldrop.errors import ModeldropError, SourceError
 from modeldrop.storage import errors as storage_errors
 
-MAIN = Event("push", "refs/heads/main", "main")
-FORK = Event("pull_request", "refs/pull/17/merge", "main", fork=True)
+MAIN = WorkflowEvent("push", "refs/heads/main", "main")
+FORK = WorkflowEvent("pull_request", "refs/pull/17/merge", "main", fork=True)
 MAY_SIGN_IN = {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://token.actions.githubusercontent.com/"}
 
 
@@ -29,7 +29,7 @@ def test_the_missing_permission_or_else_the_missing_step_is_named(part: str, log
 
 def test_a_fork_can_never_sign_in() -> None:
     assert "from a fork" in explain_sign_in(nobody(), FORK, {}, ["s3"]).hint
-    dependabot = Event("pull_request", "refs/pull/17/merge", "main", actor="dependabot[bot]")
+    dependabot = WorkflowEvent("pull_request", "refs/pull/17/merge", "main", actor="dependabot[bot]")
     assert "of Dependabot" in explain_sign_in(nobody(), dependabot, {}, ["s3"]).hint
 
 

@@ -4,13 +4,13 @@ from html import unescape
 
 import pytest
 
-from modeldrop.action.result import InRegistry, Result
-from modeldrop.action.summary import code, render, render_failure, text
+from modeldrop.action.result import RegistryResult, RunResult
+from modeldrop.action.summary import code, failure_markdown, summary_markdown, text
 from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo
 from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
-V2 = InRegistry("s3://acme-models", "v2", "sha256:" + "a" * 64, "built", "v1", "v2", moved=True)
+V2 = RegistryResult("s3://acme-models", "v2", "sha256:" + "a" * 64, "built", "v1", "v2", moved=True)
 
 
 def plain(markdown: str) -> str:
@@ -27,7 +27,7 @@ def test_a_text_of_others_is_shown_and_is_no_markup() -> None:
 
 
 def test_what_was_published_and_where_the_channel_points() -> None:
-    summary = render(Result("embedder", "current", registries=[V2], built=True), manifest())
+    summary = summary_markdown(RunResult("embedder", "current", registries=[V2], built=True), manifest())
     assert "<code>embedder</code>: published as v2" in summary
     assert "**v2** (was v1)" in summary
     assert "<pre>modeldrop fetch s3://acme-models/embedder\n" in summary
@@ -40,31 +40,33 @@ def test_what_was_published_and_where_the_channel_points() -> None:
 @pytest.mark.parametrize(
     ("result", "headline"),
     [
-        (Result("m"), "nothing was done"),
-        (Result("m", would_build=True, registries=[InRegistry("./r")]), "would be built"),
-        (Result("m", would_build=True, built=True, registries=[InRegistry("./r")]), "built, not published"),
-        (Result("m", would_build=True, failure="no", registries=[InRegistry("./r")]), "failed"),
-        (Result("m", registries=[InRegistry("./r", "v3")]), "unchanged, v3"),
-        (Result("m", registries=[InRegistry("./r", "v3", done="unchanged", after="v3")]), "unchanged, v3"),
-        (Result("m", registries=[InRegistry("./r", "v3", done="mirrored")]), "mirrored as v3"),
-        (Result("m", registries=[InRegistry("./r", "v3", done="built", tested=False)]), "rejected by its test"),
+        (RunResult("m"), "nothing was done"),
+        (RunResult("m", would_build=True, registries=[RegistryResult("./r")]), "would be built"),
+        (RunResult("m", would_build=True, built=True, registries=[RegistryResult("./r")]), "built, not published"),
+        (RunResult("m", would_build=True, failure="no", registries=[RegistryResult("./r")]), "failed"),
+        (RunResult("m", registries=[RegistryResult("./r", "v3")]), "unchanged, v3"),
+        (RunResult("m", registries=[RegistryResult("./r", "v3", done="unchanged", after="v3")]), "unchanged, v3"),
+        (RunResult("m", registries=[RegistryResult("./r", "v3", done="mirrored")]), "mirrored as v3"),
+        (RunResult("m", registries=[RegistryResult("./r", "v3", done="built", tested=False)]), "rejected by its test"),
     ],
 )
-def test_the_headline(result: Result, headline: str) -> None:
-    assert headline in render(result, None).splitlines()[0]
+def test_the_headline(result: RunResult, headline: str) -> None:
+    assert headline in summary_markdown(result, None).splitlines()[0]
 
 
 def test_why_a_channel_stays() -> None:
-    stays = InRegistry("./r", "v3", done="built", before="v2", after="v2", reason="it was rolled back")
-    summary = render(Result("m", "current", registries=[stays]), None)
+    stays = RegistryResult("./r", "v3", done="built", before="v2", after="v2", reason="it was rolled back")
+    summary = summary_markdown(RunResult("m", "current", registries=[stays]), None)
     assert "stays at v2: it was rolled back" in summary
 
 
 def test_nothing_from_outside_becomes_markup() -> None:
     source = SourceInfo(EVIL, EVIL, EVIL, EVIL)
     evil = replace(manifest(), source=source, provenance=Provenance("now", EVIL, EVIL, EVIL, EVIL), architecture=EVIL)
-    summary = render(
-        Result(EVIL, EVIL, source=EVIL, registries=[InRegistry(EVIL, "v1", after="v1", reason=EVIL)], failure=EVIL),
+    summary = summary_markdown(
+        RunResult(
+            EVIL, EVIL, source=EVIL, registries=[RegistryResult(EVIL, "v1", after="v1", reason=EVIL)], failure=EVIL
+        ),
         evil,
     )
     assert "<img" not in summary
@@ -75,13 +77,13 @@ def test_nothing_from_outside_becomes_markup() -> None:
 
 
 def test_a_failure_before_anything_is_known() -> None:
-    assert render_failure("first\n  second").splitlines()[2:] == ["> [!CAUTION]", "> first  ", "> second  ", ""]
+    assert failure_markdown("first\n  second").splitlines()[2:] == ["> [!CAUTION]", "> first  ", "> second  ", ""]
 
 
 def test_what_was_measured_has_the_name_of_what_was_asked() -> None:
-    result = Result("m", "current", registries=[V2], built=True)
-    assert "| 1 text | 32 texts |" in render(result, manifest())
-    assert "| 1 picture | 32 pictures |" in render(result, replace(manifest(), task="image-classification"))
+    result = RunResult("m", "current", registries=[V2], built=True)
+    assert "| 1 text | 32 texts |" in summary_markdown(result, manifest())
+    assert "| 1 picture | 32 pictures |" in summary_markdown(result, replace(manifest(), task="image-classification"))
 
 
 def test_gated_terms_and_a_search_are_told() -> None:
@@ -89,6 +91,6 @@ def test_gated_terms_and_a_search_are_told() -> None:
     fp32, int8 = made.variants
     searched = replace(int8, search=(SearchStep("one way", 1, {}, holds=True),) * 3)
     gated = replace(made, source=replace(made.source, gated=True), variants=(fp32, searched))
-    summary = plain(render(Result("m", "current", registries=[V2], built=True), gated))
+    summary = plain(summary_markdown(RunResult("m", "current", registries=[V2], built=True), gated))
     assert "gated: to be accepted on the Hub" in summary
     assert "found in 3 tries" in summary

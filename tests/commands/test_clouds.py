@@ -12,9 +12,8 @@ import pytest
 
 from modeldrop.cli import main
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import contents, make_build
+from tests.helpers.builds import contents, make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def filled(any_registry: str, tmp_path: Path) -> str:
     store = open_store(any_registry)
     for seed in "ab":
         make_build(tmp_path / seed, seed)
-        version = publish(store, "embedder", tmp_path / seed).version
+        version = publish_folder(store, "embedder", tmp_path / seed).version
         move_forward(store, "embedder", version, "current", by="dana")
     return any_registry
 
@@ -95,7 +94,7 @@ def test_a_version_goes_round_all_registries_unchanged(
     sign_in(monkeypatch, *clouds)
     stops = [str(tmp_path / "start"), *(cloud.registry() for cloud in clouds), str(tmp_path / "end")]
     make_build(tmp_path / "build", "a")
-    version = publish(open_store(stops[0]), "embedder", tmp_path / "build").version
+    version = publish_folder(open_store(stops[0]), "embedder", tmp_path / "build").version
     for here, there in itertools.pairwise(stops):
         copied = answer("mirror", f"{here}/embedder@v1", there, "--channel", "current", "--quiet")
         assert (copied["digest"], copied["copied"]) == (version.digest, True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.config import load_settings
-from modeldrop.errors import AcceptanceError, RegistryError, UsageError
+from modeldrop.errors import RegistryError, UsageError, UserTestError
 from modeldrop.export import pipeline
 from modeldrop.format.manifest import Manifest, serialize_manifest
 from modeldrop.publishing import plan as planning
-from modeldrop.publishing.request import wishes_of
+from modeldrop.publishing.request import requests_of
 from tests.helpers.builds import make_build
 from tests.helpers.command_line import modeldrop
-from tests.helpers.publisher import Publisher, named, why_rejected
+from tests.helpers.publisher import Publisher, named, publish_built, why_rejected
 
 if TYPE_CHECKING:
     from modeldrop.export.pipeline import Checked
@@ -53,11 +53,9 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publisher:
 
 def publish_all(publisher: Publisher, *names: str) -> None:
     """Publish the models of modeldrop.toml with made builds, as ``publish --all`` does with real ones."""
-    from modeldrop.publishing.deliver import deliver
-
-    for wish in wishes_of(load_settings(), names):
-        plan = planning.plan(wish)
-        deliver(plan, publisher.built(plan, wish.model) if plan.would_build else None, quiet=True)
+    for request in requests_of(load_settings(), names):
+        plan = planning.plan(request)
+        publish_built(plan, publisher.built(plan, request.model) if plan.would_build else None)
 
 
 def test_matrix(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,10 +101,10 @@ def test_a_model_whose_test_fails_keeps_no_other_from_being_published(publisher:
     publish_all(publisher, "reranker")
     text = (tmp_path / "modeldrop.toml").read_text()
     (tmp_path / "modeldrop.toml").write_text(text.replace('source a"', "source a\"\ntest = 'echo said; exit 9'"))
-    with pytest.raises(AcceptanceError):
+    with pytest.raises(UserTestError):
         publish_all(publisher, "embedder")
     ran = modeldrop("publish", "--all", "--json")
-    assert ran.code == AcceptanceError.exit_code
+    assert ran.code == UserTestError.exit_code
     assert "modeldrop: embedder: embedder v1 in" in ran.err
     embedder, reranker = ran.json
     assert (embedder["version"], embedder["channel"]["rejected"], reranker["channel"]["after"]) == ("v1", True, "v1")
@@ -131,7 +129,7 @@ def test_a_model_whose_test_fails_keeps_no_other_from_being_published(publisher:
         (["fetch", "--all", "./models/x"], "--all and references exclude each other"),
         (["publish", "--all", "--test", "echo 'x"], "The test is no shell command"),
         (["publish", "--all", "--test-timeout", "soon"], "--test-timeout 'soon' is not a duration"),
-        (["publish", "--all", "--test-timeout", "0"], "A test needs some time"),
+        (["publish", "--all", "--test-timeout", "0"], "time limit must be more than 0 seconds"),
     ],
 )
 def test_what_cannot_be_meant(publisher: Publisher, tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -145,9 +143,9 @@ def test_one_model_with_a_test_from_a_folder_that_holds_its_build(publisher: Pub
     registry = str(tmp_path / "models")
     wanted = planning.plan(publisher.request("a", registry))
     folder = publisher.built(wanted)
-    command = ["publish", wanted.wish.source, f"{registry}/embedder", "--build-dir", str(folder), "--json"]
+    command = ["publish", wanted.request.source, f"{registry}/embedder", "--build-dir", str(folder), "--json"]
     ran = modeldrop(*command, "--test", "echo said by the test; exit 4")
-    assert ran.code == AcceptanceError.exit_code, ran.err
+    assert ran.code == UserTestError.exit_code, ran.err
     assert f"[5/6] build     kept as it is: {folder}\n[6/6] publish   v1" in ran.err
     assert "said by the test\n" in ran.err
     assert (ran.json["built"], ran.json["tested"], ran.json["channel"]["after"]) == (True, False, None)
@@ -175,17 +173,17 @@ def test_a_build_is_kept_where_only_its_upload_fails(
     registry = tmp_path / "models"
     registry.mkdir()
     (registry / "embedder").write_text("in the way")
-    wish = publisher.request("a", str(registry))
+    request = publisher.request("a", str(registry))
     with pytest.raises(RegistryError) as caught:
-        publish(planning.plan(wish), None, quiet=True)
+        publish(planning.plan(request), quiet=True)
     (kept,) = (tmp_path / "scratch").glob("modeldrop-*/build")
     assert f"add --build-dir {kept}" in caught.value.hint
 
     (registry / "embedder").unlink()
     monkeypatch.setattr(pipeline, "build", None)
-    (outcome,) = publish(planning.plan(wish), kept, quiet=True)
-    assert (outcome.done, named(str(registry))) == ("built", 1)
+    (outcome,) = publish(planning.plan(request), folder=kept, quiet=True)
+    assert (outcome.how, named(str(registry))) == ("built", 1)
 
     monkeypatch.setattr(pipeline, "build", export)
-    publish(planning.plan(replace(wish, force=True)), None, quiet=True)
+    publish(planning.plan(replace(request, force=True)), quiet=True)
     assert [path.parent for path in (tmp_path / "scratch").glob("*/build")] == [kept.parent]

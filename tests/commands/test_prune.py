@@ -12,10 +12,9 @@ from modeldrop.cli import main
 from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
 from modeldrop.registry.channels import promote
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import make_build, publish_build
+from tests.helpers.builds import make_build, publish_build, publish_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,7 +222,7 @@ def test_prune_and_promote_on_every_cloud(
     store: Any = open_store(cloud_registry)
     for seed in "ab":
         make_build(tmp_path / seed, seed)
-        publish(store, "embedder", tmp_path / seed)
+        publish_folder(store, "embedder", tmp_path / seed)
     said("promote", f"{cloud_registry}/embedder@v2")
     store.create(keys.retired("embedder", 1), serialize_retirement(Retirement("2026-01-01T00:00:00Z", "dana", "old")))
     assert "v1 of embedder is retired" in refused(17, "promote", f"{cloud_registry}/embedder@v1", "--channel", "x")

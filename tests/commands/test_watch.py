@@ -13,10 +13,9 @@ import pytest
 from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import make_build, publish_build
+from tests.helpers.builds import make_build, publish_build, publish_folder
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
 from tests.helpers.watch_process import Notes, eventually, link
@@ -137,7 +136,7 @@ def test_it_ends_at_once_while_a_registry_does_not_answer(
     sign_in(monkeypatch, server)
     url = server.registry()
     make_build(tmp_path / "build")
-    version = publish(open_store(url), "embedder", tmp_path / "build", adopt_seconds=0.2).version
+    version = publish_folder(open_store(url), "embedder", tmp_path / "build", adopt_seconds=0.2).version
     move_forward(open_store(url), "embedder", version, "current", by="dana")
     server.reset()
     server.rule("silent", method="GET", match="v1/manifest.json", times=100)

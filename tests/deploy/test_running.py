@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
 from tests.deploy.example_files import COMPOSE, DEPLOY, containers, docker_words, documents, script_words, unit
-from tests.helpers.builds import environment, make_build
+from tests.helpers.builds import environment, make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in, sign_out
 from tests.helpers.command_line import Ran
 from tests.helpers.watch_process import Notes, eventually, link
@@ -34,7 +33,7 @@ def publish_to(registry: str, folder: Path, seed: str, *models: str) -> None:
     make_build(build, seed)
     store = open_store(registry)
     for model in models:
-        move_forward(store, model, publish(store, model, build, adopt_seconds=0.2).version, "current", by="dana")
+        move_forward(store, model, publish_folder(store, model, build, adopt_seconds=0.2).version, "current", by="dana")
 
 
 def here(words: list[str], registry: str, home: Path) -> list[str]:

@@ -14,9 +14,8 @@ from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import now
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build
+from tests.helpers.builds import make_build, publish_folder
 
 SERVE = """\
 import os, pathlib
@@ -56,7 +55,7 @@ class RegistrySetup:
                 build = built if self.real and number == last else folder / f"{model} {number}"
                 if build is not built:
                     make_build(build, f"{model} {number}")
-                version = publish(store, model, build, adopt_seconds=0.2).version
+                version = publish_folder(store, model, build, adopt_seconds=0.2).version
                 for channel in self.channels:
                     move_forward(store, model, version, channel, by="dana")
 
@@ -97,7 +96,7 @@ def somebody_publishes(registry: str) -> None:
     folder = Path(registry).with_name("somebody's build")
     make_build(folder, "somebody's")
     store = open_store(registry)
-    move_forward(store, "embedder", publish(store, "embedder", folder).version, "current", by="sam")
+    move_forward(store, "embedder", publish_folder(store, "embedder", folder).version, "current", by="sam")
 
 
 def v7_is_retired(registry: str) -> None:

@@ -23,10 +23,9 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write.folder import LocalStore
 from tests.export.conftest import Published
-from tests.helpers.builds import PIECE, describe
+from tests.helpers.builds import PIECE, describe, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
 
 pytestmark = pytest.mark.heavy
@@ -274,7 +273,7 @@ def tampered(published: Published, manifest: Manifest, tmp_path_factory: pytest.
     (folder / "build" / "manifest.json").unlink()
     (folder / "build" / "manifest.json").write_bytes(serialize_manifest(changed))
     store = LocalStore(str(folder / "registry"))
-    version = publish(store, "embedder", folder / "build").version
+    version = publish_folder(store, "embedder", folder / "build").version
     move_forward(store, "embedder", version, "current", by="dana")
     return f"{folder}/registry/embedder"
 

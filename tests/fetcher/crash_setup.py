@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build, run_python
+from tests.helpers.builds import make_build, publish_folder, run_python
 from tests.helpers.clouds import sign_in
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path, monk
 def publish_seed(registry: str, folder: Path, seed: str) -> None:
     make_build(folder / f"build-{seed}", seed)
     store = open_store(registry)
-    version = publish(store, "embedder", folder / f"build-{seed}", adopt_seconds=1).version
+    version = publish_folder(store, "embedder", folder / f"build-{seed}", adopt_seconds=1).version
     move_forward(store, "embedder", version, "current", by="dana")
 
 

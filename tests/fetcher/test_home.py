@@ -20,7 +20,6 @@ from modeldrop.fetcher.home import FolderName, ModelHome, parse_folder_name, rea
 from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.verify import damages
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
-from modeldrop.registry.publish import publish
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import (
@@ -33,6 +32,7 @@ from tests.helpers.builds import (
     digest_of,
     make_build,
     publish_build,
+    publish_folder,
     run_python,
     tree,
 )
@@ -85,7 +85,7 @@ def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, byte
             files.append(file)
     again = replace(manifest, files=tuple(files), build_key=build_key(folder.name))
     (folder / "manifest.json").write_bytes(serialize_manifest(again))
-    publish(LocalStore(str(registry)), "embedder", folder, adopt_seconds=1)
+    publish_folder(LocalStore(str(registry)), "embedder", folder, adopt_seconds=1)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.notes import read_state, state_path
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import publish_build, read_only, run_python, unprivileged
+from tests.helpers.builds import publish_build, publish_folder, read_only, run_python, unprivileged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,7 +216,6 @@ def test_a_cloud_that_is_down_leaves_the_last_good_snapshot(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
 ) -> None:
     from modeldrop.registry.channels import move_forward
-    from modeldrop.registry.publish import publish
     from modeldrop.storage.write import open_store
     from tests.helpers.builds import make_build
     from tests.helpers.clouds import sign_in
@@ -226,7 +225,7 @@ def test_a_cloud_that_is_down_leaves_the_last_good_snapshot(
     registry = server.registry()
     store = open_store(registry)
     make_build(tmp_path / "build")
-    move_forward(store, "embedder", publish(store, "embedder", tmp_path / "build").version, "current", by="dana")
+    move_forward(store, "embedder", publish_folder(store, "embedder", tmp_path / "build").version, "current", by="dana")
     fetch(f"{registry}/embedder", home)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     snapshot = fetch(f"{registry}/embedder", home)

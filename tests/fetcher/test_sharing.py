@@ -9,7 +9,6 @@ import pytest
 
 from modeldrop.fetcher.verify import damages
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
 from modeldrop.util.locks import try_lock
 from tests.helpers.builds import (
@@ -20,6 +19,7 @@ from tests.helpers.builds import (
     make_build,
     open_to_all,
     publish_build,
+    publish_folder,
     read_only,
     run_python,
     tree,
@@ -60,7 +60,7 @@ def in_s3(server: S3Server, tmp_path: Path) -> str:
     registry = server.registry()
     make_build(tmp_path / "build", "a")
     store = open_store(registry)
-    version = publish(store, "embedder", tmp_path / "build", adopt_seconds=1).version
+    version = publish_folder(store, "embedder", tmp_path / "build", adopt_seconds=1).version
     move_forward(store, "embedder", version, "current", by="dana")
     return f"{registry}/embedder"
 

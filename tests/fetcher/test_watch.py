@@ -23,10 +23,9 @@ from modeldrop.fetcher.watch.watcher import Watcher, pause
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import move_forward, promote
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
 from tests.fetcher.small_versions import make_version, weights
-from tests.helpers.builds import describe, make_build
+from tests.helpers.builds import describe, make_build, publish_folder
 from tests.helpers.clouds import sign_in
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Setup:
     def put(self, seed: str) -> None:
         """Publish a build that is there."""
         store = open_store(self.registry)
-        version = publish(store, "embedder", self.folder / f"build-{seed}", adopt_seconds=0.2).version
+        version = publish_folder(store, "embedder", self.folder / f"build-{seed}", adopt_seconds=0.2).version
         move_forward(store, "embedder", version, "current", by="dana")
 
     def promote(self, version: int) -> None:

@@ -16,12 +16,13 @@ from blake3 import blake3
 
 from modeldrop.format.manifest import File, Manifest, manifest_digest, serialize_manifest
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
+from modeldrop.registry.publish import ADOPT_SECONDS, Published, read_build
+from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.storage.write.folder import LocalStore
 from tests.format import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from modeldrop.registry.versions import Version
     from modeldrop.storage.write.store import Store
@@ -105,6 +106,36 @@ def build_key(seed: str) -> str:
     return hashlib.sha256(seed.encode()).hexdigest()
 
 
+def publish_folder(
+    store: Store,
+    model: str,
+    folder: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+    adopt_seconds: float = ADOPT_SECONDS,
+) -> Published:
+    """Publish a finished build in one registry, as the command does."""
+    return publish_everywhere(
+        [store], model, folder, folder / "never used", force=force, progress=progress, adopt_seconds=adopt_seconds
+    )[0]
+
+
+def publish_everywhere(
+    stores: Sequence[Store],
+    model: str,
+    folder: Path,
+    scratch: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
+    adopt_seconds: float = ADOPT_SECONDS,
+) -> list[Published]:
+    """Publish a finished build in several registries, as the command does."""
+    staged = stage_all(stores, model, read_build(folder), progress)
+    return commit_all(staged, scratch, force=force, adopt_seconds=adopt_seconds)
+
+
 def publish_build(
     registry: Path,
     seed: str = "a",
@@ -117,7 +148,7 @@ def publish_build(
     store = LocalStore(str(registry))
     build = registry.parent / f".build-{seed}-{'-'.join(variants)}"
     make_build(build, seed, variants=variants)
-    version = publish(store, model, build, adopt_seconds=0.2).version
+    version = publish_folder(store, model, build, adopt_seconds=0.2).version
     if channel is not None:
         move_forward(store, model, version, channel, by="dana")
     return version

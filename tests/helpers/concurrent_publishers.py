@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import ConflictError, RefusedError
 from modeldrop.registry.channels import move_forward, promote, rollback
-from modeldrop.registry.publish import publish
+from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build, run_python
+from tests.helpers.builds import make_build, publish_folder, run_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +42,9 @@ def publish_one(number: int, registry: str, folder: Path, ready: Callable[[], ob
     store = open_store(registry)
     store.names("")  # signed in and connected
     ready()
-    published = publish(store, "embedder", build, adopt_seconds=30)
+    published = publish_folder(store, "embedder", build, adopt_seconds=30)
     moved = move_forward(store, "embedder", published.version, "current", by=str(number))
-    return [published.version.number, published.adopted, moved.moved]
+    return [published.version.number, published.how == ADOPTED, moved.moved]
 
 
 def move_one(number: int, registry: str, folder: Path, ready: Callable[[], object], rounds: str) -> int:
@@ -105,11 +105,11 @@ def interrupted(number: int, registry: str, folder: Path, ready: Callable[[], ob
     store: Any = Stepping(open_store(registry), step, signal.Signals[kind])
     ready()
     try:
-        published = publish(store, f"model-{step}", build, adopt_seconds=1)
+        published = publish_folder(store, f"model-{step}", build, adopt_seconds=1)
         moved = move_forward(store, f"model-{step}", published.version, "current", by="late")
     except ConflictError as error:
         return str(error)
-    return [published.version.number, published.adopted, moved.moved]
+    return [published.version.number, published.how == ADOPTED, moved.moved]
 
 
 def main(body: str, count: str, registry: str, folder: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Publishes small made builds: all of publishing but the exporter."""
+"""Publishing whose builds are small made ones: all of it but the exporter."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pytest
 
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.format.recipe import Recipe
-from modeldrop.publishing.deliver import deliver
+from modeldrop.publishing.build import require_whole_build
 from modeldrop.publishing.plan import plan
-from modeldrop.publishing.request import Wish
+from modeldrop.publishing.publish import publish
+from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.versions import find_rejection, read_channel
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build
 
 if TYPE_CHECKING:
-    from modeldrop.publishing.deliver import Outcome
     from modeldrop.publishing.plan import Plan
+    from modeldrop.registry.publish import Published
 
 MODEL = "embedder"
 
@@ -39,21 +40,25 @@ class Publisher:
         (source / "model.safetensors").write_bytes(seed.encode() * 100)
         return source
 
-    def request(self, seed: str, *registries: str, **more: Any) -> Wish:
-        return Wish(str(self.source(seed)), MODEL, registries, Recipe(), **more)
+    def request(self, seed: str, *registries: str, **more: Any) -> PublishRequest:
+        return PublishRequest(
+            source=str(self.source(seed)), model=MODEL, registries=registries, recipe=Recipe(), **more
+        )
 
     def built(self, wanted: Plan, seed: str = "a", name: str = "build") -> Path:
         """The build of a plan."""
-        folder = self.folder / f"{name} {wanted.request.key[:8]}"
+        folder = self.folder / f"{name} {wanted.build_request.key[:8]}"
         if not folder.exists():
             manifest = make_build(folder, seed)
-            (folder / "manifest.json").write_bytes(serialize_manifest(replace(manifest, build_key=wanted.request.key)))
+            (folder / "manifest.json").write_bytes(
+                serialize_manifest(replace(manifest, build_key=wanted.build_request.key))
+            )
         return folder
 
-    def publish(self, seed: str, *registries: str, **more: Any) -> list[Outcome]:
-        """Plan, and deliver the made build ``seed`` where the plan asks for one."""
+    def publish(self, seed: str, *registries: str, **more: Any) -> list[Published]:
+        """Plan, and publish the made build ``seed`` where the plan asks for one."""
         wanted = plan(self.request(seed, *registries, **more))
-        return deliver(wanted, self.built(wanted, seed) if wanted.would_build else None, quiet=True)
+        return publish_built(wanted, self.built(wanted, seed) if wanted.would_build else None)
 
 
 @pytest.fixture
@@ -61,6 +66,12 @@ def publisher(tmp_path: Path) -> Publisher:
     folder = tmp_path / "the publisher"
     folder.mkdir()
     return Publisher(folder)
+
+
+def publish_built(wanted: Plan, folder: Path | None) -> list[Published]:
+    """Publish the build in a folder, as the action does whose earlier step has made it."""
+    build = None if folder is None else require_whole_build(wanted.build_request, folder)
+    return publish(wanted, build=build, quiet=True)
 
 
 def named(registry: str, channel: str = "current") -> int | None:
@@ -78,8 +89,8 @@ def why_rejected(registry: str, number: int) -> str | None:
 def main(folder: str, seed: str, test: str, *registries: str) -> None:
     """Publish in a process of its own; print what became of the first registry."""
     (outcome, *_) = Publisher(Path(folder)).publish(seed, *registries, test=test)
-    assert outcome.moved is not None
-    sys.stdout.write(f"{outcome.version.number} {outcome.done} {outcome.tested} {outcome.moved.after}")
+    assert outcome.channel is not None
+    sys.stdout.write(f"{outcome.version.number} {outcome.how} {outcome.tested} {outcome.channel.after}")
 
 
 if __name__ == "__main__":

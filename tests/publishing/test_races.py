@@ -51,9 +51,9 @@ def let_go(tmp_path: Path, name: str, process: subprocess.Popen[str]) -> tuple[i
 def test_a_move_after_a_good_test_is_taken_back_where_another_publishers_failed(tmp_path: Path, registry: Path) -> None:
     one, other = meeting(tmp_path, registry, "exit 1", "true")
     code, _, error = let_go(tmp_path, "one", one)
-    assert (code, "AcceptanceError: embedder v1" in error) == (1, True), error
+    assert (code, "UserTestError: embedder v1" in error) == (1, True), error
     code, _, error = let_go(tmp_path, "other", other)
-    assert (code, "AcceptanceError: embedder v1" in error) == (1, True), error
+    assert (code, "UserTestError: embedder v1" in error) == (1, True), error
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, "its test ended with exit code 1")
 
 
@@ -72,12 +72,12 @@ def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_
     # It is a version, and nobody knows whether it is good: the next run finds out, because there is no channel.
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, None)
     (outcome,) = publisher.publish("a", str(registry), test="true")
-    assert (outcome.done, outcome.tested, named(str(registry))) == ("unchanged", True, 1)
+    assert (outcome.how, outcome.tested, named(str(registry))) == ("unchanged", True, 1)
 
     killed = start_publisher(tmp_path / "killed again", "b", "kill -KILL $PPID", registry)
     assert killed.wait(60) == -signal.SIGKILL
     killed.communicate()
     (outcome,) = publisher.publish("b", str(registry), test="true")
-    assert outcome.moved is not None
-    assert (outcome.tested, outcome.moved.after) == (None, 1)
-    assert "To override: modeldrop promote" in outcome.moved.reason
+    assert outcome.channel is not None
+    assert (outcome.tested, outcome.channel.after) == (None, 1)
+    assert "To override: modeldrop promote" in outcome.channel.reason

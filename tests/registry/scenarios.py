@@ -14,11 +14,11 @@ from modeldrop.errors import NotFoundError
 from modeldrop.fetcher.api import fetch
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback
 from modeldrop.registry.prune import ABANDON, Policy, prune
-from modeldrop.registry.publish import Adopt, commit, find_build, publish, stage
+from modeldrop.registry.publish import Adopt, commit, find_build, read_build, stage
 from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
 from modeldrop.storage.write import open_store
 from tests.helpers import concurrent_publishers
-from tests.helpers.builds import build_key, contents, finish, make_build, start
+from tests.helpers.builds import build_key, contents, finish, make_build, publish_folder, start
 from tests.helpers.concurrent_publishers import race
 from tests.servers.reply_dropping_proxy import ReplyDroppingProxy
 
@@ -37,7 +37,7 @@ WRITES = 1 + 5 + 1 + 1 + 1 + 1  # claim, files, report, record, manifest, channe
 def publish_seed(store: Store, folder: Path, seed: str, model: str = "embedder") -> Version:
     """Publish the build ``seed`` and move ``current`` to it."""
     make_build(folder / f"build-{seed}", seed)
-    version = publish(store, model, folder / f"build-{seed}", adopt_seconds=1).version
+    version = publish_folder(store, model, folder / f"build-{seed}", adopt_seconds=1).version
     move_forward(store, model, version, "current", by="dana")
     return version
 
@@ -152,7 +152,7 @@ def publish_after_a_rollback(any_registry: str, tmp_path: Path) -> None:
     assert not move_forward(store, "embedder", version, "current", by="dana").moved
 
     make_build(tmp_path / "slow", "slow")
-    slow = stage(store, "embedder", tmp_path / "slow")
+    slow = stage(store, "embedder", read_build(tmp_path / "slow"))
     publish_seed(store, tmp_path, "fast")
     late = commit(slow, Adopt.ANY).version
     assert late.number == 3

@@ -30,7 +30,7 @@ from modeldrop.format.records import (
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback, unretire
 from modeldrop.registry.protection import time_text
 from modeldrop.registry.prune import Policy, Pruned, duration_text, prune, store_clock
-from modeldrop.registry.publish import find_build, publish
+from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import (
     Version,
     find_version,
@@ -45,7 +45,7 @@ from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore
 from modeldrop.storage.write.store import Unfinished
-from tests.helpers.builds import LosesReplies, build_key, contents, edit, make_build, publish_build
+from tests.helpers.builds import LosesReplies, build_key, contents, edit, make_build, publish_build, publish_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -349,7 +349,7 @@ def test_any_object_written_within_the_grace_keeps_a_claim(bench: Callable[..., 
 
 def test_the_build_record_of_another_version_stays(bench: Callable[..., Bench]) -> None:
     three = bench(3)
-    forced = publish(three.store, "embedder", three.registry.parent / ".build-s0-fp32-int8", force=True)
+    forced = publish_folder(three.store, "embedder", three.registry.parent / ".build-s0-fp32-int8", force=True)
     assert three.seal().steps[0].version == 1
     assert find_build(three.store, "embedder", build_key("s0")) == forced.version
 
@@ -383,7 +383,7 @@ def test_a_publisher_that_wakes_up_after_its_claim_was_sealed_cannot_commit(
     make_build(tmp_path / "late", "late")
     late = Woken(str(two.registry), sleep, lambda: two.prune(3 * DAY))
     with pytest.raises(ConflictError):
-        publish(late, "embedder", tmp_path / "late")
+        publish_folder(late, "embedder", tmp_path / "late")
     assert two.numbers() == [1, 2]
     assert find_build(two.store, "embedder", build_key("late")) is None
     with pytest.raises(NotFoundError, match="was pruned"):
@@ -392,7 +392,7 @@ def test_a_publisher_that_wakes_up_after_its_claim_was_sealed_cannot_commit(
     two.prune(3 * DAY)
     assert two.left(3) == {"claim.json", "manifest.json"}
     assert did(two.prune(3 * DAY)) == []
-    again = publish(two.store, "embedder", tmp_path / "late", adopt_seconds=0.1)
+    again = publish_folder(two.store, "embedder", tmp_path / "late", adopt_seconds=0.1)
     assert again.version.number == 4
 
 
@@ -901,7 +901,7 @@ def published(any_registry: str, tmp_path: Path) -> tuple[Store, list[Version]]:
     versions = []
     for seed in "abc":
         make_build(tmp_path / seed, seed)
-        versions.append(publish(store, "embedder", tmp_path / seed).version)
+        versions.append(publish_folder(store, "embedder", tmp_path / seed).version)
     promote(store, "embedder", versions[-1], "current", by="dana")
     return store, versions
 
@@ -921,7 +921,7 @@ def test_any_store_both_phases(published: tuple[Store, list[Version]], tmp_path:
         raise Killed
 
     with pytest.raises(Killed):
-        publish(store, "embedder", tmp_path / "d", progress=crash)
+        publish_folder(store, "embedder", tmp_path / "d", progress=crash)
     assert did(later(store, 0)) == []
     assert did(later(store, 2, apply=False)) == [("abandon", 4, ""), ("retire", 2, ""), ("retire", 1, "")]
     later(store, 2)

@@ -18,7 +18,7 @@ from modeldrop.format.records import (
     serialize_claim,
 )
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import Published, find_build, publish
+from modeldrop.registry.publish import ADOPTED, BUILT, UNCHANGED, Published, find_build
 from modeldrop.registry.versions import claimed_numbers, find_version, get_version, version_numbers
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import (
@@ -29,6 +29,7 @@ from tests.helpers.builds import (
     edit,
     make_build,
     publish_build,
+    publish_folder,
     start,
 )
 
@@ -66,16 +67,16 @@ def again(registry: Path, seed: str, model: str = "embedder") -> Published:
     store = LocalStore(str(registry))
     version = find_build(store, model, build_key(seed))
     if version is not None:
-        return Published(version, adopted=True)
+        return Published(store=store, version=version, how=UNCHANGED)
     make_build(registry.parent / "again", seed)
-    return publish(store, model, registry.parent / "again", adopt_seconds=0.2)
+    return publish_folder(store, model, registry.parent / "again", adopt_seconds=0.2)
 
 
 def test_claim_upload_decide_commit_in_this_order(registry: Path, tmp_path: Path) -> None:
     manifest = make_build(tmp_path / "build")
     store = Recording(str(registry))
     counted: list[int] = []
-    published = publish(store, "embedder", tmp_path / "build", progress=counted.append)
+    published = publish_folder(store, "embedder", tmp_path / "build", progress=counted.append)
     first, *uploads, report, record, commit = store.written
     assert first == "embedder/v1/claim.json"
     assert uploads == [f"embedder/v1/{file.path}" for file in manifest.files]
@@ -85,7 +86,7 @@ def test_claim_upload_decide_commit_in_this_order(registry: Path, tmp_path: Path
         "embedder/v1/manifest.json",
     ]
     assert sum(counted) == sum(file.size for file in manifest.files)
-    assert not published.adopted
+    assert published.how != ADOPTED
     assert published.version == find_version(store, "embedder", 1)
     claim = parse_claim((registry / "embedder/v1/claim.json").read_bytes())
     kept = parse_build_record((registry / record).read_bytes())
@@ -114,16 +115,16 @@ def test_the_same_recipe_twice_is_one_version(registry: Path) -> None:
     store = LocalStore(str(registry))
     assert find_build(store, "embedder", build_key("a")) == first
     assert find_build(store, "embedder", build_key("b")) is None
-    second = publish(store, "embedder", registry.parent / ".build-a-fp32-int8")
-    assert second == Published(first, adopted=True)
+    second = publish_folder(store, "embedder", registry.parent / ".build-a-fp32-int8")
+    assert second == Published(store=store, version=first, how=ADOPTED)
     assert version_numbers(store, "embedder") == [1]
 
 
 def test_force_makes_a_new_version_of_the_same_recipe(registry: Path, tmp_path: Path) -> None:
     publish_build(registry, "a")
     store = LocalStore(str(registry))
-    forced = publish(store, "embedder", tmp_path / ".build-a-fp32-int8", force=True)
-    assert (forced.version.number, forced.adopted) == (2, False)
+    forced = publish_folder(store, "embedder", tmp_path / ".build-a-fp32-int8", force=True)
+    assert (forced.version.number, forced.how) == (2, BUILT)
     found = find_build(store, "embedder", build_key("a"))
     assert found is not None
     assert found.number == 2
@@ -137,7 +138,7 @@ def test_a_record_of_a_version_never_committed_is_replaced_after_a_bounded_wait(
     store.create(key, serialize_build_record(BuildRecord(1, CLAIM.nonce, CLAIM.at)))
     assert find_build(store, "embedder", build_key("a")) is None
     published = again(registry, "a")
-    assert (published.version.number, published.adopted) == (2, False)
+    assert (published.version.number, published.how) == (2, BUILT)
     assert find_build(store, "embedder", build_key("a")) == published.version
 
 
@@ -150,8 +151,8 @@ def test_a_damaged_record_is_named_and_force_replaces_it(registry: Path, tmp_pat
         find_build(store, "embedder", build_key("a"))
     assert "--force" in caught.value.hint
     with pytest.raises(FormatError, match=re.escape(key)):
-        publish(store, "embedder", tmp_path / ".build-a-fp32-int8")
-    forced = publish(store, "embedder", tmp_path / ".build-a-fp32-int8", force=True)
+        publish_folder(store, "embedder", tmp_path / ".build-a-fp32-int8")
+    forced = publish_folder(store, "embedder", tmp_path / ".build-a-fp32-int8", force=True)
     assert find_build(store, "embedder", build_key("a")) == forced.version
 
 
@@ -160,7 +161,7 @@ def test_a_file_that_changes_after_the_build_stops_the_publish(registry: Path, t
     edit(tmp_path / "build" / "onnx/model.onnx", contents("a")["onnx/model.onnx"][-4:], b"oops")
     store = LocalStore(str(registry))
     with pytest.raises(IntegrityError, match=r"onnx/model\.onnx changed while it was published"):
-        publish(store, "embedder", tmp_path / "build")
+        publish_folder(store, "embedder", tmp_path / "build")
     assert version_numbers(store, "embedder") == []
     assert find_build(store, "embedder", build_key("a")) is None
     assert again(registry, "a").version.number == 2
@@ -175,15 +176,15 @@ def test_a_late_owner_cannot_commit_over_a_seal(registry: Path, tmp_path: Path) 
 
     make_build(tmp_path / "build")
     with pytest.raises(ConflictError, match=r"v1 of embedder in .* was sealed before its upload was finished"):
-        publish(SealedMeanwhile(str(registry)), "embedder", tmp_path / "build")
+        publish_folder(SealedMeanwhile(str(registry)), "embedder", tmp_path / "build")
 
 
 def test_lost_replies_make_one_version_and_one_move(registry: Path, tmp_path: Path) -> None:
     store = LosesReplies(str(registry))
     for number, seed in enumerate("ab", 1):
         make_build(tmp_path / seed, seed)
-        published = publish(store, "embedder", tmp_path / seed)
-        assert (published.version.number, published.adopted) == (number, False)
+        published = publish_folder(store, "embedder", tmp_path / seed)
+        assert (published.version.number, published.how) == (number, BUILT)
         moved = move_forward(store, "embedder", published.version, "current", by="dana")
         assert (moved.moved, moved.after, moved.generation) == (True, number, number)
     assert claimed_numbers(store, "embedder") == [1, 2]
@@ -227,7 +228,7 @@ def test_a_publisher_killed_at_any_step(registry: Path, tmp_path: Path, before: 
                     if (snapshot.path / path).exists():
                         assert (snapshot.path / path).read_bytes() == contents(seed)[path]
         published = again(registry, "b", model)
-        assert published.adopted == committed
+        assert (published.how in {ADOPTED, UNCHANGED}) == committed
         assert published.version.number == (new if committed else new + 1)
         move_forward(store, model, published.version, "current", by="dana")
         assert fetch(f"{registry}/{model}", tmp_path / "home").version == published.version.number

@@ -28,13 +28,13 @@ PUBLISHER = f"""{WAIT}
 from tests.helpers.builds import make_build
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write.folder import LocalStore
-from modeldrop.registry.publish import publish
+
 store = LocalStore(str(registry))
 make_build(registry.parent / mine, sys.argv[3])
 ready()
-published = publish(store, "embedder", registry.parent / mine, adopt_seconds=float(sys.argv[4]))
+published = publish_folder(store, "embedder", registry.parent / mine, adopt_seconds=float(sys.argv[4]))
 move_forward(store, "embedder", published.version, "current", by=mine)
-print(published.version.number, published.adopted)
+print(published.version.number, published.how == "adopted")
 """
 MOVER = f"""{WAIT}
 from modeldrop.errors import RefusedError

@@ -7,13 +7,20 @@ import pytest
 from modeldrop.errors import IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.api import fetch
 from modeldrop.format import keys
-from modeldrop.registry.distribute import publish
-from modeldrop.registry.publish import find_build
-from modeldrop.registry.publish import publish as publish_alone
-from modeldrop.registry.replicate import find_copy, mirror
+from modeldrop.registry.publish import ADOPTED, MIRRORED, UNCHANGED, find_build
+from modeldrop.registry.replicate import find_copy, replicate
 from modeldrop.registry.versions import claimed_numbers, find_version, version_numbers
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import build_key, contents, digest_of, edit, make_build, publish_build
+from tests.helpers.builds import (
+    build_key,
+    contents,
+    digest_of,
+    edit,
+    make_build,
+    publish_build,
+    publish_everywhere,
+    publish_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +51,10 @@ def test_one_build_goes_to_all_with_one_digest_and_numbers_of_their_own(
 ) -> None:
     publish_build(tmp_path / "two" / "registry", "other")
     counted: list[int] = []
-    published = publish(stores, "embedder", prepare(tmp_path), tmp_path / "scratch", progress=counted.append)
+    published = publish_everywhere(stores, "embedder", prepare(tmp_path), tmp_path / "scratch", progress=counted.append)
     assert [item.version.number for item in published] == [1, 2, 1]
     assert len({item.version.digest for item in published}) == 1
-    assert not any(item.adopted for item in published)
+    assert ADOPTED not in {item.how for item in published}
     assert sum(counted) == 3 * sum(map(len, contents("a").values()))
     for store, item in zip(stores, published, strict=True):
         assert find_build(store, "embedder", build_key("a")) == item.version
@@ -56,17 +63,17 @@ def test_one_build_goes_to_all_with_one_digest_and_numbers_of_their_own(
 def test_no_registry_gets_a_version_before_every_upload_is_complete(stores: list[LocalStore], tmp_path: Path) -> None:
     broken = Broken(str(tmp_path / "broken"))
     with pytest.raises(RegistryError, match="broken"):
-        publish([*stores, broken], "embedder", prepare(tmp_path), tmp_path / "scratch")
+        publish_everywhere([*stores, broken], "embedder", prepare(tmp_path), tmp_path / "scratch")
     for store in stores:
         assert version_numbers(store, "embedder") == []
-    published = publish(stores, "embedder", prepare(tmp_path, "b"), tmp_path / "scratch")
+    published = publish_everywhere(stores, "embedder", prepare(tmp_path, "b"), tmp_path / "scratch")
     assert [item.version.number for item in published] == [2, 2, 2]
 
 
 def test_where_another_publisher_was_first_all_get_what_it_made(stores: list[LocalStore], tmp_path: Path) -> None:
     other = publish_build(tmp_path / "one" / "registry", "a", variants=["fp32"])
-    published = publish(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
-    assert published[0].adopted
+    published = publish_everywhere(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
+    assert published[0].how == ADOPTED
     assert {item.version.digest for item in published} == {other.digest}
     for store in stores:
         assert len(version_numbers(store, "embedder")) == 1
@@ -74,7 +81,7 @@ def test_where_another_publisher_was_first_all_get_what_it_made(stores: list[Loc
 
 def test_the_first_registry_decides_for_the_others(stores: list[LocalStore], tmp_path: Path) -> None:
     other = publish_build(tmp_path / "two" / "registry", "a", variants=["fp32"])
-    published = publish(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
+    published = publish_everywhere(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
     assert {item.version.digest for item in published} != {other.digest}
     assert len({item.version.digest for item in published}) == 1
     assert published[1].version.number == 2
@@ -82,10 +89,10 @@ def test_the_first_registry_decides_for_the_others(stores: list[LocalStore], tmp
 
 def test_force_makes_a_new_version_everywhere(stores: list[LocalStore], tmp_path: Path) -> None:
     build = prepare(tmp_path)
-    publish(stores, "embedder", build, tmp_path / "scratch")
-    forced = publish(stores, "embedder", build, tmp_path / "scratch", force=True)
+    publish_everywhere(stores, "embedder", build, tmp_path / "scratch")
+    forced = publish_everywhere(stores, "embedder", build, tmp_path / "scratch", force=True)
     assert [item.version.number for item in forced] == [2, 2, 2]
-    assert not any(item.adopted for item in forced)
+    assert ADOPTED not in {item.how for item in forced}
 
 
 def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[LocalStore], tmp_path: Path) -> None:
@@ -95,16 +102,16 @@ def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[Lo
     publish_build(tmp_path / "one" / "registry", "one")
     version = publish_build(tmp_path / "one" / "registry", "a")
     assert find_copy(target, "embedder", version) is None
-    (copied,) = mirror(source, "embedder", version, [target], tmp_path / "scratch")
-    assert (copied.version.number, copied.adopted, copied.version.digest) == (2, False, version.digest)
+    (copied,) = replicate(source, "embedder", version, [target], tmp_path / "scratch")
+    assert (copied.version.number, copied.how, copied.version.digest) == (2, MIRRORED, version.digest)
     assert digest_of(tmp_path / "two" / "registry", 2) == version.digest
     for path, data in contents("a").items():
         assert (tmp_path / "two" / "registry" / "embedder" / "v2" / path).read_bytes() == data
     assert (tmp_path / "two/registry/embedder/v2/report.html").read_bytes() == (
         tmp_path / "one/registry/embedder/v3/report.html"
     ).read_bytes()
-    (again,) = mirror(source, "embedder", version, [target], tmp_path / "never made")
-    assert (again.version, again.adopted) == (copied.version, True)
+    (again,) = replicate(source, "embedder", version, [target], tmp_path / "never made")
+    assert (again.version, again.how) == (copied.version, UNCHANGED)
     assert not (tmp_path / "never made").exists()
     snapshot = fetch(f"{tmp_path}/two/registry/embedder@v2@{version.digest}", tmp_path / "home")
     assert snapshot.model_file.read_bytes() == contents("a")["onnx/model_quantized.onnx"]
@@ -113,7 +120,7 @@ def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[Lo
 def test_a_copy_replaces_what_the_recipe_meant_there(stores: list[LocalStore], tmp_path: Path) -> None:
     publish_build(tmp_path / "two" / "registry", "a", variants=["fp32"])
     version = publish_build(tmp_path / "one" / "registry", "a")
-    (copied,) = mirror(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
+    (copied,) = replicate(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
     assert copied.version.number == 2
     assert find_build(stores[1], "embedder", build_key("a")) == copied.version
 
@@ -124,22 +131,22 @@ def test_a_damaged_version_is_not_copied(stores: list[LocalStore], tmp_path: Pat
     damaged = tmp_path / "one" / "registry" / "embedder" / "v1" / "onnx" / "model.onnx"
     edit(damaged, contents("a")["onnx/model.onnx"][-4:], b"oops")
     with pytest.raises(IntegrityError, match=r"v1/onnx/model\.onnx does not have the digest"):
-        mirror(source, "embedder", version, [target], tmp_path / "scratch")
+        replicate(source, "embedder", version, [target], tmp_path / "scratch")
     damaged.unlink()
     with pytest.raises(NotFoundError, match="is not there"):
-        mirror(source, "embedder", version, [target], tmp_path / "again")
+        replicate(source, "embedder", version, [target], tmp_path / "again")
     assert claimed_numbers(target, "embedder") == []
 
 
 def test_a_version_without_its_report_is_copied_all_the_same(stores: list[LocalStore], tmp_path: Path) -> None:
     version = publish_build(tmp_path / "one" / "registry", "a")
     (tmp_path / "one" / "registry" / keys.report("embedder", 1)).unlink()
-    mirror(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
+    replicate(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
     assert find_version(stores[1], "embedder", 1) == version
     assert "without a report" in (tmp_path / "two/registry/embedder/v1/report.html").read_text("utf-8")
 
 
 def test_a_retried_publish_alone_adopts_what_was_distributed(stores: list[LocalStore], tmp_path: Path) -> None:
     build = prepare(tmp_path)
-    published = publish(stores, "embedder", build, tmp_path / "scratch")
-    assert publish_alone(stores[2], "embedder", build).version == published[2].version
+    published = publish_everywhere(stores, "embedder", build, tmp_path / "scratch")
+    assert publish_folder(stores[2], "embedder", build).version == published[2].version

@@ -26,9 +26,8 @@ from blake3 import blake3
 from onnx import numpy_helper
 
 from modeldrop.format.manifest import File, parse_manifest, serialize_manifest
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import build_key, environment
+from tests.helpers.builds import build_key, environment, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON
 
 EXAMPLE = ROOT / "examples" / "service"
@@ -231,7 +230,7 @@ def add_version(registry: Path, model: str, number: int, like: str = "") -> str:
     changed = replace(manifest, build_key=build_key(f"{model} {number}"), files=tuple(files), variants=(int8,))
     (folder / "manifest.json").write_bytes(serialize_manifest(changed))
     (folder / "report.html").write_text("<!doctype html>")
-    version = publish(LocalStore(str(registry)), model, folder, adopt_seconds=0.2).version
+    version = publish_folder(LocalStore(str(registry)), model, folder, adopt_seconds=0.2).version
     assert version.number == number
     return f"v{number}"
 

@@ -19,7 +19,7 @@ from modeldrop.export.preflight.checks import check
 from modeldrop.export.preflight.resources import Need, needs
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import parse_recipe
-from modeldrop.publishing.plan import request_of
+from modeldrop.publishing.plan import build_request_of
 from tests.export.recipes import loosened
 from tests.helpers.builds import CPU, environment
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
@@ -71,7 +71,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Large:
     used = watch([sys.executable, "-m", "modeldrop", *map(str, command)], work, kept)
     assert used.code == 0, used.said
     version = registry / "reranker" / "v1"
-    needed = needs(check(request_of(str(source), parse_recipe(tomllib.loads(recipe.read_text())), offline=True)))
+    needed = needs(check(build_request_of(str(source), parse_recipe(tomllib.loads(recipe.read_text())), offline=True)))
     return Large(version, parse_manifest((version / "manifest.json").read_bytes()), used, needed)
 
 

@@ -9,9 +9,8 @@ import pytest
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.api import fetch
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build
+from tests.helpers.builds import make_build, publish_folder
 from tests.servers.tls import ForwardProxy, TlsServer
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def test_publish_and_fetch_go_through_the_proxy_and_trust_the_ca(
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     make_build(tmp_path / "build")
     store = open_store(cloud_registry)
-    version = publish(store, "embedder", tmp_path / "build").version
+    version = publish_folder(store, "embedder", tmp_path / "build").version
     move_forward(store, "embedder", version, "current", by="dana")
     assert fetch(f"{cloud_registry}/embedder", tmp_path / "home").version == 1
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.action import github
-from modeldrop.action.event import Event, read_event
-from modeldrop.action.problems import InputsError
+from modeldrop.action.event import WorkflowEvent, read_event
+from modeldrop.action.input_reader import InputsError
 from modeldrop.errors import ModeldropError, UsageError
 
 if TYPE_CHECKING:
-    from modeldrop.action.result import State
+    from modeldrop.action.result import RunFolder
 
 _INPUTS = "MODELDROP_INPUTS"
 _STATE = "MODELDROP_STATE"
@@ -42,7 +42,7 @@ def main() -> int:
     return 0
 
 
-def _check(event: Event) -> None:
+def _check(event: WorkflowEvent) -> None:
     from modeldrop.action.inputs import read_inputs
 
     temporary = _temporary()
@@ -54,31 +54,30 @@ def _check(event: Event) -> None:
     temporary.joinpath("modeldrop").mkdir(parents=True, exist_ok=True)
     github.step_output("state", tempfile.mkdtemp(prefix="run-", dir=temporary / "modeldrop"))
     github.step_output("matrix", inputs.matrix)
-    github.step_output("go", "false" if inputs.wish is None else "true")
+    github.step_output("go", "false" if inputs.request is None else "true")
 
 
-def _install(event: Event) -> None:
+def _install(event: WorkflowEvent) -> None:
     from modeldrop.action.inputs import read_inputs
-    from modeldrop.action.install import Cache, install_planner
+    from modeldrop.action.install import PipCache, install_planner
 
     inputs = read_inputs(_inputs_text(), event, _temporary())
-    cache = Cache(none=not event.may_cache)
+    cache = PipCache(none=not event.may_cache)
     python = install_planner(inputs.parts, _temporary() / "modeldrop", cache)
     github.step_output("python", str(python))
 
 
-def _plan(event: Event) -> None:
+def _plan(event: WorkflowEvent) -> None:
     from modeldrop.action.inputs import read_inputs
     from modeldrop.action.install import exporter_lock
-    from modeldrop.action.phases import plan_and_publish
-    from modeldrop.action.sign_in import explain_sign_in
+    from modeldrop.action.steps import explain_sign_in, plan_and_publish
 
     inputs = read_inputs(_inputs_text(), event, _temporary())
-    assert inputs.wish is not None  # noqa: S101  check has ended the run else
+    assert inputs.request is not None  # noqa: S101  check has ended the run else
     github.mask_secrets(os.environ)
-    with github.group(f"Plan {inputs.wish.model}"):
+    with github.group(f"Plan {inputs.request.model}"):
         try:
-            needed = plan_and_publish(inputs, inputs.wish, _state())
+            needed = plan_and_publish(inputs, inputs.request, _run_folder())
         except ModeldropError as error:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
     github.step_output("build", "true" if needed else "false")
@@ -93,49 +92,48 @@ def _plan(event: Event) -> None:
         github.step_output("cache-folder", str(_pip_cache()))
 
 
-def _exporter(event: Event) -> None:
+def _exporter(event: WorkflowEvent) -> None:
     from modeldrop.action.inputs import read_inputs
-    from modeldrop.action.install import Cache, install_exporter
+    from modeldrop.action.install import PipCache, install_exporter
 
     inputs = read_inputs(_inputs_text(), event, _temporary())
     cached = bool(os.environ.get("MODELDROP_PIP_CACHE"))
-    cache = Cache(_pip_cache() if cached else None, none=not event.may_cache)
+    cache = PipCache(_pip_cache() if cached else None, none=not event.may_cache)
     with github.group("Install the exporter: PyTorch for CPUs, transformers, optimum"):
         python = install_exporter(_temporary() / "modeldrop", inputs.torch_index, cache)
     github.step_output("python", str(python))
 
 
-def _build(event: Event) -> None:
+def _build(event: WorkflowEvent) -> None:
     from modeldrop.action.inputs import read_inputs
     from modeldrop.action.install import wrap_exporter
-    from modeldrop.action.phases import build_and_publish
-    from modeldrop.action.sign_in import explain_sign_in
+    from modeldrop.action.steps import build_and_publish, explain_sign_in
 
-    state = _state()
+    run = _run_folder()
     exporter = os.environ.pop("MODELDROP_OWN_EXPORTER", "") or os.environ[_EXPORTER]
-    os.environ[_EXPORTER] = str(wrap_exporter(exporter, state.folder))
+    os.environ[_EXPORTER] = str(wrap_exporter(exporter, run.folder))
     inputs = read_inputs(_inputs_text(), event, _temporary())
-    assert inputs.wish is not None  # noqa: S101  check has ended the run else
+    assert inputs.request is not None  # noqa: S101  check has ended the run else
     github.mask_secrets(os.environ)
-    with github.group(f"Build {inputs.wish.model}"):
+    with github.group(f"Build {inputs.request.model}"):
         try:
-            build_and_publish(inputs, inputs.wish, state)
+            build_and_publish(inputs, inputs.request, run)
         except ModeldropError as error:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
 
 
-def _report(_: Event) -> None:
-    from modeldrop.action.report import outputs_of
-    from modeldrop.action.summary import render
+def _report(_: WorkflowEvent) -> None:
+    from modeldrop.action.result import outputs_of
+    from modeldrop.action.summary import summary_markdown
 
-    state = _state()
-    result = state.load()
-    github.set_outputs(outputs_of(result, state))
+    run = _run_folder()
+    result = run.load()
+    github.set_outputs(outputs_of(result, run))
     if os.environ.get("MODELDROP_SUMMARY", "true").lower() != "false":
-        github.append_summary(render(result, state.manifest()))
+        github.append_summary(summary_markdown(result, run.manifest()))
 
 
-_STEPS: Mapping[str, Callable[[Event], None]] = {
+_STEPS: Mapping[str, Callable[[WorkflowEvent], None]] = {
     "check": _check,
     "install": _install,
     "plan": _plan,
@@ -145,10 +143,10 @@ _STEPS: Mapping[str, Callable[[Event], None]] = {
 }
 
 
-def _state() -> State:
-    from modeldrop.action.result import State
+def _run_folder() -> RunFolder:
+    from modeldrop.action.result import RunFolder
 
-    return State(Path(os.environ[_STATE]))
+    return RunFolder(Path(os.environ[_STATE]))
 
 
 def _inputs_text() -> str:
@@ -182,15 +180,15 @@ def _keep_failure(message: str) -> None:
     if sys.argv[1] == "report":
         return
     if sys.argv[1] in {"check", "install"}:  # no report will be made
-        from modeldrop.action.summary import render_failure
+        from modeldrop.action.summary import failure_markdown
 
         if os.environ.get("MODELDROP_SUMMARY", "true").lower() != "false":
-            github.append_summary(render_failure(message))
+            github.append_summary(failure_markdown(message))
         return
-    state = _state()
-    result = state.load()
+    run = _run_folder()
+    result = run.load()
     result.failure = message
-    state.save(result)
+    run.save(result)
 
 
 if __name__ == "__main__":

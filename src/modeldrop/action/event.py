@@ -17,7 +17,7 @@ _NO_CACHE = frozenset({"release", "pull_request_target", "workflow_run"})
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WorkflowEvent:
     """The event of a workflow run.
 
     Attributes:
@@ -59,13 +59,13 @@ class Event:
         return self.name not in _NO_CACHE and not self.ref.startswith("refs/tags/")
 
 
-def read_event(environment: Mapping[str, str]) -> Event:
+def read_event(environment: Mapping[str, str]) -> WorkflowEvent:
     """The event that the runner's variables and its payload file describe."""
     payload = _payload(environment.get("GITHUB_EVENT_PATH", ""))
     head = _path(payload, "pull_request", "head", "repo", "full_name")
     # The fork of a pull request may have been deleted: then it has no name any more.
     fork = "pull_request" in payload and head != environment.get("GITHUB_REPOSITORY", "")
-    return Event(
+    return WorkflowEvent(
         name=environment.get("GITHUB_EVENT_NAME", ""),
         ref=environment.get("GITHUB_REF", ""),
         default_branch=str(_path(payload, "repository", "default_branch") or ""),

@@ -10,14 +10,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from modeldrop.action.event import Event
-from modeldrop.action.problems import InputsError, Problem
-from modeldrop.commands.matrix import matrix_of
+from modeldrop.action.event import WorkflowEvent
+from modeldrop.action.input_reader import InputReader
 from modeldrop.config import default_registry, load_settings, read_duration, registries_of
 from modeldrop.config_models import ModelSettings
 from modeldrop.config_settings import Settings
@@ -28,7 +27,7 @@ from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_m
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
-from modeldrop.publishing.request import Wish, merged_recipe
+from modeldrop.publishing.request import PublishRequest, matrix_of, merged_recipe
 from modeldrop.publishing.user_test import check_command
 from modeldrop.storage.errors import redact
 from modeldrop.storage.urls import parse_bucket
@@ -40,17 +39,14 @@ _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _HUB = re.compile(r"(?:hf:(?!//))?[^/@\s:\\~]+/[^/@\s:\\]+(?:@.*)?")
 _PATH_STARTS = ("./", "../", "/", "~/", "file:")
 _THRESHOLD = re.compile(r"([^.<>=\s]+)\.([^.<>=\s]+)\s*([<>]?=)\s*(\S+)")
-_MAX_LINE = 1024
-
-_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What a run of the action is to do.
 
     Attributes:
-        wish: the model that is wanted, and the channel that is to move, if one is; None where only the matrix of
+        request: the model that is wanted, and the channel that is to move, if one is; None where only the matrix of
             several models is asked for.
         phase: one of ``PHASES``.
         publishes: whether anything may be written into the registries.
@@ -64,7 +60,7 @@ class Inputs:
         summary: whether a job summary is wanted.
     """
 
-    wish: Wish | None
+    request: PublishRequest | None
     phase: str
     publishes: bool
     channel: str
@@ -82,7 +78,7 @@ class Inputs:
         return self.phase in {"all", "build"}
 
 
-def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
+def read_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Inputs:
     """Read the inputs. Changes into the working directory, and names the configuration in MODELDROP_CONFIG.
 
     Args:
@@ -93,7 +89,7 @@ def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
     Raises:
         InputsError: with every input that is wrong.
     """
-    reader = _Reader({str(name): str(value) for name, value in json.loads(text).items()})
+    reader = InputReader({str(name): str(value) for name, value in json.loads(text).items()})
     settings = _enter(reader)
     phase = reader.choice("phase", PHASES)
     dry_run = reader.flag("dry-run")
@@ -102,7 +98,19 @@ def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
     if not reader.text("model") and not reader.text("name") and len(settings.model_tables) > 1:
         if phase == "plan":
             reader.finish(matrix)
-            return Inputs(None, phase, False, "", "", matrix, (), Path(), True, "", summary)
+            return Inputs(
+                request=None,
+                phase=phase,
+                publishes=False,
+                channel="",
+                reason="",
+                matrix=matrix,
+                parts=(),
+                build_folder=Path(),
+                own_folder=True,
+                torch_index="",
+                summary=summary,
+            )
         known = ", ".join(settings.model_tables)
         reader.problem(
             "name",
@@ -111,88 +119,30 @@ def read_inputs(text: str, event: Event, temporary: Path) -> Inputs:
         )
         reader.finish(matrix)
     model = _model(reader, settings)
-    wish = _wish(reader, settings, model)
+    request = _request(reader, settings, model)
     given = reader.text("channel")
     publishes, moves, reason = _decide(reader, event, phase, dry_run=dry_run, given=given)
     torch_index = _torch_index(reader)
     folder = reader.line("build-folder")
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
     reader.finish(matrix)
-    assert wish is not None  # noqa: S101  else there were problems
+    assert request is not None  # noqa: S101  else there were problems
     return Inputs(
-        wish=wish if moves else replace(wish, channel=None, beside=wish.channel or DEFAULT_CHANNEL),
+        request=request if moves else replace(request, channel=None, compare_with=request.channel or DEFAULT_CHANNEL),
         phase="plan" if dry_run else phase,
         publishes=publishes,
-        channel=wish.channel or DEFAULT_CHANNEL,
+        channel=request.channel or DEFAULT_CHANNEL,
         reason=reason,
-        matrix=matrix or _matrix_of_one(wish),
-        parts=_parts(wish, settings),
-        build_folder=Path(folder).absolute() if folder else _own_folder(wish, temporary),
+        matrix=matrix or _matrix_of_one(request),
+        parts=_parts(request, settings),
+        build_folder=Path(folder).absolute() if folder else _own_folder(request, temporary),
         own_folder=not folder,
         torch_index=torch_index,
         summary=summary,
     )
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Takes inputs one by one, and collects what is wrong with them."""
-
-    values: Mapping[str, str]
-    problems: list[Problem] = field(default_factory=list)
-
-    def text(self, name: str) -> str:
-        """An input, without the blanks around it."""
-        return self.values.get(name, "").strip()
-
-    def line(self, name: str) -> str:
-        """An input of one line; "" where it is wrong."""
-        value = self.text(name)
-        if value.isprintable() and len(value) <= _MAX_LINE:
-            return value
-        self.problem(name, f"It must be one line of at most {_MAX_LINE} characters, without control characters.")
-        return ""
-
-    def lines(self, name: str) -> list[str]:
-        """An input's lines, without empty ones."""
-        return [line.strip() for line in self.text(name).split("\n") if line.strip()]
-
-    def choice(self, name: str, allowed: Sequence[str]) -> str:
-        """An input that is one of a few words; the first where it is not given."""
-        value = self.text(name) or allowed[0]
-        if value not in allowed:
-            self.problem(name, f"Allowed: {', '.join(allowed)}.")
-        return value
-
-    def flag(self, name: str) -> bool:
-        """An input that is true or false."""
-        value = self.text(name) or _FALSE
-        if value.lower() not in {_TRUE, _FALSE}:
-            self.problem(name, "Allowed: true, false.")
-        return value.lower() == _TRUE
-
-    def guard(self, name: str, read: Callable[[], _T], value: str | None = None) -> _T | None:
-        """What ``read`` gives; None where it refuses the input."""
-        try:
-            return read()
-        except ModeldropError as error:
-            self.problem(name, f"{error.message} {error.hint}".strip(), value)
-        except (OSError, ValueError) as error:
-            self.problem(name, f"It cannot be used: {getattr(error, 'strerror', None) or error}.", value)
-        return None
-
-    def problem(self, name: str, message: str, value: str | None = None) -> None:
-        """Note that an input is wrong; what was noted of it first is enough."""
-        if all(problem.name != name for problem in self.problems):
-            self.problems.append(Problem(name, self.text(name) if value is None else value, message))
-
-    def finish(self, matrix: str = "") -> None:
-        """Raise what was collected."""
-        if self.problems:
-            raise InputsError(self.problems, matrix)
-
-
-def _enter(reader: _Reader) -> Settings:
+def _enter(reader: InputReader) -> Settings:
     """Change into the working directory, which all paths start from, and read modeldrop.toml."""
     folder = reader.line("working-directory") or "."
     reader.guard("working-directory", lambda: os.chdir(folder))
@@ -217,22 +167,22 @@ def _matrix(settings: Settings) -> str:
     if not settings.model_tables:
         return ""
     try:
-        return matrix_of(settings, ())
+        return matrix_of(settings)
     except ModeldropError:  # no registry for one of them: that is said where the registry is needed
         return ""
 
 
-def _matrix_of_one(wish: Wish) -> str:
+def _matrix_of_one(request: PublishRequest) -> str:
     row = {
-        "name": wish.model,
-        "source": wish.source,
-        "registry": "\n".join(wish.registries),
-        "channel": wish.channel,
+        "name": request.model,
+        "source": request.source,
+        "registry": "\n".join(request.registries),
+        "channel": request.channel,
     }
     return json.dumps({"include": [row]})
 
 
-def _model(reader: _Reader, settings: Settings) -> ModelSettings | None:
+def _model(reader: InputReader, settings: Settings) -> ModelSettings | None:
     """The model of modeldrop.toml that is meant, whose values the inputs override; None where none is."""
     models = settings.models()
     name = reader.line("name")
@@ -250,7 +200,7 @@ def _model(reader: _Reader, settings: Settings) -> ModelSettings | None:
     return None
 
 
-def _wish(reader: _Reader, settings: Settings, model: ModelSettings | None) -> Wish | None:
+def _request(reader: InputReader, settings: Settings, model: ModelSettings | None) -> PublishRequest | None:
     recipe = _recipe(reader, model)
     source = _source(reader, model, recipe or Recipe())
     name = _name(reader, model, source)
@@ -265,12 +215,21 @@ def _wish(reader: _Reader, settings: Settings, model: ModelSettings | None) -> W
         return None
     return reader.guard(
         "name",
-        lambda: Wish(source, name, registries, recipe, channel, force, test=test, test_seconds=seconds or 1.0),
+        lambda: PublishRequest(
+            source=source,
+            model=name,
+            registries=registries,
+            recipe=recipe,
+            channel=channel,
+            force=force,
+            test=test,
+            test_seconds=seconds or 1.0,
+        ),
         name,
     )
 
 
-def _source(reader: _Reader, model: ModelSettings | None, recipe: Recipe) -> str:
+def _source(reader: InputReader, model: ModelSettings | None, recipe: Recipe) -> str:
     given, revision = reader.line("model"), reader.line("revision")
     source = given or (model.source if model else "")
     if revision and source:
@@ -310,7 +269,7 @@ def _without_secrets(url: str) -> str:
     return url
 
 
-def _name(reader: _Reader, model: ModelSettings | None, source: str) -> str:
+def _name(reader: InputReader, model: ModelSettings | None, source: str) -> str:
     name = reader.line("name") or (model.name if model else "")
     if name or not source:
         reader.guard("name", lambda: check_model(name) if name else name)
@@ -323,7 +282,7 @@ def _name(reader: _Reader, model: ModelSettings | None, source: str) -> str:
     return derived
 
 
-def _registries(reader: _Reader, settings: Settings, model: ModelSettings | None) -> tuple[str, ...]:
+def _registries(reader: InputReader, settings: Settings, model: ModelSettings | None) -> tuple[str, ...]:
     given = reader.lines("registry")
     if not given:
         found = reader.guard("registry", lambda: _default_registries(settings, model))
@@ -367,7 +326,7 @@ def _registry_url(settings: Settings, registry: str) -> str:
     return url
 
 
-def _recipe(reader: _Reader, model: ModelSettings | None) -> Recipe | None:
+def _recipe(reader: InputReader, model: ModelSettings | None) -> Recipe | None:
     file = reader.line("recipe")
     base = reader.guard("recipe", lambda: _base_recipe(file, model))
     own: dict[str, Any] = {}
@@ -455,14 +414,16 @@ def _check_test(command: str) -> None:
     check_command(command)
 
 
-def _torch_index(reader: _Reader) -> str:
+def _torch_index(reader: InputReader) -> str:
     index = reader.line("torch-index") or TORCH_INDEX
     if not re.fullmatch(r"(https?://[^\s/]+|file:///)\S*", index):
         reader.problem("torch-index", f"Allowed: the address of a package index, such as {TORCH_INDEX}.")
     return index
 
 
-def _decide(reader: _Reader, event: Event, phase: str, *, dry_run: bool, given: str) -> tuple[bool, bool, str]:
+def _decide(
+    reader: InputReader, event: WorkflowEvent, phase: str, *, dry_run: bool, given: str
+) -> tuple[bool, bool, str]:
     """Whether the run publishes, whether it moves the channel, and why not."""
     promote = reader.choice("promote", (_AUTO, _TRUE, _FALSE))
     if dry_run:
@@ -478,19 +439,19 @@ def _decide(reader: _Reader, event: Event, phase: str, *, dry_run: bool, given: 
     return True, True, ""
 
 
-def _parts(wish: Wish, settings: Settings) -> tuple[str, ...]:
+def _parts(request: PublishRequest, settings: Settings) -> tuple[str, ...]:
     """What must be installed to look at the source and the registries."""
     parts = set()
-    for url in (wish.source, *(settings.of(registry).url for registry in wish.registries)):
+    for url in (request.source, *(settings.of(registry).url for registry in request.registries)):
         scheme, separator, _ = url.partition("://")
         if separator and scheme in _SDKS:
             parts.add(_SDKS[scheme])
-    if _HUB.fullmatch(wish.source) and not wish.source.startswith(_PATH_STARTS):
+    if _HUB.fullmatch(request.source) and not request.source.startswith(_PATH_STARTS):
         parts.add("hub")
     return tuple(sorted(parts))
 
 
-def _own_folder(wish: Wish, temporary: Path) -> Path:
+def _own_folder(request: PublishRequest, temporary: Path) -> Path:
     """Found again by a later step with the same inputs, such as phase: publish after phase: build."""
-    asked = json.dumps([str(Path.cwd()), wish.model, wish.source, wish.recipe.to_json()], sort_keys=True)
+    asked = json.dumps([str(Path.cwd()), request.model, request.source, request.recipe.to_json()], sort_keys=True)
     return temporary / "modeldrop" / "builds" / hashlib.sha256(asked.encode()).hexdigest()[:16]

@@ -57,7 +57,7 @@ _INTERFERING = frozenset({"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"})
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
+class PipCache:
     """Where pip keeps downloads: a folder, its own default (None), or nowhere."""
 
     folder: Path | None = None
@@ -71,7 +71,7 @@ class Cache:
         return [f"--cache-dir={self.folder}"] if self.folder else []
 
 
-def install_planner(parts: Sequence[str], folder: Path, cache: Cache) -> Path:
+def install_planner(parts: Sequence[str], folder: Path, cache: PipCache) -> Path:
     """An environment that can plan and publish, without an exporter; return its interpreter.
 
     Args:
@@ -84,7 +84,7 @@ def install_planner(parts: Sequence[str], folder: Path, cache: Cache) -> Path:
     """
     names = ("plan.txt", *(f"plan-{part}.txt" for part in parts))
     wanted = "".join(_lock(name) for name in names)
-    environment = _Environment(folder / f"plan-{_digest(wanted)}", cache)
+    environment = _VirtualEnvironment(folder / f"plan-{_digest(wanted)}", cache)
     if environment.complete:
         return environment.python
     environment.make()
@@ -98,7 +98,7 @@ def install_planner(parts: Sequence[str], folder: Path, cache: Cache) -> Path:
     return environment.python
 
 
-def install_exporter(folder: Path, torch_index: str, cache: Cache) -> Path:
+def install_exporter(folder: Path, torch_index: str, cache: PipCache) -> Path:
     """An environment with CPU torch and the exporter; return its interpreter.
 
     Args:
@@ -110,7 +110,7 @@ def install_exporter(folder: Path, torch_index: str, cache: Cache) -> Path:
         MissingExtraError: a package cannot be had.
     """
     torch, others = _lock(_TORCH), _lock("build.txt")
-    environment = _Environment(folder / f"build-{_digest(torch + others + torch_index)}", cache)
+    environment = _VirtualEnvironment(folder / f"build-{_digest(torch + others + torch_index)}", cache)
     if environment.complete:
         return environment.python
     environment.make()
@@ -169,9 +169,9 @@ def pip_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Environment:
+class _VirtualEnvironment:
     folder: Path
-    cache: Cache
+    cache: PipCache
 
     @property
     def python(self) -> Path:

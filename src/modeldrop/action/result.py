@@ -1,4 +1,4 @@
-"""What came of a run, kept in a file between the action's steps: the report tells it, however the run ended."""
+"""What came of a run: kept in a file between the action's steps, reported as outputs, however the run ended."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
-from modeldrop.publishing.deliver import Outcome
+from modeldrop.registry.publish import Published
 
 _RESULT, _MANIFEST, _REPORT, _CHECKSUMS = "result.json", "manifest.json", "report.html", "checksums.txt"
 
 
 @dataclass(slots=True)
-class InRegistry:
+class RegistryResult:
     """What a registry has, and what its channel names.
 
     Attributes:
@@ -41,20 +41,24 @@ class InRegistry:
     tested: bool | None = None
 
     @classmethod
-    def of(cls, outcome: Outcome, before: str) -> InRegistry:
-        """What became of a registry that was published to."""
-        moved = outcome.moved
-        registry = cls(outcome.store.url, f"v{outcome.version.number}", outcome.version.digest, outcome.done, before)
-        registry.tested = outcome.tested
-        registry.after = before
-        if moved is not None:
-            registry.before, registry.after = _version(moved.before), _version(moved.after)
-            registry.moved, registry.reason = moved.moved, moved.reason
-        return registry
+    def of(cls, published: Published, before: str) -> RegistryResult:
+        """What became of a registry that was published to; ``before`` is what its channel named when the run began."""
+        version, channel = published.version, published.channel
+        return cls(
+            url=published.store.url,
+            version=f"v{version.number}",
+            digest=version.digest,
+            done=published.how,
+            before=before if channel is None else _version(channel.before),
+            after=before if channel is None else _version(channel.after),
+            moved=channel is not None and channel.moved,
+            reason="" if channel is None else channel.reason,
+            tested=published.tested,
+        )
 
 
 @dataclass(slots=True)
-class Result:
+class RunResult:
     """What came of a run.
 
     Attributes:
@@ -80,25 +84,25 @@ class Result:
     forced: bool = False
     built: bool = False
     build_folder: str = ""
-    registries: list[InRegistry] = field(default_factory=list)
+    registries: list[RegistryResult] = field(default_factory=list)
     failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunFolder:
     """The folder of one run of the action; later runs in the same job have their own."""
 
     folder: Path
 
-    def load(self) -> Result:
+    def load(self) -> RunResult:
         """The result so far."""
         try:
             plain = json.loads((self.folder / _RESULT).read_text("utf-8"))
         except FileNotFoundError:
-            return Result()
-        return Result(**plain | {"registries": [InRegistry(**registry) for registry in plain["registries"]]})
+            return RunResult()
+        return RunResult(**plain | {"registries": [RegistryResult(**registry) for registry in plain["registries"]]})
 
-    def save(self, result: Result) -> None:
+    def save(self, result: RunResult) -> None:
         """Keep the result for the next step."""
         (self.folder / _RESULT).write_text(json.dumps(asdict(result), indent=2), "utf-8")
 
@@ -127,6 +131,37 @@ class State:
     def _path(self, name: str) -> str:
         path = self.folder / name
         return str(path) if path.is_file() else ""
+
+
+def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
+    """The action's outputs, all of them, whatever was done or skipped.
+
+    What does not exist is empty; what is a yes or no is ``true`` or ``false``. ``reference`` has one line for each
+    registry that has the version; the others are about the first registry.
+    """
+    first = result.registries[0] if result.registries else RegistryResult("")
+    references = [
+        f"{registry.url}/{result.model}@{registry.version}@{registry.digest}"
+        for registry in result.registries
+        if registry.version
+    ]
+    return {
+        "version": first.version,
+        "reference": "\n".join(references),
+        "manifest-digest": first.digest,
+        "would-build": _flag(result.would_build),
+        "built": _flag(result.built),
+        "promoted": _flag(any(registry.moved for registry in result.registries)),
+        "previous-version": first.before,
+        "source": result.source,
+        "report": run.report(),
+        "checksums": run.checksums(),
+        "build-folder": result.build_folder,
+    }
+
+
+def _flag(value: bool) -> str:  # noqa: FBT001  it is a value, no switch
+    return "true" if value else "false"
 
 
 def _version(number: int | None) -> str:

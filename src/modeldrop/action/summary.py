@@ -10,7 +10,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from modeldrop.action.result import InRegistry, Result
+from modeldrop.action.result import RegistryResult, RunResult
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
@@ -20,7 +20,7 @@ _ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&a
 _MAX_TEXT = 2000
 
 
-def render(result: Result, manifest: Manifest | None) -> str:
+def summary_markdown(result: RunResult, manifest: Manifest | None) -> str:
     """The summary of a run.
 
     Args:
@@ -35,7 +35,7 @@ def render(result: Result, manifest: Manifest | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n\n"
 
 
-def render_failure(message: str) -> str:
+def failure_markdown(message: str) -> str:
     """The summary of a run that ended before anything was known about the model."""
     return f"## modeldrop: failed\n\n> [!CAUTION]\n{_quoted(message)}\n\n"
 
@@ -51,7 +51,7 @@ def code(value: str) -> str:
     return f"<code>{text(value)}</code>" if value else ""
 
 
-def _headline(result: Result) -> str:
+def _headline(result: RunResult) -> str:
     first = result.registries[0] if result.registries else None
     if first is None:
         return "failed" if result.failure else "nothing was done"
@@ -70,15 +70,15 @@ def _headline(result: Result) -> str:
     return f"{said}; rejected by its test" if _rejected(result) else said
 
 
-def _elsewhere(result: Result) -> str:
+def _elsewhere(result: RunResult) -> str:
     return next((registry.version for registry in result.registries if registry.version), "")
 
 
-def _rejected(result: Result) -> bool:
+def _rejected(result: RunResult) -> bool:
     return any(registry.tested is False for registry in result.registries)
 
 
-def _registries(result: Result) -> str:
+def _registries(result: RunResult) -> str:
     if not result.registries:
         return ""
     why = {
@@ -98,7 +98,7 @@ def _registries(result: Result) -> str:
     return _table(("registry", "version", "what was done", code(result.channel)), rows)
 
 
-def _channel(result: Result, registry: InRegistry) -> str:
+def _channel(result: RunResult, registry: RegistryResult) -> str:
     if registry.moved:
         return f"**{registry.after}** (was {registry.before or 'not there'})"
     if registry.after and registry.after == registry.version:
@@ -146,7 +146,7 @@ def _fidelity(manifest: Manifest, variant: Variant) -> str:
     return "<br>".join(parts)
 
 
-def _fetching(result: Result) -> str:
+def _fetching(result: RunResult) -> str:
     first = next((registry for registry in result.registries if registry.version), None)
     if first is None or not result.model:
         return ""
@@ -168,7 +168,7 @@ def _shell(word: str) -> str:
     return word if re.fullmatch(r"[A-Za-z0-9@%+=:,./_-]+", word) else "'" + word.replace("'", "'\"'\"'") + "'"
 
 
-def _provenance(result: Result, manifest: Manifest) -> str:
+def _provenance(result: RunResult, manifest: Manifest) -> str:
     built, first = manifest.provenance, next((one for one in result.registries if one.digest), None)
     facts = {
         "source": result.source or manifest.source.identity,

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share: references, models, --json."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.recipe_options import add_recipe_options, from_settings, recipe_of
+from modeldrop.commands.recipe_options import add_recipe_options, from_settings, recipe_from_options
 from modeldrop.commands.summary import variant_table, variants_json
 from modeldrop.config import chosen_models, load_settings
 from modeldrop.errors import UsageError
 from modeldrop.publishing.build import build_folder
-from modeldrop.publishing.plan import request_of
-from modeldrop.publishing.request import recipe_of as recipe_of_model
+from modeldrop.publishing.plan import build_request_of
+from modeldrop.publishing.request import recipe_of_model
 
 if TYPE_CHECKING:
     import argparse
@@ -33,27 +33,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     output: Path = arguments.output.expanduser().absolute()
     request = _request(arguments)
-    manifest, built = build_folder(request, output, force=arguments.force, quiet=arguments.quiet)
+    build, built = build_folder(request, output, force=arguments.force, quiet=arguments.quiet)
     if arguments.json:
         print_json(
             {
                 "path": str(output),
                 "build_key": request.key,
                 "built": built,
-                "variants": variants_json(manifest),
+                "variants": variants_json(build.manifest),
             }
         )
         return 0
     print(f"{output}: {'built' if built else 'unchanged, nothing was built'}")
     if built:
-        print(variant_table(manifest))
+        print(variant_table(build.manifest))
     return 0
 
 
 def _request(arguments: argparse.Namespace) -> BuildRequest:
     if not from_settings(arguments):
-        return request_of(arguments.source, recipe_of(arguments), offline=arguments.offline)
+        return build_request_of(arguments.source, recipe_from_options(arguments), offline=arguments.offline)
     if len(arguments.only) > 1:
         raise UsageError("A folder holds the build of one model.", "Write --only once.")
     (model,) = chosen_models(load_settings(), arguments.only)
-    return request_of(model.source, recipe_of_model(model), offline=arguments.offline)
+    return build_request_of(model.source, recipe_of_model(model), offline=arguments.offline)

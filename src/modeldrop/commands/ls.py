@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.targets import find_target
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
-from modeldrop.registry.versions import list_channels, list_folders, read_version, version_numbers
+from modeldrop.registry.versions import find_models, list_channels, list_folders, read_version, version_numbers
 from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    store, models, single = find_target(arguments.what)
+    store, models, single = find_models(arguments.what)
     if single:
         return _print_versions(store, models[0], all_of_them=arguments.all, as_json=arguments.json)
     return _print_models(store, models, as_json=arguments.json)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
-from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
-from modeldrop.publishing.mirror import copy, scratch_folder
+from modeldrop.publishing.mirror import mirror_version, work_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
@@ -44,8 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = reference.model
     version = resolve(source, reference)
     there = find_copy(target, model, version)
-    with scratch_folder() as scratch:
-        copied = there or copy(source, version, model, [target], scratch / "copy", quiet=arguments.quiet)[0].version
+    copied = there
+    if copied is None:
+        with work_folder() as work:
+            (made,) = mirror_version(source, version, model, [target], work / "copy", quiet=arguments.quiet)
+        copied = made.version
     by = provenance().actor
     moved = None if channel is None else move_forward(target, model, copied, channel, by=by)
     if arguments.json:
@@ -58,12 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
                 "digest": copied.digest,
                 "copied": there is None,
                 "source": f"{source.url}/{model}@v{version.number}",
-                "channel": moved and moved_json(moved),
+                "channel": moved and channel_json(moved),
             }
         )
         return 0
     what = "mirrored" if there is None else "there already"
     print(f"{target.url}/{model} v{copied.number} {copied.digest[:19]}…: {what}, v{version.number} of {source.url}")
     if moved is not None:
-        print(moved_line(moved))
+        print(channel_line(moved))
     return 0

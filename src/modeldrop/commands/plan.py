@@ -6,13 +6,12 @@ modeldrop plan --all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.publish_requests import wishes
-from modeldrop.commands.recipe_options import add_recipe_options
+from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
 from modeldrop.publishing.plan import outdated_tools, plan
-from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    plans = [plan(replace(wish, offline=arguments.offline)) for wish in wishes(arguments)]
+    plans = [plan(replace(request, offline=arguments.offline)) for request in publish_requests(arguments)]
     if arguments.json:
         plain = [_plain(one) for one in plans]
         print_json(plain if arguments.all or arguments.only else plain[0])
@@ -40,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(one: Plan) -> None:
-    request, model = one.request, one.wish.model
+    request, model = one.build_request, one.request.model
     if one.present is None:
         print(f"{model}: would build {', '.join(request.recipe.variants)} from {request.source.identity}")
         return
@@ -56,9 +55,9 @@ def _print(one: Plan) -> None:
 def _plain(one: Plan) -> dict[str, Any]:
     first = one.found[0]
     return {
-        "model": one.wish.model,
-        "source": one.request.source.identity,
-        "build_key": one.request.key,
+        "model": one.request.model,
+        "source": one.build_request.source.identity,
+        "build_key": one.build_request.key,
         "would_build": one.would_build,
         "would_mirror": [store.url for store in one.would_mirror],
         "version": first and f"v{first.number}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
-from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import promote
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     version = resolve(store, reference)
     moved = promote(store, reference.model, version, channel, by=provenance().actor, why=arguments.why)
     if arguments.json:
-        print_json(moved_json(moved))
+        print_json(channel_json(moved))
     else:
-        print(moved_line(moved))
+        print(channel_line(moved))
     return 0

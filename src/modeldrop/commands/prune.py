@@ -15,14 +15,13 @@ import time
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
-from modeldrop.commands.targets import find_target
 from modeldrop.config import read_duration
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
 from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Policy, Pruned, Step, duration_text, prune, store_clock
-from modeldrop.registry.versions import claimed_numbers
+from modeldrop.registry.versions import claimed_numbers, find_models
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import size_text, table
 from modeldrop.util.values import asdict
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.unretire is not None:
         return _unretire(arguments.what, parse_version(arguments.unretire), as_json=arguments.json)
     policy = _policy(arguments)
-    store, models, single = find_target(arguments.what)
+    store, models, single = find_models(arguments.what)
     if not single:
         models = [model for model in models if claimed_numbers(store, model)]  # other folders are none of our business
     now = store_clock(store) if arguments.yes else time.time()

@@ -13,27 +13,26 @@ published, and only promote takes a channel to it.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.commands.publish_requests import wishes
-from modeldrop.commands.recipe_options import add_recipe_options
-from modeldrop.commands.summary import moved_json, moved_line, variant_table, variants_json
+from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
+from modeldrop.commands.summary import channel_json, channel_line, variant_table, variants_json
 from modeldrop.config import read_duration
-from modeldrop.errors import AcceptanceError, ModeldropError
-from modeldrop.publishing.deliver import ADOPTED, BUILT, MIRRORED, UNCHANGED
+from modeldrop.errors import ModeldropError, UserTestError
 from modeldrop.publishing.plan import plan
 from modeldrop.publishing.publish import publish
-from modeldrop.util.values import replace
+from modeldrop.registry.publish import ADOPTED, BUILT, MIRRORED, UNCHANGED
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from modeldrop.publishing.deliver import Outcome
     from modeldrop.publishing.plan import Plan
-    from modeldrop.publishing.request import Wish
+    from modeldrop.publishing.request import PublishRequest
+    from modeldrop.registry.publish import Published
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,135 +66,141 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     seconds = read_duration(arguments.test_timeout, "--test-timeout", unit="s")
-    # All of them are planned before the first is built: what is wrong with the last is known now.
-    plans = [plan(_completed(wish, arguments, seconds)) for wish in wishes(arguments)]
+    # All are planned before the first is built: what is wrong with the last one is said now.
+    plans = [plan(_with_options(request, arguments, seconds)) for request in publish_requests(arguments)]
     documents: list[dict[str, Any]] = []
     if arguments.all or arguments.only:
-        return _each(plans, arguments, documents)
+        return _publish_each(plans, arguments, documents)
     try:
-        _do(plans[0], arguments, documents, arguments.build_dir)
+        _publish(plans[0], arguments, documents, arguments.build_dir)
     finally:
         if arguments.json and documents:
             print_json(documents[0])
     return 0
 
 
-def _each(plans: Sequence[Plan], arguments: argparse.Namespace, documents: list[dict[str, Any]]) -> int:
-    """One model after the other; one that fails keeps no other from being published. The first failure's exit code."""
+def _publish_each(plans: Sequence[Plan], arguments: argparse.Namespace, documents: list[dict[str, Any]]) -> int:
+    """Publish one model after the other, also after a failure; return the first failure's exit code."""
     codes = []
     for one in plans:
-        folder = arguments.build_dir and arguments.build_dir / one.wish.model
+        folder = arguments.build_dir and arguments.build_dir / one.request.model
         try:
-            _do(one, arguments, documents, folder)
+            _publish(one, arguments, documents, folder)
         except ModeldropError as error:
             if arguments.debug:
                 raise
-            print(f"modeldrop: {one.wish.model}: {error}", file=sys.stderr)
+            print(f"modeldrop: {one.request.model}: {error}", file=sys.stderr)
             codes.append(error.exit_code)
-            told = {} if not isinstance(error, AcceptanceError) else documents.pop()
-            documents.append({"model": one.wish.model, "build_key": one.request.key} | told | {"error": error.message})
+            known = documents.pop() if isinstance(error, UserTestError) else {}
+            failed = {"model": one.request.model, "build_key": one.build_request.key}
+            documents.append(failed | known | {"error": error.message})
     if arguments.json:
         print_json(documents)
     return codes[0] if codes else 0
 
 
-def _do(one: Plan, arguments: argparse.Namespace, documents: list[dict[str, Any]], folder: Path | None) -> None:
-    """Publish one model, or say what that would do; add its document, or print what people read."""
+def _publish(one: Plan, arguments: argparse.Namespace, documents: list[dict[str, Any]], folder: Path | None) -> None:
+    """Publish one model, or say what that would do: add its JSON document, or print the text for people."""
+    failure: UserTestError | None = None
     if arguments.dry_run:
         text, document = _dry_run(one)
     else:
         try:
-            outcomes: Sequence[Outcome] = publish(one, folder, quiet=arguments.quiet)
-        except AcceptanceError as error:
-            documents.append(_plain(one, error.outcomes))
-            if not arguments.json:
-                print(_text(one, error.outcomes))
-            raise
-        text, document = _text(one, outcomes), _plain(one, outcomes)
+            published: Sequence[Published] = publish(one, folder=folder, quiet=arguments.quiet)
+        except UserTestError as error:
+            failure, published = error, error.published
+        text, document = _text(one, published), _document(one, published)
     documents.append(document)
     if not arguments.json:
         print(text)
+    if failure is not None:
+        raise failure
 
 
-def _completed(wish: Wish, arguments: argparse.Namespace, test_seconds: float) -> Wish:
-    """The wish with what the options say besides the model."""
-    channel = arguments.channel if arguments.channel is not None else wish.channel
+def _with_options(request: PublishRequest, arguments: argparse.Namespace, test_seconds: float) -> PublishRequest:
+    """The request with what the options say besides the model."""
+    channel = arguments.channel if arguments.channel is not None else request.channel
     return replace(
-        wish,
-        registries=(*wish.registries, *arguments.also),
+        request,
+        registries=(*request.registries, *arguments.also),
         channel=None if arguments.no_promote else channel,
-        beside=channel or wish.beside,
+        compare_with=channel or request.compare_with,
         force=arguments.force,
         offline=arguments.offline,
-        test=wish.test if arguments.test is None else arguments.test,
+        test=request.test if arguments.test is None else arguments.test,
         test_seconds=test_seconds,
     )
 
 
-def _text(one: Plan, outcomes: Sequence[Outcome]) -> str:
+def _text(one: Plan, published: Sequence[Published]) -> str:
     what = {
         BUILT: "published",
         ADOPTED: "built by another publisher meanwhile",
         MIRRORED: "mirrored, nothing was built",
         UNCHANGED: "unchanged, nothing was built",
     }
-    model, several = one.wish.model, len(outcomes) > 1
+    model, several = one.request.model, len(published) > 1
     lines = [
-        f"{f'{outcome.store.url}/' if several else ''}{model} v{outcome.version.number} "
-        f"{outcome.version.digest[:19]}…: {what[outcome.done]}"
-        for outcome in outcomes
+        f"{f'{there.store.url}/' if several else ''}{model} v{there.version.number} "
+        f"{there.version.digest[:19]}…: {what[there.how]}"
+        for there in published
     ]
-    if outcomes[0].done == BUILT:
-        lines.append(variant_table(outcomes[0].version.manifest))
+    if published[0].how == BUILT:
+        lines.append(variant_table(published[0].version.manifest))
     lines += [
-        (f"{outcome.store.url}: " if several else "") + moved_line(outcome.moved)
-        for outcome in outcomes
-        if outcome.moved is not None
+        (f"{there.store.url}: " if several else "") + channel_line(there.channel)
+        for there in published
+        if there.channel is not None
     ]
-    if len({outcome.version.digest for outcome in outcomes}) > 1:
+    if len({there.version.digest for there in published}) > 1:
         lines.append("The registries hold different builds of this recipe. To make them the same: --force")
     return "\n".join(lines)
 
 
-def _plain(one: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    first, *others = (_outcome(one.wish.model, outcome) for outcome in outcomes)
-    return first | {"build_key": one.request.key, "also": others}
+def _document(one: Plan, published: Sequence[Published]) -> dict[str, Any]:
+    first, *others = (_registry_document(one.request.model, there) for there in published)
+    return first | {"build_key": one.build_request.key, "also": others}
 
 
-def _outcome(model: str, outcome: Outcome) -> dict[str, Any]:
-    version = outcome.version
+def _registry_document(model: str, published: Published) -> dict[str, Any]:
+    version = published.version
     return {
-        "registry": outcome.store.url,
+        "registry": published.store.url,
         "model": model,
         "version": f"v{version.number}",
-        "reference": f"{outcome.store.url}/{model}@v{version.number}@{version.digest}",
+        "reference": f"{published.store.url}/{model}@v{version.number}@{version.digest}",
         "digest": version.digest,
-        "built": outcome.done == BUILT,
-        "mirrored": outcome.done == MIRRORED,
-        "channel": outcome.moved and moved_json(outcome.moved),
-        "tested": outcome.tested,
+        "built": published.how == BUILT,
+        "mirrored": published.how == MIRRORED,
+        "channel": published.channel and channel_json(published.channel),
+        "tested": published.tested,
         "variants": variants_json(version.manifest),
     }
 
 
 def _dry_run(one: Plan) -> tuple[str, dict[str, Any]]:
-    model = one.wish.model
+    model = one.request.model
     if one.would_build:
         from modeldrop.export import pipeline
 
-        checked = pipeline.check(one.request)
-        lines = [f"{model}: would build {', '.join(one.request.recipe.variants)} for {checked.task}"]
+        checked = pipeline.check(one.build_request)
+        lines = [f"{model}: would build {', '.join(one.build_request.recipe.variants)} for {checked.task}"]
     else:
         lines = [
             f"{model}: would mirror to {store.url}"
             if version is None
             else f"{model}: would build nothing, {store.url} has this recipe as v{version.number}"
-            for store, version in zip(one.stores, one.found, strict=True)
+            for store, version in one.registries()
         ]
+    return "\n".join(lines), _plan_document(one)
+
+
+def _plan_document(one: Plan) -> dict[str, Any]:
+    """What would be done, for programs."""
     first = one.found[0]
-    return "\n".join(lines), {
-        "model": model,
-        "build_key": one.request.key,
+    return {
+        "model": one.request.model,
+        "build_key": one.build_request.key,
         "would_build": one.would_build,
         "would_mirror": [store.url for store in one.would_mirror],
         "version": first and f"v{first.number}",

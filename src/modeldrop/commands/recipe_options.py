@@ -1,13 +1,15 @@
-"""What to build, for publish, plan and build: a source with the options of a recipe, or models of modeldrop.toml."""
+"""Options that say what to build, for publish, plan and build: a source with a recipe, or models of modeldrop.toml."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.commands.arguments import model_argument
+from modeldrop.config import load_settings
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
-from modeldrop.publishing.request import merged_recipe
+from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
 if TYPE_CHECKING:
     import argparse
@@ -91,7 +93,7 @@ def from_settings(arguments: argparse.Namespace) -> bool:
     return True
 
 
-def recipe_of(arguments: argparse.Namespace) -> Recipe:
+def recipe_from_options(arguments: argparse.Namespace) -> Recipe:
     """The recipe that the arguments ask for; options override the file.
 
     Raises:
@@ -107,3 +109,28 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     if arguments.variants is not None:
         own["variants"] = [name.strip() for name in arguments.variants.split(",")]
     return merged_recipe(arguments.recipe, own)
+
+
+def publish_requests(arguments: argparse.Namespace) -> list[PublishRequest]:
+    """What is to be published, as far as source, model, registry and recipe say.
+
+    Raises:
+        UsageError: invalid arguments, or some that exclude each other.
+        RecipeError: the recipe or modeldrop.toml is wrong.
+    """
+    if from_settings(arguments):
+        return requests_of(load_settings(), arguments.only)
+    if arguments.model is None:
+        raise UsageError(
+            f"Where is {arguments.source} to be published?",
+            "Write REGISTRY/MODEL after the source, such as ./models/embedder.",
+        )
+    reference = model_argument(arguments.model)
+    return [
+        PublishRequest(
+            source=arguments.source,
+            model=reference.model,
+            registries=(reference.registry,),
+            recipe=recipe_from_options(arguments),
+        )
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
-from modeldrop.commands.summary import moved_json, moved_line
+from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
 from modeldrop.registry.channels import rollback
 from modeldrop.registry.provenance import provenance
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     store = open_store(reference.registry)
     moved = rollback(store, reference.model, channel, by=provenance().actor, why=arguments.why, expected=expected)
     if arguments.json:
-        print_json(moved_json(moved))
+        print_json(channel_json(moved))
     else:
-        print(moved_line(moved))
+        print(channel_line(moved))
     return 0

@@ -9,7 +9,7 @@ from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Manifest, Speed, Variant
-    from modeldrop.registry.channels import Moved
+    from modeldrop.registry.channels import ChannelResult
 
 
 def variant_table(manifest: Manifest) -> str:
@@ -31,7 +31,7 @@ def variant_table(manifest: Manifest) -> str:
     return table(columns, rows, right=(1, 2, 3, 4, 5, 6))
 
 
-def moved_line(moved: Moved) -> str:
+def channel_line(moved: ChannelResult) -> str:
     """What became of a channel."""
     if moved.moved:
         before = f" (was v{moved.before})" if moved.before is not None else ""
@@ -43,7 +43,7 @@ def moved_line(moved: Moved) -> str:
     return f"{stays}: {moved.reason}"
 
 
-def moved_json(moved: Moved) -> dict[str, Any]:
+def channel_json(moved: ChannelResult) -> dict[str, Any]:
     """The same for programs."""
     return {
         "channel": moved.channel,

@@ -18,7 +18,8 @@ from modeldrop.conformance.sample import describe, noise, write_build, write_fil
 from modeldrop.errors import ConflictError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.format.manifest import MIN_PIECE_SIZE, PIECE_SIZE
 from modeldrop.registry.channels import move_forward
-from modeldrop.registry.publish import publish
+from modeldrop.registry.publish import read_build
+from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.storage.write.conditional import wrong_tag
 
 if TYPE_CHECKING:
@@ -362,7 +363,8 @@ def publish_and_fetch(place: Place) -> None:
     from modeldrop.fetcher.api import fetch
 
     contents = write_build(place.folder / "build")
-    version = publish(place.store, place.model, place.folder / "build").version
+    staged = stage_all([place.store], place.model, read_build(place.folder / "build"))
+    version = commit_all(staged, place.folder / "copy")[0].version
     moved = move_forward(place.store, place.model, version, "current", by="conformance")
     equal((version.number, moved.moved, moved.generation), (1, True, 1), "version, whether moved, generation")
     snapshot = fetch(f"{place.store.url}/{place.model}", place.folder / "home")

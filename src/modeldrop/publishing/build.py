@@ -1,6 +1,6 @@
-"""Building into a folder, once: a folder that holds the whole build of a recipe is kept as it is.
+"""Build into a folder. A folder that holds the whole build of a recipe already is kept as it is.
 
-So a build that took an hour is not lost when only the upload fails: the same folder, named again, is uploaded.
+So a build that took an hour is not lost if only the upload fails: the same folder, named again, is uploaded.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.export import pipeline
-from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.registry.provenance import provenance
+from modeldrop.registry.publish import Build, read_build
 from modeldrop.storage.write.conditional import require_conditions
 from modeldrop.util.progress import Steps
 
@@ -26,120 +26,136 @@ _REGISTRY_FACTOR = 1.4
 """Bytes of a version against those of its source's weights, with some room."""
 
 
-def build(plan: Plan, folder: Path, *, quiet: bool) -> Manifest:
-    """Build what a plan asks for into ``folder``, after everything that can be refused before slow work.
-
-    The folder is made, or replaced if it holds another build; if it holds the whole build of this recipe already, it
-    is kept as it is, also where the wish is to build anew.
-
-    Args:
-        plan: what is wanted; no registry needs to lack it.
-        folder: where to; its parents are made.
-        quiet: no progress on standard error.
+def find_whole_build(request: BuildRequest, folder: Path) -> Build | None:
+    """The build of a request that a folder holds; None if it holds none, not all of it, or another build.
 
     Raises:
-        UsageError: the folder holds something else.
-        ModeldropError: see ``errors``: what cannot be built, does not pass its thresholds, or cannot be written.
+        UsageError: the folder holds something that is no build, which must not be lost.
     """
-    present = _whole_build(folder, plan.request.key)
-    if present is not None:
-        check_stores(plan)
-        with Steps(pipeline.STEPS + 1, quiet=quiet, done=pipeline.STEPS - 1) as steps:
-            steps.start("build")
-            steps.finish(f"kept as it is: {folder}")
-        return present
-    checked = pipeline.check(plan.request)
-    check_stores(plan)
-    return _export(checked, folder, steps=pipeline.STEPS + 1, quiet=quiet)
+    try:
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            return None
+        build = read_build(folder)
+    except (OSError, FormatError):
+        raise UsageError(
+            f"{folder} is there and is not a build of modeldrop.",
+            "Name a folder that is empty or does not exist yet.",
+        ) from None
+    return build if build.manifest.build_key == request.key and _is_whole(build) else None
 
 
-def build_folder(request: BuildRequest, folder: Path, *, force: bool, quiet: bool) -> tuple[Manifest, bool]:
-    """Build into a folder that stays; return its manifest, and whether it was built now.
-
-    Args:
-        request: what to build.
-        folder: where to; its parents are made.
-        force: build even if it holds the whole build of this recipe.
-        quiet: no progress on standard error.
-
-    Raises:
-        UsageError: the folder holds something else.
-        ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
-    """
-    present = _whole_build(folder, request.key)
-    if present is not None and not force:
-        return present, False
-    return _export(pipeline.check(request), folder, steps=pipeline.STEPS, quiet=quiet), True
-
-
-def check_build_of(request: BuildRequest, folder: Path) -> Manifest:
-    """The manifest of a folder that must hold the whole build of a request.
+def require_whole_build(request: BuildRequest, folder: Path) -> Build:
+    """The build of a request, in a folder that must hold it.
 
     Raises:
         UsageError: it does not.
     """
-    manifest = _whole_build(folder, request.key)
-    if manifest is None:
+    build = find_whole_build(request, folder)
+    if build is None:
         raise UsageError(
             f"{folder} does not hold the whole build of this recipe and source.",
             "The source, the recipe or the folder has changed since it was built. Build again.",
         )
-    return manifest
+    return build
+
+
+def preflight(plan: Plan, folder: Path) -> Build | Checked:
+    """Refuse, before slow work, what cannot be built or published.
+
+    Returns:
+        The whole build that the folder holds already, also with ``force``; else what is to be built.
+
+    Raises:
+        UsageError: the folder holds something that is no build.
+        RegistryError, DiskError: a registry cannot be written, or does not honour conditional writes.
+        ModeldropError: see ``errors``: what cannot be built.
+    """
+    present = find_whole_build(plan.build_request, folder)
+    checked = present or pipeline.check(plan.build_request)
+    check_stores(plan)
+    return checked
+
+
+def build_or_keep(checked: Build | Checked, folder: Path, *, quiet: bool) -> Build:
+    """Build into ``folder`` what ``preflight`` has found possible; nothing if it has found the whole build there.
+
+    Raises:
+        ModeldropError: see ``export_into``.
+    """
+    if not isinstance(checked, Build):
+        return export_into(checked, folder, quiet=quiet, more_steps=1)
+    with Steps(pipeline.STEPS + 1, quiet=quiet, done=pipeline.STEPS - 1) as steps:
+        steps.start("build")
+        steps.finish(f"kept as it is: {folder}")
+    return checked
+
+
+def build_folder(request: BuildRequest, folder: Path, *, force: bool, quiet: bool) -> tuple[Build, bool]:
+    """Build into a folder, without a registry; return the build, and whether it was built now.
+
+    Args:
+        request: what to build.
+        folder: where to; its parents are made.
+        force: build even if the folder holds the whole build of this recipe.
+        quiet: no progress on standard error.
+
+    Raises:
+        UsageError: the folder holds something that is no build.
+        ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
+    """
+    present = find_whole_build(request, folder)
+    if present is not None and not force:
+        return present, False
+    return export_into(pipeline.check(request), folder, quiet=quiet), True
 
 
 def check_stores(plan: Plan) -> None:
-    """Refuse, before slow work, registries that could not be published to.
+    """Refuse registries that could not be published to.
 
     Raises:
-        RegistryError, DiskError: one cannot be written, or honours no conditional writes.
+        RegistryError, DiskError: one cannot be written, or does not honour conditional writes.
     """
-    need = int(plan.request.source.weight_bytes() * _REGISTRY_FACTOR)
+    need = int(plan.build_request.source.weight_bytes() * _REGISTRY_FACTOR)
     for store in plan.stores:
         store.check_writable(need)
         require_conditions(store)
 
 
-def _whole_build(folder: Path, key: str) -> Manifest | None:
-    """The build of this key that the folder holds, None where there is none, or not all of it.
+def export_into(checked: Checked, folder: Path, *, quiet: bool, more_steps: int = 0) -> Build:
+    """Build into ``folder``, which is made, or replaced if it holds another build.
+
+    Args:
+        checked: what ``export.pipeline.check`` has found possible.
+        folder: where to; its parents are made.
+        quiet: no progress on standard error.
+        more_steps: how many steps of progress come after these.
 
     Raises:
-        UsageError: it holds something else, which must not be lost.
+        ModeldropError: see ``errors``: what cannot be built, does not pass its thresholds, or cannot be written.
     """
-    try:
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return None
-        manifest = parse_manifest((folder / "manifest.json").read_bytes())
-    except (OSError, FormatError):
-        raise UsageError(
-            f"{folder} is there and is not a build of modeldrop.",
-            "Name a folder that is empty or not there yet.",
-        ) from None
-    return manifest if manifest.build_key == key and _is_whole(folder, manifest) else None
-
-
-def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    # By their sizes: the digests are checked by the upload.
-    paths = [folder / file.path for file in manifest.files]
-    return (folder / "report.html").is_file() and all(
-        path.is_file() and path.stat().st_size == file.size for path, file in zip(paths, manifest.files, strict=True)
-    )
-
-
-def _export(checked: Checked, folder: Path, *, steps: int, quiet: bool) -> Manifest:
     fresh = folder.with_name(f".{folder.name}.new-{secrets.token_hex(4)}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with Steps(steps, quiet=quiet) as progress:
+        with Steps(pipeline.STEPS + more_steps, quiet=quiet) as progress:
             manifest = pipeline.build(checked, fresh, provenance(), progress)
-        _replace(folder, fresh)
+        _replace_folder(folder, fresh)
+        return Build(folder, manifest, (folder / "manifest.json").read_bytes())
     except OSError as error:
         raise DiskError(f"Could not write {folder}: {error.strerror or error}.", "Name another folder.") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return manifest
 
 
-def _replace(folder: Path, fresh: Path) -> None:
+def _is_whole(build: Build) -> bool:
+    # By their sizes: the digests are checked by the upload.
+    files = build.manifest.files
+    paths = [build.folder / file.path for file in files]
+    return (build.folder / "report.html").is_file() and all(
+        path.is_file() and path.stat().st_size == file.size for path, file in zip(paths, files, strict=True)
+    )
+
+
+def _replace_folder(folder: Path, fresh: Path) -> None:
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
         folder.rename(old)

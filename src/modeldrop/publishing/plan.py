@@ -20,23 +20,22 @@ if TYPE_CHECKING:
 
     from modeldrop.format.manifest import Manifest
     from modeldrop.format.recipe import Recipe
-    from modeldrop.publishing.request import Wish
+    from modeldrop.publishing.request import PublishRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A wish, and what is there already.
+    """A request, and what the registries have of it.
 
     Attributes:
-        wish: what is wanted.
-        request: the build that this means now; its source is pinned.
-        stores: the registries, in the order of the wish.
-        found: for each of them, the version that the recipe produced before, or None; None everywhere where the wish
-            is to build anew.
+        request: what is wanted.
+        build_request: the build that this means now; its source is pinned.
+        stores: the registries, in the order of the request.
+        found: for each of them, the version that the recipe produced before, or None. With ``force``, None for all.
     """
 
-    wish: Wish
-    request: BuildRequest
+    request: PublishRequest
+    build_request: BuildRequest
     stores: tuple[Store, ...]
     found: tuple[Version | None, ...]
 
@@ -48,18 +47,19 @@ class Plan:
     @property
     def would_mirror(self) -> tuple[Store, ...]:
         """The registries that lack what another one has."""
-        return () if self.would_build else tuple(store for store, version in self._pairs() if version is None)
+        return () if self.would_build else tuple(store for store, version in self.registries() if version is None)
 
     @property
     def present(self) -> tuple[Store, Version] | None:
         """The first registry that has it, and its version there."""
-        return next(((store, version) for store, version in self._pairs() if version is not None), None)
+        return next(((store, version) for store, version in self.registries() if version is not None), None)
 
-    def _pairs(self) -> Iterable[tuple[Store, Version | None]]:
+    def registries(self) -> Iterable[tuple[Store, Version | None]]:
+        """Every registry with the version that it has."""
         return zip(self.stores, self.found, strict=True)
 
 
-def plan(wish: Wish) -> Plan:
+def plan(request: PublishRequest) -> Plan:
     """Resolve the source, compute the build key, and ask every registry for it.
 
     Raises:
@@ -69,14 +69,14 @@ def plan(wish: Wish) -> Plan:
         RegistryError: a registry cannot be read.
         MissingExtraError: the Hub's client or a cloud's SDK is not installed.
     """
-    check_command(wish.test)
-    stores = _open_all(wish.registries)
-    request = request_of(wish.source, wish.recipe, offline=wish.offline)
-    found = tuple(None if wish.force else find_build(store, wish.model, request.key) for store in stores)
-    return Plan(wish, request, stores, found)
+    check_command(request.test)
+    stores = _open_all(request.registries)
+    wanted = build_request_of(request.source, request.recipe, offline=request.offline)
+    found = tuple(None if request.force else find_build(store, request.model, wanted.key) for store in stores)
+    return Plan(request, wanted, stores, found)
 
 
-def request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildRequest:
+def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildRequest:
     """Resolve a source, and compute the build key.
 
     Raises:

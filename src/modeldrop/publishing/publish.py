@@ -1,86 +1,134 @@
-"""Build and deliver in one go, and keep what was built if only the delivery fails."""
+"""Publish a model: build it if no registry has it, bring it into every registry, test it, move the channel.
+
+``publish`` is the whole course. What protects it from a crash between any two of its steps, and from other publishers
+at the same time, is written where it happens: ``registry/publish.py`` for versions, ``registry/channels.py`` for
+channels.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import AcceptanceError, DiskError, ModeldropError
-from modeldrop.publishing.deliver import deliver
+from modeldrop.errors import UserTestError
+from modeldrop.format.names import DEFAULT_CHANNEL
+from modeldrop.publishing.mirror import counter, mirror_missing, work_folder
+from modeldrop.publishing.user_test import UserTests
+from modeldrop.registry.channels import create_if_missing, move_forward
+from modeldrop.registry.provenance import provenance
+from modeldrop.registry.publish import ADOPTED, UNCHANGED
+from modeldrop.registry.replicate import commit_all, stage_all
+from modeldrop.registry.versions import read_channel
+from modeldrop.util.progress import Steps
+from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-    from modeldrop.publishing.deliver import Outcome
     from modeldrop.publishing.plan import Plan
+    from modeldrop.publishing.request import PublishRequest
+    from modeldrop.registry.channels import ChannelResult
+    from modeldrop.registry.publish import Build, Published
 
 
-def publish(plan: Plan, build_folder: Path | None, *, quiet: bool) -> list[Outcome]:
-    """Build what no registry has, and deliver.
+def publish(
+    plan: Plan, *, build: Build | None = None, folder: Path | None = None, quiet: bool = False
+) -> list[Published]:
+    """Publish what a plan asks for; one result for each registry, the first one first.
+
+    The test runs where a channel is about to be moved, once for each build, and where no channel is to move for each
+    new version. If it fails, that is recorded in every registry that has the build.
 
     Args:
-        plan: what is wanted, and what is there.
-        build_folder: where to build, and where an earlier build may be; None for a temporary folder, which stays
-            where the delivery fails, as the error says.
+        plan: what is wanted, and which registry has it already (``plan.py``).
+        build: the finished build, if an earlier step made it.
+        folder: where to build, and where an earlier build may be; None for a temporary folder, which stays if only
+            the publishing fails, as the error says.
         quiet: no progress on standard error.
 
     Raises:
-        ModeldropError: see ``build`` and ``deliver``.
+        UserTestError: the version failed its test, now or before: it is published, and its channel was not moved.
+        UsageError: the folder holds something else.
+        IntegrityError: a file changed after it was built.
+        RegistryError, DiskError, ConflictError: a registry or this disk cannot be read or written.
+        ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
     """
-    if not plan.would_build:
-        return deliver(plan, None, quiet=quiet)
-    from modeldrop.publishing.build import build  # an unchanged recipe never needs it
+    request = plan.request
+    with work_folder() as work:
+        if not plan.would_build:
+            published = mirror_missing(plan, work / "copy", quiet=quiet)  # mirror.py
+        else:
+            from modeldrop.export.pipeline import STEPS  # an unchanged recipe needs none of the exporter
+            from modeldrop.publishing.build import build_or_keep, preflight
 
-    if build_folder is not None:
-        build(plan, build_folder, quiet=quiet)
-        return deliver(plan, build_folder, quiet=quiet)
-    with _scratch() as scratch:
-        build(plan, scratch / "build", quiet=quiet)
-        with _kept(scratch):
-            return deliver(plan, scratch / "build", quiet=quiet)
-
-
-class _KeptError(Exception):
-    """The folder is to stay."""
-
-    def __init__(self, error: ModeldropError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder that goes, unless what is in it was kept.
-
-    Raises:
-        DiskError: there is none.
-    """
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="modeldrop-"))
-    except OSError as error:
-        raise DiskError(
-            f"There is no folder to build in: {error.strerror or error}.", "Set TMPDIR to a folder with room."
-        ) from error
-    try:
-        yield folder
-    except _KeptError as kept:
-        raise kept.error from kept.error.__cause__
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+            if build is None:
+                folder = folder or work / "build"
+                checked = preflight(plan, folder)  # build.py, export/preflight
+                build = build_or_keep(checked, folder, quiet=quiet)  # export/pipeline.py
+            with Steps(STEPS + 1, quiet=quiet, done=STEPS) as steps:
+                steps.start("publish")
+                progress = counter(steps, build.size * len(plan.stores))
+                staged = stage_all(plan.stores, request.model, build, progress)  # registry/replicate.py
+                published = commit_all(staged, work / "copy", force=request.force)  # registry/publish.py
+                steps.finish(_uploaded(published, build))
+        tests = UserTests(request, published, work)  # user_test.py
+        channels = _move_channels(plan, published, tests)  # registry/channels.py
+        published = [
+            replace(one, channel=channel, tested=tests.tested(one.version))
+            for one, channel in zip(published, channels, strict=True)
+        ]
+    _raise_if_rejected(request, published)
+    return published
 
 
-@contextlib.contextmanager
-def _kept(scratch: Path) -> Iterator[None]:
-    try:
-        yield
-    except AcceptanceError:
-        raise  # it is published
-    except ModeldropError as error:
-        more = f"What was built is kept. To go on without building again, add --build-dir {scratch / 'build'}"
-        error.hint = f"{error.hint}\n  {more}" if error.hint else more
-        raise _KeptError(error) from error
+def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> list[ChannelResult | None]:
+    """Move the channel in every registry, after the test; without a channel to move, test what is new."""
+    request = plan.request
+    unchanged = all(one.how == UNCHANGED for one in published)
+    results: list[ChannelResult | None] = []
+    for one in published:
+        if request.channel is None:
+            if not unchanged:
+                compared = read_channel(one.store, request.model, request.compare_with)[0] if request.test else None
+                tests.check(one, compared)
+            results.append(None)
+        else:
+            move = create_if_missing if unchanged else move_forward
+            check = partial(tests.check, one)
+            by = provenance().actor
+            results.append(move(one.store, request.model, one.version, request.channel, by=by, check=check))
+    return results
+
+
+def _raise_if_rejected(request: PublishRequest, published: list[Published]) -> None:
+    for one in published:
+        number, channel = one.version.number, one.channel
+        if channel is None:
+            if one.tested is not False:
+                continue
+            why, stays = "its test failed", "no channel was moved"
+        elif channel.rejection is None:
+            continue
+        else:
+            why = channel.rejection.why
+            if one.tested is None:
+                why = f"{why}, at {channel.rejection.at}"
+            if channel.after == number:
+                stays = f"{channel.channel} names it all the same, because somebody else has moved it there"
+            else:
+                stays = f"{channel.channel} " + (f"stays at v{channel.after}" if channel.after else "was not made")
+        to = "" if request.channel in {None, DEFAULT_CHANNEL} else f" --channel {request.channel}"
+        raise UserTestError(
+            f"{request.model} v{number} in {one.store.url} is published and was rejected: {why}; {stays}, and no later "
+            "publish of the same recipe will move it there.",
+            f"To use it all the same: modeldrop promote {one.store.url}/{request.model}@v{number}{to}\n"
+            "  To build and test it anew: publish with --force.",
+            published=published,
+        )
+
+
+def _uploaded(published: list[Published], build: Build) -> str:
+    numbers = ", ".join(f"v{one.version.number}" for one in published)
+    adopted = ", built by another publisher meanwhile" if published[0].how == ADOPTED else ""
+    return f"{numbers}, {len(build.manifest.files)} files, {size_text(build.size)}{adopted}"

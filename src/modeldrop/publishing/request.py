@@ -1,7 +1,8 @@
-"""What somebody wants published: from the command line, the action's inputs, or modeldrop.toml."""
+"""What is to be published where, as the command line, the action's inputs or modeldrop.toml say it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
+from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 TEST_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRequest:
     """A model that is to be in registries.
 
     Attributes:
@@ -35,10 +37,10 @@ class Wish:
         offline: use the Hub's local cache only; None follows HF_HUB_OFFLINE.
         test: a shell command that must succeed before a channel is moved to a new version, or "".
         test_seconds: how long it may take.
-        beside: the channel whose version the test compares the new one with, where none is to move.
+        compare_with: the channel whose version the test compares the new one with, if no channel is to move.
 
     Raises:
-        UsageError: a name that cannot be one, no registry, a command that cannot be one.
+        UsageError: an invalid name, no registry, or an invalid command.
     """
 
     source: str
@@ -50,20 +52,20 @@ class Wish:
     offline: bool | None = None
     test: str = ""
     test_seconds: float = TEST_SECONDS
-    beside: str = DEFAULT_CHANNEL
+    compare_with: str = DEFAULT_CHANNEL
 
     def __post_init__(self) -> None:
         check_model(self.model)
-        check_channel(self.beside if self.channel is None else self.channel)
+        check_channel(self.compare_with if self.channel is None else self.channel)
         if not self.registries:
             raise UsageError("No registry is named.", "Name one, or set MODELDROP_REGISTRY to its URL or folder.")
         if "\0" in self.test or "\0" in self.source:
             raise UsageError("A command or a source cannot contain NUL.")
         if not self.test_seconds > 0:
-            raise UsageError("A test needs some time.", "Write a limit of more than 0 seconds.")
+            raise UsageError("The test's time limit must be more than 0 seconds.", "Write one such as 90s, 30m or 2h.")
 
 
-def wishes_of(settings: Settings, names: Iterable[str] = ()) -> list[Wish]:
+def requests_of(settings: Settings, names: Iterable[str] = ()) -> list[PublishRequest]:
     """The models of modeldrop.toml, in its order; only those that are named, if any are.
 
     Args:
@@ -74,10 +76,20 @@ def wishes_of(settings: Settings, names: Iterable[str] = ()) -> list[Wish]:
         UsageError: there is no model of that name, none at all, or no registry for one.
         RecipeError: a model's recipe is wrong; it names the key.
     """
-    return [_wish(model, settings) for model in chosen_models(settings, names)]
+    return [
+        PublishRequest(
+            source=model.source,
+            model=model.name,
+            registries=registries_of(model, settings),
+            recipe=recipe_of_model(model),
+            channel=model.channel,
+            test=model.test,
+        )
+        for model in chosen_models(settings, names)
+    ]
 
 
-def recipe_of(model: ModelSettings) -> Recipe:
+def recipe_of_model(model: ModelSettings) -> Recipe:
     """The recipe of a model of modeldrop.toml: its file's, with the keys of the model over it.
 
     Raises:
@@ -90,7 +102,7 @@ def recipe_of(model: ModelSettings) -> Recipe:
 
 
 def merged_recipe(file: str | Path | None, own: Mapping[str, Any]) -> Recipe:
-    """The recipe of a file, if one is named, with some keys set anew.
+    """The recipe of a file, if one is named, with some keys replaced.
 
     Raises:
         RecipeError: the file, a key or a value is wrong.
@@ -98,12 +110,25 @@ def merged_recipe(file: str | Path | None, own: Mapping[str, Any]) -> Recipe:
     return parse_recipe((load_recipe(Path(file)) if file else Recipe()).to_json() | dict(own))
 
 
-def _wish(model: ModelSettings, settings: Settings) -> Wish:
-    return Wish(
-        source=model.source,
-        model=model.name,
-        registries=registries_of(model, settings),
-        recipe=recipe_of(model),
-        channel=model.channel,
-        test=model.test,
-    )
+def matrix_of(settings: Settings, names: Iterable[str] = ()) -> str:
+    """The models of modeldrop.toml for ``strategy.matrix`` of a GitHub workflow: one line of JSON.
+
+    Args:
+        settings: all of the file. Paths stay as the file has them.
+        names: the models wanted; none for all.
+
+    Raises:
+        UsageError: there is no model of that name, none at all, or no registry for one.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    as_written = replace(settings, folder="")
+    rows = [
+        {
+            "name": model.name,
+            "source": model.source,
+            "registry": "\n".join(registries_of(model, as_written)),
+            "channel": model.channel,
+        }
+        for model in chosen_models(as_written, names)
+    ]
+    return json.dumps({"include": rows}, ensure_ascii=True)

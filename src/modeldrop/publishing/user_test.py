@@ -1,4 +1,4 @@
-"""The user's own test of a version: a shell command that must succeed before a channel is moved to it.
+"""The user's own test of a version: a shell command that must succeed before a channel is moved to the version.
 
 It finds in its environment
 
@@ -6,12 +6,12 @@ It finds in its environment
     MODELDROP_CURRENT            the folder of what the channel names now, likewise; empty if it names nothing
     MODELDROP_NEW_VERSION        such as v3
     MODELDROP_CURRENT_VERSION    such as v2, or empty
-    MODELDROP_NEW_REFERENCE      REGISTRY/MODEL@v3@sha256:…, for whoever fetches it
+    MODELDROP_NEW_REFERENCE      REGISTRY/MODEL@v3@sha256:…, for a program that fetches it
     MODELDROP_MODEL              the model's name
-    MODELDROP_CHANNEL            the channel that is to move; empty where none is
+    MODELDROP_CHANNEL            the channel that is to move; empty if none is
 
-and is told nothing on its standard input. What it prints goes to standard error. It has a process group of its own,
-which is ended with it: at its time limit, by our own end on SIGINT or SIGTERM, and also when it succeeds and has left
+and nothing on its standard input. What it prints goes to standard error. It runs in a process group of its own, which
+is ended with it: at its time limit, when we end on SIGINT or SIGTERM, and also when it succeeds and has left
 something running.
 """
 
@@ -25,12 +25,23 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import UsageError
+from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.registry.channels import reject, rejection_now
+from modeldrop.registry.replicate import download_version
+from modeldrop.registry.versions import changed_manifest, find_rejection, get_version
 from modeldrop.util.process import end_group, signal_name, standard_error
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from modeldrop.format.channel import Channel
+    from modeldrop.format.records import Rejection
+    from modeldrop.publishing.request import PublishRequest
+    from modeldrop.registry.publish import Published
+    from modeldrop.registry.versions import Version
+    from modeldrop.storage.write.store import Store
 
 _SHELL = "/bin/sh"
 _SYNTAX_SECONDS = 10.0
@@ -38,6 +49,104 @@ _SYNTAX_SECONDS = 10.0
 _END_SECONDS = 4.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_SECONDS = 0.1
+
+
+class UserTests:
+    """Says which versions may be used: tests each build once, whichever registries have it.
+
+    Args:
+        request: what was asked for, with the test.
+        published: the version of the recipe in each registry.
+        scratch: a folder for the versions that the test compares.
+    """
+
+    def __init__(self, request: PublishRequest, published: Sequence[Published], scratch: Path) -> None:
+        self._request = request
+        self._published = published
+        self._scratch = scratch
+        self._rejections: dict[str, Rejection | None] = {}  # by the manifest's digest
+        self._tested: dict[str, bool] = {}
+
+    def tested(self, version: Version) -> bool | None:
+        """Whether the test of a version succeeded; None if it did not run."""
+        return self._tested.get(version.digest)
+
+    def check(self, one: Published, present: Channel | None) -> Rejection | None:
+        """The mark that a version has, or now gets; None if it may be used.
+
+        Args:
+            one: the version, in the registry whose channel is to move.
+            present: what the channel is now; the test compares the version with what it names.
+
+        Raises:
+            ModeldropError: a version cannot be read, or the mark of one that failed cannot be written.
+        """
+        digest = one.version.digest
+        if digest not in self._rejections:
+            self._rejections[digest] = self._rejected_elsewhere(one) or self._test(one, present)
+        rejection = self._rejections[digest]
+        return None if rejection is None else self._write(one, rejection)
+
+    def _rejected_elsewhere(self, one: Published) -> Rejection | None:
+        for other in self._same_build(one):
+            if other.store is not one.store:
+                found = find_rejection(other.store, self._request.model, other.version.number)
+                if found is not None:
+                    return found
+        return None
+
+    def _test(self, one: Published, present: Channel | None) -> Rejection | None:
+        request, version = self._request, one.version
+        if not request.test:
+            return None
+        variables = {
+            "MODELDROP_NEW": str(one.folder or self._download(one.store, version, "new")),
+            "MODELDROP_NEW_VERSION": f"v{version.number}",
+            "MODELDROP_NEW_REFERENCE": f"{one.store.url}/{request.model}@v{version.number}@{version.digest}",
+            "MODELDROP_CURRENT": "" if present is None else str(self._download_current(one.store, present)),
+            "MODELDROP_CURRENT_VERSION": "" if present is None else f"v{present.version}",
+            "MODELDROP_MODEL": request.model,
+            "MODELDROP_CHANNEL": request.channel or "",
+        }
+        failure = run_test(request.test, variables, request.test_seconds)
+        self._tested[version.digest] = not failure
+        if not failure:
+            return None
+        try:
+            rejections = [self._write(other, rejection_now(failure)) for other in self._same_build(one)]
+        except ModeldropError as error:
+            raise type(error)(
+                f"{request.model} v{version.number} failed: {failure}. No channel was moved to it, but the failure "
+                f"could not be recorded: {error.message}",
+                error.hint,
+            ) from error
+        return rejections[0]
+
+    def _write(self, one: Published, rejection: Rejection) -> Rejection:
+        return reject(one.store, self._request.model, one.version.number, rejection)
+
+    def _same_build(self, one: Published) -> list[Published]:
+        return [other for other in self._published if other.version.digest == one.version.digest]
+
+    def _download_current(self, store: Store, present: Channel) -> Path:
+        try:
+            version = get_version(store, self._request.model, present.version)
+            if version.digest != present.present.digest:
+                raise changed_manifest(self._request.model, version, present.present.digest)
+            return self._download(store, version, "current")
+        except ModeldropError as error:
+            error.hint = (
+                f"{error.hint} So the new version could not be compared with it, and no channel was moved. To move it "
+                f"without a test: modeldrop promote."
+            ).strip()
+            raise
+
+    def _download(self, store: Store, version: Version, name: str) -> Path:
+        # Registries may hold different builds of a recipe: each gets a folder of its own.
+        folder = self._scratch / name / version.digest.removeprefix("sha256:")[:12]
+        if not folder.exists():
+            download_version(store, self._request.model, version, folder)
+        return folder
 
 
 def check_command(command: str) -> None:

@@ -1,13 +1,14 @@
-"""Moving channels: forward after a publish, to any version by promote, back by rollback.
+"""Move channels: forward after a publish, to any version by promote, back by rollback.
 
-A publish moves none to a version whose acceptance test failed; promote does, and says so.
+Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again. If it has our
+own nonce, our write succeeded; if not, we decide again from what is there now, and never overwrite it.
 
-Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again: our
-own nonce there means that we succeeded; else we decide again from what is there now, never overwrite.
+No channel stays on a version that ``prune`` has retired. Two writers could pass each other here: a mover reads the
+manifest, prune marks the version and finds that no channel names it, the mover writes. So both look once more after
+their own write: a mover reads the marks of the version, prune reads the channels. At least one of them sees the other.
 
-No channel stays on a version that ``prune`` has retired. Whoever moves one looks at the version's mark after
-the write, because it may have slept since it read the manifest; prune reads the channels after it has marked.
-One of them sees the other.
+A publish moves no channel to a version that the user's test rejected; ``promote`` does, and says so. The mark of such
+a version, ``rejected.json``, is written here too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Move, serialize_channel
-from modeldrop.registry.provenance import now
+from modeldrop.format.records import Rejection, serialize_rejection
+from modeldrop.registry.provenance import now, provenance
 from modeldrop.registry.versions import (
     REJECTED,
     RETIRED,
@@ -38,7 +40,6 @@ from modeldrop.registry.versions import (
 from modeldrop.util.retry import jittered
 
 if TYPE_CHECKING:
-    from modeldrop.format.records import Rejection
     from modeldrop.storage.write.store import Store
 
 _ATTEMPTS = 200
@@ -46,45 +47,53 @@ _ATTEMPTS_UNMOVED = 25
 _MAX_WHY = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelResult:
     """What became of a channel.
 
     Attributes:
         channel: its name.
-        before: the version it named, None where it did not exist.
-        after: the version it names now.
-        generation: its generation now.
-        moved: whether this call moved it.
+        before: the version it named, None if it did not exist.
+        named: the move that it stands at now; None if it does not exist.
+        moved: whether this call made that move.
         reason: why it was not moved, or "".
-        retired: the version that it was not moved to because prune has marked it.
-        rejection: the mark of the version asked for, if its acceptance test failed: the channel was not moved to it,
-            or was, by a promote.
+        rejection: the mark of the version wanted, if the user's test rejected it. A publish did not move the channel
+            to it; a promote did.
     """
 
     channel: str
     before: int | None
-    after: int | None
-    generation: int
+    named: Move | None
     moved: bool
     reason: str = ""
-    retired: int | None = None
     rejection: Rejection | None = None
 
+    @property
+    def after(self) -> int | None:
+        """The version it names now."""
+        return None if self.named is None else self.named.version
 
-Accept: TypeAlias = "Callable[[Channel | None], Rejection | None]"
-"""Asked, right before a channel is moved by a publish, whether the version may be used. It is told what the channel
-is now, and answers with the mark of the version, which it has written, or None. It may take long, and is asked again
-where the channel was moved meanwhile."""
+    @property
+    def generation(self) -> int:
+        """Its generation now, 0 if it does not exist."""
+        return 0 if self.named is None else self.named.generation
+
+
+VersionCheck: TypeAlias = "Callable[[Channel | None], Rejection | None]"
+"""Asked by a publish, right before it moves a channel, whether the version may be used. It is told what the channel
+is now, and returns the mark of a rejected version, which it has written, or None. It may take long (it runs the user's
+test), and is asked again if the channel was moved meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stay:
+    """The decision to leave a channel as it is."""
+
     reason: str
     rejection: Rejection | None = None
 
 
-def _accept_all(_present: Channel | None) -> Rejection | None:
+def _no_check(_present: Channel | None) -> Rejection | None:
     return None
 
 
@@ -96,8 +105,8 @@ def move_forward(
     *,
     by: str,
     why: str = "",
-    accept: Accept = _accept_all,
-) -> Moved:
+    check: VersionCheck = _no_check,
+) -> ChannelResult:
     """Move a channel to a version just published, unless that would take it back.
 
     Never to a version that the channel left by rollback, nor where it names or has ever named a higher one, nor
@@ -118,17 +127,17 @@ def move_forward(
             highest = max(move.version for move in present.moves())
             if highest > version.number:
                 return _Stay(f"it has left the newer v{highest} already. To override: {promote}")
-        rejection = find_rejection(store, model, version.number) or accept(present)
+        rejection = find_rejection(store, model, version.number) or check(present)
         if rejection is not None:
             return _rejected(version.number, rejection, promote)
         return _move("publish", version.number, version.digest, by, why)
 
-    return _move_unless_marked(store, model, channel, decide, {REJECTED, RETIRED})
+    return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
 
 
 def create_if_missing(
-    store: Store, model: str, version: Version, channel: str, *, by: str, accept: Accept = _accept_all
-) -> Moved:
+    store: Store, model: str, version: Version, channel: str, *, by: str, check: VersionCheck = _no_check
+) -> ChannelResult:
     """Point a channel that does not exist at a version, unless that was rejected; one that exists stays as it is."""
     promote = f"modeldrop promote {store.url}/{model}@v{version.number} --channel {channel}"
 
@@ -137,21 +146,21 @@ def create_if_missing(
             return _Stay("it names this version already")
         rejection = find_rejection(store, model, version.number)
         if rejection is None and present is None:
-            rejection = accept(present)
+            rejection = check(present)
         if rejection is not None:
             return _rejected(version.number, rejection, promote)
         if present is not None:
             return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
         return _move("publish", version.number, version.digest, by, "")
 
-    return _move_unless_marked(store, model, channel, decide, {REJECTED, RETIRED})
+    return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
 
 
 def _rejected(number: int, rejection: Rejection, promote: str) -> _Stay:
     return _Stay(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
 
 
-def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> Moved:
+def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> ChannelResult:
     """Point a channel at a version, whichever it named before, and even if that was rejected.
 
     Args:
@@ -178,13 +187,12 @@ def promote(store: Store, model: str, version: int | Version, channel: str, *, b
                 return _Stay("it names this version already")
         return _move("promote", wanted.number, wanted.digest, by, why)
 
-    moved = _move_unless_marked(store, model, channel, decide, {RETIRED})
-    if moved.retired is not None:
-        raise _retired(store, model, moved.retired)
-    return moved
+    return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
 
-def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", expected: int | None = None) -> Moved:
+def rollback(
+    store: Store, model: str, channel: str, *, by: str, why: str = "", expected: int | None = None
+) -> ChannelResult:
     """Point a channel at what it named before the present version first became current.
 
     Args:
@@ -227,10 +235,7 @@ def rollback(store: Store, model: str, channel: str, *, by: str, why: str = "", 
             raise _retired(store, model, target.version)
         return _move("rollback", target.version, target.digest, by, why)
 
-    moved = _move_unless_marked(store, model, channel, decide, {RETIRED})
-    if moved.retired is not None:
-        raise _retired(store, model, moved.retired)
-    return moved
+    return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
 
 def unretire(store: Store, model: str, number: int) -> bool:
@@ -271,56 +276,57 @@ def _nowhere_back(store: Store, model: str, channel: str, present: Channel, erro
 def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
     if len(why) > _MAX_WHY or not why.isprintable():
         raise UsageError(f"A reason is one line of at most {_MAX_WHY} characters.", "Shorten it (--why).")
-    return Move(version, digest, 1, secrets.token_hex(8), action, by, now(), why)
-
-
-@dataclass(frozen=True, slots=True)
-class _Applied:
-    """What ``_apply`` did; ``move`` is the one that it made, None where the channel stays."""
-
-    moved: Moved
-    move: Move | None
+    return Move(
+        version=version,
+        digest=digest,
+        generation=1,  # of a channel that does not exist yet; ``Channel.moved`` counts on
+        nonce=secrets.token_hex(8),
+        action=action,
+        by=by,
+        at=now(),
+        why=why,
+    )
 
 
 def _move_unless_marked(
-    store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay], refused: set[str]
-) -> Moved:
-    """Apply a move; then look which marks its version has, and take the move back if one of ``refused`` is there."""
-    applied = _apply(store, model, name, decide)
-    move = applied.move
-    if move is None:
-        # A test took its time: say what the channel is after it.
-        return _as_it_is(store, model, applied.moved) if applied.moved.rejection is not None else applied.moved
+    store: Store,
+    model: str,
+    name: str,
+    decide: Callable[[Channel | None], Move | _Stay],
+    *,
+    refused: set[str],
+) -> ChannelResult:
+    """Move a channel as ``decide`` says; then read its version's marks, and undo the move if one is ``refused``.
+
+    Raises:
+        RefusedError: the version is retired, and a person asked for the move (``refused`` has no REJECTED).
+    """
+    result = _apply(store, model, name, decide)
+    move = result.named
+    if not result.moved or move is None:
+        # A test has taken its time: say what the channel names after it.
+        return replace(result, named=_standing(store, model, name)) if result.rejection is not None else result
     marks = read_marks(store, model, move.version)
     rejection = find_rejection(store, model, move.version) if REJECTED in marks else None
     if not marks & refused:
-        return replace(applied.moved, rejection=rejection)
+        return replace(result, rejection=rejection)
     if RETIRED in marks:
         why, reason = f"v{move.version} is retired", f"v{move.version} is retired: prune is about to remove it"
     else:
         why, reason = f"v{move.version} was rejected", f"another publisher's test of v{move.version} failed meanwhile"
-    back = _take_back(store, model, name, move, why)
-    return Moved(
-        name,
-        applied.moved.before,
-        back.version if back is not None else None,
-        back.generation if back is not None else 0,
-        moved=False,
-        reason=reason,
-        retired=move.version if RETIRED in marks else None,
-        rejection=rejection,
-    )
+    named = _take_back(store, model, name, move, why)
+    if RETIRED in marks and REJECTED not in refused:
+        raise _retired(store, model, move.version)
+    return replace(result, named=named, moved=False, reason=reason, rejection=rejection)
 
 
-def _as_it_is(store: Store, model: str, moved: Moved) -> Moved:
-    present, _ = read_channel(store, model, moved.channel)
-    if present is None:
-        return replace(moved, after=None, generation=0)
-    return replace(moved, after=present.version, generation=present.generation)
+def _standing(store: Store, model: str, name: str) -> Move | None:
+    channel, _ = read_channel(store, model, name)
+    return None if channel is None else channel.present
 
 
-def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Channel | None:
-    """Bring the channel to what it named before ``move``, unless somebody has moved it on; return what it is now."""
+def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Move | None:
+    """Undo ``move``, unless somebody has moved the channel on; return the move that it stands at now."""
 
     def decide(present: Channel | None) -> Move | _Stay:
         if present is None or present.present.nonce != move.nonce or not present.history:
@@ -330,17 +336,20 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Cha
 
     _apply(store, model, name, decide)
     present, tag = read_channel(store, model, name)
-    if present is None or present.present.nonce != move.nonce:
-        return present
-    # The channel has named nothing else, so there is none again.
+    if present is None:
+        return None
+    if present.present.nonce != move.nonce:
+        return present.present
+    # The channel has named nothing else, so it is removed again.
     try:
         store.delete(keys.channel(model, name), tag)
     except ConflictError:
-        return read_channel(store, model, name)[0]
+        return _standing(store, model, name)
     return None
 
 
-def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> _Applied:
+def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> ChannelResult:
+    """Swap a channel until a write of ours is there, deciding anew from what others have written."""
     key = keys.channel(model, name)
     tried: list[tuple[str, int | None]] = []
     last_tag: str | None = ""
@@ -351,7 +360,7 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         for nonce, before in tried:
             done = next((m for m in (present.moves() if present else ()) if m.nonce == nonce), None)
             if done is not None:
-                return _Applied(Moved(name, before, done.version, done.generation, moved=True), done)
+                return ChannelResult(channel=name, before=before, named=done, moved=True)
         unmoved = unmoved + 1 if attempt and tag == last_tag else 0
         if unmoved >= _ATTEMPTS_UNMOVED:
             raise ConflictError(f"{model}@{name} could not be moved: {refusal.message}", refusal.hint)
@@ -359,11 +368,14 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         before = present.version if present else None
         choice = decide(present)
         if isinstance(choice, _Stay):
-            generation = present.generation if present else 0
-            stays = Moved(
-                name, before, before, generation, moved=False, reason=choice.reason, rejection=choice.rejection
+            return ChannelResult(
+                channel=name,
+                before=before,
+                named=present.present if present else None,
+                moved=False,
+                reason=choice.reason,
+                rejection=choice.rejection,
             )
-            return _Applied(stays, None)
         wanted = Channel(choice) if present is None else present.moved(choice)
         tried.append((choice.nonce, before))
         try:
@@ -372,8 +384,27 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
             refusal = error
             time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
             continue
-        return _Applied(Moved(name, before, wanted.version, wanted.generation, moved=True), wanted.present)
+        return ChannelResult(channel=name, before=before, named=wanted.present, moved=True)
     raise ConflictError(
         f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
         "Wait a little and run the command again.",
     )
+
+
+def reject(store: Store, model: str, number: int, rejection: Rejection) -> Rejection:
+    """Mark a version that the user's test rejected; return the mark that it has now, maybe another publisher's.
+
+    Raises:
+        RegistryError: the registry cannot be written.
+    """
+    try:
+        store.create(keys.rejected(model, number), serialize_rejection(rejection))
+    except ConflictError:
+        return find_rejection(store, model, number) or rejection
+    return rejection
+
+
+def rejection_now(why: str) -> Rejection:
+    """A mark of this moment and this run."""
+    here = provenance()
+    return Rejection(at=here.created, by=here.actor, run=here.run, why=why)

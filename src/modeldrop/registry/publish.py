@@ -1,7 +1,14 @@
-"""Publishing: claim a number, upload, decide, commit. The order is the whole promise.
+"""Publish a build in one registry: claim a number, upload, decide whose version counts, commit.
 
-Nothing that readers see exists before ``manifest.json`` is written, which is last; a crash at any step
-leaves at most a burnt number. ``stage`` is all that takes long; ``commit`` is a few small requests.
+The order of these steps is the whole promise. ``stage`` takes a version number with a create-only claim and uploads
+the files below it; readers see nothing of them. ``commit`` is a few small requests: the build record decides which
+publisher of the same recipe was first, and ``manifest.json``, written last and create-only, makes the version exist.
+So a reader never meets a version of which a file is missing, and a crash at any step leaves at most a number that
+nobody uses again.
+
+Two publishers of one recipe: both upload, each below a number of its own. Whoever creates the build record first
+commits; the other waits for that manifest and adopts the version. If it does not come (the first one crashed), the
+record is replaced by compare-and-swap.
 """
 
 from __future__ import annotations
@@ -30,9 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from modeldrop.registry.channels import ChannelResult
     from modeldrop.storage.write.store import Store, Stored
 
 ADOPT_SECONDS = 10.0
+BUILT, ADOPTED, MIRRORED, UNCHANGED = "built", "adopted", "mirrored", "unchanged"
 _POLL_SECONDS = 0.2
 _CLAIM_ATTEMPTS = 1000
 
@@ -46,32 +55,75 @@ class Adopt(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
-    """A build that is uploaded below a number of its own and not a version yet."""
+class Build:
+    """A finished build on this disk.
 
-    store: Store
-    model: str
-    number: int
-    nonce: str
-    data: bytes
+    Attributes:
+        folder: holds the files of the manifest, ``manifest.json`` and ``report.html``.
+        manifest: what ``data`` says.
+        data: the bytes of ``manifest.json``.
+    """
+
+    folder: Path
     manifest: Manifest
+    data: bytes
 
     @property
     def digest(self) -> str:
         """The manifest's digest."""
         return manifest_digest(self.data)
 
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file.size for file in self.manifest.files)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedVersion:
+    """A build that is uploaded below a number of its own and is not a version yet."""
+
+    store: Store
+    model: str
+    number: int
+    nonce: str
+    build: Build
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A version that exists now, and whether this call made it or adopted another publisher's."""
+    """The version of a recipe in one registry, and what a publish did there.
 
+    Attributes:
+        store: the registry.
+        version: the version.
+        how: how it got there: ``built`` by this publish, ``adopted`` from another publisher who was first,
+            ``mirrored`` from another registry, or ``unchanged``.
+        folder: has the version's files on this disk; None if no folder has.
+        channel: what became of the channel; None if none was to move.
+        tested: whether the user's test succeeded; None if it did not run.
+    """
+
+    store: Store
     version: Version
-    adopted: bool
+    how: str
+    folder: Path | None = None
+    channel: ChannelResult | None = None
+    tested: bool | None = None
+
+
+def read_build(folder: Path) -> Build:
+    """The finished build in a folder, as its ``manifest.json`` describes it.
+
+    Raises:
+        FormatError: the manifest cannot be read.
+    """
+    data = (folder / "manifest.json").read_bytes()
+    return Build(folder, parse_manifest(data), data)
 
 
 def find_build(store: Store, model: str, build_key: str) -> Version | None:
-    """The version that a recipe produced, None where it was never built (to the end) or is retired."""
+    """The version that a recipe produced; None if it was never built, or not to the end, or is retired."""
     key = keys.build_record(model, build_key)
     stored = store.get(key)
     if stored is None:
@@ -80,33 +132,32 @@ def find_build(store: Store, model: str, build_key: str) -> Version | None:
     return None if version is None or is_retired(store, model, version.number) else version
 
 
-def stage(store: Store, model: str, folder: Path, progress: Callable[[int], None] = lambda _: None) -> Staged:
-    """Claim a number and upload a finished build below it. Readers see nothing of it yet.
+def stage(store: Store, model: str, build: Build, progress: Callable[[int], None] = lambda _: None) -> StagedVersion:
+    """Claim a number and upload a build below it. Readers see nothing of it yet.
 
     Args:
         store: the registry.
         model: the model's name.
-        folder: what a build left: the files, ``manifest.json`` and ``report.html``.
+        build: what to upload.
         progress: told every number of bytes uploaded.
 
     Raises:
         IntegrityError: a file changed after it was built.
         RegistryError, DiskError: the registry cannot be written.
     """
-    data = (folder / "manifest.json").read_bytes()
-    manifest = parse_manifest(data)
-    nonce = secrets.token_hex(16)
-    claim = Claim(nonce, manifest.build_key, manifest.provenance.actor, manifest.provenance.run, now())
+    manifest, nonce = build.manifest, secrets.token_hex(16)
+    made = manifest.provenance
+    claim = Claim(nonce=nonce, build_key=manifest.build_key, by=made.actor, run=made.run, at=now())
     number = _claim(store, model, claim)
     for file in manifest.files:
         key = keys.file(model, number, file.path)
-        store.upload(key, folder / file.path, file, manifest.piece_size, progress)
-    _create_own(store, keys.report(model, number), (folder / "report.html").read_bytes())
-    return Staged(store, model, number, nonce, data, manifest)
+        store.upload(key, build.folder / file.path, file, manifest.piece_size, progress)
+    _create_own(store, keys.report(model, number), (build.folder / "report.html").read_bytes())
+    return StagedVersion(store=store, model=model, number=number, nonce=nonce, build=build)
 
 
-def commit(staged: Staged, adopt: Adopt, *, adopt_seconds: float = ADOPT_SECONDS) -> Published:
-    """Make what is staged a version; or adopt the one that another publisher of the recipe made first.
+def commit(staged: StagedVersion, adopt: Adopt, *, adopt_seconds: float = ADOPT_SECONDS) -> Published:
+    """Make a staged version exist, or adopt the one that another publisher of the recipe made first.
 
     Args:
         staged: what ``stage`` gave.
@@ -114,38 +165,23 @@ def commit(staged: Staged, adopt: Adopt, *, adopt_seconds: float = ADOPT_SECONDS
         adopt_seconds: how long to wait for another publisher of the same recipe to finish.
 
     Raises:
-        ConflictError: prune gave the upload up, because it took too long.
+        ConflictError: prune has sealed the number meanwhile, because the upload took too long.
         RegistryError: the registry cannot be written.
     """
-    store, model, number = staged.store, staged.model, staged.number
+    store, model, number, build = staged.store, staged.model, staged.number, staged.build
     decided = _decide(staged, adopt, adopt_seconds)
     if decided is not None:
-        return Published(decided, adopted=True)
+        # The bytes of another publisher may differ from ours, so our folder is not that version's.
+        return Published(store=store, version=decided, how=ADOPTED)
     try:
-        _create_own(store, keys.manifest(model, number), staged.data)
+        _create_own(store, keys.manifest(model, number), build.data)
     except ConflictError as error:
         raise ConflictError(
             f"v{number} of {model} in {store.url} was sealed before its upload was finished.",
             "prune took it for abandoned. Publish again: it gets a new number.",
         ) from error
-    return Published(Version(number, staged.digest, staged.manifest), adopted=False)
-
-
-def publish(
-    store: Store,
-    model: str,
-    folder: Path,
-    *,
-    force: bool = False,
-    progress: Callable[[int], None] = lambda _: None,
-    adopt_seconds: float = ADOPT_SECONDS,
-) -> Published:
-    """``stage`` and ``commit``: publish a finished build as the next version of one registry.
-
-    ``force`` makes a new version even where the recipe has one.
-    """
-    staged = stage(store, model, folder, progress)
-    return commit(staged, Adopt.NONE if force else Adopt.ANY, adopt_seconds=adopt_seconds)
+    version = Version(number, build.digest, build.manifest)
+    return Published(store=store, version=version, how=BUILT, folder=build.folder)
 
 
 def _claim(store: Store, model: str, claim: Claim) -> int:
@@ -155,22 +191,24 @@ def _claim(store: Store, model: str, claim: Claim) -> int:
         try:
             store.create(key, serialize_claim(claim))
         except ConflictError:
-            # After a lost reply the claim that is in our way may be our own.
+            # The claim that is there may be our own: the reply to our write can have been lost.
             stored = store.get(key)
             if stored is None or stored.data != serialize_claim(claim):
                 continue
         return candidate
-    raise RegistryError(f"{_CLAIM_ATTEMPTS} numbers in a row were taken by others.", "Run the same command again.")
+    raise RegistryError(
+        f"{_CLAIM_ATTEMPTS} version numbers in a row were taken by other publishers.", "Run the same command again."
+    )
 
 
-def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | None:
-    """Make our record the recipe's; or return the version of another publisher who was first.
+def _decide(staged: StagedVersion, adopt: Adopt, adopt_seconds: float) -> Version | None:
+    """Make our build record the recipe's, or return the version of another publisher who was first.
 
-    Every publisher met gets ``adopt_seconds`` to finish before its record is replaced, unless nothing of
+    Every other publisher gets ``adopt_seconds`` to finish before its record is replaced, unless no version of
     others would be adopted anyway.
     """
     store, model = staged.store, staged.model
-    key = keys.build_record(model, staged.manifest.build_key)
+    key = keys.build_record(model, staged.build.manifest.build_key)
     data = serialize_build_record(BuildRecord(staged.number, staged.nonce, now()))
     deadlines: dict[bytes, Deadline] = {}
     tag: str | None = None
@@ -196,12 +234,12 @@ def _decide(staged: Staged, adopt: Adopt, adopt_seconds: float) -> Version | Non
         found = read_version(store, model, number)
         if (
             isinstance(found, Version)
-            and (adopt is Adopt.ANY or found.digest == staged.digest)
+            and (adopt is Adopt.ANY or found.digest == staged.build.digest)
             and not is_retired(store, model, number)
         ):
             return found
         waited = not deadlines.setdefault(stored.data, Deadline(adopt_seconds)).left()
-        if waited or found is not None:  # what is there already, and not for us, will not change
+        if waited or found is not None:  # a version that is there and cannot be adopted will not change
             tag = stored.tag
         else:
             time.sleep(_POLL_SECONDS)
@@ -217,7 +255,7 @@ def _recorded(store: Store, key: str, stored: Stored) -> BuildRecord:
 
 
 def _create_own(store: Store, key: str, data: bytes) -> None:
-    """Create an object that only we may write: after a lost reply our own bytes may be there already."""
+    """Create an object that only we write. If it is there, it must be ours: the reply to an earlier try was lost."""
     try:
         store.create(key, data)
     except ConflictError:

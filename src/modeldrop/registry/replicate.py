@@ -1,21 +1,39 @@
-"""Copying a version to another registry, byte for byte: same files, same manifest digest, a number of its own."""
+"""The same version in several registries: publish one build to all of them, or copy a version from one to others.
+
+Every copy has the same files and the same manifest digest; its number is each registry's own.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, IntegrityError
 from modeldrop.format import keys
-from modeldrop.registry.publish import Adopt, Published, commit, find_build, stage
+from modeldrop.registry.publish import (
+    ADOPT_SECONDS,
+    ADOPTED,
+    MIRRORED,
+    UNCHANGED,
+    Adopt,
+    Build,
+    Published,
+    commit,
+    find_build,
+    stage,
+)
 from modeldrop.registry.versions import changed_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from modeldrop.format.manifest import File
+    from modeldrop.registry.publish import StagedVersion
     from modeldrop.registry.versions import Version
     from modeldrop.storage.write.store import Store
 
@@ -23,15 +41,119 @@ _CHUNK = 1 << 20
 _NO_REPORT = "<!doctype html><title>No report</title><p>This version came without a report.</p>\n"
 
 
+class _CancelledError(Exception):
+    """Another upload failed: this one need not go on."""
+
+
+def stage_all(
+    stores: Sequence[Store], model: str, build: Build, progress: Callable[[int], None] = lambda _: None
+) -> list[StagedVersion]:
+    """Upload a build to several registries at the same time. Readers see nothing of it yet.
+
+    Args:
+        stores: the registries.
+        model: the model's name, the same in all.
+        build: what to upload.
+        progress: told every number of bytes uploaded.
+
+    Raises:
+        IntegrityError: a file changed after it was built.
+        RegistryError, DiskError: a registry cannot be written.
+    """
+    lock = threading.Lock()
+    failures: list[BaseException] = []
+
+    def advance(count: int) -> None:
+        with lock:
+            if failures:
+                raise _CancelledError
+            progress(count)
+
+    def run(store: Store) -> StagedVersion | None:
+        try:
+            return stage(store, model, build, advance)
+        except _CancelledError:
+            return None
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    with ThreadPoolExecutor(len(stores), "modeldrop-publish") as pool:
+        jobs = [pool.submit(run, store) for store in stores]
+    if failures:
+        raise failures[0]
+    return [staged for staged in (job.result() for job in jobs) if staged is not None]
+
+
+def commit_all(
+    staged: Sequence[StagedVersion], scratch: Path, *, force: bool = False, adopt_seconds: float = ADOPT_SECONDS
+) -> list[Published]:
+    """Make what is staged a version of every registry.
+
+    The first registry decides: if another publisher of the recipe was first there, its version is adopted and copied
+    to the other registries. So all of them hold the same manifest digest, whoever publishes at the same time.
+
+    Args:
+        staged: what ``stage_all`` gave.
+        scratch: an empty folder, for a version that must be copied.
+        force: make a new version even where the recipe has one.
+        adopt_seconds: how long to wait for another publisher of the same recipe to finish.
+
+    Raises:
+        RegistryError, DiskError: a registry cannot be written.
+    """
+    first = commit(staged[0], Adopt.NONE if force else Adopt.ANY, adopt_seconds=adopt_seconds)
+    if first.how == ADOPTED and first.version.digest != staged[0].build.digest:
+        targets = [other.store for other in staged[1:]]
+        return [first, *replicate(first.store, staged[0].model, first.version, targets, scratch)]
+    adopt = Adopt.NONE if force else Adopt.SAME
+    return [first, *(commit(other, adopt, adopt_seconds=adopt_seconds) for other in staged[1:])]
+
+
+def replicate(
+    source: Store,
+    model: str,
+    version: Version,
+    targets: Sequence[Store],
+    scratch: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Published]:
+    """Copy a version to other registries, under the same model name; those that have it keep what they have.
+
+    Args:
+        source: the registry that has it.
+        model: the model's name.
+        version: the version.
+        targets: the registries to copy to.
+        scratch: an empty folder for the files on their way.
+        progress: told every number of bytes done, on the way in and on every way out.
+
+    Raises:
+        IntegrityError, NotFoundError: the version is damaged.
+        RegistryError, DiskError: one of the places cannot be read or written.
+    """
+    copies = [find_copy(target, model, version) for target in targets]
+    build: Build | None = None
+    published = []
+    for target, copy in zip(targets, copies, strict=True):
+        if copy is not None:
+            published.append(Published(store=target, version=copy, how=UNCHANGED))
+            continue
+        build = build or download_version(source, model, version, scratch, progress)
+        made = commit(stage(target, model, build, progress), Adopt.SAME)
+        published.append(replace(made, how=MIRRORED, folder=build.folder))
+    return published
+
+
 def find_copy(store: Store, model: str, version: Version) -> Version | None:
-    """The version of a registry that has the same manifest digest, as the recipe's record knows it."""
+    """The version of a registry that has the same manifest digest, as the recipe's build record names it."""
     found = find_build(store, model, version.manifest.build_key)
     return found if found is not None and found.digest == version.digest else None
 
 
 def download_version(
     store: Store, model: str, version: Version, folder: Path, progress: Callable[[int], None] = lambda _: None
-) -> None:
+) -> Build:
     """Bring a version to disk as a build leaves it: its files, ``manifest.json`` and ``report.html``.
 
     Raises:
@@ -60,43 +182,11 @@ def download_version(
         path.parent.mkdir(parents=True, exist_ok=True)
         key = keys.file(model, version.number, file.path)
         store.download(key, path, progress)
-        _check(path, file, f"{store.url}/{key}")
+        _check_digest(path, file, f"{store.url}/{key}")
+    return Build(folder, version.manifest, data)
 
 
-def mirror(
-    source: Store,
-    model: str,
-    version: Version,
-    targets: list[Store],
-    scratch: Path,
-    progress: Callable[[int], None] = lambda _: None,
-) -> list[Published]:
-    """Copy a version to other registries, under the same model name; those that have it keep what they have.
-
-    Args:
-        source: the registry that has it.
-        model: the model's name.
-        version: the version.
-        targets: the registries to copy to.
-        scratch: an empty folder for the files on their way.
-        progress: told every number of bytes done, on the way in and on every way out.
-
-    Raises:
-        IntegrityError, NotFoundError: the version is damaged.
-        RegistryError, DiskError: one of the places cannot be read or written.
-    """
-    copies = [find_copy(target, model, version) for target in targets]
-    if None in copies:
-        download_version(source, model, version, scratch, progress)
-    return [
-        Published(copy, adopted=True)
-        if copy is not None
-        else commit(stage(target, model, scratch, progress), Adopt.SAME)
-        for target, copy in zip(targets, copies, strict=True)
-    ]
-
-
-def _check(path: Path, file: File, where: str) -> None:
+def _check_digest(path: Path, file: File, where: str) -> None:
     digest = hashlib.sha256()
     with path.open("rb") as source:
         while chunk := source.read(_CHUNK):

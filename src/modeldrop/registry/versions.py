@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError
+from modeldrop.config import default_registry
+from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError, UsageError
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
+from modeldrop.format.reference import parse_reference, parse_registry
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +196,60 @@ def get_channel(store: Store, model: str, name: str) -> Channel:
 def list_models(store: Store) -> list[str]:
     """Names of the models."""
     return [name for name in store.names("") if NAME.fullmatch(name) and has_model(store, name)]
+
+
+def find_models(text: str) -> tuple[Store, list[str], bool]:
+    """The models that REGISTRY[/MODEL] names: their store, their names, and whether it names a single model.
+
+    Args:
+        text: a registry, which means all of its models, or one model; "" is the default registry. A folder that holds
+            claimed version numbers is a model, whatever else it could be.
+
+    Raises:
+        UsageError: it can be neither, or no registry is named.
+        NotFoundError: there is neither.
+    """
+    if not text:
+        store = open_store(default_registry())
+        return store, list_models(store), False
+    registry = _as_registry(text)
+    try:
+        reference = parse_reference(text, default_registry())
+        store = open_store(reference.registry)
+    except UsageError:
+        if registry is None:
+            raise
+        above = open_store(registry)  # such as s3://bucket, az://account/container or ..
+        return above, list_models(above), False
+    if _is_model(store, reference.model):
+        return store, [reference.model], True
+    if registry is not None:
+        above = open_store(registry)
+        models = list_models(above)
+        if models:
+            return above, models, False
+    if has_model(store, reference.model):
+        return store, [reference.model], True
+    if registry is not None and not os.path.isdir(registry):  # noqa: PTH112
+        raise NotFoundError(f"There is neither a registry nor a model {text!r}.", "Check the path.")
+    raise missing_model(store, reference.model)
+
+
+def _is_model(store: Store, model: str) -> bool:
+    # A registry may hold models called v1 and v2, but no claims and manifests right below them.
+    numbers = sorted(number for number in map(keys.version_number, store.names(model)) if number is not None)
+    return any(
+        store.exists(key)
+        for number in numbers[-1:]
+        for key in (keys.claim(model, number), keys.manifest(model, number))
+    )
+
+
+def _as_registry(text: str) -> str | None:
+    try:
+        return parse_registry(text)
+    except UsageError:
+        return None
 
 
 def has_model(store: Store, model: str) -> bool:

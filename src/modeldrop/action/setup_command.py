@@ -1,4 +1,4 @@
-"""``python -m modeldrop.action.command_line``: the step of ``setup/action.yml``; puts modeldrop on the job's PATH.
+"""``python -m modeldrop.action.setup_command``: the step of ``setup/action.yml``; puts modeldrop on the job's PATH.
 
 Which clouds' SDKs are installed follows from the URLs in MODELDROP_SETUP_REGISTRY.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.action.event import read_event
-from modeldrop.action.install import ROOT, Cache, install_planner
+from modeldrop.action.install import ROOT, PipCache, install_planner
 from modeldrop.errors import ModeldropError
 
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
@@ -24,7 +24,7 @@ def main() -> int:
     """Install, write the command, name its folder in GITHUB_PATH."""
     temporary = Path(os.environ["RUNNER_TEMP"])
     parts = parts_of(os.environ.get("MODELDROP_SETUP_REGISTRY", ""))
-    cache = Cache(none=not read_event(os.environ).may_cache)
+    cache = PipCache(none=not read_event(os.environ).may_cache)
     try:
         python = install_planner(parts, temporary / "modeldrop", cache)
     except ModeldropError as error:

@@ -7,9 +7,8 @@ import pytest
 from modeldrop.errors import FormatError
 from modeldrop.format import keys
 from modeldrop.format.records import Rejection
-from modeldrop.registry.channels import create_if_missing, move_forward, promote
+from modeldrop.registry.channels import create_if_missing, move_forward, promote, reject, rejection_now
 from modeldrop.registry.prune import Policy, prune
-from modeldrop.registry.rejecting import reject, rejection_now
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import LosesReplies, publish_build
@@ -59,7 +58,7 @@ def test_a_rejection_during_the_move_takes_it_back(registry: Path, existing: boo
     def somebody_elses_fails(_present: Channel | None) -> None:
         reject(store, "embedder", version.number, MARK)
 
-    moved = move_forward(store, "embedder", version, "current", by="ci", accept=somebody_elses_fails)
+    moved = move_forward(store, "embedder", version, "current", by="ci", check=somebody_elses_fails)
     assert (moved.moved, moved.after, moved.rejection) == (False, 1 if existing else None, MARK)
     assert f"another publisher's test of v{version.number} failed meanwhile" in moved.reason
     if existing:
@@ -83,7 +82,7 @@ def test_a_test_that_takes_long_decides_on_what_the_channel_is_then(registry: Pa
         asked.append(present and present.version)
         promote(store, "embedder", third.number, "current", by="dana")
 
-    moved = move_forward(store, "embedder", second, "current", by="ci", accept=somebody_is_faster)
+    moved = move_forward(store, "embedder", second, "current", by="ci", check=somebody_is_faster)
     assert (asked, moved.moved, moved.after) == ([1], False, 3)
     assert "it names the newer v3" in moved.reason
 
