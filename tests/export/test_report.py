@@ -158,7 +158,7 @@ def test_a_missed_threshold_is_the_headline() -> None:
     assert "int8 is not faithful" in page.text
     assert "All variants faithful" not in page.text
     assert "✗ missed" in page.text
-    assert "Lowest cosine similarity of int8 is 0.9499999, at least 0.95 was asked" in page.text
+    assert "Lowest cosine similarity of int8 is 0.9499999; at least 0.95 is required" in page.text
     # Never rounded to the other side of its threshold.
     assert "0.9499999" in page.text
     assert "0.9500" not in page.text
@@ -176,7 +176,7 @@ def test_without_thresholds_nothing_is_claimed() -> None:
     page = Page(render(unasked))
     assert "faithful" in page.text
     assert "All variants faithful" not in page.text
-    assert "No threshold was asked of int8" in page.text
+    assert "No threshold is set for int8" in page.text
 
 
 def test_without_speed_there_is_no_latency() -> None:
@@ -263,7 +263,7 @@ def _searched(tries: tuple[SearchStep, ...], thresholds: dict[str, float] | None
 
 def _charts(data: bytes) -> list[list[dict[str, str]]]:
     """The points of the charts that have some."""
-    drawn = [re.findall("<circle ([^>]*)/>", svg) for svg in re.findall("<svg .*?</svg>", data.decode())]
+    drawn = [re.findall("<circle ([^>]*)/>", svg) for svg in re.findall("<svg .*?</svg>", data.decode(), re.DOTALL)]
     return [[dict(re.findall(r'(\w+)="([^"]*)"', point)) for point in points] for points in drawn if points]
 
 

@@ -19,7 +19,6 @@ from modeldrop.export.preflight.checks import Checked, check
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside
-from modeldrop.export.report import render
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS
@@ -96,8 +95,8 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 
     proven = _prove(checked, scratch, variant_files, paths, exported, steps)
     manifest = assemble(checked, exported, proven, files=files, variant_files=variant_files, provenance=provenance)
-    (output / "report.html").write_bytes(render(manifest))
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
+    run_worker("report", {"folder": str(output)}, scratch, lambda _: None)
     # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
     for path in output.rglob("*"):
         if path.is_file():

@@ -1,33 +1,79 @@
-"""``report.html``: a version for people; one page without scripts or anything to load.
+"""``report.html``: a version for people, as one page without scripts or anything to load.
 
-Every value comes from outside and is escaped where it enters the page: what returns ``str`` of HTML takes plain text,
-except where an argument is called ``html``.
+The HTML is in ``templates``; the modules here say what it shows, as plain values. Every value comes from outside, and
+Jinja2 escapes it where it enters the page: no value is marked as safe.
 """
 
 from __future__ import annotations
 
-from importlib import resources
-from string import Template
+import functools
+import json
 from typing import TYPE_CHECKING
 
+from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
-from modeldrop.export.report.formatting import text
-from modeldrop.export.report.header import header, name_of, verdict
-from modeldrop.export.report.origin import facts, footer, loading, making
-from modeldrop.export.report.search import search
-from modeldrop.export.report.tables import fidelity, files, golden, graphs, variants, worst
+from modeldrop.export.report.figures import figures
+from modeldrop.export.report.header import name_of, tiles, verdict
+from modeldrop.export.report.search import searches
+from modeldrop.export.report.tables import file_rows, graph_tables, latencies, variant_rows, worst_inputs
+from modeldrop.format.labels import inputs_of
 
 if TYPE_CHECKING:
-    from modeldrop.format.manifest import Manifest
+    from jinja2 import Environment
 
-_SECTIONS = (
-    header, verdict, charts, variants, fidelity, search, worst, loading, facts, making, graphs, golden, files, footer,
-)  # fmt: skip
+    from modeldrop.format.manifest import Manifest
 
 
 def render(manifest: Manifest) -> bytes:
     """The page for ``manifest``, in UTF-8; the same manifest always gives the same bytes."""
-    template = Template(resources.files(__name__).joinpath("page.html").read_text("utf-8"))
-    title = f"{name_of(manifest)} ({manifest.architecture}) · modeldrop"
-    body = "\n".join(filter(None, (section(manifest) for section in _SECTIONS)))
-    return template.substitute(title=text(title), body=body).encode()
+    one, several = inputs_of(manifest)
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            manifest=manifest,
+            name=name_of(manifest),
+            input=one,
+            several_inputs=several,
+            verdict=verdict(manifest),
+            smallest=min(manifest.variants, key=manifest.weights_of),
+            tiles=tiles(manifest),
+            charts=charts(manifest),
+            original_latencies=latencies(manifest.original.speed, {}),
+            variants=variant_rows(manifest),
+            figures=[(variant, figure) for variant in manifest.variants for figure in figures(manifest, variant)],
+            searches=searches(manifest),
+            worst=worst_inputs(manifest),
+            toolchain=[(name, "", version) for name, version in sorted(manifest.toolchain.items())],
+            environment=sorted(manifest.environment.items()),
+            graphs=graph_tables(manifest),
+            files=file_rows(manifest),
+        )
+    )
+    return page.encode()
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # most commands render no report
+
+    environment = Environment(
+        loader=PackageLoader(__name__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=formatting.printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "as_json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
+        "counted": formatting.counted,
+        "moment": formatting.moment,
+        "number": formatting.number,
+        "quoted": lambda value: json.dumps(value, ensure_ascii=False),
+        "size": formatting.size,
+        "smaller": formatting.smaller,
+        "threshold": formatting.threshold,
+        "time": formatting.time,
+    }
+    return environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.export.report.formatting import limit, number
+from modeldrop.export.report import formatting
 from modeldrop.format.labels import metric_name
 from modeldrop.format.recipe import METRICS
 
@@ -23,7 +23,7 @@ class Figure:
         metric: its name in the manifest.
         name: its name for people.
         value: as measured; None where it was not.
-        threshold: what was asked; None where nothing was.
+        threshold: what it must reach or stay below; None where nothing is required.
         side: on which side of its threshold a faithful value lies, ``>=`` or ``<=``; None where nobody says.
         perfect: the original's value; None where it is not known.
     """
@@ -37,7 +37,7 @@ class Figure:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the value is on the faithful side; None where nothing is asked."""
+        """Whether the value is on the faithful side; None where nothing is required."""
         return self._passes(self.value)
 
     def _passes(self, value: float | None) -> bool | None:
@@ -53,16 +53,16 @@ class Figure:
         if self.value is None:
             return "–"
         for digits in range(4, 17):
-            text = number(self.value, digits)
+            text = formatting.number(self.value, digits)
             if self._passes(float(text)) == self._passes(self.value):
                 return text
         return repr(self.value)
 
     @property
-    def asked(self) -> str:
+    def required(self) -> str:
         """The threshold: ``≥ 0.98``; "" where there is none."""
         sign = {">=": "≥ ", "<=": "≤ "}.get(self.side or "", "")
-        return "" if self.threshold is None else f"{sign}{limit(self.threshold)}"
+        return "" if self.threshold is None else f"{sign}{formatting.threshold(self.threshold)}"
 
     @property
     def used(self) -> float | None:
@@ -83,11 +83,18 @@ def figure(manifest: Manifest, metric: str, value: float | None, threshold: floa
     """A metric's value as this manifest means it."""
     side = manifest.recipe.side(metric)
     perfect = _PERFECT.get(METRICS.get(metric, ""), manifest.original.metrics.get(metric))
-    return Figure(metric, metric_name(metric, manifest.task), value, threshold, side, perfect)
+    return Figure(
+        metric=metric,
+        name=metric_name(metric, manifest.task),
+        value=value,
+        threshold=threshold,
+        side=side,
+        perfect=perfect,
+    )
 
 
 def figures(manifest: Manifest, variant: Variant) -> list[Figure]:
-    """What was measured or asked of a variant: ours in their order, then others."""
+    """What was measured or required of a variant: our metrics in their order, then others."""
     fidelity = variant.fidelity
     present = {*fidelity.metrics, *fidelity.thresholds}
     names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
@@ -99,6 +106,6 @@ def missed(manifest: Manifest, variant: Variant) -> list[Figure]:
     return [one for one in figures(manifest, variant) if one.passed is False]
 
 
-def is_asked(manifest: Manifest, variant: Variant) -> bool:
-    """Whether it was held to a threshold."""
+def is_judged(manifest: Manifest, variant: Variant) -> bool:
+    """Whether anything is required of it."""
     return any(one.passed is not None for one in figures(manifest, variant))

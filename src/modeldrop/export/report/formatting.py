@@ -1,14 +1,16 @@
-"""Text and numbers for people. What comes from outside is escaped by ``text`` where it enters the page."""
+"""Text and numbers as people write them."""
 
 from __future__ import annotations
 
-import html
 import math
+from typing import Any
 
 
-def text(value: str) -> str:
-    """Escaped text; control characters and lone surrogates, which HTML does not allow, become visible."""
-    return html.escape("".join(_visible(char) for char in value), quote=True)
+def printable(value: Any) -> Any:
+    """A value on its way into the page: control characters and lone surrogates, which HTML forbids, become visible."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):  # HTML was made of values that came through here
+        return value
+    return "".join(map(_visible, value))
 
 
 def _visible(char: str) -> str:
@@ -18,6 +20,11 @@ def _visible(char: str) -> str:
     if 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE:
         return "\ufffd"
     return char
+
+
+def moment(time_of_day: str) -> str:
+    """A time of a manifest: ``2026-11-20 at 09:41 UTC``."""
+    return f"{time_of_day[:10]} at {time_of_day[11:16]} UTC"
 
 
 def counted(number: int, one: str, several: str) -> str:
@@ -60,8 +67,8 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}"
 
 
-def limit(value: float) -> str:
-    """A threshold as it was written."""
+def threshold(value: float) -> str:
+    """A threshold as it was written: ``0.98``."""
     return f"{value:.10g}"
 
 

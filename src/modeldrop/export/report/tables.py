@@ -1,179 +1,103 @@
-"""The variants and what was measured of them, in tables."""
+"""The rows of the page's tables, where they are more than a list of the manifest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from modeldrop.export.report.blocks import section, small, table
-from modeldrop.export.report.figures import Figure, figure, figures, is_asked, missed
-from modeldrop.export.report.formatting import counted, faster, number, size, smaller, text, time
+from modeldrop.export.report.figures import Figure, figure, is_judged, missed
+from modeldrop.export.report.formatting import faster
 from modeldrop.export.report.header import framework_of
-from modeldrop.format.labels import inputs_of
-from modeldrop.format.manifest import Graph, Manifest, Speed, Tensor, Variant
+from modeldrop.format.manifest import Graph, Tensor
 
-_SHOWN_VALUES = 4
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modeldrop.format.manifest import File, Manifest, Speed, Variant
+
 # The layer's number in past_key_values.7.decoder.key.
 _LAYER = re.compile(r"\.([0-9]+)\.")
-_NONE = ("soft", "–")
 
 
-def variants(manifest: Manifest) -> str:
-    """Every variant: size, latency, and what it takes to run it."""
-    original = manifest.original
-    one, several = inputs_of(manifest)
-    columns = ("Variant", "Weights", f"One {one}", f"32 {several}", "Runs with", "Opset")
-    rows = [
-        [
-            ("name", text(original.framework)),
-            ("n", text(size(original.weight_bytes))),
-            *([("n", text(time(value))) for value in _times(original.speed)] or [_NONE, _NONE]),
-            _NONE,
-            _NONE,
-        ]
-    ]
-    fp32 = manifest.variant("fp32")
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A latency, and in words how it compares with the original's and with fp32's."""
+
+    milliseconds: float
+    compared: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """A variant with the bytes of its weights, whether it is faithful, and its latencies where they were measured."""
+
+    variant: Variant
+    weights: int
+    verdict: str
+    latencies: list[Latency]
+
+
+def variant_rows(manifest: Manifest) -> list[VariantRow]:
+    """Every variant: size, latencies, and whether it is faithful."""
+    fp32, rows = manifest.variant("fp32"), []
     for variant in manifest.variants:
-        count = manifest.weights_of(variant)
-        rows.append(
-            [
-                ("name", f"{text(variant.name)}{small(_verdict_of(manifest, variant))}"),
-                ("n", f"{text(size(count))}{small(smaller(count, original.weight_bytes))}"),
-                *(_speed_cells(manifest, variant, fp32) or [_NONE, _NONE]),
-                *_needs(manifest, variant),
-            ]
-        )
-    return section("Variants", "The same weights, each ready for its runtime.", table(columns, rows))
+        others = {framework_of(manifest): manifest.original.speed}
+        if fp32 is not None and fp32.name != variant.name:
+            others["fp32"] = fp32.speed
+        verdict = "not faithful" if missed(manifest, variant) else "faithful"
+        verdict = verdict if is_judged(manifest, variant) else "not judged"
+        rows.append(VariantRow(variant, manifest.weights_of(variant), verdict, latencies(variant.speed, others)))
+    return rows
 
 
-def is_openvino(variant: Variant) -> bool:
-    """Whether OpenVINO runs it, and not onnxruntime."""
-    return variant.model.endswith(".xml")
-
-
-def _needs(manifest: Manifest, variant: Variant) -> list[tuple[str, str]]:
-    if is_openvino(variant):
-        release = manifest.toolchain.get("openvino") or manifest.environment.get("openvino", "")
-        return [("", f"OpenVINO{small(f'made with {release}' if release else '')}"), _NONE]
+def latencies(speed: Speed | None, others: Mapping[str, Speed | None]) -> list[Latency]:
+    """The latencies of one input and of 32, compared with those of others; [] where they were not measured."""
     return [
-        ("", f"onnxruntime{small(f'{variant.min_onnxruntime} or newer')}"),
-        ("n", f"{variant.opset}{small(f'IR {variant.ir_version}')}"),
+        Latency(value, [_compared(value, _times(other)[index], name) for name, other in others.items() if other])
+        for index, value in enumerate(_times(speed))
     ]
-
-
-def _verdict_of(manifest: Manifest, variant: Variant) -> str:
-    if missed(manifest, variant):
-        return "not faithful"
-    return "faithful" if is_asked(manifest, variant) else "not judged"
 
 
 def _times(speed: Speed | None) -> list[float]:
     return [] if speed is None else [speed.batch_1_ms, speed.batch_32_ms]
 
 
-def _speed_cells(manifest: Manifest, variant: Variant, fp32: Variant | None) -> list[tuple[str, str]]:
-    before = _times(manifest.original.speed)
-    plain = _times(fp32.speed) if fp32 is not None and fp32.name != variant.name else []
-    cells = []
-    for index, value in enumerate(_times(variant.speed)):
-        notes = []
-        if before and (words := faster(value, before[index])):
-            notes.append(f"{words} {_than(words)} {framework_of(manifest)}")
-        if plain and (words := faster(value, plain[index])):
-            notes.append(f"{words} {_than(words)} fp32")
-        cells.append(("n", text(time(value)) + small(*notes)))
-    return cells
+def _compared(milliseconds: float, than: float, name: str) -> str:
+    words = faster(milliseconds, than)
+    return words and f"{words} {'as' if words == 'as fast' else 'than'} {name}"
 
 
-def _than(words: str) -> str:
-    return "as" if words == "as fast" else "than"
-
-
-def fidelity(manifest: Manifest) -> str:
-    """Every figure beside what was asked."""
-    columns = ("Variant", "Figure", "Measured", "Asked", "Deviation used", "Result")
-    rows = []
-    for variant in manifest.variants:
-        for one in figures(manifest, variant):
-            own = manifest.original.metrics.get(one.metric)
-            original = "" if own is None else f"the original has {number(own)}"
-            rows.append(
-                [
-                    ("name", text(variant.name)),
-                    ("any", text(one.name)),
-                    ("n", text(one.shown) + small(original)),
-                    ("n soft", text(one.asked or "–")),
-                    ("n", _meter(one)),
-                    (
-                        {True: "mark yes", False: "mark no", None: "soft"}[one.passed],
-                        {True: "✓ pass", False: "✗ missed", None: "not judged"}[one.passed],
-                    ),
-                ]
-            )
-    if not rows:
-        return ""
-    note = (
-        f"How close each variant stays to {manifest.original.framework}, and how much of the deviation that "
-        "the recipe allows it has used."
-    )
-    return section("Fidelity", note, table(columns, rows))
-
-
-def _meter(one: Figure) -> str:
-    share = one.used
-    if share is None:
-        return '<span class="soft">–</span>'
-    css = "over" if one.passed is False else ""
-    percent = "under 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
-    return f'<span class="meter"><i class="{css}" style="width:{min(share, 1) * 100:.1f}%"></i></span>{percent}'
-
-
-def worst(manifest: Manifest) -> str:
+def worst_inputs(manifest: Manifest) -> list[tuple[Variant, Figure, str]]:
     """The inputs on which variants strayed; where all answer as the original, there is none."""
-    rows = [
-        [
-            ("name", text(variant.name)),
-            ("", text(one.name)),
-            ("n", text(one.shown)),
-            ("any", f'<span dir="auto">{text(found.text)}</span>'),
-        ]
+    return [
+        (variant, one, found.text)
         for variant in manifest.variants
         for metric, found in sorted(variant.fidelity.worst.items())
         for one in [figure(manifest, metric, found.value, variant.fidelity.thresholds.get(metric))]
         if not one.is_perfect
     ]
-    if not rows:
-        return ""
-    one, several = inputs_of(manifest)
-    note = f"The {several} on which a variant strayed furthest from the original."
-    return section("Worst inputs", note, table(("Variant", "Figure", "Value", one.capitalize()), rows))
 
 
-def graphs(manifest: Manifest) -> str:
-    """What goes into every graph and what comes out; those with the same share a table."""
-    groups: dict[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], dict[str, list[str]]] = {}
+def graph_tables(manifest: Manifest) -> list[tuple[str, list[tuple[str, str, Tensor]]]]:
+    """Inputs and outputs of every graph, under the graphs' names; those with the same share a table."""
+    users: dict[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], dict[str, list[str]]] = {}
     for variant in manifest.variants:
-        own = Graph(variant.role, variant.model, variant.inputs, variant.outputs)
-        for graph in (own, *variant.others):
-            groups.setdefault((graph.inputs, graph.outputs), {}).setdefault(graph.role, []).append(variant.name)
-    parts = []
-    for (inputs, outputs), users in groups.items():
-        if not inputs and not outputs:
-            continue
-        called = "; ".join(f"{role} of {', '.join(names)}" for role, names in users.items())
-        rows = [
+        first = Graph(variant.role, variant.model, variant.inputs, variant.outputs)
+        for graph in (first, *variant.others):
+            users.setdefault((graph.inputs, graph.outputs), {}).setdefault(graph.role, []).append(variant.name)
+    return [
+        (
+            "; ".join(f"{role} of {', '.join(names)}" for role, names in roles.items()),
             [
-                ("soft", kind),
-                ("any mono", text(name)),
-                ("n mono", text(tensor.dtype)),
-                ("any mono", text(f"[{', '.join(tensor.shape)}]")),
-            ]
-            for kind, tensors in (("input", inputs), ("output", outputs))
-            for name, tensor in _by_layer(tensors)
-        ]
-        parts.append(f"<h3>{text(called)}</h3>\n{table(('Kind', 'Name', 'Type', 'Shape'), rows)}")
-    note = "What goes into the graphs and what comes out."
-    return section("Inputs and outputs", note, "\n".join(parts)) if parts else ""
+                (kind, name, tensor)
+                for kind, tensors in (("input", inputs), ("output", outputs))
+                for name, tensor in _by_layer(tensors)
+            ],
+        )
+        for (inputs, outputs), roles in users.items()
+        if inputs or outputs
+    ]
 
 
 def _by_layer(tensors: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
@@ -192,46 +116,15 @@ def _range(names: Sequence[str]) -> str:
     return _LAYER.sub(lambda first: f".{first[1]}…{last[1]}.", names[0], 1)
 
 
-def golden(manifest: Manifest) -> str:
-    """The known answers."""
-    known = [(case.text, case.values) for case in manifest.golden.cases]
-    known += [(chain.text, chain.values) for chain in manifest.golden.chains]
-    rows = [
-        [
-            ("any", f'<span dir="auto">{text(shown)}</span>'),
-            ("any mono", text(_first(values))),
-            ("n soft", str(len(values))),
-        ]
-        for shown, values in known
-    ]
-    if not rows:
-        return ""
-    note = f"Known inputs and the original's {manifest.golden.output}, to test a variant where it serves."
-    return section("Golden cases", note, table(("Input", "First values", "Values"), rows))
-
-
-def _first(values: Sequence[float]) -> str:
-    more = ", …" if len(values) > _SHOWN_VALUES else ""
-    return ", ".join(number(value) for value in values[:_SHOWN_VALUES]) + more
-
-
-def files(manifest: Manifest) -> str:
-    """Every file with its digest."""
+def file_rows(manifest: Manifest) -> list[tuple[File, str]]:
+    """Every file with the variants that need it."""
     users: dict[str, list[str]] = {file.path: [] for file in manifest.files}
     for variant in manifest.variants:
         for path in variant.files:
             users[path].append(variant.name)
     everyone = len(manifest.variants)
-    rows = [
-        [
-            ("any mono", text(file.path)),
-            ("n", text(size(file.size))),
-            ("soft", text("all" if len(names) == everyone else ", ".join(names) or "–")),
-            ("digest", text(file.sha256)),
-        ]
+    return [
+        (file, "all" if len(names) == everyone else ", ".join(names))
         for file in manifest.files
         for names in [users[file.path]]
     ]
-    total = sum(file.size for file in manifest.files)
-    count = counted(len(manifest.files), "file", "files")
-    return section("Files", f"{count}, {size(total)}.", table(("Path", "Size", "Variants", "SHA-256"), rows))
