@@ -1,114 +1,30 @@
-"""Where ``modeldrop.toml`` is, which of its models are meant, and which registry by default.
+"""What modeldrop can be told besides its arguments: by environment variables and by ``modeldrop.toml``.
 
-``MODELDROP_CONFIG`` names the file; else it is ``modeldrop.toml`` in the current folder, if there is one.
+``SETTINGS`` is the table of what may be said in more than one place, and which place wins. ``modeldrop.toml`` is the
+file that ``MODELDROP_CONFIG`` names, else the one in the current folder, if there is one.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modeldrop.config_settings import RegistrySettings, Settings, parse_settings
-from modeldrop.errors import RecipeError, UsageError
+from modeldrop.errors import FormatError, RecipeError, UsageError
+from modeldrop.format.json_fields import Fields
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
+from modeldrop.format.reference import parse_registry
 from modeldrop.util.text import parse_duration
-from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeldrop.config_models import ModelSettings
+    from collections.abc import Callable, Iterable, Mapping
 
 FILE = "modeldrop.toml"
-
-
-def load_settings() -> Settings:
-    """Read modeldrop.toml; folders and files in it are relative to it. Empty where there is none.
-
-    Raises:
-        RecipeError: ``MODELDROP_CONFIG`` names no file that can be read, or what it holds is wrong.
-    """
-    named = os.environ.get("MODELDROP_CONFIG", "")
-    path = Path(named or FILE)
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        if not named:
-            return Settings()
-        raise RecipeError(f"MODELDROP_CONFIG names {named}, which is not there.", "Mend or unset it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}.") from None
-    settings = parse_settings(text, str(path))
-    folder = path.absolute().parent
-    registries = {name: _located(registry, folder) for name, registry in settings.registries.items()}
-    return replace(settings, registries=registries, folder=str(folder))
-
-
-def settings_of(registry: str) -> RegistrySettings:
-    """The settings of a registry: its name in modeldrop.toml, its URL or its folder.
-
-    Raises:
-        UsageError: it cannot be a registry, or none is named.
-        RecipeError: modeldrop.toml is wrong.
-    """
-    return load_settings().of(registry)
-
-
-def default_registry() -> str:
-    """The URL or folder of the registry that bare model names live in (``MODELDROP_REGISTRY``), or "".
-
-    Raises:
-        UsageError: it names none.
-    """
-    named = os.environ.get("MODELDROP_REGISTRY", "")
-    return settings_of(named).url if named else ""
-
-
-def chosen_models(settings: Settings, names: Iterable[str] = ()) -> list[ModelSettings]:
-    """The models of modeldrop.toml by name, all where none is named.
-
-    Raises:
-        UsageError: there is none, or none of that name.
-        RecipeError: modeldrop.toml is wrong.
-    """
-    models = settings.models()
-    wanted = list(dict.fromkeys(names)) or list(models)
-    for name in wanted:
-        if name not in models:
-            raise UsageError(
-                f"modeldrop.toml has no model {name[:80]!r}.", f"Its models: {', '.join(models) or 'none'}."
-            )
-    if not wanted:
-        raise UsageError(
-            "There is no model in modeldrop.toml.",
-            "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
-            "or the one that MODELDROP_CONFIG names.",
-        )
-    return [models[name] for name in wanted]
-
-
-def registries_of(model: ModelSettings, settings: Settings) -> tuple[str, ...]:
-    """The registries of a model: its own, else MODELDROP_REGISTRY, else the only one of the file; URLs or folders.
-
-    Raises:
-        UsageError: none is named, and the file has none or several; or it names one that is not there.
-    """
-    if model.registries:
-        return tuple(settings.of(registry).url for registry in model.registries)
-    if default := default_registry():
-        return (default,)
-    if len(settings.registries) == 1:
-        return tuple(registry.url for registry in settings.registries.values())
-    raise UsageError(
-        f"modeldrop.toml says no registry for the model {model.name}.",
-        f'Write registry = "…" into [models.{model.name}], or set MODELDROP_REGISTRY.',
-    )
-
-
-def _located(registry: RegistrySettings, folder: Path) -> RegistrySettings:
-    if "://" in registry.url or registry.url.startswith(("/", "~")):
-        return registry
-    return replace(registry, url=str(folder / registry.url))
+_MAX_TAGS = 10  # S3's limit
+_MAX_REGISTRIES = 16
+_MAX_COMMAND = 8192
+_RELATIVE = (".", "..", "./", "../")
+_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch")
 
 
 def read_duration(text: str, where: str, *, unit: str = "") -> float:
@@ -128,3 +44,460 @@ def read_duration(text: str, where: str, *, unit: str = "") -> float:
         raise UsageError(
             f"{where} {error}".strip(), "Write a number and a unit: 90m, 24h, 30d (s, m, h, d or w)."
         ) from None
+
+
+def _text(text: str, _where: str) -> str:
+    return text
+
+
+def _seconds(text: str, where: str) -> float:
+    return read_duration(text, where, unit="s")
+
+
+def _age(text: str, where: str) -> float | None:
+    return _seconds(text, where) if text else None
+
+
+def _timeout(text: str, where: str) -> float:
+    seconds = _seconds(text, where)
+    if not seconds:
+        raise UsageError(f"{where} is 0; a fetch needs some time.", "Write a limit such as 5m.")
+    return seconds
+
+
+def _count(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise UsageError(f"{where} {text[:40]!r} is not a number.", "Write 0 or more.")
+    return int(text)
+
+
+def _one_of(*values: str) -> Callable[[str, str], str]:
+    def read(text: str, where: str) -> str:
+        if text not in values:
+            raise UsageError(f"{where} cannot be {text[:40]!r}.", f"Write one of: {', '.join(values)}.")
+        return text
+
+    return read
+
+
+class Setting:
+    """Something that may be said in several places; the first that says it counts.
+
+    Args:
+        places: an option of the command line, a variable of the environment, a key of modeldrop.toml; in the order
+            in which they count. An empty variable says nothing.
+        default: where none says it, in the same spelling.
+        read: its value, from what was written and from where; raises UsageError.
+    """
+
+    __slots__ = ("default", "places", "read")
+
+    def __init__(self, places: tuple[str, ...], default: str = "", read: Callable[[str, str], Any] = _text) -> None:
+        self.places = places
+        self.default = default
+        self.read = read
+
+    @property
+    def option(self) -> str:
+        """Its option, or ""."""
+        return next((place for place in self.places if place.startswith("-")), "")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable, or ""."""
+        return next((place for place in self.places if place.startswith("MODELDROP_")), "")
+
+
+# What has one place only is not here, unless it is a variable: options are in --help, the keys of a recipe in
+# docs/variants.md, those of a registry at RegistrySettings. NAME stands for a model's.
+SETTINGS = {
+    # where things are
+    "config": Setting(("MODELDROP_CONFIG",), FILE),
+    "home": Setting(("--directory", "MODELDROP_HOME"), "$XDG_CACHE_HOME/modeldrop, ~/.cache/modeldrop"),
+    "registry": Setting(("REGISTRY", "models.NAME.registry", "MODELDROP_REGISTRY"), "the only one in the file"),
+    # fetching: fetch, run and watch
+    "variant": Setting(("--variant", "MODELDROP_VARIANT", "models.NAME.fetch.variant"), "auto"),
+    "on_unavailable": Setting(
+        ("--on-unavailable", "MODELDROP_ON_UNAVAILABLE"), "last-good", _one_of("last-good", "fail", "offline")
+    ),
+    "max_stale": Setting(("--max-stale", "MODELDROP_MAX_STALE"), "", _age),
+    "min_generation": Setting(("--min-generation", "MODELDROP_MIN_GENERATION"), "0", _count),
+    "timeout": Setting(("--timeout", "MODELDROP_TIMEOUT"), "30m", _timeout),
+    "start_jitter": Setting(("--start-jitter", "MODELDROP_START_JITTER"), "0s", _seconds),
+    "log_format": Setting(("--log-format", "MODELDROP_LOG_FORMAT"), "text", _one_of("text", "json")),
+    "metrics": Setting(("--metrics", "MODELDROP_METRICS")),
+    "cpu": Setting(("MODELDROP_CPU",), "this machine's"),
+    "post_authorization": Setting(("MODELDROP_POST_AUTHORIZATION",)),  # --post-auth-env names another variable
+    # publishing
+    "source": Setting(("SOURCE", "models.NAME.source")),
+    "channel": Setting(("--channel", "models.NAME.channel"), DEFAULT_CHANNEL),
+    "test": Setting(("--test", "models.NAME.test")),
+    "recipe": Setting(("--recipe", "models.NAME.recipe")),
+    "exporter_python": Setting(("MODELDROP_EXPORTER_PYTHON",), "the interpreter that runs modeldrop"),
+    # who did it, where continuous integration does not say so
+    "actor": Setting(("MODELDROP_ACTOR",), "the user and the machine"),
+    "run": Setting(("MODELDROP_RUN",)),
+    "git_repository": Setting(("MODELDROP_GIT_REPOSITORY",)),
+    "git_commit": Setting(("MODELDROP_GIT_COMMIT",)),
+}
+
+
+def variable(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """What the environment says of a setting; "" where it says nothing."""
+    return environment.get(SETTINGS[name].variable, "")
+
+
+def setting(name: str, given: str | None = None) -> Any:
+    """The value of a setting: of its option where that was given, else of its variable, else its default.
+
+    Args:
+        name: its name in ``SETTINGS``.
+        given: what its option says, None where it was not written.
+
+    Raises:
+        UsageError: a value that it cannot have; the message names the option or the variable.
+    """
+    known = SETTINGS[name]
+    if given is not None:
+        return known.read(given, known.option)
+    if found := variable(name):
+        return known.read(found, known.variable)
+    return known.read(known.default, known.option)
+
+
+class RegistrySettings(NamedTuple):
+    """What a registry needs besides its URL; "" and empty where the client's own default is right.
+
+    In modeldrop.toml the table ``[registries.<name>]``, with the same keys (``encryption-key``).
+
+    Attributes:
+        url: its URL or folder, in its one spelling.
+        endpoint: the service's address, for S3-compatible and private services.
+        region: the region of an S3 bucket.
+        encryption_key: S3: the KMS key (id, ARN or alias) of SSE-KMS; GCS: the Cloud KMS key's resource
+            name; Azure: the encryption scope. It is a name, not a secret.
+        tags: object tags (S3), custom metadata (GCS), blob index tags (Azure).
+        anonymous: read without signing in.
+    """
+
+    url: str
+    endpoint: str = ""
+    region: str = ""
+    encryption_key: str = ""
+    tags: Mapping[str, str] = {}
+    anonymous: bool = False
+
+
+class ModelSettings(NamedTuple):
+    """A model of modeldrop.toml: what to build, where to publish it, and how containers fetch it.
+
+    Attributes:
+        name: its name in the registries.
+        source: where its weights come from, as SOURCE on the command line.
+        registries: names in modeldrop.toml, URLs or folders; empty for the default one.
+        channel: the channel to move.
+        test: a shell command that must succeed before the channel is moved, or "".
+        recipe_file: a file with the recipe, or "".
+        recipe: keys of the recipe, which override the file's.
+        variant: the variant that containers fetch, or "" for their own choice.
+    """
+
+    name: str
+    source: str
+    registries: tuple[str, ...] = ()
+    channel: str = DEFAULT_CHANNEL
+    test: str = ""
+    recipe_file: str = ""
+    recipe: Mapping[str, Any] = {}
+    variant: str = ""
+
+
+class ConfigFile:
+    """All of modeldrop.toml.
+
+    Args:
+        registries: by their names.
+        model_tables: the table ``models`` as it stands there; ``models`` reads it. A container that fetches need not.
+        what: the file's name, for messages.
+        folder: what paths are relative to; "" to leave them as they are.
+    """
+
+    __slots__ = ("folder", "model_tables", "registries", "what")
+
+    def __init__(
+        self,
+        registries: Mapping[str, RegistrySettings] | None = None,
+        model_tables: Mapping[str, Any] | None = None,
+        what: str = FILE,
+        folder: str = "",
+    ) -> None:
+        self.registries = registries or {}
+        self.model_tables = model_tables or {}
+        self.what = what
+        self.folder = folder
+
+    def as_written(self) -> ConfigFile:
+        """The same, with the paths of its models as they stand in the file."""
+        return ConfigFile(self.registries, self.model_tables, self.what)
+
+    def models(self) -> dict[str, ModelSettings]:
+        """The models by their names, in the order of the file.
+
+        Raises:
+            RecipeError: an unknown key, or a wrong value; it names the key.
+        """
+        try:
+            fields = Fields(self.model_tables, "models", self.what)
+            return {name: _model(name, fields.child(name), self.folder) for name in fields.names()}
+        except (FormatError, UsageError) as error:
+            raise RecipeError(f"{self.what}: {error.message}", error.hint) from None
+
+    def registry(self, registry: str) -> RegistrySettings:
+        """The settings of a registry, given by its name here, its URL or its folder.
+
+        Raises:
+            UsageError: it is neither a name here nor a registry.
+        """
+        if registry in self.registries:
+            return self.registries[registry]
+        if NAME.fullmatch(registry):
+            known = ", ".join(sorted(self.registries)) or "none"
+            raise UsageError(
+                f"{registry!r} is not the name of a registry in modeldrop.toml.",
+                f"There: {known}. A folder is written with its start: ./{registry}.",
+            )
+        url = parse_registry(registry)
+        return next((known for known in self.registries.values() if known.url == url), RegistrySettings(url))
+
+
+_loaded: dict[tuple[Any, ...], ConfigFile] = {}
+
+
+def load_config() -> ConfigFile:
+    """What modeldrop.toml says; folders and files in it are relative to it. Empty where there is none.
+
+    It is read again only after it has changed: one command asks for it several times.
+
+    Raises:
+        RecipeError: ``MODELDROP_CONFIG`` names no file that can be read, or what it holds is wrong.
+    """
+    named = variable("config")
+    path = Path(named or FILE).absolute()
+    try:
+        status = path.stat()
+        key = (path, named, status.st_ino, status.st_size, status.st_mtime_ns)
+        if key not in _loaded:
+            config = parse_config(path.read_text("utf-8"), str(Path(named or FILE)), str(path.parent))
+            _loaded.clear()
+            _loaded[key] = config
+        return _loaded[key]
+    except FileNotFoundError:
+        if not named:
+            return ConfigFile()
+        raise RecipeError(f"MODELDROP_CONFIG names {named}, which is not there.", "Correct or unset it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise RecipeError(f"{Path(named or FILE)} cannot be read: {reason}.") from None
+
+
+def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
+    """Read the text of a modeldrop.toml.
+
+    Args:
+        text: all of it.
+        what: the file's name, for messages.
+        folder: what paths in it are relative to; "" to leave them as they are.
+
+    Raises:
+        RecipeError: it is not TOML, or has an unknown key or a wrong value.
+    """
+    import tomllib  # a container that has no such file need not load it
+
+    try:
+        fields = Fields(tomllib.loads(text), "", what)
+        table = fields.child("registries", optional=True)
+        registries = {name: _registry(name, table.child(name), folder) for name in table.names()}
+        models = fields.table("models")
+        fields.refuse_unknown()
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{what} is not TOML: {error}.") from None
+    except (FormatError, UsageError) as error:
+        raise RecipeError(f"{what}: {error.message}", error.hint) from None
+    return ConfigFile(registries, models, what, folder)
+
+
+def registry_settings(registry: str) -> RegistrySettings:
+    """The settings of a registry: its name in modeldrop.toml, its URL or its folder.
+
+    Raises:
+        UsageError: it cannot be a registry, or none is named.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    return load_config().registry(registry)
+
+
+def registry_url(registry: str) -> str:
+    """The URL of a registry, or the absolute path of its folder, in its one spelling; given as ``registry_settings``.
+
+    Raises:
+        UsageError: it cannot be a registry, or none is named.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    return one_spelling(registry_settings(registry).url)
+
+
+def one_spelling(url: str) -> str:
+    """A URL as it is; a folder as the same absolute path, wherever and however it was named."""
+    if "://" in url:
+        return url
+    folder = Path(url).expanduser().absolute()
+    return str(folder.resolve() if ".." in folder.parts else folder)
+
+
+def default_registry() -> str:
+    """The URL or folder of the registry that bare model names live in (``MODELDROP_REGISTRY``), or "".
+
+    Raises:
+        UsageError: it names none.
+    """
+    named = variable("registry")
+    return registry_settings(named).url if named else ""
+
+
+def home_folder(directory: str | os.PathLike[str] | None = None) -> Path:
+    """Where snapshots are kept: ``directory``, else ``MODELDROP_HOME``, else the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(directory or variable("home") or f"{cache}/modeldrop").expanduser().absolute()
+
+
+def exporter_python() -> str:
+    """The interpreter whose environment has the exporter's libraries."""
+    import sys
+
+    return variable("exporter_python") or sys.executable
+
+
+def chosen_models(config: ConfigFile, names: Iterable[str] = ()) -> list[ModelSettings]:
+    """The models of modeldrop.toml by name, all where none is named.
+
+    Raises:
+        UsageError: there is none, or none of that name.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    models = config.models()
+    wanted = list(dict.fromkeys(names)) or list(models)
+    for name in wanted:
+        if name not in models:
+            raise UsageError(
+                f"modeldrop.toml has no model {name[:80]!r}.", f"Its models: {', '.join(models) or 'none'}."
+            )
+    if not wanted:
+        raise UsageError(
+            "There is no model in modeldrop.toml.",
+            "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
+            "or the one that MODELDROP_CONFIG names.",
+        )
+    return [models[name] for name in wanted]
+
+
+def registries_of(model: ModelSettings, config: ConfigFile) -> tuple[str, ...]:
+    """The registries of a model: its own, else MODELDROP_REGISTRY, else the only one of the file; URLs or folders.
+
+    Raises:
+        UsageError: none is named, and the file has none or several; or it names one that is not there.
+    """
+    if model.registries:
+        return tuple(config.registry(registry).url for registry in model.registries)
+    if default := default_registry():
+        return (default,)
+    if len(config.registries) == 1:
+        return tuple(registry.url for registry in config.registries.values())
+    raise UsageError(
+        f"modeldrop.toml says no registry for the model {model.name}.",
+        f'Write registry = "…" into [models.{model.name}], or set MODELDROP_REGISTRY.',
+    )
+
+
+def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
+    if not NAME.fullmatch(name):
+        raise FormatError("a name has small letters, digits, '.', '_' and '-'", field=fields.path)
+    table = fields.child("tags", optional=True)
+    tags = {key: table.text(key, limit=256) for key in table.names()}
+    if len(tags) > _MAX_TAGS:
+        fields.fail(f"has {len(tags)} tags; at most {_MAX_TAGS} are allowed", "tags")
+    settings = RegistrySettings(
+        url=_below(folder, parse_registry(fields.text("url", limit=2048))),
+        endpoint=fields.text("endpoint", default="", limit=2048).rstrip("/"),
+        region=fields.text("region", default="", limit=64),
+        encryption_key=fields.text("encryption-key", default="", limit=2048),
+        tags=tags,
+        anonymous=fields.boolean("anonymous", default=False),
+    )
+    if settings.endpoint and not settings.endpoint.startswith(("http://", "https://")):
+        fields.fail("must begin with https:// (or http://)", "endpoint")
+    if "@" in settings.endpoint.partition("://")[2].partition("/")[0]:
+        fields.fail("must not hold a user name or password", "endpoint")
+    fields.refuse_unknown()
+    return settings
+
+
+def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
+    if not NAME.fullmatch(name):
+        raise FormatError("a name has small letters, digits, '.', '_' and '-', at most 64", field=fields.path)
+    source = fields.text("source", limit=4096)
+    channel = fields.text("channel", default=DEFAULT_CHANNEL, limit=64)
+    try:
+        check_channel(channel)
+    except UsageError as error:
+        raise FormatError(error.message, error.hint, field=fields.at("channel")) from None
+    recipe_file = fields.text("recipe", default="", limit=4096)
+    fetch = fields.child("fetch", optional=True)
+    variant = fetch.text("variant", default="", pattern=NAME)
+    fetch.refuse_unknown()
+    settings = ModelSettings(
+        name=name,
+        source=_below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source,
+        registries=_registries(fields, folder),
+        channel=channel,
+        test=fields.text("test", default="", limit=_MAX_COMMAND),
+        recipe_file=_below(folder, recipe_file),
+        recipe=_recipe(fields, folder),
+        variant=variant,
+    )
+    for text, key in ((source, "source"), (settings.test, "test")):
+        if key in fields.names() and not text.strip():
+            fields.fail("must not be empty", key)
+    return settings
+
+
+def _registries(fields: Fields, folder: str) -> tuple[str, ...]:
+    registries = fields.text_or_texts("registry", limit=_MAX_REGISTRIES, default=())
+    for index, registry in enumerate(registries):
+        if not registry.strip():
+            fields.fail("must not be empty", "registry")
+        if registry in registries[:index]:
+            fields.fail(f"{registry!r} is named twice", "registry")
+    return tuple(_below(folder, item) if item.startswith(_RELATIVE[2:]) else item for item in registries)
+
+
+def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
+    """The keys of the recipe that stand among a model's; all keys are known after this, or refused."""
+    from modeldrop.format.recipe import read_recipe  # a container that fetches need not load it
+
+    read_recipe(fields, strict=True)
+    own = {name: fields.value(name) for name in fields.names() if name not in _NOT_RECIPE}
+    if "texts" in own:
+        own["inputs"] = own.pop("texts")
+    for name in ("inputs", "metric", "calibration"):
+        if isinstance(own.get(name), str):
+            own[name] = _below(folder, own[name])
+    if isinstance(own.get("tokenizer"), str) and own["tokenizer"].startswith(_RELATIVE[2:]):
+        own["tokenizer"] = _below(folder, own["tokenizer"])
+    return own
+
+
+def _below(folder: str, path: str) -> str:
+    """A path that was written relative to ``folder``; URLs, "" and other paths as they are."""
+    if not folder or not path or "://" in path or path.startswith(("/", "~")):
+        return path
+    return str(Path(folder, path))

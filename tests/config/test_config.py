@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.config import default_registry, load_settings, registries_of, settings_of
+from modeldrop.config import default_registry, load_config, registries_of, registry_settings
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.fetcher.api import fetch
 from tests.helpers.builds import publish_build, publisher_environment
@@ -28,23 +28,23 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_file_is_the_one_here_or_the_one_that_is_named(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="'prod' is not the name of a registry"):
-        settings_of("prod")
+        registry_settings("prod")
     monkeypatch.setenv("MODELDROP_CONFIG", "deploy/modeldrop.toml")
-    assert settings_of("prod").region == "eu-west-1"
-    assert settings_of("s3://acme-models").region == "eu-west-1"
+    assert registry_settings("prod").region == "eu-west-1"
+    assert registry_settings("s3://acme-models").region == "eu-west-1"
     monkeypatch.delenv("MODELDROP_CONFIG")
     monkeypatch.chdir(config.parent)
-    assert settings_of("prod").region == "eu-west-1"
+    assert registry_settings("prod").region == "eu-west-1"
 
 
 def test_a_file_that_is_named_and_not_there_is_an_error(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELDROP_CONFIG", "nowhere.toml")
     with pytest.raises(RecipeError, match=r"MODELDROP_CONFIG names nowhere\.toml, which is not there"):
-        settings_of("prod")
+        registry_settings("prod")
     config.write_bytes(b"\xff")
     monkeypatch.setenv("MODELDROP_CONFIG", str(config))
     with pytest.raises(RecipeError, match=r"modeldrop\.toml cannot be read: it is not UTF-8"):
-        settings_of("prod")
+        registry_settings("prod")
 
 
 def test_folders_are_relative_to_the_file_and_the_default_may_be_a_name(
@@ -76,7 +76,7 @@ def test_the_registry_of_a_model_is_its_own_the_default_or_the_only_one(
     config.write_text(config.read_text() + '[models.a]\nsource = "a/b"\nregistry = ["team", "./x", "gs://acme"]\n')
 
     def registries(name: str) -> tuple[str, ...]:
-        settings = load_settings()
+        settings = load_config()
         return registries_of(settings.models()[name], settings)
 
     folder = config.parent

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import tomllib
-
 import pytest
 
-from modeldrop.config_models import ModelSettings, parse_models
-from modeldrop.config_settings import parse_settings
+from modeldrop.config import ModelSettings, parse_config
 from modeldrop.errors import RecipeError
 
 WHOLE = """
@@ -33,7 +30,7 @@ source = "./checkpoints/reranker"
 
 
 def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
-    embedder, reranker = parse_models(tomllib.loads(WHOLE)["models"], folder="/srv/my models").values()
+    embedder, reranker = parse_config(WHOLE, folder="/srv/my models").models().values()
     assert embedder == ModelSettings(
         "embedder",
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -51,7 +48,7 @@ def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
         "int8",
     )
     assert reranker == ModelSettings("reranker", "/srv/my models/checkpoints/reranker")
-    assert parse_settings(WHOLE).models()["reranker"].source == "./checkpoints/reranker"
+    assert parse_config(WHOLE).models()["reranker"].source == "./checkpoints/reranker"
 
 
 @pytest.mark.parametrize(
@@ -75,13 +72,13 @@ def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
     ],
 )
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
-    settings = parse_settings(text, "team.toml")
+    settings = parse_config(text, "team.toml")
     with pytest.raises(RecipeError) as caught:
         settings.models()
     assert caught.value.message.startswith(f"team.toml: {message}")
 
 
 def test_who_needs_no_models_does_not_read_them() -> None:
-    assert parse_settings("[registries.p]\nurl = 's3://acme'\n[models.e]\nsorce = 'a/b'").of("p").url == "s3://acme"
+    assert parse_config("[registries.p]\nurl = 's3://acme'\n[models.e]\nsorce = 'a/b'").registry("p").url == "s3://acme"
     with pytest.raises(RecipeError, match="models: must be an object"):
-        parse_settings("models = 3")
+        parse_config("models = 3")

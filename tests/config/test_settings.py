@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from modeldrop.config_settings import RegistrySettings, parse_settings
+from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.errors import RecipeError, UsageError
 
 WHOLE = """
@@ -23,7 +23,7 @@ url = "./models"
 
 
 def test_a_registry_is_found_by_its_name_its_url_and_any_spelling_of_it() -> None:
-    settings = parse_settings(WHOLE)
+    settings = parse_config(WHOLE)
     prod = RegistrySettings(
         "s3://acme-models/team",
         "https://minio.acme.example:9000",
@@ -32,15 +32,15 @@ def test_a_registry_is_found_by_its_name_its_url_and_any_spelling_of_it() -> Non
         {"team": "search", "cost-centre": "42"},
     )
     for spelling in ("prod", "s3://acme-models/team", "s3://acme-models/team/"):
-        assert settings.of(spelling) == prod
-    assert settings.of("public").anonymous
-    assert settings.of("s3://acme-models/other") == RegistrySettings("s3://acme-models/other")
-    assert settings.of("/srv/models") == RegistrySettings("/srv/models")
+        assert settings.registry(spelling) == prod
+    assert settings.registry("public").anonymous
+    assert settings.registry("s3://acme-models/other") == RegistrySettings("s3://acme-models/other")
+    assert settings.registry("/srv/models") == RegistrySettings("/srv/models")
 
 
 def test_an_unknown_name_says_which_there_are() -> None:
     with pytest.raises(UsageError, match="'staging' is not the name of a registry") as caught:
-        parse_settings(WHOLE).of("staging")
+        parse_config(WHOLE).registry("staging")
     assert "here, prod, public" in caught.value.hint
 
 
@@ -66,7 +66,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
 )
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        parse_settings(text, "team.toml")
+        parse_config(text, "team.toml")
     assert message in caught.value.message
     assert caught.value.message.startswith("team.toml")
     assert "pw" not in str(caught.value)

@@ -16,7 +16,7 @@ import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from modeldrop.config_settings import parse_settings
+from modeldrop.config import parse_config
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import UsageError
 from modeldrop.storage.urls import parse_bucket
@@ -218,7 +218,7 @@ def test_units_may_do_the_least(path: Path) -> None:
 
 
 def test_the_settings_of_the_air_gapped_site_parse() -> None:
-    settings = parse_settings((DEPLOY / "air-gap/modeldrop.toml").read_text("utf-8"))
+    settings = parse_config((DEPLOY / "air-gap/modeldrop.toml").read_text("utf-8"))
     assert settings.registries["inside"].endpoint.startswith("https://")
 
 

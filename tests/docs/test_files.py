@@ -20,8 +20,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
-from modeldrop.config_models import parse_models
-from modeldrop.config_settings import parse_settings
+from modeldrop.config import parse_config
 from modeldrop.format.recipe import parse_recipe
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_configuration, name_of, read, words_of
 from tests.helpers.command_line import modeldrop
@@ -55,10 +54,10 @@ def test_settings_models_and_recipes_parse(block: Block, tmp_path: Path) -> None
     shown = tomllib.loads(block.text)
     if is_configuration(block):
         assert not shown.keys() - MODELS_AND_REGISTRIES
-        registries = parse_settings(block.text).registries
-        parse_models(shown.get("models", {}))
+        config = parse_config(block.text)
+        config.models()
         (tmp_path / "modeldrop.toml").write_text(block.text, "utf-8")
-        for name in registries:
+        for name in config.registries:
             asked = modeldrop("doctor", name, "--policies", "--json", cwd=tmp_path)
             assert asked.code == 0, asked.err
     else:

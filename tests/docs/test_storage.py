@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from modeldrop.config_settings import parse_settings
+from modeldrop.config import parse_config
 from modeldrop.doctor import gcs, s3
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER
@@ -50,7 +50,7 @@ def added(all_of: str, without: str) -> list[Any]:
 def key_of(page: str) -> tuple[Policies, Policies]:
     """A page's policies without, and with, the encryption key that it names."""
     bucket = parse_bucket(BUCKETS[page])
-    [settings] = [registry for text in texts(page, "toml") for registry in parse_settings(text).registries.values()]
+    [settings] = [registry for text in texts(page, "toml") for registry in parse_config(text).registries.values()]
     assert settings.url == bucket.url
     assert settings.encryption_key
     return policies_for(bucket), policies_for(bucket, encryption_key=settings.encryption_key)

@@ -9,7 +9,6 @@ import pytest
 from modeldrop.errors import VariantError
 from modeldrop.fetcher.choose_variant import choose_variant, preference
 from modeldrop.fetcher.machine import (
-    VARIABLE,
     Machine,
     check_runtime,
     installed_onnxruntime,
@@ -131,9 +130,9 @@ def test_a_variant_that_is_not_there_is_refused() -> None:
 
 def test_the_machine_that_a_variable_names_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = offering(("int8", "int8-avx512-vnni"))
-    monkeypatch.setenv(VARIABLE, "x86_64:avx2")
+    monkeypatch.setenv("MODELDROP_CPU", "x86_64:avx2")
     assert choose_variant(manifest, AUTO).name == "int8"
-    monkeypatch.setenv(VARIABLE, "x86_64:avx2,avx512_vnni")
+    monkeypatch.setenv("MODELDROP_CPU", "x86_64:avx2,avx512_vnni")
     assert choose_variant(manifest, AUTO).name == "int8-avx512-vnni"
 
 

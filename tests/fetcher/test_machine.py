@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import UsageError
-from modeldrop.fetcher.machine import VARIABLE, Machine, apple_flags, read_flags, this_machine
+from modeldrop.fetcher.machine import Machine, apple_flags, read_flags, this_machine
 from tests.fetcher.cpuinfo import CPUINFO
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv("MODELDROP_CPU", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_apples_names_are_understood() -> None:
 
 
 def test_another_cpu_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "arm64:asimddp,ASIMD")
+    monkeypatch.setenv("MODELDROP_CPU", "arm64:asimddp,ASIMD")
     assert this_machine() == Machine("aarch64", frozenset({"asimd", "asimddp"}))
-    monkeypatch.setenv(VARIABLE, "x86_64")
+    monkeypatch.setenv("MODELDROP_CPU", "x86_64")
     assert this_machine() == Machine("x86_64", frozenset())
 
 
 def test_a_cpu_that_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "x86_64; avx2")
+    monkeypatch.setenv("MODELDROP_CPU", "x86_64; avx2")
     with pytest.raises(UsageError, match="MODELDROP_CPU='x86_64; avx2' does not name a CPU") as caught:
         this_machine()
     assert "x86_64:avx2" in caught.value.hint

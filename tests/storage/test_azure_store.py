@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from blake3 import blake3
 
-from modeldrop.config_settings import RegistrySettings
+from modeldrop.config import RegistrySettings
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError, RegistryError
 from modeldrop.format.manifest import File
 from modeldrop.storage.urls import parse_bucket
@@ -87,7 +87,7 @@ def go_through(monkeypatch: pytest.MonkeyPatch, server: AzureServer, port: int) 
 
 
 def open_azure(url: str, **settings: object) -> AzureStore:
-    return AzureStore(parse_bucket(url), replace(RegistrySettings(url), **settings))  # type: ignore[arg-type]
+    return AzureStore(parse_bucket(url), RegistrySettings(url)._replace(**settings))  # type: ignore[arg-type]
 
 
 def blob(server: AzureServer, store: AzureStore, key: str) -> Any:

@@ -18,7 +18,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from modeldrop.config_settings import RegistrySettings
+from modeldrop.config import RegistrySettings
 from modeldrop.errors import (
     ConflictError,
     DiskError,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.config_settings import RegistrySettings
+from modeldrop.config import RegistrySettings
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write.s3 import store as s3

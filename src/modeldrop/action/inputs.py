@@ -17,9 +17,7 @@ from typing import Any
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputReader
-from modeldrop.config import default_registry, load_settings, read_duration, registries_of
-from modeldrop.config_models import ModelSettings
-from modeldrop.config_settings import Settings
+from modeldrop.config import ConfigFile, ModelSettings, default_registry, load_config, read_duration, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve
@@ -142,7 +140,7 @@ def read_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Inputs:
     )
 
 
-def _enter(reader: InputReader) -> Settings:
+def _enter(reader: InputReader) -> ConfigFile:
     """Change into the working directory, which all paths start from, and read modeldrop.toml."""
     folder = reader.line("working-directory") or "."
     reader.guard("working-directory", lambda: os.chdir(folder))
@@ -152,18 +150,18 @@ def _enter(reader: InputReader) -> Settings:
         os.environ["MODELDROP_CONFIG"] = str(Path(config).absolute())
     settings = reader.guard("config", lambda: _load(config))
     reader.finish()
-    return settings or Settings()
+    return settings or ConfigFile()
 
 
-def _load(config: str) -> Settings:
+def _load(config: str) -> ConfigFile:
     if config and not Path(config).is_file():
         raise UsageError("There is no such file.", "Allowed: the path of a modeldrop.toml in the working directory.")
-    settings = load_settings()
+    settings = load_config()
     settings.models()
     return settings
 
 
-def _matrix(settings: Settings) -> str:
+def _matrix(settings: ConfigFile) -> str:
     if not settings.model_tables:
         return ""
     try:
@@ -182,7 +180,7 @@ def _matrix_of_one(request: PublishRequest) -> str:
     return json.dumps({"include": [row]})
 
 
-def _model(reader: InputReader, settings: Settings) -> ModelSettings | None:
+def _model(reader: InputReader, settings: ConfigFile) -> ModelSettings | None:
     """The model of modeldrop.toml that is meant, whose values the inputs override; None where none is."""
     models = settings.models()
     name = reader.line("name")
@@ -200,7 +198,7 @@ def _model(reader: InputReader, settings: Settings) -> ModelSettings | None:
     return None
 
 
-def _request(reader: InputReader, settings: Settings, model: ModelSettings | None) -> PublishRequest | None:
+def _request(reader: InputReader, settings: ConfigFile, model: ModelSettings | None) -> PublishRequest | None:
     recipe = _recipe(reader, model)
     source = _source(reader, model, recipe or Recipe())
     name = _name(reader, model, source)
@@ -282,7 +280,7 @@ def _name(reader: InputReader, model: ModelSettings | None, source: str) -> str:
     return derived
 
 
-def _registries(reader: InputReader, settings: Settings, model: ModelSettings | None) -> tuple[str, ...]:
+def _registries(reader: InputReader, settings: ConfigFile, model: ModelSettings | None) -> tuple[str, ...]:
     given = reader.lines("registry")
     if not given:
         found = reader.guard("registry", lambda: _default_registries(settings, model))
@@ -296,7 +294,7 @@ def _registries(reader: InputReader, settings: Settings, model: ModelSettings | 
     return tuple(given)
 
 
-def _default_registries(settings: Settings, model: ModelSettings | None) -> Sequence[str]:
+def _default_registries(settings: ConfigFile, model: ModelSettings | None) -> Sequence[str]:
     if model is not None:
         registries: Sequence[str] = registries_of(model, settings)
     elif default := default_registry():
@@ -314,10 +312,10 @@ def _default_registries(settings: Settings, model: ModelSettings | None) -> Sequ
     return registries
 
 
-def _registry_url(settings: Settings, registry: str) -> str:
+def _registry_url(settings: ConfigFile, registry: str) -> str:
     if not registry.isprintable():
         raise UsageError("It must be one registry per line, without control characters.")
-    url = settings.of(_without_secrets(registry)).url
+    url = settings.registry(_without_secrets(registry)).url
     scheme, separator, _ = url.partition("://")
     if scheme in _SDKS and separator:
         return parse_bucket(url).url
@@ -439,10 +437,10 @@ def _decide(
     return True, True, ""
 
 
-def _parts(request: PublishRequest, settings: Settings) -> tuple[str, ...]:
+def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
     """What must be installed to look at the source and the registries."""
     parts = set()
-    for url in (request.source, *(settings.of(registry).url for registry in request.registries)):
+    for url in (request.source, *(settings.registry(registry).url for registry in request.registries)):
         scheme, separator, _ = url.partition("://")
         if separator and scheme in _SDKS:
             parts.add(_SDKS[scheme])

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import read_duration
-from modeldrop.config_location import home_folder
+from modeldrop.config import home_folder, read_duration
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.fetcher.eviction import DEFAULT_KEEP, Kept, disk_bytes, evict, leftovers, survey
 from modeldrop.fetcher.home import ModelHome, find_models

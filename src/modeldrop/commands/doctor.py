@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import default_registry, settings_of
+from modeldrop.config import default_registry, registry_settings
 from modeldrop.doctor.checks import Result, State, failed, ok, unchecked
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import examine
@@ -76,7 +76,7 @@ def _conformance(registry: str, results: Iterable[Result]) -> list[Result]:
 
 
 def _policies(registry: str) -> Policies | None:
-    settings = settings_of(registry)
+    settings = registry_settings(registry)
     if "://" not in settings.url or settings.url.startswith("https://"):
         return None
     return policies_for(

@@ -5,20 +5,15 @@ An empty variable is as good as none.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from modeldrop.config import read_duration
-from modeldrop.errors import UsageError
-from modeldrop.fetcher.display import FORMATS, TEXT
-from modeldrop.fetcher.options import AUTO, DEFAULT_KEEP, DEFAULT_TIMEOUT, LAST_GOOD, POLICIES, Options
+from modeldrop.config import setting, variable
+from modeldrop.fetcher.options import DEFAULT_KEEP, Options
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
 
-_T = TypeVar("_T")
 ENVIRONMENT = """
 environment, where an option is not given:
   MODELDROP_HOME, MODELDROP_VARIANT, MODELDROP_ON_UNAVAILABLE, MODELDROP_MAX_STALE, MODELDROP_MIN_GENERATION,
@@ -68,25 +63,26 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
     """What the arguments and the environment say.
 
     Raises:
-        UsageError: a value that cannot be meant; it names the option or the variable.
+        UsageError: an invalid value; it names the option or the variable.
     """
     options = Options(
-        variant=_setting(arguments, "variant", _text, AUTO),
+        variant=setting("variant", arguments.variant),
         as_name=arguments.as_name,
-        on_unavailable=_setting(arguments, "on_unavailable", _one_of(POLICIES), LAST_GOOD),
-        max_stale=_setting(arguments, "max_stale", _seconds, None),
-        min_generation=_setting(arguments, "min_generation", _count, 0),
+        on_unavailable=setting("on_unavailable", arguments.on_unavailable),
+        max_stale=setting("max_stale", arguments.max_stale),
+        min_generation=setting("min_generation", arguments.min_generation),
         self_test=arguments.self_test,
-        timeout=_setting(arguments, "timeout", _some_seconds, DEFAULT_TIMEOUT),
+        timeout=setting("timeout", arguments.timeout),
         keep=arguments.keep,
     )
-    jitter = _setting(arguments, "start_jitter", _seconds, 0.0)
-    return FetchSettings(options, jitter, _setting(arguments, "metrics", _text, ""))
+    return FetchSettings(
+        options, setting("start_jitter", arguments.start_jitter), setting("metrics", arguments.metrics)
+    )
 
 
 def variant_is_given(arguments: argparse.Namespace) -> bool:
     """Whether the command line or the environment names a variant."""
-    return arguments.variant is not None or bool(os.environ.get("MODELDROP_VARIANT"))
+    return arguments.variant is not None or bool(variable("variant"))
 
 
 def log_format(arguments: argparse.Namespace) -> str:
@@ -95,43 +91,5 @@ def log_format(arguments: argparse.Namespace) -> str:
     Raises:
         UsageError: there is no such format.
     """
-    return _setting(arguments, "log_format", _one_of(FORMATS), TEXT)
-
-
-def _setting(arguments: argparse.Namespace, name: str, read: Callable[[str, str], _T], default: _T) -> _T:
-    given = getattr(arguments, name)
-    if given is not None:
-        return read(given, f"--{name.replace('_', '-')}")
-    variable = f"MODELDROP_{name.upper()}"
-    found = os.environ.get(variable, "")
-    return read(found, variable) if found else default
-
-
-def _text(text: str, _where: str) -> str:
+    text: str = setting("log_format", arguments.log_format)
     return text
-
-
-def _seconds(text: str, where: str) -> float:
-    return read_duration(text, where, unit="s")
-
-
-def _some_seconds(text: str, where: str) -> float:
-    seconds = read_duration(text, where, unit="s")
-    if not seconds:
-        raise UsageError(f"{where} is 0; a fetch needs some time.", "Write a limit such as 5m.")
-    return seconds
-
-
-def _count(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise UsageError(f"{where} {text[:40]!r} is not a number.", "Write 0 or more.")
-    return int(text)
-
-
-def _one_of(values: Sequence[str]) -> Callable[[str, str], str]:
-    def read(text: str, where: str) -> str:
-        if text not in values:
-            raise UsageError(f"{where} cannot be {text[:40]!r}.", f"Write one of: {', '.join(values)}.")
-        return text
-
-    return read

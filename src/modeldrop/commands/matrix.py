@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.recipe_options import add_model_choice
-from modeldrop.config import load_settings
+from modeldrop.config import load_config
 from modeldrop.errors import UsageError
 from modeldrop.publishing.request import matrix_of
 
@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.all and arguments.only:
         raise UsageError("--all and --only exclude each other.", "Write one of them.")
-    print(matrix_of(load_settings(), arguments.only))
+    print(matrix_of(load_config(), arguments.only))
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import model_argument
-from modeldrop.config import load_settings
+from modeldrop.config import load_config
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
@@ -119,7 +119,7 @@ def publish_requests(arguments: argparse.Namespace) -> list[PublishRequest]:
         RecipeError: the recipe or modeldrop.toml is wrong.
     """
     if from_settings(arguments):
-        return requests_of(load_settings(), arguments.only)
+        return requests_of(load_config(), arguments.only)
     if arguments.model is None:
         raise UsageError(
             f"Where is {arguments.source} to be published?",

@@ -14,8 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import read_duration
-from modeldrop.config_location import home_folder
+from modeldrop.config import home_folder, read_duration
 from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
 from modeldrop.util.text import age_text, table
 

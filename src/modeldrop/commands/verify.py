@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
-from modeldrop.config_location import home_folder
+from modeldrop.config import home_folder
 from modeldrop.errors import DiskError, IntegrityError, NotFoundError
 from modeldrop.fetcher.home import find_models, parse_folder_name, snapshot_names
 from modeldrop.fetcher.verify import damages

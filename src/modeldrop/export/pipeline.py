@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.config import exporter_python
 from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
 from modeldrop.export.external_data import flag_external_data
@@ -107,7 +107,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
 def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
     """Export and quantize; what both workers answered, with a description of every graph."""
     recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
-    python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    python = exporter_python()
     searched = [name for name in recipe.variants if name in recipe.options and recipe.options[name].auto]
     asked: dict[str, Any] = {
         "output": str(output),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop import errors
+from modeldrop.config import exporter_python
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 from modeldrop.export.known_failures import NO_MEMORY, likely_cause
 from modeldrop.util.process import end, signal_name
@@ -127,7 +128,7 @@ def run_worker(
     Raises:
         ModeldropError: as ``Worker`` and its ``result`` do.
     """
-    python = python or os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    python = python or exporter_python()
     with Worker(name, request, folder, python=python) as worker:
         return worker.result(on_event)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.config import default_registry
-from modeldrop.config_location import home_folder
+from modeldrop.config import default_registry, home_folder
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.options import Options, overridden

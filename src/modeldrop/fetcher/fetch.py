@@ -14,7 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.config_location import locate
+from modeldrop.config import registry_url
 from modeldrop.errors import FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError, VariantError
 from modeldrop.fetcher.aim import Aim, aim_at_channel, aim_at_pin, check_generation, located
 from modeldrop.fetcher.choose_variant import choose_variant, preference
@@ -80,7 +80,7 @@ class Fetcher:
     ) -> None:
         self.reference = reference
         self.options = options
-        self.registry = locate(reference.registry)
+        self.registry = registry_url(reference.registry)
         self.home = ModelHome(home, reference.model)
         self.link = _link_name(reference, options)
         self.key = f"{reference.model}/{reference.channel}"

@@ -14,14 +14,12 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeldrop.config import variable
 from modeldrop.errors import UsageError, VariantError
 from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Variant
-
-VARIABLE = "MODELDROP_CPU"
-"""Names another CPU than this one, such as ``x86_64:avx2``: for fetching what another machine will serve."""
 
 _MAX_BYTES = 64 << 10
 _SECONDS = 2
@@ -78,7 +76,7 @@ class Machine:
 
 
 def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
-    """The machine this process runs on, or that ``MODELDROP_CPU`` names.
+    """The machine this process runs on, or that ``MODELDROP_CPU`` names: ``x86_64:avx2``, for what others will serve.
 
     Args:
         cpuinfo: where Linux describes the CPU.
@@ -86,7 +84,7 @@ def this_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
     Raises:
         UsageError: ``MODELDROP_CPU`` is not ``ARCH`` or ``ARCH:FLAG,FLAG…``.
     """
-    named = os.environ.get(VARIABLE)
+    named = variable("cpu")
     return _parse(named) if named else _look(cpuinfo)
 
 
@@ -144,7 +142,7 @@ def _has_cuda() -> bool:
 def _parse(text: str) -> Machine:
     if not _SPELLED.fullmatch(text):
         raise UsageError(
-            f"{VARIABLE}={text[:80]!r} does not name a CPU.",
+            f"MODELDROP_CPU={text[:80]!r} does not name a CPU.",
             "Write its architecture and features as /proc/cpuinfo has them: x86_64:avx2,avx512_vnni or "
             "aarch64:asimddp; or unset it.",
         )

@@ -12,13 +12,11 @@ from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
-from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from modeldrop.config_models import ModelSettings
-    from modeldrop.config_settings import Settings
+    from modeldrop.config import ConfigFile, ModelSettings
 
 TEST_SECONDS = 3600.0
 
@@ -65,11 +63,11 @@ class PublishRequest:
             raise UsageError("The test's time limit must be more than 0 seconds.", "Write one such as 90s, 30m or 2h.")
 
 
-def requests_of(settings: Settings, names: Iterable[str] = ()) -> list[PublishRequest]:
+def requests_of(settings: ConfigFile, names: Iterable[str] = ()) -> list[PublishRequest]:
     """The models of modeldrop.toml, in its order; only those that are named, if any are.
 
     Args:
-        settings: all of the file, as ``config.load_settings`` gives it.
+        settings: all of the file, as ``config.load_config`` gives it.
         names: the models wanted; none for all.
 
     Raises:
@@ -110,7 +108,7 @@ def merged_recipe(file: str | Path | None, own: Mapping[str, Any]) -> Recipe:
     return parse_recipe((load_recipe(Path(file)) if file else Recipe()).to_json() | dict(own))
 
 
-def matrix_of(settings: Settings, names: Iterable[str] = ()) -> str:
+def matrix_of(settings: ConfigFile, names: Iterable[str] = ()) -> str:
     """The models of modeldrop.toml for ``strategy.matrix`` of a GitHub workflow: one line of JSON.
 
     Args:
@@ -121,7 +119,7 @@ def matrix_of(settings: Settings, names: Iterable[str] = ()) -> str:
         UsageError: there is no model of that name, none at all, or no registry for one.
         RecipeError: modeldrop.toml is wrong.
     """
-    as_written = replace(settings, folder="")
+    as_written = settings.as_written()
     rows = [
         {
             "name": model.name,

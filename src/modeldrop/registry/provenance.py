@@ -8,6 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from modeldrop.config import variable
 from modeldrop.format.manifest import Provenance
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
         run, actor = get("CI_JOB_URL", ""), get("GITLAB_USER_LOGIN", "")
     return Provenance(
         created=now(),
-        repository=_clean(get("MODELDROP_GIT_REPOSITORY") or repository, 2048),
-        commit=_clean(get("MODELDROP_GIT_COMMIT") or commit, 128),
-        run=_clean(get("MODELDROP_RUN") or run, 2048),
-        actor=_clean(get("MODELDROP_ACTOR") or actor or _user(), 256),
+        repository=_clean(variable("git_repository", environment) or repository, 2048),
+        commit=_clean(variable("git_commit", environment) or commit, 128),
+        run=_clean(variable("run", environment) or run, 2048),
+        actor=_clean(variable("actor", environment) or actor or _user(), 256),
     )
 
 

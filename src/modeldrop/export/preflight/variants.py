@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.config import exporter_python
 from modeldrop.errors import MissingExtraError, RecipeError
 from modeldrop.export.preflight.calibration import check_calibration
 from modeldrop.export.variants import FUSIBLE, LIBRARIES, makeable
@@ -119,7 +118,7 @@ def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> N
 
 
 def _check_extra(variant: str, extra: str, origin: VariantSpec) -> None:
-    python = os.environ.get("MODELDROP_EXPORTER_PYTHON") or sys.executable
+    python = exporter_python()
     looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"
     try:
         found = subprocess.run(

@@ -6,8 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from modeldrop.config import default_registry
-from modeldrop.config_location import home_folder
+from modeldrop.config import default_registry, home_folder
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.fetcher.events import Event
 from modeldrop.fetcher.fetch import Fetcher

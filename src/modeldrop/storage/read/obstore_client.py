@@ -27,7 +27,7 @@ from modeldrop.util.values import dataclass, replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.config import RegistrySettings
     from modeldrop.storage.read.borrowed import Borrowed
 
 _LOOKED = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import obstore
@@ -12,7 +11,7 @@ from obstore.exceptions import BaseError, NotModifiedError
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from obstore.store import LocalStore
 
-from modeldrop.config import settings_of
+from modeldrop.config import one_spelling, registry_settings
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.util.retry import Deadline, retry
 from modeldrop.util.values import dataclass
@@ -77,7 +76,7 @@ class RegistryReader:
             RegistryError: the folder is not there, or the credentials cannot be used.
             MissingExtraError: the credentials need an SDK that is not installed.
         """
-        settings = settings_of(registry)
+        settings = registry_settings(registry)
         self._access: Access | None = None
         if "://" in settings.url:
             from modeldrop.storage.read.obstore_client import open_access  # a folder needs none of it
@@ -87,10 +86,7 @@ class RegistryReader:
             self.url = settings.url
             self._access = open_access(settings)
             return
-        folder = Path(settings.url).expanduser().absolute()
-        if ".." in folder.parts:
-            folder = folder.resolve()  # one spelling, wherever it was asked from
-        self.url = str(folder)
+        self.url = folder = one_spelling(settings.url)
         if not os.path.isdir(folder):  # noqa: PTH112  Path.is_dir raises where a parent may not be searched
             raise RegistryError(f"The registry {folder} is not a folder, or is not there.", "Check path and mount.")
         self._store = LocalStore(folder)

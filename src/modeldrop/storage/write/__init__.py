@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modeldrop.config import settings_of
+from modeldrop.config import registry_settings
 from modeldrop.errors import UsageError
 from modeldrop.storage.urls import parse_bucket
 
@@ -23,7 +23,7 @@ def open_store(registry: str) -> Store:
         MissingExtraError: the cloud's SDK is not installed.
         RegistryError: no credentials are there, or half of one.
     """
-    settings = settings_of(registry)
+    settings = registry_settings(registry)
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
         from modeldrop.storage.write.folder import LocalStore

@@ -15,7 +15,7 @@ from modeldrop.storage.azure_connection import VARIABLE, check_key, parse_connec
 from modeldrop.storage.errors import wrong_account
 
 if TYPE_CHECKING:
-    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
 
 # Two tries at each place where an identity may be; more than that, and nobody's is found too late.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.config import RegistrySettings
     from modeldrop.format.manifest import File
     from modeldrop.storage.urls import Bucket
     from modeldrop.storage.write.store import Unfinished

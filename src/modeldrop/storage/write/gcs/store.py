@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import requests
     from google.cloud import storage
 
-    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.config import RegistrySettings
     from modeldrop.format.manifest import File
     from modeldrop.storage.urls import Bucket
 

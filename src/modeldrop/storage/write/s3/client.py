@@ -15,7 +15,7 @@ from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
 
 if TYPE_CHECKING:
-    from modeldrop.config_settings import RegistrySettings
+    from modeldrop.config import RegistrySettings
 
 CONNECT_SECONDS = 3
 READ_SECONDS = 60
