@@ -25,9 +25,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from modeldrop.commands.fetch_options import add_fetch_options, fetch_settings
 from modeldrop.errors import NotFoundError, UsageError
 from modeldrop.fetcher import events
-from modeldrop.fetcher.display import Bars, Display, JsonDisplay, open_display
+from modeldrop.fetcher.display import JsonDisplay, open_display
 from modeldrop.fetcher.options import Options
 from modeldrop.fetcher.snapshot import Figures, Snapshot
+from modeldrop.util.progress import Bars, Display
 from tests.helpers.builds import digest_of, environment, publish_build
 from tests.servers.https import Answer, HttpsServer, Request
 

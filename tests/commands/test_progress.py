@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def test_lines_without_a_terminal_show_that_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "_STEP_LINE_SECONDS", 0.02)
     stream = io.StringIO()
     with Steps(2, stream) as steps:
         steps.start("export")
@@ -39,7 +39,7 @@ def test_lines_without_a_terminal_show_that_the_work_goes_on(monkeypatch: pytest
 def test_a_bar_on_a_terminal_never_wraps_and_is_cleared_where_a_step_did_not_finish(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "_REDRAW_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.01)
     monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
     with Steps(1, stream) as steps:
@@ -47,7 +47,7 @@ def test_a_bar_on_a_terminal_never_wraps_and_is_cleared_where_a_step_did_not_fin
         steps.update(1, 2, "a name that is far too long for such a narrow terminal")
         while "█" not in stream.getvalue():
             time.sleep(0.01)
-    drawn = stream.getvalue().split("\r\x1b[K")
+    drawn = stream.getvalue().split("\r\x1b[J")
     assert max(map(len, drawn)) < 40
     assert drawn[-1] == ""
     written = len(stream.getvalue())

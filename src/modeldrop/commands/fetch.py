@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from modeldrop.commands.fetch_options import FetchSettings
-    from modeldrop.fetcher.display import Display
     from modeldrop.fetcher.snapshot import Snapshot
+    from modeldrop.util.progress import Display
 
 _AT_ONCE = 2  # each may have a hundred megabytes in hand, and all the connections that a network needs
 _STOP_SECONDS = 10.0

@@ -30,8 +30,8 @@ from modeldrop.fetcher.exec import execute, variable_names
 if TYPE_CHECKING:
     import argparse
 
-    from modeldrop.fetcher.display import Display
     from modeldrop.format.reference import Reference
+    from modeldrop.util.progress import Display
 
 _TERMINATED = 128 + signal.SIGTERM
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from modeldrop.fetcher.display import Display
+    from modeldrop.util.progress import Display
 
 _END_SECONDS = 1.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from modeldrop.util.text import clock_text
 from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def started(model: str, reference: str) -> Event:
     return Event(START, model, fields={"reference": reference})
 
 
-def progressed(model: str, text: str, done: int, total: int, rate: float) -> Event:
+def progressed(model: str, done: int, total: int, rate: float) -> Event:
     """Bytes have come. ``rate``: bytes per second."""
-    return Event(PROGRESS, model, text, {"bytes": done, "total": total, "bytes_per_second": round(rate)})
+    return Event(PROGRESS, model, "", {"bytes": done, "total": total, "bytes_per_second": round(rate)})
 
 
 def warned(model: str, text: str) -> Event:
@@ -102,13 +103,6 @@ def json_line(event: Event, at: float | None = None) -> str:
         line["model"] = event.model
     # ASCII only: a stream that cannot write a letter would put something in its place that is no JSON.
     return json.dumps(line | {name: _clean(value) for name, value in event.fields.items()})
-
-
-def clock_text(seconds: float) -> str:
-    """``0:42``, ``12:05`` or ``1:02:03``."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _clean(value: object) -> object:

@@ -52,6 +52,13 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
+def clock_text(seconds: float) -> str:
+    """``0:42``, ``12:05`` or ``1:02:03``."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
 def parse_duration(text: str, unit: str = "") -> float:
     """Seconds of ``90s``, ``5m``, ``24h``, ``30d``, ``2w``.
 
