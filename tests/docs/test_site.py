@@ -13,7 +13,7 @@ from modeldrop import errors
 from modeldrop.cli import COMMANDS
 from modeldrop.fetcher.options import DEFAULT_TIMEOUT
 from modeldrop.fetcher.watch.watcher import DEFAULT_INTERVAL
-from modeldrop.storage.read.client import _CONNECT, _STALL
+from modeldrop.storage.read.obstore_client import _CONNECT, _READ
 from tests.docs.command_line import check_command
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, commands_in_sentences, forms_in_sentences, links, name_of, read
 
@@ -104,6 +104,6 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 def test_what_runtime_says_of_limits_is_what_holds() -> None:
     text = " ".join(read(DOCS / "runtime.md").split())
-    assert f"{_CONNECT[:-1]} seconds to connect, {_STALL[:-1]} for a stall" in text
+    assert f"{_CONNECT[:-1]} seconds to connect, {_READ[:-1]} for a stall" in text
     assert f"`--timeout` ({DEFAULT_TIMEOUT / 60:g} minutes)" in text
     assert f"per interval ({DEFAULT_INTERVAL:g} s" in text

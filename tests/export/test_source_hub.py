@@ -328,23 +328,13 @@ def test_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "did not answer in time" in refusal("acme/m").message
 
 
-def test_a_private_ca_is_lent_to_the_client(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    seen: list[str | None] = []
-
+def test_a_defect_is_not_dressed_up_as_a_failure_of_the_hub(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     def defect(*_: object, **__: object) -> None:
-        seen.append(os.environ.get("REQUESTS_CA_BUNDLE"))
         raise ZeroDivisionError
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", defect)
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
-    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ours.pem")
-    with pytest.raises(ZeroDivisionError):  # a defect is not dressed up as a failure of the Hub
+    with pytest.raises(ZeroDivisionError):
         resolve("acme/m")
-    assert seen == ["/etc/ours.pem"]
-    assert "REQUESTS_CA_BUNDLE" not in os.environ
 
 
 def offline_source(spec: str, monkeypatch: pytest.MonkeyPatch) -> Source:

@@ -17,7 +17,7 @@ import pytest
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.options import time_limit
-from modeldrop.storage.read import client
+from modeldrop.storage.read import obstore_client
 from modeldrop.storage.read.reader import RegistryReader
 from tests.helpers.builds import PIECE, describe, environment, start
 from tests.helpers.clouds import sign_in
@@ -40,8 +40,8 @@ LIMITS = transfers.LIMITS
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes milliseconds, and every piece is a request of its own."""
-    monkeypatch.setattr(client, "_STALL", "300ms")
-    monkeypatch.setattr(client, "_DRIP", "700ms")
+    monkeypatch.setattr(obstore_client, "_READ", "300ms")
+    monkeypatch.setattr(obstore_client, "_REQUEST", "700ms")
     quick = replace(
         transfers.LIMITS, most=PIECE, least=PIECE, first=4, connections=4, chunk=4096, least_chunk=64, failures=4,
         pause=0.01, busy_pause=0.02, longest_pause=0.1,
@@ -91,7 +91,7 @@ def first(fault: Fault) -> Callable[[Ask], Fault | None]:
     return lambda ask: fault if ask.nth == 1 else None
 
 
-HEALING = {
+RETRYABLE = {
     "reset before the answer": Fault(after=None, then="reset"),
     "reset within the answer": Fault(after=5000, then="reset"),
     "closed before the answer": Fault(after=None, then="close"),
@@ -112,9 +112,9 @@ HEALING = {
 }
 
 
-@pytest.mark.parametrize("name", HEALING)
+@pytest.mark.parametrize("name", RETRYABLE)
 def test_what_happens_once_is_overcome(name: str, server: FaultyServer, tmp_path: Path) -> None:
-    server.rule = first(HEALING[name])
+    server.rule = first(RETRYABLE[name])
     outcome = bring(server, tmp_path)
     assert outcome.told == len(DATA)
     assert outcome.transferred.retries >= 4  # every run
@@ -162,7 +162,7 @@ def test_what_cannot_heal_is_not_tried_again(status: int, sentence: str, server:
 
 
 def test_stalls_use_up_no_retries(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_STALL", "100ms")
+    monkeypatch.setattr(obstore_client, "_READ", "100ms")
     rounds = transfers.LIMITS.failures + 2
     server.rule = lambda ask: Fault(after=0, then="stall") if ask.nth <= rounds else None
     data = DATA[:PART]

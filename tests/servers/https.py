@@ -44,7 +44,7 @@ class HttpsServer(ThreadedServer):
     Args:
         folder: what it serves.
         prefix: the path that the folder is below, such as ``models``.
-        host: the name that its certificate is for.
+        host: the name that its certificate is for, beside 127.0.0.1.
 
     Attributes:
         ca_file: the PEM file of the CA that signed its certificate.
@@ -64,7 +64,7 @@ class HttpsServer(ThreadedServer):
         self.answer: Callable[[Request], Answer | None] = lambda _: None
         self.ranges = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(host).configure_cert(context)
+        authority.issue_cert(host, "127.0.0.1").configure_cert(context)
         # The handshake is made by the thread that serves the connection, not by the one that accepts all.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 

@@ -66,9 +66,9 @@ class TlsServer:
             self._context.wrap_socket(client, server_side=True) as secure,
             socket.create_connection(("127.0.0.1", self._upstream)) as server,
         ):
-            back = threading.Thread(target=_pipe, args=(server, secure), daemon=True)
+            back = threading.Thread(target=pipe, args=(server, secure), daemon=True)
             back.start()
-            _pipe(secure, server)
+            pipe(secure, server)
             back.join()
 
 
@@ -104,7 +104,7 @@ class ForwardProxy:
         return f"http://127.0.0.1:{self.port}"
 
 
-def _pipe(source: socket.socket, target: socket.socket) -> None:
+def pipe(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError, ValueError):
         while data := source.recv(_CHUNK):
             target.sendall(data)

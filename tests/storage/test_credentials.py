@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from modeldrop.errors import MissingExtraError, RegistryError
-from modeldrop.storage.read import borrowed
+from modeldrop.storage.read import credentials
 from modeldrop.storage.read.credentials import (
-    Profile,
-    Way,
+    AwsProfile,
+    Signer,
     aws_profile,
     choose_azure,
     choose_gcs,
@@ -41,31 +41,31 @@ WEB = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "arn:aws:iam::1:
 RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials"}
 FULL = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
 TOKEN_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/token"}
-NAMED, DEFAULT, IDLE = Profile("acme", signs_in=True), Profile(signs_in=True), Profile(region="eu-west-1")
+NAMED, DEFAULT, IDLE = AwsProfile("acme", signs_in=True), AwsProfile(signs_in=True), AwsProfile(region="eu-west-1")
 
 
 @pytest.mark.parametrize(
     ("env", "profile", "way", "source"),
     [
-        ({}, Profile(), Way.METADATA, "instance metadata"),
-        ({}, IDLE, Way.METADATA, "instance metadata"),
-        ({"AWS_EC2_METADATA_DISABLED": "true"}, IDLE, Way.UNSIGNED, "nothing"),
-        ({"AWS_SKIP_SIGNATURE": "true"} | KEYS, NAMED, Way.UNSIGNED, ""),
-        ({"AWS_SKIP_SIGNATURE": "false"} | KEYS, Profile(), Way.OBSTORE, "AWS_ACCESS_KEY_ID"),
-        (KEYS | WEB, NAMED, Way.OBSTORE, "AWS_ACCESS_KEY_ID"),
-        (WEB | RELATIVE, NAMED, Way.OBSTORE, "AWS_WEB_IDENTITY_TOKEN_FILE"),
-        ({"AWS_ROLE_ARN": "arn"}, Profile(), Way.METADATA, "instance metadata"),
-        (RELATIVE, NAMED, Way.SDK, "the AWS profile acme"),
-        (RELATIVE, DEFAULT, Way.OBSTORE, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-        (FULL | TOKEN_FILE, Profile(), Way.OBSTORE, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        (FULL, Profile(), Way.SDK, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        ({}, DEFAULT, Way.SDK, "the default AWS profile"),
+        ({}, AwsProfile(), Signer.METADATA, "instance metadata"),
+        ({}, IDLE, Signer.METADATA, "instance metadata"),
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, IDLE, Signer.UNSIGNED, "nothing"),
+        ({"AWS_SKIP_SIGNATURE": "true"} | KEYS, NAMED, Signer.UNSIGNED, ""),
+        ({"AWS_SKIP_SIGNATURE": "false"} | KEYS, AwsProfile(), Signer.OBSTORE, "AWS_ACCESS_KEY_ID"),
+        (KEYS | WEB, NAMED, Signer.OBSTORE, "AWS_ACCESS_KEY_ID"),
+        (WEB | RELATIVE, NAMED, Signer.OBSTORE, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        ({"AWS_ROLE_ARN": "arn"}, AwsProfile(), Signer.METADATA, "instance metadata"),
+        (RELATIVE, NAMED, Signer.SDK, "the AWS profile acme"),
+        (RELATIVE, DEFAULT, Signer.OBSTORE, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+        (FULL | TOKEN_FILE, AwsProfile(), Signer.OBSTORE, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (FULL, AwsProfile(), Signer.SDK, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ({}, DEFAULT, Signer.SDK, "the default AWS profile"),
     ],
 )
-def test_who_signs_in_to_s3(env: dict[str, str], profile: Profile, way: Way, source: str) -> None:
+def test_who_signs_in_to_s3(env: dict[str, str], profile: AwsProfile, way: Signer, source: str) -> None:
     chosen = choose_s3(env, profile, "s3://acme")
-    assert (chosen.way, chosen.source) == (way, source)
-    assert choose_s3(env, profile, "s3://acme", anonymous=True).way is Way.UNSIGNED
+    assert (chosen.signer, chosen.name) == (way, source)
+    assert choose_s3(env, profile, "s3://acme", anonymous=True).signer is Signer.UNSIGNED
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_who_signs_in_to_s3(env: dict[str, str], profile: Profile, way: Way, sou
 )
 def test_half_a_credential_of_s3(have: str, missing: str) -> None:
     with pytest.raises(RegistryError, match=f"s3://acme: {have} is set, but {missing} is not") as caught:
-        choose_s3({have: "half-a-secret"}, Profile(), "s3://acme")
+        choose_s3({have: "half-a-secret"}, AwsProfile(), "s3://acme")
     assert "half-a-secret" not in str(caught.value)
 
 
 def test_profiles(tmp_path: Path) -> None:
-    assert aws_profile({}, tmp_path) == Profile()
+    assert aws_profile({}, tmp_path) == AwsProfile()
     aws = tmp_path / ".aws"
     aws.mkdir()
     (aws / "config").write_text(
@@ -92,10 +92,10 @@ def test_profiles(tmp_path: Path) -> None:
         "[profile local]\nendpoint_url = http://localhost:9000\n"
     )
     (aws / "credentials").write_text("[local]\naws_access_key_id = AKID\naws_secret_access_key = 50%off\n")
-    assert aws_profile({}, tmp_path) == Profile("", signs_in=False, region="eu-west-1")
-    assert aws_profile({"AWS_PROFILE": "sso"}, tmp_path) == Profile("sso", signs_in=True, region="eu-central-1")
+    assert aws_profile({}, tmp_path) == AwsProfile("", signs_in=False, region="eu-west-1")
+    assert aws_profile({"AWS_PROFILE": "sso"}, tmp_path) == AwsProfile("sso", signs_in=True, region="eu-central-1")
     local = aws_profile({"AWS_DEFAULT_PROFILE": "local"}, tmp_path)
-    assert local == Profile("local", signs_in=True, endpoint="http://localhost:9000")
+    assert local == AwsProfile("local", signs_in=True, endpoint="http://localhost:9000")
     with pytest.raises(RegistryError, match="AWS_PROFILE is typo, but there is no such profile"):
         aws_profile({"AWS_PROFILE": "typo"}, tmp_path)
     elsewhere = tmp_path / "elsewhere"
@@ -105,22 +105,22 @@ def test_profiles(tmp_path: Path) -> None:
 
 
 def test_who_signs_in_to_gcs(tmp_path: Path) -> None:
-    assert choose_gcs({}, tmp_path).way is Way.METADATA
-    assert choose_gcs({"NO_GCE_CHECK": "true"}, tmp_path).way is Way.UNSIGNED
-    assert choose_gcs({"GOOGLE_BEARER_TOKEN": "x"}, tmp_path, anonymous=True).way is Way.UNSIGNED
-    assert choose_gcs({"GOOGLE_SERVICE_ACCOUNT": "/file"}, tmp_path).source == "GOOGLE_SERVICE_ACCOUNT"
+    assert choose_gcs({}, tmp_path).signer is Signer.METADATA
+    assert choose_gcs({"NO_GCE_CHECK": "true"}, tmp_path).signer is Signer.UNSIGNED
+    assert choose_gcs({"GOOGLE_BEARER_TOKEN": "x"}, tmp_path, anonymous=True).signer is Signer.UNSIGNED
+    assert choose_gcs({"GOOGLE_SERVICE_ACCOUNT": "/file"}, tmp_path).name == "GOOGLE_SERVICE_ACCOUNT"
     file = tmp_path / "credentials.json"
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(file)}
     with pytest.raises(RegistryError, match=r"names .*credentials.json, which cannot be read: No such file"):
         choose_gcs(env, tmp_path)
     for kind, way in [
-        ("service_account", Way.OBSTORE),
-        ("authorized_user", Way.OBSTORE),
-        ("external_account", Way.SDK),
-        ("impersonated_service_account", Way.SDK),
+        ("service_account", Signer.OBSTORE),
+        ("authorized_user", Signer.OBSTORE),
+        ("external_account", Signer.SDK),
+        ("impersonated_service_account", Signer.SDK),
     ]:
         file.write_text(json.dumps({"type": kind}))
-        assert choose_gcs(env, tmp_path).way is way
+        assert choose_gcs(env, tmp_path).signer is way
     for text in ("{", "[]", "{}"):
         file.write_text(text)
         with pytest.raises(RegistryError, match=r"credentials.json is not a Google credentials file"):
@@ -129,7 +129,7 @@ def test_who_signs_in_to_gcs(tmp_path: Path) -> None:
     default.parent.mkdir(parents=True)
     default.write_text('{"type": "authorized_user"}')
     assert choose_gcs({}, tmp_path).config == {"application_credentials": str(default)}
-    assert choose_gcs({"CLOUDSDK_CONFIG": str(tmp_path)}, tmp_path).way is Way.METADATA
+    assert choose_gcs({"CLOUDSDK_CONFIG": str(tmp_path)}, tmp_path).signer is Signer.METADATA
 
 
 CLIENT = {"AZURE_CLIENT_ID": "id", "AZURE_TENANT_ID": "tenant"}
@@ -140,23 +140,23 @@ KEY = "a2V5"
 @pytest.mark.parametrize(
     ("env", "way", "kind"),
     [
-        ({}, Way.METADATA, "managed_identity"),
-        ({"AZURE_SKIP_SIGNATURE": "true", "AZURE_STORAGE_KEY": KEY}, Way.UNSIGNED, None),
-        ({"AZURE_STORAGE_KEY": KEY} | CLIENT, Way.OBSTORE, "access_key"),
-        ({"AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_ACCOUNT": ACCOUNT}, Way.OBSTORE, "access_key"),
-        ({"AZURE_STORAGE_SAS_TOKEN": "?sv=1"}, Way.OBSTORE, "sas_token"),
-        ({"AZURE_STORAGE_TOKEN": "x"}, Way.OBSTORE, "bearer_token"),
-        (CLIENT | {"AZURE_CLIENT_SECRET": "x"}, Way.OBSTORE, "client_secret"),
-        (CLIENT | {"AZURE_FEDERATED_TOKEN_FILE": "/token"}, Way.OBSTORE, "workload_identity"),
-        (CLIENT | {"AZURE_CLIENT_CERTIFICATE_PATH": "/pem"}, Way.SDK, None),
-        ({"IDENTITY_ENDPOINT": "http://localhost:42356/msi"}, Way.OBSTORE, "managed_identity"),
-        ({"AZURE_USE_AZURE_CLI": "true"}, Way.OBSTORE, "azure_cli"),
+        ({}, Signer.METADATA, "managed_identity"),
+        ({"AZURE_SKIP_SIGNATURE": "true", "AZURE_STORAGE_KEY": KEY}, Signer.UNSIGNED, None),
+        ({"AZURE_STORAGE_KEY": KEY} | CLIENT, Signer.OBSTORE, "access_key"),
+        ({"AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_ACCOUNT": ACCOUNT}, Signer.OBSTORE, "access_key"),
+        ({"AZURE_STORAGE_SAS_TOKEN": "?sv=1"}, Signer.OBSTORE, "sas_token"),
+        ({"AZURE_STORAGE_TOKEN": "x"}, Signer.OBSTORE, "bearer_token"),
+        (CLIENT | {"AZURE_CLIENT_SECRET": "x"}, Signer.OBSTORE, "client_secret"),
+        (CLIENT | {"AZURE_FEDERATED_TOKEN_FILE": "/token"}, Signer.OBSTORE, "workload_identity"),
+        (CLIENT | {"AZURE_CLIENT_CERTIFICATE_PATH": "/pem"}, Signer.SDK, None),
+        ({"IDENTITY_ENDPOINT": "http://localhost:42356/msi"}, Signer.OBSTORE, "managed_identity"),
+        ({"AZURE_USE_AZURE_CLI": "true"}, Signer.OBSTORE, "azure_cli"),
     ],
 )
-def test_who_signs_in_to_azure(env: dict[str, str], way: Way, kind: str | None, tmp_path: Path) -> None:
+def test_who_signs_in_to_azure(env: dict[str, str], way: Signer, kind: str | None, tmp_path: Path) -> None:
     chosen = choose_azure(env, tmp_path, BUCKET)
-    assert (chosen.way, chosen.config.get("credential_type")) == (way, kind)
-    assert choose_azure(env, tmp_path, BUCKET, anonymous=True).way is Way.UNSIGNED
+    assert (chosen.signer, chosen.config.get("credential_type")) == (way, kind)
+    assert choose_azure(env, tmp_path, BUCKET, anonymous=True).signer is Signer.UNSIGNED
 
 
 def test_az_login(tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_az_login(tmp_path: Path) -> None:
     program.parent.mkdir()
     program.touch(0o755)
     env = {"PATH": str(program.parent)}
-    assert choose_azure(env, tmp_path, BUCKET).way is Way.METADATA
+    assert choose_azure(env, tmp_path, BUCKET).signer is Signer.METADATA
     (tmp_path / ".azure").mkdir()
     (tmp_path / ".azure/azureProfile.json").write_text("{}")
-    assert choose_azure(env, tmp_path, BUCKET).source == "az login"
-    assert choose_azure({}, tmp_path, BUCKET).way is Way.METADATA
+    assert choose_azure(env, tmp_path, BUCKET).name == "az login"
+    assert choose_azure({}, tmp_path, BUCKET).signer is Signer.METADATA
 
 
 def test_connection_strings(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def write_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) ->
     monkeypatch.setenv("AWS_PROFILE", "acme")
 
 
-def test_a_profile_is_borrowed_from_boto3(
+def test_a_profile_is_read_by_boto3(
     servers: Servers, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server: Any = servers["s3"]
@@ -359,7 +359,7 @@ def test_a_profile_is_borrowed_from_boto3(
 
 
 def test_what_boto3_gives_is_renewed(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(borrowed, "_TTL", timedelta(seconds=1))
+    monkeypatch.setattr(credentials, "_SDK_VALID_SECONDS", 1)
     program = tmp_path / "give.py"
     program.write_text(
         "import json, pathlib, datetime\n"
@@ -419,7 +419,7 @@ def test_an_sdk_that_is_not_installed(
     assert caught.value.hint == f"pip install 'modeldrop[{extra}]'"
 
 
-def test_an_external_account_of_google_is_borrowed(
+def test_an_external_account_of_google_is_read_by_its_sdk(
     server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "subject").write_text("subject-token")

@@ -17,7 +17,7 @@ import pytest
 
 from modeldrop.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from modeldrop.fetcher.api import fetch
-from modeldrop.storage.read import client
+from modeldrop.storage.read import obstore_client
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import contents, environment
@@ -397,8 +397,8 @@ def test_unreachable(scheme: str, endpoint: str, reason: str, tmp_path: Path, mo
 
 
 def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_CONNECT", "300ms")
-    monkeypatch.setattr(client, "_STALL", "300ms")
+    monkeypatch.setattr(obstore_client, "_CONNECT", "300ms")
+    monkeypatch.setattr(obstore_client, "_READ", "300ms")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.create_server(("127.0.0.1", 0)) as dumb:
         waiting = []
         for _ in range(3):  # fill the queue: whoever comes next is not let in

@@ -12,7 +12,7 @@ from modeldrop.config import registry_settings
 from modeldrop.conformance.checks import CHECKS
 from modeldrop.conformance.place import NonconformantError, NotApplicableError, Place, scratch
 from modeldrop.errors import ModeldropError
-from modeldrop.storage.read.obstore_client import open_access
+from modeldrop.storage.read.obstore_client import open_client
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
 
@@ -36,7 +36,7 @@ class Sides:
     def headers(self, key: str) -> Mapping[str, str]:
         """What readers get an object served as."""
         # The fetcher has no use for them, so its reader does not offer them.
-        found = obstore.get(open_access(registry_settings(self.store.url)).store, key).attributes
+        found = obstore.get(open_client(registry_settings(self.store.url)).store, key).attributes
         return {name: str(value) for name, value in found.items()}
 
     @contextlib.contextmanager

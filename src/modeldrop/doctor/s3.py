@@ -23,6 +23,7 @@ from modeldrop.doctor.checks import (
 from modeldrop.doctor.policies import aws
 from modeldrop.errors import ModeldropError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.botocore_session import Session
 from modeldrop.storage.write.s3 import errors as s3_errors
 
 if TYPE_CHECKING:
@@ -157,14 +158,11 @@ def _credentials(client: Any) -> Any:
 
 def _caller(client: Any) -> str:
     """Who the credentials belong to, as Amazon knows them."""
-    import botocore.session
-
-    session = botocore.session.Session()
+    session = Session()
     session._credentials = _credentials(client)  # noqa: SLF001  the very same ones, not found anew
     sts = session.create_client(
         "sts",
         region_name=client.meta.region_name,
-        verify=client._endpoint.http_session._verify,  # noqa: SLF001
         config=Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1, "mode": "standard"}),
     )
     return str(sts.get_caller_identity()["Arn"])

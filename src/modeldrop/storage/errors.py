@@ -7,8 +7,12 @@ things it is, and what to do. The stores decide which; the sentences are here, s
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, RegistryError
+
+if TYPE_CHECKING:
+    from modeldrop.util.http import CertificatesError
 
 _SECRETS = (
     re.compile(
@@ -121,6 +125,11 @@ def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
         f"{url}: the certificate of {redact(endpoint)} is not trusted: {reason}.",
         "For a private CA set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to its PEM file.",
     )
+
+
+def unusable_certificates(error: CertificatesError) -> RegistryError:
+    """A variable names a file of certificates that is no such file."""
+    return RegistryError(str(error), "Fix its path, or unset it.")
 
 
 def taken(key: str) -> ConflictError:

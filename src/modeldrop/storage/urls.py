@@ -1,11 +1,14 @@
-"""Bucket URLs: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://account/container/prefix``."""
+"""URLs of buckets, such as ``s3://bucket/prefix`` and ``az://account/container/prefix``; Azure's connection strings."""
 
 from __future__ import annotations
 
+import binascii
 import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from modeldrop.errors import UsageError
-from modeldrop.util.values import dataclass
+from modeldrop.errors import RegistryError, UsageError
+from modeldrop.storage.errors import wrong_account
 
 _S3_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|[.-](?![.-]))*[a-z0-9]")
 _GCS_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
@@ -14,10 +17,14 @@ _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]|\$(?:root|web)")
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\?#%*<>|\"]+")
 _MAX_PREFIX = 200
 
+CONNECTION_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
+_EMULATOR_ACCOUNT = "devstoreaccount1"
+# The one key of every emulator, published by Microsoft: no secret.
+_EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A place in an object store.
+
+class Bucket(NamedTuple):
+    """A bucket and the prefix of a registry in it.
 
     Attributes:
         scheme: ``s3``, ``gs`` or ``az``.
@@ -33,7 +40,7 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """The text that parses to this place again."""
+        """The URL that parses to this bucket again."""
         head = f"{self.account}/{self.name}" if self.account else self.name
         return f"{self.scheme}://{head}/{self.prefix}".rstrip("/")
 
@@ -69,6 +76,78 @@ def parse_bucket(url: str) -> Bucket:
     return Bucket(scheme, account, name, f"{prefix}/" if prefix else "")
 
 
+class AzureConnection(NamedTuple):
+    """The contents of a connection string: ``AccountName=…;AccountKey=…;EndpointSuffix=…``.
+
+    Attributes:
+        endpoint: the address of the account's blob service.
+        key: the account key, or "".
+        signature: the shared access signature without its ``?``, or "". One of the two is there.
+    """
+
+    endpoint: str
+    key: str
+    signature: str
+
+    def __repr__(self) -> str:
+        return f"AzureConnection({self.endpoint!r})"  # the rest is secret
+
+
+def parse_connection(text: str, url: str, account: str) -> AzureConnection:
+    """Read a connection string.
+
+    Args:
+        text: the string. Nothing of it is ever quoted: it holds a key.
+        url: the registry, for the errors.
+        account: the storage account that it must be for.
+
+    Raises:
+        RegistryError: it is malformed, or for another account.
+    """
+    pairs = [part.partition("=") for part in text.strip().strip(";").split(";")]
+    if any(not name or not separator for name, separator, _ in pairs):
+        raise _malformed_connection(url, "it is not a list of NAME=VALUE with semicolons between")
+    values = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    if values.get("usedevelopmentstorage", "").lower() == "true":
+        values = {
+            "accountname": _EMULATOR_ACCOUNT,
+            "accountkey": _EMULATOR_KEY,
+            "blobendpoint": f"http://127.0.0.1:10000/{_EMULATOR_ACCOUNT}",
+        }
+    endpoint = _connection_endpoint(values)
+    found = values.get("accountname") or account_of(endpoint)
+    if not found:
+        raise _malformed_connection(url, "it has neither AccountName nor BlobEndpoint")
+    if found != account:
+        raise wrong_account(url, found, account)
+    key, signature = values.get("accountkey", ""), values.get("sharedaccesssignature", "").lstrip("?")
+    if not key and not signature:
+        raise _malformed_connection(url, "it has neither AccountKey nor SharedAccessSignature")
+    if key:
+        check_key(key, url, f"AccountKey in {CONNECTION_VARIABLE}")
+    return AzureConnection(endpoint, key, signature)
+
+
+def check_key(key: str, url: str, what: str) -> None:
+    """Refuse what cannot be an account key.
+
+    Raises:
+        RegistryError: it is not base64.
+    """
+    try:
+        binascii.a2b_base64(key, strict_mode=True)
+    except ValueError:
+        raise RegistryError(
+            f"{url}: {what} cannot be an account key: it is not base64.", "Copy it again, whole and without quotes."
+        ) from None
+
+
+def account_of(endpoint: str) -> str:
+    """The account in an address: its path where the host is an emulator's, else its host's first label."""
+    parts = urlsplit(endpoint)
+    return parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+
+
 def _check_name(scheme: str, name: str) -> None:
     if scheme == "s3":
         valid = 3 <= len(name) <= 63 and _S3_NAME.fullmatch(name)
@@ -82,3 +161,19 @@ def _check_name(scheme: str, name: str) -> None:
     if not valid:
         what = "container" if scheme == "az" else "bucket"
         raise UsageError(f"{name[:80]!r} cannot be a {what}: those have {rule}.", "Check the URL for a typing error.")
+
+
+def _connection_endpoint(values: dict[str, str]) -> str:
+    if values.get("blobendpoint"):
+        # A signature may follow it; it is named by SharedAccessSignature too.
+        return values["blobendpoint"].partition("?")[0].rstrip("/")
+    if not values.get("accountname"):
+        return ""
+    protocol = values.get("defaultendpointsprotocol", "https")
+    return f"{protocol}://{values['accountname']}.blob.{values.get('endpointsuffix', 'core.windows.net')}"
+
+
+def _malformed_connection(url: str, how: str) -> RegistryError:
+    return RegistryError(
+        f"{url}: {CONNECTION_VARIABLE} is malformed: {how}.", "Copy it again, whole and without quotes."
+    )

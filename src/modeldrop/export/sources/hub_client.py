@@ -1,4 +1,4 @@
-"""Calling huggingface_hub: quietly, by the environment of now, and with its errors in our words.
+"""Calls huggingface_hub: without output, with our rule for CAs and proxies, and with its errors as our own.
 
 It reads most of its settings when it is imported; here the environment is read at each call.
 """
@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from modeldrop.errors import DiskError, MissingExtraError, ModeldropError, SourceError, UsageError
+from modeldrop.util import http
 
 _PUBLIC = "https://huggingface.co"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -66,11 +67,11 @@ def storage(repository: str) -> Path:
 
 @contextmanager
 def client(repository: str, revision: str, file: str = "") -> Iterator[Any]:
-    """huggingface_hub without bars, with the private CA that every other command honours.
+    """huggingface_hub without progress bars, with the CAs and proxies of ``modeldrop.util.http``.
 
     Raises:
         MissingExtraError: it is not installed.
-        UsageError, SourceError, DiskError: whatever it raised inside, in words for the user.
+        UsageError, SourceError, DiskError: whatever is raised inside, in words for the user.
     """
     try:
         import huggingface_hub as hub
@@ -82,13 +83,10 @@ def client(repository: str, revision: str, file: str = "") -> Iterator[Any]:
     bars: Any = import_module("huggingface_hub.utils")
     # An explicit HF_HUB_DISABLE_PROGRESS_BARS makes these calls no-ops that warn.
     quiet = not bars.are_progress_bars_disabled() and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
-    bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("AWS_CA_BUNDLE")
-    lend = bundle if not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys() else None
     if quiet:
         bars.disable_progress_bars()
-    if lend:
-        os.environ["REQUESTS_CA_BUNDLE"] = lend
     try:
+        _use_our_sessions(hub)
         yield hub
     except ModeldropError:
         raise
@@ -101,8 +99,22 @@ def client(repository: str, revision: str, file: str = "") -> Iterator[Any]:
     finally:
         if quiet:
             bars.enable_progress_bars()
-        if lend:
-            del os.environ["REQUESTS_CA_BUNDLE"]
+
+
+def _use_our_sessions(hub: Any) -> None:
+    """Let huggingface_hub make its sessions as we do; those that it has, of another environment, are dropped."""
+    try:
+        http.ca_bundle()
+    except http.CertificatesError as error:
+        raise SourceError(str(error), "Fix its path, or unset it.") from None
+    if hub.constants.HF_HUB_OFFLINE:
+        return  # its own sessions refuse to send anything
+    from modeldrop.storage.requests_adapter import new_session
+
+    hub.configure_http_backend(new_session)
+    if http.is_configured():
+        # The client for Xet storage is not made of requests, and reads the environment in its own way.
+        hub.constants.HF_HUB_DISABLE_XET = True
 
 
 def _translated(error: Exception, repository: str, revision: str, file: str) -> ModeldropError | None:

@@ -22,7 +22,7 @@ from modeldrop.fetcher.download.filesystems import is_in_memory
 from modeldrop.fetcher.download.partial_file import Landing
 from modeldrop.fetcher.download.pieces import Queue, Run
 from modeldrop.fetcher.download.write_sizes import WriteSizes
-from modeldrop.storage.read.obstore_errors import Fault, Kind
+from modeldrop.storage.read.obstore_errors import Fault, FaultKind
 from modeldrop.util.files import identity
 from modeldrop.util.retry import backoff, jittered
 from modeldrop.util.values import dataclass
@@ -91,7 +91,7 @@ class Limits:
 
 LIMITS = Limits()
 # After so many faults of these kinds there is no doubt: to ask more often would not help.
-_CERTAIN = {Kind.FINAL: 1, Kind.BEYOND: 2, Kind.WHOLE: 3}
+_CERTAIN = {FaultKind.FINAL: 1, FaultKind.PAST_END: 2, FaultKind.NO_RANGES: 3}
 _ROUNDS = 10
 _STAND = 1.0
 # glibc gives freed memory back, to clear it page by page when it is wanted again, unless the process has once freed a
@@ -352,7 +352,7 @@ class _Fetching:
         """Bring a run, however often the line breaks, going on where it broke."""
         remote = run.remote
         chunk, failures = LIMITS.chunk, 0
-        seen = Counter[Kind]()
+        seen = Counter[FaultKind]()
         while run.left:
             before, bound = run.left, remote.etag
             fault = self._ask(run, bound, chunk)
@@ -365,16 +365,16 @@ class _Fetching:
             if fault.kind in _CERTAIN and seen[fault.kind] >= _CERTAIN[fault.kind]:
                 raise fault.error
             failures = 0 if brought else failures
-            if fault.kind is Kind.STALLED:
+            if fault.kind is FaultKind.STALLED:
                 chunk = chunk if brought else max(LIMITS.least_chunk, chunk // 8)
-            elif fault.kind is Kind.CHANGED and bound:
+            elif fault.kind is FaultKind.CHANGED and bound:
                 if remote.etag == bound:  # or another thread has found out
                     remote.changes, remote.etag = remote.changes + 1, ""
             else:
                 failures += 1
                 if failures >= LIMITS.failures:
                     raise fault.error
-                first = LIMITS.busy_pause if fault.kind is Kind.BUSY else LIMITS.pause
+                first = LIMITS.busy_pause if fault.kind is FaultKind.BUSY else LIMITS.pause
                 self._stopped.wait(jittered(backoff(failures, first, LIMITS.longest_pause)))
 
     def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
@@ -385,14 +385,14 @@ class _Fetching:
             self._receive(run, bound, chunk)
         except _WrongSizeError as error:
             said = f"it has {error.size} bytes, not the {remote.file.size} of the manifest."
-            return Fault(Kind.BEYOND, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
+            return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
         except (OSError, BaseError) as error:
             fault = self._reader.fault(remote.key, error)
-            if fault.kind is Kind.BEYOND:
+            if fault.kind is FaultKind.PAST_END:
                 said = f"it ends before the {remote.file.size} bytes of the manifest."
-                return Fault(Kind.BEYOND, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
+                return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
             return fault
-        return None if not run.left else Fault(Kind.BROKEN, self._reader.ended_early(remote.key))
+        return None if not run.left else Fault(FaultKind.OTHER, self._reader.ended_early(remote.key))
 
     def _receive(self, run: Run, bound: str, chunk: int) -> None:
         """One request for what a run lacks."""

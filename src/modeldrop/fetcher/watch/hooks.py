@@ -23,7 +23,6 @@ from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from http.client import HTTPMessage
 
     from modeldrop.fetcher.snapshot import Snapshot
 
@@ -376,34 +375,14 @@ def _document(change: Change) -> dict[str, Any]:
 
 
 def _post(url: str, headers: dict[str, str], body: bytes, seconds: float) -> int:
-    import ssl
-    import urllib.request
     from urllib.error import HTTPError
+    from urllib.request import Request
 
-    from modeldrop.storage.read.client import certificates
+    from modeldrop.util.http import opener
 
-    class Stay(urllib.request.HTTPRedirectHandler):
-        """Whoever moved must be told of by its new address: the header is not for others."""
-
-        def redirect_request(
-            self,
-            req: urllib.request.Request,  # noqa: ARG002
-            fp: object,  # noqa: ARG002
-            code: int,  # noqa: ARG002
-            msg: str,  # noqa: ARG002
-            headers: HTTPMessage,  # noqa: ARG002
-            newurl: str,  # noqa: ARG002
-        ) -> None:
-            return None
-
-    trust = ssl.create_default_context()
-    private = certificates("https")
-    if private:
-        trust.load_verify_locations(cadata=private)
-    opener = urllib.request.build_opener(Stay, urllib.request.HTTPSHandler(context=trust))
-    request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310  checked to be http or https
+    request = Request(url, body, headers, method="POST")  # noqa: S310  checked to be http or https
     try:
-        with opener.open(request, timeout=seconds) as answer:
+        with opener(url).open(request, timeout=seconds) as answer:
             return int(answer.status)
     except HTTPError as error:
         with error:

@@ -1,21 +1,25 @@
-"""Who reads a bucket: what the environment and the home folder hold, decided without asking anybody.
+"""Which credentials a bucket is read with, from the environment, the home folder and the machine's metadata service.
 
 obstore signs in by itself with what most containers have: keys in variables, web identity and service
-account files, container and instance metadata. The rest (AWS profiles and SSO, Google's external accounts,
-certificates in Azure) is borrowed from the cloud's SDK, where that is installed. Where nothing can sign in,
+account files, container and instance metadata. For the rest (AWS profiles and SSO, Google's external accounts,
+certificates in Azure) the cloud's SDK is asked, where it is installed. Where there are no credentials at all,
 the bucket is read without signing: it may be public.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from modeldrop.errors import RegistryError
-from modeldrop.storage.errors import half_credential, wrong_account
-from modeldrop.util.values import dataclass, field
+from modeldrop.errors import MissingExtraError, RegistryError
+from modeldrop.storage.errors import detail, expired, half_credential, wrong_account
+from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,48 +38,54 @@ _AWS_SIGN_IN = (
     "sso_start_url",
     "web_identity_token_file",
 )
-_AZURE_METADATA = "http://169.254.169.254"
+_METADATA_SECONDS = 1.0
+_METADATA_ADDRESS = "169.254.169.254"
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+_SDK_SECONDS = 5
+# obstore asks again when less than five minutes are left. boto3 renews credentials that have less than ten left, so
+# those that it gives are valid for ten.
+_SDK_VALID_SECONDS = 600
 
 
-class Way(Enum):
-    """How a reader signs in."""
+class Signer(Enum):
+    """What signs the requests for a bucket."""
 
     UNSIGNED = "unsigned"
     OBSTORE = "obstore"
     SDK = "sdk"
     METADATA = "metadata"
-    """By the machine's metadata service, if one answers; unsigned if not."""
+    """obstore with the machine's metadata service, if that has an identity; else nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """A decision about signing in.
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class CredentialSource(NamedTuple):
+    """Where the credentials of a bucket come from.
 
     Attributes:
-        way: by whom.
-        config: what obstore must be told besides what it reads from the environment itself.
-        source: where the credentials are, for messages.
-        file: Google's credentials file that the SDK must read.
+        signer: what signs requests with them.
+        config: settings for obstore besides those that it reads from the environment itself.
+        name: the variable, file or service that holds them, for messages.
+        file: the Google credentials file that the SDK must read.
         profile: the AWS profile that the SDK must use; "" for the default one.
-        local: whether obstore asks a service of this machine, which no proxy leads to.
     """
 
-    way: Way
-    config: Mapping[str, str] = field(default_factory=dict)
-    source: str = ""
+    signer: Signer
+    config: Mapping[str, str] = _NOTHING
+    name: str = ""
     file: str = ""
     profile: str = ""
-    local: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What the AWS files say about the profile in use; "" for what they do not say."""
+class AwsProfile(NamedTuple):
+    """The settings of the AWS profile in use; "" for those that the files do not have."""
 
     name: str = ""
     signs_in: bool = False
     region: str = ""
     endpoint: str = ""
+    ca_bundle: str = ""
 
 
 def is_true(text: str | None) -> bool:
@@ -83,7 +93,7 @@ def is_true(text: str | None) -> bool:
     return (text or "").strip().lower() in _TRUE
 
 
-def aws_profile(env: Mapping[str, str], home: Path) -> Profile:
+def aws_profile(env: Mapping[str, str], home: Path) -> AwsProfile:
     """The AWS profile that the variables name, else the default one.
 
     Raises:
@@ -106,7 +116,7 @@ def aws_profile(env: Mapping[str, str], home: Path) -> Profile:
                 parser.read_string(path.read_text("utf-8"))
             except (OSError, UnicodeDecodeError, Error):
                 raise RegistryError(
-                    f"{path} cannot be read as an AWS profile file.", "Mend it, or set AWS_ACCESS_KEY_ID instead."
+                    f"{path} cannot be read as an AWS profile file.", "Fix it, or set AWS_ACCESS_KEY_ID instead."
                 ) from None
             for section in (named or "default", f"profile {named or 'default'}"):
                 if parser.has_section(section):
@@ -114,17 +124,18 @@ def aws_profile(env: Mapping[str, str], home: Path) -> Profile:
                     found.update(parser.items(section))
     if named and not known:
         raise RegistryError(
-            f"AWS_PROFILE is {named}, but there is no such profile in ~/.aws.", "Mend its name, or unset AWS_PROFILE."
+            f"AWS_PROFILE is {named}, but there is no such profile in ~/.aws.", "Fix its name, or unset AWS_PROFILE."
         )
-    return Profile(
-        named if known else "",
-        any(found.get(key) for key in _AWS_SIGN_IN),
-        found.get("region", ""),
-        found.get("endpoint_url", ""),
+    return AwsProfile(
+        name=named if known else "",
+        signs_in=any(found.get(key) for key in _AWS_SIGN_IN),
+        region=found.get("region", ""),
+        endpoint=found.get("endpoint_url", ""),
+        ca_bundle=found.get("ca_bundle", ""),
     )
 
 
-def choose_s3(env: Mapping[str, str], profile: Profile, url: str, *, anonymous: bool = False) -> SignIn:
+def choose_s3(env: Mapping[str, str], profile: AwsProfile, url: str, *, anonymous: bool = False) -> CredentialSource:
     """Decide how to sign in to S3.
 
     Raises:
@@ -133,26 +144,28 @@ def choose_s3(env: Mapping[str, str], profile: Profile, url: str, *, anonymous: 
     if anonymous or is_true(env.get("AWS_SKIP_SIGNATURE")):
         return _UNSIGNED
     if _both(env, url, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        return SignIn(Way.OBSTORE, source="AWS_ACCESS_KEY_ID")
+        return CredentialSource(Signer.OBSTORE, name="AWS_ACCESS_KEY_ID")
     if env.get("AWS_WEB_IDENTITY_TOKEN_FILE") and _both(env, url, "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"):
-        return SignIn(Way.OBSTORE, source="AWS_WEB_IDENTITY_TOKEN_FILE")
+        return CredentialSource(Signer.OBSTORE, name="AWS_WEB_IDENTITY_TOKEN_FILE")
     if profile.name and profile.signs_in:
-        return SignIn(Way.SDK, source=f"the AWS profile {profile.name}", profile=profile.name)
+        return CredentialSource(Signer.SDK, name=f"the AWS profile {profile.name}", profile=profile.name)
     if env.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
-        return SignIn(Way.OBSTORE, source="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", local=True)
+        return CredentialSource(Signer.OBSTORE, name="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     if env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
         # obstore reads the token from a file only; the SDK knows the other ways to give it.
-        way = Way.OBSTORE if env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else Way.SDK
-        return SignIn(way, source="AWS_CONTAINER_CREDENTIALS_FULL_URI", local=True)
+        way = Signer.OBSTORE if env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else Signer.SDK
+        return CredentialSource(way, name="AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if profile.signs_in:
-        return SignIn(Way.SDK, source="the default AWS profile")
+        return CredentialSource(Signer.SDK, name="the default AWS profile")
     if is_true(env.get("AWS_EC2_METADATA_DISABLED")):
         return _UNSIGNED_FOR_LACK
     endpoint = env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or env.get("AWS_METADATA_ENDPOINT") or ""
-    return SignIn(Way.METADATA, {"metadata_endpoint": endpoint.rstrip("/")} if endpoint else {}, "instance metadata")
+    return CredentialSource(
+        Signer.METADATA, {"metadata_endpoint": endpoint.rstrip("/")} if endpoint else {}, "instance metadata"
+    )
 
 
-def choose_gcs(env: Mapping[str, str], home: Path, *, anonymous: bool = False) -> SignIn:
+def choose_gcs(env: Mapping[str, str], home: Path, *, anonymous: bool = False) -> CredentialSource:
     """Decide how to sign in to Google Cloud Storage.
 
     Raises:
@@ -164,21 +177,21 @@ def choose_gcs(env: Mapping[str, str], home: Path, *, anonymous: bool = False) -
         "GOOGLE_BEARER_TOKEN", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY",
     ):  # fmt: skip
         if env.get(name):
-            return SignIn(Way.OBSTORE, source=name)
+            return CredentialSource(Signer.OBSTORE, name=name)
     named = env.get("GOOGLE_APPLICATION_CREDENTIALS")
     folder = Path(env.get("CLOUDSDK_CONFIG") or home / ".config" / "gcloud")
     path = Path(named) if named else folder / "application_default_credentials.json"
     if named or path.is_file():
         source = "GOOGLE_APPLICATION_CREDENTIALS" if named else str(path)
         if _google_kind(path, source) in _OBSTORE_GOOGLE:
-            return SignIn(Way.OBSTORE, {"application_credentials": str(path)}, source)
-        return SignIn(Way.SDK, source=source, file=str(path))
+            return CredentialSource(Signer.OBSTORE, {"application_credentials": str(path)}, source)
+        return CredentialSource(Signer.SDK, name=source, file=str(path))
     if is_true(env.get("NO_GCE_CHECK")):
         return _UNSIGNED_FOR_LACK
-    return SignIn(Way.METADATA, source="instance metadata")
+    return CredentialSource(Signer.METADATA, name="instance metadata")
 
 
-def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymous: bool = False) -> SignIn:
+def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymous: bool = False) -> CredentialSource:
     """Decide how to sign in to Azure Blob Storage.
 
     Args:
@@ -203,32 +216,31 @@ def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymou
             raise wrong_account(bucket.url, have, bucket.account)
         if not key:
             return _azure_sas(sas)
-        from modeldrop.storage.azure_connection import check_key
-
         check_key(key, bucket.url, "the account key in AZURE_STORAGE_KEY")
         return _azure_key(key)
     if env.get("AZURE_STORAGE_TOKEN"):
-        return SignIn(Way.OBSTORE, {"credential_type": "bearer_token"}, "AZURE_STORAGE_TOKEN")
+        return CredentialSource(Signer.OBSTORE, {"credential_type": "bearer_token"}, "AZURE_STORAGE_TOKEN")
     principal = _azure_principal(env, bucket.url)
     if principal is not None:
         return principal
     if env.get("IDENTITY_ENDPOINT"):
-        return SignIn(
-            Way.OBSTORE,
+        return CredentialSource(
+            Signer.OBSTORE,
             {"credential_type": "managed_identity", "msi_endpoint": env["IDENTITY_ENDPOINT"]},
             "IDENTITY_ENDPOINT",
-            local=True,
         )
     folder = Path(env.get("AZURE_CONFIG_DIR") or home / ".azure")
     if is_true(env.get("AZURE_USE_AZURE_CLI")) or ((folder / "azureProfile.json").is_file() and _has_az(env)):
-        return SignIn(Way.OBSTORE, {"credential_type": "azure_cli", "use_azure_cli": "true"}, "az login")
-    host = env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or _AZURE_METADATA
+        return CredentialSource(Signer.OBSTORE, {"credential_type": "azure_cli", "use_azure_cli": "true"}, "az login")
+    host = env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or f"http://{_METADATA_ADDRESS}"
     endpoint = f"{host.rstrip('/')}/metadata/identity/oauth2/token"
-    return SignIn(Way.METADATA, {"credential_type": "managed_identity", "msi_endpoint": endpoint}, "instance metadata")
+    return CredentialSource(
+        Signer.METADATA, {"credential_type": "managed_identity", "msi_endpoint": endpoint}, "instance metadata"
+    )
 
 
-_UNSIGNED = SignIn(Way.UNSIGNED)
-_UNSIGNED_FOR_LACK = SignIn(Way.UNSIGNED, source="nothing")
+_UNSIGNED = CredentialSource(Signer.UNSIGNED)
+_UNSIGNED_FOR_LACK = CredentialSource(Signer.UNSIGNED, name="nothing")
 _AZURE_KEYS = (
     "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY",
 )  # fmt: skip
@@ -249,7 +261,7 @@ def _google_kind(path: Path, source: str) -> str:
         kind = document["type"]
     except OSError as error:
         raise RegistryError(
-            f"{source} names {path}, which cannot be read: {error.strerror}.", "Mend its path, or unset it."
+            f"{source} names {path}, which cannot be read: {error.strerror}.", "Fix its path, or unset it."
         ) from None
     except (ValueError, TypeError, KeyError):
         raise RegistryError(
@@ -258,27 +270,25 @@ def _google_kind(path: Path, source: str) -> str:
     return str(kind)
 
 
-def _azure_principal(env: Mapping[str, str], url: str) -> SignIn | None:
+def _azure_principal(env: Mapping[str, str], url: str) -> CredentialSource | None:
     """The service principal or workload identity in the environment."""
     for name, kind in (("AZURE_CLIENT_SECRET", "client_secret"), ("AZURE_FEDERATED_TOKEN_FILE", "workload_identity")):
         if env.get(name):
             _both(env, url, name, "AZURE_CLIENT_ID")
             _both(env, url, name, "AZURE_TENANT_ID")
-            return SignIn(Way.OBSTORE, {"credential_type": kind}, name)
+            return CredentialSource(Signer.OBSTORE, {"credential_type": kind}, name)
     if env.get("AZURE_CLIENT_CERTIFICATE_PATH"):
-        return SignIn(Way.SDK, source="AZURE_CLIENT_CERTIFICATE_PATH")
+        return CredentialSource(Signer.SDK, name="AZURE_CLIENT_CERTIFICATE_PATH")
     if env.get("AZURE_CLIENT_ID") and env.get("AZURE_TENANT_ID"):
         missing = "AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE"
         raise half_credential(url, "AZURE_CLIENT_ID", missing)
     return None
 
 
-def _azure_connection(text: str, bucket: Bucket) -> SignIn:
-    from modeldrop.storage.azure_connection import VARIABLE, parse_connection
-
+def _azure_connection(text: str, bucket: Bucket) -> CredentialSource:
     found = parse_connection(text, bucket.url, bucket.account)
     chosen = _azure_key(found.key) if found.key else _azure_sas(found.signature)
-    return SignIn(Way.OBSTORE, {**chosen.config, "endpoint": found.endpoint}, VARIABLE)
+    return CredentialSource(Signer.OBSTORE, {**chosen.config, "endpoint": found.endpoint}, CONNECTION_VARIABLE)
 
 
 def _has_az(env: Mapping[str, str]) -> bool:
@@ -287,9 +297,165 @@ def _has_az(env: Mapping[str, str]) -> bool:
     return which("az", path=env.get("PATH", "")) is not None
 
 
-def _azure_key(key: str) -> SignIn:
-    return SignIn(Way.OBSTORE, {"credential_type": "access_key", "account_key": key}, "the account key")
+def _azure_key(key: str) -> CredentialSource:
+    return CredentialSource(Signer.OBSTORE, {"credential_type": "access_key", "account_key": key}, "the account key")
 
 
-def _azure_sas(token: str) -> SignIn:
-    return SignIn(Way.OBSTORE, {"credential_type": "sas_token", "sas_key": token.lstrip("?")}, "the SAS token")
+def _azure_sas(token: str) -> CredentialSource:
+    return CredentialSource(
+        Signer.OBSTORE, {"credential_type": "sas_token", "sas_key": token.lstrip("?")}, "the SAS token"
+    )
+
+
+def has_identity(scheme: str, config: Mapping[str, str]) -> bool:
+    """Whether the metadata service of this machine can sign in: one or two small requests, about a second at most.
+
+    Args:
+        scheme: ``s3``, ``gs`` or ``az``.
+        config: the settings for obstore, with the service's address.
+    """
+    return {"s3": _has_aws_role, "gs": _has_google_account, "az": _has_azure_metadata}[scheme](config)
+
+
+def _has_aws_role(config: Mapping[str, str]) -> bool:
+    parts = urlsplit(config.get("metadata_endpoint") or f"http://{_METADATA_ADDRESS}")
+    host, port = parts.hostname or _METADATA_ADDRESS, parts.port or 80
+    status, token = _ask_metadata(
+        host, port, f"PUT {parts.path}/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
+    )
+    if status != 200:
+        return False
+    path = f"{parts.path}/latest/meta-data/iam/security-credentials/"
+    return _ask_metadata(host, port, f"GET {path}", f"X-aws-ec2-metadata-token: {token}")[0] == 200
+
+
+def _has_google_account(_config: Mapping[str, str]) -> bool:
+    where = os.environ.get("GCE_METADATA_HOST") or os.environ.get("GCE_METADATA_IP") or _METADATA_ADDRESS
+    host, _, port = where.partition(":")
+    path = "/computeMetadata/v1/instance/service-accounts/default/email"
+    return _ask_metadata(host, int(port or 80), f"GET {path}", "Metadata-Flavor: Google")[0] == 200
+
+
+def _has_azure_metadata(config: Mapping[str, str]) -> bool:
+    parts = urlsplit(config["msi_endpoint"])
+    # Without its header the service refuses at once, and by that says that it is there.
+    request = f"GET {parts.path}?api-version=2018-02-01"
+    return _ask_metadata(parts.hostname or "", parts.port or 80, request, "")[0] == 400
+
+
+def _ask_metadata(host: str, port: int, request: str, header: str) -> tuple[int, str]:
+    """Status and body of a small answer; 0 where there is none. Never through a proxy."""
+    import socket
+
+    headers = [f"Host: {host}", "Connection: close", "Content-Length: 0", *([header] if header else [])]
+    try:
+        with socket.create_connection((host, port), _METADATA_SECONDS) as connection:
+            connection.sendall("\r\n".join([f"{request} HTTP/1.0", *headers, "", ""]).encode())
+            data = b""
+            while len(data) < 65536 and (chunk := connection.recv(4096)):
+                data += chunk
+    except OSError:
+        return 0, ""
+    head, _, body = data.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    return status, body.decode("latin-1").strip()
+
+
+class SdkCredentials:
+    """Credentials of an installed SDK; obstore calls it, and again before they expire.
+
+    Attributes:
+        error: why the SDK had none; obstore passes on nothing but text.
+    """
+
+    def __init__(self, url: str, name: str, provider: Any) -> None:
+        self.error: RegistryError | None = None
+        self._url = url
+        self._name = name
+        self._provider = provider
+
+    def __call__(self) -> Any:
+        try:
+            given = self._provider()
+        except Exception as error:  # noqa: BLE001  an SDK's errors have no common class
+            self.error = _refused(self._url, self._name, error)
+            raise self.error from None
+        self.error = None
+        return given
+
+
+def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCredentials:
+    """Let the cloud's SDK sign in.
+
+    Args:
+        scheme: ``s3``, ``gs`` or ``az``.
+        url: the registry, for messages.
+        source: where the SDK finds the credentials.
+
+    Raises:
+        MissingExtraError: the SDK is not installed.
+        RegistryError: it cannot use these credentials.
+    """
+    try:
+        return SdkCredentials(url, source.name, _PROVIDERS[scheme](source))
+    except ImportError:
+        extra = _EXTRAS[scheme]
+        raise MissingExtraError(
+            f"{url}: signing in with {source.name} needs the extra [{extra}], which is not installed.",
+            f"pip install 'modeldrop[{extra}]'",
+        ) from None
+    except Exception as error:
+        raise _refused(url, source.name, error) from error
+
+
+def _boto3_provider(source: CredentialSource) -> Any:
+    from datetime import timedelta
+
+    auth = import_module("obstore.auth.boto3")
+    session = import_module("modeldrop.storage.botocore_session").Session(source.profile or None)
+    config = import_module("botocore.config").Config
+    session.set_default_client_config(
+        config(connect_timeout=3, read_timeout=_SDK_SECONDS, retries={"total_max_attempts": 1})
+    )
+    return auth.Boto3CredentialProvider(session, ttl=timedelta(seconds=_SDK_VALID_SECONDS))
+
+
+def _google_provider(source: CredentialSource) -> Any:
+    import functools
+    import warnings
+
+    auth = import_module("obstore.auth.google")
+    session = import_module("modeldrop.storage.requests_adapter").new_session()
+    request = import_module("google.auth.transport.requests").Request(session)
+    with warnings.catch_warnings():
+        # It warns of files from strangers; this one the user has named.
+        warnings.simplefilter("ignore")
+        # Scopes come later: with them it would ask Google for the project's name, which nobody needs here.
+        credentials, _ = import_module("google.auth").load_credentials_from_file(source.file)
+    scoped = import_module("google.auth.credentials").with_scopes_if_required
+    credentials = scoped(credentials, ["https://www.googleapis.com/auth/devstorage.read_only"])
+    return auth.GoogleCredentialProvider(credentials, request=functools.partial(request, timeout=_SDK_SECONDS))
+
+
+def _azure_provider(_: CredentialSource) -> Any:
+    auth = import_module("obstore.auth.azure")
+    identity = import_module("azure.identity")
+    session = import_module("modeldrop.storage.requests_adapter").new_session()
+    transport = import_module("azure.core.pipeline.transport").RequestsTransport
+    credential = identity.EnvironmentCredential(
+        transport=transport(session=session, session_owner=False, connection_timeout=3, read_timeout=_SDK_SECONDS),
+        retry_total=0,
+        additionally_allowed_tenants=[],
+    )
+    return auth.AzureCredentialProvider(credential)
+
+
+_PROVIDERS = {"s3": _boto3_provider, "gs": _google_provider, "az": _azure_provider}
+
+
+def _refused(url: str, name: str, error: Exception) -> RegistryError:
+    text = detail(error)
+    if "expired" in text.lower():
+        return expired(url, f"the sign-in by {name}")
+    return RegistryError(f"{url}: could not sign in with {name}: {text}", "Sign in again, and check its settings.")

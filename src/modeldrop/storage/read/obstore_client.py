@@ -1,36 +1,48 @@
-"""From a registry's settings to the obstore store that reads it. Nothing is sent, but to metadata services."""
+"""Opening a registry with obstore: address, credentials, time limits, CAs and proxy.
+
+Nothing is sent yet, but to the machine's metadata service.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
-from modeldrop.storage.read.client import NO_RETRIES, client_options
+from modeldrop.storage.errors import failed, unusable_certificates
 from modeldrop.storage.read.credentials import (
-    SignIn,
-    Way,
+    CredentialSource,
+    SdkCredentials,
+    Signer,
     aws_profile,
     choose_azure,
     choose_gcs,
     choose_s3,
+    has_identity,
     is_true,
+    sdk_credentials,
 )
 from modeldrop.storage.urls import Bucket, parse_bucket
-from modeldrop.util.values import dataclass, replace
+from modeldrop.util import http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeldrop.config import RegistrySettings
-    from modeldrop.storage.read.borrowed import Borrowed
 
-_LOOKED = {
+_CONNECT = "3s"
+_READ = "8s"  # without a byte
+_REQUEST = "15s"  # in all, however steadily its bytes drip in; it is then made again
+# Retries happen in the fetcher, not in obstore, so that they are counted, and slowed down where a service is busy.
+_NO_RETRIES: Any = {"max_retries": 0}
+
+
+_SEARCHED = {
     "s3": "Looked in AWS_ACCESS_KEY_ID, web identity, ~/.aws, container and instance metadata; the bucket is not "
     "public. In a container give it a role; elsewhere: aws configure.",
     "gs": "Looked in GOOGLE_APPLICATION_CREDENTIALS, gcloud's default file and instance metadata; the bucket is not "
@@ -40,8 +52,7 @@ _LOOKED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class ObstoreClient(NamedTuple):
     """A registry that is ready to be read.
 
     Attributes:
@@ -51,8 +62,8 @@ class Access:
         what: what the registry is in, such as ``bucket acme-models``.
         endpoint: the service's address.
         region: what an S3 store signs for, else "".
-        looked: where credentials were looked for in vain, when it is therefore read unsigned; else "".
-        borrowed: the SDK's credentials, when they are used.
+        searched: where credentials were searched for in vain, if it is therefore read unsigned; else "".
+        sdk: the SDK's credentials, where they are used.
     """
 
     store: Any
@@ -61,11 +72,11 @@ class Access:
     what: str
     endpoint: str
     region: str = ""
-    looked: str = ""
-    borrowed: Borrowed | None = None
+    searched: str = ""
+    sdk: SdkCredentials | None = None
 
 
-def open_access(settings: RegistrySettings, region: str = "") -> Access:
+def open_client(settings: RegistrySettings, region: str = "") -> ObstoreClient:
     """Open a registry that is no folder.
 
     Args:
@@ -85,11 +96,13 @@ def open_access(settings: RegistrySettings, region: str = "") -> Access:
         if scheme == "s3":
             return _open_s3(settings, bucket, region)
         return (_open_gcs if scheme == "gs" else _open_azure)(settings, bucket)
+    except http.CertificatesError as error:
+        raise unusable_certificates(error) from None
     except (BaseError, ValueError) as error:
         raise _unopened(settings.url, error) from error
 
 
-def _open_https(settings: RegistrySettings) -> Access:
+def _open_https(settings: RegistrySettings) -> ObstoreClient:
     parts = urlsplit(settings.url)
     if "@" in parts.netloc or parts.query or parts.fragment or not parts.hostname:
         raise UsageError(
@@ -98,16 +111,22 @@ def _open_https(settings: RegistrySettings) -> Access:
         )
     store = HTTPStore(
         settings.url,
-        client_options=client_options(settings.url, "https", SignIn(Way.UNSIGNED)),
-        retry_config=NO_RETRIES,
+        client_options=_client_options(settings.url, "https"),
+        retry_config=_NO_RETRIES,
     )
-    return Access(store, settings, "https", "bucket behind it", f"https://{parts.netloc}")
+    return ObstoreClient(
+        store=store,
+        settings=settings,
+        scheme="https",
+        what="bucket behind it",
+        endpoint=f"https://{parts.netloc}",
+    )
 
 
-def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Access:
+def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> ObstoreClient:
     env = os.environ
     profile = aws_profile(env, Path.home())
-    sign_in = choose_s3(env, profile, bucket.url, anonymous=settings.anonymous)
+    source = choose_s3(env, profile, bucket.url, anonymous=settings.anonymous)
     region = (
         region
         or env.get("AWS_REGION")
@@ -123,15 +142,16 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Access:
     by_host = not custom and "." not in bucket.name
     endpoint = custom.rstrip("/") or _amazon(bucket.name if by_host else "", region)
     config: Any = {
-        **sign_in.config,
+        **source.config,
         "region": region,
         "endpoint": endpoint,
         "virtual_hosted_style_request": str(by_host).lower(),
     }
-    return _access(S3Store, settings, bucket, endpoint, config, _settled(sign_in, "s3"), region=region)
+    source = _settled(source, "s3")
+    return _open_bucket(S3Store, settings, bucket, endpoint, config, source, region=region, ca_bundle=profile.ca_bundle)
 
 
-def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> Access:
+def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
     env = os.environ
     emulator = env.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
     if emulator and "://" not in emulator:
@@ -139,65 +159,71 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> Access:
     endpoint = emulator or settings.endpoint
     if endpoint.startswith("http://"):
         # An emulator asks for some token and does not look at it; a real one must not go out unencrypted.
-        sign_in = SignIn(Way.OBSTORE, {"bearer_token": "emulator"})
+        source = CredentialSource(Signer.OBSTORE, {"bearer_token": "emulator"})
     else:
-        sign_in = choose_gcs(env, Path.home(), anonymous=settings.anonymous)
-    sign_in = _settled(sign_in, "gs")
-    config: Any = dict(sign_in.config)
+        source = choose_gcs(env, Path.home(), anonymous=settings.anonymous)
+    source = _settled(source, "gs")
+    config: Any = dict(source.config)
     if endpoint:
         config["base_url"] = endpoint
-    if sign_in.way is Way.UNSIGNED:
+    if source.signer is Signer.UNSIGNED:
         # The token is not sent. It keeps obstore from looking for another one, and failing if that is no good.
         config |= {"bearer_token": "unused"}
-    return _access(GCSStore, settings, bucket, endpoint or "https://storage.googleapis.com", config, sign_in)
+    return _open_bucket(GCSStore, settings, bucket, endpoint or "https://storage.googleapis.com", config, source)
 
 
-def _open_azure(settings: RegistrySettings, bucket: Bucket) -> Access:
-    sign_in = choose_azure(os.environ, Path.home(), bucket, anonymous=settings.anonymous)
-    sign_in = _settled(sign_in, "az")
-    config: Any = dict(sign_in.config)
+def _open_azure(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
+    source = choose_azure(os.environ, Path.home(), bucket, anonymous=settings.anonymous)
+    source = _settled(source, "az")
+    config: Any = dict(source.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"
     config |= {"account_name": bucket.account, "endpoint": endpoint}
-    return _access(AzureStore, settings, bucket, endpoint, config, sign_in)
+    return _open_bucket(AzureStore, settings, bucket, endpoint, config, source)
 
 
-def _access(
+def _open_bucket(
     make: Callable[..., Any],
     settings: RegistrySettings,
     bucket: Bucket,
     endpoint: str,
     config: dict[str, Any],
-    sign_in: SignIn,
+    source: CredentialSource,
     *,
     region: str = "",
-) -> Access:
-    """What all buckets have in common: a prefix, limits, and credentials that are borrowed or not needed."""
-    borrowed = _borrow(sign_in, bucket)
-    if sign_in.way is Way.UNSIGNED:
+    ca_bundle: str = "",
+) -> ObstoreClient:
+    """What all buckets have in common: a prefix, limits, CAs, and an SDK's credentials or none."""
+    sdk = sdk_credentials(bucket.scheme, bucket.url, source) if source.signer is Signer.SDK else None
+    if source.signer is Signer.UNSIGNED:
         config = config | {"skip_signature": "true"}
     store = make(
         bucket.name,
         prefix=bucket.prefix or None,
         config=config,
-        client_options=client_options(endpoint, bucket.scheme, sign_in),
-        retry_config=NO_RETRIES,
-        credential_provider=borrowed,
+        client_options=_client_options(endpoint, bucket.scheme, ca_bundle),
+        retry_config=_NO_RETRIES,
+        credential_provider=sdk,
     )
     what = f"bucket {bucket.name}"
     if bucket.account:
         what = f"container {bucket.name} in the storage account {bucket.account}"
-    looked = _LOOKED[bucket.scheme] * _lacks(sign_in)
-    return Access(store, settings, bucket.scheme, what, endpoint, region, looked, borrowed)
+    # Read unsigned only because there is nothing to sign with, and not because the settings say so.
+    in_vain = source.signer is Signer.UNSIGNED and bool(source.name)
+    return ObstoreClient(
+        store=store,
+        settings=settings,
+        scheme=bucket.scheme,
+        what=what,
+        endpoint=endpoint,
+        region=region,
+        searched=_SEARCHED[bucket.scheme] if in_vain else "",
+        sdk=sdk,
+    )
 
 
 def _amazon(bucket: str, region: str) -> str:
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"https://{bucket}{'.' if bucket else ''}s3.{region}.{domain}"
-
-
-def _lacks(sign_in: SignIn) -> bool:
-    """Whether it is read unsigned only because there is nothing to sign with."""
-    return sign_in.way is Way.UNSIGNED and bool(sign_in.source)
 
 
 def _unopened(url: str, error: Exception) -> RegistryError:
@@ -212,25 +238,37 @@ def _unopened(url: str, error: Exception) -> RegistryError:
             f"{url}: a file of CA certificates holds one that cannot be read.",
             "Check the files that SSL_CERT_FILE, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE name.",
         )
-    from modeldrop.storage.errors import failed
-
     return failed(url, "open", "", text)
 
 
-def _borrow(sign_in: SignIn, bucket: Bucket) -> Borrowed | None:
-    if sign_in.way is not Way.SDK:
-        return None
-    from modeldrop.storage.read.borrowed import borrow
+def _settled(source: CredentialSource, scheme: str) -> CredentialSource:
+    """The source, once it is known whether the machine's metadata service has an identity."""
+    if source.signer is not Signer.METADATA:
+        return source
+    if has_identity(scheme, source.config):
+        return source._replace(signer=Signer.OBSTORE)
+    return CredentialSource(Signer.UNSIGNED, name="nothing")
 
-    return borrow(bucket.scheme, bucket.url, sign_in)
 
+def _client_options(endpoint: str, scheme: str, ca_bundle: str = "") -> Any:
+    """What obstore's ``client_options`` are to be.
 
-def _settled(sign_in: SignIn, scheme: str) -> SignIn:
-    """The decision, once it is known whether the machine's metadata service can sign in."""
-    if sign_in.way is not Way.METADATA:
-        return sign_in
-    from modeldrop.storage.read.metadata import has_identity
-
-    if has_identity(scheme, sign_in.config):
-        return replace(sign_in, way=Way.OBSTORE, local=True)
-    return SignIn(Way.UNSIGNED, source="nothing")
+    Raises:
+        CertificatesError: a variable names no usable certificates.
+    """
+    options: Any = {
+        "allow_http": endpoint.startswith("http://"),
+        "connect_timeout": _CONNECT,
+        "read_timeout": _READ,
+        "timeout": _REQUEST,
+    }
+    if scheme != "s3":
+        # obstore would sign it, and what stands before some S3-compatible services rewrites it. S3 never compresses.
+        options["default_headers"] = {"Accept-Encoding": "identity"}
+    proxy, excludes = http.proxy_and_excludes(endpoint)
+    if proxy:
+        options |= {"proxy_url": proxy, "proxy_excludes": excludes}
+    added = http.added_certificates(ca_bundle)
+    if added:
+        options["root_certificate"] = added
+    return options

@@ -1,4 +1,4 @@
-"""What an error of obstore means: from its half page of text to one sentence of ``storage_errors``.
+"""Turns errors of obstore into those of ``modeldrop.storage.errors``.
 
 obstore tells classes of errors apart only roughly, but its text holds the status, the service's answer and
 the cause. What is matched here is checked against the release that is pinned.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from obstore.exceptions import PreconditionError
 
 from modeldrop.storage import errors as storage_errors
-from modeldrop.util.values import dataclass
+from modeldrop.util import http
 
 if TYPE_CHECKING:
     from modeldrop.errors import ModeldropError, RegistryError
-    from modeldrop.storage.read.obstore_client import Access
+    from modeldrop.storage.read.obstore_client import ObstoreClient
 
 _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
 _ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")  # Azure's is REDACTED where it holds a signature
@@ -59,9 +59,8 @@ _CERTIFICATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is known about a failed request.
+class FailedRequest(NamedTuple):
+    """What obstore's text says about a failed request.
 
     Attributes:
         status: of the answer; 0 if there was none.
@@ -78,168 +77,161 @@ class Answer:
     text: str
 
 
-class Kind(Enum):
-    """What a failed request means for whoever could make it again."""
+class FaultKind(Enum):
+    """Why a request failed, as far as it matters for the next attempt."""
 
     FINAL = "it will fail again"
-    CHANGED = "the object is not the one that was asked for"
-    BEYOND = "the object has no byte there"
+    CHANGED = "the object has another ETag than the request names"
+    PAST_END = "the object has no byte there"
     STALLED = "nothing came, or too slowly"
-    WHOLE = "the whole object came instead of a part of it"
-    BUSY = "the service asks for patience"
-    BROKEN = "anything else, which may heal"
+    NO_RANGES = "the whole object came instead of a part of it"
+    BUSY = "the service answers 429 or 503: pause longer"
+    OTHER = "anything else; it may be temporary"
 
 
-HEALING = frozenset({Kind.STALLED, Kind.BUSY, Kind.BROKEN})
-"""Kinds for which it may help to ask the same again."""
+RETRYABLE = frozenset({FaultKind.STALLED, FaultKind.BUSY, FaultKind.OTHER})
+"""Kinds where the same request may succeed later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A failed request: its kind, and the error to raise if no other one succeeds."""
 
-    kind: Kind
+    kind: FaultKind
     error: ModeldropError
 
 
-def judge(access: Access, key: str, error: Exception) -> Fault:
+def classify(client: ObstoreClient, key: str, error: Exception) -> Fault:
     """What a failed request for a part of an object means.
 
     obstore does not show the headers of an answer it takes for an error, so Retry-After is not to be had: what is
     busy is given longer and longer pauses instead.
     """
-    return Fault(_kind(error, parse(error)), explain(access, "read", key, error))
+    return Fault(_kind(error, parse(error)), explain(client, "read", key, error))
 
 
-def _kind(error: Exception, answer: Answer) -> Kind:
-    if isinstance(error, PreconditionError) or answer.status == 412:
-        return Kind.CHANGED
-    if answer.status == 416 or "StartTooLarge" in answer.text:
-        return Kind.BEYOND
-    if answer.status in {429, 503}:
-        return Kind.BUSY
-    if answer.status:
-        return Kind.BROKEN if answer.status == 408 or answer.status >= 500 else Kind.FINAL
-    if "Certificate" in answer.text or "Header missing" in answer.text or isinstance(error, FileNotFoundError):
-        return Kind.FINAL
-    if _serves_no_ranges(answer):
-        return Kind.WHOLE
-    if "TimedOut" in answer.text and "kind: Connect" not in answer.text:
-        return Kind.STALLED
-    return Kind.BROKEN
+def _kind(error: Exception, request: FailedRequest) -> FaultKind:
+    if isinstance(error, PreconditionError) or request.status == 412:
+        return FaultKind.CHANGED
+    if request.status == 416 or "StartTooLarge" in request.text:
+        return FaultKind.PAST_END
+    if request.status in {429, 503}:
+        return FaultKind.BUSY
+    if request.status:
+        return FaultKind.OTHER if request.status == 408 or request.status >= 500 else FaultKind.FINAL
+    if "Certificate" in request.text or "Header missing" in request.text or isinstance(error, FileNotFoundError):
+        return FaultKind.FINAL
+    if _serves_no_ranges(request):
+        return FaultKind.NO_RANGES
+    if "TimedOut" in request.text and "kind: Connect" not in request.text:
+        return FaultKind.STALLED
+    return FaultKind.OTHER
 
 
-def parse(error: BaseException) -> Answer:
+def parse(error: BaseException) -> FailedRequest:
     """Take an error of obstore apart."""
     text = str(error)
     status = _STATUS.search(text)
     body = status[2] if status else ""
     code = _CODE.search(body)
     address = _ADDRESS.search(text)
-    return Answer(int(status[1]) if status else 0, code[1] if code else "", body, address[1] if address else "", text)
+    return FailedRequest(
+        int(status[1]) if status else 0, code[1] if code else "", body, address[1] if address else "", text
+    )
 
 
-def no_bucket(access: Access, answer: Answer) -> RegistryError | None:
+def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | None:
     """The error if a 404 says that the bucket, not the object, is missing."""
-    if answer.code in _NO_BUCKET:
-        return storage_errors.no_bucket(access.settings.url, access.what)
-    if access.looked and access.scheme == "az" and answer.code in _PRIVATE:
-        return storage_errors.no_credentials(access.settings.url, access.looked)
+    if request.code in _NO_BUCKET:
+        return storage_errors.no_bucket(client.settings.url, client.what)
+    if client.searched and client.scheme == "az" and request.code in _PRIVATE:
+        return storage_errors.no_credentials(client.settings.url, client.searched)
     return None
 
 
-def explain(access: Access, verb: str, key: str, error: BaseException) -> RegistryError:
+def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) -> RegistryError:
     """The one sentence for an error while a registry is read."""
-    if access.borrowed is not None and access.borrowed.error is not None:
-        return access.borrowed.error
-    answer = parse(error)
-    url = access.settings.url
-    if not answer.status:
-        return _unanswered(access, verb, key, answer)
-    missing = no_bucket(access, answer)
+    if client.sdk is not None and client.sdk.error is not None:
+        return client.sdk.error
+    request = parse(error)
+    url = client.settings.url
+    if not request.status:
+        return _unanswered(client, verb, key, request)
+    missing = no_bucket(client, request)
     if missing is not None:
         return missing
-    if _is_elsewhere(access, answer):
-        return _sign_in_failed(url, verb, key, answer)
-    if answer.code in _EXPIRED or _says_expired(answer):
+    if _is_elsewhere(client, request):
+        return _sign_in_failed(url, verb, key, request)
+    if request.code in _EXPIRED or _says_expired(request):
         return storage_errors.expired(url)
-    if answer.status in {401, 403} or answer.code in _REJECTED:
-        return _refused(access, verb, key, answer)
-    if answer.status in {408, 429} or answer.status >= 500:
-        return storage_errors.unavailable(url, verb, key, f"the service answered {answer.status} {answer.code}".strip())
-    return storage_errors.failed(url, verb, key, f"the service answered {answer.status} {_brief(answer)}".strip())
+    if request.status in {401, 403} or request.code in _REJECTED:
+        return _refused(client, verb, key, request)
+    if request.status in {408, 429} or request.status >= 500:
+        return storage_errors.unavailable(
+            url, verb, key, f"the service answered {request.status} {request.code}".strip()
+        )
+    return storage_errors.failed(url, verb, key, f"the service answered {request.status} {_brief(request)}".strip())
 
 
-def _refused(access: Access, verb: str, key: str, answer: Answer) -> RegistryError:
-    url = access.settings.url
-    if access.looked:
-        return storage_errors.no_credentials(url, access.looked)
-    if answer.code == "RequestTimeTooSkewed":
+def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
+    url = client.settings.url
+    if client.searched:
+        return storage_errors.no_credentials(url, client.searched)
+    if request.code == "RequestTimeTooSkewed":
         return storage_errors.failed(url, verb, key, "this machine's clock is off by more than 15 minutes")
-    if answer.code in _REJECTED or (answer.status == 401 and access.scheme != "https"):
-        return storage_errors.rejected(url, answer.code or str(answer.status))
+    if request.code in _REJECTED or (request.status == 401 and client.scheme != "https"):
+        return storage_errors.rejected(url, request.code or str(request.status))
     # A CDN in front of S3 passes its 403 on.
-    unsure = answer.status == 403 and (access.scheme == "s3" or (access.scheme == "https" and bool(answer.code)))
+    unsure = request.status == 403 and (client.scheme == "s3" or (client.scheme == "https" and bool(request.code)))
     return storage_errors.denied(url, verb, key, may_be_missing=unsure)
 
 
-def _unanswered(access: Access, verb: str, key: str, answer: Answer) -> RegistryError:
-    url = access.settings.url
-    address = urlsplit(answer.address or access.endpoint)
+def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
+    url = client.settings.url
+    address = urlsplit(request.address or client.endpoint)
     where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
-    if "Certificate" in answer.text:
-        reason = next((said for name, said in _CERTIFICATES.items() if name in answer.text), "it does not verify")
+    if "Certificate" in request.text:
+        reason = next((said for name, said in _CERTIFICATES.items() if name in request.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
-    reason = next((said for name, said in _CAUSES.items() if name in answer.text), "")
-    if "Header missing" in answer.text or _serves_no_ranges(answer):
-        what = "does not serve ranges" if _serves_no_ranges(answer) else "does not say how long objects are"
+    reason = next((said for name, said in _CAUSES.items() if name in request.text), "")
+    if "Header missing" in request.text or _serves_no_ranges(request):
+        what = "does not serve ranges" if _serves_no_ranges(request) else "does not say how long objects are"
         return storage_errors.failed(url, verb, key, f"{where} {what}, which a registry needs")
-    if "UnexpectedRange" in answer.text:
+    if "UnexpectedRange" in request.text:
         return storage_errors.failed(url, verb, key, f"{where} answers with other bytes than it was asked for")
     if not reason:
-        return storage_errors.failed(url, verb, key, _condensed(answer.text))
-    proxy = _proxy_of(address.scheme, address.hostname or "", address.netloc)
+        return storage_errors.failed(url, verb, key, _condensed(request.text))
+    proxy = http.proxy_for(where).rpartition("@")[2].rpartition("://")[2].rstrip("/")
     if proxy:
         return storage_errors.unreachable(url, f"{where} through the proxy {proxy}", reason)
-    if reason == _CAUSES["dns error"] and access.scheme == "az" and ".blob." in where:
+    if reason == _CAUSES["dns error"] and client.scheme == "az" and ".blob." in where:
         reason += " (is there such a storage account?)"
     return storage_errors.unreachable(url, where, reason)
 
 
-def _serves_no_ranges(answer: Answer) -> bool:
-    return "RangeNotSupported" in answer.text or "NotPartial" in answer.text
+def _serves_no_ranges(request: FailedRequest) -> bool:
+    return "RangeNotSupported" in request.text or "NotPartial" in request.text
 
 
-def _proxy_of(scheme: str, host: str, netloc: str) -> str:
-    """Host and port of the proxy that a request to this host goes through, or ""."""
-    # typeshed does not declare the second.
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
-
-    proxies = getproxies_environment()
-    proxy = proxies.get(scheme) or proxies.get("all") or ""
-    if not proxy or proxy_bypass_environment(host, proxies) or proxy_bypass_environment(netloc, proxies):
-        return ""
-    return proxy.rpartition("@")[2].rpartition("://")[2].rstrip("/")
-
-
-def _is_elsewhere(access: Access, answer: Answer) -> bool:
+def _is_elsewhere(client: ObstoreClient, request: FailedRequest) -> bool:
     """Whether it was not the store that answered, but a service that gives out credentials."""
-    asked = urlsplit(answer.address).netloc
-    return bool(asked) and asked != urlsplit(access.endpoint).netloc
+    asked = urlsplit(request.address).netloc
+    return bool(asked) and asked != urlsplit(client.endpoint).netloc
 
 
-def _sign_in_failed(url: str, verb: str, key: str, answer: Answer) -> RegistryError:
-    host = urlsplit(answer.address).hostname
-    if answer.status >= 500:
-        return storage_errors.unavailable(url, verb, key, f"{host} answered {answer.status} when asked for credentials")
-    if answer.code in _EXPIRED or "expired" in answer.body.lower():
+def _sign_in_failed(url: str, verb: str, key: str, request: FailedRequest) -> RegistryError:
+    host = urlsplit(request.address).hostname
+    if request.status >= 500:
+        return storage_errors.unavailable(
+            url, verb, key, f"{host} answered {request.status} when asked for credentials"
+        )
+    if request.code in _EXPIRED or "expired" in request.body.lower():
         return storage_errors.expired(url)
-    return storage_errors.rejected(url, f"{host} answered {answer.status} {_brief(answer)}".strip())
+    return storage_errors.rejected(url, f"{host} answered {request.status} {_brief(request)}".strip())
 
 
-def _says_expired(answer: Answer) -> bool:
-    body = answer.body.lower()
-    return answer.status in {400, 401, 403} and any(
+def _says_expired(request: FailedRequest) -> bool:
+    body = request.body.lower()
+    return request.status in {400, 401, 403} and any(
         words in body for words in ("has expired", "is expired", "lifetime validation failed", "specified time frame")
     )
 
@@ -249,7 +241,7 @@ def _condensed(text: str) -> str:
     return text.partition("\n\nDebug source:")[0].rpartition(" - ")[2]
 
 
-def _brief(answer: Answer) -> str:
-    if answer.code:
-        return answer.code
-    return storage_errors.detail(answer.body)[:80] if answer.body.strip() and "<" not in answer.body else ""
+def _brief(request: FailedRequest) -> str:
+    if request.code:
+        return request.code
+    return storage_errors.detail(request.body)[:80] if request.body.strip() and "<" not in request.body else ""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, NotModifiedError
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
-from obstore.store import LocalStore
+from obstore.store import LocalStore, MemoryStore
 
 from modeldrop.config import one_spelling, registry_settings
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.util.retry import Deadline, retry
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from modeldrop.storage.read.obstore_client import Access
+    from modeldrop.storage.read.obstore_client import ObstoreClient
     from modeldrop.storage.read.obstore_errors import Fault
 
 _Result = TypeVar("_Result")
 _BLOCK = 1 << 20
+_THREADS_VARIABLE = "TOKIO_WORKER_THREADS"
 # Seconds. A small document is asked for up to three times, none of them late: a dead address is told in 6 s, one that
 # does not answer in 8.
 _PAUSES = (0.1, 0.2)
@@ -38,16 +40,14 @@ UNCHANGED: Final = _Unchanged.UNCHANGED
 """What ``get_if_changed`` gives for an object that still has the ETag it was asked with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A small object, and its ETag: "" where the registry gives none."""
 
     data: bytes
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """The answer to one request, before its body has come.
 
     Attributes:
@@ -77,14 +77,13 @@ class RegistryReader:
             MissingExtraError: the credentials need an SDK that is not installed.
         """
         settings = registry_settings(registry)
-        self._access: Access | None = None
+        self._client: ObstoreClient | None = None
         if "://" in settings.url:
-            from modeldrop.storage.read.obstore_client import open_access  # a folder needs none of it
-            from modeldrop.storage.read.tokio import start_threads
+            from modeldrop.storage.read.obstore_client import open_client  # a folder needs none of it
 
-            start_threads()
+            _start_obstore_threads()
             self.url = settings.url
-            self._access = open_access(settings)
+            self._client = open_client(settings)
             return
         self.url = folder = one_spelling(settings.url)
         if not os.path.isdir(folder):  # noqa: PTH112  Path.is_dir raises where a parent may not be searched
@@ -120,14 +119,14 @@ class RegistryReader:
             return Document(bytes(result.bytes()), result.meta["e_tag"] or "")
 
         try:
-            return self._patiently(key, ask)
+            return self._with_retries(key, ask)
         except NotModifiedError:
             return UNCHANGED
         except (FileNotFoundError, ObjectNotFoundError) as error:
-            if self._access is not None:
+            if self._client is not None:
                 from modeldrop.storage.read.obstore_errors import no_bucket, parse
 
-                missing = no_bucket(self._access, parse(error))
+                missing = no_bucket(self._client, parse(error))
                 if missing is not None:
                     raise missing from error
             return None
@@ -141,7 +140,9 @@ class RegistryReader:
             RegistryError: it cannot be read, or is not there.
         """
         try:
-            return self._patiently(key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length)))
+            return self._with_retries(
+                key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length))
+            )
         except (OSError, BaseError) as error:
             if self._ends_before(key, start, error):
                 return b""
@@ -162,22 +163,22 @@ class RegistryReader:
         Raises:
             OSError, BaseError: see ``fault``.
         """
-        if self._access is None:
+        if self._client is None:
             return self._stream_file(key, start, length)
         options: Any = {} if length is None else {"range": (start, start + length)}
         if etag:
             options["if_match"] = etag
-        result = self._followed(lambda store: obstore.get(store, key, options=options))
+        result = self._in_its_region(lambda store: obstore.get(store, key, options=options))
         told = result.meta["e_tag"] or ""
         return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
 
     def fault(self, key: str, error: Exception) -> Fault:
         """What a failure of ``stream`` means for whoever could ask again."""
-        from modeldrop.storage.read.obstore_errors import Fault, Kind, judge
+        from modeldrop.storage.read.obstore_errors import Fault, FaultKind, classify
 
-        if self._access is None:
-            return Fault(Kind.FINAL, self._unreadable(key, error))
-        return judge(self._access, key, error)
+        if self._client is None:
+            return Fault(FaultKind.FINAL, self._unreadable(key, error))
+        return classify(self._client, key, error)
 
     def ended_early(self, key: str) -> RegistryError:
         """The error for an answer that was shorter than it should have been."""
@@ -191,41 +192,41 @@ class RegistryReader:
         size = os.stat(path).st_size  # noqa: PTH116
         return Stream("", size, _blocks(path, start, size if length is None else start + length))
 
-    def _patiently(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
-        """Ask the store; and again where that may help."""
+    def _with_retries(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
+        """Ask the store, and again where that may help."""
         limit = Deadline(_PATIENCE)
 
         def again(error: Exception, _pause: float) -> bool:
             answered = isinstance(error, (NotModifiedError, FileNotFoundError, ObjectNotFoundError))
             if answered or not isinstance(error, (OSError, BaseError)):
                 return False
-            from modeldrop.storage.read.obstore_errors import HEALING
+            from modeldrop.storage.read.obstore_errors import RETRYABLE
 
-            return self.fault(key, error).kind in HEALING and limit.left() > 0
+            return self.fault(key, error).kind in RETRYABLE and limit.left() > 0
 
-        return retry(lambda: self._followed(ask), _PAUSES, again)
+        return retry(lambda: self._in_its_region(ask), _PAUSES, again)
 
-    def _followed(self, ask: Callable[[Any], _Result]) -> _Result:
-        """Ask the store; and once more where an S3 bucket turns out to be in another region."""
-        access = self._access  # several threads may find out at once
-        if access is None:
+    def _in_its_region(self, ask: Callable[[Any], _Result]) -> _Result:
+        """Ask the store, and once more where an S3 bucket turns out to be in another region."""
+        client = self._client  # several threads may find out at once
+        if client is None:
             return ask(self._store)
         try:
-            return ask(access.store)
+            return ask(client.store)
         except BaseError as error:
-            if access.scheme != "s3":
+            if client.scheme != "s3":
                 raise
-            from modeldrop.storage.read.s3_region import moved
+            from modeldrop.storage.read.s3_region import reopen_in_region
 
-            there = moved(access, error)
-            if there is None:
+            reopened = reopen_in_region(client, error)
+            if reopened is None:
                 raise
-            self._access = there
-            return ask(there.store)
+            self._client = reopened
+            return ask(reopened.store)
 
     def _ends_before(self, key: str, start: int, error: Exception) -> bool:
         """Whether a range could not be read because the object has no byte there: each store has an error for it."""
-        if self._access is not None:
+        if self._client is not None:
             from modeldrop.storage.read.obstore_errors import parse
 
             return parse(error).status == 416 or "StartTooLarge" in str(error)
@@ -235,10 +236,10 @@ class RegistryReader:
             return False
 
     def _unreadable(self, key: str, error: Exception) -> RegistryError:
-        if self._access is not None:
+        if self._client is not None:
             from modeldrop.storage.read.obstore_errors import explain
 
-            return explain(self._access, "read", key, error)
+            return explain(self._client, "read", key, error)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         return RegistryError(
             f"Could not read {self.url}/{key}: {first}",
@@ -254,3 +255,24 @@ def _blocks(path: str, start: int, end: int) -> Iterator[bytes]:
                 return
             start += len(data)
             yield data
+
+
+def _start_obstore_threads() -> None:
+    """Let obstore have half as many threads as there are CPUs: the other half verifies and writes.
+
+    With one for each CPU, which is what Tokio starts by itself, they take turns with the threads that take their
+    bytes: on 2 CPUs a transfer then takes a sixth more of both. Nothing is done where the environment names a number,
+    or where another thread could be reading the environment.
+    """
+    if _THREADS_VARIABLE in os.environ or threading.active_count() > 1:
+        return
+    os.environ[_THREADS_VARIABLE] = str(max(1, _cpus() // 2))
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.head(MemoryStore(), "nothing")  # the first call of a process starts them
+    finally:
+        del os.environ[_THREADS_VARIABLE]
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from modeldrop.config import registry_settings
 from modeldrop.errors import UsageError
+from modeldrop.storage.errors import unusable_certificates
 from modeldrop.storage.urls import parse_bucket
+from modeldrop.util.http import CertificatesError, ca_bundle
 
 if TYPE_CHECKING:
     from modeldrop.storage.write.store import Store
@@ -21,7 +23,7 @@ def open_store(registry: str) -> Store:
     Raises:
         UsageError: no registry is named, it is read-only, or it cannot be one.
         MissingExtraError: the cloud's SDK is not installed.
-        RegistryError: no credentials are there, or half of one.
+        RegistryError: half a credential is set, or a variable names no usable certificates.
     """
     settings = registry_settings(registry)
     scheme, separator, _ = settings.url.partition("://")
@@ -31,6 +33,10 @@ def open_store(registry: str) -> Store:
         return LocalStore(settings.url)
     if scheme == "https":
         raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
+    try:
+        ca_bundle()
+    except CertificatesError as error:
+        raise unusable_certificates(error) from None
     bucket = parse_bucket(settings.url)
     if scheme == "s3":
         from modeldrop.storage.write.s3.store import S3Store

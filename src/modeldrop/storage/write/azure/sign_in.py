@@ -10,11 +10,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.errors import MissingExtraError, RegistryError
-from modeldrop.storage.azure_connection import VARIABLE, check_key, parse_connection
+from modeldrop.errors import MissingExtraError
 from modeldrop.storage.errors import wrong_account
+from modeldrop.storage.requests_adapter import new_session
+from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
 
 if TYPE_CHECKING:
+    from azure.core.pipeline.transport import RequestsTransport
+
     from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
 
@@ -51,7 +54,7 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
     endpoint = settings.endpoint or f"https://{bucket.account}.blob.core.windows.net"
     if settings.anonymous:
         return SignIn(endpoint, None, "anonymously (anonymous = true in modeldrop.toml)")
-    connection = os.environ.get(VARIABLE, "")
+    connection = os.environ.get(CONNECTION_VARIABLE, "")
     if connection:
         return _connection(bucket, settings, connection)
     key, token = os.environ.get("AZURE_STORAGE_KEY", ""), os.environ.get("AZURE_STORAGE_SAS_TOKEN", "")
@@ -68,25 +71,20 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
     return SignIn(endpoint, _identity(), "azure-identity", identity=True)
 
 
-def ca_bundle() -> str | bool:
-    """The PEM file to trust instead of certifi's, True for certifi's or what requests finds itself.
+def transport(connect_seconds: float, read_seconds: float) -> RequestsTransport:
+    """How Azure's clients send requests: with the CAs and proxies of ``modeldrop.util.http``."""
+    from azure.core.pipeline.transport import RequestsTransport
 
-    Raises:
-        RegistryError: the file that is named is not there.
-    """
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"):
-        path = os.environ.get(name, "")
-        if path:
-            if not os.path.exists(path):  # noqa: PTH110  a text that requests takes as it is
-                raise RegistryError(f"{name} names {path}, which is not there.", "Mend or unset it.")
-            return path
-    return True
+    # Not owned: a transport that was closed would go on with a session of its own making.
+    return RequestsTransport(
+        session=new_session(), session_owner=False, connection_timeout=connect_seconds, read_timeout=read_seconds
+    )
 
 
 def _connection(bucket: Bucket, settings: RegistrySettings, text: str) -> SignIn:
     found = parse_connection(text, bucket.url, bucket.account)
     credential = _key(bucket.account, found.key) if found.key else _signature(found.signature)
-    return SignIn(settings.endpoint or found.endpoint, credential, f"the connection string in {VARIABLE}")
+    return SignIn(settings.endpoint or found.endpoint, credential, f"the connection string in {CONNECTION_VARIABLE}")
 
 
 def _key(account: str, key: str) -> dict[str, str]:
@@ -106,9 +104,4 @@ def _identity() -> Any:
         raise MissingExtraError(
             "Signing in to Azure needs azure-identity.", "Install it: pip install 'modeldrop[azure]'"
         ) from None
-    return DefaultAzureCredential(
-        connection_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        retry_total=1,
-        connection_verify=ca_bundle(),
-    )
+    return DefaultAzureCredential(transport=transport(_CONNECT_SECONDS, _READ_SECONDS), retry_total=1)

@@ -35,7 +35,7 @@ except ImportError:
     ) from None
 
 from modeldrop.storage.write.azure.errors import MISSING, Place, code, explain, heals, status
-from modeldrop.storage.write.azure.sign_in import ca_bundle, sign_in
+from modeldrop.storage.write.azure.sign_in import sign_in, transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,22 +82,22 @@ class AzureStore:
         self.sign_in = sign_in(bucket, settings)
         self._place = Place(bucket, self.sign_in, tags=bool(settings.tags))
         self._patience = _Patience()
+        sender = transport(_CONNECT_SECONDS, _READ_SECONDS)
         try:
             self.client = ContainerClient(
                 self.sign_in.endpoint,
                 bucket.name,
                 credential=self.sign_in.credential,
                 retry_total=0,
-                connection_timeout=_CONNECT_SECONDS,
+                transport=sender,
                 raw_request_hook=self._patience.limit,
-                connection_verify=ca_bundle(),
                 # A document comes in one answer, and every upload that is not in blocks goes in one request.
                 max_single_get_size=MAX_DOCUMENT,
                 max_single_put_size=5000 << 20,
             )
         except ValueError as error:  # such as: tokens are not sent over http
             raise RegistryError(f"{self.url}: {error}", "Check the endpoint.") from None
-        weakref.finalize(self, self.client.close)
+        weakref.finalize(self, sender.session.close)
 
     def get(self, key: str) -> Stored | None:
         def read() -> Stored:

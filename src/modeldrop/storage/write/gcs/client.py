@@ -16,8 +16,8 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from modeldrop.storage.requests_adapter import prepare_session
 from modeldrop.storage.write.gcs.errors import heals
-from modeldrop.storage.write.gcs.http_adapter import Adapter
 
 BRIEF_TIMEOUT = (4.0, 8.0)
 """Seconds to connect (also: in which some of what is sent must leave), and to wait for the next bytes."""
@@ -31,8 +31,6 @@ LONG_TIMEOUT = (4.0, 120.0)
 _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _SIGN_IN_TIMEOUT = (3.0, 8.0)
 _SIGN_IN_SECONDS = 5.0
-_CONNECTIONS = 16
-_CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
 
 BRIEF = Retry(predicate=heals, initial=0.2, maximum=1.5, multiplier=2.0, timeout=5.0)
 """For requests that may be the first: with BRIEF_TIMEOUT, an address that nobody answers fails within 10 seconds."""
@@ -60,7 +58,7 @@ def make_client(endpoint: str, *, anonymous: bool) -> tuple[storage.Client, requ
     sign_in = _SignIn()
     credentials = AnonymousCredentials() if anonymous else _credentials(sign_in)
     session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=sign_in)
-    _prepare(session)
+    prepare_session(session)
     client = storage.Client(
         project=None,  # only the management of buckets needs one
         credentials=credentials,
@@ -87,7 +85,7 @@ class _SignIn(google.auth.transport.Request):
 
     def __init__(self) -> None:
         session = requests.Session()
-        _prepare(session)
+        prepare_session(session)
         self._request = google.auth.transport.requests.Request(session)
         self._failing_since: float | None = None
 
@@ -113,13 +111,3 @@ class _SignIn(google.auth.transport.Request):
             raise
         self._failing_since = None
         return response
-
-
-def _prepare(session: requests.Session) -> None:
-    adapter = Adapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    # requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE itself, and prefers them.
-    named = [path for name in _CA_VARIABLES if (path := os.environ.get(name))]
-    if named:
-        session.verify = named[0]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3.session
-import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.botocore_session import Session
 
 if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
@@ -31,7 +31,7 @@ def make_client(settings: RegistrySettings) -> Any:
         Exception: whatever botocore raises where it cannot sign in; ``s3_errors.explain`` has the sentences.
     """
     _refuse_half_credential(settings.url)
-    session = botocore.session.Session()
+    session = Session()
     session.user_agent_extra = f"modeldrop/{__version__}"
     region = _region(session, settings)
     session.set_config_variable("region", region)
@@ -39,10 +39,6 @@ def make_client(settings: RegistrySettings) -> Any:
     session.set_default_client_config(
         Config(connect_timeout=CONNECT_SECONDS, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
     )
-    if not any(os.environ.get(name) for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")):
-        bundle = session.get_config_variable("ca_bundle") or os.environ.get("SSL_CERT_FILE")
-        if bundle:
-            session.set_config_variable("ca_bundle", bundle)
     if not settings.anonymous:
         credentials = session.get_credentials()
         if credentials is not None:

@@ -1,7 +1,7 @@
-"""How ``requests`` connects and sends for a store: so that a timeout means what it says.
+"""``requests`` as Google's, Azure's and the Hub's clients use it: CAs and proxies by our rule, timeouts that hold.
 
-By itself it gives every address of a name the whole time to connect (Google's have sixteen), and takes that
-same time as the limit for all of a body to leave.
+By itself ``requests`` reads the variables in its own way, gives every address of a name the whole time to connect
+(Google's have sixteen), and takes that same time as the limit for all of a body to leave.
 """
 
 from __future__ import annotations
@@ -16,29 +16,68 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
+from modeldrop.util import http
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_CONNECTIONS = 16
 _SEND = 64 << 10
 _LEAST_SHARE = 1.0
 
 
-class Adapter(requests.adapters.HTTPAdapter):
-    """Connects within one timeout, however many addresses there are, and sends large bodies in small steps.
+def new_session() -> requests.Session:
+    """A session that sends through ``Adapter``."""
+    session = requests.Session()
+    prepare_session(session)
+    return session
 
-    And it reads the bodies of refusals, which SDKs may leave unread: their connections can then be used again.
+
+def prepare_session(session: requests.Session) -> None:
+    """Let a session send through ``Adapter``, and not read the environment itself."""
+    session.trust_env = False
+    adapter = Adapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+
+
+class Adapter(requests.adapters.HTTPAdapter):
+    """Trusts and connects by ``modeldrop.util.http``, whatever the session says.
+
+    It connects within one timeout, however many addresses there are, and sends large bodies in small steps. And it
+    reads the bodies of refusals, which SDKs may leave unread: their connections can then be used again.
     """
+
+    def __init__(self, **options: Any) -> None:
+        self._trusted = http.ca_bundle() or True
+        super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,  # noqa: FBT001, FBT002
+        timeout: Any = None,
+        verify: bool | str = True,  # noqa: ARG002, FBT001, FBT002
+        cert: Any = None,
+        proxies: Any = None,  # noqa: ARG002
+    ) -> requests.Response:
         if isinstance(request.body, bytes) and len(request.body) > _SEND:
             request.body = _Steps(request.body)  # type: ignore[assignment]
-        response = super().send(request, *args, **kwargs)
+        url = request.url or ""
+        proxy = http.proxy_for(url)
+        response = super().send(
+            request,
+            stream=stream,
+            timeout=timeout,
+            verify=self._trusted,
+            cert=cert,
+            proxies={url.partition(":")[0]: proxy} if proxy else {},
+        )
         if response.status_code >= 400:
             _ = response.content
         return response

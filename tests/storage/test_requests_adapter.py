@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from modeldrop.storage.write.gcs.http_adapter import Adapter
+from modeldrop.storage.requests_adapter import Adapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

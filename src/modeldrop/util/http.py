@@ -1,0 +1,283 @@
+"""Which certificates are trusted and which proxy is used: one rule for every client of HTTP in this package.
+
+Certificates: those that ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name, else the operating system's; besides them those
+that ``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE`` and ``AWS_CA_BUNDLE`` name. Proxies: ``HTTPS_PROXY``, ``HTTP_PROXY``,
+``ALL_PROXY`` and ``NO_PROXY``, in small letters too, which win. docs/storage.md has the details.
+
+Each library would read these variables in a way of its own. So they are given what this module decides, and a
+bucket that can be published to can also be fetched from. A fetch of files that are on the disk already imports this
+module: heavy imports are inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from urllib.request import OpenerDirector
+
+_BASE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_ADDED_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+_SYSTEM_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine without the package, macOS
+)
+_PEM = b"-----BEGIN CERTIFICATE-----"
+_PORTS = {"http": 80, "https": 443}
+# No proxy leads to the metadata services of a machine or container: they are at fixed addresses, or at these.
+_METADATA_HOSTS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "metadata.google.internal")
+_METADATA_VARIABLES = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_METADATA_ENDPOINT",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_IP",
+    "IDENTITY_ENDPOINT",
+)
+_PROXY_VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
+_EVERYTHING = "*,0.0.0.0/0,::/0"  # obstore takes "*" for names alone
+_merged: dict[tuple[object, ...], str] = {}
+
+
+class CertificatesError(ValueError):
+    """A variable names no usable certificates."""
+
+
+def added_certificates(also: str = "") -> str:
+    """The certificates to trust besides those of SSL_CERT_FILE and SSL_CERT_DIR, or the system's, as PEM; or "".
+
+    Args:
+        also: one more file, or "": AWS profiles name one.
+
+    Raises:
+        CertificatesError: a variable, one of those two included, names no usable certificates.
+    """
+    for name in _BASE_VARIABLES:
+        next(_certificates((name,)), None)  # for the error alone: obstore reads these itself, and says less
+    contents = dict(_certificates(_ADDED_VARIABLES, also))
+    contents.pop(os.environ.get("SSL_CERT_FILE", ""), None)
+    return b"\n".join(contents.values()).decode("utf-8", "replace")
+
+
+def ca_bundle(also: str = "") -> str:
+    """One PEM file with all certificates that are trusted; "" where only those that a library brings are left.
+
+    Args:
+        also: one more file, or "": AWS profiles name one.
+
+    Raises:
+        CertificatesError: a variable names no usable certificates.
+    """
+    sources = list(_certificates(_BASE_VARIABLES)) or _system_certificates()
+    sources += _certificates(_ADDED_VARIABLES, also)
+    by_path = dict(sources)
+    return next(iter(by_path), "") if len(by_path) < 2 else _merge(by_path)
+
+
+def proxy_for(url: str) -> str:
+    """The URL of the proxy that a request to ``url`` goes through, or ""."""
+    proxies = _proxies()
+    scheme = urlsplit(url).scheme
+    proxy = proxies.get(scheme) or proxies.get("all") or ""
+    return "" if not proxy or _is_direct(url, proxies.get("no", "")) else _with_scheme(proxy)
+
+
+def proxy_and_excludes(url: str) -> tuple[str, str]:
+    """A proxy, and the hosts that are reached without it, for a client of ``url`` that also signs in elsewhere.
+
+    Its syntax for exclusions is obstore's, which knows no ports. ("", ""): no proxy is named at all.
+    """
+    proxies = _proxies()
+    excluded = proxies.pop("no", "")
+    scheme = urlsplit(url).scheme
+    proxy = proxies.get(scheme) or proxies.get("all") or ""
+    if not proxy:
+        # Naming a proxy is what keeps obstore from those of the environment.
+        unused = [value for name in _PROXY_VARIABLES for value in _spellings(name) if value]
+        return (_with_scheme(unused[0]), _EVERYTHING) if unused else ("", "")
+    host = urlsplit(url).hostname or ""
+    hosts = [*_METADATA_HOSTS, *(name for name, _ in _metadata_services())]
+    if _is_direct(url, excluded):
+        hosts.append(host)
+    for entry in _entries(excluded):
+        name, port = _split_entry(entry)
+        if entry == "*":
+            hosts.append(_EVERYTHING)
+        elif not port or (port == 443 and not _matches(name, host)):  # where it signs in, the port is 443
+            hosts.append(name)
+    return _with_scheme(proxy), ",".join(dict.fromkeys(hosts))
+
+
+def is_configured() -> bool:
+    """Whether any of the variables is set, so that another client's own reading of them could differ from ours."""
+    return bool(_proxies()) or any(os.environ.get(name) for name in (*_BASE_VARIABLES, *_ADDED_VARIABLES))
+
+
+def opener(url: str) -> OpenerDirector:
+    """An opener of the standard library for ``url`` that follows no redirection: its answer is an HTTPError.
+
+    Raises:
+        CertificatesError: a variable names no usable certificates.
+    """
+    import ssl
+    from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
+
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    proxy = proxy_for(url)
+    trust = ssl.create_default_context(cafile=ca_bundle() or None)
+    return build_opener(
+        NoRedirect, HTTPSHandler(context=trust), ProxyHandler({urlsplit(url).scheme: proxy} if proxy else {})
+    )
+
+
+# --- certificates
+
+
+def _certificates(variables: tuple[str, ...], also: str = "") -> Iterator[tuple[str, bytes]]:
+    """The path and the contents of every file that the variables name."""
+    for name in variables:
+        value = os.environ.get(name, "")
+        if value:
+            paths = value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]
+            yield from _read(name, [path for path in paths if path], value)
+    if also:
+        yield from _read("ca_bundle of the AWS profile", [os.path.expanduser(also)], also)  # noqa: PTH111
+
+
+def _read(name: str, paths: list[str], value: str) -> Iterator[tuple[str, bytes]]:
+    found = False
+    folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112
+    try:
+        for path in paths:
+            for file in _hashed_files(path) if path in folders else [path]:
+                with open(file, "rb") as source:  # noqa: PTH123
+                    data = source.read()
+                if _PEM in data:
+                    found = True
+                    yield file, data
+    except OSError as error:
+        raise CertificatesError(f"{name} names {value}, which cannot be read: {error.strerror}.") from None
+    if not found:
+        how = " under a name that `openssl rehash` gives" if folders else ""
+        raise CertificatesError(f"{name} names {value}, which holds no PEM certificate{how}.")
+
+
+def _hashed_files(folder: str) -> list[str]:
+    """The files of a folder that OpenSSL looks at: eight hexadecimal digits, a dot and a number."""
+    names = [name.partition(".") for name in sorted(os.listdir(folder))]  # noqa: PTH208
+    hexadecimal = set("0123456789abcdef")
+    hashed = [
+        stem + dot + end for stem, dot, end in names if len(stem) == 8 and set(stem) <= hexadecimal and end.isdigit()
+    ]
+    return [os.path.join(folder, name) for name in hashed]  # noqa: PTH118
+
+
+def _system_certificates() -> list[tuple[str, bytes]]:
+    for path in _SYSTEM_FILES:
+        try:
+            with open(path, "rb") as source:  # noqa: PTH123
+                return [(path, source.read())]
+        except OSError:
+            continue
+    return []
+
+
+def _merge(contents: dict[str, bytes]) -> str:
+    """A file with all of them, which is removed when the process ends."""
+    key = (os.getpid(), *contents.items())
+    if key not in _merged:
+        import atexit
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp(suffix=".pem", prefix="modeldrop-ca-")
+        with open(descriptor, "wb") as target:  # noqa: PTH123
+            target.write(b"\n".join(contents.values()))
+        atexit.register(_remove, os.getpid(), path)
+        _merged[key] = path
+    return _merged[key]
+
+
+def _remove(process: int, path: str) -> None:
+    if os.getpid() == process:  # and not a fork of it
+        os.unlink(path)  # noqa: PTH108
+
+
+# --- proxies
+
+
+def _proxies() -> dict[str, str]:
+    """What the variables say, by scheme, ``all`` and ``no``. Small letters win, an empty value included."""
+    found = {}
+    for name in (*_PROXY_VARIABLES, "no_proxy"):
+        small, capital = _spellings(name)
+        value = capital if small is None else small
+        if value:
+            found[name.partition("_")[0]] = value
+    return found
+
+
+def _spellings(name: str) -> tuple[str | None, str]:
+    """The value of a variable in small letters, None if it is not set, and of that in capitals."""
+    return os.environ.get(name), os.environ.get(name.upper(), "")
+
+
+def _with_scheme(proxy: str) -> str:
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_direct(url: str, excluded: str) -> bool:
+    """Whether NO_PROXY, or its being a metadata service, keeps a request from the proxy."""
+    parts = urlsplit(url)
+    host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
+    if host in _METADATA_HOSTS or (host, port) in _metadata_services():
+        return True
+    for entry in _entries(excluded):
+        name, only = _split_entry(entry)
+        if entry == "*" or (only in (0, port) and _matches(name, host)):
+            return True
+    return False
+
+
+def _metadata_services() -> list[tuple[str, int]]:
+    services = []
+    for name in _METADATA_VARIABLES:
+        value = os.environ.get(name, "")
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        if parts.hostname:
+            services.append((parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)))
+    return services
+
+
+def _entries(excluded: str) -> list[str]:
+    return excluded.lower().replace(",", " ").split()
+
+
+def _split_entry(entry: str) -> tuple[str, int]:
+    """Name and port of an entry of NO_PROXY; 0: every port."""
+    name, colon, port = entry.rpartition(":")
+    if colon and port.isdigit() and (name.endswith("]") or ":" not in name):
+        entry = name
+    else:
+        port = "0"
+    return entry.removeprefix("*").strip(".[]"), int(port)
+
+
+def _matches(name: str, host: str) -> bool:
+    """Whether a host is the named one, below the named domain, or an address in the named network."""
+    if "/" not in name:
+        return bool(name) and (host == name or host.endswith(f".{name}"))
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return False

@@ -1,0 +1,263 @@
+"""One TLS server, one proxy, the same variables: publisher, doctor, fetcher, Hub client and hooks do the same."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import pytest
+import trustme
+
+from modeldrop.doctor.run import examine
+from modeldrop.errors import ModeldropError
+from modeldrop.export.sources import hub_client
+from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.write import open_store
+from modeldrop.util import http
+from tests.servers.https import Answer, HttpsServer, Request
+from tests.servers.tls import ForwardProxy, pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+KEY = "models/current"
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+PLACES = {"direct", "through the proxy"}
+
+
+class CountingProxy:
+    """proxy.py behind a port that counts who connects; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._proxy = ForwardProxy(folder)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        self._proxy.__enter__()
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._proxy.__exit__(kind, error, trace)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._proxy.port)) as server:
+            back = threading.Thread(target=pipe, args=(server, client), daemon=True)
+            back.start()
+            pipe(client, server)
+            back.join()
+
+
+class Ground(NamedTuple):
+    """The server, the proxy, and what the variables may name.
+
+    Attributes:
+        server: with a certificate that ``files["ca"]`` signed.
+        proxy: before it.
+        files: files and folders of certificates by what is in them.
+    """
+
+    server: HttpsServer
+    proxy: CountingProxy
+    files: Mapping[str, str]
+
+
+def answer(request: Request) -> Answer:
+    """What each client takes for its service: the Hub has a model, the stores have no object."""
+    if "/api/models/" in request.path:
+        body = b'{"id": "acme/m", "sha": "0123456789012345678901234567890123456789", "siblings": []}'
+        return Answer(200, body, {"Content-Type": "application/json"})
+    return Answer(404, headers={"x-ms-request-id": "1", "x-ms-error-code": "BlobNotFound"})
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("ground")
+    for name in ("served", "hashed", "unhashed"):
+        (folder / name).mkdir()
+    with HttpsServer(folder / "served") as server, CountingProxy(folder) as proxy:
+        server.answer = answer
+        ca = server.ca_file.read_bytes()
+        (folder / "hashed/0a1b2c3d.0").write_bytes(ca)
+        (folder / "unhashed/ca.pem").write_bytes(ca)
+        (folder / "empty.pem").touch()
+        trustme.CA().cert_pem.write_to_path(str(folder / "other.pem"))
+        paths = {name: str(folder / f"{name}.pem") for name in ("empty", "other", "missing")}
+        folders = {name: str(folder / name) for name in ("hashed", "unhashed")}
+        yield Ground(server, proxy, {"ca": str(server.ca_file), **paths, **folders})
+
+
+@pytest.fixture(autouse=True)
+def environment(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*CA_VARIABLES, *PROXY_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+    point(monkeypatch, ground, "localhost")
+
+
+def point(monkeypatch: pytest.MonkeyPatch, ground: Ground, host: str) -> None:
+    """Let every client look for its service at this server."""
+    url = f"https://{host}:{ground.server.port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"BlobEndpoint={url}/acme;AccountName=acme;AccountKey=a2V5")
+    monkeypatch.setenv("HF_ENDPOINT", url)
+
+
+def publish_to(registry: str) -> Callable[[str], object]:
+    return lambda _: open_store(registry).get(KEY)
+
+
+def diagnose(registry: str) -> Callable[[str], object]:
+    def run(_: str) -> None:
+        failures = [f"{check.text} {check.fix}" for check in examine(registry) if check.state.value == "failed"]
+        raise ModeldropError(" ".join(failures))
+
+    return run
+
+
+def ask_the_hub(url: str) -> None:
+    with hub_client.client("acme/m", "main") as hub:
+        hub.HfApi(endpoint=url).model_info("acme/m")
+
+
+CLIENTS: Mapping[str, Callable[[str], object]] = {
+    "publisher, S3": publish_to("s3://acme/models"),
+    "publisher, GCS": publish_to("gs://acme/models"),
+    "publisher, Azure": publish_to("az://acme/models/team"),
+    "doctor, S3": diagnose("s3://acme/models"),
+    "doctor, GCS": diagnose("gs://acme/models"),
+    "fetcher, S3": lambda _: RegistryReader("s3://acme/models").get(KEY, 1 << 20),
+    "fetcher, https": lambda url: RegistryReader(url).get(KEY, 1 << 20),
+    "Hub": ask_the_hub,
+    "hook": lambda url: http.opener(url).open(url, timeout=10),
+}
+
+
+def everybody(ground: Ground, host: str = "localhost") -> dict[str, str]:
+    """What becomes of one small request of each client: how it arrived, or why it did not."""
+    found = {}
+    for name, ask in CLIENTS.items():
+        ground.server.requests.clear()
+        before = ground.proxy.connections
+        said = ""
+        try:
+            ask(f"https://{host}:{ground.server.port}")
+        except (ModeldropError, OSError, ValueError) as error:
+            said = str(error)
+        place = "through the proxy" if ground.proxy.connections > before else "direct"
+        found[name] = place if ground.server.requests else said
+    return found
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        *({name: "hashed" if name == "SSL_CERT_DIR" else "ca"} for name in CA_VARIABLES),
+        {"REQUESTS_CA_BUNDLE": "hashed"},
+        {"SSL_CERT_FILE": "other", "AWS_CA_BUNDLE": "ca"},
+        {"SSL_CERT_FILE": "ca", "REQUESTS_CA_BUNDLE": "other"},
+    ],
+    ids=str,
+)
+def test_what_all_trust(ground: Ground, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, file in variables.items():
+        monkeypatch.setenv(name, ground.files[file])
+    assert everybody(ground) == dict.fromkeys(CLIENTS, "direct")
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, *({name: "other"} for name in CA_VARIABLES if name != "SSL_CERT_DIR")], ids=str
+)
+def test_what_none_trusts(ground: Ground, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, file in variables.items():
+        monkeypatch.setenv(name, ground.files[file])
+    for client, said in everybody(ground).items():
+        assert "is not trusted" in said or "CERTIFICATE_VERIFY_FAILED" in said, (client, said)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "why"),
+    [
+        *((name, "missing", "which cannot be read: No such file or directory") for name in CA_VARIABLES),
+        *((name, "empty", "which holds no PEM certificate") for name in CA_VARIABLES),
+        ("SSL_CERT_DIR", "unhashed", "which holds no PEM certificate under a name that `openssl rehash` gives"),
+    ],
+)
+def test_what_all_say_of_a_bad_file(
+    ground: Ground, name: str, file: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, ground.files[file])
+    for client, said in everybody(ground).items():
+        assert f"{name} names {ground.files[file]}, {why}" in said, (client, said)
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"HTTPS_PROXY": "{proxy}"}, "through the proxy"),
+        ({"https_proxy": "{proxy}"}, "through the proxy"),
+        ({"ALL_PROXY": "{proxy}"}, "through the proxy"),
+        ({"HTTPS_PROXY": "{proxy}", "https_proxy": ""}, "direct"),
+        ({"HTTP_PROXY": "{proxy}"}, "direct"),
+    ],
+    ids=str,
+)
+def test_which_proxy_all_use(
+    ground: Ground, variables: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ground.files["ca"])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(proxy=ground.proxy.url))
+    assert everybody(ground) == dict.fromkeys(CLIENTS, place)
+
+
+@pytest.mark.parametrize(
+    ("host", "no_proxy", "place"),
+    [
+        ("localhost", "localhost", "direct"),
+        ("localhost", "example.com, LOCALHOST", "direct"),
+        ("localhost", "localhost:{port}", "direct"),
+        ("localhost", "localhost:1", "through the proxy"),
+        ("localhost", ".localhost", "direct"),
+        ("localhost", "ocalhost", "through the proxy"),
+        ("localhost", "store.localhost", "through the proxy"),
+        ("localhost", "127.0.0.0/8", "through the proxy"),
+        ("localhost", "*", "direct"),
+        ("127.0.0.1", "127.0.0.1", "direct"),
+        ("127.0.0.1", "127.0.0.1:{port}", "direct"),
+        ("127.0.0.1", "127.0.0.0/8", "direct"),
+        ("127.0.0.1", "10.0.0.0/8", "through the proxy"),
+        ("127.0.0.1", "*", "direct"),
+    ],
+)
+def test_what_all_reach_without_the_proxy(
+    ground: Ground, host: str, no_proxy: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point(monkeypatch, ground, host)
+    monkeypatch.setenv("SSL_CERT_FILE", ground.files["ca"])
+    monkeypatch.setenv("HTTPS_PROXY", ground.proxy.url)
+    monkeypatch.setenv("NO_PROXY", no_proxy.format(port=ground.server.port))
+    assert everybody(ground, host) == dict.fromkeys(CLIENTS, place)
