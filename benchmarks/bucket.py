@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,14 +57,21 @@ def describe(path: Path, name: str, piece_size: int = PIECE_SIZE) -> File:
 def add_version(model: Path, files: Sequence[str], piece_size: int = PIECE_SIZE) -> None:
     """Make the files that are below ``model``/v1 the version v1, the first of them its graph; ``current`` names it."""
     example = examples.manifest()
-    manifest = replace(
-        example,
+    manifest = example._replace(
         files=tuple(describe(model / "v1" / name, name, piece_size) for name in files),
-        variants=(replace(example.variants[0], model=files[0], files=tuple(files)),),
+        variants=(example.variants[0]._replace(model=files[0], files=tuple(files)),),
         piece_size=piece_size,
     )
     data = serialize_manifest(manifest)
     (model / "v1" / "manifest.json").write_bytes(data)
     digest = manifest_digest(data)
-    move = Move(1, digest, 1, "6b1f0c52a97e4d38", "publish", "benchmark", "2026-11-20T09:44:51Z")
+    move = Move(
+        version=1,
+        digest=digest,
+        generation=1,
+        nonce="6b1f0c52a97e4d38",
+        action="publish",
+        by="benchmark",
+        at="2026-11-20T09:44:51Z",
+    )
     (model / "current").write_bytes(serialize_channel(Channel(move, ())))

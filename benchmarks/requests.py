@@ -37,7 +37,6 @@ _MOST = {"plan": 3, "promote": 4, "fetch what is there": 1}
 # The second of two small builds has the build key that is asked for.
 _FILL = """\
 import sys
-from dataclasses import replace
 from pathlib import Path
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
@@ -49,7 +48,7 @@ store = open_store(registry)
 for seed in "ab":
     manifest = make_build(folder / seed, seed)
     if seed == "b":
-        (folder / seed / "manifest.json").write_bytes(serialize_manifest(replace(manifest, build_key=key)))
+        (folder / seed / "manifest.json").write_bytes(serialize_manifest(manifest._replace(build_key=key)))
     move_forward(store, "embedder", publish_folder(store, "embedder", folder / seed).version, "current", by="benchmark")
 """
 

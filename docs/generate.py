@@ -1,4 +1,4 @@
-"""Write what the pages repeat of action.yml, of the workflows and of the examples.
+"""Write what the pages repeat of action.yml, of the workflows and of the examples, and the JSON Schemas.
 
 ``make docs`` writes; ``make lint`` runs it with ``--check``, which fails where a page has drifted. A page marks the
 place of a block, and everything between the two marks is replaced::
@@ -21,6 +21,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # where it is run as a program
+
+from docs.json_schemas import schemas  # noqa: E402
+
 PAGES = (
     "README.md",
     "docs/action.md",
@@ -29,6 +33,7 @@ PAGES = (
 )
 WORKFLOW = ".github/workflows/publish-models.yml"
 EXAMPLES = "examples/workflows"
+SCHEMAS = "docs/schemas"
 _PIN = re.compile(r"(?P<action>[\w.-]+/[\w./-]+)@[0-9a-f]{40} # v[\d.]+")
 _BLOCK = re.compile(r"(<!-- begin (?P<what>[^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -57,9 +62,14 @@ def render(page: str, text: str) -> str:
 
 
 def drifted(root: Path = ROOT) -> dict[str, str]:
-    """The pages that are not as they should be, with the text that they should have."""
+    """The pages and schemas that are not as they should be, with the text that they should have."""
     now = {page: (root / page).read_text("utf-8") for page in PAGES}
-    return {page: after for page, before in now.items() if (after := render(page, before)) != before}
+    pages = {page: after for page, before in now.items() if (after := render(page, before)) != before}
+    return pages | {
+        path: text
+        for name, text in schemas().items()
+        if not (root / (path := f"{SCHEMAS}/{name}")).is_file() or (root / path).read_text("utf-8") != text
+    }
 
 
 def _pins_in_use() -> Iterator[re.Match[str]]:
@@ -148,7 +158,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the pages, or with ``--check`` say which of them have drifted."""
+    """Write the pages and schemas, or with ``--check`` say which of them have drifted."""
     parser = argparse.ArgumentParser(description="Write the generated blocks of the pages.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page has drifted")
     check = parser.parse_args(arguments).check

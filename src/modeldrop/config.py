@@ -482,9 +482,9 @@ def _registries(fields: Fields, folder: str) -> tuple[str, ...]:
 
 def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
     """The keys of the recipe that stand among a model's; all keys are known after this, or refused."""
-    from modeldrop.format.recipe import read_recipe  # a container that fetches need not load it
+    from modeldrop.format.recipe import WRITTEN_RECIPE  # a container that fetches need not load it
 
-    read_recipe(fields, strict=True)
+    WRITTEN_RECIPE.read(fields)
     own = {name: fields.value(name) for name in fields.names() if name not in _NOT_RECIPE}
     if "texts" in own:
         own["inputs"] = own.pop("texts")

@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -62,7 +61,11 @@ def test_why_a_channel_stays() -> None:
 
 def test_nothing_from_outside_becomes_markup() -> None:
     source = SourceInfo(EVIL, EVIL, EVIL, EVIL)
-    evil = replace(manifest(), source=source, provenance=Provenance("now", EVIL, EVIL, EVIL, EVIL), architecture=EVIL)
+    evil = manifest()._replace(
+        source=source,
+        provenance=Provenance(created="now", repository=EVIL, commit=EVIL, run=EVIL, actor=EVIL),
+        architecture=EVIL,
+    )
     summary = summary_markdown(
         RunResult(
             EVIL, EVIL, source=EVIL, registries=[RegistryResult(EVIL, "v1", after="v1", reason=EVIL)], failure=EVIL
@@ -83,14 +86,14 @@ def test_a_failure_before_anything_is_known() -> None:
 def test_what_was_measured_has_the_name_of_what_was_asked() -> None:
     result = RunResult("m", "current", registries=[V2], built=True)
     assert "| 1 text | 32 texts |" in summary_markdown(result, manifest())
-    assert "| 1 picture | 32 pictures |" in summary_markdown(result, replace(manifest(), task="image-classification"))
+    assert "| 1 picture | 32 pictures |" in summary_markdown(result, manifest()._replace(task="image-classification"))
 
 
 def test_gated_terms_and_a_search_are_told() -> None:
     made = manifest()
     fp32, int8 = made.variants
-    searched = replace(int8, search=(SearchStep("one way", 1, {}, holds=True),) * 3)
-    gated = replace(made, source=replace(made.source, gated=True), variants=(fp32, searched))
+    searched = int8._replace(search=(SearchStep("one way", 1, {}, holds=True),) * 3)
+    gated = made._replace(source=made.source._replace(gated=True), variants=(fp32, searched))
     summary = plain(summary_markdown(RunResult("m", "current", registries=[V2], built=True), gated))
     assert "gated: to be accepted on the Hub" in summary
     assert "found in 3 tries" in summary

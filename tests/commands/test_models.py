@@ -157,7 +157,7 @@ def test_a_build_is_kept_where_only_its_upload_fails(
 ) -> None:
     def export(checked: Checked, output: Path, *_: object) -> Manifest:
         """The exporter takes seconds and a real model; all else here is real."""
-        manifest = replace(make_build(output), build_key=checked.request.key)
+        manifest = make_build(output)._replace(build_key=checked.request.key)
         (output / "manifest.json").write_bytes(serialize_manifest(manifest))
         return manifest
 

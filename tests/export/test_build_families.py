@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,7 +176,7 @@ def test_the_self_test_finds_a_decoder_that_is_broken(translator: Built, tmp_pat
     onnx.save(graph, path)
     variant = translator.manifest.variant("int8")
     assert variant is not None
-    strict = replace(variant, fidelity=replace(variant.fidelity, thresholds={"cosine_min": 0.5}))
+    strict = variant._replace(fidelity=variant.fidelity._replace(thresholds={"cosine_min": 0.5}))
     assert self_test(translator.output, translator.manifest, strict).passed
     outcome = self_test(folder, translator.manifest, strict)
     assert (outcome.passed, outcome.metric) == (False, "cosine_min")

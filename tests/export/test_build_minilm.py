@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +268,7 @@ def tampered(published: Published, manifest: Manifest, tmp_path_factory: pytest.
     path.chmod(0o644)
     onnx.save(graph, path)
     files = tuple(describe(file.path, (folder / "build" / file.path).read_bytes()) for file in manifest.files)
-    changed = replace(manifest, files=files, piece_size=PIECE)
+    changed = manifest._replace(files=files, piece_size=PIECE)
     (folder / "build" / "manifest.json").unlink()
     (folder / "build" / "manifest.json").write_bytes(serialize_manifest(changed))
     store = LocalStore(str(folder / "registry"))

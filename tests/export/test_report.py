@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
@@ -59,18 +58,17 @@ def _hostile(value: Any) -> Any:
     if isinstance(value, str):
         return HOSTILE
     if isinstance(value, tuple):
-        return tuple(_hostile(item) for item in value)
+        items = [_hostile(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if isinstance(value, dict):
         return {f"{key}{HOSTILE}": _hostile(item) for key, item in value.items()}
-    if hasattr(value, "__dataclass_fields__"):
-        return replace(value, **{name: _hostile(getattr(value, name)) for name in value.__dataclass_fields__})
     return value
 
 
 def _fidelity(manifest: Manifest, index: int, fidelity: Fidelity) -> Manifest:
     variants = list(manifest.variants)
-    variants[index] = replace(variants[index], fidelity=fidelity)
-    return replace(manifest, variants=tuple(variants))
+    variants[index] = variants[index]._replace(fidelity=fidelity)
+    return manifest._replace(variants=tuple(variants))
 
 
 def _harmless(data: bytes) -> Page:
@@ -124,7 +122,7 @@ def test_every_file_is_listed_with_its_whole_digest() -> None:
 
 def test_it_is_deterministic() -> None:
     manifest = examples.manifest()
-    turned = replace(manifest, toolchain=dict(sorted(manifest.toolchain.items(), reverse=True)))
+    turned = manifest._replace(toolchain=dict(sorted(manifest.toolchain.items(), reverse=True)))
     assert render(manifest) == render(examples.manifest()) == render(turned)
 
 
@@ -153,7 +151,7 @@ def test_any_manifest_has_a_page(manifest: Manifest) -> None:
 def test_a_missed_threshold_is_the_headline() -> None:
     manifest = examples.manifest()
     int8 = manifest.variants[1].fidelity
-    missed = _fidelity(manifest, 1, replace(int8, metrics={**int8.metrics, "cosine_min": 0.949_999_9}))
+    missed = _fidelity(manifest, 1, int8._replace(metrics={**int8.metrics, "cosine_min": 0.949_999_9}))
     page = Page(render(missed))
     assert "int8 is not faithful" in page.text
     assert "All variants faithful" not in page.text
@@ -166,13 +164,13 @@ def test_a_missed_threshold_is_the_headline() -> None:
 
 def test_what_was_not_measured_is_missed() -> None:
     manifest = examples.manifest()
-    without = _fidelity(manifest, 1, replace(manifest.variants[1].fidelity, metrics={}))
+    without = _fidelity(manifest, 1, manifest.variants[1].fidelity._replace(metrics={}))
     assert "int8 is not faithful" in Page(render(without)).text
 
 
 def test_without_thresholds_nothing_is_claimed() -> None:
     manifest = examples.manifest()
-    unasked = _fidelity(manifest, 1, replace(manifest.variants[1].fidelity, thresholds={}))
+    unasked = _fidelity(manifest, 1, manifest.variants[1].fidelity._replace(thresholds={}))
     page = Page(render(unasked))
     assert "faithful" in page.text
     assert "All variants faithful" not in page.text
@@ -181,10 +179,9 @@ def test_without_thresholds_nothing_is_claimed() -> None:
 
 def test_without_speed_there_is_no_latency() -> None:
     manifest = examples.manifest()
-    slow = replace(
-        manifest,
-        original=replace(manifest.original, speed=None),
-        variants=tuple(replace(variant, speed=None) for variant in manifest.variants),
+    slow = manifest._replace(
+        original=manifest.original._replace(speed=None),
+        variants=tuple(variant._replace(speed=None) for variant in manifest.variants),
     )
     page = _harmless(render(slow))
     assert "Latency" not in page.text
@@ -202,9 +199,9 @@ def test_absurd_figures_have_a_page(value: float) -> None:
     )
 
     def absurd(variant: Variant) -> Variant:
-        return replace(variant, fidelity=fidelity, speed=Speed(value, value))
+        return variant._replace(fidelity=fidelity, speed=Speed(value, value))
 
-    data = render(replace(manifest, variants=tuple(absurd(variant) for variant in manifest.variants)))
+    data = render(manifest._replace(variants=tuple(absurd(variant) for variant in manifest.variants)))
     _harmless(data)
     assert len(data) < 60_000
 
@@ -216,9 +213,9 @@ def test_a_model_of_several_graphs_that_sees_pictures() -> None:
     path = "onnx/decoder_model_merged.onnx"
     past = tuple(Tensor(f"past_key_values.{layer}.key", "float", ("batch", "64")) for layer in range(3))
     graph = Graph("decoder_model_merged", path, (tensor, *past), (Tensor("logits", "float", ("batch", "7")),))
-    several = replace(first, role="encoder_model", others=(graph,))
-    source = replace(manifest.source, gated=True)
-    page = _harmless(render(replace(manifest, task="image-classification", variants=(several, *rest), source=source)))
+    several = first._replace(role="encoder_model", others=(graph,))
+    source = manifest.source._replace(gated=True)
+    page = _harmless(render(manifest._replace(task="image-classification", variants=(several, *rest), source=source)))
     for word in (
         "Latency of 32 pictures",
         f"{first.name}: {first.model}, {path}",
@@ -257,8 +254,8 @@ def _searched(tries: tuple[SearchStep, ...], thresholds: dict[str, float] | None
     manifest = examples.manifest()
     fp32, int8 = manifest.variants
     asked = {"cosine_mean": 0.98, "cosine_min": 0.965} if thresholds is None else thresholds
-    searched = replace(int8, search=tries, fidelity=replace(int8.fidelity, thresholds=asked))
-    return replace(manifest, variants=(fp32, searched))
+    searched = int8._replace(search=tries, fidelity=int8.fidelity._replace(thresholds=asked))
+    return manifest._replace(variants=(fp32, searched))
 
 
 def _charts(data: bytes) -> list[list[dict[str, str]]]:
@@ -303,10 +300,10 @@ def test_a_search_is_shown_as_its_path_and_as_a_curve() -> None:
     "tries",
     [
         TRIES[:1],
-        (replace(TRIES[0], metrics={"cosine_min": 1.0, "cosine_mean": 1.0}, holds=True),),
-        (replace(TRIES[0], metrics={"cosine_min": -1e308, "cosine_mean": 1e308}), TRIES[1]),
-        (replace(TRIES[0], metrics={}), TRIES[1], replace(TRIES[1], weights=0)),
-        (replace(TRIES[0], metrics={}, what=HOSTILE),),
+        (TRIES[0]._replace(metrics={"cosine_min": 1.0, "cosine_mean": 1.0}, holds=True),),
+        (TRIES[0]._replace(metrics={"cosine_min": -1e308, "cosine_mean": 1e308}), TRIES[1]),
+        (TRIES[0]._replace(metrics={}), TRIES[1], TRIES[1]._replace(weights=0)),
+        (TRIES[0]._replace(metrics={}, what=HOSTILE),),
     ],
     ids=["one", "perfect", "absurd", "unmeasured", "hostile"],
 )
@@ -326,13 +323,13 @@ def test_a_search_that_found_nothing_says_so() -> None:
 
 def test_the_licence_and_its_terms_are_named() -> None:
     manifest = examples.manifest()
-    assert "apache-2.0 · gated" in Page(render(replace(manifest, source=replace(manifest.source, gated=True)))).text
-    nameless = replace(manifest, source=replace(manifest.source, licence=""))
+    assert "apache-2.0 · gated" in Page(render(manifest._replace(source=manifest.source._replace(gated=True)))).text
+    nameless = manifest._replace(source=manifest.source._replace(licence=""))
     assert "none is named by the source" in Page(render(nameless)).text
 
 
 def test_the_whole_environment_is_listed() -> None:
-    manifest = replace(examples.manifest(), environment={"torch": "2.13.0", "modeldrop": "0.9", "onnx-ir": "1.1.0"})
+    manifest = examples.manifest()._replace(environment={"torch": "2.13.0", "modeldrop": "0.9", "onnx-ir": "1.1.0"})
     page = _harmless(render(manifest))
     for word in ("3 packages", "onnx-ir==1.1.0", "torch==2.13.0", "Made by modeldrop 0.9"):
         assert word in page.text, word
@@ -342,12 +339,11 @@ def test_openvino_is_not_opened_with_onnxruntime() -> None:
     manifest = examples.manifest()
     fp32, int8 = manifest.variants
     path = "openvino/openvino_model.xml"
-    openvino = replace(int8, name="openvino-int8", model=path, files=(path,))
-    file = replace(manifest.files[0], path=path, size=1000)
+    openvino = int8._replace(name="openvino-int8", model=path, files=(path,))
+    file = manifest.files[0]._replace(path=path, size=1000)
     page = Page(
         render(
-            replace(
-                manifest,
+            manifest._replace(
                 variants=(fp32, openvino),
                 files=(*manifest.files, file),
                 toolchain={**manifest.toolchain, "openvino": "2026.4.1"},
@@ -362,26 +358,26 @@ def test_openvino_is_not_opened_with_onnxruntime() -> None:
 def test_what_is_asked_has_its_name() -> None:
     manifest = examples.manifest()
     assert inputs_of(manifest) == ("text", "texts")
-    assert inputs_of(replace(manifest, task="automatic-speech-recognition")) == ("recording", "recordings")
+    assert inputs_of(manifest._replace(task="automatic-speech-recognition")) == ("recording", "recordings")
     ordered = _fidelity(manifest, 1, Fidelity({"kendall_tau": 0.9}, {}, {}, 3))
     assert inputs_of(ordered) == ("text", "texts")
-    cases = tuple(replace(case, text="where? \u2192 there") for case in manifest.golden.cases)
-    pairs = replace(ordered, golden=replace(manifest.golden, cases=cases))
+    cases = tuple(case._replace(text="where? \u2192 there") for case in manifest.golden.cases)
+    pairs = ordered._replace(golden=manifest.golden._replace(cases=cases))
     assert inputs_of(pairs) == ("pair", "pairs")
     assert "Latency of 32 pairs" in Page(render(pairs)).text
-    assert "with a few tokens written" in Page(render(replace(manifest, task="text-generation"))).text
+    assert "with a few tokens written" in Page(render(manifest._replace(task="text-generation"))).text
 
 
 def test_an_own_metric_is_judged_against_the_originals() -> None:
     manifest = examples.manifest()
-    recipe = replace(
-        manifest.recipe, metric="ours.py:f1", own_thresholds={"int8": {"f1": Threshold(">=", 99.0, relative=True)}}
+    recipe = manifest.recipe._replace(
+        metric="ours.py:f1", own_thresholds={"int8": {"f1": Threshold(">=", 99.0, relative=True)}}
     )
     measured = Fidelity({"f1": 0.895}, {"f1": 0.891}, {}, 3)
     page = Page(
         render(
             _fidelity(
-                replace(manifest, recipe=recipe, original=replace(manifest.original, metrics={"f1": 0.9})), 1, measured
+                manifest._replace(recipe=recipe, original=manifest.original._replace(metrics={"f1": 0.9})), 1, measured
             )
         )
     )
@@ -398,5 +394,5 @@ def test_an_own_metric_is_judged_against_the_originals() -> None:
 )
 def test_what_has_no_name_is_called_by_where_it_comes_from(identity: str, name: str) -> None:
     manifest = examples.manifest()
-    source = replace(manifest.source, identity=identity, repository="", commit="")
-    assert Page(render(replace(manifest, source=source))).text.strip().startswith(f"{name} (BertModel)")
+    source = manifest.source._replace(identity=identity, repository="", commit="")
+    assert Page(render(manifest._replace(source=source))).text.strip().startswith(f"{name} (BertModel)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +47,7 @@ def make_version(
     """A version whose original has ``weights``, with a graph that has ``table``."""
     save_graph(folder / "onnx" / "model_quantized.onnx", weights() if table is None else table)
     example = examples.manifest()
-    variant = replace(
-        example.variants[0],
+    variant = example.variants[0]._replace(
         name="int8",
         model="onnx/model_quantized.onnx",
         fidelity=Fidelity(
@@ -61,7 +59,7 @@ def make_version(
         for text, ids in TEXTS.items()
     )
     golden = Golden("sentence_embedding", cases, {} if built is None else {"int8": built})
-    return folder, replace(example, variants=(variant,), golden=golden), variant
+    return folder, example._replace(variants=(variant,), golden=golden), variant
 
 
 def off_by(angle: float) -> np.ndarray[Any, Any]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from modeldrop.errors import UsageError
@@ -13,10 +11,10 @@ from tests.format import examples
 def holding(model: str, *others: str) -> tuple[Manifest, Variant]:
     paths = (model, *others, "config.json", "tokenizer.json")
     example = examples.manifest()
-    variant = replace(example.variants[0], name="int8", model=model, files=paths)
+    variant = example.variants[0]._replace(name="int8", model=model, files=paths)
     # Of another variant: it is not fetched, so its name is free.
     files = tuple(File(path, 0, "0" * 64, ()) for path in dict.fromkeys((*paths, "onnx/model.onnx")))
-    return replace(example, files=files, variants=(variant,)), variant
+    return example._replace(files=files, variants=(variant,)), variant
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "model.onnx", "1/model.onnx", "onnx/größer.onnx"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,7 +46,7 @@ def machine_of(tmp_path: Path) -> MachineOf:
 
 def offering(names: Sequence[str]) -> Manifest:
     example = examples.manifest()
-    return replace(example, variants=tuple(replace(example.variants[0], name=name) for name in names))
+    return example._replace(variants=tuple(example.variants[0]._replace(name=name) for name in names))
 
 
 def install(folder: Path, *distributions: str) -> None:
@@ -170,8 +169,10 @@ def test_the_first_folder_that_has_one_counts(tmp_path: Path, monkeypatch: pytes
 
 
 def needing(version: str, *, model: str = "onnx/model.onnx") -> Variant:
-    return replace(
-        examples.manifest().variants[0], min_onnxruntime=version, opset=21, ir_version=10, name="int8", model=model
+    return (
+        examples.manifest()
+        .variants[0]
+        ._replace(min_onnxruntime=version, opset=21, ir_version=10, name="int8", model=model)
     )
 
 
@@ -215,8 +216,8 @@ def test_auto_passes_over_what_the_installed_runtime_cannot_load(
     install(tmp_path, "onnxruntime-1.17")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     fp32, int8 = offering(("fp32", "int8")).variants
-    newer = replace(int8, min_onnxruntime="1.23")
+    newer = int8._replace(min_onnxruntime="1.23")
     machine = Machine("x86_64", frozenset({"avx512_vnni"}))
-    assert choose_variant(replace(examples.manifest(), variants=(fp32, newer)), AUTO, machine).name == "fp32"
+    assert choose_variant(examples.manifest()._replace(variants=(fp32, newer)), AUTO, machine).name == "fp32"
     with pytest.raises(VariantError, match=r"int8 needs onnxruntime >= 1\.23"):
-        choose_variant(replace(examples.manifest(), variants=(newer,)), AUTO, machine)
+        choose_variant(examples.manifest()._replace(variants=(newer,)), AUTO, machine)

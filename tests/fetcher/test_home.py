@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +82,7 @@ def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, byte
             files.append(describe(file.path, changed[file.path]))
         else:
             files.append(file)
-    again = replace(manifest, files=tuple(files), build_key=build_key(folder.name))
+    again = manifest._replace(files=tuple(files), build_key=build_key(folder.name))
     (folder / "manifest.json").write_bytes(serialize_manifest(again))
     publish_folder(LocalStore(str(registry)), "embedder", folder, adopt_seconds=1)
 

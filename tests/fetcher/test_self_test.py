@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,12 +105,12 @@ def test_another_shape_a_broken_graph_and_other_inputs_fail(tmp_path: Path) -> N
     assert not outcome.passed
     assert "answers 15 numbers where the original answers 16" in outcome.detail
     folder, manifest, variant = make_version(tmp_path)
-    cases = tuple(replace(case, inputs={"pixels": (1,)}) for case in manifest.golden.cases)
-    outcome = self_test(folder, replace(manifest, golden=replace(manifest.golden, cases=cases)), variant)
+    cases = tuple(case._replace(inputs={"pixels": (1,)}) for case in manifest.golden.cases)
+    outcome = self_test(folder, manifest._replace(golden=manifest.golden._replace(cases=cases)), variant)
     assert not outcome.passed
     assert "wants other inputs than the known ones: input_ids" in outcome.detail
-    cases = tuple(replace(case, inputs={"input_ids": (WORDS + 5,)}) for case in manifest.golden.cases)
-    outcome = self_test(folder, replace(manifest, golden=replace(manifest.golden, cases=cases)), variant)
+    cases = tuple(case._replace(inputs={"input_ids": (WORDS + 5,)}) for case in manifest.golden.cases)
+    outcome = self_test(folder, manifest._replace(golden=manifest.golden._replace(cases=cases)), variant)
     assert not outcome.passed
     assert "does not run" in outcome.detail
     (folder / variant.model).write_bytes(b"no graph")
@@ -224,9 +223,9 @@ def test_without_onnxruntime_it_says_where_to_run_it_instead() -> None:
 def test_what_cannot_be_tested_is_an_error_and_no_failed_test(tmp_path: Path) -> None:
     folder, manifest, variant = make_version(tmp_path)
     with pytest.raises(VariantError, match="run by neither onnxruntime nor openvino"):
-        self_test(folder, manifest, replace(variant, name="gguf", model="gguf/model.gguf"))
+        self_test(folder, manifest, variant._replace(name="gguf", model="gguf/model.gguf"))
     with pytest.raises(VariantError, match="no known inputs"):
-        self_test(folder, replace(manifest, golden=replace(manifest.golden, cases=())), variant)
+        self_test(folder, manifest._replace(golden=manifest.golden._replace(cases=())), variant)
 
 
 def outcome_of(name: str = "int8", *, passed: bool = True, metric: str = "cosine_min") -> Outcome:

@@ -5,7 +5,6 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,10 +311,9 @@ def make_real_build(folder: Path, seed: str, table: Any) -> None:
     manifest = make_build(folder, seed, variants=("int8",))
     _, tested, variant = make_version(folder, table)
     graph = describe(variant.model, (folder / variant.model).read_bytes())
-    manifest = replace(
-        manifest,
+    manifest = manifest._replace(
         files=tuple(graph if file.path == graph.path else file for file in manifest.files),
-        variants=(replace(manifest.variants[0], fidelity=variant.fidelity),),
+        variants=(manifest.variants[0]._replace(fidelity=variant.fidelity),),
         golden=tested.golden,
     )
     (folder / "manifest.json").write_bytes(serialize_manifest(manifest))

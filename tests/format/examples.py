@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 from modeldrop.format.channel import Channel, Move, serialize_channel
@@ -136,8 +135,7 @@ def manifest_of_graphs() -> Manifest:
         targets=(1, 2),
         begin=0,
     )
-    fp32 = replace(
-        _fp32(),
+    fp32 = _fp32()._replace(
         model=encoder,
         files=(encoder, decoder, *_SHARED),
         inputs=(ids,),
@@ -153,8 +151,7 @@ def manifest_of_graphs() -> Manifest:
         ),
     )
     shared = tuple(_file(path, _SIZES[path]) for path in _SHARED)
-    return replace(
-        manifest(),
+    return manifest()._replace(
         task="text2text-generation",
         architecture="T5ForConditionalGeneration",
         recipe=Recipe(task="text2text-generation", variants=("fp32",)),
@@ -167,24 +164,40 @@ def manifest_of_graphs() -> Manifest:
 def channel() -> Channel:
     """A channel after a publish, another one and a rollback."""
     digests = (f"sha256:{_hex('v1')}", manifest_digest(serialize_manifest(manifest())))
-    first = Move(1, digests[0], 1, "6b1f0c52a97e4d38", "publish", "github:dana", "2026-11-18T08:00:12Z")
-    second = Move(2, digests[1], 2, "e0d94a7715c2f863", "publish", "github:dana", "2026-11-20T09:44:51Z")
+    first = Move(
+        version=1,
+        digest=digests[0],
+        generation=1,
+        nonce="6b1f0c52a97e4d38",
+        action="publish",
+        by="github:dana",
+        at="2026-11-18T08:00:12Z",
+    )
+    second = Move(
+        version=2,
+        digest=digests[1],
+        generation=2,
+        nonce="e0d94a7715c2f863",
+        action="publish",
+        by="github:dana",
+        at="2026-11-20T09:44:51Z",
+    )
     third = Move(
-        1,
-        digests[0],
-        3,
-        "37a8be016cf4d295",
-        "rollback",
-        "ops@acme.example",
-        "2026-11-20T11:02:30Z",
-        "recall fell on «größere Anfragen» 🔎",
+        version=1,
+        digest=digests[0],
+        generation=3,
+        nonce="37a8be016cf4d295",
+        action="rollback",
+        by="ops@acme.example",
+        at="2026-11-20T11:02:30Z",
+        why="recall fell on «größere Anfragen» 🔎",
     )
     return Channel(third, (second, first))
 
 
 def claim() -> Claim:
     """The claim of the manifest's version."""
-    return Claim("e0d94a7715c2f863", _BUILD_KEY, "github:dana", _RUN, "2026-11-20T09:40:02Z")
+    return Claim(nonce="e0d94a7715c2f863", build_key=_BUILD_KEY, by="github:dana", run=_RUN, at="2026-11-20T09:40:02Z")
 
 
 def build_record() -> BuildRecord:

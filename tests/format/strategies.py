@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
-from modeldrop.format.channel import ACTIONS, Channel, Move
+from modeldrop.format.channel import Channel, Move
 from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
     Fidelity,
@@ -105,6 +105,7 @@ options = st.builds(
     max_size=st.sampled_from(["", "27%", "25 MB"]),
     must_be_faster=st.sampled_from([0.0, 1.0, 1.5]),
     keep_layers=st.lists(texts(6), max_size=2).map(tuple),
+    auto=st.just(False),
 )
 own_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in METRICS)
 limits = st.builds(Threshold, side=st.just(">="), number=numbers, relative=st.booleans())
@@ -141,6 +142,7 @@ recipes = st.builds(
     options=st.dictionaries(st.sampled_from(QUANTIZED), options, max_size=2),
     max_length=st.none() | st.integers(8, 1 << 20),
     opset=st.none() | st.sampled_from(OPSETS),
+    tokenizer=st.none(),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
 )
@@ -212,6 +214,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 output=texts(),
                 cases=st.lists(cases, max_size=2).map(tuple),
                 metrics=st.dictionaries(texts(6), metric_values, max_size=2),
+                chains=st.just(()),
             )
         ),
         labels=tuple(draw(st.lists(texts(), max_size=3))),
@@ -226,7 +229,7 @@ moves = st.builds(
     digest=digests,
     generation=st.just(1),
     nonce=texts(16),
-    action=st.sampled_from(ACTIONS),
+    action=st.sampled_from(["publish", "promote", "rollback"]),
     by=texts(),
     at=times,
     why=texts(),

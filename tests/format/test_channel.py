@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +23,15 @@ from tests.format.strategies import channels, json_values, moves, mutated
 
 
 def _move(version: int, action: str = "publish") -> Move:
-    return Move(version, f"sha256:{version:064x}", 1, f"n{version}", action, "dana", "2026-11-20T09:41:07Z")
+    return Move(
+        version=version,
+        digest=f"sha256:{version:064x}",
+        generation=1,
+        nonce=f"n{version}",
+        action=action,
+        by="dana",
+        at="2026-11-20T09:41:07Z",
+    )
 
 
 def _channel(*steps: int | tuple[int, str]) -> Channel:
@@ -96,17 +103,26 @@ def test_fifty_moves_are_kept_and_all_of_a_day() -> None:
     channel = _channel(*range(1, 101))
     assert channel.generation == len(channel.moves()) == 100
     assert len(_channel(*range(1, 1001)).history) == MAX_MOVES
-    later = channel.moved(replace(channel.present, at="2026-11-21T09:41:07Z"))
+    later = channel.moved(channel.present._replace(at="2026-11-21T09:41:07Z"))
     assert len(later.history) == 100
-    later = channel.moved(replace(channel.present, at="2026-11-21T09:41:08Z"))
+    later = channel.moved(channel.present._replace(at="2026-11-21T09:41:08Z"))
     assert len(later.history) == KEPT_MOVES == 50
     assert [move.generation for move in later.moves()] == list(range(101, 50, -1))
     assert parse_channel(serialize_channel(later)) == later
-    assert len(channel.moved(replace(channel.present, at="2026-02-30T09:41:08Z")).history) == KEPT_MOVES
+    assert len(channel.moved(channel.present._replace(at="2026-02-30T09:41:08Z")).history) == KEPT_MOVES
 
 
 def test_the_longest_moves_fit() -> None:
-    longest = Move(1, f"sha256:{1:064x}", 1, "🔎" * 64, "x" * 32, "🔎" * 256, "2026-11-20T09:41:07Z", "🔎" * 4096)
+    longest = Move(
+        version=1,
+        digest=f"sha256:{1:064x}",
+        generation=1,
+        nonce="🔎" * 64,
+        action="x" * 32,
+        by="🔎" * 256,
+        at="2026-11-20T09:41:07Z",
+        why="🔎" * 4096,
+    )
     channel = Channel(longest)
     for _ in range(120):
         channel = channel.moved(longest)
@@ -129,7 +145,7 @@ def test_the_longest_moves_fit() -> None:
 )
 def test_what_could_not_be_read_is_not_written(change: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
-        serialize_channel(Channel(replace(_move(1), **change)))
+        serialize_channel(Channel(_move(1)._replace(**change)))
 
 
 def test_rollback_after_rollback_goes_further_back() -> None:

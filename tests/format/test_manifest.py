@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -244,6 +243,6 @@ def test_weights_are_the_graph_and_its_external_data() -> None:
         "m/modelcard.md",
         "model.onnx",
     )
-    files = tuple(replace(base, path=path, size=10**index) for index, path in enumerate(names))
-    variant = replace(manifest.variants[0], model="m/model.onnx", files=names)
-    assert replace(manifest, files=files).weights_of(variant) == 111
+    files = tuple(base._replace(path=path, size=10**index) for index, path in enumerate(names))
+    variant = manifest.variants[0]._replace(model="m/model.onnx", files=names)
+    assert manifest._replace(files=files).weights_of(variant) == 111

@@ -43,9 +43,18 @@ def test_registries_have_one_spelling(text: str) -> None:
         ("embedder@staging", Reference("", "embedder", "staging")),
         ("s3://acme/embedder", Reference("s3://acme", "embedder")),
         ("s3://acme/a/b/embedder@v3", Reference("s3://acme/a/b", "embedder", None, 3)),
-        (f"gs://acme/embedder@v3@{DIGEST}", Reference("gs://acme", "embedder", None, 3, DIGEST)),
-        (f"embedder@{DIGEST}", Reference("", "embedder", "current", None, DIGEST)),
-        (f"embedder@pr-17@{DIGEST}", Reference("", "embedder", "pr-17", None, DIGEST)),
+        (
+            f"gs://acme/embedder@v3@{DIGEST}",
+            Reference(registry="gs://acme", model="embedder", channel=None, version=3, digest=DIGEST),
+        ),
+        (
+            f"embedder@{DIGEST}",
+            Reference(registry="", model="embedder", channel="current", version=None, digest=DIGEST),
+        ),
+        (
+            f"embedder@pr-17@{DIGEST}",
+            Reference(registry="", model="embedder", channel="pr-17", version=None, digest=DIGEST),
+        ),
         ("az://account/container/embedder", Reference("az://account/container", "embedder")),
         ("https://models.example/x/embedder", Reference("https://models.example/x", "embedder")),
         ("file:///srv/models/embedder", Reference("/srv/models", "embedder")),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +67,7 @@ from tests.format.strategies import (
     seals,
 )
 
+SCHEMAS = Path(__file__).parents[2] / "docs/schemas"
 NAMES = ("manifest", "channel", "claim", "build", "rejected", "retired", "seal", "recipe")
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
@@ -84,8 +85,7 @@ UNSEEN_PATHS = {"long part", "long part in UTF-8", "NFD", "lone surrogate", "man
 
 
 def _schema(name: str) -> dict[str, Any]:
-    text = resources.files("modeldrop.format").joinpath("schemas", f"{name}.v1.json").read_text("utf-8")
-    return json.loads(text)  # type: ignore[no-any-return]
+    return json.loads((SCHEMAS / f"{name}.v1.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 VALIDATORS = {name: Draft202012Validator(_schema(name)) for name in NAMES}

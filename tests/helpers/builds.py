@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,12 +82,11 @@ def make_build(folder: Path, seed: str = "a", *, variants: Sequence[str] = ("fp3
             (folder / path).write_bytes(data)
             files.append(describe(path, data))
     example = examples.manifest()
-    manifest = replace(
-        example,
+    manifest = example._replace(
         build_key=build_key(seed),
         files=tuple(files),
         variants=tuple(
-            replace(variant, files=(variant.model, *SHARED)) for variant in example.variants if variant.name in variants
+            variant._replace(files=(variant.model, *SHARED)) for variant in example.variants if variant.name in variants
         ),
         piece_size=PIECE,
     )

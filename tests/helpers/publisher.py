@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class Publisher:
         if not folder.exists():
             manifest = make_build(folder, seed)
             (folder / "manifest.json").write_bytes(
-                serialize_manifest(replace(manifest, build_key=wanted.build_request.key))
+                serialize_manifest(manifest._replace(build_key=wanted.build_request.key))
             )
         return folder
 

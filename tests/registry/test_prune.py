@@ -4,7 +4,6 @@ import itertools
 import os
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,15 @@ class Bench:
         channel = None
         for number, (version, ago) in enumerate(moves):
             digest = self.versions[version - 1].digest
-            move = Move(version, digest, first, f"{name}{number}", "promote", "dana", time_text(time.time() - ago))
+            move = Move(
+                version=version,
+                digest=digest,
+                generation=first,
+                nonce=f"{name}{number}",
+                action="promote",
+                by="dana",
+                at=time_text(time.time() - ago),
+            )
             channel = Channel(move) if channel is None else channel.moved(move)
         assert channel is not None
         self.store.create(keys.channel("embedder", name), serialize_channel(channel))
@@ -105,7 +112,7 @@ class Bench:
         return version_numbers(self.store, "embedder")
 
     def claim(self, number: int, seed: str = "lost") -> None:
-        claim = Claim(f"nonce {number}", build_key(seed), "dana", "", "2026-11-20T09:40:02Z")
+        claim = Claim(nonce=f"nonce {number}", build_key=build_key(seed), by="dana", run="", at="2026-11-20T09:40:02Z")
         self.store.create(keys.claim("embedder", number), serialize_claim(claim))
         record = BuildRecord(number, claim.nonce, claim.at)
         self.store.create(keys.build_record("embedder", build_key(seed)), serialize_build_record(record))
@@ -256,7 +263,7 @@ def test_a_date_that_does_not_exist_is_too_young(bench: Callable[..., Bench]) ->
 
 
 def _broken_dates(path: Path) -> tuple[Move, tuple[Move, ...]]:
-    first, *rest = (replace(move, at="2026-02-30T00:00:00Z") for move in parse_channel(path.read_bytes()).moves())
+    first, *rest = (move._replace(at="2026-02-30T00:00:00Z") for move in parse_channel(path.read_bytes()).moves())
     return first, tuple(rest)
 
 
@@ -857,7 +864,7 @@ def test_two_hundred_pruned_versions_cost_no_request_each(
     two = bench(2)
     seal = serialize_seal(Seal("2026-11-20T00:00:00Z", "dana", "old"))
     for number in range(3, 203):
-        claim = Claim(f"n{number}", build_key(str(number)), "", "", "2026-11-20T00:00:00Z")
+        claim = Claim(nonce=f"n{number}", build_key=build_key(str(number)), by="", run="", at="2026-11-20T00:00:00Z")
         two.store.create(keys.claim("embedder", number), serialize_claim(claim))
         two.store.create(keys.manifest("embedder", number), seal)
     counting = Counting(str(two.registry))
@@ -945,7 +952,15 @@ def test_any_store_named_between_the_seals(published: tuple[Store, list[Version]
     sealed = serialize_seal(Seal(time_text(time.time()), "", "", manifest=(stored_manifest(store, 1)).data.decode()))
     store.swap(keys.manifest("embedder", 1), sealed, stored_manifest(store, 1).tag)
     # Killed here, and a promoter that had read the manifest before has written its move and died too.
-    move = Move(1, versions[0].digest, 1, "nonce", "promote", "ops", time_text(time.time()))
+    move = Move(
+        version=1,
+        digest=versions[0].digest,
+        generation=1,
+        nonce="nonce",
+        action="promote",
+        by="ops",
+        at=time_text(time.time()),
+    )
     store.create(keys.channel("embedder", "staging"), serialize_channel(Channel(move)))
     assert did(later(store, 4)) == [("seal", 1, "staging names it"), ("seal", 2, "done")]
     assert find_version(store, "embedder", 1) == versions[0]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from modeldrop.format.manifest import File
 
-CLAIM = Claim("somebody else", build_key("x"), "dana", "", "2026-11-20T09:40:02Z")
+CLAIM = Claim(nonce="somebody else", build_key=build_key("x"), by="dana", run="", at="2026-11-20T09:40:02Z")
 
 
 class Recording(LocalStore):

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -227,7 +226,7 @@ def add_version(registry: Path, model: str, number: int, like: str = "") -> str:
             file = File(file.path, len(data), digest, tuple(pieces))  # noqa: PLW2901
         path.write_bytes(data)
         files.append(file)
-    changed = replace(manifest, build_key=build_key(f"{model} {number}"), files=tuple(files), variants=(int8,))
+    changed = manifest._replace(build_key=build_key(f"{model} {number}"), files=tuple(files), variants=(int8,))
     (folder / "manifest.json").write_bytes(serialize_manifest(changed))
     (folder / "report.html").write_text("<!doctype html>")
     version = publish_folder(LocalStore(str(registry)), model, folder, adopt_seconds=0.2).version

@@ -8,7 +8,6 @@ import http.client
 import json
 import socket
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -181,7 +180,7 @@ def test_a_large_file_of_large_pieces(store: GCSStore, tmp_path: Path, large: by
     size = 16 << 20
     pieces = tuple(blake3(large[start : start + size]).hexdigest() for start in range(0, LARGE, size))
     (tmp_path / "f").write_bytes(large)
-    store.upload(FILE, tmp_path / "f", replace(describe("f", large), pieces=pieces), size, lambda _: None)
+    store.upload(FILE, tmp_path / "f", describe("f", large)._replace(pieces=pieces), size, lambda _: None)
     assert stored(store) == large
 
 

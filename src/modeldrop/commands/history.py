@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.errors import UsageError
+from modeldrop.format.channel import MOVE
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.registry.versions import get_channel
 from modeldrop.storage.write import open_store
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = reference.channel or DEFAULT_CHANNEL
     channel = get_channel(open_store(reference.registry), reference.model, name)
     if arguments.json:
-        print_json([move.to_json() for move in channel.moves()])
+        print_json([MOVE.write(move) for move in channel.moves()])
         return 0
     rows = [
         (str(move.generation), f"v{move.version}", move.action, move.at, move.by, move.why) for move in channel.moves()

@@ -58,7 +58,17 @@ def write_build(folder: Path) -> dict[str, bytes]:
     files = tuple(write_file(folder, path, data, MIN_PIECE_SIZE) for path, data in contents.items())
     tensor = (Tensor("input_ids", "int64", ("batch", "sequence")),)
     fidelity = Fidelity(metrics={}, thresholds={}, worst={}, texts=1)
-    variant = Variant("fp32", "onnx/model.onnx", tuple(contents), 17, 8, "1.14", tensor, tensor, fidelity)
+    variant = Variant(
+        name="fp32",
+        model="onnx/model.onnx",
+        files=tuple(contents),
+        opset=17,
+        ir_version=8,
+        min_onnxruntime="1.14",
+        inputs=tensor,
+        outputs=tensor,
+        fidelity=fidelity,
+    )
     manifest = Manifest(
         build_key=hashlib.sha256(seed.encode()).hexdigest(),
         epoch=1,

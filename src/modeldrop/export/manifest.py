@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.export.epoch import EXPORTER_EPOCH
 from modeldrop.export.onnx_versions import min_onnxruntime
 from modeldrop.export.thresholds import judge
-from modeldrop.format.golden import read_golden
+from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.manifest import (
     Graph,
@@ -92,7 +91,7 @@ def assemble(
                 search=tuple(SearchStep(**tried) for tried in exported.get("searches", {}).get(name, ())),
             )
         )
-    golden = read_golden(Fields(proven["golden"], "golden"))
+    golden = GOLDEN.read(Fields(proven["golden"], "golden"))
     return Manifest(
         build_key=request.key,
         epoch=EXPORTER_EPOCH,
@@ -100,11 +99,11 @@ def assemble(
         architecture=checked.architecture,
         recipe=recipe.without_folders(),
         source=SourceInfo(
-            request.source.identity,
-            request.source.repository or "",
-            request.source.commit or "",
-            request.source.licence or "",
-            request.source.gated,
+            identity=request.source.identity,
+            repository=request.source.repository or "",
+            commit=request.source.commit or "",
+            licence=request.source.licence or "",
+            gated=request.source.gated,
         ),
         provenance=provenance,
         toolchain=exported["toolchain"],
@@ -118,7 +117,7 @@ def assemble(
             Speed(*exported["speed"]),
             proven["original_metrics"],
         ),
-        golden=replace(golden, metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
+        golden=golden._replace(metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
         labels=tuple(exported["labels"]),
         max_length=exported["max_length"],
     )

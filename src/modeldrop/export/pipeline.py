@@ -21,7 +21,7 @@ from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
-from modeldrop.format.recipe import METRICS
+from modeldrop.format.recipe import METRICS, RECORDED_RECIPE
 from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.util.text import size_text
 
@@ -190,7 +190,7 @@ def _search(
                 name: {metric: limit for metric, limit in own.items() if limit is not None}
                 for name, own in limits.items()
             },
-            "own_thresholds": recipe.to_record().get("own_thresholds", {}),
+            "own_thresholds": RECORDED_RECIPE.write(recipe).get("own_thresholds", {}),
             **_asked_of(checked, scratch),
         },
         scratch,

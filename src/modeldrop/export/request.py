@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
         SourceError: the source's OpenVINO graph is not whole, or of a kind that is not known.
     """
     if not recipe.variants:
-        recipe = replace(recipe, variants=default_variants(source))
+        recipe = recipe._replace(variants=default_variants(source))
     inputs = {}
     samples: tuple[Sample, ...] = ()
     metric = None
@@ -76,13 +76,13 @@ def load_recipe(path: Path) -> Recipe:
     except RecipeError as error:
         raise RecipeError(f"{path}: {error.message}", error.hint) from None
     if recipe.inputs is not None:
-        recipe = replace(recipe, inputs=str(path.parent / recipe.inputs))
+        recipe = recipe._replace(inputs=str(path.parent / recipe.inputs))
     if recipe.metric is not None:
-        recipe = replace(recipe, metric=str(path.parent / recipe.metric))
+        recipe = recipe._replace(metric=str(path.parent / recipe.metric))
     if recipe.calibration is not None:
-        recipe = replace(recipe, calibration=str(path.parent / recipe.calibration))
+        recipe = recipe._replace(calibration=str(path.parent / recipe.calibration))
     if recipe.tokenizer is not None and recipe.tokenizer.startswith(("./", "../")):
-        recipe = replace(recipe, tokenizer=str(path.parent / recipe.tokenizer))
+        recipe = recipe._replace(tokenizer=str(path.parent / recipe.tokenizer))
     return recipe
 
 

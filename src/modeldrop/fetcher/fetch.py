@@ -352,7 +352,7 @@ class Fetcher:
     def _test(self, held: Held, variant: Variant) -> Outcome:
         from modeldrop.fetcher.self_test import DEADLINE_SECONDS, remember, self_test
 
-        graph = replace(variant, model=held.renamed.get(variant.model, variant.model))
+        graph = variant._replace(model=held.renamed.get(variant.model, variant.model))
         seconds = min(DEADLINE_SECONDS, max(1.0, self.deadline.left()))
         outcome = self_test(held.path, held.manifest, graph, seconds)
         remember(self.home.path, held.path.name, this_machine(), installed_runtime(variant), outcome)

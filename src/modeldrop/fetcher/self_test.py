@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FidelityError, FormatError, MissingExtraError, VariantError
-from modeldrop.format.golden import golden_json
+from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
@@ -205,7 +205,7 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
         "graphs": variant.graphs,
         "role": variant.role,
         "task": manifest.task,
-        "golden": golden_json(manifest.golden),
+        "golden": GOLDEN.write(manifest.golden),
     }
     lifeline, ours = os.pipe()
     try:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from modeldrop.format.json_fields import Fields, check_schema, dump, load
-from modeldrop.format.names import DIGEST, TIME, VERSION
-from modeldrop.util.values import dataclass, replace
+from modeldrop.format.codec import (
+    DocumentFormat,
+    InlineField,
+    IntegerField,
+    ListField,
+    ObjectField,
+    Record,
+    TextField,
+    TimeField,
+    VersionField,
+)
+from modeldrop.format.json_fields import dump
+from modeldrop.format.names import DIGEST
 
-SCHEMA = "modeldrop/channel/1"
-READABLE_BY = "modeldrop>=0.1"
+if TYPE_CHECKING:
+    from modeldrop.format.json_fields import Fields
+
 MAX_BYTES = 1 << 20
 KEPT_MOVES = 50
 KEPT_SECONDS = 24 * 3600
 MAX_MOVES = 400
-MAX_GENERATION = 1 << 53
-ACTIONS = ("publish", "promote", "rollback")
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One move of a channel.
-
-    Attributes:
-        version: number of the version it went to.
-        digest: that version's manifest digest (``sha256:…``).
-        generation: 1 for the first move, +1 at every one.
-        nonce: random; a writer that finds its own nonce after a lost reply knows that it succeeded.
-        action: ``publish``, ``promote`` or ``rollback``.
-        by: who moved it.
-        at: when, ISO 8601 in UTC.
-        why: the reason given, or "".
-    """
+class Move(NamedTuple):
+    """One move of a channel to a version; ``why`` is "" where no reason was given."""
 
     version: int
     digest: str
@@ -42,22 +39,24 @@ class Move:
     at: str
     why: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """The move as plain values."""
-        return {
-            "version": f"v{self.version}",
-            "digest": self.digest,
-            "generation": self.generation,
-            "nonce": self.nonce,
-            "action": self.action,
-            "by": self.by,
-            "at": self.at,
-            "why": self.why,
-        }
+
+MOVE = Record(
+    Move,
+    "One move of the channel.",
+    version=VersionField("The version it went to."),
+    digest=TextField("Digest of that version's manifest.", pattern=DIGEST),
+    generation=IntegerField("1 for the first move, one more at every move.", low=1, high=1 << 53),
+    nonce=TextField(
+        "Random. A writer that finds its own nonce after a lost reply knows that its write succeeded.", limit=64
+    ),
+    action=TextField("publish, promote or rollback; readers accept what later releases add.", limit=32),
+    by=TextField("Who moved it.", limit=256),
+    at=TimeField("When it was moved."),
+    why=TextField("The reason given.", limit=4096, default=""),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """A channel as it stands: its present move, and those before it, newest first."""
 
     present: Move
@@ -83,12 +82,12 @@ class Channel:
         The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has
         just left.
         """
-        move = replace(move, generation=self.generation + 1)
+        move = move._replace(generation=self.generation + 1)
         recent = _before(move.at, KEPT_SECONDS)
         kept: list[Move] = []
         room = MAX_BYTES // 2
         for old in self.moves()[:MAX_MOVES]:
-            room -= len(dump(old.to_json())) + 100
+            room -= len(dump(MOVE.write(old))) + 100
             if len(kept) >= KEPT_MOVES and (old.at < recent or room < 0):
                 break
             kept.append(old)
@@ -120,37 +119,27 @@ class Channel:
         return next((move for move in self.moves() if move.digest == digest), None)
 
 
-def parse_channel(data: bytes) -> Channel:
-    """Read a channel.
-
-    Raises:
-        FormatError: naming the field that is wrong, or the release that reads an unknown schema.
-    """
-    fields = load(data, "channel", limit=MAX_BYTES)
-    check_schema(fields, SCHEMA)
-    channel = Channel(_move(fields), tuple(_move(item) for item in fields.children("history", limit=10_000)))
+def _check_generations(fields: Fields, channel: Channel) -> None:
     generations = [move.generation for move in channel.moves()]
     if generations != sorted(set(generations), reverse=True):
         fields.fail("generations must fall from move to move", "history")
-    return channel
 
 
-def serialize_channel(channel: Channel) -> bytes:
-    """The bytes of a channel; they never repeat, because its generation does not.
-
-    Raises:
-        FormatError: what nobody could read again, such as a reason that is too long, is never written.
-    """
-    data = dump(
-        {
-            "schema": SCHEMA,
-            "readable_by": READABLE_BY,
-            **channel.present.to_json(),
-            "history": [move.to_json() for move in channel.history],
-        }
-    )
-    parse_channel(data)
-    return data
+CHANNEL = DocumentFormat(
+    "modeldrop/channel/1",
+    "channel",
+    Record(
+        Channel,
+        "A movable pointer to a version, with the moves that led there.",
+        check=_check_generations,
+        present=InlineField(MOVE),
+        history=ListField(
+            "Earlier moves, newest first; generations fall from move to move.", ObjectField(MOVE), limit=10_000
+        ),
+    ),
+    limit=MAX_BYTES,
+)
+parse_channel, serialize_channel = CHANNEL.parse, CHANNEL.serialize
 
 
 def _before(at: str, seconds: int) -> str:
@@ -161,16 +150,3 @@ def _before(at: str, seconds: int) -> str:
         return (datetime.fromisoformat(at) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError):
         return "9999"
-
-
-def _move(fields: Fields) -> Move:
-    return Move(
-        version=int(fields.text("version", pattern=VERSION)[1:]),
-        digest=fields.text("digest", pattern=DIGEST),
-        generation=fields.integer("generation", low=1, high=MAX_GENERATION),
-        nonce=fields.text("nonce", limit=64),
-        action=fields.text("action", limit=32),
-        by=fields.text("by", limit=256),
-        at=fields.text("at", pattern=TIME),
-        why=fields.text("why", default="", limit=4096),
-    )

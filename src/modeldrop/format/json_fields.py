@@ -22,7 +22,8 @@ MAX_TEXT = 65_536
 _SHOWN_NAME = 80
 _BRACKETS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 _BACKSLASH = ord("\\")
-_MISSING = object()
+REQUIRED: Any = object()
+"""In place of a default: the field must be there."""
 
 
 def load(data: bytes, what: str, *, limit: int) -> Fields:
@@ -92,13 +93,14 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
+        self._known.add(name)
         return self._value.get(name) is not None
 
     def text(
         self,
         name: str,
         *,
-        default: Any = _MISSING,
+        default: Any = REQUIRED,
         pattern: re.Pattern[str] | None = None,
         limit: int = MAX_TEXT,
     ) -> Any:
@@ -114,14 +116,14 @@ class Fields:
             self.fail(f"{value[:80]!r} does not match {pattern.pattern}", name)
         return value
 
-    def integer(self, name: str, *, low: int, high: int, default: Any = _MISSING) -> Any:
+    def integer(self, name: str, *, low: int, high: int, default: Any = REQUIRED) -> Any:
         """An integer between ``low`` and ``high``, both included."""
         value = self._take(name, int, "an integer", default)
         if value is not default and not low <= value <= high:
             self.fail(f"{value} is not between {low} and {high}", name)
         return value
 
-    def number(self, name: str, *, default: Any = _MISSING) -> Any:
+    def number(self, name: str, *, default: Any = REQUIRED) -> Any:
         """A finite number, as a float."""
         value = self._take(name, (int, float), "a number", default)
         if value is default:
@@ -130,11 +132,11 @@ class Fields:
             self.fail("is not a finite number", name)
         return float(value)
 
-    def boolean(self, name: str, *, default: Any = _MISSING) -> Any:
+    def boolean(self, name: str, *, default: Any = REQUIRED) -> Any:
         """True or false."""
         value = self._value.get(name)
         self._known.add(name)
-        if value is None and default is not _MISSING:
+        if value is None and default is not REQUIRED:
             return default
         if not isinstance(value, bool):
             self.fail("must be true or false", name)
@@ -146,8 +148,8 @@ class Fields:
             return float(self.boolean(name))
         return float(self.number(name))
 
-    def texts(self, name: str, *, limit: int, default: Any = _MISSING) -> Any:
-        """A list of at most ``limit`` strings, as a tuple."""
+    def texts(self, name: str, *, limit: int, default: Any = REQUIRED, pattern: re.Pattern[str] | None = None) -> Any:
+        """A list of at most ``limit`` strings that each match ``pattern`` as a whole, as a tuple."""
         value = self._take(name, list, "a list", default)
         if value is default:
             return value
@@ -155,9 +157,11 @@ class Fields:
         for index, item in enumerate(value):
             if not isinstance(item, str) or "\0" in item or len(item) > MAX_TEXT:
                 self.fail("must be a string", f"{name}[{index}]")
+            if pattern is not None and not pattern.fullmatch(item):
+                self.fail(f"{item[:80]!r} does not match {pattern.pattern}", f"{name}[{index}]")
         return tuple(value)
 
-    def text_or_texts(self, name: str, *, limit: int, default: Any = _MISSING) -> Any:
+    def text_or_texts(self, name: str, *, limit: int, default: Any = REQUIRED) -> Any:
         """A string, or a list of at most ``limit`` strings; as a tuple."""
         if isinstance(self._value.get(name), str):
             return (self.text(name),)
@@ -167,18 +171,24 @@ class Fields:
         """The plain value of a field that was read before."""
         return self._value[name]
 
-    def integers(self, name: str, *, low: int, high: int, limit: int) -> tuple[int, ...]:
+    def integers(
+        self, name: str, *, low: int, high: int, limit: int, default: tuple[int, ...] = REQUIRED
+    ) -> tuple[int, ...]:
         """A list of at most ``limit`` integers between ``low`` and ``high``, as a tuple."""
-        value = self._take(name, list, "a list", _MISSING)
+        value = self._take(name, list, "a list", default)
+        if value is default:
+            return default  # type: ignore[no-any-return]
         self._bounded(name, value, limit)
         for index, item in enumerate(value):
             if not isinstance(item, int) or isinstance(item, bool) or not low <= item <= high:
                 self.fail(f"must be an integer between {low} and {high}", f"{name}[{index}]")
         return tuple(value)
 
-    def numbers(self, name: str, *, limit: int) -> tuple[float, ...]:
+    def numbers(self, name: str, *, limit: int, default: tuple[float, ...] = REQUIRED) -> tuple[float, ...]:
         """A list of at most ``limit`` finite numbers, as floats in a tuple."""
-        value = self._take(name, list, "a list", _MISSING)
+        value = self._take(name, list, "a list", default)
+        if value is default:
+            return default  # type: ignore[no-any-return]
         self._bounded(name, value, limit)
         for index, item in enumerate(value):
             if not isinstance(item, int | float) or isinstance(item, bool) or not _is_finite(item):
@@ -187,7 +197,7 @@ class Fields:
 
     def child(self, name: str, *, optional: bool = False) -> Fields:
         """A nested object; where ``optional``, an absent one reads as empty."""
-        value = self._take(name, dict, "an object", {} if optional else _MISSING)
+        value = self._take(name, dict, "an object", {} if optional else REQUIRED)
         return Fields(value, self.at(name), self.what)
 
     def table(self, name: str) -> dict[str, Any]:
@@ -197,7 +207,7 @@ class Fields:
 
     def children(self, name: str, *, limit: int, optional: bool = False) -> Iterator[Fields]:
         """A list of at most ``limit`` objects."""
-        value = self._take(name, list, "a list", [] if optional else _MISSING)
+        value = self._take(name, list, "a list", [] if optional else REQUIRED)
         self._bounded(name, value, limit)
         for index, item in enumerate(value):
             yield Fields(item, self.at(f"{name}[{index}]"), self.what)
@@ -217,7 +227,7 @@ class Fields:
         self._known.add(name)
         value = self._value.get(name)
         if value is None:
-            if default is _MISSING:
+            if default is REQUIRED:
                 self.fail("is missing", name)
             return default
         if not isinstance(value, kind) or isinstance(value, bool):

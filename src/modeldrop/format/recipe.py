@@ -6,14 +6,25 @@ import json
 import math
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modeldrop.errors import FormatError, RecipeError
+from modeldrop.format.codec import (
+    BooleanField,
+    ChoiceField,
+    Field,
+    IntegerField,
+    ListField,
+    MapField,
+    NumberField,
+    ObjectField,
+    Record,
+    TextField,
+)
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
-from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,18 +47,19 @@ METRICS: dict[str, str] = {
     "kl": "<=",
     "perplexity_gap": "<=",
 }
-"""Fidelity metrics, and on which side of its threshold a faithful value lies. ``selftest.metrics`` defines them."""
+"""Fidelity metrics, and on which side of its threshold a faithful value lies. ``inference.metrics`` defines them."""
 
 OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """What an own metric may be called."""
 THRESHOLD_FORMS = '">= 0.9", "<= 0.1", or as a share of the original\'s value, ">= 99%"'
 """How such a threshold is written, for messages."""
-_LIMIT = re.compile(r"(?P<side>>=|<=) ?(?P<number>-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?)(?P<share> ?%)?")
+THRESHOLD = re.compile(
+    r"(?P<side>>=|<=) ?(?P<number>-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?)(?P<share> ?%)?"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """What a value must reach, or stay below.
+class Threshold(NamedTuple):
+    """What a figure of an own metric must reach, or stay below.
 
     Attributes:
         side: ``>=`` or ``<=``.
@@ -60,7 +72,7 @@ class Threshold:
     relative: bool = False
 
     def value(self, original: float) -> float:
-        """The value that is asked where the original has ``original``."""
+        """The value that is required where the original has ``original``."""
         return self.number / 100 * original if self.relative else self.number
 
     def holds(self, value: float, original: float) -> bool:
@@ -73,7 +85,7 @@ class Threshold:
 
 def parse_threshold(text: str) -> Threshold | None:
     """Read a threshold such as ``>= 0.9`` or ``<= 105%``; None where it is none."""
-    match = _LIMIT.fullmatch(text)
+    match = THRESHOLD.fullmatch(text)
     if match is None or not math.isfinite(number := float(match["number"])):
         return None
     return Threshold(match["side"], number, match["share"] is not None)
@@ -81,19 +93,13 @@ def parse_threshold(text: str) -> Threshold | None:
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?) ?(?P<unit>%|kB|MB|GB)")
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
-_MAX_PATTERNS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class VariantOptions:
-    """What is asked of one variant.
+class VariantOptions(NamedTuple):
+    """What is asked of one variant besides thresholds.
 
-    Attributes:
-        max_size: the most its graphs and weights may take: a share of fp32's (``27%``), or bytes (``25 MB``); "" for
-            any size.
-        must_be_faster: by how much it must be faster than fp32, 1.0 for faster at all; 0.0 for no such gate.
-        keep_layers: patterns, with ``*`` and ``?``, of the names of nodes that stay as they are in fp32.
-        auto: search for the smallest one that meets the thresholds.
+    ``max_size`` is "" where any size will do, ``must_be_faster`` 1.0 where it must be faster than fp32 at all and 0.0
+    where it need not be.
     """
 
     max_size: str = ""
@@ -109,94 +115,68 @@ class VariantOptions:
         number = float(match["number"])
         return number / 100 * fp32 if match["unit"] == "%" else number * _UNITS[match["unit"]]
 
-    def to_json(self) -> dict[str, Any]:
-        """The options as plain values, leaving out what has its default."""
-        plain: dict[str, Any] = {}
-        if self.max_size:
-            plain["max_size"] = self.max_size
-        if self.must_be_faster:
-            plain["must_be_faster"] = self.must_be_faster
-        if self.keep_layers:
-            plain["keep_layers"] = list(self.keep_layers)
-        if self.auto:
-            plain["auto"] = True
-        return plain
+
+class FactorField(Field):
+    """How many times as fast as fp32: true is 1, false is 0."""
+
+    high = 1000
+
+    def read(self, fields: Fields, name: str) -> float:
+        if not fields.has(name):
+            return 0.0
+        value = fields.flag_or_number(name)
+        if not 0 <= value <= self.high:
+            fields.fail(f"must be true, false, or how many times as fast as fp32, from 0 to {self.high}", name)
+        return value
 
 
-def read_options(fields: Fields, variant: str, *, strict: bool) -> VariantOptions:
-    """Read the options of a variant.
-
-    Args:
-        fields: them.
-        variant: its name.
-        strict: refuse unknown keys, and what this variant cannot do.
-
-    Raises:
-        FormatError: naming the field.
-    """
-    options = VariantOptions(
-        max_size=fields.text("max_size", default="", limit=64, pattern=_SIZE if strict else None),
-        must_be_faster=_speed(fields),
-        keep_layers=fields.texts("keep_layers", limit=_MAX_PATTERNS, default=()),
-        auto=fields.boolean("auto", default=False),
+def _variant_options(*, strict: bool) -> Record[VariantOptions]:
+    return Record(
+        VariantOptions,
+        "What is asked of one variant besides thresholds.",
+        strict=strict,
+        max_size=TextField(
+            "The most its graphs and weights may take: a share of fp32's (27%), or bytes (25 MB).",
+            pattern=_SIZE if strict else None,
+            limit=64,
+            default="",
+            omit=True,
+        ),
+        must_be_faster=FactorField(
+            "Whether it must be faster than fp32, or how many times as fast.", default=0.0, omit=True
+        ),
+        keep_layers=ListField(
+            "Patterns, with * and ?, of the names of nodes that stay as they are in fp32.",
+            TextField("A pattern."),
+            limit=1000,
+            default=(),
+            omit=True,
+        ),
+        auto=BooleanField("Search for the smallest one that meets the thresholds.", default=False, omit=True),
     )
-    if strict:
-        fields.refuse_unknown()
-        spec = VARIANTS[variant]
-        if options.auto and not spec.searched:
-            others = ", ".join(name for name, other in VARIANTS.items() if other.searched)
-            fields.fail(f"{variant} is made in one way only; there is a search for: {others}", "auto")
-        if options.keep_layers and spec.quantizer == OPTIMIZED:
-            fields.fail("layers are fused, not quantized, and a fused one has no name of its own", "keep_layers")
-        if spec is FP32 and options.to_json():
-            fields.fail("fp32 is what the others are made of and measured by", next(iter(options.to_json())))
-    return options
 
 
-def _speed(fields: Fields) -> float:
-    if not fields.has("must_be_faster"):
-        return 0.0
-    value = fields.flag_or_number("must_be_faster")
-    if not 0 <= value <= 1000:
-        fields.fail("must be true, false, or how many times as fast as fp32, from 0 to 1000", "must_be_faster")
-    return value
+# What people write, and what manifests record, where options of later releases are no error.
+WRITTEN_OPTIONS = _variant_options(strict=True)
+RECORDED_OPTIONS = _variant_options(strict=False)
 
 
-# A module or a file, and a function in it.
-_METRIC = re.compile(r"[^\0]+:[A-Za-z_][A-Za-z0-9_]*")
-_MAX_PATH = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """What is asked of a build, besides its source.
 
-    Attributes:
-        task: a Hub task name, or None to infer it from the model.
-        variants: which variants to build, in the order of ``VARIANTS``; () for those that suit the source.
-        thresholds: per variant, metric to threshold, where they differ from the defaults.
-        inputs: path of what the variants are proven on instead of built-in inputs: a UTF-8 file with one text per line,
-            a ``.jsonl`` file with one JSON value per line, or a folder of pictures or recordings; or None.
-        metric: an own metric, ``module:function`` or ``file.py:function``; or None.
-        own_thresholds: per variant, thresholds of the figures that the own metric gives, by their name.
-        calibration: path of what int8-static takes the ranges of values from: texts, one per line, or numpy's ``.npz``
-            with an array for every input of the graph; or None.
-        options: per variant, what else is asked of it.
-        max_length: tokens a text is cut to, or None for the model's own limit.
-        opset: version of ONNX's operators to export with, one of ``OPSETS``; None for the one that suits the model.
-        tokenizer: where the tokenizer comes from, spelled as a source, or None for beside the weights.
-        allow_pickle: load pickle weights where there are no safetensors.
-        trust_remote_code: run Python code that comes with the model.
+    None stands for what suits the model. ``variants`` are in the order of ``VARIANTS``, () for those that suit the
+    source. ``thresholds`` are, per variant, those that differ from the defaults; ``own_thresholds`` those of the
+    figures that the own metric gives.
     """
 
     task: str | None = None
     variants: tuple[str, ...] = ()
-    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, float]] = {}
     inputs: str | None = None
     metric: str | None = None
-    own_thresholds: Mapping[str, Mapping[str, Threshold]] = field(default_factory=dict)
+    own_thresholds: Mapping[str, Mapping[str, Threshold]] = {}
     calibration: str | None = None
-    options: Mapping[str, VariantOptions] = field(default_factory=dict)
+    options: Mapping[str, VariantOptions] = {}
     max_length: int | None = None
     opset: int | None = None
     tokenizer: str | None = None
@@ -204,7 +184,7 @@ class Recipe:
     trust_remote_code: bool = False
 
     def threshold(self, variant: str, metric: str) -> float | None:
-        """The value that ``metric`` of ``variant`` must reach or stay below; None where nothing is asked."""
+        """The value that ``metric`` of ``variant`` must reach or stay below; None where nothing is required."""
         own = self.thresholds.get(variant, {}).get(metric)
         if own is not None:
             return own
@@ -220,8 +200,7 @@ class Recipe:
         """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
         tokenizer = self.tokenizer
         local = tokenizer is not None and tokenizer.startswith((".", "/", "~"))
-        return replace(
-            self,
+        return self._replace(
             inputs=_name(self.inputs),
             metric=_name(self.metric),
             calibration=_name(self.calibration),
@@ -230,159 +209,117 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as people write it, in plain values, leaving out what has its default."""
-        plain: dict[str, Any] = {"variants": list(self.variants)} if self.variants else {}
-        for name in ("task", "inputs", "metric", "calibration", "max_length", "opset", "tokenizer"):
-            if getattr(self, name) is not None:
-                plain[name] = getattr(self, name)
-        for name in ("allow_pickle", "trust_remote_code"):
-            if getattr(self, name):
-                plain[name] = True
-        if self.thresholds or self.own_thresholds:
-            limits = _plain_limits(self.thresholds)
-            for name, own in self.own_thresholds.items():
-                limits.setdefault(name, {}).update({metric: str(limit) for metric, limit in own.items()})
-            plain["thresholds"] = limits
-        if self.options:
-            plain["options"] = {name: options.to_json() for name, options in self.options.items()}
-        return plain
-
-    def to_record(self) -> dict[str, Any]:
-        """The recipe as manifests hold it: thresholds of own metrics apart, for every release reads only numbers."""
-        plain = self.to_json() | {"variants": list(self.variants)}
-        if self.own_thresholds:
-            plain["own_thresholds"] = {
-                name: {metric: str(limit) for metric, limit in own.items()} for name, own in self.own_thresholds.items()
-            }
-            plain["thresholds"] = _plain_limits(self.thresholds)
-        return plain
+        return WRITTEN_RECIPE.write(self)
 
 
 def _name(path: str | None) -> str | None:
     return None if path is None else PurePosixPath(path).name
 
 
-def _plain_limits(thresholds: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    return {name: dict(limits) for name, limits in thresholds.items()}
-
-
-def parse_recipe(value: object, *, strict: bool = True) -> Recipe:
-    """Read a recipe from plain values (of TOML or JSON).
-
-    Args:
-        value: the mapping.
-        strict: refuse unknown keys, variants and metrics, as for what a person writes. A recipe inside a
-            manifest is read with ``strict=False``: it is a record of what another release was asked.
-
-    Raises:
-        RecipeError: naming the key (a FormatError where not ``strict``).
-    """
-    try:
-        return read_recipe(Fields(value, "", "recipe"), strict=strict)
-    except FormatError as error:
-        if not strict:
-            raise
-        raise RecipeError(f"recipe: {error.message}" if error.field else error.message, error.hint) from None
-
-
-def read_recipe(fields: Fields, *, strict: bool) -> Recipe:
-    """Read a recipe from fields; see ``parse_recipe``.
-
-    Raises:
-        FormatError: naming the field from the root of the document that holds the recipe.
-    """
-    task = fields.text("task", default=None, limit=64)
-    if strict and task is not None and task not in TASKS:
-        fields.fail(f"{task!r} is not a task this release builds; it builds: {', '.join(TASKS)}", "task")
-    # A record without any is of a release that knew but one default.
-    variants = fields.texts("variants", limit=64, default=() if strict else DEFAULT_VARIANTS)
-    if strict and fields.has("variants"):
-        _check_variants(fields, variants)
-        variants = tuple(name for name in VARIANTS if name in variants)
-    metric = fields.text("metric", default=None, limit=_MAX_PATH)
-    if strict and metric is not None and not _METRIC.fullmatch(metric):
-        fields.fail(f"{metric[:80]!r} is neither module:function nor file.py:function", "metric")
-    thresholds, own_thresholds = _asked_limits(fields, own=metric is not None) if strict else _recorded_limits(fields)
-    options = fields.child("options", optional=True)
-    recipe = Recipe(
-        task=task,
-        variants=variants,
-        thresholds=thresholds,
-        inputs=_inputs(fields),
-        metric=metric,
-        own_thresholds=own_thresholds,
-        calibration=fields.text("calibration", default=None, limit=_MAX_PATH),
-        options={name: _options(options, name, strict=strict) for name in options.names()},
-        max_length=fields.integer("max_length", low=8, high=1 << 20, default=None),
-        opset=_opset(fields, strict=strict),
-        tokenizer=fields.text("tokenizer", default=None, limit=_MAX_PATH),
-        allow_pickle=fields.boolean("allow_pickle", default=False),
-        trust_remote_code=fields.boolean("trust_remote_code", default=False),
-    )
-    if strict:
-        fields.refuse_unknown()
-    return recipe
-
-
-def _check_variants(fields: Fields, variants: tuple[str, ...]) -> None:
-    if not variants:
-        fields.fail("must name at least one variant", "variants")
-    for index, name in enumerate(variants):
-        if name not in VARIANTS:
-            fields.fail(
-                f"{name!r} is not a variant this release builds; it builds: {', '.join(VARIANTS)}",
-                f"variants[{index}]",
-            )
-        if name in variants[:index]:
-            fields.fail(f"{name!r} is named twice", f"variants[{index}]")
-
-
-def _options(fields: Fields, variant: str, *, strict: bool) -> VariantOptions:
-    _check_known(fields, variant, strict=strict)
-    return read_options(fields.child(variant), variant, strict=strict)
-
-
-def _check_known(fields: Fields, variant: str, *, strict: bool) -> None:
-    if strict and variant not in VARIANTS:
-        fields.fail(f"is not a variant; the variants are: {', '.join(VARIANTS)}", variant)
-
-
-def _opset(fields: Fields, *, strict: bool) -> int | None:
-    # A record may be of a release whose exporter knew others.
-    low, high = (OPSETS[0], OPSETS[-1]) if strict else (1, 1 << 31)
-    opset: int | None = fields.integer("opset", low=low, high=high, default=None)
-    return opset
-
-
-def _inputs(fields: Fields) -> str | None:
+class InputsField(TextField):
     """``inputs``, which were called ``texts`` while they could be nothing else."""
-    named = [name for name in ("inputs", "texts") if fields.has(name)]
-    if len(named) > 1:
-        fields.fail("is the former name of inputs; write inputs alone", "texts")
-    inputs: str | None = fields.text("inputs", default=None, limit=_MAX_PATH)
-    texts: str | None = fields.text("texts", default=None, limit=_MAX_PATH)
-    return texts if inputs is None else inputs
+
+    former = "texts"
+
+    def read(self, fields: Fields, name: str) -> Any:
+        if fields.has(name) and fields.has(self.former):
+            fields.fail(f"is the former name of {name}; write {name} alone", self.former)
+        value = super().read(fields, name)
+        return super().read(fields, self.former) if value is None else value
 
 
-_Thresholds: TypeAlias = dict[str, dict[str, float]]
-_Limits: TypeAlias = dict[str, dict[str, Threshold]]
+class MetricField(TextField):
+    """A function, by its module or file."""
+
+    function = re.compile(r"[^\0]+:[A-Za-z_][A-Za-z0-9_]*")
+
+    def read(self, fields: Fields, name: str) -> Any:
+        value = super().read(fields, name)
+        if value is not None and not self.function.fullmatch(value):
+            fields.fail(f"{value[:80]!r} is neither module:function nor file.py:function", name)
+        return value
 
 
-def _asked_limits(fields: Fields, *, own: bool) -> tuple[_Thresholds, _Limits]:
-    """Thresholds as people write them: numbers for our metrics, limits for those of an own one, if there is one."""
-    table = fields.child("thresholds", optional=True)
-    thresholds: _Thresholds = {}
-    limits: _Limits = {}
-    for variant in table.names():
-        _check_known(table, variant, strict=True)
-        asked = table.child(variant)
-        ours = {name: _number(asked, name) for name in asked.names() if name in METRICS}
-        others = {name: _own_limit(asked, name, own=own) for name in asked.names() if name not in METRICS}
-        if others:
-            limits[variant] = others
-        if ours or not others:
-            thresholds[variant] = ours
-    _check_sides(table, limits)
-    return thresholds, limits
+class VariantsField(Field):
+    """A list of variants, which is not empty; in the class, in the order of ``VARIANTS``."""
+
+    def read(self, fields: Fields, name: str) -> tuple[str, ...]:
+        variants: tuple[str, ...] = fields.texts(name, limit=64, default=())
+        if fields.has(name) and not variants:
+            fields.fail("must name at least one variant", name)
+        for index, variant in enumerate(variants):
+            if variant not in VARIANTS:
+                wrong = f"{variant!r} is not a variant this release builds; it builds: {', '.join(VARIANTS)}"
+                fields.fail(wrong, f"{name}[{index}]")
+            if variant in variants[:index]:
+                fields.fail(f"{variant!r} is named twice", f"{name}[{index}]")
+        return tuple(variant for variant in VARIANTS if variant in variants)
+
+    def write(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+
+class OptionsField(MapField):
+    """What people ask of variants besides thresholds, by variant."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, ObjectField(WRITTEN_OPTIONS), default={}, omit=True)
+
+    def read(self, fields: Fields, name: str) -> dict[str, VariantOptions]:
+        inner = fields.child(name, optional=True)
+        read: dict[str, VariantOptions] = {}
+        for variant in inner.names():
+            _check_variant(inner, variant)
+            read[variant] = options = WRITTEN_OPTIONS.read(inner.child(variant))
+            spec = VARIANTS[variant]
+            if options.auto and not spec.searched:
+                others = ", ".join(name for name, other in VARIANTS.items() if other.searched)
+                wrong = f"{variant} is made in one way only; there is a search for: {others}"
+                inner.fail(wrong, f"{variant}.auto")
+            if options.keep_layers and spec.quantizer == OPTIMIZED:
+                wrong = "layers are fused, not quantized, and a fused one has no name of its own"
+                inner.fail(wrong, f"{variant}.keep_layers")
+            if spec is FP32 and (named := list(WRITTEN_OPTIONS.write(options))):
+                inner.fail("fp32 is what the others are made of and measured by", f"{variant}.{named[0]}")
+        return read
+
+
+class ThresholdsField(Field):
+    """Thresholds as people write them: numbers for our metrics, a text such as ``>= 99%`` for those of an own one.
+
+    In the class, they are apart.
+    """
+
+    def read_into(self, arguments: dict[str, Any], fields: Fields, name: str) -> None:
+        has_own = fields.has("metric")
+        table = fields.child(name, optional=True)
+        thresholds: dict[str, dict[str, float]] = {}
+        own_thresholds: dict[str, dict[str, Threshold]] = {}
+        for variant in table.names():
+            _check_variant(table, variant)
+            inner = table.child(variant)
+            ours = {metric: _number(inner, metric) for metric in inner.names() if metric in METRICS}
+            own = {metric: _own(inner, metric, has_own=has_own) for metric in inner.names() if metric not in METRICS}
+            if own:
+                own_thresholds[variant] = own
+            if ours or not own:
+                thresholds[variant] = ours
+        _check_sides(table, own_thresholds)
+        arguments |= {"thresholds": thresholds, "own_thresholds": own_thresholds}
+
+    def write_into(self, plain: dict[str, Any], owner: Recipe, name: str) -> None:
+        written: dict[str, dict[str, float | str]] = {
+            variant: dict(thresholds) for variant, thresholds in owner.thresholds.items()
+        }
+        for variant, own in owner.own_thresholds.items():
+            written.setdefault(variant, {}).update({metric: str(threshold) for metric, threshold in own.items()})
+        if written:
+            plain[name] = written
+
+
+def _check_variant(fields: Fields, variant: str) -> None:
+    if variant not in VARIANTS:
+        fields.fail(f"is not a variant; the variants are: {', '.join(VARIANTS)}", variant)
 
 
 def _number(fields: Fields, name: str) -> float:
@@ -391,38 +328,133 @@ def _number(fields: Fields, name: str) -> float:
     return float(fields.number(name))
 
 
-def _own_limit(fields: Fields, name: str, *, own: bool) -> Threshold:
-    if not own or not OWN_NAME.fullmatch(name):
-        more = "" if own else '; others are measured by an own metric (metric = "module:function")'
+def _own(fields: Fields, name: str, *, has_own: bool) -> Threshold:
+    if not has_own or not OWN_NAME.fullmatch(name):
+        more = "" if has_own else '; others are measured by an own metric (metric = "module:function")'
         fields.fail(f"is not a metric; the metrics are: {', '.join(METRICS)}{more}", name)
     text = fields.value(name)
-    limit = parse_threshold(text) if isinstance(text, str) else None
-    if limit is None:
+    threshold = parse_threshold(text) if isinstance(text, str) else None
+    if threshold is None:
         fields.fail(f"a threshold of an own metric is written {THRESHOLD_FORMS}", name)
-    return limit
+    return threshold
 
 
-def _check_sides(fields: Fields, limits: _Limits) -> None:
+def _check_sides(fields: Fields, own_thresholds: Mapping[str, Mapping[str, Threshold]]) -> None:
     sides: dict[str, str] = {}
-    for variant, own in limits.items():
-        for metric, limit in own.items():
-            if sides.setdefault(metric, limit.side) != limit.side:
-                fields.fail(f"{metric} is {limit.side} here and {sides[metric]} above; which is good?", variant)
+    for variant, own in own_thresholds.items():
+        for metric, threshold in own.items():
+            side = sides.setdefault(metric, threshold.side)
+            if side != threshold.side:
+                fields.fail(f"{metric} is {threshold.side} here and {side} above; which is good?", variant)
 
 
-def _recorded_limits(fields: Fields) -> tuple[_Thresholds, _Limits]:
-    table, own = (fields.child(name, optional=True) for name in ("thresholds", "own_thresholds"))
-    thresholds: _Thresholds = {}
-    limits: _Limits = {}
-    for variant in table.names():
-        asked = table.child(variant)
-        thresholds[variant] = {metric: asked.number(metric) for metric in asked.names()}
-    for variant in own.names():
-        asked = own.child(variant)
-        found = {metric: parse_threshold(asked.text(metric, limit=64)) for metric in asked.names()}
-        # How a later release writes one is its own business: here it is a record.
-        limits[variant] = {metric: limit for metric, limit in found.items() if limit is not None}
-    return thresholds, limits
+class RecordedThresholdField(MapField):
+    """Thresholds of an own metric, by figure. How a later release writes one is its own business: it is left out."""
+
+    def read(self, fields: Fields, name: str) -> dict[str, Threshold]:
+        found = {figure: parse_threshold(text) for figure, text in super().read(fields, name).items()}
+        return {figure: threshold for figure, threshold in found.items() if threshold is not None}
+
+    def write(self, value: Mapping[str, Threshold]) -> dict[str, str]:
+        return {figure: str(threshold) for figure, threshold in value.items()}
+
+
+def _path(description: str) -> TextField:
+    return TextField(description, limit=_MAX_PATH, default=None, omit=True)
+
+
+_MAX_PATH = 4096
+_INPUTS = InputsField(
+    "Path of what the variants are proven on instead of built-in inputs: one text per line, .jsonl, or a folder of"
+    " pictures or recordings.",
+    limit=_MAX_PATH,
+    default=None,
+    omit=True,
+)
+_CALIBRATION = _path(
+    "Path of what int8-static takes the ranges of values from: texts, one per line, or numpy's .npz with an array for"
+    " every input of the graph."
+)
+_MAX_LENGTH = IntegerField(
+    "Tokens a text is cut to; the model's own limit where absent.", low=8, high=1 << 20, default=None, omit=True
+)
+_TOKENIZER = _path("Where the tokenizer comes from, spelled as a source; from beside the weights where absent.")
+_ALLOW_PICKLE = BooleanField("Load pickle weights where there are no safetensors.", default=False, omit=True)
+_TRUST_CODE = BooleanField("Run Python code that comes with the model.", default=False, omit=True)
+_METRIC_TEXT = "An own metric: module:function or file.py:function."
+_OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits the model where absent."
+
+WRITTEN_RECIPE = Record(
+    Recipe,
+    "What is asked of a build, besides its source.",
+    strict=True,
+    variants=VariantsField(
+        "Which variants to build, in any order; those that suit the source where absent.", default=(), omit=True
+    ),
+    task=ChoiceField(
+        "A Hub task name; inferred from the model where absent.",
+        TASKS,
+        "a task this release builds",
+        default=None,
+        omit=True,
+    ),
+    inputs=_INPUTS,
+    metric=MetricField(_METRIC_TEXT, limit=_MAX_PATH, default=None, omit=True),
+    calibration=_CALIBRATION,
+    max_length=_MAX_LENGTH,
+    opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
+    tokenizer=_TOKENIZER,
+    allow_pickle=_ALLOW_PICKLE,
+    trust_remote_code=_TRUST_CODE,
+    thresholds=ThresholdsField(
+        'Per variant, metric to threshold; those of an own metric are a text, such as ">= 99%".', default={}
+    ),
+    options=OptionsField("Per variant, what else is asked of it."),
+)
+"""A recipe as people write it: what this release does not know is an error."""
+
+RECORDED_RECIPE = Record(
+    Recipe,
+    "What was asked. A record of what any release was asked: unknown keys, variants and metrics are accepted.",
+    # A record without any is of a release that knew but one default.
+    variants=ListField("Variants.", TextField("A variant."), limit=64, default=DEFAULT_VARIANTS),
+    task=TextField("A task name.", limit=64, default=None, omit=True),
+    inputs=_INPUTS,
+    metric=_path(_METRIC_TEXT),
+    calibration=_CALIBRATION,
+    max_length=_MAX_LENGTH,
+    opset=IntegerField(_OPSET_TEXT, low=1, high=1 << 31, default=None, omit=True),
+    tokenizer=_TOKENIZER,
+    allow_pickle=_ALLOW_PICKLE,
+    trust_remote_code=_TRUST_CODE,
+    # Apart, for the first release takes all of ``thresholds`` to be numbers.
+    thresholds=MapField(
+        "Per variant, metric to threshold.",
+        MapField("Metric to threshold.", NumberField()),
+        default={},
+        omit=lambda recipe: not recipe.thresholds and not recipe.own_thresholds,
+    ),
+    own_thresholds=MapField(
+        "Per variant, thresholds of the own metric's figures, such as >= 99%.",
+        RecordedThresholdField("Figure to threshold.", TextField("A threshold.", limit=64)),
+        default={},
+        omit=True,
+    ),
+    options=MapField("Per variant, what else was asked of it.", ObjectField(RECORDED_OPTIONS), default={}, omit=True),
+)
+"""A recipe as manifests hold it."""
+
+
+def parse_recipe(value: object) -> Recipe:
+    """Read a recipe that a person wrote, from plain values (of TOML or JSON).
+
+    Raises:
+        RecipeError: naming the key that is unknown or wrong.
+    """
+    try:
+        return WRITTEN_RECIPE.read(Fields(value, "", "recipe"))
+    except FormatError as error:
+        raise RecipeError(f"recipe: {error.message}" if error.field else error.message, error.hint) from None
 
 
 def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_channel, check_model, parse_version
-from modeldrop.util.values import dataclass
 
 SCHEMES = ("s3", "gs", "az", "file", "https")
 _FOLDER_STARTS = ("/", "./", "../", "~/")
 _EXAMPLE = "Write REGISTRY/MODEL, such as s3://acme-models/embedder, ./models/embedder@v3 or /srv/models/embedder."
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """What a reader asks for: a model in a registry, and which version of it.
 
     Attributes:
@@ -105,4 +105,4 @@ def parse_reference(text: str, default_registry: str = "") -> Reference:
             version, channel = parse_version(selectors[0]), None
         else:
             channel = check_channel(selectors[0])
-    return Reference(registry, model, channel, version, digest)
+    return Reference(registry=registry, model=model, channel=channel, version=version, digest=digest)

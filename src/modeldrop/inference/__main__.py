@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modeldrop.format.golden import read_golden
+from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.inference import needs_openvino, open_variant
 from modeldrop.util.process import die_with_parent, own_answers
@@ -53,7 +53,7 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
         variant = open_variant(folder, request["graphs"])
     except Exception as error:  # noqa: BLE001  the libraries' errors have no common class
         return {"failed": f"it does not load: {first_line(error)}"}
-    known = read_golden(Fields(request["golden"], "", "golden"))
+    known = GOLDEN.read(Fields(request["golden"], "", "golden"))
     role = request["role"]
     known_runs = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
     known_runs += [runs.from_golden(run) for run in known.chains]

@@ -146,7 +146,7 @@ class _Task:
         self._home = home
         self._prefix = prefix
         self._files = [
-            replace(file, path=renamed.get(file.path, file.path)) for file in manifest.files if file.path in wanted
+            file._replace(path=renamed.get(file.path, file.path)) for file in manifest.files if file.path in wanted
         ]
         self._piece_size = manifest.piece_size
         self._notes = {MANIFEST: data} | ({RENAMES_FILE: renames_file(renamed)} if renamed else {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue, golden_json
+from modeldrop.format.golden import GOLDEN, Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
 from modeldrop.inference.runs import ModelAnswer, Run
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def golden_of(runs: Sequence[Run], *, cases: bool) -> dict[str, Any]:
         known = tuple(
             GoldenCase(
                 run.text,
-                {name: tuple(source[0].tolist()) for name, source in run.steps[0].inputs.items()},  # type: ignore[index]
+                {name: tuple(source[0].tolist()) for name, source in run.steps[0].inputs.items()},  # type: ignore[union-attr]
                 _values(run.answer.values),
             )
             for run in runs
         )
-        return golden_json(Golden(output, known, {}))
-    return golden_json(Golden(runs[0].outputs[0].output, (), {}, tuple(_known(run) for run in runs)))
+        return GOLDEN.write(Golden(output, known, {}))
+    return GOLDEN.write(Golden(runs[0].outputs[0].output, (), {}, tuple(_known(run) for run in runs)))
 
 
 def _known(run: Run) -> GoldenChain:
