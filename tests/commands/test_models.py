@@ -20,7 +20,7 @@ from tests.helpers.command_line import modeldrop
 from tests.helpers.publisher import Publisher, named, publish_built, why_rejected
 
 if TYPE_CHECKING:
-    from modeldrop.export.pipeline import Checked
+    from modeldrop.export.pipeline import CheckedRequest
 
 TEXT = """
 [registries.team]
@@ -155,14 +155,14 @@ def test_one_model_with_a_test_from_a_folder_that_holds_its_build(publisher: Pub
 def test_a_build_is_kept_where_only_its_upload_fails(
     publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export(checked: Checked, output: Path, *_: object) -> Manifest:
+    def export(checked: CheckedRequest, output: Path, *_: object) -> Manifest:
         """The exporter takes seconds and a real model; all else here is real."""
         manifest = make_build(output)._replace(build_key=checked.request.key)
         (output / "manifest.json").write_bytes(serialize_manifest(manifest))
         return manifest
 
     monkeypatch.setattr(
-        pipeline, "check", lambda request: pipeline.Checked(request, "feature-extraction", "bert", (), ())
+        pipeline, "check", lambda request: pipeline.CheckedRequest(request, "feature-extraction", "bert", (), ())
     )
     monkeypatch.setattr(pipeline, "build", export)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))

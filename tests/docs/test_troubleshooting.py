@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import ConflictError, ModeldropError
-from modeldrop.export.gates import check_sizes, check_speeds
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.resources import Need, check_need
-from modeldrop.export.thresholds import judge
+from modeldrop.export.thresholds import check_sizes, check_speeds, judge
 from modeldrop.export.worker_process import run_worker
 from modeldrop.fetcher.notes import Quarantine, write_quarantine
 from modeldrop.format.recipe import Recipe, VariantOptions

@@ -16,10 +16,10 @@ import transformers
 from PIL import Image
 
 from modeldrop.errors import RecipeError
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.family import CLASSES, TOKENS
 from modeldrop.export.models.shared.media import open_picture, read_sound
 from modeldrop.export.report import render
-from modeldrop.export.samples import Sample
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import clip, vit, whisper

@@ -13,7 +13,7 @@ from modeldrop.errors import RecipeError
 from modeldrop.export.preflight.checks import check
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.request import BuildRequest, load_recipe, make_request
-from modeldrop.export.sources.folder import CheckpointSource
+from modeldrop.export.sources.folder import FolderSource
 from modeldrop.format.recipe import Recipe
 from tests.export.source_folders import model
 
@@ -35,7 +35,7 @@ def request(folder: Path, inputs: str, metric: str | None = None, **recipe: Any)
     if not source.is_dir():
         model(source)
     named = None if metric is None else str(folder / metric)
-    return make_request(CheckpointSource(source), Recipe(inputs=str(folder / inputs), metric=named, **recipe))
+    return make_request(FolderSource(source), Recipe(inputs=str(folder / inputs), metric=named, **recipe))
 
 
 def texts(folder: Path, name: str, text: str) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from modeldrop.export.preflight.checks import Checked
+from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.preflight.resources import Need, makes_beside, needs
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.variants import VARIANTS
@@ -15,9 +15,11 @@ from modeldrop.format.variants import VARIANTS
 LARGE, SMALL = 2_270_000_000, 91_000_000
 
 
-def checked(weights: int, *variants: str, config: dict[str, Any] | None = None) -> Checked:
+def checked(weights: int, *variants: str, config: dict[str, Any] | None = None) -> CheckedRequest:
     source = SimpleNamespace(weight_bytes=lambda: weights, config=lambda: config or {}, openvino_graph=lambda: None)
-    return cast("Checked", SimpleNamespace(request=SimpleNamespace(source=source, recipe=Recipe(variants=variants))))
+    return cast(
+        "CheckedRequest", SimpleNamespace(request=SimpleNamespace(source=source, recipe=Recipe(variants=variants)))
+    )
 
 
 def need(weights: int, *variants: str, config: dict[str, Any] | None = None) -> Need:

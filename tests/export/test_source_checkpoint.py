@@ -14,7 +14,7 @@ from modeldrop.errors import DiskError, SourceError, UsageError
 from modeldrop.export.sources import resolve
 from modeldrop.export.sources.disk import check_safetensors
 from modeldrop.export.sources.file_choice import INDEX
-from modeldrop.export.sources.folder import CheckpointSource
+from modeldrop.export.sources.folder import FolderSource
 from tests.export.source_folders import model, safetensors, tree, write
 
 
@@ -22,7 +22,7 @@ def test_hands_over_exactly_what_is_needed(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
     write(folder, {"optimizer.pt": b"x", "checkpoint-5/model.safetensors": b"x", "1_Pooling/config.json": b"{}"})
     calls: list[tuple[str, int, int]] = []
-    source = CheckpointSource(folder)
+    source = FolderSource(folder)
     out = source.materialize(tmp_path / "out", lambda name, done, total: calls.append((name, done, total)))
     wanted = {"config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"}
     assert set(tree(out)) == wanted
@@ -42,25 +42,25 @@ def test_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_has_no_modules_and_no_licence_where_there_are_none(tmp_path: Path) -> None:
-    source = CheckpointSource(model(tmp_path))
+    source = FolderSource(model(tmp_path))
     assert source.modules() is None
     assert source.licence is None
 
 
 def test_identity_is_of_what_influences_the_build(tmp_path: Path) -> None:
-    first = CheckpointSource(model(tmp_path / "a")).identity
+    first = FolderSource(model(tmp_path / "a")).identity
     assert first.startswith("sha256:")
     assert len(first) == len("sha256:") + 64
-    assert CheckpointSource(model(tmp_path / "b")).identity == first
+    assert FolderSource(model(tmp_path / "b")).identity == first
 
     same = write(model(tmp_path / "c"), {"README.md": b"x", "LICENSE": b"x", "optimizer.pt": b"x", "a.onnx": b""})
-    assert CheckpointSource(same).identity == first
+    assert FolderSource(same).identity == first
 
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         changed = model(tmp_path / f"d{name}", **{name: safetensors(b"1" * 16) if "model" in name else b'{"a":1}'})
-        assert CheckpointSource(changed).identity != first
+        assert FolderSource(changed).identity != first
     more = model(tmp_path / "e", **{"special_tokens_map.json": b"{}"})
-    assert CheckpointSource(more).identity != first
+    assert FolderSource(more).identity != first
 
 
 def test_identity_is_the_documented_digest(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_identity_is_the_documented_digest(tmp_path: Path) -> None:
 
     folder = model(tmp_path)
     lines = sorted(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in tree(folder).items())
-    assert CheckpointSource(folder).identity == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert FolderSource(folder).identity == "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("how", ["./m", "m", "../x/m", "{}/m", "file://{}/m", "m/"])
@@ -125,7 +125,7 @@ def test_refuses_a_spoilt_folder_at_once(spoil: dict[str, bytes | None], message
         if data is not None:
             (folder / name).write_bytes(data)
     with pytest.raises(SourceError, match=message):
-        CheckpointSource(folder)
+        FolderSource(folder)
 
 
 def test_refuses_a_missing_folder_and_a_file(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_refuses_a_missing_folder_and_a_file(tmp_path: Path) -> None:
 
 def test_refuses_truncated_weights(tmp_path: Path) -> None:
     whole = safetensors(b"x" * 100)
-    source = CheckpointSource(model(tmp_path / "m", **{"model.safetensors": whole[:-40]}))
+    source = FolderSource(model(tmp_path / "m", **{"model.safetensors": whole[:-40]}))
     expected = rf"model\.safetensors of .* truncated: it has {len(whole) - 40} bytes, {len(whole)} were expected"
     with pytest.raises(SourceError, match=expected):
         source.materialize(tmp_path / "out")
@@ -172,7 +172,7 @@ def sharded(folder: Path) -> Path:
 
 def test_shards(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "m")
-    source = CheckpointSource(folder)
+    source = FolderSource(folder)
     assert set(tree(source.materialize(tmp_path / "out"))) == set(tree(folder))
     assert source.weight_bytes() == 2 * len(safetensors(b"model-00001-of-00002.safetensors"))
 
@@ -181,7 +181,7 @@ def test_refuses_a_missing_shard(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "m")
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(SourceError, match=r"lacks model-00002-of-00002\.safetensors: 1 of the 2 shards"):
-        CheckpointSource(folder)
+        FolderSource(folder)
 
 
 def test_follows_links_out_of_the_folder(tmp_path: Path) -> None:
@@ -189,11 +189,11 @@ def test_follows_links_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     for path in (tmp_path / "blobs").iterdir():
         (tmp_path / "m" / path.name).symlink_to(Path("..") / "blobs" / path.name)
-    source = CheckpointSource(tmp_path / "m")
+    source = FolderSource(tmp_path / "m")
     assert tree(source.materialize(tmp_path / "out")) == tree(tmp_path / "blobs")
     (tmp_path / "blobs" / "model.safetensors").unlink()
     with pytest.raises(SourceError, match="which does not exist"):
-        CheckpointSource(tmp_path / "m")
+        FolderSource(tmp_path / "m")
 
 
 def test_works_from_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_works_from_a_relative_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_notices_a_folder_that_changes(tmp_path: Path) -> None:
     folder = model(tmp_path / "m")
-    source = CheckpointSource(folder)
+    source = FolderSource(folder)
     (folder / "model.safetensors").write_bytes(safetensors(b"longer than it was"))
     with pytest.raises(SourceError, match="has changed"):
         _ = source.identity
@@ -213,7 +213,7 @@ def test_notices_a_folder_that_changes(tmp_path: Path) -> None:
 
 
 def test_refuses_a_destination_that_is_not_empty(tmp_path: Path) -> None:
-    source = CheckpointSource(model(tmp_path / "m"))
+    source = FolderSource(model(tmp_path / "m"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x").touch()
     with pytest.raises(DiskError, match="not empty"):
@@ -227,7 +227,7 @@ def test_says_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = model(tmp_path)
     monkeypatch.setattr(Path, "open", denied)  # root, who runs this in a container, may read everything
     with pytest.raises(SourceError, match=r"config\.json of .* cannot be read: Permission denied"):
-        CheckpointSource(folder)
+        FolderSource(folder)
 
 
 def test_a_folder_needs_no_huggingface_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,10 +35,10 @@ from tokenizers import Tokenizer
 from modeldrop.errors import DiskError, ExportError
 from modeldrop.export.known_failures import likely_cause
 from modeldrop.export.preflight import resources
-from modeldrop.export.preflight.checks import Checked, check
+from modeldrop.export.preflight.checks import CheckedRequest, check
 from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve
-from modeldrop.export.transformers5 import mended_config, mended_tokenizer_config
+from modeldrop.export.transformers5 import fixed_config, fixed_tokenizer_config
 from modeldrop.format.recipe import Recipe
 from modeldrop.util.text import size_text
 from tests.helpers.checkpoints import bert, edit_weights, llama
@@ -161,14 +161,14 @@ def test_a_checkpoint_of_transformers_5_answers_as_it_was_trained_to(
     ],
 )
 def test_rotary_positions_are_written_back(config: dict[str, Any], written: dict[str, Any]) -> None:
-    assert mended_config(config) == config | written
+    assert fixed_config(config) == config | written
     nested = {"model_type": "vlm", "text_config": config}
-    assert mended_config(nested) == {"model_type": "vlm", "text_config": config | written}
+    assert fixed_config(nested) == {"model_type": "vlm", "text_config": config | written}
 
 
 def test_modernbert_reads_what_is_written_back() -> None:
     layers = {"full_attention": ROPE, "sliding_attention": ROPE | {"rope_theta": 10.0}}
-    config = transformers.ModernBertConfig(**mended_config({"model_type": "modernbert", "rope_parameters": layers}))
+    config = transformers.ModernBertConfig(**fixed_config({"model_type": "modernbert", "rope_parameters": layers}))
     assert (config.global_rope_theta, config.local_rope_theta) == (500.0, 10.0)
 
 
@@ -182,7 +182,7 @@ def test_rotary_positions_that_have_no_place_are_refused(tmp_path: Path) -> None
 
 def test_a_tokenizer_that_is_known_stays_as_it_is() -> None:
     plain = {"tokenizer_class": "BertTokenizer", "extra_special_tokens": {"image": "<i>"}}
-    assert mended_tokenizer_config(plain) == plain
+    assert fixed_tokenizer_config(plain) == plain
 
 
 # --- weights ---
@@ -498,7 +498,7 @@ def test_a_worker_that_the_kernel_kills_is_said_to_lack_memory(classifier: Path,
     assert list(tmp_path.iterdir()) == []
 
 
-def checked(folder: Path, variants: str) -> Checked:
+def checked(folder: Path, variants: str) -> CheckedRequest:
     recipe = Recipe(variants=tuple(variants.split(",")))
     return check(make_request(resolve(str(folder)), recipe))
 

@@ -14,11 +14,11 @@ import onnx
 import pytest
 
 from modeldrop.errors import GateError, RecipeError
-from modeldrop.export.external_data import flag_external_data
-from modeldrop.export.gates import check_speeds
+from modeldrop.export.pipeline import flag_external_data
 from modeldrop.export.preflight.checks import check
 from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve
+from modeldrop.export.thresholds import check_speeds
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
 from modeldrop.format.recipe import VariantOptions, parse_recipe

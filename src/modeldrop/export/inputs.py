@@ -1,4 +1,4 @@
-"""The recipe's own inputs: lines of text, lines of JSON, or a folder of pictures or recordings.
+"""What variants are compared on: the recipe's inputs, which are lines of text, lines of JSON, pictures or recordings.
 
 Everything is read and bounded before slow work, with the standard library alone: pictures by their first bytes, and
 recordings by their header.
@@ -10,12 +10,12 @@ import hashlib
 import json
 import wave
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
-from modeldrop.export.samples import Sample
 
 MOST = 2000
 """Inputs that are used at most."""
@@ -31,6 +31,49 @@ _FORMS = (
     'Write "text", ["question", "passage"], {"text": …}, {"query": …, "passage": …}, {"image": "a.png"}, '
     '{"image": "a.png", "texts": ["a cat", …]} or {"audio": "a.wav"}, one a line; a "label" may stand beside.'
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One input.
+
+    Attributes:
+        texts: one text; or two, for rerankers: a question and a passage; or, beside a picture, what may fit it.
+        image: path of a PNG or JPEG file, or "".
+        audio: path of a WAV file, or "".
+        where: the line or file that it comes from, for messages; "" for a built-in one.
+        fields: the line as an own metric gets it.
+    """
+
+    texts: tuple[str, ...] = ()
+    image: str = ""
+    audio: str = ""
+    where: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """``text``, ``image`` or ``audio``."""
+        return "image" if self.image else "audio" if self.audio else "text"
+
+    @property
+    def shown(self) -> str:
+        """What people are shown of it."""
+        return Path(self.image or self.audio).name or " \u2192 ".join(self.texts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a worker."""
+        return asdict(self)
+
+
+def builtin_sample(texts: tuple[str, ...]) -> Sample:
+    """A built-in text, or a pair of them."""
+    return Sample(texts, fields=dict(zip(("text", "text_pair"), texts, strict=False)))
+
+
+def sample_from(plain: Mapping[str, Any]) -> Sample:
+    """What ``Sample.to_json`` gave."""
+    return Sample(**{**plain, "texts": tuple(plain["texts"])})
 
 
 def read_inputs(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:

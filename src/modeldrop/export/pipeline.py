@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.config import exporter_python
 from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
-from modeldrop.export.external_data import flag_external_data
-from modeldrop.export.gates import check_sizes, check_speeds
 from modeldrop.export.manifest import assemble
-from modeldrop.export.preflight.checks import Checked, check
+from modeldrop.export.preflight.checks import CheckedRequest, check
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside
+from modeldrop.export.thresholds import check_sizes, check_speeds
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, RECORDED_RECIPE
@@ -26,18 +26,20 @@ from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from modeldrop.format.manifest import File
     from modeldrop.util.progress import Steps
 
-__all__ = ["STEPS", "Checked", "build", "check"]
+__all__ = ["STEPS", "CheckedRequest", "build", "check"]
+
+_DATA_SUFFIX = "_data"
 
 STEPS = 5
 """How many steps of progress a build takes."""
 
 
-def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
+def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
     """Build into ``output``, a folder that does not exist yet; it appears only when all is proven.
 
     Work in progress lies beside it, in ``.<name>.partial-…``, and is removed in any case.
@@ -59,7 +61,7 @@ def build(checked: Checked, output: Path, provenance: Provenance, steps: Steps) 
     return manifest
 
 
-def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: Steps) -> Manifest:
+def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, steps: Steps) -> Manifest:
     request, recipe = checked.request, checked.request.recipe
     output = scratch / "out"
     output.mkdir()
@@ -104,7 +106,7 @@ def _build_in(checked: Checked, scratch: Path, provenance: Provenance, steps: St
     return manifest
 
 
-def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
+def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
     """Export and quantize; what both workers answered, with a description of every graph."""
     recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
     python = exporter_python()
@@ -176,7 +178,12 @@ def _export(checked: Checked, source: Path, scratch: Path, steps: Steps) -> dict
 
 
 def _search(
-    checked: Checked, names: list[str], asked: Mapping[str, Any], scratch: Path, steps: Steps, made: Mapping[str, Any]
+    checked: CheckedRequest,
+    names: list[str],
+    asked: Mapping[str, Any],
+    scratch: Path,
+    steps: Steps,
+    made: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Search for the smallest variants; ``made`` with them, in the recipe's order."""
     recipe = checked.request.recipe
@@ -201,7 +208,7 @@ def _search(
 
 
 def _prove(
-    checked: Checked,
+    checked: CheckedRequest,
     scratch: Path,
     variant_files: Mapping[str, list[str]],
     paths: Mapping[str, Mapping[str, str]],
@@ -246,7 +253,7 @@ def _prove(
     return proven
 
 
-def _asked_of(checked: Checked, scratch: Path) -> dict[str, Any]:
+def _asked_of(checked: CheckedRequest, scratch: Path) -> dict[str, Any]:
     """What the variants are compared on, and by: the same for those that search and for those that prove."""
     metric = checked.request.metric
     return {
@@ -284,3 +291,25 @@ def _graph_bytes(path: Path) -> int:
 def _remove_graph(path: Path) -> None:
     for part in _graph_parts(path):
         part.unlink()
+
+
+def flag_external_data(output: Path, files: Iterable[str]) -> None:
+    """Name the graphs whose weights are in files of their own in config.json: transformers.js downloads no others.
+
+    Args:
+        output: the version's folder.
+        files: paths of the graphs and of the files that hold their weights.
+    """
+    names = {PurePosixPath(path).name for path in files}
+    flags = {
+        graph: 1
+        for name in sorted(names)
+        if (graph := name.removesuffix(_DATA_SUFFIX)) != name and graph.endswith(".onnx")
+    }
+    if not flags:
+        return
+    path = output / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    own = config.setdefault("transformers.js_config", {})
+    own["use_external_data_format"] = flags
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")

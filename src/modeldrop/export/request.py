@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
-from modeldrop.export.epoch import EXPORTER_EPOCH
 from modeldrop.export.inputs import read_inputs
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
 
 if TYPE_CHECKING:
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
     from modeldrop.export.sources import Source
+
+EXPORTER_EPOCH = 2
+"""Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ _NEOX = ("gpt_neox", "gpt_neox_japanese")
 _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
-def mend(folder: Path) -> None:
+def fix_configs(folder: Path) -> None:
     """Mend the config and the tokenizer's config in a folder of links to files that belong to somebody else.
 
     Raises:
         SourceError: the config has rotary positions that cannot be written for transformers 4.
     """
-    for name, mended in (("config.json", mended_config), ("tokenizer_config.json", mended_tokenizer_config)):
+    for name, mended in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
         path = folder / name
         if path.is_file():
             plain = json.loads(path.read_text("utf-8"))
@@ -43,7 +43,7 @@ def mend(folder: Path) -> None:
                 path.write_text(json.dumps(better, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def mended_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config.json whose ``rope_parameters`` stand beside it as transformers 4 reads them.
 
     Raises:
@@ -52,7 +52,7 @@ def mended_config(config: Mapping[str, Any]) -> dict[str, Any]:
     better = dict(config)
     for name, value in config.items():
         if name.endswith("_config") and isinstance(value, dict):
-            better[name] = mended_config(value)
+            better[name] = fixed_config(value)
     rope, kind = config.get("rope_parameters"), str(config.get("model_type"))
     if not isinstance(rope, dict) or not rope:
         return better
@@ -74,7 +74,7 @@ def mended_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return old | better
 
 
-def mended_tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def fixed_tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A tokenizer_config.json that names no class and no kind of list that transformers 4 does not know."""
     better = dict(config)
     if better.get("tokenizer_class") == _TOKENIZERS_BACKEND:

@@ -18,7 +18,7 @@ from modeldrop.storage.write.conditional import require_conditions
 from modeldrop.util.progress import Steps
 
 if TYPE_CHECKING:
-    from modeldrop.export.pipeline import Checked
+    from modeldrop.export.pipeline import CheckedRequest
     from modeldrop.export.request import BuildRequest
     from modeldrop.publishing.plan import Plan
 
@@ -59,7 +59,7 @@ def require_whole_build(request: BuildRequest, folder: Path) -> Build:
     return build
 
 
-def preflight(plan: Plan, folder: Path) -> Build | Checked:
+def preflight(plan: Plan, folder: Path) -> Build | CheckedRequest:
     """Refuse, before slow work, what cannot be built or published.
 
     Returns:
@@ -76,7 +76,7 @@ def preflight(plan: Plan, folder: Path) -> Build | Checked:
     return checked
 
 
-def build_or_keep(checked: Build | Checked, folder: Path, *, quiet: bool) -> Build:
+def build_or_keep(checked: Build | CheckedRequest, folder: Path, *, quiet: bool) -> Build:
     """Build into ``folder`` what ``preflight`` has found possible; nothing if it has found the whole build there.
 
     Raises:
@@ -121,7 +121,7 @@ def check_stores(plan: Plan) -> None:
         require_conditions(store)
 
 
-def export_into(checked: Checked, folder: Path, *, quiet: bool, more_steps: int = 0) -> Build:
+def export_into(checked: CheckedRequest, folder: Path, *, quiet: bool, more_steps: int = 0) -> Build:
     """Build into ``folder``, which is made, or replaced if it holds another build.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
-from modeldrop.export.samples import Sample, built_in
+from modeldrop.export.inputs import Sample, builtin_sample
 
 CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
 """Metrics of scores of labels; see ``inference.metrics``."""
@@ -57,12 +57,12 @@ class Family(ABC):
 
         Models of pictures and recordings, whose inputs the worker draws, have none here.
         """
-        return tuple(built_in((text,)) for text in BUILT_IN), GOLDEN
+        return tuple(builtin_sample((text,)) for text in BUILT_IN), GOLDEN
 
 
 def writing_samples() -> tuple[Sample, ...]:
     """The built-in texts for models that write: fewer, for writing takes longer than reading."""
-    return tuple(built_in((text,)) for text in BUILT_IN[::4])
+    return tuple(builtin_sample((text,)) for text in BUILT_IN[::4])
 
 
 def label_count(config: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import RecipeError, SourceError
+from modeldrop.export.inputs import Sample
 from modeldrop.export.known_failures import CUSTOM_CODE
 from modeldrop.export.models import architecture_of, choose_task, family_of
 from modeldrop.export.models.family import Family
@@ -15,8 +16,7 @@ from modeldrop.export.preflight.files import check_tokenizer
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
-from modeldrop.export.samples import Sample
-from modeldrop.export.transformers5 import mended_config
+from modeldrop.export.transformers5 import fixed_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ _GOLDEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedRequest:
     """A request whose source was looked at: it can be built for this task.
 
     Attributes:
@@ -56,7 +56,7 @@ class Checked:
         return origin_of(self.request.source)
 
 
-def check(request: BuildRequest) -> Checked:
+def check(request: BuildRequest) -> CheckedRequest:
     """Everything that can be refused before slow work.
 
     Raises:
@@ -65,7 +65,7 @@ def check(request: BuildRequest) -> Checked:
             that this model cannot be asked.
     """
     config = request.source.config()
-    mended_config(config)
+    fixed_config(config)
     _check_code(config, trusted=request.recipe.trust_remote_code)
     embedder = request.source.modules() is not None
     task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
@@ -90,7 +90,7 @@ def check(request: BuildRequest) -> Checked:
         samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
     else:
         samples, golden = family.built_in(config, task)
-    return Checked(request, task, architecture_of(config), samples, golden)
+    return CheckedRequest(request, task, architecture_of(config), samples, golden)
 
 
 def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:

@@ -13,8 +13,8 @@ from modeldrop.export.inputs import PCM, sampling_rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modeldrop.export.inputs import Sample
     from modeldrop.export.models.family import Family
-    from modeldrop.export.samples import Sample
     from modeldrop.format.recipe import Recipe
 
 _CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}

@@ -17,7 +17,7 @@ from modeldrop.util.text import size_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.preflight.checks import Checked
+    from modeldrop.export.preflight.checks import CheckedRequest
     from modeldrop.format.variants import VariantSpec
 
 # Memory besides the libraries', in times of the weights in fp32, as measured on a model of 568 million parameters.
@@ -49,7 +49,7 @@ class Need:
     disk: int
 
 
-def needs(checked: Checked) -> Need:
+def needs(checked: CheckedRequest) -> Need:
     """What building this takes, by what was measured."""
     source = checked.request.source
     weights, origin = source.weight_bytes(), origin_of(source)
@@ -65,12 +65,12 @@ def needs(checked: Checked) -> Need:
     )
 
 
-def makes_beside(checked: Checked) -> bool:
+def makes_beside(checked: CheckedRequest) -> bool:
     """Whether the model is so small that variants are made while the original still answers."""
     return checked.request.source.weight_bytes() < _BESIDE
 
 
-def check_resources(checked: Checked, folder: Path) -> None:
+def check_resources(checked: CheckedRequest, folder: Path) -> None:
     """Refuse to begin where the work would not fit.
 
     Args:

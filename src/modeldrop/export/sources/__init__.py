@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import hub_names
 from modeldrop.export.sources.file_choice import Rules
-from modeldrop.export.sources.folder import CheckpointSource
+from modeldrop.export.sources.folder import FolderSource
 from modeldrop.export.sources.interface import Progress, Source
-from modeldrop.export.sources.with_tokenizer import Accompanied
+from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
 
 __all__ = ["FORMS", "Progress", "Source", "resolve"]
 
@@ -65,7 +65,7 @@ def resolve(
     source = _resolve(spec, rules, offline=offline)
     if tokenizer is None:
         return source
-    return Accompanied(source, _resolve(tokenizer, Rules(), offline=offline, companions=True))
+    return SourceWithTokenizer(source, _resolve(tokenizer, Rules(), offline=offline, companions=True))
 
 
 def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool = False) -> Source:
@@ -110,12 +110,12 @@ def _on_disk(place: str, spec: str, rules: Rules, *, companions: bool) -> Source
         up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent
         graph = path.relative_to(folder).as_posix()
-        return CheckpointSource(
+        return FolderSource(
             folder, spec=spec, rules=Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
         )
     if "@" in path.name and not path.exists():
         return _version(place)
-    return CheckpointSource(path, spec=spec, rules=rules, companions=companions)
+    return FolderSource(path, spec=spec, rules=rules, companions=companions)
 
 
 def _version(reference: str) -> Source:

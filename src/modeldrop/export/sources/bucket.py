@@ -10,9 +10,8 @@ from typing import Any
 
 from modeldrop.errors import DiskError, SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
-from modeldrop.export.sources.chosen import ChosenSource
 from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
-from modeldrop.export.sources.interface import Progress
+from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import Listed
 
@@ -21,7 +20,7 @@ _VERSION_MANIFEST = re.compile(r"v\d+/manifest\.json")
 _MOST = 100_000
 
 
-class BucketSource(ChosenSource):
+class BucketSource(FileListSource):
     r"""The files below a URL, read with the cloud's own SDK and its way to sign in.
 
     Its identity is the URL, ``@sha256:``, and the digest of the sorted lines ``<size> <tag> <path>\n`` of every file

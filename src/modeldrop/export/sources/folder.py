@@ -10,9 +10,8 @@ from typing import Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
-from modeldrop.export.sources.chosen import ChosenSource
 from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
-from modeldrop.export.sources.interface import Progress
+from modeldrop.export.sources.interface import FileListSource, Progress
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
 _SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates|onnx|openvino")
@@ -20,7 +19,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_LIMIT = 1024
 
 
-class CheckpointSource(ChosenSource):
+class FolderSource(FileListSource):
     r"""A folder with config.json, a tokenizer, and weights or ready graphs.
 
     Of one for ``companions`` only what lies beside weights is used.

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs, hub_client, hub_names
-from modeldrop.export.sources.chosen import ChosenSource
 from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
-from modeldrop.export.sources.interface import Progress
+from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def resolve(
     return HubSource(spec or repository, pinned, listing, choice)
 
 
-class HubSource(ChosenSource):
+class HubSource(FileListSource):
     """One commit of one repository. Made by ``resolve``."""
 
     def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: Choice) -> None:

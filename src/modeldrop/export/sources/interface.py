@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from modeldrop.errors import SourceError
+from modeldrop.export.sources import openvino
+
 if TYPE_CHECKING:
     from modeldrop.export.openvino_ir import Ir
+    from modeldrop.export.sources.file_choice import Choice
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
@@ -121,3 +125,76 @@ class Source(ABC):
             SourceError: a file is missing, truncated, altered or cannot be fetched.
             DiskError: ``into`` is not empty or cannot be written, or the disk is full.
         """
+
+
+class FileListSource(Source):
+    """A source whose files are chosen by their names, into ``_choice``: a folder, a bucket, a repository on the Hub."""
+
+    _spec: str
+    _choice: Choice
+    _openvino: Ir | None = None
+
+    @property
+    def worker(self) -> str:
+        return self._choice.worker
+
+    @property
+    def spec(self) -> str:
+        return self._spec
+
+    @property
+    def support(self) -> frozenset[str]:
+        return frozenset(self._choice.support)
+
+    def config(self) -> dict[str, Any]:
+        if "config.json" not in self._choice.support:
+            return {}
+        document = self._document("config.json")
+        if not isinstance(document, dict):
+            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
+        return document
+
+    def modules(self) -> list[Any] | None:
+        if "modules.json" not in self._choice.support:
+            return None
+        document = self._document("modules.json")
+        if not isinstance(document, list):
+            raise SourceError(f"{self._called('modules.json')} is not a JSON array.")
+        return document
+
+    def openvino_graph(self) -> Ir | None:
+        graph = self._choice.openvino
+        if graph and self._openvino is None:
+            weights = openvino.data_of(graph)
+            self._openvino = openvino.read(
+                self._bytes(graph),
+                self._size(weights),
+                graph=graph,
+                xml=self._called(graph),
+                weights=self._called(weights),
+            )
+        return self._openvino
+
+    @abstractmethod
+    def _bytes(self, name: str) -> bytes:
+        """One of its files, which is small enough for the memory.
+
+        Raises:
+            SourceError: it cannot be had.
+        """
+
+    @abstractmethod
+    def _size(self, name: str) -> int:
+        """Bytes of one of its files, which is not fetched."""
+
+    @abstractmethod
+    def _document(self, name: str) -> Any:
+        """One of its JSON files, parsed.
+
+        Raises:
+            SourceError: it cannot be had, or is no JSON.
+        """
+
+    @abstractmethod
+    def _called(self, name: str) -> str:
+        """A file's name as messages give it, with where it is."""

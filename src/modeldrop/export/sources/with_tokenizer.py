@@ -20,7 +20,7 @@ _TOKENIZER = (
 )  # fmt: skip
 
 
-class Accompanied(Source):
+class SourceWithTokenizer(Source):
     """The weights of one source, with the tokenizer of another.
 
     The tokenizer's files all come from the second, so that they belong together; of its other files (config.json, …)

@@ -21,13 +21,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modeldrop.export.builtin_texts import BUILT_IN
+from modeldrop.export.inputs import Sample, sample_from
 from modeldrop.export.models.shared import loaded_model
 from modeldrop.export.models.shared.checkpoint import Checkpoint
 from modeldrop.export.models.shared.media import check_pictures
 from modeldrop.export.models.shared.reference import Reference
 from modeldrop.export.models.shared.timing import median_ms
-from modeldrop.export.samples import Sample, sample_from
-from modeldrop.export.transformers5 import mend
+from modeldrop.export.transformers5 import fix_configs
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.tasks import task_of
 
@@ -46,7 +46,7 @@ def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.step("load")
     samples = [sample_from(sample) for sample in request["samples"]]
     check_pictures(samples)
-    mend(Path(request["source"]))
+    fix_configs(Path(request["source"]))
     model = loaded_model.load(
         Checkpoint(
             folder=Path(request["source"]),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
 
 _ROLE = "model"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
     from modeldrop.inference.runs import Array
 
 _ROLE = "model"

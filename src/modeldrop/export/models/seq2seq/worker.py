@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from modeldrop.export.inputs import Sample
     from modeldrop.export.models.shared.loaded_model import TimedRun
-    from modeldrop.export.samples import Sample
     from modeldrop.inference.runs import Array, Run
 
 _READ = 128

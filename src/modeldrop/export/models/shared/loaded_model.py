@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared.checkpoint import Checkpoint
-from modeldrop.export.samples import Sample
 from modeldrop.format.tasks import TASKS
 from modeldrop.inference.runs import Run
 

@@ -14,7 +14,7 @@ from modeldrop.util.text import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
     from modeldrop.inference.runs import Array
 
 _PICTURES = 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.export.builtin_texts import PAIRS
+from modeldrop.export.inputs import Sample, builtin_sample
 from modeldrop.export.models.family import CLASSES, Family, label_count
-from modeldrop.export.samples import Sample, built_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class TextEncoders(Family):
 
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
         if task == "text-classification" and label_count(config) == 1:
-            return tuple(built_in(pair) for pair in PAIRS), tuple(range(0, len(PAIRS), len(PAIRS) // 4))
+            return tuple(builtin_sample(pair) for pair in PAIRS), tuple(range(0, len(PAIRS), len(PAIRS) // 4))
         return super().built_in(config, task)
 
 

@@ -9,6 +9,7 @@ import onnx
 import torch
 import transformers
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
@@ -16,7 +17,6 @@ from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.pooling import append_head, pool, read_head
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
-from modeldrop.export.samples import Sample
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import ModelAnswer, Run, RunStep

@@ -9,7 +9,7 @@ from modeldrop.export.models.family import CLASSES, Family, label_count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
 
 
 class Vision(Family):

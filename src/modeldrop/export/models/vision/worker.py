@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from modeldrop.export.samples import Sample
+    from modeldrop.export.inputs import Sample
     from modeldrop.inference.runs import Array
 
 _ROLE = "model"
