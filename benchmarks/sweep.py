@@ -37,7 +37,7 @@ _MIB = 1 << 20
 _OURS = """\
 import sys
 from dataclasses import replace
-from modeldrop.fetcher import transfer
+from modeldrop.fetcher.download import transfer
 most, connections = map(int, sys.argv[1:3])
 limits = transfer.LIMITS
 shares = limits.slow_shares if connections > limits.first else limits.shares
