@@ -28,7 +28,7 @@ class JsonDisplay(Display):
                     self._tell(progressed(one.model, done, total, rate))
 
     def _tell(self, message: Message) -> None:
-        self._say(json_line(message))  # type: ignore[arg-type]  fetches tell events only
+        self._say(json_line(message))  # type: ignore[arg-type]  # fetches tell events only
 
 
 def open_display(log_format: str = TEXT, *, quiet: bool = False, stream: TextIO | None = None) -> Display:
