@@ -1,3 +1,4 @@
 from tests.helpers.builds import publisher_environment, registry
+from tests.registry.aged_registry import every_call, make_registry
 
-__all__ = ["publisher_environment", "registry"]
+__all__ = ["every_call", "make_registry", "publisher_environment", "registry"]

@@ -13,31 +13,39 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import os
 import re
-import socket
 import stat
 import sys
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from tests.servers.gcs_documents import (
+    JSON_HEADERS,
+    about_of,
+    bucket_resource,
+    child_text,
+    error_document,
+    hashes_of,
+    media_headers,
+    page_token,
+    parse_page_token,
+    parse_related,
+)
+from tests.servers.gcs_exchange import Exchange, LostConnection
 from tests.servers.gcs_objects import (
     About,
     Conditions,
-    Object,
     Objects,
     Refusal,
     Resumable,
     check_hashes,
-    not_met,
     unknown,
 )
 
@@ -60,7 +68,6 @@ _HEADERS = {
     "x-goog-metadata-directive",
     "x-goog-user-project",
 }
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _OBJECT = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)")
 _COPY = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)/(?:rewriteTo|copyTo)/b/([^/]+)/o/([^/]+)")
@@ -99,13 +106,10 @@ class Server(ThreadingHTTPServer):
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Exchange):
     server: Server
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body in one packet
-    disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 -- the library's name
         self._serve()
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815 -- the library's names
@@ -130,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             case {"do": "cut"}:
                 self._cut()
             case {"do": "lose"}:
-                self.wfile = _Nowhere()  # type: ignore[assignment]
+                self.wfile = LostConnection()  # type: ignore[assignment]
                 self._answer(self._route)
                 self._cut()
             case {"do": "flip"}:
@@ -143,21 +147,6 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._answer(self._route)
 
-    def _cut(self) -> None:
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def _read_body(self) -> bytes:
-        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        chunks = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(chunks)
-
     def _answer(self, what: Callable[[], None]) -> None:
         try:
             what()
@@ -169,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             self._send(refusal.status, b"", {})
         elif self.path_only.startswith(("/storage/", "/_")) and not media:
-            self._send(refusal.status, json.dumps(_json_error(refusal)).encode(), _JSON)
+            self._send(refusal.status, json.dumps(error_document(refusal)).encode(), JSON_HEADERS)
         elif media or self.path_only.startswith("/download/"):
             self._send(refusal.status, refusal.message.encode(), {"Content-Type": "text/html; charset=UTF-8"})
         else:
@@ -218,10 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._allow("project")
                 document = json.loads(self.body)
                 objects.make_bucket(document["name"], document)
-                self._json(_bucket(document["name"], document))
+                self._json(bucket_resource(document["name"], document))
             case ("GET", ["b", bucket]):
                 self._allow()
-                self._json(_bucket(bucket, objects.bucket(bucket).resource))
+                self._json(bucket_resource(bucket, objects.bucket(bucket).resource))
             case ("GET", ["b", bucket, "iam"]):
                 self._allow("optionsRequestedPolicyVersion")
                 self._json(objects.bucket(bucket).resource.get("_policy", {"bindings": [], "version": 1}))
@@ -245,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             bucket,
             self.query.get("prefix", ""),
             self.query.get("delimiter", ""),
-            _untoken(self.query.get("pageToken", "")),
+            parse_page_token(self.query.get("pageToken", "")),
             min(self.server.most, int(self.query.get("maxResults", 1000))),
         )
         answer: dict[str, Any] = {"kind": "storage#objects"}
@@ -254,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         if prefixes := page.prefixes():
             answer["prefixes"] = prefixes
         if page.last:
-            answer["nextPageToken"] = _token(page.last)
+            answer["nextPageToken"] = page_token(page.last)
         self._json(answer)
 
     def _json_object(self, bucket: str, name: str) -> None:
@@ -279,7 +268,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "POST":
             raise unknown(f"{self.command} {self.path_only}")
         document = json.loads(self.body or b"{}")
-        about = _about(document, self.query.get("destinationKmsKeyName", "")) if document else None
+        about = about_of(document, self.query.get("destinationKmsKeyName", "")) if document else None
         made = self.server.objects.copy((source_bucket, source), (bucket, name), about, self._conditions())
         resource = made.resource(bucket, name)
         if "/copyTo/" in self.path_only:
@@ -299,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "resumable":
             self._begin(bucket)
         elif kind == "multipart":
-            document, content_type, data = _related(self.headers.get("Content-Type", ""), self.body)
+            document, content_type, data = parse_related(self.headers.get("Content-Type", ""), self.body)
             document.setdefault("contentType", content_type)
             self._put_json(bucket, document, data)
         elif kind == "media":
@@ -309,8 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _put_json(self, bucket: str, document: dict[str, Any], data: bytes) -> None:
         name = document.get("name") or self.query["name"]
-        about = _about(document, self.query.get("kmsKeyName", ""))
-        hashes = _said(document) | self._hash_header()
+        about = about_of(document, self.query.get("kmsKeyName", ""))
+        hashes = hashes_of(document) | self._hash_header()
         made = self.server.objects.put(bucket, name, data, about, self._conditions(), hashes)
         self._json(made.resource(bucket, name))
 
@@ -322,8 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
         with objects.lock:
             self._conditions().check(objects.bucket(bucket).objects.get(name))
             upload_id = base64.urlsafe_b64encode(os.urandom(18)).decode()
-            about = _about(document, self.query.get("kmsKeyName", ""))
-            objects.resumables[upload_id] = Resumable(bucket, name, about, self._conditions(), _said(document))
+            about = about_of(document, self.query.get("kmsKeyName", ""))
+            objects.resumables[upload_id] = Resumable(bucket, name, about, self._conditions(), hashes_of(document))
         where = f"http://{self.headers['Host']}{self.path_only}?uploadType=resumable&upload_id={upload_id}"
         self._send(200, b"", {"Location": where, "X-GUploader-UploadID": upload_id})
 
@@ -383,14 +372,14 @@ class _Handler(BaseHTTPRequestHandler):
         if source is None:
             hashes = self._hash_header()
             made = objects.put(bucket, name, self.body, self._xml_about(), self._xml_conditions(), hashes)
-            self._send(200, b"", _facts(made))
+            self._send(200, b"", media_headers(made))
         else:
             if self.headers.get("x-goog-metadata-directive", "COPY") != "COPY":
                 raise unknown("this x-goog-metadata-directive")
             source_bucket, _, source_name = unquote(source).lstrip("/").partition("/")
             copied = objects.copy((source_bucket, source_name), (bucket, name), None, self._xml_conditions())
             result = f"<ETag>&quot;{copied.etag}&quot;</ETag>"
-            self._xml(f"<CopyObjectResult {_XML}>{result}</CopyObjectResult>", headers=_facts(copied))
+            self._xml(f"<CopyObjectResult {_XML}>{result}</CopyObjectResult>", headers=media_headers(copied))
 
     def _xml_multipart(self, bucket: str, name: str) -> None:
         self._allow("uploads", "uploadId", "partNumber")
@@ -410,7 +399,9 @@ class _Handler(BaseHTTPRequestHandler):
                 etag = binascii.hexlify(base64.b64decode(md5)).decode()
                 self._send(200, b"", {"ETag": f'"{etag}"', "x-goog-hash": f"crc32c={crc32c},md5={md5}"})
             case ("POST", False, False):
-                parts = [(int(_text(part, "PartNumber")), _text(part, "ETag")) for part in ET.fromstring(self.body)]
+                parts = [
+                    (int(child_text(part, "PartNumber")), child_text(part, "ETag")) for part in ET.fromstring(self.body)
+                ]
                 made = objects.complete(bucket, name, upload_id, parts)
                 if self.flaw == "spoil":
                     objects.damage(bucket, name)
@@ -433,13 +424,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _xml_list(self, bucket: str) -> None:
         self._allow("list-type", "prefix", "delimiter", "max-keys", "continuation-token", "start-after")
         prefix = self.query.get("prefix", "")
-        after = _untoken(self.query.get("continuation-token", "")) or self.query.get("start-after", "")
+        after = parse_page_token(self.query.get("continuation-token", "")) or self.query.get("start-after", "")
         limit = min(self.server.most, int(self.query.get("max-keys", 1000)))
         page = self.server.objects.listing(bucket, prefix, self.query.get("delimiter", ""), after, limit)
         rows = [f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page.entries)}</KeyCount>"]
         rows.append(f"<IsTruncated>{str(bool(page.last)).lower()}</IsTruncated>")
         if page.last:
-            rows.append(f"<NextContinuationToken>{_token(page.last)}</NextContinuationToken>")
+            rows.append(f"<NextContinuationToken>{page_token(page.last)}</NextContinuationToken>")
         for name, there in page.objects():
             when = there.updated.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             rows.append(
@@ -510,51 +501,6 @@ class _Handler(BaseHTTPRequestHandler):
             said["md5"] = self.headers["Content-MD5"]
         return said
 
-    def _media(self, there: Object) -> None:
-        headers = _facts(there)
-        for name in ("If-Modified-Since", "If-Unmodified-Since"):
-            if name in self.headers:
-                raise unknown(name)
-        if self.headers.get("If-None-Match", "").strip('"') == there.etag:
-            self._send(304, b"", headers)
-            return
-        if self.headers.get("If-Match", there.etag).strip('"') != there.etag:
-            raise not_met()
-        if "Range" not in self.headers:
-            self._send(200, there.data, headers)
-            return
-        wanted = _RANGE.fullmatch(self.headers["Range"])
-        if wanted is None or not (wanted[1] or wanted[2]):
-            raise unknown(f"the range {self.headers['Range']}")
-        size = len(there.data)
-        first = int(wanted[1]) if wanted[1] else max(0, size - int(wanted[2]))
-        last = min(int(wanted[2]), size - 1) if wanted[1] and wanted[2] else size - 1
-        if first > last:
-            raise Refusal(416, "requestedRangeNotSatisfiable", "Request range not satisfiable", "InvalidRange")
-        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-        self._send(206, there.data[first : last + 1], headers)
-
-    def _json(self, document: Any) -> None:
-        self._send(200, json.dumps(document).encode(), _JSON)
-
-    def _xml(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        kept = {name: value for name, value in (headers or {}).items() if name != "Content-Type"}
-        self._send(status, text.encode(), {"Content-Type": "application/xml; charset=UTF-8"} | kept)
-
-    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        told = dict(headers)
-        if self.command == "HEAD" and "x-goog-stored-content-length" in told:
-            told["Content-Length"] = told["x-goog-stored-content-length"]
-        elif status not in {204, 304}:
-            told["Content-Length"] = str(len(body))
-        for name, value in told.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD" and status not in {204, 304}:
-            self.wfile.write(body)
-        self.wfile.flush()
-
     # --- what tests ask
 
     def _admin(self) -> None:
@@ -595,104 +541,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _token(self) -> None:
         """What Google's token endpoint answers to a service account."""
         if refused := self.server.refuse_sign_in:
-            self._send(400, json.dumps(refused).encode(), _JSON)
+            self._send(400, json.dumps(refused).encode(), JSON_HEADERS)
         else:
             self._json({"access_token": "ya29.token-of-the-test", "expires_in": 3600, "token_type": "Bearer"})
-
-
-_JSON = {"Content-Type": "application/json; charset=UTF-8"}
-
-
-class _Nowhere:
-    """A connection whose answers get lost."""
-
-    closed = False
-
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def _facts(there: Object) -> dict[str, str]:
-    """What the headers of an object's media say about it."""
-    hashes = f"crc32c={there.crc32c}" + (f",md5={there.md5}" if there.md5 else "")
-    headers = {
-        "Content-Type": there.about.content_type,
-        "ETag": f'"{there.etag}"',
-        "Last-Modified": format_datetime(there.updated, usegmt=True),
-        "Accept-Ranges": "bytes",
-        "x-goog-generation": str(there.generation),
-        "x-goog-metageneration": "1",
-        "x-goog-hash": hashes,
-        "x-goog-storage-class": "STANDARD",
-        "x-goog-stored-content-encoding": "identity",
-        "x-goog-stored-content-length": str(len(there.data)),
-    }
-    if there.about.cache_control:
-        headers["Cache-Control"] = there.about.cache_control
-    for name, value in there.about.metadata.items():
-        headers[f"x-goog-meta-{name}"] = value.encode().decode("latin-1")
-    return headers
-
-
-def _bucket(name: str, resource: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {key: value for key, value in resource.items() if not key.startswith("_")}
-    fixed = {"kind": "storage#bucket", "id": name, "name": name, "metageneration": "1", "projectNumber": "1"}
-    defaults = {"location": "EU", "locationType": "multi-region", "storageClass": "STANDARD"}
-    return defaults | shown | fixed
-
-
-def _about(document: Mapping[str, Any], kms_key: str) -> About:
-    allowed = {"name", "bucket", "contentType", "cacheControl", "metadata", "kmsKeyName", "crc32c", "md5Hash"}
-    for name in document:
-        if name not in allowed:
-            raise unknown(f"{name} in an object's metadata")
-    return About(
-        document.get("contentType") or "application/octet-stream",
-        document.get("cacheControl", ""),
-        document.get("metadata", {}),
-        kms_key or document.get("kmsKeyName", ""),
-    )
-
-
-def _said(document: Mapping[str, Any]) -> dict[str, str]:
-    names = {"crc32c": "crc32c", "md5Hash": "md5"}
-    return {short: document[name] for name, short in names.items() if name in document}
-
-
-def _related(content_type: str, body: bytes) -> tuple[dict[str, Any], str, bytes]:
-    """The metadata, media type and bytes of a multipart/related body."""
-    boundary = re.search(r'boundary="?([^";]+)"?', content_type)
-    if not content_type.startswith("multipart/related") or boundary is None:
-        raise unknown(f"the media type {content_type}")
-    mark = b"--" + boundary[1].encode()
-    head, _, rest = body.removeprefix(mark + b"\r\n").partition(b"\r\n" + mark + b"\r\n")
-    document = head.partition(b"\r\n\r\n")[2]
-    fields, _, data = rest.partition(b"\r\n\r\n")
-    said = re.search(rb"(?i)content-type: *([^\r\n]+)", fields)
-    return json.loads(document), said[1].decode() if said else "", data[: data.rindex(b"\r\n" + mark + b"--")]
-
-
-def _text(element: ET.Element, name: str) -> str:
-    return next((child.text or "" for child in element if child.tag.rpartition("}")[2] == name), "")
-
-
-def _token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def _untoken(token: str) -> str:
-    return base64.urlsafe_b64decode(token).decode()
-
-
-def _json_error(refusal: Refusal) -> dict[str, Any]:
-    error = {"message": refusal.message, "domain": "global", "reason": refusal.reason}
-    return {"error": {"code": refusal.status, "message": refusal.message, "errors": [error]}}
 
 
 def _stop_with_parent() -> None:

@@ -3,89 +3,30 @@
 from __future__ import annotations
 
 import base64
-import concurrent.futures
-import http.client
-import json
-import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import pytest
 from blake3 import blake3
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
-from modeldrop.config import RegistrySettings
 from modeldrop.errors import (
     ConflictError,
     DiskError,
     IntegrityError,
-    ModeldropError,
     NotFoundError,
     RegistryError,
 )
-from modeldrop.storage.urls import parse_bucket
-from modeldrop.storage.write import open_store
 from modeldrop.storage.write.gcs.store import GCSStore
 from modeldrop.storage.write.headers import IMMUTABLE, NO_CACHE
-from tests.helpers.builds import PIECE, as_store, describe, run_python
-from tests.helpers.clouds import sign_in
+from tests.helpers.builds import PIECE, as_store, describe
+from tests.storage.gcs.stores import BUCKET, FILE, KMS_KEY, LARGE, open_gcs, put, raw, sent, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.helpers.clouds import Servers
     from tests.servers.gcs import GCSServer
-
-KMS_KEY = "projects/acme/locations/eu/keyRings/models/cryptoKeys/publisher"
-FILE = "embedder/v1/onnx/model.onnx"
-SECRET = "c2VjcmV0LW9mLXRoZS10ZXN0"
-LARGE = (20 << 20) + 7
-BUCKET = "acme-models"
-
-
-@pytest.fixture
-def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> GCSServer:
-    server = servers["gcs"]
-    sign_in(monkeypatch, server)
-    found = cast("GCSServer", server)
-    found.reset()
-    return found
-
-
-@pytest.fixture
-def store(server: GCSServer) -> GCSStore:
-    return open_gcs(server.registry())
-
-
-@pytest.fixture(scope="module")
-def large() -> bytes:
-    """Three parts of different bytes, the last one short."""
-    return b"".join(bytes([number]) * (1 << 20) for number in range(20)) + b"the end"
-
-
-def open_gcs(url: str, **settings: Any) -> GCSStore:
-    return GCSStore(parse_bucket(url), RegistrySettings(url, **settings))
-
-
-def put(store: GCSStore, path: Path, data: bytes, key: str = FILE) -> int:
-    """Upload ``data`` and return how many bytes progress was told of."""
-    path.write_bytes(data)
-    told: list[int] = []
-    store.upload(key, path, describe("f", data), PIECE, told.append)
-    return sum(told)
-
-
-def stored(store: GCSStore, key: str = FILE) -> bytes | None:
-    found = store.get(key)
-    return None if found is None else found.data
-
-
-def sent(server: GCSServer) -> list[str]:
-    """The methods of the requests since the last reset."""
-    return [method for method, _ in server.requests()]
 
 
 def test_is_a_store(store: GCSStore) -> None:
@@ -408,240 +349,7 @@ def test_what_cannot_be_downloaded_leaves_no_file(store: GCSStore, tmp_path: Pat
         store.download(FILE, tmp_path / "no folder" / "copy", lambda _: None)
 
 
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
-@pytest.mark.usefixtures("server")
-def test_endpoints_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
-    url = f"gs://{BUCKET}/team"
-    cases = {
-        f"http://127.0.0.1:{closed_port}": "connection refused",
-        "http://storage.invalid": "its name does not resolve",
-    }
-    for endpoint, reason in cases.items():
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-        begun = time.monotonic()
-        with pytest.raises(RegistryError, match=rf"^{url}: .* cannot be reached: {reason}"):
-            open_gcs(url).get("embedder/current")
-        assert time.monotonic() - begun < 10  # what is promised, not how fast it is
-
-
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"])
-@pytest.mark.usefixtures("server")
-def test_a_ca_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
-    with pytest.raises(RegistryError, match=f"{variable} names .*/ca.pem, which cannot be read: No such file"):
-        open_store(f"gs://{BUCKET}")
-
-
 # --- signing in
 
 
-@pytest.fixture(scope="module")
-def private_key() -> str:
-    key = rsa.generate_private_key(65537, 2048)
-    form = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
-
-
-@pytest.fixture
-def as_service_account(
-    server: GCSServer, private_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], GCSStore]:
-    """Open a registry, signed in by a service account's file."""
-    account = {"type": "service_account", "client_email": "ci@acme.iam.gserviceaccount.com", "private_key_id": "1"}
-    account |= {"private_key": private_key, "token_uri": server.token_uri}
-    (tmp_path / "account.json").write_text(json.dumps(account), "utf-8")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
-    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    return lambda: open_gcs(server.registry(), endpoint=server.endpoint)
-
-
-def test_signs_in_by_googles_own_chain(as_service_account: Callable[[], GCSStore], tmp_path: Path) -> None:
-    store = as_service_account()
-    store.create("embedder/current", b"1")
-    put(store, tmp_path / "f", b"small")
-    assert stored(store, "embedder/current") == b"1"
-    assert store.client._credentials.token == "ya29.token-of-the-test"
-
-
-@pytest.mark.parametrize(
-    ("error", "description", "words"),
-    [
-        ("invalid_grant", "Token has been expired or revoked.", "has expired"),
-        ("invalid_grant", "Invalid JWT Signature.", "does not accept these credentials"),
-        ("invalid_grant", "Invalid grant: account not found", "does not accept these credentials"),
-        ("access_denied", "Account restricted", "Could not sign in to gs://"),
-    ],
-)
-def test_tokens_that_are_not_given(
-    as_service_account: Callable[[], GCSStore], server: GCSServer, error: str, description: str, words: str
-) -> None:
-    server.refuse_sign_in(error, description)
-    with pytest.raises(RegistryError, match=words):
-        as_service_account().get("embedder/current")
-
-
-def test_a_token_that_the_service_does_not_take(
-    as_service_account: Callable[[], GCSStore], server: GCSServer, tmp_path: Path, large: bytes
-) -> None:
-    store = as_service_account()
-    message = f"Invalid Credentials: Authorization: Bearer {SECRET}"
-    for action in (lambda: store.get("embedder/current"), lambda: put(store, tmp_path / "f", large)):
-        server.fail(401, "authError", message=message, match="/b", times=50)
-        with pytest.raises(RegistryError, match="does not accept these credentials") as caught:
-            action()
-        assert SECRET not in str(caught.value)
-        server.reset()
-    server.fail(401, "authError", message="Invalid Credentials", match="/o/")
-    assert store.get("embedder/current") is None  # with a new token
-
-
-def test_strangers_in_a_bucket_that_is_not_public(server: GCSServer) -> None:
-    message = "Anonymous caller does not have storage.objects.get access to the Google Cloud Storage object."
-    server.fail(401, "required", message=message, times=9)
-    with pytest.raises(RegistryError, match="no credentials were found"):
-        open_gcs(server.registry(), anonymous=True).get("embedder/current")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (None, "it is not there"),
-        (f"-----BEGIN {SECRET}", "it is not a JSON object"),
-        ("[]", "it is not a JSON object"),
-        ("{}", "it has no type"),
-        (json.dumps({"type": "service_account", "private_key": SECRET}), "it lacks client_email, token_uri"),
-        (
-            json.dumps({"type": "service_account", "private_key": SECRET, "client_email": "ci@x", "token_uri": "x"}),
-            "its private key cannot be read",
-        ),
-        (
-            json.dumps({"type": "authorized_user", "refresh_token": SECRET, "client_id": "x"}),
-            "it lacks client_secret",
-        ),
-    ],
-    ids=["missing", "no-json", "list", "no-type", "half", "bad-key", "half-user"],
-)
-@pytest.mark.usefixtures("server")
-def test_credentials_that_are_broken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, words: str
-) -> None:
-    path = tmp_path / "credentials.json"
-    if text is not None:
-        path.write_text(text, "utf-8")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    with pytest.raises(ModeldropError, match=words) as caught:
-        open_gcs(f"gs://{BUCKET}").get("embedder/current")
-    assert str(path) in caught.value.message
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.usefixtures("server")
-def test_nobody_signed_in_where_the_metadata_address_swallows_everything(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
-    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("GCE_METADATA_IP", f"127.0.0.1:{silent.getsockname()[1]}")
-        begun = time.monotonic()
-        with pytest.raises(RegistryError, match="no credentials were found") as caught:
-            open_gcs(f"gs://{BUCKET}").names("")
-        assert time.monotonic() - begun < 10  # what is promised, not how fast it is
-    assert "id-token: write" in caught.value.hint
-    assert "gcloud auth application-default login" in caught.value.hint
-
-
-def test_says_which_extra_is_missing() -> None:
-    program = """
-import sys
-sys.modules["google.cloud.storage"] = None
-from modeldrop.errors import MissingExtraError
-from modeldrop.storage.write import open_store
-try:
-    open_store("gs://acme-models/team")
-except MissingExtraError as error:
-    print(error)
-"""
-    assert "pip install 'modeldrop[gcs]'" in run_python(program)
-
-
 # --- the server itself
-
-
-def raw(server: GCSServer, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def test_server_lets_one_of_many_create(server: GCSServer) -> None:
-    bucket = server.make_bucket()
-
-    def create(number: int) -> int:
-        body = bytes([number]) * (1 << 20)
-        return raw(server, "PUT", f"/{bucket}/current", body, x_goog_if_generation_match="0")[0]
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        answers = sorted(pool.map(create, range(16)))
-    assert answers == [200] + [412] * 15
-
-
-def test_server_lets_one_of_many_replace(server: GCSServer) -> None:
-    bucket = server.make_bucket()
-    raw(server, "PUT", f"/{bucket}/current", b"0")
-    generation = server.object(bucket, "current")["generation"]
-    path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name=current&ifGenerationMatch={generation}"
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        answers = sorted(status for status, _ in pool.map(lambda _: raw(server, "POST", path, b"1"), range(16)))
-    assert answers == [200] + [412] * 15
-
-
-def test_server_refuses_wrong_checksums(server: GCSServer) -> None:
-    bucket = server.make_bucket()
-    for said in ("crc32c=AAAAAA==", "md5=AAAAAAAAAAAAAAAAAAAAAA=="):
-        status, body = raw(server, "PUT", f"/{bucket}/current", b"1", x_goog_hash=said)
-        assert (status, b"BadDigest" in body) == (400, True)
-    assert raw(server, "GET", f"/{bucket}/current")[0] == 404
-
-
-def test_server_refuses_what_it_does_not_know(server: GCSServer) -> None:
-    bucket = server.make_bucket()
-    raw(server, "PUT", f"/{bucket}/current", b"1")
-    unknown = [
-        raw(server, "GET", f"/storage/v1/b/{bucket}/o?versions=true"),
-        raw(server, "PATCH", f"/storage/v1/b/{bucket}/o/current", b"{}"),
-        raw(server, "POST", f"/storage/v1/b/{bucket}/o/current/compose", b"{}"),
-        raw(server, "PUT", f"/{bucket}/current", b"1", x_goog_acl="public-read"),
-        raw(server, "POST", f"/{bucket}/current?uploads", x_goog_if_generation_match="0"),
-        raw(server, "POST", "/batch/storage/v1"),
-    ]
-    assert [status for status, _ in unknown] == [501] * len(unknown)
-    assert all(b"does not know" in body for _, body in unknown)
-
-
-def test_server_refuses_small_parts(server: GCSServer) -> None:
-    path = f"/{server.make_bucket()}/model"
-    started = raw(server, "POST", f"{path}?uploads")[1].decode()
-    upload = started.partition("<UploadId>")[2].partition("</UploadId>")[0]
-    for number in (1, 2):
-        assert raw(server, "PUT", f"{path}?partNumber={number}&uploadId={upload}", b"small")[0] == 200
-    etag = "eb5c1399a871211c7e7ed732d15e3a8b"  # MD5 of "small"
-    parts = "".join(f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number in (1, 2))
-    body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-    status, answer = raw(server, "POST", f"{path}?uploadId={upload}", body)
-    assert (status, b"EntityTooSmall" in answer) == (400, True)

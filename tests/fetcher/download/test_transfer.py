@@ -18,7 +18,7 @@ from modeldrop.fetcher.download.transfer import Transferred, transfer
 from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
 from modeldrop.storage.write import open_store
-from tests.fetcher.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
+from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
 from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.fetcher.download.transfer import transfer
 from tests.helpers.builds import PIECE
-from tests.fetcher.transfer_files import FILES, PREFIX
+from tests.fetcher.download.transfer_files import FILES, PREFIX
 def run():
     transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
         deadline=time_limit(60), progress=lambda _: None)
