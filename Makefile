@@ -20,7 +20,7 @@ DEV := .venv/bin/python
 RUNTIME := .venv-runtime/bin/python
 INPUTS := pyproject.toml requirements/exporter.txt
 
-.PHONY: help demo test lint docs site lock bench soak clean
+.PHONY: help demo quick test lint docs site lock bench soak clean
 
 help: ## show this help
 	@grep -E '^[a-z]+: .*## ' Makefile | sort | sed -E 's/^([a-z]+): .*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,8 +28,11 @@ help: ## show this help
 demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
 	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
+quick: .venv/.stamp-dev ## run the tests that take a moment and export nothing
+	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 2 $(PYTEST_ARGS)
+
 test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
-	$(DEV) -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
+	$(DEV) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m ruff check .
@@ -55,8 +58,8 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults
-	$(DEV) -m pytest -m soak $(PYTEST_ARGS)
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
 	rm -rf .venv .venv-runtime .node .wheels .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site

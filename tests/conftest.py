@@ -1,3 +1,44 @@
+"""What every test shares: the clouds, the examples of property tests, which tests run and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
 from tests.helpers.clouds import any_registry, cloud, cloud_registry, lookalike, servers
+from tests.helpers.rounds import TEST_ROUNDS, rounds
+from tests.helpers.selection import heaviest_first, is_quick, is_quick_case
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "lookalike", "servers"]
+
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=TEST_ROUNDS != "all",
+    max_examples=rounds(100, 2000),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only what takes a moment and needs nothing but .venv")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, unread, what is not quick; None leaves the decision to pytest."""
+    if config.getoption("quick") and collection_path.name.startswith("test_"):
+        return True if not is_quick(collection_path) else None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "function", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.rounds)
+    if config.getoption("quick"):
+        items[:] = [item for item in items if isinstance(item, pytest.Function) and is_quick_case(item)]
+    items[:] = heaviest_first(items)

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -15,6 +14,7 @@ from modeldrop import errors
 from modeldrop._version import __version__
 from modeldrop.cli import COMMANDS, main
 from tests.helpers.builds import build_key, digest_of, edit, environment, make_build, publish_build, tree
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -346,6 +346,14 @@ def test_a_reader_that_goes_away(cli: Cli, command: str) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def open_writer(pipe: Path) -> int:
+    """A descriptor, 0 while nobody reads."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
+
+
 def test_an_interrupt(cli: Cli, tmp_path: Path, registry: Path) -> None:
     # Opening a pipe without a writer waits for ever, as an unreachable disk may.
     (registry / "embedder/current").unlink()
@@ -354,9 +362,11 @@ def test_an_interrupt(cli: Cli, tmp_path: Path, registry: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "history", "./registry/embedder"], env=environment(), stderr=subprocess.PIPE, text=True
     )
-    time.sleep(0.5)
+    # A writer can open the pipe without waiting as soon as the command is there to read it.
+    writer = wait_until(lambda: open_writer(registry / "embedder/.moves/current/2.json"))
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=HANG_SECONDS)
+    os.close(writer)
     assert (process.returncode, said) == (130, "modeldrop: interrupted\n")
 
 

@@ -30,6 +30,7 @@ from modeldrop.fetcher.options import Options
 from modeldrop.fetcher.snapshot import Figures, Snapshot
 from modeldrop.util.progress import Bars, Display
 from tests.helpers.builds import digest_of, environment, publish_build
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import Answer, HttpsServer, Request
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Screen:
 
     def read(self) -> None:
         """Take in what was written; waits for something."""
-        assert select.select([self.ours], [], [], 30)[0], f"nothing came after: {self.text}"
+        assert select.select([self.ours], [], [], HANG_SECONDS)[0], f"nothing came after: {self.text}"
         data = os.read(self.ours, 65536)
         self.raw += data
         self._feed(data.decode())
@@ -109,7 +110,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -366,7 +367,7 @@ def fetch(
     *arguments: object, cwd: Path | None = None, variables: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     process = start_fetch(*arguments, cwd=cwd, variables=variables)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=HANG_SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
@@ -387,7 +388,7 @@ class Gate:
     def __call__(self, request: Request) -> Answer | None:
         if ".onnx" in request.path:
             self.asked.add(request.path.split("/")[1])
-            self.opened.wait(30)
+            self.opened.wait(HANG_SECONDS)
         return None
 
 
@@ -415,7 +416,7 @@ def test_two_models_are_fetched_at_once_with_a_bar_each(
     screen.wait_for(r"embedder .*\d+% of 0\.1 MB(.|\n)*reranker .*\d+% of 0\.1 MB")
     until(lambda: gate.asked == {"embedder", "reranker"})
     gate.opened.set()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     paths = [str(tmp_path / "home" / name / folder(https, name)) for name in ("embedder", "reranker")]
     assert (process.returncode, output.splitlines()) == (0, paths)
     screen.wait_for(r"embedder v1(.|\n)*reranker v1|reranker v1(.|\n)*embedder v1")
@@ -440,7 +441,7 @@ def test_an_interrupt_stops_all_and_leaves_a_clean_screen(
     screen.wait_for(f"{models[-1]} .*%")
     process.send_signal(signal.SIGINT)
     gate.opened.set()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, output) == (130, "")
     assert screen.wait_for("interrupted") == "modeldrop: interrupted"
     assert fetch(*references, "-d", tmp_path / "home").returncode == 0

@@ -17,6 +17,7 @@ from tests.deploy.example_files import COMPOSE, DEPLOY, containers, docker_words
 from tests.helpers.builds import environment, make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in, sign_out
 from tests.helpers.command_line import Ran
+from tests.helpers.waiting import HANG_SECONDS
 from tests.helpers.watch_process import Notes, eventually, link
 
 ACME = "s3://acme-models"
@@ -56,7 +57,7 @@ def run(arguments: list[str], home: Path, cwd: Path) -> Ran:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -195,7 +196,7 @@ def script(path: Path, registry: str, disk: Path, folder: Path) -> str:
     copy.write_text(path.read_text("utf-8").replace(ACME, registry), "utf-8")
     more = {"PATH": f"{bin_folder}:/usr/bin:/bin", "MODELDROP_REGISTRY": str(folder / "site")}
     done = subprocess.run(
-        ["bash", copy, disk], env=environment(**more), capture_output=True, text=True, check=False, timeout=60
+        ["bash", copy, disk], env=environment(**more), capture_output=True, text=True, check=False, timeout=HANG_SECONDS
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

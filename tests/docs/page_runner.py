@@ -20,6 +20,7 @@ import yaml  # type: ignore[import-untyped]
 
 from tests.docs.pages import Block, is_configuration
 from tests.helpers.builds import environment
+from tests.helpers.waiting import HANG_SECONDS
 
 STUBS = {
     "aws": "an account with Amazon",
@@ -37,7 +38,7 @@ STUBS = {
 
 _COMMON = ("basename", "bash", "cat", "env", "sh")
 _STUB = f'#!/bin/sh\nexec "{sys.executable}" -m tests.docs.program_stubs "$(basename "$0")" "$@"\n'
-_SECONDS = 120
+_SECONDS = HANG_SECONDS
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from modeldrop.format.manifest import parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, edit_weights, make_embedder
 from tests.helpers.command_line import modeldrop
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.hub import HubServer
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def test_killed_half_way_leaves_nothing_and_no_orphan(classifier: Path, tmp_path
         workers = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=20)
+    gone, alive = psutil.wait_procs(workers, timeout=HANG_SECONDS)
     assert (len(gone), alive) == (1, [])
     assert _no_versions(registry)
 
@@ -237,7 +238,7 @@ def test_interrupt_is_clean(classifier: Path, tmp_path: Path) -> None:
     while not psutil.Process(process.pid).children():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []

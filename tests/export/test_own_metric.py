@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import tomllib
 from pathlib import Path
 from textwrap import dedent
@@ -146,10 +145,8 @@ def test_figures_that_come_and_go_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_that_hangs_is_stopped(tmp_path: Path) -> None:
-    begun = time.monotonic()
     with pytest.raises(RecipeError, match=r"TimeoutError: it had no answer within 0.2 seconds"):
-        measure(tmp_path, "import time\ndef metric(a, b, c): time.sleep(60)", seconds=0.2)
-    assert time.monotonic() - begun < 30
+        measure(tmp_path, "import time\ndef metric(a, b, c): time.sleep(6000)", seconds=0.2)
 
 
 def judged(asked: str, value: float, original: float, name: str = "accuracy") -> dict[str, float]:

@@ -15,6 +15,7 @@ from modeldrop.format.manifest import Fidelity, Graph, Manifest, SearchStep, Spe
 from modeldrop.format.recipe import Threshold
 from tests.format import examples
 from tests.format.strategies import manifests
+from tests.helpers.rounds import rounds
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;</style></title>$body\u202e\x01\ud800"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -140,7 +141,7 @@ def test_texts_choose_their_own_direction() -> None:
     assert b'<span dir="auto">' in render(examples.manifest())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=rounds(40, 600))
 @given(manifests())
 def test_any_manifest_has_a_page(manifest: Manifest) -> None:
     data = render(manifest)

@@ -43,6 +43,7 @@ from modeldrop.format.recipe import Recipe
 from modeldrop.util.text import size_text
 from tests.helpers.checkpoints import bert, edit_weights, llama
 from tests.helpers.command_line import ROOT, Ran, modeldrop
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.hub import HubServer
 
 
@@ -492,7 +493,7 @@ def test_a_worker_that_the_kernel_kills_is_said_to_lack_memory(classifier: Path,
         workers = psutil.Process(process.pid).children()
         time.sleep(0.02)
     workers[0].kill()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, out) == (9, ""), err
     assert "The export process was killed, most likely because memory ran out." in err
     assert list(tmp_path.iterdir()) == []

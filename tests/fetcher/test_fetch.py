@@ -44,6 +44,7 @@ from tests.helpers.builds import (
     tree,
     unprivileged,
 )
+from tests.helpers.rounds import rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -476,6 +477,7 @@ fetch(sys.argv[1], sys.argv[2])
 """
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize("before", [False, True], ids=["nothing there", "an older version there"])
 def test_a_fetch_killed_at_any_moment(published: Path, home: Path, before: bool) -> None:
     reference = f"{published}/embedder"
@@ -483,8 +485,8 @@ def test_a_fetch_killed_at_any_moment(published: Path, home: Path, before: bool)
     if before:
         fetch(reference, home)
     publish_build(published, "b")
-    chance = random.Random(before)
-    for _ in range(8):
+    chance = random.Random(before)  # whatever the moment: what is there is whole
+    for _ in range(rounds(5, 60)):
         process = start(KILLED, reference, home)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -68,7 +68,7 @@ def bring(
 
     return download(
         RegistryReader(str(registry)), home, f"{home.path.name}/v{number}", number, data, manifest, chosen,
-        deadline=time_limit(60), progress=progress, rename=rename or {},
+        deadline=time_limit(600), progress=progress, rename=rename or {},
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.exec import execute, variable_name
 from modeldrop.fetcher.leases import user_of
 from tests.helpers.builds import digest_of, environment, publish_build
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import HttpsServer, Request
 
 SAY = (
@@ -58,7 +59,7 @@ def start_run(*arguments: object) -> subprocess.Popen[str]:
 
 def run(*arguments: object) -> tuple[int, str, str]:
     process = start_run(*arguments)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=HANG_SECONDS)
     return process.returncode, output, errors
 
 
@@ -67,7 +68,7 @@ def test_the_program_finds_the_models_and_takes_our_place(published: Path, tmp_p
         f"{published}/embedder", f"{published}/re-ranker.v2@v1", "-d", tmp_path / "home", "--quiet",
         "--", sys.executable, "-c", SAY, "--debug", "--variant", "--", "-d", "two words", "",
     )  # fmt: skip
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, errors) == (0, "")
     arguments, pid, variables = json.loads(output)
     assert arguments == ["--debug", "--variant", "--", "-d", "two words", ""]
@@ -111,13 +112,13 @@ def test_signals_reach_it(published: Path, tmp_path: Path) -> None:
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(41))
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(6000)
 """
     process = start_run(f"{published}/embedder", "-d", tmp_path / "home", "--", sys.executable, "-c", program)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 41
 
 
@@ -141,11 +142,11 @@ def signal_masks(about: Path) -> dict[str, int]:
 def test_nothing_of_modeldrop_stays_and_signals_do_what_they_do(
     published: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start_run(f"{published}/embedder", "-d", tmp_path / "home", "--", "sleep", "60")
+    process = start_run(f"{published}/embedder", "-d", tmp_path / "home", "--", "sleep", "6000")
     try:
         about = Path("/proc") / str(process.pid)
-        deadline = time.monotonic() + 30
-        while (about / "cmdline").read_bytes() != b"sleep\x0060\x00":
+        deadline = time.monotonic() + HANG_SECONDS
+        while (about / "cmdline").read_bytes() != b"sleep\x006000\x00":
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -163,7 +164,7 @@ def test_nothing_of_modeldrop_stays_and_signals_do_what_they_do(
         assert theirs == {"SigIgn": ours["SigIgn"] & ~pythons, "SigCgt": 0, "SigBlk": ours["SigBlk"]}
     finally:
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == -number
 
 
@@ -176,7 +177,7 @@ def test_the_program_holds_its_snapshots_until_it_ends(published: Path, tmp_path
     assert len(snapshots) == 2
     assert [user_of(snapshot, time.time()) for snapshot in snapshots] == ["a process holds it"] * 2
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG_SECONDS)
     assert [user_of(snapshot, time.time()) for snapshot in snapshots] == ["", ""]
 
 
@@ -206,7 +207,7 @@ def test_process_1_hands_its_place_on(published: Path, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "1\n", "")
@@ -219,7 +220,7 @@ def test_process_1_can_be_stopped_while_it_fetches(published: Path, tmp_path: Pa
     def answer(request: Request) -> None:
         if ".onnx" in request.path:
             asked.set()
-            opened.wait(30)
+            opened.wait(HANG_SECONDS)
 
     with HttpsServer(published) as server:
         server.answer = answer
@@ -232,10 +233,10 @@ def test_process_1_can_be_stopped_while_it_fetches(published: Path, tmp_path: Pa
             stderr=subprocess.PIPE,
         )
         try:
-            assert asked.wait(30)
+            assert asked.wait(HANG_SECONDS)
             (child,) = psutil.Process(process.pid).children()
             child.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=HANG_SECONDS)
         finally:
             opened.set()
     assert (process.returncode, output) == (143, b"")
@@ -260,7 +261,7 @@ def test_the_terminal_and_standard_input_are_the_programs(published: Path, tmp_p
         env=environment(PATH=os.defpath), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.write(ours, b"a line that was typed before the program began\n")
-    assert process.wait(timeout=60) == 0
+    assert process.wait(HANG_SECONDS) == 0
     assert b"True True True a line that was typed before the program began\r\n" in os.read(ours, 4096)
     os.close(theirs)
     os.close(ours)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from modeldrop.fetcher.machine import Machine
 from modeldrop.fetcher.self_test import Outcome, refused, remember, remembered, self_test
 from tests.fetcher.small_versions import TEXTS, WORDS, make_version, off_by, weights
 from tests.helpers.builds import ROOT
+from tests.helpers.waiting import wait_for_end, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +35,6 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         monkeypatch.syspath_prepend(tmp_path / "site")
 
     return install
-
-
-def is_gone(pid: int) -> bool:
-    for _ in range(500):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_faithful_variant_passes(tmp_path: Path) -> None:
@@ -139,12 +131,14 @@ def test_whatever_else_ends_it_is_a_failed_test(tmp_path: Path, instead: Callabl
 
 
 def test_what_hangs_is_ended_at_the_deadline(tmp_path: Path, instead: Callable[[str], None]) -> None:
-    instead("import time; time.sleep(600)")
+    instead("import time; time.sleep(6000)")
     others = {child.pid for child in psutil.Process().children()}
     outcome = self_test(*make_version(tmp_path), 1)
     assert not outcome.passed
     assert "no answer within 1 seconds" in outcome.detail
-    assert all(is_gone(child.pid) for child in psutil.Process().children() if child.pid not in others)
+    for child in psutil.Process().children():
+        if child.pid not in others:
+            wait_for_end(child.pid)
 
 
 def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
@@ -153,7 +147,7 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
         "import os, time\n"
         f"open({str(tmp_path / 'new')!r}, 'w').write(str(os.getpid()))\n"
         f"os.rename({str(tmp_path / 'new')!r}, {str(tmp_path / 'pid')!r})\n"
-        "time.sleep(600)\n"
+        "time.sleep(6000)\n"
     )
     program = (
         "import sys, tests.fetcher.test_self_test as test\n"
@@ -163,16 +157,13 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": path})
     try:
-        for _ in range(1000):
-            if (tmp_path / "pid").exists():
-                break
-            time.sleep(0.02)
+        wait_until((tmp_path / "pid").exists)
         worker = int((tmp_path / "pid").read_text())
         assert psutil.pid_exists(worker)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert is_gone(worker)
+    wait_for_end(worker)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process offer itself to the OOM killer")

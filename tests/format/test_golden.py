@@ -26,6 +26,7 @@ from tests.format.hostile import (
     setting,
 )
 from tests.format.strategies import mutated
+from tests.helpers.rounds import rounds
 
 BEYOND_SCHEMA: dict[str, Change] = {
     "fewer values than the shape holds": setting(*LITERAL, "shape", [1, 4]),
@@ -55,7 +56,7 @@ def test_hostile_chains_are_refused(change: Change) -> None:
         parse_manifest(changed(MANIFEST_OF_GRAPHS, change))
 
 
-@settings(max_examples=200)
+@settings(max_examples=rounds(150, 3000))
 @given(mutated(MANIFEST_OF_GRAPHS))
 def test_mutated_chains_raise_nothing_else(data: bytes) -> None:
     try:

@@ -31,6 +31,7 @@ from tests.format.hostile import (
     setting,
 )
 from tests.format.strategies import json_values, manifests, mutated
+from tests.helpers.rounds import rounds
 
 BEYOND_SCHEMA: dict[str, Change] = {
     "too few pieces": setting("files", 1, "pieces", ["0" * 64] * 5),
@@ -66,7 +67,7 @@ def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
         parse_manifest(data)
 
 
-@settings(max_examples=200)
+@settings(max_examples=rounds(150, 3000))
 @given(mutated(MANIFEST))
 def test_mutated_manifests_raise_nothing_else(data: bytes) -> None:
     try:

@@ -19,6 +19,7 @@ from modeldrop.registry.publish import ADOPT_SECONDS, Published, read_build
 from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.storage.write.folder import LocalStore
 from tests.format import examples
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -200,7 +201,7 @@ def start(program: str, *arguments: object, user: int | None = None) -> subproce
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a program that must succeed; return what it printed."""
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, errors
     return output.strip()
 

@@ -19,6 +19,7 @@ from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder, run_python
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def publish_one(number: int, registry: str, folder: Path, ready: Callable[[], ob
     store = open_store(registry)
     store.names("")  # signed in and connected
     ready()
-    published = publish_folder(store, "embedder", build, adopt_seconds=30)
+    published = publish_folder(store, "embedder", build, adopt_seconds=600)
     moved = move_forward(store, "embedder", published.version, "current", by=str(number))
     return [published.version.number, published.how == ADOPTED, moved.moved]
 
@@ -143,6 +144,6 @@ def _child(sender: Any, barrier: Barrier, body: Callable[..., Any], *arguments: 
 
     number, registry, folder, *rest = arguments
     try:
-        sender.send(body(number, registry, folder, lambda: barrier.wait(60), *rest))
+        sender.send(body(number, registry, folder, lambda: barrier.wait(HANG_SECONDS), *rest))
     except BaseException:  # noqa: BLE001  the parent prints it
         sender.send(traceback.format_exc())

@@ -19,6 +19,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.helpers.waiting import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,16 +85,16 @@ def run_forks(body: Callable[..., Any], *arguments: object) -> Any:
     return json.loads(run_python(_START, body.__name__, *arguments))
 
 
-def crash_at_every_step(reference: str, template: str, scratch: str) -> dict[str, Any]:
-    """Fetch into copies of the home ``template``, killed before the first, second, … call that changes the disk.
+def crash_at_every_step(reference: str, template: str, scratch: str, stride: str) -> dict[str, Any]:
+    """Fetch into copies of the home ``template``, killed before each ``stride``-th call that changes the disk.
 
     Returns:
         How many steps there were, what stood after each, and all that was wrong.
     """
     wrong, seen = [], []
-    step = 0
+    step = 1 - int(stride)
     while True:
-        step += 1
+        step += int(stride)
         home = Path(scratch) / str(step)
         shutil.copytree(template, home, symlinks=True)
         code, said = _fetch(reference, home, step=step)
@@ -134,7 +136,7 @@ def crash_at_random(reference: str, template: str, scratch: str, kills: str, see
     return {"steps": len(seen), "seen": seen, "wrong": wrong}
 
 
-def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str) -> list[Any]:
+def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str, lead: str = "0") -> list[Any]:
     """Fetch in ``count`` processes that begin together.
 
     Args:
@@ -143,6 +145,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
         count: how many.
         locks: ``work`` or ``dead``, where every flock succeeds and excludes nobody.
         stuck: seconds after which a process that does nothing is overtaken.
+        lead: ``1`` where the others begin as soon as the work of the first one can be seen.
     """
     _preload()
     from modeldrop.fetcher.download import staging
@@ -150,22 +153,27 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
     staging.STUCK_SECONDS = float(stuck)
     if locks == "dead":
         fcntl.flock = lambda *_: None
-    ready, go = os.pipe(), os.pipe()
+    ready, go, lead_go = os.pipe(), os.pipe(), os.pipe()
     children = []
-    for _ in range(int(count)):
+    for number in range(int(count)):
 
-        def body() -> Any:
+        def body(start: tuple[int, int] = go if number else lead_go) -> Any:
             from modeldrop.fetcher.api import fetch
 
             os.write(ready[1], b".")
             os.close(go[1])
-            os.read(go[0], 1)
+            os.close(lead_go[1])
+            os.read(start[0], 1)
             snapshot = fetch(reference, home)
             return [str(snapshot.path), snapshot.figures.fetched, snapshot.figures.adopted]
 
         children.append(_Child(body))
     for _ in children:
         os.read(ready[0], 1)
+    os.close(lead_go[1])
+    if lead == "1":
+        model = Path(home) / "embedder"
+        wait_until(lambda: any(model.glob(".partial/*/work*")) or (model / "current").is_symlink())
     os.close(go[1])
     return [child.wait() for child in children]
 

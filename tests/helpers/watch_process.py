@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.helpers.builds import environment
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SECONDS = 30.0
+SECONDS = HANG_SECONDS
 
 
 def eventually(what: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.node import FOLDER, node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ NEWER_THAN_ACTIONLINT = re.compile(
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
 
 
 def check_schema(schema: str, files: Sequence[Path]) -> str:
@@ -53,6 +54,6 @@ def shellcheck(script: str) -> str:
     # SC2153, SC2154: the variables come from env:.
     options = ["--shell=bash", "--norc", "--severity=style", "--exclude=SC2153,SC2154", "--format=gcc", "-"]
     command = [str(Path(sys.executable).with_name("shellcheck")), *options]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
     assert done.stderr == ""
     return done.stdout

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.helpers.builds import environment
 from tests.helpers.publisher import Publisher, named, why_rejected
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def meeting(tmp_path: Path, registry: Path, one: str, other: str) -> list[subpro
 
 def let_go(tmp_path: Path, name: str, process: subprocess.Popen[str]) -> tuple[int, str, str]:
     (tmp_path / f"go {name}").touch()
-    said, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=HANG_SECONDS)
     return process.returncode, said, error
 
 
@@ -67,7 +68,7 @@ def test_a_test_that_fails_after_another_publisher_has_moved_the_channel(tmp_pat
 
 def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_path: Path, registry: Path) -> None:
     killed = start_publisher(tmp_path / "killed", "a", "kill -KILL $PPID", registry)
-    assert killed.wait(60) == -signal.SIGKILL
+    assert killed.wait(HANG_SECONDS) == -signal.SIGKILL
     killed.communicate()
     # It is a version, and nobody knows whether it is good: the next run finds out, because there is no channel.
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, None)
@@ -75,7 +76,7 @@ def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_
     assert (outcome.how, outcome.tested, named(str(registry))) == ("unchanged", True, 1)
 
     killed = start_publisher(tmp_path / "killed again", "b", "kill -KILL $PPID", registry)
-    assert killed.wait(60) == -signal.SIGKILL
+    assert killed.wait(HANG_SECONDS) == -signal.SIGKILL
     killed.communicate()
     (outcome,) = publisher.publish("b", str(registry), test="true")
     assert outcome.channel is not None

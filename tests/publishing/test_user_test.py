@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import pytest
 from modeldrop.errors import UsageError
 from modeldrop.publishing.user_test import check_command, run_test
 from tests.helpers.builds import start
+from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_for_end, wait_for_line
 
 if TYPE_CHECKING:
     import subprocess
@@ -50,35 +49,23 @@ def background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     monkeypatch.setenv("PID", str(file))
 
     def read() -> int:
-        while not file.exists() or not file.read_text().endswith("\n"):
-            time.sleep(0.01)
-        return int(file.read_text())
+        return int(wait_for_line(file))
 
     return read
 
 
-def gone(pid: int) -> bool:
-    """Whether a process is no more, within a while: nobody but init waits for it."""
-    for _ in range(500):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z":
-                return True
-            os.kill(pid, 0)
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def test_a_test_that_takes_too_long_ends_with_all_it_has_started(background: Callable[[], int]) -> None:
+def test_a_test_that_takes_too_long_ends_with_all_it_has_started(background: Callable[[], int], tmp_path: Path) -> None:
     stubborn = 'trap "" TERM; sleep 300 & echo $! > "$PID"; trap - TERM; wait'
-    assert run_test(stubborn, {}, 0.5) == "its test took longer than 0.5 s and was stopped"
-    assert gone(background())
+    for seconds in GROWING_SECONDS:
+        assert run_test(stubborn, {}, seconds) == f"its test took longer than {seconds:g} s and was stopped"
+        if (tmp_path / "a pid").exists():
+            break
+    wait_for_end(background())
 
 
 def test_a_test_that_ends_leaves_nothing_running(background: Callable[[], int]) -> None:
     assert run_test('sleep 300 & echo $! > "$PID"', {}, 60) == ""
-    assert gone(background())
+    wait_for_end(background())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, None)])
@@ -86,13 +73,13 @@ def test_a_test_ends_with_us(background: Callable[[], int], number: signal.Signa
     process: subprocess.Popen[str] = start(WAITS, 'sleep 300 & echo $! > "$PID"; wait')
     running = background()
     process.send_signal(number)
-    said, error = process.communicate(timeout=30)
+    said, error = process.communicate(timeout=HANG_SECONDS)
     assert said == ""
     if code is None:
         assert "KeyboardInterrupt" in error
     else:
         assert process.returncode == code
-    assert gone(running)
+    wait_for_end(running)
 
 
 def test_what_is_no_command_is_refused_unrun(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_thirty_two_promoters_and_rollbackers_make_one_line(any_registry: str, t
         publish_seed(store, tmp_path, seed)
     moved = sum(race(concurrent_publishers.move_one, 32, any_registry, tmp_path, 1))
     assert one_line(store).generation == 4 + moved
-    assert moved > 2
+    assert moved >= 3  # v1 to v3 are asked for, and somebody must be the first to move the channel to each
 
 
 def test_a_publisher_killed_at_any_step_is_not_seen_and_costs_a_number(any_registry: str, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests.helpers.builds import (
     publish_folder,
     start,
 )
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +212,7 @@ def test_a_publisher_killed_at_any_step(registry: Path, tmp_path: Path, before: 
         if before:
             publish_build(registry, "a", model=model)
         process = start(KILLED_PUBLISHER, registry, model, "b", step)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == -signal.SIGKILL, errors
         store = LocalStore(str(registry))
         new = 2 if before else 1
@@ -237,6 +238,6 @@ def test_a_publisher_killed_at_any_step(registry: Path, tmp_path: Path, before: 
 
 def test_the_step_after_the_last_is_a_finished_publish(registry: Path) -> None:
     process = start(KILLED_PUBLISHER, registry, "embedder", "b", STEPS + 1)
-    assert process.wait(60) == 0
+    assert process.wait(HANG_SECONDS) == 0
     process.communicate()
     assert version_numbers(LocalStore(str(registry)), "embedder") == [1]

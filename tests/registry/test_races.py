@@ -36,6 +36,16 @@ published = publish_folder(store, "embedder", registry.parent / mine, adopt_seco
 move_forward(store, "embedder", published.version, "current", by=mine)
 print(published.version.number, published.how == "adopted")
 """
+IMPATIENT_WITH_THE_DEAD = f"""
+import modeldrop.registry.publish as publishing
+recorded, deadline, dead = publishing._recorded, publishing.Deadline, False
+def notice(store, key, stored):
+    global dead
+    dead = b"killed" in stored.data
+    return recorded(store, key, stored)
+publishing._recorded = notice
+publishing.Deadline = lambda seconds: deadline(0.5 if dead else seconds)
+{PUBLISHER}"""
 MOVER = f"""{WAIT}
 from modeldrop.errors import RefusedError
 from modeldrop.registry.channels import promote, rollback
@@ -46,7 +56,7 @@ moves = 0
 for round in range(5):
     try:
         if int(mine) % 3:
-            moves += promote(store, "embedder", (int(mine) + round) % 4 + 1, "current", by=mine).moved
+            moves += promote(store, "embedder", (int(mine) + round) % 17 + 1, "current", by=mine).moved
         else:
             moves += rollback(store, "embedder", "current", by=mine).moved
     except RefusedError:
@@ -82,7 +92,7 @@ def check_moves(registry: Path) -> Channel:
 
 
 def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> None:
-    printed = race(PUBLISHER, registry, [(f"seed {number}", 10) for number in range(8)])
+    printed = race(PUBLISHER, registry, [(f"seed {number}", 600) for number in range(8)])
     assert sorted(printed) == [f"{number} False" for number in range(1, 9)]
     store = LocalStore(str(registry))
     assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 9))
@@ -93,25 +103,27 @@ def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> No
 
 
 def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path) -> None:
-    printed = race(PUBLISHER, registry, [("the same", 10)] * 8)
+    printed = race(PUBLISHER, registry, [("the same", 600)] * 8)
     (number,) = version_numbers(LocalStore(str(registry)), "embedder")
     assert sorted(printed) == [f"{number} False"] + [f"{number} True"] * 7
     assert [move.version for move in check_moves(registry).moves()] == [number]
 
 
 def test_eight_publishers_that_find_a_dead_record_still_make_one_version(registry: Path) -> None:
+    # Who wrote the dead record is not waited for; everybody else is, however slow the machine.
     dead = BuildRecord(999, "killed", "2026-11-20T09:44:40Z")
     LocalStore(str(registry)).create(keys.build_record("embedder", build_key("the same")), serialize_build_record(dead))
-    race(PUBLISHER, registry, [("the same", 0.5)] * 8)
+    race(IMPATIENT_WITH_THE_DEAD, registry, [("the same", 600)] * 8)
     assert len(version_numbers(LocalStore(str(registry)), "embedder")) == 1
 
 
 def test_sixteen_movers_make_one_line_of_history(registry: Path, tmp_path: Path) -> None:
-    for seed in "abcd":
+    for seed in "abcdefghijklmnopq":
         publish_build(registry, seed)
     moved = sum(map(int, race(MOVER, registry, [()] * 16)))
-    assert check_moves(registry).generation == 4 + moved
-    assert moved > 16
+    assert check_moves(registry).generation == 17 + moved
+    # Each of v1 to v16 is asked for by somebody, and somebody must be the first to move the channel to it.
+    assert moved >= 16
 
 
 def test_a_build_folder_is_only_read(registry: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from azure.storage.blob import ContainerClient
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.node import NodeServer
 
 ACCOUNT = "devstoreaccount1"
@@ -22,7 +23,7 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 """The one key of every Azurite, published by Microsoft: no secret."""
 
 _MARK = "end-of-log-"
-_LOG_SECONDS = 10.0
+_LOG_SECONDS = HANG_SECONDS
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/[\d.]+" (\d{3})')
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 
+from tests.helpers.waiting import HANG_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _INSTALL = "apt-get install --no-install-recommends ceph-mon ceph-osd radosgw"
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a killed test leaves none of them behind
-_START_SECONDS = 60.0
+_START_SECONDS = HANG_SECONDS
 _CONFIG = """\
 [global]
 fsid = {fsid}

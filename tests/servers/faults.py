@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
+from tests.helpers.waiting import HANG_SECONDS
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _RESET = struct.pack("ii", 1, 0)  # close() then sends RST instead of what is left
 BUCKET = "faulty"
@@ -261,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.then == "stall":
             with self.faulty.lock:
                 self.faulty.stalled += 1
-            self.faulty.stopped.wait(60)
+            self.faulty.stopped.wait(HANG_SECONDS)
             with self.faulty.lock:
                 self.faulty.stalled -= 1
         elif fault.then == "reset":

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.helpers.waiting import HANG_SECONDS
+
 _ROOT = Path(__file__).parents[2]
 
 
@@ -130,7 +132,7 @@ class GCSServer:
         self._ask("POST", "/_rules", {"do": do, "method": method, "match": match, "times": times, **more})
 
     def _ask(self, method: str, path: str, document: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_SECONDS)
         try:
             connection.request(method, path, None if document is None else json.dumps(document))
             response = connection.getresponse()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.s3 import environment
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _INSTALL = "apt-get install --no-install-recommends nginx-light"
 _WITH_US = ("setpriv", "--pdeathsig", "TERM")  # a killed benchmark leaves no server behind
-_SECONDS = 20.0
+_SECONDS = HANG_SECONDS
 _STATUS = "/.nginx-status"
 # The limit works by waiting after each chunk but the last: large ones would let small requests pass unlimited.
 _CHUNK = "512k"

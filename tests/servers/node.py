@@ -20,12 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.helpers.waiting import HANG_SECONDS
+
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".node"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _ATTEMPTS = 3
 _LISTENING = re.compile(r"listen\w* on (?:http://)?127\.0\.0\.1:([1-9]\d*)")
-_START_SECONDS = 30.0
+_START_SECONDS = HANG_SECONDS
 _STOP_SECONDS = 5.0
 
 

@@ -6,6 +6,7 @@ import http.client
 import threading
 from http.server import BaseHTTPRequestHandler
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
@@ -48,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self._body()
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=30)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=HANG_SECONDS)
         try:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():

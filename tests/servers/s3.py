@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.helpers.waiting import HANG_SECONDS
+
 ROOT = Path(__file__).parents[2]
 KEY_ID, SECRET = "AKIATESTONLYTESTONLY", "a-secret-that-no-message-may-hold"
 
@@ -95,7 +97,7 @@ class S3Server:
         self._send("POST", "/_admin/rule", json.dumps({"kind": kind, **options}).encode())
 
     def _send(self, method: str, path: str, body: bytes) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_SECONDS)
         try:
             # moto tells services apart by the signature's scope, and checks nothing else of it.
             scope = f"Credential={KEY_ID}/20260101/us-east-1/s3/aws4_request"

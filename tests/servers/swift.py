@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 
+from tests.helpers.waiting import HANG_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
@@ -28,7 +30,7 @@ _STORAGE = ("account", "container", "object")
 _PROGRAMS = ("swift-ring-builder", "swift-proxy-server", *(f"swift-{kind}-server" for kind in _STORAGE))
 _INSTALL = "apt-get install --no-install-recommends swift-proxy swift-account swift-container swift-object"
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")  # a killed test leaves none of them behind
-_START_SECONDS = 60.0
+_START_SECONDS = HANG_SECONDS
 _SWIFT = """\
 [swift-hash]
 swift_hash_path_prefix = tests

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forwarded(self, request: Request, body: bytes | None) -> Answer:
         sent = request.body if body is None else body
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=30)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=HANG_SECONDS)
         try:
             upstream.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers.items():

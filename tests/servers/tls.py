@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 import trustme
 
+from tests.helpers.waiting import HANG_SECONDS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -96,7 +98,7 @@ class ForwardProxy:
     ) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(HANG_SECONDS)
 
     @property
     def url(self) -> str:

@@ -28,6 +28,7 @@ from modeldrop.format.manifest import File, parse_manifest, serialize_manifest
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import build_key, environment, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON
+from tests.helpers.waiting import HANG_SECONDS
 
 EXAMPLE = ROOT / "examples" / "service"
 TOKEN = "a token of more than sixteen characters"
@@ -37,7 +38,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "classify": {"texts": ["The bridge is closed.", "Thanks, that was great."]},
 }
 SHIFT = 0.25
-_SECONDS = 60
+_SECONDS = HANG_SECONDS
 
 
 class Service:

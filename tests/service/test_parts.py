@@ -22,6 +22,7 @@ from examples.service.modelservice.rules import RuleClassifier, RuleEmbedder, Ru
 from examples.service.modelservice.settings import SettingsError, read_settings
 from examples.service.modelservice.tokens import open_tokens
 from tests.helpers.command_line import ROOT
+from tests.helpers.waiting import HANG_SECONDS
 from tests.service.running import EXAMPLE
 
 REGISTRY = {"MODELDROP_REGISTRY": "s3://acme-models/team"}
@@ -132,7 +133,7 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
 
         def work() -> str:
             begun.set()
-            assert go_on.wait(60)
+            assert go_on.wait(HANG_SECONDS)
             return "done"
 
         first = asyncio.create_task(turns.run(work))
@@ -152,7 +153,7 @@ def test_a_turn_is_not_waited_for_without_end() -> None:
     async def scenario() -> None:
         turns = Turns(concurrency=1, queue=8, patience=0.01)
         go_on = threading.Event()
-        first = asyncio.create_task(turns.run(lambda: go_on.wait(60)))
+        first = asyncio.create_task(turns.run(lambda: go_on.wait(HANG_SECONDS)))
         await asyncio.sleep(0)
         with pytest.raises(Problem) as refused:
             await turns.run(lambda: True)

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from modeldrop.format.manifest import parse_manifest
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.s3 import environment as s3_environment
 from tests.service.running import REQUESTS, TOKEN, Load, Service, add_version, expected_score
 
@@ -288,7 +289,7 @@ def test_a_sidecar_watches_and_the_service_reloads(tmp_path: Path, registry: Pat
             service.until_version("rerank", "v2")
         finally:
             sidecar.terminate()
-            sidecar.wait(30)
+            sidecar.wait(HANG_SECONDS)
         assert TOKEN not in service.log
 
 
@@ -312,7 +313,7 @@ def test_sigterm_lets_requests_end(tmp_path: Path, published: Path) -> None:
         service.until(lambda: at_work in service.client.get("/metrics").text)
         service.process.send_signal(signal.SIGTERM)
         assert len(running.result()["embeddings"]) == 48
-        assert service.process.wait(30) == 0
+        assert service.process.wait(HANG_SECONDS) == 0
 
 
 @pytest.fixture
@@ -326,7 +327,7 @@ def test_sigterm_ends_a_start_that_still_fetches(tmp_path: Path, silent: dict[st
     with Service(tmp_path, "s3://acme-models/team", wait=False, settings=silent) as service:
         assert service.client.get("/health/ready").json() == {"status": "loading"}
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(60) == 0
+        assert service.process.wait(HANG_SECONDS) == 0
         assert "has no model" not in service.log, "it did not wait for the registry"
 
 
@@ -340,7 +341,12 @@ def test_a_port_that_is_taken_ends_it(tmp_path: Path, silent: dict[str, str]) ->
 def test_settings_that_cannot_be_meant_end_it_at_once(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "examples" / "service"), "PATH": os.defpath}
     done = subprocess.run(
-        [RUNTIME_PYTHON, "-m", "modelservice"], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [RUNTIME_PYTHON, "-m", "modelservice"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 2
     assert "SERVICE_EMBED is 'embedder', and MODELDROP_REGISTRY does not say" in done.stderr

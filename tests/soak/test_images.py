@@ -18,6 +18,7 @@ from modeldrop._version import __version__
 from tests.deploy.example_files import DEPLOY, UNITS, name_of
 from tests.helpers.builds import CPU, publish_build
 from tests.helpers.checkpoints import bert
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.buildah import ROOT, Images
 from tests.service.running import EXAMPLE, Service
 
@@ -96,7 +97,7 @@ def serving(images: Images, name: str, folder: Path, settings: dict[str, str], *
             # buildah passes no signal on.
             (program,) = programs(service.client.base_url.port)
             program.terminate()
-            running.process.wait(60)
+            running.process.wait(HANG_SECONDS)
     finally:
         for program in programs(service.client.base_url.port):
             program.kill()
@@ -281,7 +282,7 @@ def test_systemd_accepts_the_units(path: Path, tmp_path: Path) -> None:
         text = unit.read_text("utf-8").replace("/opt/modeldrop/bin/modeldrop", "/bin/true")
         (tmp_path / unit.name).write_text(text.replace("/opt/search/bin/modeldrop", "/bin/true"), "utf-8")
     verify = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / path.name)]
-    checked = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=60)
+    checked = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=HANG_SECONDS)
     assert (checked.returncode, checked.stderr) == (0, "")
     security = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(tmp_path / path.name)]
-    assert subprocess.run(security, capture_output=True, check=False, timeout=60).returncode == 0
+    assert subprocess.run(security, capture_output=True, check=False, timeout=HANG_SECONDS).returncode == 0

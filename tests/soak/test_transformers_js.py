@@ -12,6 +12,7 @@ import pytest
 from modeldrop.format.manifest import parse_manifest
 from tests.helpers.checkpoints import bert, make_embedder
 from tests.helpers.command_line import modeldrop
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.node import FOLDER, HERE, node
 
 pytestmark = [pytest.mark.soak, pytest.mark.heavy]
@@ -44,7 +45,7 @@ def test_it_answers_as_the_version_was_proven_to(version: Path, dtype: str) -> N
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
     )
     assert ran.returncode == 0, ran.stderr
     vectors = np.array(json.loads(ran.stdout))

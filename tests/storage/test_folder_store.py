@@ -24,6 +24,7 @@ from tests.helpers.builds import (
     tree,
     unprivileged,
 )
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -310,7 +311,7 @@ while done < 15:
 """
     processes = [start(program, store.url, name) for name in "abcd"]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0, errors
     moves = Path(store.url) / "embedder" / ".moves" / "current"
     assert {path.name for path in moves.iterdir()} == {f"{number}.json" for number in range(1, 61)}

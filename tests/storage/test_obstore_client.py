@@ -23,6 +23,7 @@ from modeldrop.storage.write import open_store
 from tests.helpers.builds import contents, environment
 from tests.helpers.clouds import sign_in
 from tests.helpers.imported_packages import imported
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
 from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, upload
@@ -415,7 +416,7 @@ def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 ThreadPoolExecutor(1) as pool,
                 pytest.raises(RegistryError, match=f"127.0.0.1:{port} cannot be reached: no answer in time"),
             ):
-                pool.submit(RegistryReader("s3://acme/models").get, "m/current", 100).result(timeout=60)
+                pool.submit(RegistryReader("s3://acme/models").get, "m/current", 100).result(timeout=HANG_SECONDS)
         for caller in waiting:
             caller.close()
 

@@ -53,7 +53,7 @@ def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None
         FILES,
         PIECE,
         into,
-        deadline=time_limit(60),
+        deadline=time_limit(600),
         progress=progress or told.append,
     )
     for path, data in CONTENTS.items():
@@ -227,7 +227,7 @@ from tests.helpers.builds import PIECE
 from tests.fetcher.download.transfer_files import FILES, PREFIX
 def run():
     transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
-        deadline=time_limit(60), progress=lambda _: None)
+        deadline=time_limit(600), progress=lambda _: None)
 """
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ import pytest
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.snapshot import Snapshot
 from modeldrop.fetcher.watch.hooks import Change, ExecHook, HookError, Hooks, PostHook, SignalHook
+from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_for_end, wait_for_line
 from tests.servers.tls import TlsServer
 
 if TYPE_CHECKING:
@@ -38,29 +38,6 @@ def snapshot(version: int) -> Snapshot:
 
 
 CHANGE = Change(snapshot(2), snapshot(1))
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; it may not have been collected yet."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def appears(path: Path) -> str:
-    """What a file holds, as soon as there is a whole line in it."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if path.exists() and path.read_text().endswith("\n"):
-            return path.read_text()
-        time.sleep(0.01)
-    raise AssertionError(path)
 
 
 def test_a_command_finds_all_in_its_environment(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -102,12 +79,15 @@ def test_what_is_no_command(command: str) -> None:
 
 def test_a_command_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    hook = ExecHook(f"sh -c 'sleep 600 & echo $! $$ > {pids}; wait'", 0.5)
-    with pytest.raises(HookError, match=r"--exec sh took longer than 0.5 s and was killed"):
-        hook.run(CHANGE)
-    child, parent = map(int, appears(pids).split())
-    assert gone(child)
-    assert gone(parent)
+    for seconds in GROWING_SECONDS:
+        hook = ExecHook(f"sh -c 'sleep 6000 & echo $! $$ > {pids}; wait'", seconds)
+        with pytest.raises(HookError, match=rf"--exec sh took longer than {seconds:g} s and was killed"):
+            hook.run(CHANGE)
+        if pids.exists():
+            break
+    child, parent = map(int, wait_for_line(pids).split())
+    wait_for_end(child)
+    wait_for_end(parent)
 
 
 def test_a_command_is_killed_when_the_watch_ends(tmp_path: Path) -> None:
@@ -123,11 +103,11 @@ def test_a_command_is_killed_when_the_watch_ends(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    child = int(appears(pids))
+    child = int(wait_for_line(pids))
     hook.stop()
-    thread.join(10)
+    thread.join(HANG_SECONDS)
     assert failed == ["--exec sh was ended by SIGKILL."]
-    assert gone(child)
+    wait_for_end(child)
     with pytest.raises(HookError, match="was not started"):
         hook.run(CHANGE)
 
@@ -160,13 +140,13 @@ def own_shell(folder: Path, name: str) -> str:
 def test_signals_by_number_and_by_file(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     program = listener(started, "HUP")
     SignalHook(str(program.pid)).run(CHANGE)
-    assert program.communicate(timeout=10)[0] == "got HUP\n"
+    assert program.communicate(timeout=HANG_SECONDS)[0] == "got HUP\n"
     program = listener(started, "USR1")
     file = tmp_path / "app.pid"
     file.write_text(f"{program.pid}\n")
     hook = SignalHook(f"{file}:usr1")
     hook.run(CHANGE)
-    assert program.communicate(timeout=10)[0] == "got USR1\n"
+    assert program.communicate(timeout=HANG_SECONDS)[0] == "got USR1\n"
     with pytest.raises(HookError, match=rf"--signal {file}:SIGUSR1: there is no process {program.pid}"):
         hook.run(CHANGE)
 
@@ -177,7 +157,7 @@ def test_signals_by_name(name: str, tmp_path: Path, started: list[subprocess.Pop
     program = listener(started, "USR2", shell=own_shell(tmp_path, name))
     other = listener(started, "USR2")
     SignalHook(f"{name}:SIGUSR2").run(CHANGE)
-    assert program.communicate(timeout=10)[0] == "got USR2\n"
+    assert program.communicate(timeout=HANG_SECONDS)[0] == "got USR2\n"
     assert other.poll() is None
     with pytest.raises(HookError, match="no process has this name"):
         SignalHook(f"{name}:SIGUSR2").run(CHANGE)
@@ -187,12 +167,12 @@ def test_a_master_is_signalled_and_not_its_workers(tmp_path: Path, started: list
     shell = own_shell(tmp_path, f"master{os.getpid()}")
     worker = f"{shell} -c 'echo $$ > {tmp_path}/worker; while :; do sleep 0.02; done' > /dev/null &"
     program = listener(started, "HUP", worker, shell)
-    pid = int(appears(tmp_path / "worker"))
+    pid = int(wait_for_line(tmp_path / "worker"))
     SignalHook(Path(shell).name).run(CHANGE)
-    assert program.communicate(timeout=10)[0] == "got HUP\n"
+    assert program.communicate(timeout=HANG_SECONDS)[0] == "got HUP\n"
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     SignalHook(f"{Path(shell).name}:KILL").run(CHANGE)  # now nobody of that name is above it
-    assert gone(pid)
+    wait_for_end(pid)
 
 
 @pytest.mark.parametrize("target", ["", ":HUP", "0", "-1", "99999999999", "nginx:NOSUCH", "nginx:0", "{pid}"])
@@ -248,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.receiver.seen.append((self.path, headers, json.loads(body)))
         if self.path == "/silent":
-            self.receiver.over.wait(30)
+            self.receiver.over.wait(HANG_SECONDS)
             return
         if self.path == "/drip":
             self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")

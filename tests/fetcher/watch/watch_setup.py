@@ -19,6 +19,7 @@ from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.events import Event
     from modeldrop.fetcher.snapshot import Snapshot
 
-SECONDS = 20.0
+SECONDS = HANG_SECONDS
 
 
 class RecordingApp:

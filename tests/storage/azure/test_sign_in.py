@@ -16,6 +16,7 @@ import pytest
 from modeldrop.storage.write.azure import store as azure
 from tests.helpers.builds import environment
 from tests.helpers.clouds import sign_out
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
 from tests.servers.tampering_proxy import TamperingProxy
 from tests.servers.tls import TlsServer
@@ -213,7 +214,7 @@ def run(program: str, *arguments: str, **variables: str) -> subprocess.Completed
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
 

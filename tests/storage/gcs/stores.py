@@ -9,6 +9,7 @@ from modeldrop.config import RegistrySettings
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write.gcs.store import GCSStore
 from tests.helpers.builds import PIECE, describe
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from tests.servers.gcs import GCSServer
@@ -49,7 +50,7 @@ def sent(server: GCSServer) -> list[str]:
 
 
 def raw(server: GCSServer, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANG_SECONDS)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)

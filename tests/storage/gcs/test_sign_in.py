@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tests.servers.gcs import GCSServer
 
+GIVES_UP = 60.0
+
 
 @pytest.mark.usefixtures("server")
 def test_endpoints_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
@@ -37,7 +39,7 @@ def test_endpoints_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, close
         begun = time.monotonic()
         with pytest.raises(RegistryError, match=rf"^{url}: .* cannot be reached: {reason}"):
             open_gcs(url).get("embedder/current")
-        assert time.monotonic() - begun < 10  # what is promised, not how fast it is
+        assert time.monotonic() - begun < GIVES_UP  # Google's library alone goes on for two minutes
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"])
@@ -142,7 +144,7 @@ def test_nobody_signed_in_where_the_metadata_address_swallows_everything(
         begun = time.monotonic()
         with pytest.raises(RegistryError, match="no credentials were found") as caught:
             open_gcs(f"gs://{BUCKET}").names("")
-        assert time.monotonic() - begun < 10  # what is promised, not how fast it is
+        assert time.monotonic() - begun < GIVES_UP  # Google's library alone goes on for two minutes
     assert "id-token: write" in caught.value.hint
     assert "gcloud auth application-default login" in caught.value.hint
 

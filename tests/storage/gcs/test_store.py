@@ -174,7 +174,7 @@ def test_lists_and_aborts_unfinished_uploads(store: GCSStore, server: GCSServer)
     server.page_size(1)
     found = store.unfinished("embedder")
     assert [upload.key for upload in found] == ["embedder/v1/a ü", "embedder/v2/b"]
-    assert all(abs(upload.started - time.time()) < 60 for upload in found)
+    assert all(abs(upload.started - time.time()) < 3600 for upload in found)
     for upload in found * 2:
         store.abort(upload)
     assert [upload.key for upload in store.unfinished("")] == ["reranker/v1/c"]
