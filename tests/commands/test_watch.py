@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from modeldrop.fetcher.notes import read_quarantine
 
 from modeldrop.fetcher.api import fetch
-from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import make_build, publish_build, publish_folder
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
-from tests.helpers.watch_process import Notes, eventually, link
+from tests.helpers.watch_process import Webhook, eventually, link
 
 
 def noting(file: Path, then: str = "") -> str:
@@ -36,7 +36,7 @@ def told(file: Path) -> list[str]:
 
 
 def test_a_move_runs_every_hook(
-    registry: Path, home: Path, watch: Any, notes: tuple[Notes, str], tmp_path: Path
+    registry: Path, home: Path, watch: Any, webhook: tuple[Webhook, str], tmp_path: Path
 ) -> None:
     publish_build(registry, "a")
     fetch(f"{registry}/embedder", home)
@@ -48,7 +48,7 @@ def test_a_move_runs_every_hook(
     try:
         assert server.stdout is not None
         pid = server.stdout.readline().strip()
-        notice, url = notes
+        notice, url = webhook
         one = watch(
             f"{registry}/embedder", "-d", home, "--exec", noting(tmp_path / "told"), "--signal", pid, "--post", url,
             "--post-auth-env", "RELOAD", RELOAD="Bearer abc", no_proxy="127.0.0.1",
@@ -70,11 +70,11 @@ def test_a_move_runs_every_hook(
 
 
 def test_a_failing_hook_brings_the_old_version_back(
-    registry: Path, home: Path, watch: Any, notes: tuple[Notes, str], tmp_path: Path
+    registry: Path, home: Path, watch: Any, webhook: tuple[Webhook, str], tmp_path: Path
 ) -> None:
     publish_build(registry, "a")
     fetch(f"{registry}/embedder", home)
-    notice, url = notes
+    notice, url = webhook
     notice.status = 500
     one = watch(f"{registry}/embedder", "-d", home, "--exec", noting(tmp_path / "told"), "--post", url, no_proxy="*")
     one.says("v1 is in use")

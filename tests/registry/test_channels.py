@@ -19,7 +19,7 @@ from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward, promote, rollback
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import LosesReplies, digest_of, edit, publish_build
+from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +205,7 @@ def test_history_keeps_a_busy_day_and_generations_go_on(bench: Callable[[int], B
 
 def test_a_lost_reply_makes_one_move(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
-    lossy = LosesReplies(str(two.registry))
+    lossy = ReplyLosingStore(str(two.registry))
     for number in (1, 2):
         moved = promote(lossy, "embedder", number, "current", by="dana")
         assert (moved.moved, moved.after, moved.generation) == (True, number, number)

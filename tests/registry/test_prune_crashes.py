@@ -18,7 +18,7 @@ from modeldrop.registry.versions import (
     read_channel,
 )
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import LosesReplies, build_key
+from tests.helpers.builds import ReplyLosingStore, build_key
 from tests.registry.aged_registry import (
     DAY,
     SEALED_FILES,
@@ -177,7 +177,7 @@ def test_two_prunes_at_once_do_each_other_no_harm(every_call: Iterator[tuple[int
 def test_lost_replies_prune_once(make_registry: Callable[..., AgedRegistry]) -> None:
     four = make_registry(4)
     four.claim(7)
-    lossy = LosesReplies(str(four.registry))
+    lossy = ReplyLosingStore(str(four.registry))
     assert outcomes(four.prune(store=lossy)) == [("retire", number, "done") for number in (2, 1)]
     pruned = four.prune(2 * DAY, store=lossy)
     assert sorted(outcomes(pruned)) == [("abandon", 7, "done"), ("seal", 1, "done"), ("seal", 2, "done")]

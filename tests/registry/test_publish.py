@@ -22,7 +22,7 @@ from modeldrop.registry.publish import ADOPTED, BUILT, UNCHANGED, Published, fin
 from modeldrop.registry.versions import claimed_numbers, find_version, get_version, version_numbers
 from modeldrop.storage.write.folder import LocalStore
 from tests.helpers.builds import (
-    LosesReplies,
+    ReplyLosingStore,
     build_key,
     contents,
     digest_of,
@@ -181,7 +181,7 @@ def test_a_late_owner_cannot_commit_over_a_seal(registry: Path, tmp_path: Path) 
 
 
 def test_lost_replies_make_one_version_and_one_move(registry: Path, tmp_path: Path) -> None:
-    store = LosesReplies(str(registry))
+    store = ReplyLosingStore(str(registry))
     for number, seed in enumerate("ab", 1):
         make_build(tmp_path / seed, seed)
         published = publish_folder(store, "embedder", tmp_path / seed)

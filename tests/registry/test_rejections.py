@@ -11,7 +11,7 @@ from modeldrop.registry.channels import create_if_missing, move_forward, promote
 from modeldrop.registry.prune import Policy, prune
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
 from modeldrop.storage.write.folder import LocalStore
-from tests.helpers.builds import LosesReplies, publish_build
+from tests.helpers.builds import ReplyLosingStore, publish_build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_first_mark_stays(registry: Path) -> None:
 
 def test_a_mark_whose_reply_was_lost_is_there(registry: Path) -> None:
     publish_build(registry)
-    assert reject(LosesReplies(str(registry)), "embedder", 1, MARK) == MARK
+    assert reject(ReplyLosingStore(str(registry)), "embedder", 1, MARK) == MARK
     assert find_rejection(LocalStore(str(registry)), "embedder", 1) == MARK
 
 

@@ -25,7 +25,7 @@ BUCKET = "faulty"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ReceivedRequest:
     """A request: of a key, its bytes from ``start`` to before ``end``; the ``nth`` of exactly these, from 1 on."""
 
     key: str
@@ -82,8 +82,8 @@ class FaultyServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rule: Callable[[Ask], Fault | None] = lambda _: None
-        self.asks: list[Ask] = []
+        self.rule: Callable[[ReceivedRequest], Fault | None] = lambda _: None
+        self.asks: list[ReceivedRequest] = []
         self.sent = 0
         self.stalled = 0
         self.weak = False
@@ -119,11 +119,11 @@ class FaultyServer:
         finally:
             self._listen(self.port)
 
-    def heard(self, key: str, start: int, end: int, headers: Mapping[str, str]) -> Ask:
+    def heard(self, key: str, start: int, end: int, headers: Mapping[str, str]) -> ReceivedRequest:
         """Note a request."""
         with self.lock:
             self._counts[key, start, end] += 1
-            ask = Ask(key, start, end, self._counts[key, start, end], headers)
+            ask = ReceivedRequest(key, start, end, self._counts[key, start, end], headers)
             self.asks.append(ask)
         return ask
 

