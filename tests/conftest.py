@@ -30,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out, unread, what is not quick; None leaves the decision to pytest."""
-    if config.getoption("quick") and collection_path.name.startswith("test_"):
-        return True if not is_quick(collection_path) else None
+    module = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    if config.getoption("quick") and module.name.startswith(("test_", "conftest")) and module.is_file():
+        return None if is_quick(module) else True
     return None
 
 
