@@ -17,7 +17,7 @@ settings.register_profile(
     "tests",
     deadline=None,
     derandomize=TEST_ROUNDS != "all",
-    max_examples=rounds(100, 2000),
+    max_examples=rounds(50, 2000),
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modeldrop.fetcher.notes import read_quarantine
 
 from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import LocalStore

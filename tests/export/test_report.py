@@ -141,7 +141,7 @@ def test_texts_choose_their_own_direction() -> None:
     assert b'<span dir="auto">' in render(examples.manifest())
 
 
-@settings(max_examples=rounds(40, 600))
+@settings(max_examples=rounds(30, 600))
 @given(manifests())
 def test_any_manifest_has_a_page(manifest: Manifest) -> None:
     data = render(manifest)

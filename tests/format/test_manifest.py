@@ -67,7 +67,7 @@ def test_arbitrary_documents_raise_nothing_else(data: bytes) -> None:
         parse_manifest(data)
 
 
-@settings(max_examples=rounds(150, 3000))
+@settings(max_examples=rounds(40, 3000))
 @given(mutated(MANIFEST))
 def test_mutated_manifests_raise_nothing_else(data: bytes) -> None:
     try:
