@@ -25,7 +25,7 @@ def ready():
         time.sleep(0.001)
 """
 PUBLISHER = f"""{WAIT}
-from tests.helpers.builds import make_build
+from tests.helpers.builds import make_build, publish_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write.folder import LocalStore
 
