@@ -1,8 +1,7 @@
 """Every failure modeldrop expects, each with an exit code of its own.
 
-An error is written for the person who reads it at 3 a.m.: ``message`` says what failed and where,
-``hint`` what to do next. Codes are part of the public interface and never change their meaning;
-0 is success, 1 an unexpected failure (a defect of modeldrop), 130 an interrupt.
+``message`` says what failed and where, ``hint`` what to do next. Codes are part of the public interface and never
+change their meaning; 0 is success, 1 an unexpected failure (a defect of modeldrop), 130 an interrupt.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ModeldropError(Exception):
 
 
 class UsageError(ModeldropError):
-    """An argument that cannot be meant: a malformed reference, a bad name, options that exclude each other."""
+    """An invalid argument: a malformed reference, a bad name, options that exclude each other."""
 
     exit_code = 2
 
@@ -76,7 +75,7 @@ class SourceError(ModeldropError):
 
 
 class TaskError(ModeldropError):
-    """The model cannot do the task that was asked for, or none could be inferred."""
+    """The model does not support the task, or no task could be inferred."""
 
     exit_code = 8
 
@@ -112,13 +111,13 @@ class RegistryError(ModeldropError):
 
 
 class ConflictError(ModeldropError):
-    """Somebody else wrote first: a conditional write was refused. Decide again from what is there now."""
+    """A conditional write was refused, because another writer was first: read again and decide again."""
 
     exit_code = 13
 
 
 class IntegrityError(ModeldropError):
-    """Bytes do not have the digest or size that was promised."""
+    """Bytes do not have the digest or size that the manifest gives."""
 
     exit_code = 14
 
@@ -136,7 +135,7 @@ class MissingExtraError(ModeldropError):
 
 
 class RefusedError(ModeldropError):
-    """A move that is understood and not allowed, such as promoting a retired version."""
+    """A valid command that is not allowed, such as promoting a retired version."""
 
     exit_code = 17
 
