@@ -46,7 +46,7 @@ def render(page: str, text: str) -> str:
         text: the page as it is.
 
     Raises:
-        ValueError: a block that nobody generates, or one without an end.
+        ValueError: a block that is not known, or one without an end.
     """
     if text.count("<!-- begin ") != len(_BLOCK.findall(text)):
         raise ValueError(f"{page}: a block has no end")

@@ -36,9 +36,9 @@ _CHARS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
-def texts(limit: int = 20, least: int = 0) -> st.SearchStrategy[str]:
+def texts(limit: int = 20, minimum: int = 0) -> st.SearchStrategy[str]:
     """Any text that a document may hold."""
-    return st.text(_CHARS, min_size=least, max_size=limit)
+    return st.text(_CHARS, min_size=minimum, max_size=limit)
 
 
 hex64 = st.integers(0, 1 << 32).map(lambda number: hashlib.sha256(str(number).encode()).hexdigest())
@@ -59,7 +59,7 @@ def _may_be_path(path: str) -> bool:
 
 paths = st.one_of(
     st.from_regex(r"[a-zA-Z0-9_-]{1,8}(/[a-zA-Z0-9._-]{0,8}[a-z]){0,2}\.(onnx|json|txt)", fullmatch=True),
-    st.lists(texts(6, least=1), min_size=1, max_size=3).map("/".join),
+    st.lists(texts(6, minimum=1), min_size=1, max_size=3).map("/".join),
 ).filter(_may_be_path)
 
 
@@ -78,7 +78,7 @@ def path_lists(draw: st.DrawFn) -> list[str]:
 
 @st.composite
 def files(draw: st.DrawFn, path: str, piece_size: int) -> File:
-    """A file with as many pieces as its size asks for."""
+    """A file with as many pieces as its size needs."""
     size = draw(st.one_of(st.integers(0, 3 * piece_size), st.sampled_from([0, piece_size, piece_size + 1])))
     count = piece_count(size, piece_size)
     return File(path, size, draw(hex64), tuple(draw(st.lists(hex64, min_size=count, max_size=count))))

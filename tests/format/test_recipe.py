@@ -152,8 +152,8 @@ def test_what_was_built_with_texts_has_its_key_still() -> None:
 
 
 def test_a_threshold_of_an_own_metric_is_a_number_or_a_share() -> None:
-    asked = {"accuracy": ">=99%", "loss": "<= 1.5e-3", "top1": 0.9}
-    recipe = parse_recipe({"metric": "quality:figures", "thresholds": {"int8": asked}})
+    required = {"accuracy": ">=99%", "loss": "<= 1.5e-3", "top1": 0.9}
+    recipe = parse_recipe({"metric": "quality:figures", "thresholds": {"int8": required}})
     assert recipe.thresholds == {"int8": {"top1": 0.9}}
     accuracy, loss = recipe.own_thresholds["int8"].values()
     assert (accuracy, str(accuracy), accuracy.value(0.5)) == (Threshold(">=", 99.0, relative=True), ">= 99%", 0.495)
@@ -182,9 +182,9 @@ def test_a_manifest_does_not_say_where_files_lay() -> None:
 
 
 def test_one_metric_has_one_good_side() -> None:
-    asked = {"int8": {"f": ">= 1"}, "int4": {"f": "<= 1"}}
+    required = {"int8": {"f": ">= 1"}, "int4": {"f": "<= 1"}}
     with pytest.raises(RecipeError, match=r"thresholds.int4: f is <= here and >= above"):
-        parse_recipe({"metric": "q:f", "thresholds": asked})
+        parse_recipe({"metric": "q:f", "thresholds": required})
 
 
 @given(recipes, recipes)

@@ -103,7 +103,7 @@ class Channel(NamedTuple):
         return moves[first + 1] if first + 1 < len(moves) else None
 
     def rolled_back(self) -> frozenset[int]:
-        """Versions that the channel left by rollback and that nobody has promoted since."""
+        """Versions that the channel left by rollback and that were not promoted since."""
         left: set[int] = set()
         before: Move | None = None
         for move in reversed(self.moves()):

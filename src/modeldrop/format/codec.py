@@ -319,7 +319,7 @@ class DocumentFormat(Generic[T]):
         title: what the document is, in messages.
         record: what it holds.
         limit: how many bytes are read.
-        verified: whether what is written is read again first: what nobody could read is never written.
+        verified: whether ``serialize`` reads what it wrote: a document that cannot be read is never stored.
     """
 
     def __init__(self, schema: str, title: str, record: Record[T], *, limit: int, verified: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""Strict reading of JSON documents that come from outside.
+"""Strict reading of JSON that is not trusted: bounds on bytes and nesting, and typed access to fields.
 
-``load`` turns bytes into plain Python values within bounds; ``Fields`` takes them out of an object one by
-one, by name and type. Every failure is a ``FormatError`` that names the field.
+``load`` turns bytes into plain Python values; ``Fields`` reads them from an object by name and type. Every failure is
+a ``FormatError`` that names the field.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ class Fields:
         return tuple(self._value)
 
     def refuse_unknown(self) -> None:
-        """Fail on the first field that nobody has asked for."""
+        """Fail on the first field that was not read."""
         for name in self._value:
             if name not in self._known:
                 known = ", ".join(sorted(self._known))

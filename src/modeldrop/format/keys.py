@@ -1,4 +1,4 @@
-"""Where things are in a registry."""
+"""Keys of the objects in a registry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def retired(model: str, version: int) -> str:
 
 
 def rejected(model: str, version: int) -> str:
-    """Key of the mark of a version whose acceptance test failed."""
+    """Key of the mark of a version whose own test failed."""
     return f"{model}/v{version}/rejected.json"
 
 

@@ -1,4 +1,4 @@
-"""What people call things: what a model is asked, and what is measured of it."""
+"""Labels for people: what a model's inputs and its metrics are called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ORDERS, _PAIR = "kendall_tau", " \u2192 "
 
 
 def inputs_of(manifest: Manifest) -> tuple[str, str]:
-    """What a model is asked: one of them, and several. Rerankers are known by how they are compared."""
+    """What one input of a model is called, and several. Rerankers are recognized by how they are compared."""
     known = [case.text for case in manifest.golden.cases]
     ordered = any(_ORDERS in variant.fidelity.metrics for variant in manifest.variants)
     if ordered and known and all(_PAIR in text for text in known):

@@ -1,4 +1,4 @@
-"""Recipes: what is asked of a build, and the build key that says whether it was ever built."""
+"""Recipes: what a build should make, and the build key that tells whether it was made before."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class VariantOptions(NamedTuple):
-    """What is asked of one variant besides thresholds.
+    """What a variant must meet besides thresholds, and how it is made.
 
     ``max_size`` is "" where any size will do, ``must_be_faster`` 1.0 where it must be faster than fp32 at all and 0.0
     where it need not be.
@@ -133,7 +133,7 @@ class FactorField(Field):
 def _variant_options(*, strict: bool) -> Record[VariantOptions]:
     return Record(
         VariantOptions,
-        "What is asked of one variant besides thresholds.",
+        "What a variant must meet besides thresholds, and how it is made.",
         strict=strict,
         max_size=TextField(
             "The most its graphs and weights may take: a share of fp32's (27%), or bytes (25 MB).",
@@ -162,7 +162,7 @@ RECORDED_OPTIONS = _variant_options(strict=False)
 
 
 class Recipe(NamedTuple):
-    """What is asked of a build, besides its source.
+    """What a build should make, besides its source.
 
     None stands for what suits the model. ``variants`` are in the order of ``VARIANTS``, () for those that suit the
     source. ``thresholds`` are, per variant, those that differ from the defaults; ``own_thresholds`` those of the
@@ -349,7 +349,7 @@ def _check_sides(fields: Fields, own_thresholds: Mapping[str, Mapping[str, Thres
 
 
 class RecordedThresholdField(MapField):
-    """Thresholds of an own metric, by figure. How a later release writes one is its own business: it is left out."""
+    """Thresholds of an own metric, by figure. A form that a later release added is left out."""
 
     def read(self, fields: Fields, name: str) -> dict[str, Threshold]:
         found = {figure: parse_threshold(text) for figure, text in super().read(fields, name).items()}
@@ -386,7 +386,7 @@ _OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits th
 
 WRITTEN_RECIPE = Record(
     Recipe,
-    "What is asked of a build, besides its source.",
+    "What a build should make, besides its source.",
     strict=True,
     variants=VariantsField(
         "Which variants to build, in any order; those that suit the source where absent.", default=(), omit=True
@@ -409,13 +409,13 @@ WRITTEN_RECIPE = Record(
     thresholds=ThresholdsField(
         'Per variant, metric to threshold; those of an own metric are a text, such as ">= 99%".', default={}
     ),
-    options=OptionsField("Per variant, what else is asked of it."),
+    options=OptionsField("Per variant, what else it must meet."),
 )
 """A recipe as people write it: what this release does not know is an error."""
 
 RECORDED_RECIPE = Record(
     Recipe,
-    "What was asked. A record of what any release was asked: unknown keys, variants and metrics are accepted.",
+    "The recipe of a build by any release: unknown keys, variants and metrics are accepted.",
     # A record without any is of a release that knew but one default.
     variants=ListField("Variants.", TextField("A variant."), limit=64, default=DEFAULT_VARIANTS),
     task=TextField("A task name.", limit=64, default=None, omit=True),
@@ -440,7 +440,7 @@ RECORDED_RECIPE = Record(
         default={},
         omit=True,
     ),
-    options=MapField("Per variant, what else was asked of it.", ObjectField(RECORDED_OPTIONS), default={}, omit=True),
+    options=MapField("Per variant, what else it had to meet.", ObjectField(RECORDED_OPTIONS), default={}, omit=True),
 )
 """A recipe as manifests hold it."""
 
@@ -462,17 +462,17 @@ def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int
 
     Args:
         source: identity of the source, such as ``hf:org/name@<commit>`` or ``sha256:<digest of a folder>``.
-        recipe: what is asked.
+        recipe: the recipe.
         inputs: SHA-256 of what the recipe names on the disk, by the recipe's key.
         epoch: the exporter epoch: raised when our output changes on purpose.
     """
     # A recipe that names none has the key of one that names the default, as it always had.
-    asked = {"variants": list(DEFAULT_VARIANTS)} | recipe.to_json()
+    counted = {"variants": list(DEFAULT_VARIANTS)} | recipe.to_json()
     # A file counts by what is in it, not by where it lies.
-    asked.update({name: f"sha256:{digest}" for name, digest in inputs.items()})
-    if "inputs" in asked:
+    counted.update({name: f"sha256:{digest}" for name, digest in inputs.items()})
+    if "inputs" in counted:
         # The key of what was built while they were called texts must stay the same.
-        asked["texts"] = asked.pop("inputs")
-    plain = {"source": source, "recipe": asked, "epoch": epoch}
+        counted["texts"] = counted.pop("inputs")
+    plain = {"source": source, "recipe": counted, "epoch": epoch}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hex_digest(text.encode())

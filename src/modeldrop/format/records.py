@@ -1,4 +1,4 @@
-"""Claims, build records, rejections, retirements and seals: who took a number, and what became of it."""
+"""Small documents beside a manifest: claims, build records, rejections, retirements and seals."""
 
 from __future__ import annotations
 

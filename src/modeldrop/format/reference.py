@@ -13,7 +13,7 @@ _EXAMPLE = "Write REGISTRY/MODEL, such as s3://acme-models/embedder, ./models/em
 
 
 class Reference(NamedTuple):
-    """What a reader asks for: a model in a registry, and which version of it.
+    """A model in a registry, and which version of it.
 
     Attributes:
         registry: URL or folder, without a slash at its end; "" for the default registry.
