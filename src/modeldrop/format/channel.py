@@ -1,8 +1,6 @@
 """Channels: movable pointers to a version, and the rules of moving them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from modeldrop.format.codec import (
     DocumentFormat,
@@ -15,11 +13,8 @@ from modeldrop.format.codec import (
     TimeField,
     VersionField,
 )
-from modeldrop.format.json_fields import dump
+from modeldrop.format.json_fields import Fields, dump
 from modeldrop.format.names import DIGEST
-
-if TYPE_CHECKING:
-    from modeldrop.format.json_fields import Fields
 
 MAX_BYTES = 1 << 20
 KEPT_MOVES = 50
@@ -76,7 +71,7 @@ class Channel(NamedTuple):
         """All known moves, newest first, the present one included."""
         return (self.present, *self.history)
 
-    def moved(self, move: Move) -> Channel:
+    def moved(self, move: Move) -> "Channel":
         """The channel after ``move``, which becomes the next generation; the oldest moves fall off.
 
         The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has

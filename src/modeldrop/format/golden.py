@@ -4,11 +4,9 @@ Text encoders have ``cases``: token ids in, one output. Models that take picture
 after the other, have ``chains``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from modeldrop.format.codec import (
     ChoiceField,
@@ -21,9 +19,7 @@ from modeldrop.format.codec import (
     Record,
     TextField,
 )
-
-if TYPE_CHECKING:
-    from modeldrop.format.json_fields import Fields
+from modeldrop.format.json_fields import Fields
 
 MAX_TOKEN = 1 << 31
 MAX_ELEMENTS = 1 << 24

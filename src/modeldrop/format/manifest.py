@@ -1,9 +1,8 @@
 """Manifests: everything about a version, and all that a reader needs to verify it."""
 
-from __future__ import annotations
-
 import posixpath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from modeldrop.format.codec import (
     BooleanField,
@@ -19,13 +18,9 @@ from modeldrop.format.codec import (
     TimeField,
 )
 from modeldrop.format.golden import GOLDEN, Golden
+from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import HEX64, NAME, check_distinct, check_path, hex_digest
 from modeldrop.format.recipe import RECORDED_RECIPE, Recipe
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.format.json_fields import Fields
 
 MAX_BYTES = 16 << 20
 MAX_FILES = 10_000

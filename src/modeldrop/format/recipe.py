@@ -1,12 +1,11 @@
 """Recipes: what a build should make, and the build key that tells whether it was made before."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.codec import (
@@ -25,9 +24,6 @@ from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""
@@ -196,7 +192,7 @@ class Recipe(NamedTuple):
         own = (limits[metric].side for limits in self.own_thresholds.values() if metric in limits)
         return METRICS.get(metric) or next(own, None)
 
-    def without_folders(self) -> Recipe:
+    def without_folders(self) -> "Recipe":
         """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
         tokenizer = self.tokenizer
         local = tokenizer is not None and tokenizer.startswith((".", "/", "~"))

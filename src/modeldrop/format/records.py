@@ -1,7 +1,5 @@
 """Small documents beside a manifest: claims, build records, rejections, retirements and seals."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from modeldrop.errors import FormatError

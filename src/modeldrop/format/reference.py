@@ -1,7 +1,5 @@
 """References: ``REGISTRY/MODEL``, ``…@v3``, ``…@staging``, ``…@v3@sha256:<manifest digest>``."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from modeldrop.errors import UsageError

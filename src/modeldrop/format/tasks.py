@@ -3,8 +3,6 @@
 A new task is a row here; one of a new family of models also a folder in ``export/models``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
