@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import ConflictError, ModeldropError
+from modeldrop.export.messages import Measurement
+from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.resources import Need, check_need
 from modeldrop.export.thresholds import check_sizes, check_speeds, judge
@@ -212,7 +214,8 @@ def _(bench: Bench) -> Ended:
     killed = bench.folder / "python"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
-    return fails(lambda: run_worker("export", {}, bench.folder, print, python=str(killed)))
+    metric = OwnMetric("quality:accuracy", Path("quality.py"), "", "accuracy", "0" * 64)
+    return fails(lambda: run_worker("own_metric", metric, type(None), bench.folder, print, python=str(killed)))
 
 
 @provokes("of memory; building this model needs about")
@@ -227,7 +230,8 @@ def _(bench: Bench) -> Ended:
 
 @provokes("The build does not behave like the original")
 def _(bench: Bench) -> Ended:
-    measured = {"metrics": {"cosine_mean": 0.5, "cosine_min": 0.1}, "worst": {"cosine_min": (0, 0.1)}}
+    metrics = {"cosine_mean": 0.5, "cosine_min": 0.1}
+    measured = Measurement(metrics=metrics, worst={"cosine_min": (0, 0.1)}, golden={}, speed=(1.0, 1.0))
     return fails(lambda: judge(Recipe(), "int8", measured, ["a text"], {}))
 
 

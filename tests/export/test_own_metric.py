@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from modeldrop.errors import FidelityError, RecipeError
+from modeldrop.export.messages import Measurement
 from modeldrop.export.own_metric import find_metric
 from modeldrop.export.thresholds import judge
 from modeldrop.export.workers.own_metric import OwnMeasure
@@ -30,7 +31,7 @@ def write(folder: Path, code: str, name: str = "quality.py") -> Path:
 
 def measure(folder: Path, code: str, **more: Any) -> OwnMeasure:
     write(folder, code)
-    return OwnMeasure(find_metric(f"{folder}/quality:metric").to_json(), SAMPLES, ANSWERS, **more)
+    return OwnMeasure(find_metric(f"{folder}/quality:metric"), SAMPLES, ANSWERS, **more)
 
 
 def test_a_metric_is_a_file_beside_the_recipe(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_the_one_that_the_page_shows_works(tmp_path: Path) -> None:
     write(tmp_path, code)
     found = find_metric(f"{tmp_path}/{parse_recipe(tomllib.loads(recipe)).metric}")
     samples = [{"text": "Never again.", "label": "negative"}, {"text": "So good!", "label": "negative"}]
-    assert OwnMeasure(found.to_json(), samples, ANSWERS).original == {"accuracy": 0.5}
+    assert OwnMeasure(found, samples, ANSWERS).original == {"accuracy": 0.5}
 
 
 def test_one_number_is_called_as_the_function(tmp_path: Path) -> None:
@@ -149,9 +150,13 @@ def test_one_that_hangs_is_stopped(tmp_path: Path) -> None:
         measure(tmp_path, "import time\ndef metric(a, b, c): time.sleep(6000)", seconds=0.2)
 
 
+def measurement(metrics: dict[str, float], worst: dict[str, tuple[int, float]]) -> Measurement:
+    return Measurement(metrics=metrics, worst=worst, golden={}, speed=(1.0, 1.0))
+
+
 def judged(asked: str, value: float, original: float, name: str = "accuracy") -> dict[str, float]:
     recipe = parse_recipe({"metric": "q:f", "thresholds": {"int8": {"accuracy": asked}}})
-    measured = {"metrics": {"max_abs": 0.1, name: value}, "worst": {"max_abs": (0, 0.1)}}
+    measured = measurement({"max_abs": 0.1, name: value}, {"max_abs": (0, 0.1)})
     return dict(judge(recipe, "int8", measured, ["a text"], {name: original}).thresholds)
 
 
@@ -181,5 +186,5 @@ def test_a_threshold_of_what_the_metric_does_not_give_is_missed() -> None:
 
 
 def test_nothing_is_asked_of_an_own_metric_by_itself() -> None:
-    measured = {"metrics": {"accuracy": 0.0}, "worst": {}}
+    measured = measurement({"accuracy": 0.0}, {})
     assert judge(Recipe(metric="q:f"), "int8", measured, ["a"], {"accuracy": 1.0}).thresholds == {}

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import ExportError, MissingExtraError, SourceError
+from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.worker_process import run_worker, worker_environment
 from modeldrop.export.workers import protocol
 
+METRIC = OwnMetric("quality:accuracy", Path("quality.py"), "", "accuracy", "0" * 64)
 KEPT = {"PATH": "/bin", "HOME": "/home/me", "TMPDIR": "/big", "LD_LIBRARY_PATH": "/lib", "OMP_NUM_THREADS": "2"}
 SECRET = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
@@ -42,14 +44,14 @@ def _interpreter(folder: Path, program: str) -> str:
 def test_a_missing_library_names_the_extra(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "import no_such_library")
     with pytest.raises(MissingExtraError, match="no_such_library") as caught:
-        run_worker("export", {}, tmp_path, print, python=python)
+        run_worker("export", METRIC, type(None), tmp_path, print, python=python)
     assert "whl/cpu" in caught.value.hint
 
 
 def test_a_crash_keeps_its_log(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "print('the reason', file=sys.stderr); sys.exit(3)")
     with pytest.raises(ExportError, match=r"exit code 3.*the reason") as caught:
-        run_worker("export", {}, tmp_path, print, python=python)
+        run_worker("export", METRIC, type(None), tmp_path, print, python=python)
     log = Path(caught.value.hint.rpartition(" ")[2])
     assert log.read_text("utf-8") == "the reason\n"
     log.unlink()
@@ -58,7 +60,7 @@ def test_a_crash_keeps_its_log(tmp_path: Path) -> None:
 def test_a_killed_worker_is_said_to_lack_memory(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(ExportError, match="memory ran out"):
-        run_worker("export", {}, tmp_path, print, python=python)
+        run_worker("export", METRIC, type(None), tmp_path, print, python=python)
 
 
 def _raised(error: Exception, *, because: Exception | None = None) -> Exception:
@@ -91,11 +93,11 @@ def test_our_own_sentences_and_what_nobody_knows_stay_as_they_are() -> None:
 def test_a_worker_that_crashes_names_the_signal(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "import os; os.kill(os.getpid(), 11)")
     with pytest.raises(ExportError, match="was ended by SIGSEGV: it said nothing") as caught:
-        run_worker("export", {}, tmp_path, print, python=python)
+        run_worker("export", METRIC, type(None), tmp_path, print, python=python)
     Path(caught.value.hint.rpartition(" ")[2]).unlink()
 
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match="No such file") as caught:
-        run_worker("export", {}, tmp_path, print, python=str(tmp_path / "python"))
+        run_worker("export", METRIC, type(None), tmp_path, print, python=str(tmp_path / "python"))
     assert "MODELDROP_EXPORTER_PYTHON" in caught.value.hint

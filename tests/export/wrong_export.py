@@ -14,6 +14,7 @@ import onnx
 from optimum.exporters.onnx import onnx_export_from_model
 
 # Before transformers: it keeps away what transformers imports needlessly.
+from modeldrop.export.messages import ExportRequest
 from modeldrop.export.models.shared import optimum_export
 from modeldrop.export.workers.export import work
 from modeldrop.export.workers.protocol import serve
@@ -29,4 +30,4 @@ def wrong(model: Any, folder: Path, **options: Any) -> None:
 
 if __name__ == "__main__":
     with mock.patch.object(optimum_export, "onnx_export_from_model", wrong):
-        serve(work)
+        serve(work, ExportRequest)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,19 +61,10 @@ class Sample:
         """What people are shown of it."""
         return Path(self.image or self.audio).name or " \u2192 ".join(self.texts)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for a worker."""
-        return asdict(self)
-
 
 def builtin_sample(texts: tuple[str, ...]) -> Sample:
     """A built-in text, or a pair of them."""
     return Sample(texts, fields=dict(zip(("text", "text_pair"), texts, strict=False)))
-
-
-def sample_from(plain: Mapping[str, Any]) -> Sample:
-    """What ``Sample.to_json`` gave."""
-    return Sample(**{**plain, "texts": tuple(plain["texts"])})
 
 
 def read_inputs(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modeldrop.export.request import EXPORTER_EPOCH
 from modeldrop.export.thresholds import judge
@@ -16,10 +16,8 @@ from modeldrop.format.manifest import (
     Manifest,
     OriginalModel,
     Provenance,
-    SearchStep,
     SourceInfo,
     Speed,
-    Tensor,
     Variant,
 )
 from modeldrop.format.variants import VARIANTS
@@ -27,6 +25,7 @@ from modeldrop.format.variants import VARIANTS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from modeldrop.export.messages import ExportAnswer, MadeVariants, VerifyAnswer
     from modeldrop.export.preflight.checks import CheckedRequest
     from modeldrop.format.manifest import File
 
@@ -46,8 +45,9 @@ _BY_OPERATOR = {
 
 def assemble(
     checked: CheckedRequest,
-    exported: Mapping[str, Any],
-    proven: Mapping[str, Any],
+    exported: ExportAnswer,
+    made: MadeVariants,
+    proven: VerifyAnswer,
     *,
     files: tuple[File, ...],
     variant_files: Mapping[str, list[str]],
@@ -57,8 +57,9 @@ def assemble(
 
     Args:
         checked: what was asked.
-        exported: the answers of the workers that made the graphs, with ``graphs`` by variant and role.
-        proven: the answer of the worker that compared them.
+        exported: what the worker answered that has the original.
+        made: what those answered that made the variants.
+        proven: what the one answered that compared them.
         files: of the version.
         variant_files: paths of the files that each variant needs.
         provenance: who builds, and when.
@@ -67,16 +68,15 @@ def assemble(
         FidelityError: a variant misses a threshold.
     """
     request, recipe = checked.request, checked.request.recipe
-    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
     paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
     variants = []
     for name in recipe.variants:
-        measured = proven["variants"][name]
+        measured = proven.variants[name]
+        graphs = made.graphs[name]
         first, *others = paths[name]
-        graph = graphs[name][first]
-        opset = max(one["opset"] for one in graphs[name].values())
-        ir_version = max(one["ir_version"] for one in graphs[name].values())
-        operators = {operator for one in graphs[name].values() for operator in one["operators"]}
+        opset = max(graph.opset for graph in graphs.values())
+        ir_version = max(graph.ir_version for graph in graphs.values())
+        operators = {operator for graph in graphs.values() for operator in graph.operators}
         variants.append(
             Variant(
                 name=name,
@@ -86,24 +86,18 @@ def assemble(
                 ir_version=ir_version,
                 # A graph that came from OpenVINO is of no onnxruntime.
                 min_onnxruntime="" if checked.origin.extra else min_onnxruntime(opset, ir_version, operators),
-                inputs=_tensors(graph["inputs"]),
-                outputs=_tensors(graph["outputs"]),
-                fidelity=judge(recipe, name, measured, proven["inputs"], proven["original_metrics"]),
-                speed=Speed(*measured["speed"]),
+                inputs=graphs[first].inputs,
+                outputs=graphs[first].outputs,
+                fidelity=judge(recipe, name, measured, proven.inputs, proven.original_metrics),
+                speed=Speed(*measured.speed),
                 role=first,
                 others=tuple(
-                    Graph(
-                        role,
-                        paths[name][role],
-                        _tensors(graphs[name][role]["inputs"]),
-                        _tensors(graphs[name][role]["outputs"]),
-                    )
-                    for role in others
+                    Graph(role, paths[name][role], graphs[role].inputs, graphs[role].outputs) for role in others
                 ),
-                search=tuple(SearchStep(**tried) for tried in exported.get("searches", {}).get(name, ())),
+                search=made.searches.get(name, ()),
             )
         )
-    golden = GOLDEN.read(Fields(proven["golden"], "golden"))
+    golden = GOLDEN.read(Fields(proven.golden, "golden"))
     return Manifest(
         build_key=request.key,
         epoch=EXPORTER_EPOCH,
@@ -118,25 +112,21 @@ def assemble(
             gated=request.source.gated,
         ),
         provenance=provenance,
-        toolchain=exported["toolchain"],
-        environment=exported["environment"],
+        toolchain={**exported.toolchain, **made.toolchain},
+        environment=exported.environment,
         machine=_machine(),
         files=files,
         variants=tuple(variants),
         original=OriginalModel(
-            exported["framework"],
+            exported.framework,
             request.source.weight_bytes(),
-            Speed(*exported["speed"]),
-            proven["original_metrics"],
+            Speed(*exported.speed),
+            proven.original_metrics,
         ),
-        golden=golden._replace(metrics={name: measured["golden"] for name, measured in proven["variants"].items()}),
-        labels=tuple(exported["labels"]),
-        max_length=exported["max_length"],
+        golden=golden._replace(metrics={name: measured.golden for name, measured in proven.variants.items()}),
+        labels=exported.labels,
+        max_length=exported.max_length,
     )
-
-
-def _tensors(plain: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(item["name"], item["dtype"], tuple(item["shape"])) for item in plain)
 
 
 def _machine() -> str:

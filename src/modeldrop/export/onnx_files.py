@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
+
+from modeldrop.export.messages import GraphDescription
+from modeldrop.format.manifest import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,30 +17,28 @@ ONE_FILE = 1_900_000_000
 """Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> GraphDescription:
     """Opset, IR version, operators of onnxruntime's own, inputs, outputs and external data files of a graph."""
     model = onnx.load(path, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
-    tensors = [
-        {
-            "name": value.name,
-            "dtype": onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower(),
-            "shape": [dim.dim_param or str(dim.dim_value) for dim in value.type.tensor_type.shape.dim],
-        }
-        for value in (*model.graph.input, *model.graph.output)
-    ]
-    inputs = len(model.graph.input)
-    return {
-        "opset": opset,
-        "ir_version": model.ir_version,
-        "operators": sorted({_called(node) for graph in all_graphs(model.graph) for node in graph.node if node.domain}),
-        "inputs": tensors[:inputs],
-        "outputs": tensors[inputs:],
-        "external": external_files(model),
-    }
+    operators = {_operator(node) for graph in all_graphs(model.graph) for node in graph.node if node.domain}
+    return GraphDescription(
+        opset=opset,
+        ir_version=model.ir_version,
+        inputs=tuple(map(_tensor, model.graph.input)),
+        outputs=tuple(map(_tensor, model.graph.output)),
+        external=tuple(external_files(model)),
+        operators=tuple(sorted(operators)),
+    )
 
 
-def _called(node: onnx.NodeProto) -> str:
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
+    return Tensor(value.name, onnx.TensorProto.DataType.Name(kind.elem_type).lower(), shape)
+
+
+def _operator(node: onnx.NodeProto) -> str:
     bits = next((attribute.i for attribute in node.attribute if attribute.name == "bits"), 0)
     # Gather has no such attribute in 4 bits.
     return f"{node.op_type}/{bits or 4}" if bits or node.op_type == "GatherBlockQuantized" else node.op_type

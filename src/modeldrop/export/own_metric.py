@@ -40,10 +40,6 @@ class OwnMetric:
     function: str
     digest: str
 
-    def to_json(self) -> dict[str, str]:
-        """Plain values, for a worker."""
-        return {"spelled": self.spelled, "file": str(self.file), "module": self.module, "function": self.function}
-
 
 def find_metric(spelled: str) -> OwnMetric:
     """Find a metric; nothing of it is run.
@@ -74,7 +70,7 @@ def find_metric(spelled: str) -> OwnMetric:
         raise RecipeError(f"metric: {file} cannot be read: {error.strerror}.") from None
     _check_function(content, file, function)
     digest = hashlib.sha256(function.encode() + b"\0" + content).hexdigest()
-    return OwnMetric(spelled, file.resolve(), module, function, digest)
+    return OwnMetric(spelled=spelled, file=file.resolve(), module=module, function=function, digest=digest)
 
 
 def _file_of(name: str) -> Path:

@@ -8,12 +8,23 @@ import os
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modeldrop.config import exporter_python
 from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
 from modeldrop.export.manifest import assemble
+from modeldrop.export.messages import (
+    Comparison,
+    ExportAnswer,
+    ExportRequest,
+    MadeVariants,
+    QuantizeRequest,
+    SearchRequest,
+    VariantFolder,
+    VerifyAnswer,
+    VerifyRequest,
+    WorkerEvent,
+)
 from modeldrop.export.preflight.checks import CheckedRequest, check
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
@@ -21,7 +32,7 @@ from modeldrop.export.preflight.resources import check_resources, makes_beside
 from modeldrop.export.thresholds import check_sizes, check_speeds
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
-from modeldrop.format.recipe import METRICS, RECORDED_RECIPE
+from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.util.text import size_text
 
@@ -37,6 +48,7 @@ _DATA_SUFFIX = "_data"
 
 STEPS = 5
 """How many steps of progress a build takes."""
+_REFERENCE = "reference.npz"
 
 
 def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
@@ -68,23 +80,22 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
 
     steps.start("source")
     if request.metric is not None:  # what cannot be loaded is said before the download
-        run_worker("own_metric", request.metric.to_json(), scratch, lambda _: None)
+        run_worker("own_metric", request.metric, type(None), scratch, lambda _: None)
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
     steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
 
     check_rates(checked.samples, source)
-    exported = _export(checked, source, scratch, steps)
-    graphs: Mapping[str, Mapping[str, Any]] = exported["graphs"]
+    exported, made = _export(checked, source, scratch, steps)
     paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
     own_files = {
         name: [
             *paths[name].values(),
             *(
                 (Path(paths[name][role]).parent / file).as_posix()
-                for role, graph in graphs[name].items()
-                for file in graph["external"]
+                for role, graph in made.graphs[name].items()
+                for file in graph.external
             ),
-            *(exported["openvino_tokenizer"]["files"] if VARIANTS[name].quantizer == OPENVINO else ()),
+            *(exported.openvino_tokenizer.files if VARIANTS[name].quantizer == OPENVINO else ()),
         ]
         for name in paths
     }
@@ -96,7 +107,9 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
     proven = _prove(checked, scratch, variant_files, paths, exported, steps)
-    manifest = assemble(checked, exported, proven, files=files, variant_files=variant_files, provenance=provenance)
+    manifest = assemble(
+        checked, exported, made, proven, files=files, variant_files=variant_files, provenance=provenance
+    )
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
     run_worker("report", {"folder": str(output)}, scratch, lambda _: None)
     # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
@@ -106,105 +119,105 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     return manifest
 
 
-def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) -> dict[str, Any]:
-    """Export and quantize; what both workers answered, with a description of every graph."""
+def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) -> tuple[ExportAnswer, MadeVariants]:
+    """Export and quantize."""
     recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
-    python = exporter_python()
-    searched = [name for name in recipe.variants if name in recipe.options and recipe.options[name].auto]
-    asked: dict[str, Any] = {
-        "output": str(output),
-        "roles": list(family.graphs),
-        "origin": origin.name,
-        "variants": [name for name in recipe.variants if name not in searched],
-        "keep": {name: list(options.keep_layers) for name, options in recipe.options.items()},
-        "calibration": None if recipe.calibration is None else str(Path(recipe.calibration).resolve()),
-    }
-    beside = makes_beside(checked)
+    searched = tuple(name for name in recipe.variants if name in recipe.options and recipe.options[name].auto)
+    to_make = QuantizeRequest(
+        output=output,
+        roles=family.graphs,
+        origin=origin.name,
+        variants=tuple(name for name in recipe.variants if name not in searched),
+        keep={name: options.keep_layers for name, options in recipe.options.items()},
+        calibration=None if recipe.calibration is None else Path(recipe.calibration).resolve(),
+    )
+    to_export = ExportRequest(
+        source=source,
+        output=output,
+        reference=scratch / _REFERENCE,
+        task=checked.task,
+        samples=checked.samples,
+        golden=checked.golden,
+        max_length=recipe.max_length,
+        opset=recipe.opset,
+        openvino=any(VARIANTS[name].quantizer == OPENVINO for name in recipe.variants),
+        allow_pickle=recipe.allow_pickle,
+        trust_remote_code=recipe.trust_remote_code,
+        beside=makes_beside(checked),
+    )
     steps.start("export")
     with contextlib.ExitStack() as processes:
-        making: list[Worker] = []
+        making: list[Worker[MadeVariants]] = []
 
         def make_variants() -> None:
-            making.append(processes.enter_context(Worker("quantize", asked, scratch, python=python)))
+            making.append(processes.enter_context(Worker("quantize", to_make, MadeVariants, scratch)))
 
-        def on_event(event: dict[str, Any]) -> None:
-            if event.get("step") == "answers":
+        def on_event(event: WorkerEvent) -> None:
+            if event.step == "answers":
                 steps.finish(f"{'OpenVINO' if origin.quantizer == OPENVINO else 'ONNX'} for {checked.task}")
                 steps.start("quantize" if recipe.variants != (origin.name,) else "answers")
-                if beside:
+                if to_export.beside:
                     make_variants()
-            elif "done" in event:
-                steps.update(event["done"], event["total"], "answers of the original")
+            elif event.total:
+                steps.update(event.done, event.total, "answers of the original")
 
-        exported = run_worker(
-            checked.request.source.worker,
-            {
-                "source": str(source),
-                "output": str(output),
-                "reference": str(scratch / "reference.npz"),
-                "task": checked.task,
-                "samples": [sample.to_json() for sample in checked.samples],
-                "golden": checked.golden,
-                "max_length": recipe.max_length,
-                "opset": recipe.opset,
-                "openvino": any(VARIANTS[name].quantizer == OPENVINO for name in recipe.variants),
-                "allow_pickle": recipe.allow_pickle,
-                "trust_remote_code": recipe.trust_remote_code,
-                "beside": beside,
-            },
-            scratch,
-            on_event,
-            python=python,
-        )
+        worker = checked.request.source.worker
+        exported = run_worker(worker, to_export, ExportAnswer, scratch, on_event)
         if not making:
             make_variants()
-        made = making[0].result(lambda event: steps.update(event["done"], event["total"], "of the variants"))
+        made = making[0].result(lambda event: steps.update(event.done, event.total, "of the variants"))
     if searched:
-        made = _search(checked, searched, asked, scratch, steps, made)
+        made = _search(checked, searched, to_make, scratch, steps, made)
     origin_bytes = sum(_graph_bytes(output / origin.path(role)) for role in family.graphs)
     if origin.name not in recipe.variants:
         for role in family.graphs:
             _remove_graph(output / origin.path(role))
     sizes = {
         name: sum(_graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
-        for name in made["graphs"]
+        for name in made.graphs
     }
-    lacks = exported["openvino_tokenizer"]["lacks"]
+    lacks = exported.openvino_tokenizer.lacks
     steps.finish(
         ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()) + (f"; no {lacks}" if lacks else "")
     )
     check_sizes(recipe.options, sizes, origin_bytes, origin.name)
-    return exported | made | {"toolchain": exported["toolchain"] | made["toolchain"]}
+    return exported, made
 
 
 def _search(
     checked: CheckedRequest,
-    names: list[str],
-    asked: Mapping[str, Any],
+    names: tuple[str, ...],
+    to_make: QuantizeRequest,
     scratch: Path,
     steps: Steps,
-    made: Mapping[str, Any],
-) -> dict[str, Any]:
+    made: MadeVariants,
+) -> MadeVariants:
     """Search for the smallest variants; ``made`` with them, in the recipe's order."""
     recipe = checked.request.recipe
-    limits = {name: {metric: recipe.threshold(name, metric) for metric in METRICS} for name in names}
-    found = run_worker(
-        "search",
-        {
-            **asked,
-            "variants": names,
-            "thresholds": {
-                name: {metric: limit for metric, limit in own.items() if limit is not None}
-                for name, own in limits.items()
-            },
-            "own_thresholds": RECORDED_RECIPE.write(recipe).get("own_thresholds", {}),
-            **_asked_of(checked, scratch),
-        },
-        scratch,
-        lambda event: steps.update(event["done"], event["total"], "of the search") if "done" in event else None,
+    thresholds = {
+        name: {
+            metric: Threshold(side, number)
+            for metric, side in METRICS.items()
+            if (number := recipe.threshold(name, metric)) is not None
+        }
+        for name in names
+    }
+    request = SearchRequest(
+        output=to_make.output,
+        roles=to_make.roles,
+        variants=names,
+        keep=to_make.keep,
+        thresholds={name: {**own, **recipe.own_thresholds.get(name, {})} for name, own in thresholds.items()},
+        comparison=_comparison(checked, scratch),
     )
-    graphs = {**made["graphs"], **found["graphs"]}
-    return {**made, "graphs": {name: graphs[name] for name in recipe.variants}, "searches": found["searches"]}
+
+    def on_event(event: WorkerEvent) -> None:
+        if event.total:
+            steps.update(event.done, event.total, "of the search")
+
+    found = run_worker("search", request, MadeVariants, scratch, on_event)
+    graphs = {**made.graphs, **found.graphs}
+    return MadeVariants({name: graphs[name] for name in recipe.variants}, made.toolchain, found.searches)
 
 
 def _prove(
@@ -212,57 +225,41 @@ def _prove(
     scratch: Path,
     variant_files: Mapping[str, list[str]],
     paths: Mapping[str, Mapping[str, str]],
-    exported: Mapping[str, Any],
+    exported: ExportAnswer,
     steps: Steps,
-) -> dict[str, Any]:
+) -> VerifyAnswer:
+    folders = {name: VariantFolder(scratch / f"clean-{name}", graphs) for name, graphs in paths.items()}
     for name, files in variant_files.items():
-        _clean_copy(scratch / "out", scratch / f"clean-{name}", files)
+        _clean_copy(scratch / "out", folders[name].folder, files)
     inputs = 0
 
-    def on_event(event: dict[str, Any]) -> None:
+    def on_event(event: WorkerEvent) -> None:
         nonlocal inputs
-        inputs = event.get("inputs", inputs)
-        if event.get("step") == "measure":
+        inputs = event.inputs or inputs
+        if event.step == "measure":
             steps.finish(f"{inputs} inputs, in a clean folder, without torch or transformers")
             steps.start("measure")
-        elif "done" in event:
-            steps.update(event["done"], event["total"])
+        elif event.total:
+            steps.update(event.done, event.total)
 
     steps.start("prove")
-    proven = run_worker(
-        "verify",
-        {
-            "variants": {
-                name: {"folder": str(scratch / f"clean-{name}"), "graphs": dict(graphs)}
-                for name, graphs in paths.items()
-            },
-            **_asked_of(checked, scratch),
-        },
-        scratch,
-        on_event,
-    )
-    speeds = {exported["framework"].partition(" ")[0]: exported["speed"]} | {
-        name: measured["speed"] for name, measured in proven["variants"].items()
-    }
-    steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in speeds.items()))
-    check_speeds(
-        checked.request.recipe.options,
-        {name: measured["speed"] for name, measured in proven["variants"].items()},
-        proven["variants"].get(checked.origin.name, {}).get("speed", ()),
-    )
+    request = VerifyRequest(folders, _comparison(checked, scratch))
+    proven = run_worker("verify", request, VerifyAnswer, scratch, on_event)
+    speeds = {name: measured.speed for name, measured in proven.variants.items()}
+    shown = {exported.framework.partition(" ")[0]: exported.speed} | speeds
+    steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in shown.items()))
+    check_speeds(checked.request.recipe.options, speeds, speeds.get(checked.origin.name, ()))
     return proven
 
 
-def _asked_of(checked: CheckedRequest, scratch: Path) -> dict[str, Any]:
-    """What the variants are compared on, and by: the same for those that search and for those that prove."""
-    metric = checked.request.metric
-    return {
-        "reference": str(scratch / "reference.npz"),
-        "task": checked.task,
-        "texts": checked.family.takes_texts,
-        "metric": None if metric is None else metric.to_json(),
-        "samples": [dict(sample.fields) for sample in checked.samples],
-    }
+def _comparison(checked: CheckedRequest, scratch: Path) -> Comparison:
+    return Comparison(
+        reference=scratch / _REFERENCE,
+        task=checked.task,
+        texts=checked.family.takes_texts,
+        metric=checked.request.metric,
+        samples=tuple(sample.fields for sample in checked.samples),
+    )
 
 
 def _clean_copy(output: Path, target: Path, paths: list[str]) -> None:

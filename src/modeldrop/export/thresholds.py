@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import FidelityError, GateError
 from modeldrop.format.manifest import Fidelity, WorstInput
@@ -13,6 +13,7 @@ from modeldrop.util.text import size_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from modeldrop.export.messages import Measurement
     from modeldrop.format.recipe import Recipe, VariantOptions
 
 _SHOWN = 200
@@ -21,7 +22,7 @@ _SHOWN = 200
 def judge(
     recipe: Recipe,
     variant: str,
-    measured: Mapping[str, Any],
+    measured: Measurement,
     inputs: Sequence[str],
     original: Mapping[str, float],
 ) -> Fidelity:
@@ -30,15 +31,15 @@ def judge(
     Args:
         recipe: what is asked.
         variant: its name.
-        measured: what the comparison found: ``metrics``, and ``worst`` inputs by index.
+        measured: what the comparison found.
         inputs: what people are shown of every input.
         original: figures that the recipe's own metric gives of the original.
 
     Raises:
         FidelityError: a metric misses its threshold; names variant, metric, value, threshold, worst input.
     """
-    metrics: dict[str, float] = measured["metrics"]
-    worst = {name: WorstInput(inputs[index][:_SHOWN], value) for name, (index, value) in measured["worst"].items()}
+    metrics = measured.metrics
+    worst = {name: WorstInput(inputs[index][:_SHOWN], value) for name, (index, value) in measured.worst.items()}
     thresholds = {}
     misses = [
         f"{variant}: {name} was asked for and cannot be measured on {len(inputs)} inputs"

@@ -7,19 +7,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from modeldrop import errors
 from modeldrop.config import exporter_python
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 from modeldrop.export.known_failures import NO_MEMORY, likely_cause
+from modeldrop.export.messages import Failure, Request, WorkerEvent, from_json, to_json
 from modeldrop.util.process import end, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+AnswerT = TypeVar("AnswerT")
 
 # By the kernel, mostly; a shell around the interpreter tells it in its own way.
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -46,26 +48,29 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class Worker:
+class Worker(Generic[AnswerT]):
     """One run of ``modeldrop.export.workers.<name>``, begun when it is made. Use it in a ``with`` statement.
 
     Leaving the statement ends the process, whatever became of it.
 
     Args:
         name: the worker's module.
-        request: what it is asked, as plain values.
+        request: what it is to do.
+        answer: the class of what it answers.
         folder: where the request, the result and the log are kept.
-        python: the interpreter whose environment has the worker's libraries.
+        python: the interpreter whose environment has the worker's libraries; "" for the exporter's.
 
     Raises:
         MissingExtraError: that interpreter cannot be started.
     """
 
-    def __init__(self, name: str, request: dict[str, Any], folder: Path, *, python: str = sys.executable) -> None:
+    def __init__(self, name: str, request: Request, answer: type[AnswerT], folder: Path, *, python: str = "") -> None:
+        python = python or exporter_python()
         self._name = name
+        self._answer = answer
         self._log = folder / f"{name}.log"
         path = folder / f"{name}.request"
-        path.write_text(json.dumps(request), "utf-8")
+        path.write_text(json.dumps(to_json(request)), "utf-8")
         self._result = path.with_suffix(".result")
         with self._log.open("wb") as log_file:
             try:
@@ -90,11 +95,11 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         end(self._process)
 
-    def result(self, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def result(self, on_event: Callable[[WorkerEvent], None]) -> AnswerT:
         """Wait for what it answers.
 
         Args:
-            on_event: told every event (``step``, or ``done`` and ``total``).
+            on_event: told everything that the worker tells meanwhile.
 
         Raises:
             ModeldropError: what the worker raised; ExportError if it crashed; MissingExtraError if a library is
@@ -102,34 +107,35 @@ class Worker:
         """
         assert self._process.stdout is not None  # noqa: S101  it is a pipe
         for line in self._process.stdout:
-            on_event(json.loads(line))
+            on_event(from_json(WorkerEvent, json.loads(line)))
         code = self._process.wait()
         if code == 0 and self._result.is_file():
-            answer = json.loads(self._result.read_text("utf-8"))
-            if "error" in answer:
-                error: ModeldropError = getattr(errors, answer["error"])(answer["message"], answer["hint"])
+            plain = json.loads(self._result.read_text("utf-8"))
+            if "failure" in plain:
+                failure = from_json(Failure, plain["failure"])
+                error: ModeldropError = getattr(errors, failure.error)(failure.message, failure.hint)
                 # Shown with a traceback alone: under --debug.
-                error.add_note(f"The {self._name} process says:\n{answer['details']}")
+                error.add_note(f"The {self._name} process says:\n{failure.details}")
                 raise error
-            return answer["value"]  # type: ignore[no-any-return]
+            return from_json(self._answer, plain["answer"])
         raise _crash(self._name, code, self._log)
 
 
 def run_worker(
     name: str,
-    request: dict[str, Any],
+    request: Request,
+    answer: type[AnswerT],
     folder: Path,
-    on_event: Callable[[dict[str, Any]], None],
+    on_event: Callable[[WorkerEvent], None],
     *,
     python: str = "",
-) -> dict[str, Any]:
-    """Run a worker and wait for its answer; see ``Worker``. It runs in the exporter's environment.
+) -> AnswerT:
+    """Run a worker and wait for its answer; see ``Worker``.
 
     Raises:
         ModeldropError: as ``Worker`` and its ``result`` do.
     """
-    python = python or exporter_python()
-    with Worker(name, request, folder, python=python) as worker:
+    with Worker(name, request, answer, folder, python=python) as worker:
         return worker.result(on_event)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from modeldrop.export.messages import GraphDescription
 from modeldrop.export.openvino_ir import name_among
+from modeldrop.format.manifest import Tensor
 
 # What keeps transformers from importing these: nncf computes with one of them.
 for _name in ("scipy", "sklearn"):
@@ -65,24 +67,34 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         path.chmod(0o644)
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Inputs and outputs of a graph, and the file that holds its weights."""
+def describe(path: Path, origin: GraphDescription) -> GraphDescription:
+    """A graph, and the file that holds its weights.
+
+    Opset and IR version are those of ``origin``, which it was made from; and so are the inputs and outputs, as far as
+    it has them still.
+    """
     model = openvino.Core().read_model(path)
-    return {
-        "inputs": [_tensor(port) for port in model.inputs],
-        "outputs": [_tensor(port) for port in model.outputs],
-        "external": [path.with_suffix(".bin").name],
-        "operators": [],
-    }
+    known = {tensor.name: tensor for tensor in (*origin.inputs, *origin.outputs)}
+    inputs, outputs = (tuple(_tensor(port, known) for port in side) for side in (model.inputs, model.outputs))
+    return GraphDescription(
+        opset=origin.opset,
+        ir_version=origin.ir_version,
+        inputs=inputs,
+        outputs=outputs,
+        external=(path.with_suffix(".bin").name,),
+    )
 
 
-def _tensor(port: Any) -> dict[str, Any]:
+def _tensor(port: Any, known: Mapping[str, Tensor]) -> Tensor:
+    name = name_among(port.get_names())
+    if name in known:
+        return known[name]
     # The names that ONNX has for free dimensions are not kept.
-    shape = [
+    shape = tuple(
         f"dimension_{axis}" if part.is_dynamic else str(part.get_length())
         for axis, part in enumerate(port.partial_shape)
-    ]
-    return {"name": name_among(port.get_names()), "dtype": port.get_element_type().to_dtype().name, "shape": shape}
+    )
+    return Tensor(name, port.get_element_type().to_dtype().name, shape)
 
 
 def _keep_past(model: openvino.Model, past: Mapping[str, str]) -> None:

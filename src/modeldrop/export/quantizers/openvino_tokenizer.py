@@ -13,26 +13,23 @@ from typing import Any
 import tokenizers
 import transformers
 
+from modeldrop.export.messages import OpenVinoTokenizer
 from modeldrop.util.text import first_line
 
 _FOLDER = "openvino"
 _TOKENIZER, _DETOKENIZER = "openvino_tokenizer", "openvino_detokenizer"
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask"}
 _BATCH = 8
-_LIBRARIES = ["openvino", "openvino-tokenizers"]
+_LIBRARIES = ("openvino", "openvino-tokenizers")
 
 
-def convert(output: Path, texts: Sequence[str], *, writes: bool) -> dict[str, Any]:
+def convert(output: Path, texts: Sequence[str], *, writes: bool) -> OpenVinoTokenizer:
     """Write what answers as the original does.
 
     Args:
         output: the version's folder, which has a tokenizer.json.
         texts: what it is compared on.
         writes: whether the model writes texts, which takes a detokenizer too.
-
-    Returns:
-        ``files``, their paths; ``lacks``, why there is no tokenizer, or no detokenizer, "" where there is; and
-        ``made_by``, the libraries that made the files.
     """
     try:
         import openvino
@@ -61,11 +58,11 @@ def convert(output: Path, texts: Sequence[str], *, writes: bool) -> dict[str, An
             files += _save(openvino, detokenizer, output, _DETOKENIZER)
         else:
             lacks = f"{_DETOKENIZER}.xml: it joins {other[:40]!r} otherwise than the original"
-    return {"files": files, "lacks": lacks, "made_by": _LIBRARIES}
+    return OpenVinoTokenizer(tuple(files), lacks, _LIBRARIES)
 
 
-def _without(why: str) -> dict[str, Any]:
-    return {"files": [], "lacks": f"{_TOKENIZER}.xml: {why}", "made_by": []}
+def _without(why: str) -> OpenVinoTokenizer:
+    return OpenVinoTokenizer(lacks=f"{_TOKENIZER}.xml: {why}")
 
 
 def _save(openvino: Any, model: Any, output: Path, name: str) -> list[str]:

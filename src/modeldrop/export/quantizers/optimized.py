@@ -57,7 +57,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         # What level 4 is for is not here: of onnxruntime only what holds for every device.
         model = _by_onnxruntime(body, Path(scratch, "optimized.onnx"), extended=level in {_FUSING, _APPROXIMATING})
         if level >= _FUSING:
-            config = json.loads(Path(options["folder"], "config.json").read_text("utf-8"))
+            config = json.loads((options["folder"] / "config.json").read_text("utf-8"))
             model = _fused(model, Path(scratch), config, approximate=level >= _APPROXIMATING)
         load_external_data_for_model(model, scratch)
     if level >= _HALVING:

@@ -33,7 +33,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     quantize_static(
         source,
         target,
-        _Inputs(Path(options["calibration"]), Path(options["folder"]), names),
+        _Inputs(options["calibration"], options["folder"], names),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(_TYPES),
         per_channel=True,

@@ -1,18 +1,19 @@
 """Take ready ONNX graphs as a model's fp32 variant, and record what they answer: they are the original.
 
-Runs as ``python -m modeldrop.export.workers.adopt REQUEST``; request and result are those of ``export``. The source
+Runs as ``python -m modeldrop.export.workers.adopt REQUEST``; request and answer are those of ``export``. The source
 folder has the graphs in ``onnx/``, called as their role, with their data beside them.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from modeldrop.errors import SourceError
+from modeldrop.export.messages import ExportAnswer, ExportRequest
 from modeldrop.export.onnx_files import all_graphs
 from modeldrop.export.workers import export
 from modeldrop.export.workers.protocol import Events, serve
@@ -28,13 +29,13 @@ _HALF = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 _TEXT = ("input_ids", "attention_mask")
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
+def work(request: ExportRequest, events: Events) -> ExportAnswer:
     """Check the graphs, then do what ``export`` does, with onnxruntime in PyTorch's place."""
     events.step("check")
-    for path in sorted(Path(request["source"], "onnx").glob("*.onnx")):
+    for path in sorted((request.source / "onnx").glob("*.onnx")):
         check(path)
     framework = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-    return export.work(request, events) | {"framework": framework}
+    return replace(export.work(request, events), framework=framework)
 
 
 def check(path: Path) -> None:
@@ -101,4 +102,4 @@ def _check_shapes(graph: onnx.GraphProto, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, ExportRequest)

@@ -1,6 +1,6 @@
 """Take a ready OpenVINO graph as a variant, and record what it answers: it is the original.
 
-Runs as ``python -m modeldrop.export.workers.adopt_openvino REQUEST``; request and result are those of ``export``. The
+Runs as ``python -m modeldrop.export.workers.adopt_openvino REQUEST``; request and answer are those of ``export``. The
 source folder has the graph in ``openvino/openvino_model.xml``, with its ``.bin`` beside it.
 """
 
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeldrop.errors import SourceError
+from modeldrop.export.messages import ExportAnswer, ExportRequest
 from modeldrop.export.models.shared.openvino_as_model import GRAPH
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.workers import export
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 _FLOATS = {"f32": np.float32, "f16": np.float16}
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
+def work(request: ExportRequest, events: Events) -> ExportAnswer:
     """Check the weights, then do what ``export`` does, with openvino in PyTorch's place."""
     events.step("check")
-    check_weights(Path(request["source"], GRAPH))
+    check_weights(request.source / GRAPH)
     done, release = export.work(request, events), importlib.metadata.version("openvino")
-    return done | {"framework": f"OpenVINO {release}", "toolchain": done["toolchain"] | {"openvino": release}}
+    return replace(done, framework=f"OpenVINO {release}", toolchain={**done.toolchain, "openvino": release})
 
 
 def check_weights(path: Path) -> None:
@@ -58,4 +60,4 @@ def _is_finite(data: Any, constant: Constant) -> bool:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, ExportRequest)

@@ -1,10 +1,7 @@
 """Export one checkpoint folder to ONNX in fp32, and record what the original answers.
 
-Runs as ``python -m modeldrop.export.workers.export REQUEST``, offline, with only torch's own libraries beside it.
-The request: ``source`` and ``output`` folders, ``reference`` (a file to write), ``task``, ``samples`` (see
-``Sample.to_json``), ``golden`` (indices of samples), ``max_length`` and ``opset`` (or null), ``allow_pickle``,
-``trust_remote_code``, ``openvino`` (whether variants are made for it), ``beside`` (whether variants are made while the
-original answers).
+Runs as ``python -m modeldrop.export.workers.export REQUEST``, offline, with only torch's own libraries beside it; see
+``messages.ExportRequest``.
 """
 
 from __future__ import annotations
@@ -12,20 +9,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modeldrop.export.builtin_texts import BUILT_IN
-from modeldrop.export.inputs import Sample, sample_from
+from modeldrop.export.messages import ExportAnswer, ExportRequest, OpenVinoTokenizer
 from modeldrop.export.models.shared import loaded_model
 from modeldrop.export.models.shared.checkpoint import Checkpoint
 from modeldrop.export.models.shared.media import check_pictures
-from modeldrop.export.models.shared.reference import Reference
+from modeldrop.export.models.shared.reference import ReferenceRuns
 from modeldrop.export.models.shared.timing import median_ms
 from modeldrop.export.transformers5 import fix_configs
 from modeldrop.export.workers.protocol import Events, serve
@@ -36,63 +31,58 @@ _TOOLCHAIN = (
 )  # fmt: skip
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Do all of it; the result describes the original and the toolchain.
-
-    The graphs are complete when the step ``answers`` begins.
-    """
-    output = Path(request["output"])
+def work(request: ExportRequest, events: Events) -> ExportAnswer:
+    """Do all of it. The graphs are complete when the step ``answers`` begins."""
     torch.manual_seed(0)
     events.step("load")
-    samples = [sample_from(sample) for sample in request["samples"]]
-    check_pictures(samples)
-    fix_configs(Path(request["source"]))
+    check_pictures(request.samples)
+    fix_configs(request.source)
     model = loaded_model.load(
         Checkpoint(
-            folder=Path(request["source"]),
-            task=request["task"],
-            max_length=request["max_length"],
-            opset=request["opset"],
-            allow_pickle=request["allow_pickle"],
-            trust_remote_code=request["trust_remote_code"],
+            folder=request.source,
+            task=request.task,
+            max_length=request.max_length,
+            opset=request.opset,
+            allow_pickle=request.allow_pickle,
+            trust_remote_code=request.trust_remote_code,
         )
     )
     events.step("export")
-    model.export(output)
-    model.save_side_files(output)
-    openvino_tokenizer = _openvino_tokenizer(request, output, samples)
-    timed = model.timed_runs(samples)
-    speed = [median_ms(one.original) for one in timed]
+    model.export(request.output)
+    model.save_side_files(request.output)
+    tokenizer = _openvino_tokenizer(request)
+    timed = model.timed_runs(request.samples)
+    one, batch = (median_ms(each.original) for each in timed)
     events.step("answers")
-    if request["beside"]:
+    if request.beside:
         # From here the parent makes variants, mostly with one thread: PyTorch leaves it a processor.
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
     runs = []
-    for run in model.runs(samples):
+    for run in model.runs(request.samples):
         runs.append(run)
-        events.progress(len(runs), max(len(samples), len(runs)))
-    Reference(runs, model.golden_runs(runs, request["golden"]), [one.run for one in timed]).save(
-        Path(request["reference"])
+        events.progress(len(runs), max(len(request.samples), len(runs)))
+    golden = model.golden_runs(runs, request.golden)
+    ReferenceRuns(runs, golden, [each.run for each in timed]).save(request.reference)
+    libraries = (*_TOOLCHAIN, *tokenizer.made_by)
+    return ExportAnswer(
+        labels=tuple(model.labels),
+        max_length=model.max_length,
+        framework=f"PyTorch {torch.__version__}",
+        speed=(one, batch),
+        openvino_tokenizer=tokenizer,
+        environment=_installed("modeldrop", ("build", "openvino")),
+        toolchain={"python": platform.python_version()}
+        | {library: importlib.metadata.version(library) for library in libraries},
     )
-    return {
-        "labels": list(model.labels),
-        "openvino_tokenizer": openvino_tokenizer,
-        "max_length": model.max_length,
-        "framework": f"PyTorch {torch.__version__}",
-        "speed": speed,
-        "environment": _installed("modeldrop", ("build", "openvino")),
-        "toolchain": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in (*_TOOLCHAIN, *openvino_tokenizer["made_by"])},
-    }
 
 
-def _openvino_tokenizer(request: dict[str, Any], output: Path, samples: Sequence[Sample]) -> dict[str, Any]:
-    if not request["openvino"] or not (output / "tokenizer.json").is_file():
-        return {"files": [], "lacks": "", "made_by": []}
+def _openvino_tokenizer(request: ExportRequest) -> OpenVinoTokenizer:
+    if not request.openvino or not (request.output / "tokenizer.json").is_file():
+        return OpenVinoTokenizer()
     from modeldrop.export.quantizers.openvino_tokenizer import convert
 
-    texts = dict.fromkeys((*BUILT_IN, *(text for sample in samples for text in sample.texts)))
-    return convert(output, list(texts), writes=task_of(request["task"]).writes)
+    texts = dict.fromkeys((*BUILT_IN, *(text for sample in request.samples for text in sample.texts)))
+    return convert(request.output, list(texts), writes=task_of(request.task).writes)
 
 
 def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:
@@ -122,4 +112,4 @@ def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    serve(work)
+    serve(work, ExportRequest)

@@ -1,7 +1,7 @@
 """The recipe's own metric, loaded and called: only ever in a worker, which can sign in nowhere.
 
-Runs as ``python -m modeldrop.export.workers.own_metric REQUEST`` to see early whether it can be loaded. The request is
-``OwnMetric.to_json``.
+Runs as ``python -m modeldrop.export.workers.own_metric REQUEST`` to see early whether it can be loaded; the request is
+an ``OwnMetric``, and there is no answer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import math
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
 from modeldrop.errors import RecipeError
+from modeldrop.export.messages import Comparison
+from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS, OWN_NAME
 from modeldrop.inference.runs import Array, Run
@@ -37,7 +38,7 @@ class OwnMeasure:
     ``original`` is what it gives of the original itself.
 
     Args:
-        asked: ``OwnMetric.to_json``.
+        metric: where it is.
         samples: what the model was asked, as the metric gets it.
         expected: the original's answers, by input; () to load the metric and not call it.
         seconds: how long a call may take.
@@ -48,18 +49,18 @@ class OwnMeasure:
 
     def __init__(
         self,
-        asked: Mapping[str, str],
+        metric: OwnMetric,
         samples: Sequence[Mapping[str, Any]] = (),
         expected: Sequence[Array] = (),
         seconds: float = _SECONDS,
     ) -> None:
-        self._spelled, self._name = asked["spelled"], asked["function"]
+        self._spelled, self._name = metric.spelled, metric.function
         self._samples = samples
         self._expected = expected
         self._seconds = seconds
         self.original: dict[str, float] = {}
         with self._explained("cannot be loaded"):
-            self._function = getattr(_module(asked), self._name)
+            self._function = getattr(_module(metric), self._name)
             inspect.signature(self._function).bind(None, None, None)
         if expected:
             self.original = self.of(expected, "the original")
@@ -112,31 +113,30 @@ class OwnMeasure:
             raise RecipeError(f"metric: {self._spelled} {what}: {said}", _HINT) from error
 
 
-def own_measure(request: Mapping[str, Any], proof: Sequence[Run]) -> OwnMeasure | None:
+def own_measure(comparison: Comparison, proof: Sequence[Run]) -> OwnMeasure | None:
     """The recipe's own metric, if it has one, with its figures of the original.
 
     Args:
-        request: of a worker: ``metric`` (``OwnMetric.to_json``, or null), ``samples`` (what it gets; [] for built-in
-            pictures and recordings).
-        proof: what the variants are compared on.
+        comparison: what is to be compared.
+        proof: the original's runs.
 
     Raises:
         RecipeError: see ``OwnMeasure``.
     """
-    if request["metric"] is None:
+    if comparison.metric is None:
         return None
-    samples = request["samples"] or [{"name": run.text} for run in proof]
-    return OwnMeasure(request["metric"], samples, [run.answer.values for run in proof])
+    samples = comparison.samples or [{"name": run.text} for run in proof]
+    return OwnMeasure(comparison.metric, samples, [run.answer.values for run in proof])
 
 
 def _listed(figures: Mapping[str, float]) -> str:
     return ", ".join(sorted(figures))
 
 
-def _module(asked: Mapping[str, str]) -> Any:
-    if asked["module"]:
-        return importlib.import_module(asked["module"])
-    path = Path(asked["file"])
+def _module(metric: OwnMetric) -> Any:
+    if metric.module:
+        return importlib.import_module(metric.module)
+    path = metric.file
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None  # noqa: S101  its name ends with .py
     assert spec.loader is not None  # noqa: S101
@@ -160,11 +160,10 @@ def _limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def work(request: dict[str, Any], _: Events) -> dict[str, Any]:
+def work(metric: OwnMetric, _: Events) -> None:
     """Load it, and nothing else."""
-    OwnMeasure(request)
-    return {}
+    OwnMeasure(metric)
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, OwnMetric)

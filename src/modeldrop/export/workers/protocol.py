@@ -1,4 +1,4 @@
-"""How a worker talks with the process that started it: request file, result file, events, errors."""
+"""The worker's side of ``worker_process``: how every program here gets its request, and gives its answer or failure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from modeldrop import errors
 from modeldrop.export.known_failures import likely_cause
+from modeldrop.export.messages import Failure, WorkerEvent, from_json, to_json
 from modeldrop.util.process import die_with_parent, own_answers
 from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+RequestT = TypeVar("RequestT")
 
 
 class Events:
@@ -27,34 +30,39 @@ class Events:
 
     def step(self, name: str) -> None:
         """A part of the work begins."""
-        self._send({"step": name})
+        self._send(WorkerEvent(step=name))
 
     def progress(self, done: int, total: int) -> None:
         """``done`` of ``total`` of the present part is done."""
-        self._send({"done": done, "total": total})
+        self._send(WorkerEvent(done=done, total=total))
 
     def inputs(self, count: int) -> None:
         """On how many inputs the variants are compared."""
-        self._send({"inputs": count})
+        self._send(WorkerEvent(inputs=count))
 
-    def _send(self, event: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(event) + "\n")
+    def _send(self, event: WorkerEvent) -> None:
+        self._stream.write(json.dumps(to_json(event)) + "\n")
         self._stream.flush()
 
 
-def serve(work: Callable[[dict[str, Any], Events], dict[str, Any]]) -> None:
-    """Run ``work`` on the request named by the command line; write its result, or its error, beside it."""
+def serve(work: Callable[[RequestT, Events], object], kind: type[RequestT]) -> None:
+    """Run ``work`` on the request that the command line names; write its answer, or its failure, beside it.
+
+    Args:
+        work: makes the answer, one of ``messages``.
+        kind: the class of the request.
+    """
     die_with_parent()  # its standard input is a pipe of ours
     request_path = Path(sys.argv[1])
-    request = json.loads(request_path.read_text("utf-8"))
+    request = from_json(kind, json.loads(request_path.read_text("utf-8")))
     try:
-        result: dict[str, Any] = {"value": work(request, Events())}
+        result = {"answer": to_json(work(request, Events()))}
     except Exception as error:
         known = _disk_full(error) or _explained(error)
         if not isinstance(known, errors.ModeldropError):
             raise
-        result = {"error": type(known).__name__, "message": known.message, "hint": known.hint}
-        result["details"] = traceback.format_exc()
+        failure = Failure(type(known).__name__, known.message, known.hint, traceback.format_exc())
+        result = {"failure": to_json(failure)}
     request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
     # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
     sys.stdout.flush()

@@ -1,8 +1,6 @@
 """Make the variants from the graphs that the source gave, in fp32 or as OpenVINO has them, and describe them all.
 
-Runs as ``python -m modeldrop.export.workers.quantize REQUEST``, without PyTorch. The request: ``output`` (the version's
-folder), ``roles`` (of the graphs), ``origin`` (their kind), ``variants`` (names), ``keep`` (by variant, patterns of the
-names of nodes that stay as they are), and ``calibration`` (the recipe's file, or null).
+Runs as ``python -m modeldrop.export.workers.quantize REQUEST``, without PyTorch; see ``messages.QuantizeRequest``.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from typing import Any
 import onnx
 
 from modeldrop.errors import ExportError, RecipeError
+from modeldrop.export.messages import GraphDescription, MadeVariants, QuantizeRequest
 from modeldrop.export.onnx_files import all_graphs, describe
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.quantizers import quantizer
@@ -29,38 +28,38 @@ from modeldrop.util.text import first_line
 _OPENVINO = ".xml"
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Make all of them; the result describes the graphs, by variant and role, and the libraries used."""
-    output, roles, names = Path(request["output"]), request["roles"], request["variants"]
-    origin = VARIANTS[request["origin"]]
+def work(request: QuantizeRequest, events: Events) -> MadeVariants:
+    """Make all of them."""
+    output, roles, names = request.output, request.roles, request.variants
+    origin = VARIANTS[request.origin]
     whole = {role: output / origin.path(role) for role in roles}
     made = [VARIANTS[name] for name in names if name != origin.name]
-    kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request["keep"].items()}
+    kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request.keep.items()}
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
-        parts = dict(_parts(whole, Path(folder))) if any(kind.quantizer == OPENVINO for kind in made) else {}
-        for number, kind in enumerate(made):
+        parts = dict(_parts(whole, Path(folder))) if any(spec.quantizer == OPENVINO for spec in made) else {}
+        for number, spec in enumerate(made):
             events.progress(number, len(made))
-            for role, path in kind.graphs(roles).items():
+            for role, path in spec.graphs(roles).items():
                 options = {
-                    **kind.options,
-                    "keep": kept.get(kind.name, []),
-                    "calibration": request["calibration"],
-                    "folder": str(output),
+                    **spec.options,
+                    "keep": kept.get(spec.name, []),
+                    "calibration": request.calibration,
+                    "folder": output,
                 }
-                _make(kind, whole.get(role) or parts[role], output / path, options)
+                _make(spec, whole.get(role) or parts[role], output / path, options)
     described = {role: _of_origin(path) for role, path in whole.items()}
-    return {
-        "graphs": {
+    return MadeVariants(
+        graphs={
             name: {
                 role: _described(output / path, role, described) for role, path in VARIANTS[name].graphs(roles).items()
             }
             for name in names
         },
-        "toolchain": {
+        toolchain={
             library: importlib.metadata.version(library)
-            for library in sorted({library for kind in made for library in LIBRARIES.get(kind.extra, ())})
+            for library in sorted({library for spec in made for library in LIBRARIES.get(spec.extra, ())})
         },
-    }
+    )
 
 
 def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -69,36 +68,32 @@ def _parts(whole: Mapping[str, Path], folder: Path) -> Iterator[tuple[str, Path]
             yield from zip(MERGED_PARTS[role], separate(path, folder), strict=True)
 
 
-def _make(kind: VariantSpec, source: Path, target: Path, options: dict[str, Any]) -> None:
+def _make(spec: VariantSpec, source: Path, target: Path, options: dict[str, Any]) -> None:
     try:
-        quantizer(kind.quantizer)(source, target, options)
+        quantizer(spec.quantizer)(source, target, options)
     except ExportError:
         raise
     except Exception as error:
         raise ExportError(
-            f"{kind.name} could not be made of {source.name}: {first_line(error)}",
-            f"Leave {kind.name} out of the recipe's variants.",
+            f"{spec.name} could not be made of {source.name}: {first_line(error)}",
+            f"Leave {spec.name} out of the recipe's variants.",
         ) from error
 
 
-def _of_origin(path: Path) -> dict[str, Any]:
+def _of_origin(path: Path) -> GraphDescription:
     if path.suffix != _OPENVINO:
         return describe(path)
     ir = read_ir(path)
-    return {"opset": ir.opset, "ir_version": ir.version, "inputs": [], "outputs": []}
+    return GraphDescription(opset=ir.opset, ir_version=ir.version)
 
 
-def _described(path: Path, role: str, origin: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _described(path: Path, role: str, origin: Mapping[str, GraphDescription]) -> GraphDescription:
     if path.suffix != _OPENVINO:
         return describe(path)
-    # Opset and IR version of what it was made from; inputs and outputs, as far as it has them still.
-    whole = origin.get(role) or next(origin[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
     from modeldrop.export.quantizers.openvino import describe as describe_openvino
 
-    own = describe_openvino(path)
-    known = {tensor["name"]: tensor for side in ("inputs", "outputs") for tensor in whole[side]}
-    sides = {side: [known.get(tensor["name"], tensor) for tensor in own[side]] for side in ("inputs", "outputs")}
-    return {**whole, **own, **sides}
+    whole = origin.get(role) or next(origin[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
+    return describe_openvino(path, whole)
 
 
 def kept_nodes(variant: str, patterns: Sequence[str], graphs: Sequence[Path]) -> list[str]:
@@ -132,4 +127,4 @@ def _names(path: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, QuantizeRequest)

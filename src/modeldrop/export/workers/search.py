@@ -1,9 +1,6 @@
 """Search for the smallest 8-bit variant that meets its thresholds.
 
-Runs as ``python -m modeldrop.export.workers.search REQUEST``, without PyTorch. The request: ``output`` (the version's
-folder), ``roles``, ``variants`` (names), ``keep`` (by variant, patterns of nodes that stay as they are), ``thresholds``
-(by variant and metric), ``own_thresholds`` (likewise, of the own metric), ``reference`` (the exporter's file),
-``task``, ``texts``, ``metric`` and ``samples`` as of ``verify``.
+Runs as ``python -m modeldrop.export.workers.search REQUEST``, without PyTorch; see ``messages.SearchRequest``.
 
 First the ways to choose scales are tried. Where none holds, every layer is made 8 bits alone, and what that does to the
 answers is measured. The best way is then tried with more and more layers kept in fp32, those first that hurt most for
@@ -14,22 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from modeldrop.errors import FidelityError
-from modeldrop.export.models.shared.reference import Reference, load
+from modeldrop.export.messages import MadeVariants, SearchRequest, VariantFolder
+from modeldrop.export.models.shared.reference import ReferenceRuns, load
 from modeldrop.export.onnx_files import all_graphs, describe, weight_bytes
 from modeldrop.export.quantizers import dynamic
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.export.workers.verify import figures, open_checked
-from modeldrop.format.recipe import METRICS, parse_threshold
+from modeldrop.format.manifest import SearchStep
+from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import FP32, VARIANTS
 from modeldrop.inference import open_variant
 
@@ -43,16 +40,6 @@ _LISTENERS = 8
 _FEWEST_WEIGHTS = 1024
 _WORTH = 0.5
 _EXPECTED = _MOST_GROUPS + 16  # graphs that a search makes
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """See ``manifest.Try``."""
-
-    what: str
-    weights: int
-    metrics: Mapping[str, float]
-    holds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +64,21 @@ class _Group:
 
 class _Search:
     def __init__(
-        self,
-        request: Mapping[str, Any],
-        name: str,
-        reference: Reference,
-        own: OwnMeasure | None,
-        events: Events,
+        self, request: SearchRequest, name: str, reference: ReferenceRuns, own: OwnMeasure | None, events: Events
     ) -> None:
         self._events = events
         self._made = 0
-        self._output = Path(request["output"])
-        self._request = request
+        self._output = request.output
+        self._comparison = request.comparison
         self._name = name
         self._reference = reference
         self._own = own
-        self._limits = _limits(request, name, own.original if own else {})
-        self.paths = {role: VARIANTS[name].path(role) for role in request["roles"]}
+        self._limits = _limits(request.thresholds[name], own.original if own else {})
+        self.paths = {role: VARIANTS[name].path(role) for role in request.roles}
         self._sources = [self._output / FP32.path(role) for role in self.paths]
-        self._kept = kept_nodes(name, request["keep"].get(name, ()), self._sources)
+        self._kept = kept_nodes(name, request.keep.get(name, ()), self._sources)
         self._fp32 = sum(weight_bytes(path) for path in self._sources)
-        self.tried: list[_Tried] = []
+        self.tried: list[SearchStep] = []
 
     def run(self) -> None:
         """Leave the graphs of the best one where they belong.
@@ -148,10 +130,10 @@ class _Search:
             f"Nothing was published. Build int8-accurate or fp16 instead, or set [thresholds.{self._name}].",
         )
 
-    def _rank(self, tried: _Tried) -> tuple[float, float]:
+    def _rank(self, tried: SearchStep) -> tuple[float, float]:
         return (0.0, tried.weights) if tried.holds else (1.0, self._badness(tried))
 
-    def _badness(self, tried: _Tried) -> float:
+    def _badness(self, tried: SearchStep) -> float:
         """How far it is from perfect, in shares of what is allowed, by its worst metric: 1.0 just holds."""
         shares = [0.0]
         for metric, limit in self._limits.items():
@@ -160,23 +142,16 @@ class _Search:
                 shares.append(abs(limit.perfect - tried.metrics[metric]) / allowed)
         return max(shares)
 
-    def _try(self, what: str, way: Mapping[str, bool], kept: Sequence[_Group]) -> _Tried:
+    def _try(self, what: str, way: Mapping[str, bool], kept: Sequence[_Group]) -> SearchStep:
         self._make(way, kept)
-        variant = open_checked(self._output, self.paths, self._reference.proof[0])
-        metrics, _ = figures(
-            variant,
-            self._output,
-            self._reference.proof,
-            self._request["task"],
-            texts=self._request["texts"],
-            own=self._own,
-            name=self._name,
-        )
+        proof = self._reference.proof
+        variant = open_checked(VariantFolder(self._output, self.paths), proof[0])
+        metrics, _ = figures(variant, self._output, proof, self._comparison, self._own, self._name)
         holds = all(limit.holds(metrics[name]) for name, limit in self._limits.items() if name in metrics)
         if kept:
             count = sum(len(group.names) for group in kept)
             what = f"{what}, {count} {'layer' if count == 1 else 'layers'} kept"
-        self.tried.append(_Tried(what, self._weights(), metrics, holds))
+        self.tried.append(SearchStep(what, self._weights(), metrics, holds))
         return self.tried[-1]
 
     def _weights(self) -> int:
@@ -238,30 +213,32 @@ def _groups(layers: Sequence[_Group]) -> list[_Group]:
     ]
 
 
-def _limits(request: Mapping[str, Any], name: str, original: Mapping[str, float]) -> dict[str, _Limit]:
-    limits = {
-        metric: _Limit(METRICS[metric], value, 1.0 if METRICS[metric] == ">=" else 0.0)
-        for metric, value in request["thresholds"][name].items()
-    }
-    for metric, text in request["own_thresholds"].get(name, {}).items():
-        limit = parse_threshold(text)
-        if limit is not None and metric in original:
-            limits[metric] = _Limit(limit.side, limit.value(original[metric]), original[metric])
+def _limits(thresholds: Mapping[str, Threshold], original: Mapping[str, float]) -> dict[str, _Limit]:
+    """Of an own metric only the thresholds of figures that it gives; ``original`` are those of the original."""
+    limits = {}
+    for metric, threshold in thresholds.items():
+        if metric in METRICS:
+            perfect = 1.0 if threshold.side == ">=" else 0.0
+        elif metric in original:
+            perfect = original[metric]
+        else:
+            continue
+        limits[metric] = _Limit(threshold.side, threshold.value(perfect), perfect)
     return limits
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Find them all; the result describes the graphs and how they were found, by variant."""
-    reference = load(Path(request["reference"]))
-    own = own_measure(request, reference.proof)
+def work(request: SearchRequest, events: Events) -> MadeVariants:
+    """Find them all."""
+    reference = load(request.comparison.reference)
+    own = own_measure(request.comparison, reference.proof)
     graphs, searches = {}, {}
-    for name in request["variants"]:
+    for name in request.variants:
         search = _Search(request, name, reference, own, events)
         search.run()
-        graphs[name] = {role: describe(Path(request["output"]) / path) for role, path in search.paths.items()}
-        searches[name] = [asdict(tried) for tried in search.tried]
-    return {"graphs": graphs, "searches": searches}
+        graphs[name] = {role: describe(request.output / path) for role, path in search.paths.items()}
+        searches[name] = tuple(search.tried)
+    return MadeVariants(graphs, searches=searches)
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, SearchRequest)

@@ -1,9 +1,6 @@
 """Run the variants from clean copies with onnxruntime and tokenizers alone; compare and time them.
 
-Runs as ``python -m modeldrop.export.workers.verify REQUEST``. The request: ``variants`` (name → ``folder`` with
-nothing but the variant's files, and ``graphs``, their paths by role), ``reference`` (the exporter's file), ``task``,
-``texts`` (whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did), ``metric`` (the
-recipe's own, or null) and ``samples`` (what it gets).
+Runs as ``python -m modeldrop.export.workers.verify REQUEST``; see ``messages.VerifyRequest``.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ import numpy as np
 import tokenizers
 
 from modeldrop.errors import IncompleteError
+from modeldrop.export.messages import Comparison, Measurement, VariantFolder, VerifyAnswer, VerifyRequest
 from modeldrop.export.models.shared.golden import golden_of
 from modeldrop.export.models.shared.reference import load
 from modeldrop.export.models.shared.timing import median_ms
@@ -38,41 +36,45 @@ _HELD = 500_000_000
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
-def work(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Prove and time every variant; the result holds metrics, speeds and the golden cases."""
-    reference = load(Path(request["reference"]))
-    task, texts = request["task"], request["texts"]
-    # What one graph makes of token ids alone is kept in the form that every release reads.
-    encodes = texts and all(is_encoding(run) for run in reference.proof)
-    own = own_measure(request, reference.proof)
+def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
+    """Compare every variant with the original, then time them all."""
+    comparison = request.comparison
+    reference = load(comparison.reference)
+    own = own_measure(comparison, reference.proof)
     held: dict[str, OpenVariant] = {}
-    weights = sum(_bytes_in(Path(asked["folder"])) for asked in request["variants"].values())
-    result: dict[str, Any] = {"variants": {}, "original_metrics": own.original if own else {}}
+    weights = sum(_bytes_in(variant.folder) for variant in request.variants.values())
+    compared: dict[str, dict[str, Any]] = {}
     events.inputs(len(reference.proof))
     events.step("prove")
-    for number, (name, asked) in enumerate(request["variants"].items()):
-        variant = open_checked(Path(asked["folder"]), asked["graphs"], reference.proof[0])
-        metrics, worst = figures(variant, Path(asked["folder"]), reference.proof, task, texts=texts, own=own, name=name)
+    for number, (name, files) in enumerate(request.variants.items()):
+        variant = open_checked(files, reference.proof[0])
+        metrics, worst = figures(variant, files.folder, reference.proof, comparison, own, name)
         kept = [run.answer for run in reference.golden]
-        golden, _ = compare(task, kept, [variant.answer(run) for run in reference.golden])
-        result["variants"][name] = {"metrics": metrics, "worst": worst, "golden": golden}
+        golden, _ = compare(comparison.task, kept, [variant.answer(run) for run in reference.golden])
+        compared[name] = {"metrics": metrics, "worst": worst, "golden": golden}
         if weights <= _HELD:
             held[name] = variant
         del variant  # before the next one is opened
-        events.progress(number + 1, len(request["variants"]))
+        events.progress(number + 1, len(request.variants))
     events.step("measure")
-    for number, (name, asked) in enumerate(request["variants"].items()):
-        variant = held.get(name) or open_checked(Path(asked["folder"]), asked["graphs"], reference.proof[0])
-        calls = [lambda run=run, variant=variant: variant.run(run.steps) for run in reference.timed]
-        result["variants"][name]["speed"] = [median_ms(call) for call in calls]
-        del calls, variant
-        events.progress(number + 1, len(request["variants"]))
+    measured = {}
+    for number, (name, files) in enumerate(request.variants.items()):
+        variant = held.get(name) or open_checked(files, reference.proof[0])
+        one, batch = (median_ms(lambda run=run, variant=variant: variant.run(run.steps)) for run in reference.timed)  # type: ignore[misc]
+        measured[name] = Measurement(**compared[name], speed=(one, batch))
+        del variant
+        events.progress(number + 1, len(request.variants))
     foreign = sorted({"torch", "transformers"} & set(sys.modules))
     if foreign and own is None:  # an own metric may load what it likes
         raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
-    result["golden"] = golden_of(reference.golden, cases=encodes)
-    result["inputs"] = [run.text for run in reference.proof]
-    return result
+    # What one graph makes of token ids alone is kept in the form that every release reads.
+    encodes = comparison.texts and all(is_encoding(run) for run in reference.proof)
+    return VerifyAnswer(
+        variants=measured,
+        inputs=tuple(run.text for run in reference.proof),
+        original_metrics=own.original if own else {},
+        golden=golden_of(reference.golden, cases=encodes),
+    )
 
 
 def _bytes_in(folder: Path) -> int:
@@ -83,24 +85,23 @@ def figures(
     variant: OpenVariant,
     folder: Path,
     proof: Sequence[Run],
-    task: str,
-    *,
-    texts: bool,
+    comparison: Comparison,
     own: OwnMeasure | None,
     name: str,
 ) -> tuple[dict[str, float], dict[str, tuple[int, float]]]:
     """How a variant compares with the original: metrics, and the worst input of each by index.
 
-    What one graph makes of token ids alone is also asked in batches; the worse figure counts. An own metric is given
+    What one graph makes of token ids alone is also run in batches; the worse figure counts. An own metric is given
     the answers of every input alone.
 
     Raises:
         IncompleteError: tokenizer.json does not give what the original tokenizer gives.
         RecipeError: the own metric fails.
     """
+    task = comparison.task
     expected = [run.answer for run in proof]
-    encodes = texts and all(is_encoding(run) for run in proof)
-    tokenizer = _tokenizer(folder) if texts else None
+    encodes = comparison.texts and all(is_encoding(run) for run in proof)
+    tokenizer = _tokenizer(folder) if comparison.texts else None
     if tokenizer is not None:
         _check_tokens(tokenizer, proof, whole=encodes)
     answers = [variant.answer(run) for run in proof]
@@ -112,14 +113,15 @@ def figures(
     return metrics, worst
 
 
-def open_checked(folder: Path, graphs: dict[str, str], run: Run) -> OpenVariant:
+def open_checked(files: VariantFolder, run: Run) -> OpenVariant:
     """A variant as a service would open it.
 
     Raises:
         IncompleteError: a graph does not load, or wants what nothing here gives.
     """
+    graphs = files.graphs
     try:
-        variant = open_variant(folder, graphs)
+        variant = open_variant(files.folder, graphs)
     except Exception as error:
         said = first_line(error)
         raise IncompleteError(f"{', '.join(graphs.values())} does not load from a clean folder: {said}") from error
@@ -210,4 +212,4 @@ def _take_worse(
 
 
 if __name__ == "__main__":
-    serve(work)
+    serve(work, VerifyRequest)

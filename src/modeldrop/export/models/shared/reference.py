@@ -13,10 +13,12 @@ import numpy as np
 from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
 
+_PARTS = ("proof", "golden", "timed")
+
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """Chains with the original's answers.
+class ReferenceRuns:
+    """Runs with the original's answers.
 
     Attributes:
         proof: what every variant is compared on.
@@ -31,16 +33,17 @@ class Reference:
     def save(self, path: Path) -> None:
         """Write it; numpy's ``.npz``, with the runs' structure as JSON in it."""
         arrays: dict[str, Array] = {}
-        plain = {name: [_plain(run, arrays) for run in getattr(self, name)] for name in ("proof", "golden", "timed")}
+        plain = {name: [_plain(run, arrays) for run in getattr(self, name)] for name in _PARTS}
         arrays["runs"] = np.frombuffer(json.dumps(plain).encode(), np.uint8)
         np.savez(path, allow_pickle=False, **arrays)
 
 
-def load(path: Path) -> Reference:
-    """Read it."""
+def load(path: Path) -> ReferenceRuns:
+    """Read it again."""
     with np.load(path) as arrays:
         plain = json.loads(arrays["runs"].tobytes())
-        return Reference(*([_make_run(item, arrays) for item in plain[name]] for name in ("proof", "golden", "timed")))
+        proof, golden, timed = ([_make_run(item, arrays) for item in plain[name]] for name in _PARTS)
+        return ReferenceRuns(proof, golden, timed)
 
 
 def _plain(run: Run, arrays: dict[str, Array]) -> dict[str, Any]:
@@ -85,5 +88,10 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> Run:
     answer = ModelAnswer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"], plain["question"])
     outputs = tuple(StepOutput(*link) for link in plain["outputs"])
     return Run(
-        plain["text"], steps, outputs, answer, tuple(plain["at"]), tuple(tuple(sample) for sample in plain["read"])
+        text=plain["text"],
+        steps=steps,
+        outputs=outputs,
+        answer=answer,
+        at=tuple(plain["at"]),
+        read=tuple(tuple(sample) for sample in plain["read"]),
     )

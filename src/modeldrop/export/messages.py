@@ -1,0 +1,332 @@
+"""What the build and its workers tell each other: the request and the answer of every worker, and how they are JSON.
+
+A request is written into a file that the worker is started with, its answer into one beside it, and what happens
+meanwhile goes through a pipe. Both sides read them by these classes: a key too many, one that is missing, or a value
+of another type is an error at once, not a surprise later.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from modeldrop.export.inputs import Sample
+from modeldrop.export.own_metric import OwnMetric
+from modeldrop.format.manifest import SearchStep, Tensor
+from modeldrop.format.recipe import Threshold
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """Asks ``export``, ``adopt`` and ``adopt_openvino`` for a model's graphs and what the original answers.
+
+    Attributes:
+        source: the folder of the model.
+        output: the version's folder.
+        reference: a file to write the original's answers into, for ``search`` and ``verify``.
+        task: what the model is to do.
+        samples: what it is run on; () for built-in pictures and recordings.
+        golden: indices of the samples whose answers the manifest keeps.
+        max_length: tokens a text is cut to, or None for the model's own limit.
+        opset: version of ONNX's operators, or None for the one that suits the model.
+        openvino: whether variants are made for OpenVINO.
+        allow_pickle: whether pickles may be loaded.
+        trust_remote_code: whether the source's own Python code may run.
+        beside: whether variants are made while the original answers.
+    """
+
+    source: Path
+    output: Path
+    reference: Path
+    task: str
+    samples: tuple[Sample, ...]
+    golden: tuple[int, ...]
+    max_length: int | None
+    opset: int | None
+    openvino: bool
+    allow_pickle: bool
+    trust_remote_code: bool
+    beside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVinoTokenizer:
+    """The tokenizer's form for OpenVINO.
+
+    Attributes:
+        files: paths in the version; () where there is none.
+        lacks: why there is no tokenizer, or no detokenizer; "" where there is.
+        made_by: the libraries that made the files.
+    """
+
+    files: tuple[str, ...] = ()
+    lacks: str = ""
+    made_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportAnswer:
+    """What a manifest tells of the original and of what it was exported with.
+
+    Attributes:
+        labels: names of the classes, by index.
+        max_length: tokens that a text is cut to.
+        framework: what the original was run by.
+        speed: milliseconds of one input and of a batch of 32.
+        openvino_tokenizer: see there.
+        environment: releases of all packages that the build stands on.
+        toolchain: releases of the libraries that did the work.
+    """
+
+    labels: tuple[str, ...]
+    max_length: int | None
+    framework: str
+    speed: tuple[float, float]
+    openvino_tokenizer: OpenVinoTokenizer
+    environment: Mapping[str, str]
+    toolchain: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeRequest:
+    """Asks ``quantize`` for variants of the graphs that lie in the version already.
+
+    Attributes:
+        output: the version's folder.
+        roles: of the graphs.
+        origin: the variant that they are.
+        variants: names of those to make.
+        keep: by variant, patterns of the names of nodes that stay as they are.
+        calibration: the recipe's file.
+    """
+
+    output: Path
+    roles: tuple[str, ...]
+    origin: str
+    variants: tuple[str, ...]
+    keep: Mapping[str, tuple[str, ...]]
+    calibration: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphDescription:
+    """What a manifest tells of a graph.
+
+    Attributes:
+        opset: of ONNX's operators, or of OpenVINO's operations.
+        ir_version: of the file's format.
+        inputs: in their order.
+        outputs: in their order.
+        external: names of the files beside it that hold its weights.
+        operators: those of onnxruntime's own that it uses, as ``MatMulNBits/8`` where they have bits.
+    """
+
+    opset: int
+    ir_version: int
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    external: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MadeVariants:
+    """What ``quantize`` and ``search`` have made.
+
+    Attributes:
+        graphs: by variant and role.
+        toolchain: releases of the libraries that did it.
+        searches: by variant, how it was searched for.
+    """
+
+    graphs: Mapping[str, Mapping[str, GraphDescription]]
+    toolchain: Mapping[str, str] = field(default_factory=dict)
+    searches: Mapping[str, tuple[SearchStep, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What variants are compared on, and by: the same for those that search and for those that prove.
+
+    Attributes:
+        reference: the file with the original's answers.
+        task: what the model does.
+        texts: whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did.
+        metric: the recipe's own.
+        samples: what the own metric gets; () for built-in pictures and recordings.
+    """
+
+    reference: Path
+    task: str
+    texts: bool
+    metric: OwnMetric | None
+    samples: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """Asks ``search`` for the smallest 8-bit variants that meet their thresholds.
+
+    Attributes:
+        output: the version's folder.
+        roles: of the graphs in fp32.
+        variants: names of those to search for.
+        keep: by variant, patterns of the names of nodes that stay as they are.
+        thresholds: by variant and metric; those of the own metric too.
+        comparison: see there.
+    """
+
+    output: Path
+    roles: tuple[str, ...]
+    variants: tuple[str, ...]
+    keep: Mapping[str, tuple[str, ...]]
+    thresholds: Mapping[str, Mapping[str, Threshold]]
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class VariantFolder:
+    """A folder with nothing but a variant's files, and the paths of its graphs in it by role."""
+
+    folder: Path
+    graphs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Asks ``verify`` to compare and time variants."""
+
+    variants: Mapping[str, VariantFolder]
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How a variant compares with the original.
+
+    Attributes:
+        metrics: over all inputs.
+        worst: by metric, the index of the input where it was worst, and the value there.
+        golden: the metrics of what the manifest keeps.
+        speed: milliseconds of one input and of a batch of 32.
+    """
+
+    metrics: Mapping[str, float]
+    worst: Mapping[str, tuple[int, float]]
+    golden: Mapping[str, float]
+    speed: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyAnswer:
+    """What a manifest tells of all variants.
+
+    Attributes:
+        variants: by name.
+        inputs: what people are shown of every input.
+        original_metrics: the own metric's figures of the original.
+        golden: known inputs and answers as a manifest has them: ``format.golden`` reads and checks them.
+    """
+
+    variants: Mapping[str, Measurement]
+    inputs: tuple[str, ...]
+    original_metrics: Mapping[str, float]
+    golden: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a worker raised: the class in ``errors``, its message and hint, and the traceback."""
+
+    error: str
+    message: str
+    hint: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent:
+    """What a worker tells meanwhile: one of these.
+
+    Attributes:
+        step: a part of the work that begins.
+        done: how much of the present part is done.
+        total: of how much; 0 where this is not told.
+        inputs: on how many inputs variants are compared.
+    """
+
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    inputs: int = 0
+
+
+Request: TypeAlias = ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | OwnMetric
+
+
+def to_json(value: object) -> Any:
+    """A message, or a part of one, as what ``json`` writes."""
+    if names := _names(value):
+        return {name: to_json(getattr(value, name)) for name in names}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: to_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(one) for one in value]
+    return value
+
+
+def from_json(kind: type[T], plain: Any) -> T:
+    """What ``to_json`` was given: ``from_json(type(x), to_json(x)) == x`` for every message here.
+
+    Args:
+        kind: its class, or the type of a part: text, numbers, paths, ``X | None``, tuples and mappings of these.
+        plain: what ``json`` read.
+
+    Raises:
+        TypeError: it is something else, or has other keys.
+    """
+    return cast("T", _read(kind, plain))
+
+
+def _read(kind: Any, plain: Any) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any or (plain is None and type(None) in (kind, *arguments)):
+        return plain
+    if origin in {Union, types.UnionType}:
+        (kind,) = (one for one in arguments if one is not type(None))
+        return _read(kind, plain)
+    if origin is tuple and isinstance(plain, list):
+        kinds = (arguments[0],) * len(plain) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read(one, part) for one, part in zip(kinds, plain, strict=True))
+    if origin is Mapping and isinstance(plain, dict):
+        return {key: _read(arguments[1], one) for key, one in plain.items()}
+    if isinstance(plain, dict) and (hints := _hints(kind)):
+        if plain.keys() != hints.keys():
+            raise TypeError(f"{kind} has {', '.join(hints)}, not {', '.join(plain)}")
+        return kind(**{name: _read(hints[name], one) for name, one in plain.items()})
+    if kind is Path and isinstance(plain, str):
+        return Path(plain)
+    if type(plain) is kind or (kind is float and type(plain) is int):
+        return plain
+    raise TypeError(f"{plain!r:.80} is not {kind}")
+
+
+def _names(record: Any) -> tuple[str, ...]:
+    """The fields of a record or of its class, be it a dataclass or, as the format's are, a named tuple; else ()."""
+    return tuple(one.name for one in fields(record)) if is_dataclass(record) else getattr(record, "_fields", ())
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    names = _names(kind)
+    # The format's records name Mapping for type checkers alone.
+    hints = get_type_hints(kind, None, {"Mapping": Mapping}) if names else {}
+    return {name: hints[name] for name in names}
