@@ -10,7 +10,7 @@ import transformers
 
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
-from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, Past, State, batch, shortened
+from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, repeated, shortened
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.optimum_export import export
@@ -29,7 +29,7 @@ _ROLE = "model"
 
 
 class CausalModel(LoadedModel):
-    """One graph with a past; compared on the text itself, and token by token on how the original goes on."""
+    """One graph with a KV cache; compared on the text itself, and token by token on how the original goes on."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source = checkpoint.folder
@@ -39,8 +39,8 @@ class CausalModel(LoadedModel):
 
     def export(self, output: Path) -> None:
         export(self._model, "text-generation-with-past", (_ROLE,), output)
-        ready = isinstance(self._model, OpenVinoModel)
-        self._past = State(self._model.inputs) if ready else Past(output / FP32.path(_ROLE))
+        keeps_cache = isinstance(self._model, OpenVinoModel)
+        self._cache = KvCache(self._model.inputs, {}) if keeps_cache else KvCache.of(output / FP32.path(_ROLE))
 
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
@@ -58,7 +58,7 @@ class CausalModel(LoadedModel):
         run = self._make_run(text, TIMED_TOKENS)
         ids = torch.tensor(run.steps[0].inputs["input_ids"])
         return [
-            TimedRun(run if size == 1 else batch(run, size), lambda size=size: self._write(ids.repeat(size, 1)))  # type: ignore[misc]
+            TimedRun(run if size == 1 else repeated(run, size), lambda size=size: self._write(ids.repeat(size, 1)))  # type: ignore[misc]
             for size in (1, BATCH)
         ]
 
@@ -67,24 +67,24 @@ class CausalModel(LoadedModel):
         written = self._greedy(read, limit)
         tokens = [*read, *written]
         with torch.inference_mode():
-            # In one run, without remembering: that what is remembered is right is part of what is proven.
+            # All at once and without a cache: that the cache is right is part of what is compared.
             ids = torch.tensor([tokens[:-1]])
             logits = self._model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
-        steps = [self._step(tokens, 0, len(read), self._past.empty())]
+        steps = [self._step(tokens, 0, len(read), self._cache.empty())]
         for place in range(len(read), len(tokens) - 1):
-            steps.append(self._step(tokens, place, place + 1, self._past.after(0, len(steps) - 1)))
+            steps.append(self._step(tokens, place, place + 1, self._cache.after(0, len(steps) - 1)))
         outputs = tuple(StepOutput(number, "logits") for number in range(len(steps)))
         answer = ModelAnswer(logits.numpy(), tuple(tokens[1:]), len(read) - 1)
         return Run(text, tuple(steps), outputs, answer, read=((text,),))
 
-    def _step(self, tokens: Sequence[int], begin: int, end: int, past: Mapping[str, Array | StepOutput]) -> RunStep:
-        """The run that reads the tokens from ``begin`` to ``end`` and remembers those before."""
+    def _step(self, tokens: Sequence[int], begin: int, end: int, cache: Mapping[str, Array | StepOutput]) -> RunStep:
+        """The run that reads the tokens from ``begin`` to ``end`` with the cache of those before."""
         known: dict[str, Array | StepOutput] = {
             "input_ids": np.array([tokens[begin:end]], np.int64),
             "attention_mask": np.ones((1, end), np.int64),
             "position_ids": np.arange(begin, end, dtype=np.int64)[None],
         }
-        return RunStep(_ROLE, self._past.known(known | dict(past)))
+        return RunStep(_ROLE, self._cache.known(known | dict(cache)))
 
     def _greedy(self, read: Sequence[int], limit: int) -> list[int]:
         """The tokens of the highest score, one after the other, without the rules of a generation_config.json."""

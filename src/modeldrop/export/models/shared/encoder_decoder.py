@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from modeldrop.export.models.family import ENCODER_DECODER
-from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, Past, batch
+from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
@@ -38,10 +38,10 @@ class EncoderDecoder(LoadedModel):
             TaskError, ExportError: it cannot be exported.
         """
         export(self._model, task, (_ENCODER, _DECODER), output)
-        self._past = Past(output / FP32.path(_DECODER))
+        self._cache = KvCache.of(output / FP32.path(_DECODER))
         encoder = self._model.get_encoder()
         if encoder.config is not self._model.config:
-            # optimum switches remembering on everywhere, and T5's encoder refuses to answer with it.
+            # optimum switches the cache on everywhere, and T5's encoder refuses to answer with it.
             encoder.config.use_cache = False
 
     def make_run(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> Run:
@@ -61,13 +61,13 @@ class EncoderDecoder(LoadedModel):
         return [self._timed(alone, inputs, size) for size in (1, BATCH)]
 
     def _timed(self, alone: Run, inputs: Mapping[str, Array], size: int) -> TimedRun:
-        repeated = {name: array.repeat(size, 0) for name, array in inputs.items()}
-        return TimedRun(batch(alone, size), lambda: self._greedy(repeated, TIMED_TOKENS, stop=False))
+        rows = {name: array.repeat(size, 0) for name, array in inputs.items()}
+        return TimedRun(repeated(alone, size), lambda: self._greedy(rows, TIMED_TOKENS, stop=False))
 
     def _run_writing(self, text: str, inputs: Mapping[str, Array], read: Read, written: list[int]) -> Run:
         fed = [self._model.config.decoder_start_token_id, *written[:-1]]
         with torch.inference_mode():
-            # In one run, without remembering: that what is remembered is right is part of what is proven.
+            # All at once and without a cache: that the cache is right is part of what is compared.
             result = self._model(**_tensors(inputs), decoder_input_ids=torch.tensor([fed]), use_cache=False)
         steps = [RunStep(_ENCODER, inputs)]
         for number, token in enumerate(fed, 1):
@@ -77,8 +77,8 @@ class EncoderDecoder(LoadedModel):
             }
             if _MASK in inputs:
                 known["encoder_attention_mask"] = inputs[_MASK]
-            known |= self._past.empty() if number == 1 else self._past.after(1, number - 1)
-            steps.append(RunStep(_DECODER, self._past.known(known)))
+            known |= self._cache.empty() if number == 1 else self._cache.after(1, number - 1)
+            steps.append(RunStep(_DECODER, self._cache.known(known)))
         outputs = tuple(StepOutput(number, "logits") for number in range(1, len(steps)))
         return Run(text, tuple(steps), outputs, ModelAnswer(result.logits[0].numpy(), tuple(written)), read=read)
 

@@ -1,10 +1,21 @@
-"""Decoders that remember: the inputs of a graph that hold what it has computed for the tokens before."""
+"""The KV cache of decoders, as inputs and outputs of their graphs.
+
+A decoder writes one token a step. What attention has computed for the tokens before, keys and values by layer, is the
+cache: a graph takes it as inputs called ``past_key_values.*`` and gives it, one token longer, as outputs called
+``present.*``, so that every step of a run is handed the outputs of the step before. There are three kinds of graphs:
+
+- A language model's in ONNX has these inputs; its first step gets caches of length 0.
+- A decoder beside an encoder (``decoder_model_merged``) has two branches, chosen by ``use_cache_branch``. The cache of
+  what the encoder gave (``*.encoder.*``) never changes, and only the branch of the first step computes it: all later
+  steps take it from the first one, not from the one before.
+- OpenVINO's graphs of language models keep the cache themselves, as a state: nothing is handed on.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import onnx
@@ -17,81 +28,65 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NEW_TOKENS = 16
-"""How many tokens a generator goes on with when it is compared."""
+"""How many tokens a model writes when it is compared."""
 TIMED_TOKENS = 8
 """And when its time is measured."""
-_GOLDEN_CHAINS = 2
+_GOLDEN_RUNS = 2
 _GOLDEN_STEPS = 3
 _PAST, _PRESENT = "past_key_values.", "present."
 _OF_ENCODER = ".encoder."
 _BRANCH = "use_cache_branch"
 
 
-class Past:
+class KvCache:
     """The inputs of a decoder's graph.
 
-    A decoder that has a branch for the first run and one for the others (``use_cache_branch``) gives what it keeps of
-    the encoder only in the first: later runs take it from there.
+    Args:
+        inputs: names of all of them.
+        shapes: of those that are the cache, when it is empty; {} for a graph that keeps it as a state.
     """
 
-    def __init__(self, path: Path) -> None:
-        graph = onnx.load(path, load_external_data=False).graph
-        self.inputs = [tensor.name for tensor in graph.input]
-        # [batch, heads, length, width]: nothing remembered yet is a length of 0.
-        self._shapes = {
+    def __init__(self, inputs: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> None:
+        self._inputs = inputs
+        self._shapes = shapes
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """That of an ONNX graph."""
+        inputs = onnx.load(path, load_external_data=False).graph.input
+        # [batch, heads, length, width]: the length, which is free, is read as 0.
+        shapes = {
             tensor.name: [1, *(dim.dim_value for dim in tensor.type.tensor_type.shape.dim[1:])]
-            for tensor in graph.input
+            for tensor in inputs
             if tensor.name.startswith(_PAST)
         }
+        return cls([tensor.name for tensor in inputs], shapes)
 
     def empty(self) -> dict[str, Array]:
-        """The inputs of a first run."""
+        """The inputs of a first step."""
         inputs: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-        if _BRANCH in self.inputs:
+        if _BRANCH in self._inputs:
             inputs[_BRANCH] = np.array([False])
         return inputs
 
     def after(self, first: int, last: int) -> dict[str, Array | StepOutput]:
-        """The inputs of a run after others: the number of the first one, and of the last one."""
+        """The inputs of a step after others of this graph: the number of the first one, and of the last one."""
         inputs: dict[str, Array | StepOutput] = {}
         for name in self._shapes:
-            of_encoder = _BRANCH in self.inputs and _OF_ENCODER in name
+            of_encoder = _BRANCH in self._inputs and _OF_ENCODER in name
             inputs[name] = StepOutput(first if of_encoder else last, name.replace(_PAST, _PRESENT, 1))
-        if _BRANCH in self.inputs:
+        if _BRANCH in self._inputs:
             inputs[_BRANCH] = np.array([True])
         return inputs
 
     def known(self, inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array | StepOutput]:
         """Those of the inputs that the graph has."""
-        return {name: source for name, source in inputs.items() if name in self.inputs}
-
-
-class State:
-    """In the place of ``Past`` for a graph that keeps its past itself: nothing is handed on.
-
-    Args:
-        inputs: the names of the graph's inputs.
-    """
-
-    def __init__(self, inputs: Sequence[str]) -> None:
-        self.inputs = inputs
-
-    def empty(self) -> dict[str, Array]:
-        """See ``Past``."""
-        return {}
-
-    def after(self, first: int, last: int) -> dict[str, Array | StepOutput]:
-        """See ``Past``."""
-        return {}
-
-    def known(self, inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array | StepOutput]:
-        """See ``Past``."""
-        return {name: source for name, source in inputs.items() if name in self.inputs}
+        return {name: source for name, source in inputs.items() if name in self._inputs}
 
 
 def shortened(runs: Sequence[Run]) -> list[Run]:
-    """What the manifest keeps of generators: the shortest inputs, and few tokens of their answers."""
-    chosen = sorted(runs, key=lambda run: len(run.text))[:_GOLDEN_CHAINS]
+    """What the manifest keeps of models that write: the shortest inputs, and few tokens of their answers."""
+    chosen = sorted(runs, key=lambda run: len(run.text))[:_GOLDEN_RUNS]
     return [narrowed(_cut(run)) for run in chosen]
 
 
@@ -108,8 +103,8 @@ def _cut(run: Run) -> Run:
     )
 
 
-def batch(run: Run, size: int) -> Run:
-    """The same for ``size`` equal rows, for measuring time."""
+def repeated(run: Run, size: int) -> Run:
+    """The same run for ``size`` equal rows, for measuring time."""
     steps = tuple(
         RunStep(
             step.graph,
