@@ -89,7 +89,7 @@ def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays) -> tupl
 
 
 def _cosines(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
-    """Mean and least cosine along the last axis."""
+    """Mean and lowest cosine along the last axis."""
     values = [_cosine(*pair) if good else -1.0 for *pair, good in zip(one, other, finite, strict=True)]
     figures, where = _lowest("cosine_min", values)
     return {"cosine_mean": float(np.mean(values))} | figures, where
@@ -129,8 +129,8 @@ def _order(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: 
     apart = np.where([finite[row] for row in rows], np.abs(mine - its), np.inf)
     figures = {"correlation": _correlation(mine, its) if all(finite) else -1.0}
     worst = {"correlation": (rows[int(apart.argmax())], figures["correlation"])}
-    for name, (measure, least, useless) in _ORDERS.items():
-        judged = [group for group in groups if len(group) >= least]
+    for name, (measure, min_size, useless) in _ORDERS.items():
+        judged = [group for group in groups if len(group) >= min_size]
         if not judged:
             continue
         values = [measure(mine[group], its[group]) if all(finite) else useless for group in judged]

@@ -28,7 +28,7 @@ _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
 def open_graph(path: Path) -> InferRequest:
-    """A graph on the CPU, computing as it is proven."""
+    """A graph on the CPU, computing as variants are compared."""
     import openvino
 
     return openvino.Core().compile_model(path, "CPU", _EXACT).create_infer_request()
@@ -62,7 +62,7 @@ class OpenVinoVariant(OpenVariant):
                 if name in wanted
             }
             if ORDER in wanted:
-                if graph not in begun:  # what it remembers is of an earlier text
+                if graph not in begun:  # its state is of an earlier text
                     request.reset_state()
                 inputs[ORDER] = np.arange(len(inputs["input_ids"]), dtype=np.int32)
             begun.add(graph)

@@ -47,7 +47,7 @@ class ModelAnswer:
         values: without the batch: [width], or [rows, width].
         targets: for generators, by row the index in the last dimension of the token that comes next.
         begin: the first row whose next token is the original's own choice; those before belong to a given text.
-        question: for rerankers, a number for the question that was asked: passages are put in order for each alone.
+        question: for rerankers, the number of the question: passages are put in order for each question alone.
     """
 
     values: Array

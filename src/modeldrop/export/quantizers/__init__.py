@@ -14,7 +14,8 @@ class Quantizer(Protocol):
     Args:
         source: the graph in fp32; its external data, if it has any, lies beside it.
         target: where to write. External data goes into ``<target>_data``; files have mode 0644.
-        options: the variant's, of ``export/variants.py``.
+        options: the variant's, of ``format/variants.py``; ``keep``, names of nodes that stay as they are;
+            ``calibration``, the recipe's file or None; and ``folder``, the version's, for its tokenizer and config.
 
     Raises:
         ExportError: the graph cannot be made into such a variant; says why.

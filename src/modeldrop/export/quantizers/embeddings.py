@@ -56,7 +56,7 @@ def load_quantized(source: Path, keep: Collection[str], only: Collection[str] | 
         nodes = []
         for node in graph.node:
             nodes.append(node)
-            # Transposed, a table is the layer that tells the next token.
+            # Transposed, a table is the layer that scores the next token.
             if node.op_type in {"Gather", "Transpose"} and node.input[0] in made and _is_chosen(node, keep, only):
                 name, output = node.input[0], node.output[0]
                 node.input[0], node.output[0] = f"{name}_quantized", f"{output}_quantized"

@@ -45,7 +45,7 @@ def halved(model: onnx.ModelProto, keep: Sequence[str], *, infer_shapes: bool) -
     Args:
         model: the graph, which is changed too.
         keep: names of nodes that compute in fp32.
-        infer_shapes: find out the types of the values in it; else those that it tells of are believed.
+        infer_shapes: find out the types of the values in it; else those that are written in it are believed.
     """
     with warnings.catch_warnings():
         # It warns of every weight that is too small or too large for half precision: fidelity shows what matters.

@@ -1,4 +1,4 @@
-"""decoder_model_merged.onnx: two graphs in the branches of one If, for a first run and for runs with a past."""
+"""decoder_model_merged.onnx: two graphs in the branches of one If, for a first step and for steps with a KV cache."""
 
 from __future__ import annotations
 

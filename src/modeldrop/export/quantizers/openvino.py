@@ -40,16 +40,16 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     Options: ``bits``, 32 (fp32), 16 (fp16), 8 or 4; ``keep``, names of nodes whose weights stay as they are.
     """
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    ready = source.suffix == target.suffix
-    model = openvino.Core().read_model(source) if ready else openvino.convert_model(source)
+    is_openvino = source.suffix == target.suffix
+    model = openvino.Core().read_model(source) if is_openvino else openvino.convert_model(source)
     past = {
         port.get_any_name(): port.get_any_name().replace(_PAST, _PRESENT, 1)
         for port in model.inputs
         if port.get_any_name().startswith(_PAST)
     }
-    # What a decoder remembers of its encoder it does not give back: that stays an input.
+    # A decoder's cache of its encoder is given to it and not given back: that stays an input.
     if past and set(past.values()) <= {port.get_any_name() for port in model.outputs}:
-        _keep_past(model, past)
+        _keep_cache_as_state(model, past)
     bits = options["bits"]
     if bits < 16:
         kept = nncf.IgnoredScope(patterns=[re.escape(name) for name in options["keep"]], validate=False)
@@ -97,14 +97,14 @@ def _tensor(port: Any, known: Mapping[str, Tensor]) -> Tensor:
     return Tensor(name, port.get_element_type().to_dtype().name, shape)
 
 
-def _keep_past(model: openvino.Model, past: Mapping[str, str]) -> None:
-    """Have a language model keep its past as a state, as OpenVINO's and optimum-intel's own generators want it.
+def _keep_cache_as_state(model: openvino.Model, past: Mapping[str, str]) -> None:
+    """Have a language model keep its KV cache as a state, as OpenVINO's and optimum-intel's own generators want it.
 
     They also give it ``beam_idx``: which row of the batch before each row goes on with.
 
     Args:
         model: it.
-        past: the inputs it takes its past from, and the outputs that give them back.
+        past: the inputs that are its cache, and the outputs that give them back.
     """
     ids = model.input("input_ids")
     order = operators.parameter(openvino.PartialShape([ids.get_partial_shape()[0]]), openvino.Type.i32, name=_ORDER)

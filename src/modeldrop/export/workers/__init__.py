@@ -1,6 +1,7 @@
 """Programs that run in processes of their own, so that torch never meets credentials.
 
-Each reads one JSON request, writes one JSON result, and tells its progress in lines of JSON.
+Each is started by ``worker_process`` with one request, and gives one answer: see ``messages``. ``protocol`` is what
+they share.
 """
 
 import sys

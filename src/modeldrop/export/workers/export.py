@@ -88,16 +88,16 @@ def _openvino_tokenizer(request: ExportRequest) -> OpenVinoTokenizer:
 def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:
     """Releases by name of what a package and its extras require, and what that requires, as far as it is installed.
 
-    Nothing else that is installed here is told: its names may be a company's own business.
+    Nothing else that is installed here is recorded: its names may be a company's own business.
     """
     found: dict[str, str] = {}
-    asked: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
     left = [(package, extra) for extra in ("", *extras)]
     while left:
         name, extra = left.pop()
-        if (name, extra) in asked:
+        if (name, extra) in seen:
             continue
-        asked.add((name, extra))
+        seen.add((name, extra))
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:

@@ -39,7 +39,7 @@ class OwnMeasure:
 
     Args:
         metric: where it is.
-        samples: what the model was asked, as the metric gets it.
+        samples: the model's inputs, as the metric gets them.
         expected: the original's answers, by input; () to load the metric and not call it.
         seconds: how long a call may take.
 

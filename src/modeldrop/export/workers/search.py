@@ -36,7 +36,7 @@ _WAYS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("one scale per tensor, symmetric", {"per_channel": False, "symmetric": True}),
 )
 _MOST_GROUPS = 48
-_LISTENERS = 8
+_HARM_RUNS = 8
 _FEWEST_WEIGHTS = 1024
 _WORTH = 0.5
 _EXPECTED = _MOST_GROUPS + 16  # graphs that a search makes
@@ -120,7 +120,7 @@ class _Search:
     def _give_up(self) -> None:
         nearest = min(self.tried, key=self._badness)
         misses = ", ".join(
-            f"{metric} is {nearest.metrics[metric]:.6g}, asked is {limit.side} {limit.value:.7g}"
+            f"{metric} is {nearest.metrics[metric]:.6g}, required is {limit.side} {limit.value:.7g}"
             for metric, limit in sorted(self._limits.items())
             if metric in nearest.metrics and not limit.holds(nearest.metrics[metric])
         )
@@ -168,14 +168,14 @@ class _Search:
     def _by_harm(self, way: Mapping[str, bool]) -> list[_Group]:
         """The layers, those first that do most harm for their bytes where they alone have 8 bits."""
         proof = self._reference.proof
-        listeners = proof[:: max(1, len(proof) // _LISTENERS)][:_LISTENERS]
+        few = proof[:: max(1, len(proof) // _HARM_RUNS)][:_HARM_RUNS]
         harms = []
         groups = _groups(list(self._layers()))
         for group in groups:
             self._make(way, (), group.names)
             variant = open_variant(self._output, self.paths)
             distances = []
-            for run in listeners:
+            for run in few:
                 values = run.answer.values
                 distances.append(
                     np.linalg.norm(variant.answer(run) - values) / max(float(np.linalg.norm(values)), 1e-30)

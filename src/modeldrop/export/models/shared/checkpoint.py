@@ -17,7 +17,7 @@ from modeldrop.export.models.shared import onnx_as_model, openvino_as_model
 from modeldrop.util.text import first_line
 
 _OF_SAVING = frozenset({"dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache", "model_type"})
-"""Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and asked without remembering."""
+"""Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and compared without a KV cache."""
 _UNBOUNDED = 1 << 20
 
 
@@ -165,11 +165,11 @@ def _names(path: Path) -> list[str]:
 
 
 def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
-    """The fast tokenizer, cutting texts to as many tokens as the model is proven on.
+    """The fast tokenizer, cutting texts to as many tokens as the model is compared on.
 
     Raises:
         SourceError: it is missing, has no fast form, or belongs to another model.
-        TaskError: more tokens are asked for than the model has positions.
+        TaskError: the recipe's max_length is more than the model has positions.
     """
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -221,7 +221,7 @@ def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: A
 
 
 def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
-    """Tokens a text is cut to: as asked, else what sentence-transformers, the tokenizer or the model says."""
+    """Tokens a text is cut to: the recipe's, else what sentence-transformers, the tokenizer or the model says."""
     positions = getattr(config, "max_position_embeddings", None) or _UNBOUNDED
     if "roberta" in config.model_type or config.model_type in {"mpnet", "camembert"}:
         # Their positions begin after the padding token's.

@@ -1,4 +1,4 @@
-"""Ready ONNX graphs in PyTorch's place: optimum's classes answer calls as transformers' do."""
+"""A source's ONNX graphs in the place of a PyTorch model: optimum's classes answer calls as transformers' do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEEDED = {
 
 
 def has_graphs(folder: Path) -> bool:
-    """Whether a source's folder holds ready graphs instead of weights."""
+    """Whether a source's folder holds ONNX graphs instead of weights."""
     return (folder / FOLDER).is_dir()
 
 
@@ -38,7 +38,7 @@ def load(folder: Path, kind: Any) -> Any:
         kind: the transformers class, such as ``AutoModelForCausalLM``.
 
     Raises:
-        SourceError: a graph has not the outputs that are asked of it.
+        SourceError: a graph lacks the output that the task needs.
     """
     import optimum.onnxruntime
 

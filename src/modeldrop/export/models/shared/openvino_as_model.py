@@ -1,4 +1,4 @@
-"""A ready OpenVINO graph in PyTorch's place: it answers calls as transformers' models do."""
+"""A source's OpenVINO graph in the place of a PyTorch model: it answers calls as transformers' models do."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _POSITIONS = "position_ids"
 
 
 def has_graph(folder: Path) -> bool:
-    """Whether a source's folder holds a ready graph of OpenVINO's instead of weights."""
+    """Whether a source's folder holds an OpenVINO graph instead of weights."""
     return (folder / GRAPH).is_file()
 
 
 class OpenVinoModel:
-    """A graph on the CPU, with the precision that variants are proven in.
+    """A graph on the CPU, with the precision that variants are compared in.
 
     Args:
         folder: of the source.

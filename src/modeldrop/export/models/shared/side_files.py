@@ -27,7 +27,7 @@ def copy(source: Path, output: Path, patterns: Iterable[str]) -> None:
 
 
 def save_tokenizer(tokenizer: Any, output: Path) -> None:
-    """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the model was proven."""
+    """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the comparison did."""
     backend = tokenizer.backend_tokenizer
     # Padding to a fixed length and truncation below the model's own are sometimes baked in (MiniLM: 128 and
     # 128 of 256). Programs that use tokenizer.json alone would follow them.
@@ -47,7 +47,7 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
 
 
 def save_sentence_config(output: Path, max_length: int) -> None:
-    """sentence-transformers cuts by its own figure: it must be the one that was proven."""
+    """sentence-transformers cuts by its own figure: it must be the one that was compared."""
     path = output / "sentence_bert_config.json"
     if path.is_file():
         plain = json.loads(path.read_text("utf-8")) | {"max_seq_length": max_length}

@@ -13,7 +13,7 @@ BATCH = 32
 TOKENS = 32
 _WARM_UP_SECONDS = 0.05
 _BUDGET_SECONDS = 0.15
-_LEAST, _MOST = 3, 100
+_MIN_CALLS, _MAX_CALLS = 3, 100
 _SLOW_SECONDS = 1.0
 
 
@@ -24,12 +24,12 @@ def median_ms(call: Callable[[], object]) -> float:
     """
     begun = time.perf_counter()
     call()
-    least = _LEAST if time.perf_counter() - begun < _SLOW_SECONDS else 1
+    min_calls = _MIN_CALLS if time.perf_counter() - begun < _SLOW_SECONDS else 1
     while time.perf_counter() < begun + _WARM_UP_SECONDS:
         call()
     times: list[float] = []
     end = time.perf_counter() + _BUDGET_SECONDS
-    while len(times) < least or (time.perf_counter() < end and len(times) < _MOST):
+    while len(times) < min_calls or (time.perf_counter() < end and len(times) < _MAX_CALLS):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)

@@ -50,14 +50,14 @@ class TextEncoder(LoadedModel):
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
-        ready = isinstance(self._model, OpenVinoModel)
-        # What modules.json puts behind the transformer is put into graphs that are exported, not into ready ones.
-        self._head = read_head(checkpoint.folder) if self._embeds and not ready else None
+        has_graph = isinstance(self._model, OpenVinoModel)
+        # What modules.json puts behind the transformer is put into graphs that are exported, not into the source's own.
+        self._head = read_head(checkpoint.folder) if self._embeds and not has_graph else None
         self.max_length = self._tokenizer.model_max_length
         self.labels = [] if self._embeds else label_names(self._model.config)
         self._output = "logits"
         if self._embeds:
-            whole = self._model.answers(_SENTENCE) if ready else self._head is not None
+            whole = self._model.answers(_SENTENCE) if has_graph else self._head is not None
             self._output = _SENTENCE if whole else "last_hidden_state"
         self._inputs: list[str] = []
 
@@ -124,7 +124,7 @@ def _number_positions(model: onnx.ModelProto) -> bool:
 
     Llama's and Qwen's graphs are exported with ``position_ids`` as an input, which programs that embed texts do not
     give: sentence-transformers and fastembed know of token ids and masks. PyTorch counts where nothing is given. Only
-    for graphs that read a text at once: those with a past are told where they are.
+    for graphs that read a text at once: those with a KV cache are given the positions.
     """
     taken = next((tensor for tensor in model.graph.input if tensor.name == _POSITIONS), None)
     if taken is None:
