@@ -1,0 +1,46 @@
+"""What CONTRIBUTING.md says of the tests themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.selection import is_quick
+
+TESTS = Path(__file__).parent
+MODULES = sorted(TESTS.rglob("*.py"))
+TEST_MODULE = re.compile(r"^ *(?:from|import) +(tests\.(?:\w+\.)*test_\w+)", re.MULTILINE)
+
+
+def test_no_test_module_is_imported_by_another() -> None:
+    found = {
+        str(path.relative_to(TESTS)): line
+        for path in MODULES
+        for line in re.findall(
+            r"^ *(?:from|import) +(tests\.(?:\w+\.)*test_\w+)", path.read_text("utf-8"), re.MULTILINE
+        )
+    }
+    assert found == {}
+
+
+def test_no_module_is_longer_than_six_hundred_lines() -> None:
+    lengths = {str(path.relative_to(TESTS)): len(path.read_text("utf-8").splitlines()) for path in MODULES}
+    assert {name: length for name, length in lengths.items() if length > 600} == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "quick"),
+    [
+        ("format/test_manifest.py", True),
+        ("registry/test_channels.py", True),
+        ("fetcher/test_fetch.py", True),
+        ("export/test_build_minilm.py", False),  # imports torch
+        ("service/conftest.py", False),  # imports a helper that does
+        ("runner/test_runner.py", False),  # needs Node
+        ("docs/test_troubleshooting.py", False),  # needs .venv-runtime
+    ],
+)
+def test_quick_modules_are_found(module: str, quick: bool) -> None:
+    assert is_quick(TESTS / module) == quick
