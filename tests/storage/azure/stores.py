@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +59,6 @@ class Large:
 
     def upload(self, store: AzureStore, told: Callable[[int], None] = lambda _: None) -> None:
         store.upload(WEIGHTS, self.path, self.file, MIB, told)
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def signature(container: str, minutes: int = 5, **rights: bool) -> str:

@@ -29,11 +29,11 @@ from tests.storage.azure.stores import (
     TENANT,
     answer,
     assert_matches,
-    closed_port,
     open_azure,
     refusal,
     signature,
 )
+from tests.storage.cloud_addresses import DEAD
 
 if TYPE_CHECKING:
     from tests.helpers.clouds import Servers
@@ -138,7 +138,7 @@ def test_a_connection_string_names_the_endpoint(monkeypatch: pytest.MonkeyPatch)
 def test_an_address_that_does_not_answer_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure._Patience, "seconds", lambda *_: 0.5)
     monkeypatch.setenv("AZURE_STORAGE_KEY", SECRET)
-    refused = open_azure(REMOTE, endpoint=f"http://127.0.0.1:{closed_port()}")
+    refused = open_azure(REMOTE, endpoint=f"http://{DEAD}")
     assert "cannot be reached: connection refused" in refusal(lambda: refused.get(CHANNEL))
     unknown = open_azure(REMOTE, endpoint="https://acmemodels.invalid")
     assert "Either there is no storage account acmemodels, or" in refusal(lambda: unknown.get(CHANNEL))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -38,14 +37,6 @@ def store(server: GCSServer) -> GCSStore:
 def large() -> bytes:
     """Three parts of different bytes, the last one short."""
     return b"".join(bytes([number]) * (1 << 20) for number in range(20)) + b"the end"
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from modeldrop.errors import (
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.gcs.store import GCSStore
 from tests.helpers.builds import run_python
+from tests.storage.cloud_addresses import DEAD
 from tests.storage.gcs.stores import BUCKET, SECRET, open_gcs, put, stored
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ GIVES_UP = 60.0
 
 
 @pytest.mark.usefixtures("server")
-def test_endpoints_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
+def test_endpoints_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"gs://{BUCKET}/team"
     cases = {
-        f"http://127.0.0.1:{closed_port}": "connection refused",
+        f"http://{DEAD}": "connection refused",
         "http://storage.invalid": "its name does not resolve",
     }
     for endpoint, reason in cases.items():

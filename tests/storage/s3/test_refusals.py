@@ -13,6 +13,7 @@ from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.storage.write.s3 import store as s3
 from modeldrop.storage.write.s3.store import S3Store
 from tests.servers.s3 import SECRET, S3Server
+from tests.storage.cloud_addresses import DEAD
 from tests.storage.s3.stores import CHANNEL, LARGE, open_s3, refusal, sent, upload
 
 if TYPE_CHECKING:
@@ -117,11 +118,9 @@ def test_a_service_that_says_nothing_is_given_up(
 
 def test_an_endpoint_where_nobody_listens(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "_CONNECT_PATIENCE", 0.0)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{DEAD}")
     text = refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
-    assert f"http://127.0.0.1:{port} cannot be reached: connection refused" in text
+    assert f"http://{DEAD} cannot be reached: connection refused" in text
 
 
 def test_an_endpoint_whose_backlog_is_full_is_given_up(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
