@@ -25,8 +25,8 @@ NEEDS_MORE = {
 """What needs more than ``.venv``: Node, wheels to install from, programs of the distribution."""
 RUNTIME = "RUNTIME_PYTHON"
 """The interpreter of ``.venv-runtime``."""
-SLOW_PARAMETERS = {"azure", "gcs", "s3rver"}
-"""Of a test that runs on every kind of registry, ``make quick`` runs the cases of a folder and of S3."""
+OTHER_SERVERS = {"azure", "gcs", "lookalike", "s3rver"}
+"""Fixtures and parameters: of what runs on every kind of registry, ``make quick`` runs a folder and S3."""
 
 
 def is_quick(module: Path) -> bool:
@@ -49,8 +49,8 @@ def is_quick_case(item: pytest.Function) -> bool:
     if any(item.get_closest_marker(name) for name in ("heavy", "slow", "soak")):
         return False
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return "lookalike" not in item.fixturenames and not any(
-        isinstance(value, str) and value in SLOW_PARAMETERS for value in parameters
+    return OTHER_SERVERS.isdisjoint(item.fixturenames) and not any(
+        isinstance(value, str) and value in OTHER_SERVERS for value in parameters
     )
 
 
