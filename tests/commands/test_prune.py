@@ -13,7 +13,7 @@ from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
 from modeldrop.registry.channels import promote
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import make_build, publish_build, publish_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed in "abcd":
         publish_build(folder, seed, channel=None)
     publish_build(folder, "e", model="reranker", variants=["fp32"])
-    promote(LocalStore(str(folder)), "embedder", 4, "current", by="dana")
+    promote(FolderStore(str(folder)), "embedder", 4, "current", by="dana")
     age(folder, 60)
     return folder
 
@@ -167,16 +167,16 @@ def test_json_tells_all(registry: Path, said: Callable[..., str]) -> None:
 
 
 def test_what_was_not_done_is_said(registry: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    before = LocalStore.create
+    before = FolderStore.create
 
-    def create(self: LocalStore, key: str, data: bytes) -> None:
+    def create(self: FolderStore, key: str, data: bytes) -> None:
         before(self, key, data)
         if key.endswith("v1/retired.json"):
-            promote(LocalStore(str(registry)), "embedder", 3, "staging", by="dana")
+            promote(FolderStore(str(registry)), "embedder", 3, "staging", by="dana")
             move = {**json.loads((registry / "embedder/staging").read_text()), "version": "v1"}
             (registry / "embedder/pr-17").write_text(json.dumps(move))
 
-    monkeypatch.setattr(LocalStore, "create", create)
+    monkeypatch.setattr(FolderStore, "create", create)
     done = words(said("prune", "./registry/embedder", "--keep", "3", "--yes"))
     assert done[1] == "embedder v1 retire 332.1 kB NOT done: pr-17 names it"
     assert done[2] == "Freed 0 B; sealing what was retired frees 0 B more, by a run 24h later."

@@ -14,7 +14,7 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import make_build, publish_build, publish_folder
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
@@ -91,7 +91,7 @@ def test_a_failing_hook_brings_the_old_version_back(
     assert (ran.code, channel["version"], channel["quarantine"]["version"]) == (0, "v1", "v2")
     notice.status = 200
     for version in (1, 2):  # the channel has named v2 all the time: only a move makes it be tried again
-        promote(LocalStore(str(registry)), "embedder", version, "current", by="dana")
+        promote(FolderStore(str(registry)), "embedder", version, "current", by="dana")
     one.says("v2 int8 is in use, before v1")
     assert link(home) == "v2"
     assert read_quarantine(home / "embedder", "current") is None
@@ -157,7 +157,7 @@ def test_several_models_in_json(registry: Path, home: Path, watch: Any, tmp_path
     )  # fmt: skip
     one.says('"event": "unavailable"')
     eventually(lambda: len(told(tmp_path / "told")) == 2)
-    promote(LocalStore(str(registry)), "embedder", 1, "staging", by="dana")
+    promote(FolderStore(str(registry)), "embedder", 1, "staging", by="dana")
     eventually(lambda: link(home, "staging") == "v1")
     eventually(lambda: len(told(tmp_path / "told")) == 3)
     one.process.terminate()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.conformance.checks import CHECKS, Check
-from modeldrop.conformance.place import NonconformantError, NotApplicableError
-from modeldrop.conformance.running import open_sides, run_checks
+from modeldrop.conformance.run import open_under_test, run_checks
+from modeldrop.conformance.scratch import NonconformantError, NotApplicableError
 from modeldrop.errors import ConflictError
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import environment
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_every_store_conforms(check: Check, any_registry: str) -> None:
-    sides = open_sides(any_registry)
+    tested = open_under_test(any_registry)
     try:
-        with sides.scratch() as place:
-            check.run(place)
+        with tested.scratch_model() as scratch:
+            check.run(scratch)
     except NotApplicableError:
         assert check.name == "headers"
         assert "://" not in any_registry
-    assert list(sides.store.objects("")) == []
+    assert list(tested.store.objects("")) == []
 
 
 def test_a_lookalike_that_ignores_conditions_is_caught_and_cleaned_up(lookalike: str) -> None:
-    outcomes = {outcome.check.name: outcome for outcome in run_checks(open_sides(lookalike))}
+    outcomes = {outcome.check.name: outcome for outcome in run_checks(open_under_test(lookalike))}
     assert len(outcomes) == sum(not check.slow for check in CHECKS)
     for name in ("create_only", "swap", "swap_created", "swap_missing", "race_to_create", "race_to_swap"):
         assert outcomes[name].fault, name
@@ -66,7 +66,7 @@ def test_without_a_registry_the_suite_says_what_it_needs(tmp_path: Path) -> None
     assert "Name the registry to try: --registry" in ran.stdout + ran.stderr
 
 
-class _Forgetful(LocalStore):
+class _Forgetful(FolderStore):
     """Replaces what is there."""
 
     def create(self, key: str, data: bytes) -> None:
@@ -78,9 +78,9 @@ class _Forgetful(LocalStore):
 
 
 def test_a_check_that_fails_says_what_the_store_did_and_leaves_nothing(tmp_path: Path) -> None:
-    sides = open_sides(str(tmp_path / "registry"))
-    forgetful = type(sides)(_Forgetful(sides.store.url))
+    tested = open_under_test(str(tmp_path / "registry"))
+    forgetful = type(tested)(_Forgetful(tested.store.url))
     check = next(check for check in CHECKS if check.name == "create_only")
-    with pytest.raises(NonconformantError, match="a second create was accepted"), forgetful.scratch() as place:
-        check.run(place)
+    with pytest.raises(NonconformantError, match="a second create was accepted"), forgetful.scratch() as scratch:
+        check.run(scratch)
     assert list((tmp_path / "registry").iterdir()) == []

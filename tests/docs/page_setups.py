@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import trustme
+
 from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
 from modeldrop.registry.channels import move_forward
@@ -161,12 +163,11 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
             "az://acmemodels/models": RegistrySetup("azure"),
         },
         substitutions={
-            "/etc/ssl/certs/ca-certificates.crt": "{folder}/public.pem",
             "/etc/acme/ca.pem": "{folder}/ca.pem",
             "NO_PROXY=.acme.dev": "NO_PROXY=127.0.0.1",
             **CONFORMANCE,
         },
-        files={"public.pem": "", "acme-ca.pem": ""},
+        files={"ca.pem": trustme.CA().cert_pem.bytes().decode()},
         between={"modeldrop prune": v7_is_retired},
     ),
     "docs/storage/azure.md": PageSetup(

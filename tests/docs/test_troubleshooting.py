@@ -22,7 +22,7 @@ from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
 from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.versions import get_version
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.docs.pages import DOCS, read
 from tests.helpers.builds import digest_of, edit, environment, publish_build, publisher_environment, registry
 from tests.helpers.clouds import Servers, sign_in
@@ -271,7 +271,7 @@ def _(bench: Bench) -> Ended:
 
 @provokes("was moved by others")
 def _(bench: Bench) -> Ended:
-    class AlwaysMoved(LocalStore):
+    class AlwaysMoved(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             raise ConflictError("somebody else wrote it")
 
@@ -287,7 +287,7 @@ def _(bench: Bench) -> Ended:
 @provokes("published, but `current` did not move")
 def _(bench: Bench) -> Ended:
     version = publish_build(bench.registry, "b")
-    store = LocalStore(str(bench.registry))
+    store = FolderStore(str(bench.registry))
     rollback(store, "embedder", "current", by="dana")
     moved = move_forward(store, "embedder", version, "current", by="ci")
     assert not moved.moved

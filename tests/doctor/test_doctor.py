@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 import pytest
 
-from modeldrop.doctor.checks import Result, State
+from modeldrop.doctor.checks import CheckResult, CheckState
 from modeldrop.doctor.policies import policies_for
-from modeldrop.doctor.run import ORDER, examine
+from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write import conditional, open_store
-from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.storage.write.conditional import require_conditional_writes
 from tests.helpers.builds import NOBODY, open_to_all, read_only, run_python
 from tests.helpers.clouds import Servers, sign_in, sign_out
 
@@ -52,11 +52,11 @@ def azure(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AzureServer:
     return server  # type: ignore[no-any-return]
 
 
-def look(registry: str) -> dict[str, Result]:
-    return {result.name: result for result in examine(registry)}
+def look(registry: str) -> dict[str, CheckResult]:
+    return {result.name: result for result in check_registry(registry)}
 
 
-def states(found: dict[str, Result], *leave_out: str) -> set[State]:
+def states(found: dict[str, CheckResult], *leave_out: str) -> set[CheckState]:
     return {result.state for name, result in found.items() if name not in leave_out}
 
 
@@ -71,8 +71,8 @@ def bucket_of(registry: str) -> str:
 def test_a_cloud_that_is_well(cloud_registry: str) -> None:
     found = look(cloud_registry)
     assert tuple(found) == ORDER
-    assert states(found, "lifecycle") == {State.OK}, found
-    lifecycle = State.UNCHECKED if cloud_registry.startswith("az://") else State.OK
+    assert states(found, "lifecycle") == {CheckState.OK}, found
+    lifecycle = CheckState.UNCHECKED if cloud_registry.startswith("az://") else CheckState.OK
     assert found["lifecycle"].state is lifecycle
     assert all(not result.fix for result in found.values())
     assert list(open_store(cloud_registry).objects("")) == []
@@ -81,12 +81,12 @@ def test_a_cloud_that_is_well(cloud_registry: str) -> None:
 def test_a_folder_that_is_well_is_left_as_it_was(tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     found = look(str(registry))
-    assert states(found) == {State.OK}, found
+    assert states(found) == {CheckState.OK}, found
     assert "not there yet" in found["reachable"].text
     assert not registry.exists()
     registry.mkdir()
     (registry / "embedder").mkdir()
-    assert states(look(str(registry))) == {State.OK}
+    assert states(look(str(registry))) == {CheckState.OK}
     assert [path.name for path in registry.iterdir()] == ["embedder"]
 
 
@@ -95,8 +95,8 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     registry.mkdir()
     open_to_all(registry)
     program = (
-        "import sys; from modeldrop.doctor.run import examine;"
-        "print({result.name: result.state.value for result in examine(sys.argv[1])})"
+        "import sys; from modeldrop.doctor.run import check_registry;"
+        "print({result.name: result.state.value for result in check_registry(sys.argv[1])})"
     )
     with read_only(registry):
         said = run_python(program, registry, user=NOBODY if os.geteuid() == 0 else None)
@@ -108,21 +108,21 @@ def test_a_folder_that_everybody_may_write_or_that_is_a_file(tmp_path: Path) -> 
     registry.mkdir()
     registry.chmod(0o777)
     exposure = look(str(registry))["exposure"]
-    assert (exposure.state, exposure.fix) == (State.WARNING, f"chmod o-w {registry}")
+    assert (exposure.state, exposure.fix) == (CheckState.WARNING, f"chmod o-w {registry}")
     (registry / "file").write_text("")
     found = look(str(registry / "file"))
-    assert found["reachable"].state is State.FAILED
-    assert states(found, "registry", "reachable") == {State.UNCHECKED}
+    assert found["reachable"].state is CheckState.FAILED
+    assert states(found, "registry", "reachable") == {CheckState.UNCHECKED}
 
 
 def test_a_lookalike_that_ignores_conditions(lookalike: str) -> None:
     found = look(lookalike)
-    assert found["create-only"].state is found["compare-and-swap"].state is State.FAILED
+    assert found["create-only"].state is found["compare-and-swap"].state is CheckState.FAILED
     assert conditional.IGNORED_CREATE in found["create-only"].text
     assert conditional.IGNORED_SWAP in found["compare-and-swap"].text
-    assert found["write"].state is found["delete"].state is State.OK
+    assert found["write"].state is found["delete"].state is CheckState.OK
     with pytest.raises(RegistryError, match="cannot be a registry to publish to: it accepted a create-only write"):
-        require_conditions(open_store(lookalike))
+        require_conditional_writes(open_store(lookalike))
 
 
 def test_conditions_are_proven_in_few_requests(s3: S3Server, gcs: GCSServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_conditions_are_proven_in_few_requests(s3: S3Server, gcs: GCSServer, mon
         store = open_store(server.registry())
         for wanted in many:
             server.reset()
-            require_conditions(store)
+            require_conditional_writes(store)
             assert len(server.requests()) == wanted
         assert [listed.key for listed in store.objects("")] == [conditional.KEY]
 
@@ -149,7 +149,7 @@ def test_a_store_that_honours_one_condition_alone_is_refused(
         store.client, "put_object", lambda **given: put(**{k: v for k, v in given.items() if k != ignored})
     )
     with pytest.raises(RegistryError, match="a create-only write" if kept == "swap" else "with a wrong tag"):
-        require_conditions(store)
+        require_conditional_writes(store)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +157,18 @@ def test_a_store_that_honours_one_condition_alone_is_refused(
 )
 def test_what_cannot_be_a_registry_is_the_first_check_that_fails(registry: str) -> None:
     found = look(registry)
-    assert found["registry"].state is State.FAILED
-    assert states(found, "registry") == {State.UNCHECKED}
+    assert found["registry"].state is CheckState.FAILED
+    assert states(found, "registry") == {CheckState.UNCHECKED}
 
 
 def test_no_such_bucket(cloud: CloudServer) -> None:
     registry = cloud.registry()
     name = bucket_of(registry)
     found = look(registry.replace(name, "no-such-bucket-here"))
-    assert found["reachable"].state is State.FAILED
+    assert found["reachable"].state is CheckState.FAILED
     assert "there is no" in found["reachable"].text
     assert "no-such-bucket-here" in found["reachable"].text
-    assert states(found, "registry", "reachable") == {State.UNCHECKED}
+    assert states(found, "registry", "reachable") == {CheckState.UNCHECKED}
 
 
 def test_nobody_listens(cloud: CloudServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,43 +179,43 @@ def test_nobody_listens(cloud: CloudServer, monkeypatch: pytest.MonkeyPatch) -> 
         for name, value in cloud.environment.items():
             monkeypatch.setenv(name, value.replace(str(cloud.port), str(port)))
         found = look(registry)
-    assert found["reachable"].state is State.FAILED
+    assert found["reachable"].state is CheckState.FAILED
     assert "cannot be reached" in found["reachable"].text
-    assert states(found, "registry", "reachable") == {State.UNCHECKED}
+    assert states(found, "registry", "reachable") == {CheckState.UNCHECKED}
 
 
 def test_no_credentials_for_s3(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     found = look(s3.registry())
-    assert found["reachable"].state is State.UNCHECKED
-    assert found["signed in"].state is State.FAILED
+    assert found["reachable"].state is CheckState.UNCHECKED
+    assert found["signed in"].state is CheckState.FAILED
     assert "no credentials were found" in found["signed in"].text
     assert "AWS_PROFILE" in found["signed in"].fix
-    assert states(found, "registry", "reachable", "signed in") == {State.UNCHECKED}
+    assert states(found, "registry", "reachable", "signed in") == {CheckState.UNCHECKED}
 
 
 def test_no_credentials_for_gcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_out(monkeypatch)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
     found = look("gs://acme-models")
-    assert found["signed in"].state is State.FAILED
+    assert found["signed in"].state is CheckState.FAILED
     assert str(tmp_path / "missing.json") in found["signed in"].text
-    assert found["list"].state is State.UNCHECKED
+    assert found["list"].state is CheckState.UNCHECKED
 
 
 def test_amazon_is_asked_who_is_signed_in(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from modeldrop.doctor.s3 import S3Patient, _caller
+    from modeldrop.doctor.s3 import S3Probe, _caller
 
     store: Any = open_store(s3.registry())
-    assert S3Patient(store).identity().text == "with the access key AKIA…ONLY"
+    assert S3Probe(store).identity().text == "with the access key AKIA…ONLY"
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.environment["AWS_ENDPOINT_URL_S3"])
     assert _caller(store.client) == "arn:aws:sts::123456789012:user/moto"
 
 
 def test_credentials_of_another_account(azure: AzureServer) -> None:
     found = look("az://otheraccount/models")
-    assert found["registry"].state is State.FAILED
+    assert found["registry"].state is CheckState.FAILED
     assert "otheraccount" in found["registry"].text
 
 
@@ -233,17 +233,17 @@ def test_refusals_of_s3_are_failures_of_the_right_check(s3: S3Server, status: in
     registry = s3.registry()
     s3.rule("answer", status=status, code=code, method="GET", match="list-type=2", times=9)
     found = look(registry)
-    assert found[name].state is State.FAILED
+    assert found[name].state is CheckState.FAILED
     assert found[name].fix
-    assert found["list"].state is State.UNCHECKED
+    assert found["list"].state is CheckState.UNCHECKED
 
 
 def test_a_service_that_does_not_answer(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modeldrop.doctor.asking.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("modeldrop.doctor.checks.ANSWER_SECONDS", 0.3)
     registry = s3.registry()
     s3.rule("silent", method="GET", match="list-type=2", times=9)
     found = look(registry)
-    assert found["reachable"].state is State.FAILED
+    assert found["reachable"].state is CheckState.FAILED
     assert "does not answer" in found["reachable"].text
 
 
@@ -252,20 +252,20 @@ def test_missing_rights_come_with_the_policy(s3: S3Server) -> None:
     for method in ("PUT", "DELETE"):
         s3.rule("answer", status=403, code="AccessDenied", method=method, times=9)
     found = look(registry)
-    assert found["list"].state is found["read"].state is State.OK
-    assert found["write"].state is State.FAILED
+    assert found["list"].state is found["read"].state is CheckState.OK
+    assert found["write"].state is CheckState.FAILED
     policy = json.loads(found["write"].fix)
     assert any("s3:PutObject" in statement["Action"] for statement in policy["Statement"])
-    assert found["create-only"].state is found["delete"].state is State.UNCHECKED
+    assert found["create-only"].state is found["delete"].state is CheckState.UNCHECKED
 
 
 def test_a_publisher_need_not_be_allowed_to_delete(s3: S3Server) -> None:
     registry = s3.registry()
     s3.rule("answer", status=403, code="AccessDenied", method="DELETE", times=9)
     found = look(registry)
-    assert found["delete"].state is State.WARNING
+    assert found["delete"].state is CheckState.WARNING
     assert "s3:DeleteObject" in found["delete"].fix
-    assert found["create-only"].state is found["compare-and-swap"].state is State.OK
+    assert found["create-only"].state is found["compare-and-swap"].state is CheckState.OK
     s3.reset()
     assert [listed.key for listed in open_store(registry).objects("")] == [conditional.KEY]
 
@@ -274,41 +274,46 @@ def test_missing_rights_on_gcs_come_with_the_role(gcs: GCSServer) -> None:
     registry = gcs.registry()
     gcs.fail(403, "forbidden", message="no storage.objects.create", method="POST", match="/upload/", times=9)
     found = look(registry)
-    assert found["write"].state is State.FAILED
+    assert found["write"].state is CheckState.FAILED
     assert "roles/storage.objectUser" in found["write"].fix
     gcs.reset()
     gcs.fail(401, "authError", message="Invalid Credentials", method="GET", times=9)
-    assert look(registry)["signed in"].state is State.FAILED
+    assert look(registry)["signed in"].state is CheckState.FAILED
     gcs.reset()
     gcs.fail(403, "forbidden", message="no storage.buckets.get", match="/iam", times=9)
-    assert look(registry)["exposure"].state is State.UNCHECKED
+    assert look(registry)["exposure"].state is CheckState.UNCHECKED
 
 
 @pytest.mark.parametrize(
-    ("minutes", "state"), [(0.5, State.OK), (-2, State.WARNING), (2, State.WARNING), (-9, State.FAILED)]
+    ("minutes", "state"),
+    [(0.5, CheckState.OK), (-2, CheckState.WARNING), (2, CheckState.WARNING), (-9, CheckState.FAILED)],
 )
 def test_a_clock_that_is_wrong(
-    cloud: CloudServer, monkeypatch: pytest.MonkeyPatch, minutes: float, state: State
+    cloud: CloudServer, monkeypatch: pytest.MonkeyPatch, minutes: float, state: CheckState
 ) -> None:
     wrong = SimpleNamespace(time=lambda: time.time() + 60 * minutes)
-    monkeypatch.setattr("modeldrop.doctor.asking.time", wrong)
+    monkeypatch.setattr("modeldrop.doctor.checks.time", wrong)
     clock = look(cloud.registry())["clock"]
     assert clock.state is state
     assert ("ahead of" if minutes > 0 else "behind") in clock.text
-    assert ("timedatectl" in clock.fix) == (state is not State.OK)
+    assert ("timedatectl" in clock.fix) == (state is not CheckState.OK)
 
 
-RULES: dict[str, tuple[dict[str, Any], State, str]] = {
-    "nothing": ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 7}}, State.OK, "no rule"),
+RULES: dict[str, tuple[dict[str, Any], CheckState, str]] = {
+    "nothing": ({"Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 7}}, CheckState.OK, "no rule"),
     "sweep": (
         {"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
-        State.OK,
+        CheckState.OK,
         "no rule touches versions",
     ),
-    "below": ({"Filter": {"Prefix": "team/models/old/"}, "Expiration": {"Days": 30}}, State.WARNING, "after 30 days"),
+    "below": (
+        {"Filter": {"Prefix": "team/models/old/"}, "Expiration": {"Days": 30}},
+        CheckState.WARNING,
+        "after 30 days",
+    ),
     "above": (
         {"Filter": {"Prefix": "team/"}, "Transitions": [{"Days": 9, "StorageClass": "GLACIER"}]},
-        State.WARNING,
+        CheckState.WARNING,
         "to GLACIER after 9 days",
     ),
     "tagged": (
@@ -316,10 +321,10 @@ RULES: dict[str, tuple[dict[str, Any], State, str]] = {
             "Filter": {"And": {"Prefix": "team/", "Tags": [{"Key": "kind", "Value": "tmp"}]}},
             "Expiration": {"Days": 1},
         },
-        State.WARNING,
+        CheckState.WARNING,
         "after 1 days",
     ),
-    "old": ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 7}}, State.OK, "no rule"),
+    "old": ({"Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 7}}, CheckState.OK, "no rule"),
 }
 
 
@@ -332,33 +337,33 @@ def test_lifecycle_rules_of_s3(s3: S3Server, name: str) -> None:
     lifecycle = look(registry)["lifecycle"]
     assert lifecycle.state is state
     assert text in lifecycle.text
-    assert bool(lifecycle.fix) == (state is State.WARNING)
+    assert bool(lifecycle.fix) == (state is CheckState.WARNING)
 
 
 @pytest.mark.parametrize(
     ("resource", "state", "text"),
     [
-        ({}, State.OK, "no rule"),
-        ({"versioning": {"enabled": True}}, State.OK, "versioning keeps"),
-        ({"action": {"type": "Delete"}, "condition": {"age": 30}}, State.WARNING, "deletes objects after 30 days"),
+        ({}, CheckState.OK, "no rule"),
+        ({"versioning": {"enabled": True}}, CheckState.OK, "versioning keeps"),
+        ({"action": {"type": "Delete"}, "condition": {"age": 30}}, CheckState.WARNING, "deletes objects after 30 days"),
         (
             {"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["logs/"]}},
-            State.OK,
+            CheckState.OK,
             "no rule",
         ),
-        ({"action": {"type": "Delete"}, "condition": {"numNewerVersions": 3}}, State.OK, "no rule"),
+        ({"action": {"type": "Delete"}, "condition": {"numNewerVersions": 3}}, CheckState.OK, "no rule"),
         (
             {
                 "action": {"type": "SetStorageClass", "storageClass": "ARCHIVE"},
                 "condition": {"matchesPrefix": ["logs/", "team/models/"]},
             },
-            State.WARNING,
+            CheckState.WARNING,
             "to ARCHIVE",
         ),
-        ({"retentionPolicy": {"retentionPeriod": "86400"}}, State.WARNING, "keeps channels from moving"),
+        ({"retentionPolicy": {"retentionPeriod": "86400"}}, CheckState.WARNING, "keeps channels from moving"),
     ],
 )
-def test_lifecycle_rules_of_gcs(gcs: GCSServer, resource: dict[str, Any], state: State, text: str) -> None:
+def test_lifecycle_rules_of_gcs(gcs: GCSServer, resource: dict[str, Any], state: CheckState, text: str) -> None:
     bucket = gcs.make_bucket({"lifecycle": {"rule": [resource]}} if "action" in resource else resource)
     lifecycle = look(f"gs://{bucket}/team/models")["lifecycle"]
     assert lifecycle.state is state
@@ -370,14 +375,14 @@ def test_a_public_bucket_of_s3(s3: S3Server) -> None:
     bucket = bucket_of(registry)
     s3_client().put_bucket_acl(Bucket=bucket, ACL="public-read")
     exposure = look(registry)["exposure"]
-    assert exposure.state is State.WARNING
+    assert exposure.state is CheckState.WARNING
     assert "put-public-access-block" in exposure.fix
     blocked = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True}
     blocked["RestrictPublicBuckets"] = True
     s3_client().put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=blocked)
-    assert look(registry)["exposure"].state is State.OK
+    assert look(registry)["exposure"].state is CheckState.OK
     s3.rule("answer", status=403, code="AccessDenied", method="GET", match="policyStatus", times=9)
-    assert look(registry)["exposure"].state is State.UNCHECKED
+    assert look(registry)["exposure"].state is CheckState.UNCHECKED
 
 
 def test_a_bucket_of_s3_with_a_public_policy(s3: S3Server) -> None:
@@ -389,16 +394,16 @@ def test_a_bucket_of_s3_with_a_public_policy(s3: S3Server) -> None:
     }
     s3_client().put_bucket_policy(Bucket=bucket_of(registry), Policy=json.dumps(policy))
     exposure = look(registry)["exposure"]
-    assert exposure.state is State.WARNING
+    assert exposure.state is CheckState.WARNING
     assert "policy is public" in exposure.text
 
 
 def test_a_public_bucket_of_gcs(gcs: GCSServer) -> None:
     public = {"bindings": [{"role": "roles/storage.objectViewer", "members": ["allUsers"]}], "version": 1}
     exposure = look(f"gs://{gcs.make_bucket({'_policy': public})}")["exposure"]
-    assert (exposure.state, exposure.text) == (State.WARNING, "everybody has roles/storage.objectViewer")
+    assert (exposure.state, exposure.text) == (CheckState.WARNING, "everybody has roles/storage.objectViewer")
     prevented = {"_policy": public, "iamConfiguration": {"publicAccessPrevention": "enforced"}}
-    assert look(f"gs://{gcs.make_bucket(prevented)}")["exposure"].state is State.OK
+    assert look(f"gs://{gcs.make_bucket(prevented)}")["exposure"].state is CheckState.OK
 
 
 def test_a_public_container_of_azure(azure: AzureServer) -> None:
@@ -406,7 +411,7 @@ def test_a_public_container_of_azure(azure: AzureServer) -> None:
     with azure.container(bucket_of(registry)) as container:
         container.set_container_access_policy(signed_identifiers={}, public_access="container")
     exposure = look(registry)["exposure"]
-    assert exposure.state is State.WARNING
+    assert exposure.state is CheckState.WARNING
     assert "read and list" in exposure.text
 
 

@@ -22,7 +22,7 @@ from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import PIECE, describe, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
 from tests.helpers.minilm import Published
@@ -271,7 +271,7 @@ def tampered(published: Published, manifest: Manifest, tmp_path_factory: pytest.
     changed = manifest._replace(files=files, piece_size=PIECE)
     (folder / "build" / "manifest.json").unlink()
     (folder / "build" / "manifest.json").write_bytes(serialize_manifest(changed))
-    store = LocalStore(str(folder / "registry"))
+    store = FolderStore(str(folder / "registry"))
     version = publish_folder(store, "embedder", folder / "build").version
     move_forward(store, "embedder", version, "current", by="dana")
     return f"{folder}/registry/embedder"

@@ -26,7 +26,7 @@ from modeldrop.errors import (
 from modeldrop.fetcher.api import fetch
 from modeldrop.format.manifest import manifest_digest, serialize_manifest
 from modeldrop.registry.channels import promote
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     MODELS,
     PIECE,
@@ -116,7 +116,7 @@ def test_current(published: Path, home: Path) -> None:
 def test_every_form_of_reference(registry: Path, home: Path) -> None:
     for seed in "ab":
         publish_build(registry, seed)
-    promote(LocalStore(str(registry)), "embedder", 1, "staging", by="dana")
+    promote(FolderStore(str(registry)), "embedder", 1, "staging", by="dana")
     one, two = digest_of(registry, 1), digest_of(registry, 2)
     expected = {
         "": (2, "current", 2),

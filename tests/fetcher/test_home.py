@@ -20,7 +20,7 @@ from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.verify import damages
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.storage.read.reader import RegistryReader
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     MODELS,
     PIECE,
@@ -84,7 +84,7 @@ def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, byte
             files.append(file)
     again = manifest._replace(files=tuple(files), build_key=build_key(folder.name))
     (folder / "manifest.json").write_bytes(serialize_manifest(again))
-    publish_folder(LocalStore(str(registry)), "embedder", folder, adopt_seconds=1)
+    publish_folder(FolderStore(str(registry)), "embedder", folder, adopt_seconds=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from modeldrop.errors import NotFoundError, RefusedError, RegistryError, UsageEr
 from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.notes import read_state, state_path
 from modeldrop.registry.channels import promote, rollback
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import publish_build, publish_folder, read_only, run_python, unprivileged
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def test_a_channel_that_went_back_counts_as_unavailable(published: Path, home: P
     snapshot = fetch(reference, home)
     assert (snapshot.version, snapshot.checked) == (2, "disk")
     assert "has another move under generation 2" in snapshot.warnings[0]
-    promote(LocalStore(str(published)), "embedder", 1, "current", by="dana")
+    promote(FolderStore(str(published)), "embedder", 1, "current", by="dana")
     assert fetch(reference, home).generation == 3
 
 
@@ -148,7 +148,7 @@ def test_a_generation_below_the_least_is_refused_even_on_a_fresh_disk(published:
     publish_build(published, "b")
     assert fetch(reference, home, min_generation=2).version == 2
     old = (published / "embedder" / "current").read_bytes()
-    rollback(LocalStore(str(published)), "embedder", "current", by="dana")
+    rollback(FolderStore(str(published)), "embedder", "current", by="dana")
     assert fetch(reference, home, min_generation=3).version == 1
     (published / "embedder" / "current").write_bytes(old)
     snapshot = fetch(reference, home, min_generation=3)  # the last good one is new enough

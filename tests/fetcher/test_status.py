@@ -17,7 +17,7 @@ from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
 from modeldrop.fetcher.watch.follower import Follower, Receiver
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import promote
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import digest_of, open_to_all, publish_build, read_only, run_python, unprivileged
 from tests.helpers.command_line import modeldrop
 
@@ -206,7 +206,7 @@ def test_a_note_that_cannot_be_read_is_none(name: str, content: bytes, fetched: 
 
 def test_every_link_is_told(registry: Path, fetched: Path) -> None:
     publish_build(registry, "b", model="reranker")
-    promote(LocalStore(str(registry)), "embedder", 1, "staging", by="dana")
+    promote(FolderStore(str(registry)), "embedder", 1, "staging", by="dana")
     for reference in ("embedder@staging", "reranker@v1"):
         fetch(f"{registry}/{reference}", fetched)
     fetch(f"{registry}/embedder", fetched, variant="fp32")

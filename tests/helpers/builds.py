@@ -17,7 +17,7 @@ from modeldrop.format.manifest import File, Manifest, manifest_digest, serialize
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import ADOPT_SECONDS, Published, read_build
 from modeldrop.registry.replicate import commit_all, stage_all
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.format import examples
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -144,7 +144,7 @@ def publish_build(
     variants: Sequence[str] = ("fp32", "int8"),
 ) -> Version:
     """Publish the build ``seed`` and move the channel to it, as the command does."""
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     build = registry.parent / f".build-{seed}-{'-'.join(variants)}"
     make_build(build, seed, variants=variants)
     version = publish_folder(store, model, build, adopt_seconds=0.2).version
@@ -236,7 +236,7 @@ def read_only(folder: Path) -> Iterator[None]:
             path.chmod(mode)
 
 
-class ReplyLosingStore(LocalStore):
+class ReplyLosingStore(FolderStore):
     """A store whose writes land, and whose answers to them get lost: the retry then finds a conflict."""
 
     def create(self, key: str, data: bytes) -> None:

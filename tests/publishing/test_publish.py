@@ -10,7 +10,7 @@ from modeldrop.errors import IntegrityError, UsageError, UserTestError
 from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import contents, edit
 from tests.helpers.publisher import MODEL, Publisher, named, publish_built, why_rejected
 
@@ -112,7 +112,7 @@ def test_no_channel_is_to_move_and_the_test_still_counts(publisher: Publisher, r
 def test_a_move_that_would_not_be_made_needs_no_test(publisher: Publisher, registry: Path) -> None:
     publisher.publish("a", str(registry))
     publisher.publish("b", str(registry))
-    rollback(LocalStore(str(registry)), MODEL, "current", by="dana")
+    rollback(FolderStore(str(registry)), MODEL, "current", by="dana")
     (outcome,) = publisher.publish("b", str(registry), test=FAILS)
     assert outcome.channel is not None
     assert (outcome.tested, outcome.channel.after) == (None, 1)

@@ -28,15 +28,15 @@ from modeldrop.registry.versions import (
     get_version,
     version_numbers,
 )
-from modeldrop.storage.write.folder import LocalStore
-from modeldrop.storage.write.store import Unfinished
+from modeldrop.storage.write.folder import FolderStore
+from modeldrop.storage.write.store import UnfinishedUpload
 from tests.helpers.builds import build_key, contents, publish_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modeldrop.format.manifest import File
-    from modeldrop.storage.write.store import Listed, Store, Stored
+    from modeldrop.storage.write.store import ListedObject, Store, StoredObject
 
 HOUR, DAY = 3600.0, 86400.0
 POLICY = Policy(keep=2, older_than=7 * DAY, grace=DAY)
@@ -49,7 +49,7 @@ class AgedRegistry:
 
     def __init__(self, registry: Path, count: int, *, channel: str | None = "current") -> None:
         self.registry = registry
-        self.store: Store = LocalStore(str(registry))
+        self.store: Store = FolderStore(str(registry))
         self.versions = [publish_build(registry, f"s{number}", channel=None) for number in range(count)]
         self.age(30 * DAY)
         if channel is not None:
@@ -120,7 +120,7 @@ def reasons_kept(pruned: Pruned) -> dict[int, str]:
     return {one.version: one.why for one in pruned.kept}
 
 
-class SleepingStore(LocalStore):
+class SleepingStore(FolderStore):
     """The store of a publisher that sleeps at its ``sleep``-th write while ``meanwhile`` happens."""
 
     def __init__(self, folder: str, sleep: int, meanwhile: Callable[[], object]) -> None:
@@ -141,17 +141,17 @@ class SleepingStore(LocalStore):
         super().upload(key, path, file, piece_size, progress)
 
 
-class StoreWithUploads(LocalStore):
+class StoreWithUploads(FolderStore):
     """A folder that has uploads in parts, as a bucket does."""
 
-    def __init__(self, folder: str, *uploads: Unfinished) -> None:
+    def __init__(self, folder: str, *uploads: UnfinishedUpload) -> None:
         super().__init__(folder)
         self.uploads = list(uploads)
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         return [upload for upload in self.uploads if upload.key.startswith(f"{prefix}/")]
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         self.uploads.remove(upload)
 
 
@@ -159,7 +159,7 @@ class Killed(BaseException):
     """Nothing catches it: as if the process were gone."""
 
 
-class KillableStore(LocalStore):
+class KillableStore(FolderStore):
     """A store whose user dies before its ``fatal``-th call of any kind, or right after it."""
 
     def __init__(self, folder: str, fatal: int, before: Callable[[], object]) -> None:
@@ -173,7 +173,7 @@ class KillableStore(LocalStore):
             self.reached = True
             self._before()
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         self._call()
         return super().get(key)
 
@@ -185,7 +185,7 @@ class KillableStore(LocalStore):
         self._call()
         return super().names(prefix)
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         self._call()
         return super().objects(prefix)
 
@@ -239,16 +239,16 @@ def every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tupl
 def copy_of(aged: AgedRegistry, registry: Path) -> AgedRegistry:
     shutil.copytree(aged.registry, registry)
     other = object.__new__(AgedRegistry)
-    other.registry, other.store, other.versions = registry, LocalStore(str(registry)), aged.versions
+    other.registry, other.store, other.versions = registry, FolderStore(str(registry)), aged.versions
     return other
 
 
-class CountingStore(LocalStore):
+class CountingStore(FolderStore):
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self.gets: list[str] = []
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         self.gets.append(key)
         return super().get(key)
 

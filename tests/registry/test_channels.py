@@ -18,14 +18,14 @@ from modeldrop.format.channel import KEPT_MOVES, Channel
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward, promote, rollback
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from modeldrop.storage.write.store import Stored
+    from modeldrop.storage.write.store import StoredObject
 
 
 def summary(result: ChannelResult) -> tuple[str, int | None, int | None, int, bool, str]:
@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, registry: Path, count: int) -> None:
         self.registry = registry
-        self.store = LocalStore(str(registry))
+        self.store = FolderStore(str(registry))
         self.versions: list[Version] = [
             publish_build(registry, f"seed {number}", channel=None) for number in range(count)
         ]
@@ -217,7 +217,7 @@ def test_a_lost_reply_that_others_have_moved_over_was_still_a_move(bench: Callab
     three = bench(3)
     three.forward(1)
 
-    class OvertakenAfterwards(LocalStore):
+    class OvertakenAfterwards(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             super().swap(key, data, previous)
             three.promote(3)
@@ -232,7 +232,7 @@ def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Benc
     three = bench(3)
     three.forward(1)
 
-    class OvertakenBefore(LocalStore):
+    class OvertakenBefore(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             if three.channel().version == 1:
                 three.forward(3)
@@ -248,7 +248,7 @@ def test_endless_conflicts_end(bench: Callable[[int], Bench], monkeypatch: pytes
     monkeypatch.setattr("modeldrop.registry.channels._ATTEMPTS", 30)
     three = bench(3)
 
-    class AlwaysMoved(LocalStore):
+    class AlwaysMoved(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             promote(three.store, "embedder", 4 - three.channel().version, "current", by="others")
             raise ConflictError("somebody else wrote it")
@@ -268,7 +268,7 @@ def test_a_channel_that_nobody_moves_and_nobody_may_write_says_why(
     two = bench(2)
     two.forward(1)
 
-    class Leased(LocalStore):
+    class Leased(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             raise ConflictError("the blob is leased by somebody", "Break the lease.")
 
@@ -291,14 +291,14 @@ def test_an_older_publisher_finishing_after_a_rollback_moves_nothing(bench: Call
     assert three.promote(2).after == 2
 
 
-class Counting(LocalStore):
+class Counting(FolderStore):
     """A store that counts requests."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self.calls: list[str] = []
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         self.calls.append(f"get {key}")
         return super().get(key)
 

@@ -15,8 +15,8 @@ from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import (
     get_version,
 )
-from modeldrop.storage.write.folder import LocalStore
-from modeldrop.storage.write.store import Unfinished
+from modeldrop.storage.write.folder import FolderStore
+from modeldrop.storage.write.store import UnfinishedUpload
 from tests.helpers.builds import build_key, make_build, publish_build, publish_folder
 from tests.registry.aged_registry import (
     DAY,
@@ -31,7 +31,7 @@ from tests.registry.aged_registry import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modeldrop.storage.write.store import Listed
+    from modeldrop.storage.write.store import ListedObject
 
 
 def test_an_abandoned_claim_is_sealed_and_swept(make_registry: Callable[..., AgedRegistry]) -> None:
@@ -93,7 +93,7 @@ def test_an_owner_who_finishes_just_before_the_seal_has_finished(
     two = make_registry(2)
     make_build(tmp_path / "late", "late")
 
-    class FinishedMeanwhile(LocalStore):
+    class FinishedMeanwhile(FolderStore):
         def create(self, key: str, data: bytes) -> None:
             if key.endswith("v7/manifest.json"):
                 super().create(key, (tmp_path / "late/manifest.json").read_bytes())
@@ -111,8 +111,8 @@ def test_an_owner_who_writes_again_before_the_seal_goes_on(make_registry: Callab
     two.claim(7)
     two.age(10 * DAY)
 
-    class WritesAgain(LocalStore):
-        def objects(self, prefix: str) -> Iterator[Listed]:
+    class WritesAgain(FolderStore):
+        def objects(self, prefix: str) -> Iterator[ListedObject]:
             if prefix.endswith("/v7"):
                 os.utime(two.registry / "embedder/v7/onnx/model.onnx")
             return super().objects(prefix)
@@ -125,10 +125,10 @@ def test_an_owner_who_writes_again_before_the_seal_goes_on(make_registry: Callab
 def test_uploads_never_finished_are_aborted_after_the_grace(make_registry: Callable[..., AgedRegistry]) -> None:
     two = make_registry(2)
     now = time.time()
-    old = Unfinished("embedder/v2/onnx/model.onnx", "a", now - 2 * DAY)
-    twin = Unfinished("embedder/v2/onnx/model.onnx", "b", now - 2 * DAY)
-    young = Unfinished("embedder/v2/onnx/model.onnx", "c", now - HOUR)
-    other = Unfinished("embedder-large/v2/onnx/model.onnx", "d", now - 2 * DAY)
+    old = UnfinishedUpload("embedder/v2/onnx/model.onnx", "a", now - 2 * DAY)
+    twin = UnfinishedUpload("embedder/v2/onnx/model.onnx", "b", now - 2 * DAY)
+    young = UnfinishedUpload("embedder/v2/onnx/model.onnx", "c", now - HOUR)
+    other = UnfinishedUpload("embedder-large/v2/onnx/model.onnx", "d", now - 2 * DAY)
     store = StoreWithUploads(str(two.registry), old, twin, young, other)
     assert outcomes(two.prune(store=store, apply=False)) == [("abort", 2, "")] * 2
     assert len(store.uploads) == 4
@@ -143,8 +143,8 @@ def test_an_upload_begun_within_the_grace_keeps_a_claim_and_its_other_uploads(
     two.claim(7)
     two.age(10 * DAY)
     now = time.time()
-    first = Unfinished("embedder/v7/onnx/model.onnx_data", "a", now - 2 * DAY)
-    second = Unfinished("embedder/v7/onnx/model_fp16.onnx", "b", now - HOUR)
+    first = UnfinishedUpload("embedder/v7/onnx/model.onnx_data", "a", now - 2 * DAY)
+    second = UnfinishedUpload("embedder/v7/onnx/model_fp16.onnx", "b", now - HOUR)
     store = StoreWithUploads(str(two.registry), first, second)
     assert outcomes(two.prune(store=store)) == []
     assert outcomes(two.prune(2 * DAY, store=store)) == [("abandon", 7, "done"), *[("abort", 7, "done")] * 2]

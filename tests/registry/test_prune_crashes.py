@@ -17,7 +17,7 @@ from modeldrop.registry.versions import (
     is_retired,
     read_channel,
 )
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, build_key
 from tests.registry.aged_registry import (
     DAY,
@@ -123,7 +123,7 @@ def test_a_move_taken_back_leaves_alone_whoever_moved_on(make_registry: Callable
     four = make_registry(4)
     four.prune()
 
-    class MovedOn(LocalStore):
+    class MovedOn(FolderStore):
         def names(self, prefix: str) -> list[str]:
             promote(four.store, "embedder", 3, "current", by="dana")
             return super().names(prefix)
@@ -148,7 +148,7 @@ def test_a_channel_seen_between_the_seals_brings_the_manifest_back(make_registry
     four.prune()
     before = (four.registry / "embedder/v1/manifest.json").read_bytes()
 
-    class NamedMeanwhile(LocalStore):
+    class NamedMeanwhile(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
             super().swap(key, data, previous)
             if key.endswith("v1/manifest.json") and find_seal(data) is not None:
@@ -188,7 +188,7 @@ def test_a_denied_write_is_one_error_and_the_next_run_goes_on(make_registry: Cal
     four = make_registry(4)
     four.prune()
 
-    class Denied(LocalStore):
+    class Denied(FolderStore):
         def delete(self, key: str, tag: str | None = None) -> None:
             raise RegistryError("no right to delete")
 

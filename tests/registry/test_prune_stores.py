@@ -38,7 +38,7 @@ from tests.registry.aged_registry import (
 )
 
 if TYPE_CHECKING:
-    from modeldrop.storage.write.store import Store, Stored
+    from modeldrop.storage.write.store import Store, StoredObject
 
 KEEP_ONE = Policy(keep=1, older_than=0, grace=DAY)
 
@@ -106,7 +106,7 @@ def test_any_store_named_between_the_seals(published: tuple[Store, list[Version]
     assert outcomes(later(store, 4)) == [("unretire", 1, "done")]
 
 
-def stored_manifest(store: Store, number: int) -> Stored:
+def stored_manifest(store: Store, number: int) -> StoredObject:
     stored = store.get(keys.manifest("embedder", number))
     assert stored is not None
     return stored

@@ -20,7 +20,7 @@ from modeldrop.format.records import (
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import ADOPTED, BUILT, UNCHANGED, Published, find_build
 from modeldrop.registry.versions import claimed_numbers, find_version, get_version, version_numbers
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     ReplyLosingStore,
     build_key,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CLAIM = Claim(nonce="somebody else", build_key=build_key("x"), by="dana", run="", at="2026-11-20T09:40:02Z")
 
 
-class Recording(LocalStore):
+class Recording(FolderStore):
     """A store that remembers what was written, in order."""
 
     def __init__(self, folder: str) -> None:
@@ -65,7 +65,7 @@ class Recording(LocalStore):
 
 def again(registry: Path, seed: str, model: str = "embedder") -> Published:
     """Publish as the command does when it is run again."""
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     version = find_build(store, model, build_key(seed))
     if version is not None:
         return Published(store=store, version=version, how=UNCHANGED)
@@ -98,7 +98,7 @@ def test_claim_upload_decide_commit_in_this_order(registry: Path, tmp_path: Path
 
 
 def test_numbers_are_never_reused_after_burnt_claims(registry: Path) -> None:
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     publish_build(registry, "a")
     store.create(keys.claim("embedder", 2), serialize_claim(CLAIM))
     store.create(keys.claim("embedder", 9), serialize_claim(CLAIM))
@@ -113,7 +113,7 @@ def test_numbers_are_never_reused_after_burnt_claims(registry: Path) -> None:
 
 def test_the_same_recipe_twice_is_one_version(registry: Path) -> None:
     first = publish_build(registry, "a")
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     assert find_build(store, "embedder", build_key("a")) == first
     assert find_build(store, "embedder", build_key("b")) is None
     second = publish_folder(store, "embedder", registry.parent / ".build-a-fp32-int8")
@@ -123,7 +123,7 @@ def test_the_same_recipe_twice_is_one_version(registry: Path) -> None:
 
 def test_force_makes_a_new_version_of_the_same_recipe(registry: Path, tmp_path: Path) -> None:
     publish_build(registry, "a")
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     forced = publish_folder(store, "embedder", tmp_path / ".build-a-fp32-int8", force=True)
     assert (forced.version.number, forced.how) == (2, BUILT)
     found = find_build(store, "embedder", build_key("a"))
@@ -133,7 +133,7 @@ def test_force_makes_a_new_version_of_the_same_recipe(registry: Path, tmp_path: 
 
 
 def test_a_record_of_a_version_never_committed_is_replaced_after_a_bounded_wait(registry: Path) -> None:
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     store.create(keys.claim("embedder", 1), serialize_claim(CLAIM))
     key = keys.build_record("embedder", build_key("a"))
     store.create(key, serialize_build_record(BuildRecord(1, CLAIM.nonce, CLAIM.at)))
@@ -147,7 +147,7 @@ def test_a_damaged_record_is_named_and_force_replaces_it(registry: Path, tmp_pat
     publish_build(registry, "a")
     key = keys.build_record("embedder", build_key("a"))
     (registry / key).write_text("{")
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     with pytest.raises(FormatError, match=re.escape(f"{registry}/{key}: build record is not JSON")) as caught:
         find_build(store, "embedder", build_key("a"))
     assert "--force" in caught.value.hint
@@ -160,7 +160,7 @@ def test_a_damaged_record_is_named_and_force_replaces_it(registry: Path, tmp_pat
 def test_a_file_that_changes_after_the_build_stops_the_publish(registry: Path, tmp_path: Path) -> None:
     make_build(tmp_path / "build")
     edit(tmp_path / "build" / "onnx/model.onnx", contents("a")["onnx/model.onnx"][-4:], b"oops")
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     with pytest.raises(IntegrityError, match=r"onnx/model\.onnx changed while it was published"):
         publish_folder(store, "embedder", tmp_path / "build")
     assert version_numbers(store, "embedder") == []
@@ -169,7 +169,7 @@ def test_a_file_that_changes_after_the_build_stops_the_publish(registry: Path, t
 
 
 def test_a_late_owner_cannot_commit_over_a_seal(registry: Path, tmp_path: Path) -> None:
-    class SealedMeanwhile(LocalStore):
+    class SealedMeanwhile(FolderStore):
         def create(self, key: str, data: bytes) -> None:
             if key.endswith("/manifest.json"):
                 super().create(key, b'{"sealed": true}\n')
@@ -214,7 +214,7 @@ def test_a_publisher_killed_at_any_step(registry: Path, tmp_path: Path, before: 
         process = start(KILLED_PUBLISHER, registry, model, "b", step)
         _, errors = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == -signal.SIGKILL, errors
-        store = LocalStore(str(registry))
+        store = FolderStore(str(registry))
         new = 2 if before else 1
         committed = find_version(store, model, new) is not None
         for reference in (model, f"{model}@v{new}"):
@@ -240,4 +240,4 @@ def test_the_step_after_the_last_is_a_finished_publish(registry: Path) -> None:
     process = start(KILLED_PUBLISHER, registry, "embedder", "b", STEPS + 1)
     assert process.wait(HANG_SECONDS) == 0
     process.communicate()
-    assert version_numbers(LocalStore(str(registry)), "embedder") == [1]
+    assert version_numbers(FolderStore(str(registry)), "embedder") == [1]

@@ -7,7 +7,7 @@ from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.records import BuildRecord, serialize_build_record
 from modeldrop.registry.versions import claimed_numbers, read_channel, version_numbers
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import build_key, finish, make_build, publish_build, start
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def ready():
 PUBLISHER = f"""{WAIT}
 from tests.helpers.builds import make_build, publish_folder
 from modeldrop.registry.channels import move_forward
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 
-store = LocalStore(str(registry))
+store = FolderStore(str(registry))
 make_build(registry.parent / mine, sys.argv[3])
 ready()
 published = publish_folder(store, "embedder", registry.parent / mine, adopt_seconds=float(sys.argv[4]))
@@ -49,8 +49,8 @@ publishing.Deadline = lambda seconds: deadline(0.5 if dead else seconds)
 MOVER = f"""{WAIT}
 from modeldrop.errors import RefusedError
 from modeldrop.registry.channels import promote, rollback
-from modeldrop.storage.write.folder import LocalStore
-store = LocalStore(str(registry))
+from modeldrop.storage.write.folder import FolderStore
+store = FolderStore(str(registry))
 ready()
 moves = 0
 for round in range(5):
@@ -85,7 +85,7 @@ def check_moves(registry: Path) -> Channel:
         assert channel.generation == number
     for earlier, later in itertools.pairwise(moves):
         assert later.moves()[1:] == earlier.moves()[:50]
-    now, tag = read_channel(LocalStore(str(registry)), "embedder", "current")
+    now, tag = read_channel(FolderStore(str(registry)), "embedder", "current")
     assert now == moves[-1] == parse_channel((registry / "embedder" / "current").read_bytes())
     assert tag == str(len(moves))
     return moves[-1]
@@ -94,7 +94,7 @@ def check_moves(registry: Path) -> Channel:
 def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> None:
     printed = race(PUBLISHER, registry, [(f"seed {number}", 600) for number in range(8)])
     assert sorted(printed) == [f"{number} False" for number in range(1, 9)]
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 9))
     channel = check_moves(registry)
     assert channel.version == 8
@@ -104,7 +104,7 @@ def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> No
 
 def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path) -> None:
     printed = race(PUBLISHER, registry, [("the same", 600)] * 8)
-    (number,) = version_numbers(LocalStore(str(registry)), "embedder")
+    (number,) = version_numbers(FolderStore(str(registry)), "embedder")
     assert sorted(printed) == [f"{number} False"] + [f"{number} True"] * 7
     assert [move.version for move in check_moves(registry).moves()] == [number]
 
@@ -112,9 +112,11 @@ def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path)
 def test_eight_publishers_that_find_a_dead_record_still_make_one_version(registry: Path) -> None:
     # Who wrote the dead record is not waited for; everybody else is, however slow the machine.
     dead = BuildRecord(999, "killed", "2026-11-20T09:44:40Z")
-    LocalStore(str(registry)).create(keys.build_record("embedder", build_key("the same")), serialize_build_record(dead))
+    FolderStore(str(registry)).create(
+        keys.build_record("embedder", build_key("the same")), serialize_build_record(dead)
+    )
     race(IMPATIENT_WITH_THE_DEAD, registry, [("the same", 600)] * 8)
-    assert len(version_numbers(LocalStore(str(registry)), "embedder")) == 1
+    assert len(version_numbers(FolderStore(str(registry)), "embedder")) == 1
 
 
 def test_sixteen_movers_make_one_line_of_history(registry: Path, tmp_path: Path) -> None:

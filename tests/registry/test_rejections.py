@@ -10,7 +10,7 @@ from modeldrop.format.records import Rejection
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, reject, rejection_now
 from modeldrop.registry.prune import Policy, prune
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, publish_build
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DAY = 86400.0
 
 def test_the_first_mark_stays(registry: Path) -> None:
     publish_build(registry)
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     assert reject(store, "embedder", 1, MARK) == MARK
     assert reject(store, "embedder", 1, rejection_now("another reason")) == MARK == find_rejection(store, "embedder", 1)
     assert read_marks(store, "embedder", 1) == {REJECTED}
@@ -35,12 +35,12 @@ def test_the_first_mark_stays(registry: Path) -> None:
 def test_a_mark_whose_reply_was_lost_is_there(registry: Path) -> None:
     publish_build(registry)
     assert reject(ReplyLosingStore(str(registry)), "embedder", 1, MARK) == MARK
-    assert find_rejection(LocalStore(str(registry)), "embedder", 1) == MARK
+    assert find_rejection(FolderStore(str(registry)), "embedder", 1) == MARK
 
 
 def test_a_damaged_mark_lets_nothing_pass(registry: Path) -> None:
     version = publish_build(registry, channel=None)
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     store.create(keys.rejected("embedder", 1), b"{")
     for move in (move_forward, create_if_missing):
         with pytest.raises(FormatError, match=r"embedder/v1/rejected\.json: rejection is not JSON"):
@@ -50,7 +50,7 @@ def test_a_damaged_mark_lets_nothing_pass(registry: Path) -> None:
 
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_rejection_during_the_move_takes_it_back(registry: Path, existing: bool) -> None:
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     if existing:
         publish_build(registry, "a")
     version = publish_build(registry, "b", channel=None)
@@ -73,7 +73,7 @@ def test_a_rejection_during_the_move_takes_it_back(registry: Path, existing: boo
 
 
 def test_a_test_that_takes_long_decides_on_what_the_channel_is_then(registry: Path) -> None:
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     first, second, third = (publish_build(registry, seed, channel=None) for seed in "abc")
     move_forward(store, "embedder", first, "current", by="ci")
     asked = []
@@ -88,7 +88,7 @@ def test_a_test_that_takes_long_decides_on_what_the_channel_is_then(registry: Pa
 
 
 def test_prune_takes_the_mark_with_the_files(registry: Path) -> None:
-    store = LocalStore(str(registry))
+    store = FolderStore(str(registry))
     for seed in "ab":
         publish_build(registry, seed)
     reject(store, "embedder", 1, MARK)

@@ -10,7 +10,7 @@ from modeldrop.format import keys
 from modeldrop.registry.publish import ADOPTED, MIRRORED, UNCHANGED, find_build
 from modeldrop.registry.replicate import find_copy, replicate
 from modeldrop.registry.versions import claimed_numbers, find_version, version_numbers
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     build_key,
     contents,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
 
 
-class Broken(LocalStore):
+class Broken(FolderStore):
     """A store that no file can be uploaded to."""
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
@@ -37,8 +37,8 @@ class Broken(LocalStore):
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> list[LocalStore]:
-    return [LocalStore(str(tmp_path / name / "registry")) for name in ("one", "two", "three")]
+def stores(tmp_path: Path) -> list[FolderStore]:
+    return [FolderStore(str(tmp_path / name / "registry")) for name in ("one", "two", "three")]
 
 
 def prepare(tmp_path: Path, seed: str = "a") -> Path:
@@ -47,7 +47,7 @@ def prepare(tmp_path: Path, seed: str = "a") -> Path:
 
 
 def test_one_build_goes_to_all_with_one_digest_and_numbers_of_their_own(
-    stores: list[LocalStore], tmp_path: Path
+    stores: list[FolderStore], tmp_path: Path
 ) -> None:
     publish_build(tmp_path / "two" / "registry", "other")
     counted: list[int] = []
@@ -60,7 +60,7 @@ def test_one_build_goes_to_all_with_one_digest_and_numbers_of_their_own(
         assert find_build(store, "embedder", build_key("a")) == item.version
 
 
-def test_no_registry_gets_a_version_before_every_upload_is_complete(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_no_registry_gets_a_version_before_every_upload_is_complete(stores: list[FolderStore], tmp_path: Path) -> None:
     broken = Broken(str(tmp_path / "broken"))
     with pytest.raises(RegistryError, match="broken"):
         publish_everywhere([*stores, broken], "embedder", prepare(tmp_path), tmp_path / "scratch")
@@ -70,7 +70,7 @@ def test_no_registry_gets_a_version_before_every_upload_is_complete(stores: list
     assert [item.version.number for item in published] == [2, 2, 2]
 
 
-def test_where_another_publisher_was_first_all_get_what_it_made(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_where_another_publisher_was_first_all_get_what_it_made(stores: list[FolderStore], tmp_path: Path) -> None:
     other = publish_build(tmp_path / "one" / "registry", "a", variants=["fp32"])
     published = publish_everywhere(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
     assert published[0].how == ADOPTED
@@ -79,7 +79,7 @@ def test_where_another_publisher_was_first_all_get_what_it_made(stores: list[Loc
         assert len(version_numbers(store, "embedder")) == 1
 
 
-def test_the_first_registry_decides_for_the_others(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_the_first_registry_decides_for_the_others(stores: list[FolderStore], tmp_path: Path) -> None:
     other = publish_build(tmp_path / "two" / "registry", "a", variants=["fp32"])
     published = publish_everywhere(stores, "embedder", prepare(tmp_path), tmp_path / "scratch")
     assert {item.version.digest for item in published} != {other.digest}
@@ -87,7 +87,7 @@ def test_the_first_registry_decides_for_the_others(stores: list[LocalStore], tmp
     assert published[1].version.number == 2
 
 
-def test_force_makes_a_new_version_everywhere(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_force_makes_a_new_version_everywhere(stores: list[FolderStore], tmp_path: Path) -> None:
     build = prepare(tmp_path)
     publish_everywhere(stores, "embedder", build, tmp_path / "scratch")
     forced = publish_everywhere(stores, "embedder", build, tmp_path / "scratch", force=True)
@@ -95,7 +95,7 @@ def test_force_makes_a_new_version_everywhere(stores: list[LocalStore], tmp_path
     assert ADOPTED not in {item.how for item in forced}
 
 
-def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[FolderStore], tmp_path: Path) -> None:
     source, target, _ = stores
     publish_build(tmp_path / "two" / "registry", "other")
     publish_build(tmp_path / "one" / "registry", "zero")
@@ -117,7 +117,7 @@ def test_a_copy_has_the_same_bytes_and_digest_and_is_found_again(stores: list[Lo
     assert snapshot.model_file.read_bytes() == contents("a")["onnx/model_quantized.onnx"]
 
 
-def test_a_copy_replaces_what_the_recipe_meant_there(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_a_copy_replaces_what_the_recipe_meant_there(stores: list[FolderStore], tmp_path: Path) -> None:
     publish_build(tmp_path / "two" / "registry", "a", variants=["fp32"])
     version = publish_build(tmp_path / "one" / "registry", "a")
     (copied,) = replicate(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
@@ -125,7 +125,7 @@ def test_a_copy_replaces_what_the_recipe_meant_there(stores: list[LocalStore], t
     assert find_build(stores[1], "embedder", build_key("a")) == copied.version
 
 
-def test_a_damaged_version_is_not_copied(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_a_damaged_version_is_not_copied(stores: list[FolderStore], tmp_path: Path) -> None:
     source, target, _ = stores
     version = publish_build(tmp_path / "one" / "registry", "a")
     damaged = tmp_path / "one" / "registry" / "embedder" / "v1" / "onnx" / "model.onnx"
@@ -138,7 +138,7 @@ def test_a_damaged_version_is_not_copied(stores: list[LocalStore], tmp_path: Pat
     assert claimed_numbers(target, "embedder") == []
 
 
-def test_a_version_without_its_report_is_copied_all_the_same(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_a_version_without_its_report_is_copied_all_the_same(stores: list[FolderStore], tmp_path: Path) -> None:
     version = publish_build(tmp_path / "one" / "registry", "a")
     (tmp_path / "one" / "registry" / keys.report("embedder", 1)).unlink()
     replicate(stores[0], "embedder", version, [stores[1]], tmp_path / "scratch")
@@ -146,7 +146,7 @@ def test_a_version_without_its_report_is_copied_all_the_same(stores: list[LocalS
     assert "without a report" in (tmp_path / "two/registry/embedder/v1/report.html").read_text("utf-8")
 
 
-def test_a_retried_publish_alone_adopts_what_was_distributed(stores: list[LocalStore], tmp_path: Path) -> None:
+def test_a_retried_publish_alone_adopts_what_was_distributed(stores: list[FolderStore], tmp_path: Path) -> None:
     build = prepare(tmp_path)
     published = publish_everywhere(stores, "embedder", build, tmp_path / "scratch")
     assert publish_folder(stores[2], "embedder", build).version == published[2].version

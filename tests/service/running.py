@@ -25,7 +25,7 @@ from blake3 import blake3
 from onnx import numpy_helper
 
 from modeldrop.format.manifest import File, parse_manifest, serialize_manifest
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import build_key, environment, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON
 from tests.helpers.waiting import HANG_SECONDS
@@ -230,7 +230,7 @@ def add_version(registry: Path, model: str, number: int, like: str = "") -> str:
     changed = manifest._replace(build_key=build_key(f"{model} {number}"), files=tuple(files), variants=(int8,))
     (folder / "manifest.json").write_bytes(serialize_manifest(changed))
     (folder / "report.html").write_text("<!doctype html>")
-    version = publish_folder(LocalStore(str(registry)), model, folder, adopt_seconds=0.2).version
+    version = publish_folder(FolderStore(str(registry)), model, folder, adopt_seconds=0.2).version
     assert version.number == number
     return f"v{number}"
 

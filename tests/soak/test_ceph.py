@@ -16,13 +16,13 @@ from blake3 import blake3
 from botocore.exceptions import ClientError
 
 from modeldrop.conformance.checks import CHECKS, Check
-from modeldrop.conformance.running import open_sides
+from modeldrop.conformance.run import open_under_test
 from modeldrop.conformance.sample import describe
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.api import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.storage.write.conditional import require_conditional_writes
 from tests.helpers import concurrent_publishers
 from tests.helpers.builds import contents
 from tests.helpers.command_line import modeldrop
@@ -48,10 +48,10 @@ ROUNDS = 3
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_ceph_conforms(check: Check, ceph: str) -> None:
-    sides = open_sides(ceph)
-    with sides.scratch() as place:
-        check.run(place)
-    assert list(sides.store.objects("")) == []
+    tested = open_under_test(ceph)
+    with tested.scratch_model() as scratch:
+        check.run(scratch)
+    assert list(tested.store.objects("")) == []
 
 
 def test_its_gaps_are_those_that_are_known(ceph: str, ceph_server: CephServer) -> None:
@@ -84,7 +84,7 @@ def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.Mo
 def test_it_can_be_a_registry(ceph: str) -> None:
     store = open_store(ceph)
     for _ in range(2):
-        require_conditions(store)
+        require_conditional_writes(store)
 
 
 def test_doctor_finds_nothing_wrong(ceph: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from modeldrop.errors import RegistryError
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.storage.write.conditional import require_conditional_writes
 from tests.helpers.command_line import modeldrop
 from tests.servers.swift import SwiftServer
 
@@ -31,7 +31,7 @@ def test_without_its_packages_it_says_how_to_install_them(monkeypatch: pytest.Mo
 def test_it_cannot_be_a_registry(swift: str) -> None:
     store = open_store(swift)
     with pytest.raises(RegistryError) as error:
-        require_conditions(store)
+        require_conditional_writes(store)
     assert error.value.message.startswith(refusal(swift))
     assert error.value.hint.startswith("Two publishers could overwrite each other there.")
     assert list(store.objects("")) == []

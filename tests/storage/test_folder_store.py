@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     PIECE,
     as_store,
@@ -33,32 +33,32 @@ KEY = "embedder/current"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(str(tmp_path / "registry"))
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(str(tmp_path / "registry"))
 
 
-def get(store: LocalStore, key: str = KEY) -> tuple[bytes, str]:
+def get(store: FolderStore, key: str = KEY) -> tuple[bytes, str]:
     stored = store.get(key)
     assert stored is not None
     return stored.data, stored.tag
 
 
-def leftovers(store: LocalStore) -> list[Path]:
+def leftovers(store: FolderStore) -> list[Path]:
     return list(Path(store.url).rglob(".tmp/*"))
 
 
-def test_it_is_a_store(store: LocalStore) -> None:
+def test_it_is_a_store(store: FolderStore) -> None:
     assert as_store(store) is store
 
 
-def test_nothing_is_there_at_first_and_reading_makes_nothing(store: LocalStore) -> None:
+def test_nothing_is_there_at_first_and_reading_makes_nothing(store: FolderStore) -> None:
     assert store.get(KEY) is None
     assert not store.exists(KEY)
     assert store.names("") == store.names("embedder") == []
     assert not Path(store.url).exists()
 
 
-def test_create_only_keeps_the_first_bytes(store: LocalStore) -> None:
+def test_create_only_keeps_the_first_bytes(store: FolderStore) -> None:
     store.create("embedder/v1/claim.json", b"first")
     with pytest.raises(ConflictError, match=r"embedder/v1/claim\.json"):
         store.create("embedder/v1/claim.json", b"second")
@@ -67,7 +67,7 @@ def test_create_only_keeps_the_first_bytes(store: LocalStore) -> None:
     assert leftovers(store) == []
 
 
-def test_swap_needs_the_tag_of_what_is_there(store: LocalStore) -> None:
+def test_swap_needs_the_tag_of_what_is_there(store: FolderStore) -> None:
     store.swap(KEY, b"one", None)
     with pytest.raises(ConflictError):
         store.swap(KEY, b"again", None)
@@ -82,7 +82,7 @@ def test_swap_needs_the_tag_of_what_is_there(store: LocalStore) -> None:
     assert leftovers(store) == []
 
 
-def test_swap_replaces_what_create_made(store: LocalStore) -> None:
+def test_swap_replaces_what_create_made(store: FolderStore) -> None:
     store.create(KEY, b"one")
     with pytest.raises(ConflictError):
         store.swap(KEY, b"two", None)
@@ -92,7 +92,7 @@ def test_swap_replaces_what_create_made(store: LocalStore) -> None:
         store.create(KEY, b"three")
 
 
-def test_the_same_bytes_swapped_back_have_another_tag(store: LocalStore) -> None:
+def test_the_same_bytes_swapped_back_have_another_tag(store: FolderStore) -> None:
     store.swap(KEY, b"one", None)
     tag = get(store)[1]
     store.swap(KEY, b"two", tag)
@@ -102,7 +102,7 @@ def test_the_same_bytes_swapped_back_have_another_tag(store: LocalStore) -> None
 
 
 @pytest.mark.parametrize("lagging", [b"one", None, b"scribbled over"])
-def test_an_object_that_lags_behind_its_moves_is_mended(store: LocalStore, lagging: bytes | None) -> None:
+def test_an_object_that_lags_behind_its_moves_is_mended(store: FolderStore, lagging: bytes | None) -> None:
     store.swap(KEY, b"one", None)
     store.swap(KEY, b"two", get(store)[1])
     # A writer was killed between the link that commits and the replacement of the object.
@@ -116,13 +116,13 @@ def test_an_object_that_lags_behind_its_moves_is_mended(store: LocalStore, laggi
     assert target.read_bytes() == b"three"
 
 
-def test_a_reader_without_the_right_to_write_gets_the_truth(store: LocalStore, tmp_path: Path) -> None:
+def test_a_reader_without_the_right_to_write_gets_the_truth(store: FolderStore, tmp_path: Path) -> None:
     store.swap(KEY, b"one", None)
     store.swap(KEY, b"two", get(store)[1])
     (Path(store.url) / KEY).write_bytes(b"one")
     open_to_all(tmp_path)
     program = (
-        "import sys; from modeldrop.storage.write.folder import LocalStore; s = LocalStore(sys.argv[1]);"
+        "import sys; from modeldrop.storage.write.folder import FolderStore; s = FolderStore(sys.argv[1]);"
         "print(s.get('embedder/current').data.decode(), s.exists('embedder/current'), s.names('embedder'))"
     )
     with read_only(Path(store.url)):
@@ -131,7 +131,7 @@ def test_a_reader_without_the_right_to_write_gets_the_truth(store: LocalStore, t
         assert tree(Path(store.url)) == before
 
 
-def test_names_are_those_of_objects_and_prefixes_without_hidden_ones(store: LocalStore) -> None:
+def test_names_are_those_of_objects_and_prefixes_without_hidden_ones(store: FolderStore) -> None:
     store.create("embedder/v2/claim.json", b"")
     store.swap(KEY, b"one", None)
     store.create("embedder/builds/00.json", b"")
@@ -140,7 +140,7 @@ def test_names_are_those_of_objects_and_prefixes_without_hidden_ones(store: Loca
     assert (Path(store.url) / "embedder" / ".moves").is_dir()
 
 
-def test_an_upload_is_checked_and_appears_whole_or_not_at_all(store: LocalStore, tmp_path: Path) -> None:
+def test_an_upload_is_checked_and_appears_whole_or_not_at_all(store: FolderStore, tmp_path: Path) -> None:
     source = tmp_path / "modèle 1.onnx"
     source.write_bytes(b"weights" * 500_000)
     file = describe("modèle 1.onnx", source.read_bytes())
@@ -162,7 +162,7 @@ def test_an_upload_is_checked_and_appears_whole_or_not_at_all(store: LocalStore,
     assert leftovers(store) == []
 
 
-def test_what_crashed_writers_left_is_swept_after_a_day(store: LocalStore) -> None:
+def test_what_crashed_writers_left_is_swept_after_a_day(store: FolderStore) -> None:
     store.create("embedder/v1/claim.json", b"")
     old, young = (Path(store.url) / "embedder" / ".tmp" / name for name in ("old", "young"))
     for path in (old, young):
@@ -173,14 +173,14 @@ def test_what_crashed_writers_left_is_swept_after_a_day(store: LocalStore) -> No
     assert leftovers(store) == [young]
 
 
-def test_a_folder_that_may_not_be_written_is_named_with_the_user(store: LocalStore, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_named_with_the_user(store: FolderStore, tmp_path: Path) -> None:
     store.create("embedder/v1/claim.json", b"")
     open_to_all(tmp_path)
     program = """
 import os, sys
 from modeldrop.errors import RegistryError
-from modeldrop.storage.write.folder import LocalStore
-s = LocalStore(sys.argv[1])
+from modeldrop.storage.write.folder import FolderStore
+s = FolderStore(sys.argv[1])
 for write in (
     lambda: s.create("embedder/v2/claim.json", b""),
     lambda: s.swap("embedder/current", b"", None),
@@ -200,15 +200,15 @@ for write in (
     assert store.names("embedder") == ["v1"]
 
 
-def test_a_folder_that_may_not_be_read_is_an_error_not_an_empty_registry(store: LocalStore, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_is_an_error_not_an_empty_registry(store: FolderStore, tmp_path: Path) -> None:
     store.create(KEY, b"one")
     open_to_all(tmp_path)
     (Path(store.url) / "embedder").chmod(0o700 if unprivileged() else 0)
     program = """
 import sys
 from modeldrop.errors import RegistryError
-from modeldrop.storage.write.folder import LocalStore
-s = LocalStore(sys.argv[1])
+from modeldrop.storage.write.folder import FolderStore
+s = FolderStore(sys.argv[1])
 for read in (s.get, s.exists, s.names):
     try:
         found = read("embedder/current" if read != s.names else "embedder")
@@ -241,10 +241,10 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path, tmp_path: Path) -> 
 import resource, sys
 from pathlib import Path
 from modeldrop.errors import DiskError
-from modeldrop.storage.write.folder import LocalStore
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import PIECE, describe
 registry, source = sys.argv[1:]
-store = LocalStore(registry)
+store = FolderStore(registry)
 store.swap("m/current", b"one", None)
 if "no-mount" in registry:
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -270,7 +270,7 @@ store.swap("m/current", b"two", store.get("m/current").tag)
     run_python(program, small_disk, source)
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(store: LocalStore) -> None:
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(store: FolderStore) -> None:
     store.check_writable(1)
     with pytest.raises(DiskError, match="MB free; this version needs about"):
         store.check_writable(1 << 60)
@@ -278,7 +278,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(store: Loc
 
 
 @pytest.mark.parametrize("file", ["registry", "registry/embedder", "registry/embedder/v1"])
-def test_a_file_in_place_of_a_folder(store: LocalStore, tmp_path: Path, file: str) -> None:
+def test_a_file_in_place_of_a_folder(store: FolderStore, tmp_path: Path, file: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("in the way")
     with pytest.raises(RegistryError, match=re.escape(str(tmp_path / "registry"))):
@@ -287,19 +287,19 @@ def test_a_file_in_place_of_a_folder(store: LocalStore, tmp_path: Path, file: st
     assert (tmp_path / file).read_text() == "in the way"
 
 
-def test_a_disk_error_by_its_number(store: LocalStore, tmp_path: Path) -> None:
+def test_a_disk_error_by_its_number(store: FolderStore, tmp_path: Path) -> None:
     # Names too long for the disk are an error of reading and writing like any other.
     with pytest.raises(RegistryError, match=os.strerror(errno.ENAMETOOLONG)):
         store.create(f"embedder/{'x' * 300}", b"")
 
 
-def test_a_writer_that_is_stopped_while_others_move_on_never_takes_the_object_back(store: LocalStore) -> None:
+def test_a_writer_that_is_stopped_while_others_move_on_never_takes_the_object_back(store: FolderStore) -> None:
     """Many swaps at once, then the object is what the last move says."""
     program = """
 import sys
 from modeldrop.errors import ConflictError
-from modeldrop.storage.write.folder import LocalStore
-s = LocalStore(sys.argv[1])
+from modeldrop.storage.write.folder import FolderStore
+s = FolderStore(sys.argv[1])
 done = 0
 while done < 15:
     stored = s.get("embedder/current")

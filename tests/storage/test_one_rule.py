@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import pytest
 import trustme
 
-from modeldrop.doctor.run import examine
+from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError
 from modeldrop.export.sources import hub_client
 from modeldrop.storage.read.reader import RegistryReader
@@ -132,7 +132,7 @@ def publish_to(registry: str) -> Callable[[str], object]:
 
 def diagnose(registry: str) -> Callable[[str], object]:
     def run(_: str) -> None:
-        failures = [f"{check.text} {check.fix}" for check in examine(registry) if check.state.value == "failed"]
+        failures = [f"{check.text} {check.fix}" for check in check_registry(registry) if check.state.value == "failed"]
         raise ModeldropError(" ".join(failures))
 
     return run

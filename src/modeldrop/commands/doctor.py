@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, registry_settings
-from modeldrop.doctor.checks import Result, State, failed, ok, unchecked
+from modeldrop.doctor.checks import CheckResult, CheckState, failed, ok, unchecked
 from modeldrop.doctor.policies import Policies, policies_for
-from modeldrop.doctor.run import examine
+from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.storage.urls import parse_bucket
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-_MARKS = {State.OK: "ok", State.WARNING: "warning", State.FAILED: "FAILED", State.UNCHECKED: "not checked"}
+_MARKS = {
+    CheckState.OK: "ok",
+    CheckState.WARNING: "warning",
+    CheckState.FAILED: "FAILED",
+    CheckState.UNCHECKED: "not checked",
+}
 _HEADINGS = {
     "publisher": "publisher (publish, promote, rollback, mirror)",
     "fetcher": "fetcher (fetch, run, watch)",
@@ -44,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     registry = arguments.registry or default_registry()
     if arguments.policies:
         return _print_policies(_policies(registry), as_json=arguments.json)
-    results = examine(registry)
+    results = check_registry(registry)
     if arguments.conformance:
         results += _conformance(registry, results)
-    well = all(result.state is not State.FAILED for result in results)
+    well = all(result.state is not CheckState.FAILED for result in results)
     if arguments.json:
         print_json({"registry": registry, "ok": well, "checks": [dict(result.to_json()) for result in results]})
     else:
@@ -55,14 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if well else RegistryError.exit_code
 
 
-def _conformance(registry: str, results: Iterable[Result]) -> list[Result]:
-    if any(result.state is State.FAILED for result in results):
+def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckResult]:
+    if any(result.state is CheckState.FAILED for result in results):
         return [unchecked("conformance", "an earlier check failed")]
-    from modeldrop.conformance.running import open_sides, run_checks
+    from modeldrop.conformance.run import open_under_test, run_checks
 
     found = []
     try:
-        for outcome in run_checks(open_sides(registry)):
+        for outcome in run_checks(open_under_test(registry)):
             title = outcome.check.title
             if outcome.fault:
                 found.append(failed("conformance", RegistryError(f"{title}: {outcome.fault}.")))
@@ -97,7 +102,7 @@ def _print_policies(policies: Policies | None, *, as_json: bool) -> int:
     return 0
 
 
-def _print(results: Iterable[Result]) -> None:
+def _print(results: Iterable[CheckResult]) -> None:
     said: set[str] = set()
     for result in results:
         print(f"{_MARKS[result.state]:<11}  {result.name:<16}  {result.text}")

@@ -1,4 +1,4 @@
-"""pytest's side of the conformance suite: ``--registry`` names the registry to try. Nothing else imports pytest."""
+"""The pytest plugin of the conformance suite: ``--registry`` names the registry to try. Nothing else imports pytest."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.conformance.running import Sides, open_sides
+from modeldrop.conformance.run import RegistryUnderTest, open_under_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeldrop.conformance.place import Place
+    from modeldrop.conformance.scratch import ScratchModel
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,16 +20,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def sides(request: pytest.FixtureRequest) -> Sides:
+def tested(request: pytest.FixtureRequest) -> RegistryUnderTest:
     """The registry that the command line names."""
     registry = request.config.getoption("--registry")
     if not registry:
         raise pytest.UsageError("Name the registry to try: --registry s3://acme-models/scratch")
-    return open_sides(registry)
+    return open_under_test(registry)
 
 
 @pytest.fixture
-def place(sides: Sides) -> Iterator[Place]:
+def scratch(tested: RegistryUnderTest) -> Iterator[ScratchModel]:
     """A scratch model of its own for every check."""
-    with sides.scratch() as place:
-        yield place
+    with tested.scratch_model() as scratch:
+        yield scratch

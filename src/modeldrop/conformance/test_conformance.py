@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.conformance.checks import CHECKS, Check
-from modeldrop.conformance.place import NotApplicableError
+from modeldrop.conformance.scratch import NotApplicableError
 
 if TYPE_CHECKING:
-    from modeldrop.conformance.place import Place
+    from modeldrop.conformance.scratch import ScratchModel
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_conformance(check: Check, place: Place) -> None:
+def test_conformance(check: Check, scratch: ScratchModel) -> None:
     """One promise of a store."""
     try:
-        check.run(place)
+        check.run(scratch)
     except NotApplicableError as reason:
         pytest.skip(str(reason))

@@ -1,4 +1,4 @@
-"""A container of Azure Blob Storage under examination."""
+"""What doctor checks of a container on Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 
-from modeldrop.doctor.asking import seconds_ahead, soon
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
     SIGNED_IN,
-    Answer,
-    Result,
+    CheckResult,
+    FirstResponse,
     Stage,
     no_answer,
     ok,
+    seconds_ahead,
     unchecked,
     warning,
+    within_time_limit,
 )
 from modeldrop.doctor.policies import azure
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.azure import errors as azure_errors
 
 if TYPE_CHECKING:
-    from modeldrop.storage.write.azure.store import AzureStore
+    from modeldrop.storage.write.azure.store import AzureContainerStore
 
 _SCOPE = "https://storage.azure.com/.default"
 _KEYS_FORBIDDEN = "KeyBasedAuthenticationNotPermitted"
 
 
-class AzurePatient:
-    """See ``Patient``."""
+class AzureProbe:
+    """See ``Probe``."""
 
-    def __init__(self, store: AzureStore) -> None:
+    def __init__(self, store: AzureContainerStore) -> None:
         self.store = store
         self.policies = azure(store.bucket, tags=bool(store.settings.tags))
 
-    def ask(self) -> Answer:
+    def first_request(self) -> FirstResponse:
         store, endpoint = self.store, self.store.sign_in.endpoint
         dates: list[str] = []
 
@@ -52,29 +53,31 @@ class AzurePatient:
             next(blobs.by_page(), None)
 
         try:
-            soon(listing)
+            within_time_limit(listing)
         except TimeoutError:
             reason = "it takes connections and does not answer"
-            return Answer(Stage.NOT_REACHED, endpoint, error=storage_errors.unreachable(store.url, endpoint, reason))
+            return FirstResponse(
+                Stage.NOT_REACHED, endpoint, error=storage_errors.unreachable(store.url, endpoint, reason)
+            )
         except (AzureError, ValueError, OSError) as error:
-            place = azure_errors.Place(store.bucket, store.sign_in, tags=bool(store.settings.tags))
+            context = azure_errors.StoreContext(store.bucket, store.sign_in, tags=bool(store.settings.tags))
             response = getattr(error, "response", None)
             date = response.headers.get("Date") if response is not None else None
-            explained = azure_errors.explain(error, place, "list", "")
-            return Answer(_stage(error), endpoint, seconds_ahead(date), explained)
-        return Answer(Stage.ANSWERED, endpoint, seconds_ahead(dates[-1] if dates else None))
+            explained = azure_errors.explain(error, context, "list", "")
+            return FirstResponse(_stage(error), endpoint, seconds_ahead(date), explained)
+        return FirstResponse(Stage.ANSWERED, endpoint, seconds_ahead(dates[-1] if dates else None))
 
-    def identity(self) -> Result:
+    def identity(self) -> CheckResult:
         sign_in = self.store.sign_in
         if not sign_in.identity:
             return ok(SIGNED_IN, f"with {sign_in.how}" if sign_in.credential is not None else sign_in.how)
         try:
-            token = soon(lambda: sign_in.credential.get_token(_SCOPE).token)
+            token = within_time_limit(lambda: sign_in.credential.get_token(_SCOPE).token)
         except (AzureError, OSError) as error:
             return no_answer(SIGNED_IN, error)
         return ok(SIGNED_IN, f"{_bearer(token)}, by azure-identity")
 
-    def bucket(self) -> list[Result]:
+    def bucket_checks(self) -> list[CheckResult]:
         account = self.store.bucket.account
         lifecycle = unchecked(
             LIFECYCLE,
@@ -83,13 +86,13 @@ class AzurePatient:
         )
         return [lifecycle, self._exposure()]
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         pass
 
-    def _exposure(self) -> Result:
+    def _exposure(self) -> CheckResult:
         bucket = self.store.bucket
         try:
-            public = soon(lambda: self.store.client.get_container_properties().public_access)
+            public = within_time_limit(lambda: self.store.client.get_container_properties().public_access)
         except AzureError as error:
             if azure_errors.status(error) in {401, 403, 404}:
                 return unchecked(EXPOSURE, "not allowed to look at the container's properties")
@@ -101,7 +104,7 @@ class AzurePatient:
             return warning(
                 EXPOSURE,
                 f"everybody may {what} it (public access: {public})",
-                f"If that is not meant: az storage container set-permission --account-name {bucket.account} "
+                f"If that is not intended: az storage container set-permission --account-name {bucket.account} "
                 f"--name {bucket.name} --public-access off",
             )
         return ok(EXPOSURE, "private")

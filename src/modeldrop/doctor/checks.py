@@ -1,20 +1,27 @@
-"""What a check of the doctor found."""
+"""What a check of the doctor found, and what the checks of all clouds share."""
 
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modeldrop.storage.errors import detail
+from modeldrop.util.retry import with_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from modeldrop.doctor.policies import Policies
     from modeldrop.errors import ModeldropError
     from modeldrop.storage.write.store import Store
 
+
+ANSWER_SECONDS = 8.0
+
+_Result = TypeVar("_Result")
 
 REGISTRY, REACHABLE, SIGNED_IN = "registry", "reachable", "signed in"
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
@@ -22,7 +29,7 @@ CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
 
 
-class State(enum.Enum):
+class CheckState(enum.Enum):
     """How a check ended."""
 
     OK = "ok"
@@ -32,7 +39,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CheckResult:
     """One line.
 
     Attributes:
@@ -43,7 +50,7 @@ class Result:
     """
 
     name: str
-    state: State
+    state: CheckState
     text: str
     fix: str = ""
 
@@ -62,8 +69,8 @@ class Stage(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of the first request.
+class FirstResponse:
+    """How the first request went.
 
     Attributes:
         stage: how far it came. A refusal for lack of rights is an answer.
@@ -78,8 +85,8 @@ class Answer:
     error: ModeldropError | None = None
 
 
-class Patient(Protocol):
-    """A registry under examination: what is particular to its kind. None of the methods raises."""
+class Probe(Protocol):
+    """The checks that differ from one kind of store to the next. None of the methods raises."""
 
     @property
     def store(self) -> Store:
@@ -89,39 +96,74 @@ class Patient(Protocol):
     def policies(self) -> Policies:
         """What to grant where a right is missing."""
 
-    def ask(self) -> Answer:
-        """Make a first request, a listing."""
+    def first_request(self) -> FirstResponse:
+        """Make the first request, a listing."""
 
-    def identity(self) -> Result:
-        """As whom this process is signed in."""
+    def identity(self) -> CheckResult:
+        """Which identity this process is signed in as."""
 
-    def bucket(self) -> list[Result]:
-        """What the bucket itself does to objects and shows to others: LIFECYCLE, EXPOSURE; a folder's SPACE."""
+    def bucket_checks(self) -> list[CheckResult]:
+        """LIFECYCLE and EXPOSURE of a bucket; SPACE of a folder."""
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         """Remove what the checks left besides objects."""
 
 
-def ok(name: str, text: str) -> Result:
+def ok(name: str, text: str) -> CheckResult:
     """Nothing to do."""
-    return Result(name, State.OK, text)
+    return CheckResult(name, CheckState.OK, text)
 
 
-def warning(name: str, text: str, fix: str) -> Result:
+def warning(name: str, text: str, fix: str) -> CheckResult:
     """It works, and somebody should look at it."""
-    return Result(name, State.WARNING, text, fix)
+    return CheckResult(name, CheckState.WARNING, text, fix)
 
 
-def unchecked(name: str, why: str) -> Result:
+def unchecked(name: str, why: str) -> CheckResult:
     """It could not be looked at."""
-    return Result(name, State.UNCHECKED, why)
+    return CheckResult(name, CheckState.UNCHECKED, why)
 
 
-def failed(name: str, error: ModeldropError, fix: str = "") -> Result:
+def failed(name: str, error: ModeldropError, fix: str = "") -> CheckResult:
     """It does not work; the error's own advice unless ``fix`` is better."""
-    return Result(name, State.FAILED, error.message, fix or error.hint)
+    return CheckResult(name, CheckState.FAILED, error.message, fix or error.hint)
 
 
-def no_answer(name: str, error: Exception) -> Result:
+def no_answer(name: str, error: Exception) -> CheckResult:
     """It could not be looked at because the service did not answer as expected."""
     return unchecked(name, "no answer" if isinstance(error, TimeoutError) else detail(error))
+
+
+def seconds_ahead(date: str | None) -> float | None:
+    """How far this machine's clock is ahead of a ``Date`` header that came just now, None without a usable one."""
+    if not date:
+        return None
+    try:
+        return time.time() - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
+
+
+def within_time_limit(action: Callable[[], _Result]) -> _Result:
+    """The action's result; where it takes too long, its thread is left behind.
+
+    Raises:
+        TimeoutError: it took more than ANSWER_SECONDS.
+        Exception: whatever the action raises.
+    """
+    return with_timeout(action, ANSWER_SECONDS, "modeldrop-doctor")
+
+
+def touches(rule: str, registry: str) -> bool:
+    """Whether what begins with one prefix may begin with the other."""
+    return rule.startswith(registry) or registry.startswith(rule)
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """The parts that say something, with semicolons between."""
+    return "; ".join(part for part in parts if part)
+
+
+def shortened(name: str) -> str:
+    """Enough of an access key's id to recognize it. Some services use the same word as its secret."""
+    return f"{name[:4]}…{name[-4:]}" if len(name) >= 16 else f"{name[:2]}…"

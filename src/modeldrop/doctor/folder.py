@@ -1,4 +1,4 @@
-"""A folder under examination."""
+"""What doctor checks of a folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from modeldrop.doctor.checks import (
     EXPOSURE,
     SIGNED_IN,
     SPACE,
-    Answer,
-    Result,
+    CheckResult,
+    FirstResponse,
     Stage,
     no_answer,
     ok,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _LITTLE_BYTES = 1_000_000_000
 
 
-class LocalPatient:
-    """See ``Patient``."""
+class FolderProbe:
+    """See ``Probe``."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -39,37 +39,37 @@ class LocalPatient:
         self._folder = Path(store.url)
         self._made = False
 
-    def ask(self) -> Answer:
+    def first_request(self) -> FirstResponse:
         try:
             if self._folder.is_dir():
                 os.listdir(self._folder)  # noqa: PTH208  an error of its own is wanted here
-                return Answer(Stage.ANSWERED, "the folder is there")
+                return FirstResponse(Stage.ANSWERED, "the folder is there")
             if not self._folder.exists():
                 self._made = True
-                return Answer(Stage.ANSWERED, "the folder is not there yet; the first publish makes it")
+                return FirstResponse(Stage.ANSWERED, "the folder is not there yet; the first publish makes it")
             error = RegistryError(f"{self._folder} is not a folder.", "Check the path.")
         except OSError as caught:
             hint = f"Give this user (uid {os.geteuid()}) the right to read it, or check the mount."
             error = RegistryError(f"Could not list {self._folder}: {caught.strerror or caught}.", hint)
-        return Answer(Stage.NOT_REACHED, str(self._folder), error=error)
+        return FirstResponse(Stage.NOT_REACHED, str(self._folder), error=error)
 
-    def identity(self) -> Result:
+    def identity(self) -> CheckResult:
         uid = os.geteuid()
         try:
             return ok(SIGNED_IN, f"{pwd.getpwuid(uid).pw_name} (uid {uid})")
         except KeyError:
             return ok(SIGNED_IN, f"uid {uid}")
 
-    def bucket(self) -> list[Result]:
+    def bucket_checks(self) -> list[CheckResult]:
         return [self._exposure(), self._space()]
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         scratch = self._folder / ".doctor"
         for folder in (scratch / ".tmp", scratch / ".moves", scratch, *((self._folder,) if self._made else ())):
-            with contextlib.suppress(OSError):  # another examination may be using it
+            with contextlib.suppress(OSError):  # another doctor may be using it
                 folder.rmdir()
 
-    def _exposure(self) -> Result:
+    def _exposure(self) -> CheckResult:
         try:
             mode = self._folder.stat().st_mode
         except FileNotFoundError:
@@ -82,7 +82,7 @@ class LocalPatient:
         who = "every user of this machine" if mode & stat.S_IROTH else "its owner and group"
         return ok(EXPOSURE, f"{who} may read it, not every user write")
 
-    def _space(self) -> Result:
+    def _space(self) -> CheckResult:
         there = next(path for path in (self._folder, *self._folder.parents) if path.exists())
         try:
             free = shutil.disk_usage(there).free

@@ -1,4 +1,4 @@
-"""A bucket of Google Cloud Storage under examination."""
+"""What doctor checks of a bucket on Google Cloud Storage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 
-from modeldrop.doctor.asking import seconds_ahead, sentence, soon, touches
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
     SIGNED_IN,
-    Answer,
-    Result,
+    CheckResult,
+    FirstResponse,
     Stage,
     no_answer,
     ok,
+    seconds_ahead,
+    sentence,
+    touches,
     unchecked,
     warning,
+    within_time_limit,
 )
 from modeldrop.doctor.policies import google
 from modeldrop.errors import ModeldropError
@@ -30,21 +33,21 @@ from modeldrop.storage.write.gcs.errors import explained
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modeldrop.storage.write.gcs.store import GCSStore
+    from modeldrop.storage.write.gcs.store import GCSBucketStore
 
 _TIMEOUT = (3.0, 7.0)
 _EVERYBODY = {"allUsers", "allAuthenticatedUsers"}
 _NONCURRENT = ("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions")
 
 
-class GCSPatient:
-    """See ``Patient``."""
+class GCSProbe:
+    """See ``Probe``."""
 
-    def __init__(self, store: GCSStore) -> None:
+    def __init__(self, store: GCSBucketStore) -> None:
         self.store = store
         self.policies = google(store.bucket, encryption_key=store.settings.encryption_key)
 
-    def ask(self) -> Answer:
+    def first_request(self) -> FirstResponse:
         bucket, stage, ahead, endpoint = self.store.bucket, Stage.NOT_SIGNED_IN, None, ""
         try:
             client = self.store.client
@@ -54,7 +57,7 @@ class GCSPatient:
                 question = {"maxResults": "1", "prefix": bucket.prefix}
                 stage = Stage.NOT_REACHED
                 try:
-                    reply = soon(lambda: client._http.get(url, params=question, timeout=_TIMEOUT))  # noqa: SLF001
+                    reply = within_time_limit(lambda: client._http.get(url, params=question, timeout=_TIMEOUT))  # noqa: SLF001
                 except auth.GoogleAuthError as error:
                     unreachable = isinstance(error, auth.TransportError | auth.TimeoutError)
                     stage = Stage.NOT_REACHED if unreachable else Stage.NOT_SIGNED_IN
@@ -68,10 +71,10 @@ class GCSPatient:
                 if reply.status_code != 200:
                     raise api.from_http_response(reply)
         except ModeldropError as error:
-            return Answer(stage, endpoint, ahead, error)
-        return Answer(Stage.ANSWERED, endpoint, ahead)
+            return FirstResponse(stage, endpoint, ahead, error)
+        return FirstResponse(Stage.ANSWERED, endpoint, ahead)
 
-    def identity(self) -> Result:
+    def identity(self) -> CheckResult:
         credentials = self.store.client._credentials  # noqa: SLF001  Google offers no other way
         if isinstance(credentials, AnonymousCredentials):
             why = "anonymous = true in modeldrop.toml" if self.store.settings.anonymous else "STORAGE_EMULATOR_HOST"
@@ -82,7 +85,7 @@ class GCSPatient:
                 return ok(SIGNED_IN, str(who))
         return ok(SIGNED_IN, f"with {type(credentials).__module__.removeprefix('google.')} credentials without a name")
 
-    def bucket(self) -> list[Result]:
+    def bucket_checks(self) -> list[CheckResult]:
         bucket = self.store.client.bucket(self.store.bucket.name)
         error = _look(lambda: bucket.reload(timeout=_TIMEOUT, retry=None))
         if error is not None:
@@ -91,10 +94,10 @@ class GCSPatient:
         prevented = bucket.iam_configuration.public_access_prevention == "enforced"
         return [self._lifecycle(bucket), self._exposure(bucket, prevented=prevented)]
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         pass
 
-    def _lifecycle(self, bucket: Any) -> Result:
+    def _lifecycle(self, bucket: Any) -> CheckResult:
         name, prefix = self.store.bucket.name, self.store.bucket.prefix
         effects = [text for rule in bucket.lifecycle_rules if (text := _effect(rule, prefix))]
         if bucket.retention_period:
@@ -109,7 +112,7 @@ class GCSPatient:
         kept = "versioning keeps what is deleted or replaced" if bucket.versioning_enabled else ""
         return ok(LIFECYCLE, sentence(["no rule touches versions", kept]))
 
-    def _exposure(self, bucket: Any, *, prevented: bool) -> Result:
+    def _exposure(self, bucket: Any, *, prevented: bool) -> CheckResult:
         if prevented:
             return ok(EXPOSURE, "public access prevention is enforced")
         found: list[Mapping[str, Any]] = []
@@ -126,7 +129,7 @@ class GCSPatient:
             return warning(
                 EXPOSURE,
                 f"everybody has {', '.join(roles)}",
-                f"If that is not meant: gcloud storage buckets update gs://{self.store.bucket.name} "
+                f"If that is not intended: gcloud storage buckets update gs://{self.store.bucket.name} "
                 "--public-access-prevention",
             )
         return ok(EXPOSURE, "no role is given to everybody")
@@ -141,7 +144,7 @@ def _stage(status: int) -> Stage:
 def _look(ask: Callable[[], object]) -> Exception | None:
     """What keeps a setting of the bucket from being seen."""
     try:
-        soon(ask)
+        within_time_limit(ask)
     except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError) as error:
         return error
     return None
@@ -151,7 +154,7 @@ def _is_strange(error: Exception) -> bool:
     return not isinstance(error, api.Forbidden | api.Unauthorized)
 
 
-def _denied(name: str, permission: str) -> Result:
+def _denied(name: str, permission: str) -> CheckResult:
     return unchecked(name, f"not allowed to look ({permission})")
 
 

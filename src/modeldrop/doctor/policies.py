@@ -1,6 +1,6 @@
-"""The least that an identity must be allowed, for each cloud: texts to paste, for one registry.
+"""Least-privilege policies of one registry in each cloud, as text to paste.
 
-Four of them: publisher and fetcher, and what ``prune`` and ``doctor`` need besides the publisher's. What is in
+There are four: publisher and fetcher, and what ``prune`` and ``doctor`` need besides the publisher's. What is in
 capitals (``$PROJECT``, ``$PRINCIPAL``) is for the reader to fill in.
 """
 

@@ -1,4 +1,4 @@
-"""The checks in their order. One that makes the later ones pointless ends the examination."""
+"""All checks of a registry in their order; after one that makes the rest pointless, the rest is not made."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from modeldrop.doctor.checks import (
     SIGNED_IN,
     SWAP,
     WRITE,
-    Answer,
-    Patient,
-    Result,
+    CheckResult,
+    FirstResponse,
+    Probe,
     Stage,
     failed,
     ok,
@@ -34,9 +34,9 @@ from modeldrop.storage.write import conditional, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.storage.write.azure.store import AzureStore
-    from modeldrop.storage.write.gcs.store import GCSStore
-    from modeldrop.storage.write.s3.store import S3Store
+    from modeldrop.storage.write.azure.store import AzureContainerStore
+    from modeldrop.storage.write.gcs.store import GCSBucketStore
+    from modeldrop.storage.write.s3.store import S3BucketStore
     from modeldrop.storage.write.store import Store
 
 ORDER = (
@@ -59,8 +59,8 @@ WARN_SECONDS, FAIL_SECONDS = 60, 300
 _WHAT = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 
 
-def examine(registry: str) -> list[Result]:
-    """Look at a registry, given by its URL, folder or name.
+def check_registry(registry: str) -> list[CheckResult]:
+    """Check a registry, given by its URL, folder or name.
 
     The results are in ORDER, those that an earlier failure has made pointless included; what makes no sense for
     a folder is left out, and its free space is added.
@@ -69,39 +69,39 @@ def examine(registry: str) -> list[Result]:
     that publishing proves conditions with.
     """
     try:
-        patient = _patient(open_store(registry))
+        probe = _probe_for(open_store(registry))
     except ModeldropError as error:
         return _complete([failed(REGISTRY, error)])
-    results = [ok(REGISTRY, _kind(patient.store.url))]
-    answer = patient.ask()
+    results = [ok(REGISTRY, _kind(probe.store.url))]
+    answer = probe.first_request()
     results += _first(answer)
     if answer.stage is not Stage.ANSWERED:
         return _complete(results)
-    results.append(patient.identity())
+    results.append(probe.identity())
     try:
-        results += _rights(patient)
+        results += _rights(probe)
     finally:
-        patient.tidy()
-    return _in_order([*results, *patient.bucket()])
+        probe.cleanup()
+    return _in_order([*results, *probe.bucket_checks()])
 
 
-def _patient(store: Store) -> Patient:
+def _probe_for(store: Store) -> Probe:
     scheme, separator, _ = store.url.partition("://")
     if not separator:
-        from modeldrop.doctor.folder import LocalPatient
+        from modeldrop.doctor.folder import FolderProbe
 
-        return LocalPatient(store)
+        return FolderProbe(store)
     if scheme == "s3":
-        from modeldrop.doctor.s3 import S3Patient
+        from modeldrop.doctor.s3 import S3Probe
 
-        return S3Patient(cast("S3Store", store))
+        return S3Probe(cast("S3BucketStore", store))
     if scheme == "gs":
-        from modeldrop.doctor.gcs import GCSPatient
+        from modeldrop.doctor.gcs import GCSProbe
 
-        return GCSPatient(cast("GCSStore", store))
-    from modeldrop.doctor.azure import AzurePatient
+        return GCSProbe(cast("GCSBucketStore", store))
+    from modeldrop.doctor.azure import AzureProbe
 
-    return AzurePatient(cast("AzureStore", store))
+    return AzureProbe(cast("AzureContainerStore", store))
 
 
 def _kind(url: str) -> str:
@@ -109,7 +109,7 @@ def _kind(url: str) -> str:
     return f"{url}, on {_WHAT[scheme]}" if separator else f"{url}, a folder"
 
 
-def _first(answer: Answer) -> list[Result]:
+def _first(answer: FirstResponse) -> list[CheckResult]:
     """What the first request says of reachability, sign-in and the clock."""
     error = answer.error
     if answer.stage is Stage.NOT_REACHED and error is not None:
@@ -126,7 +126,7 @@ def _first(answer: Answer) -> list[Result]:
     return results
 
 
-def _clock(ahead: float) -> Result:
+def _clock(ahead: float) -> CheckResult:
     off = abs(ahead)
     if off < 2:  # the service tells whole seconds
         return ok(CLOCK, "agrees with the service's")
@@ -137,8 +137,8 @@ def _clock(ahead: float) -> Result:
     return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
 
 
-def _rights(patient: Patient) -> list[Result]:
-    store, fix = patient.store, patient.policies.publisher
+def _rights(probe: Probe) -> list[CheckResult]:
+    store, fix = probe.store, probe.policies.publisher
     key = f".doctor/{secrets.token_hex(8)}"
     results = [_tried(LIST, lambda: store.names(""), "the registry's names", fix)]
     results.append(_tried(READ, lambda: store.get(key), "objects; one that is not there is told from one denied", fix))
@@ -156,14 +156,14 @@ def _rights(patient: Patient) -> list[Result]:
         return [*results, *_unwritable(error, fix)]
     results += [ok(WRITE, "objects"), _create_only(store, key), _swap(store, key)]
     if undeletable is None:
-        results.append(_tried(DELETE, lambda: _delete(store, key), "objects", patient.policies.prune))
+        results.append(_tried(DELETE, lambda: _delete(store, key), "objects", probe.policies.prune))
     else:
         text = f"{undeletable.message} Publishing needs no right to delete; prune does."
-        results.append(warning(DELETE, text, patient.policies.prune))
+        results.append(warning(DELETE, text, probe.policies.prune))
     return results
 
 
-def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> Result:
+def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> CheckResult:
     try:
         action()
     except ModeldropError as error:
@@ -171,8 +171,8 @@ def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> Resu
     return ok(name, text)
 
 
-def _unwritable(error: ModeldropError, fix: str) -> list[Result]:
-    if error.hint == storage_errors.no_conditions("", "").hint:  # it refuses all conditional writes
+def _unwritable(error: ModeldropError, fix: str) -> list[CheckResult]:
+    if error.hint == storage_errors.no_conditional_writes("", "").hint:  # it refuses all conditional writes
         return [
             unchecked(WRITE, "only conditional writes are tried"),
             failed(CREATE_ONLY, error),
@@ -183,26 +183,26 @@ def _unwritable(error: ModeldropError, fix: str) -> list[Result]:
     return [failed(WRITE, error, _advice(error, fix)), *(unchecked(name, why) for name in (DELETE, CREATE_ONLY, SWAP))]
 
 
-def _create_only(store: Store, key: str) -> Result:
+def _create_only(store: Store, key: str) -> CheckResult:
     try:
         if conditional.honours_create_only(store, key):
             return ok(CREATE_ONLY, "honoured")
-        return failed(CREATE_ONLY, storage_errors.no_conditions(store.url, conditional.IGNORED_CREATE))
+        return failed(CREATE_ONLY, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_CREATE))
     except ModeldropError as error:
         return failed(CREATE_ONLY, error)
 
 
-def _swap(store: Store, key: str) -> Result:
+def _swap(store: Store, key: str) -> CheckResult:
     try:
         if not conditional.honours_swap(store, key):
-            return failed(SWAP, storage_errors.no_conditions(store.url, conditional.IGNORED_SWAP))
+            return failed(SWAP, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_SWAP))
         present = store.get(key)
         if present is None:
-            return failed(SWAP, storage_errors.no_conditions(store.url, "what was just written is not there"))
+            return failed(SWAP, storage_errors.no_conditional_writes(store.url, "what was just written is not there"))
         store.swap(key, present.data, present.tag)
         return ok(SWAP, "honoured")
     except ConflictError:
-        return failed(SWAP, storage_errors.no_conditions(store.url, conditional.REFUSED_SWAP))
+        return failed(SWAP, storage_errors.no_conditional_writes(store.url, conditional.REFUSED_SWAP))
     except ModeldropError as error:
         return failed(SWAP, error)
 
@@ -222,12 +222,12 @@ def _advice(error: ModeldropError, policy: str) -> str:
     return error.hint
 
 
-def _complete(results: list[Result]) -> list[Result]:
+def _complete(results: list[CheckResult]) -> list[CheckResult]:
     """The results, and what was therefore not looked at."""
     names = {result.name for result in results}
     rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in names]
     return _in_order([*results, *rest])
 
 
-def _in_order(results: list[Result]) -> list[Result]:
+def _in_order(results: list[CheckResult]) -> list[CheckResult]:
     return sorted(results, key=lambda result: ORDER.index(result.name) if result.name in ORDER else len(ORDER))

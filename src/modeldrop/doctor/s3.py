@@ -1,4 +1,4 @@
-"""A bucket of S3, or of what speaks its protocol, under examination."""
+"""What doctor checks of a bucket on S3, or on a service that speaks its protocol."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from urllib.parse import urlsplit
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
-from modeldrop.doctor.asking import seconds_ahead, sentence, shortened, soon, touches
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
     SIGNED_IN,
-    Answer,
-    Result,
+    CheckResult,
+    FirstResponse,
     Stage,
     ok,
+    seconds_ahead,
+    sentence,
+    shortened,
+    touches,
     unchecked,
     warning,
+    within_time_limit,
 )
 from modeldrop.doctor.policies import aws
 from modeldrop.errors import ModeldropError
@@ -29,7 +33,7 @@ from modeldrop.storage.write.s3 import errors as s3_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modeldrop.storage.write.s3.store import S3Store
+    from modeldrop.storage.write.s3.store import S3BucketStore
 
 _FORBIDDEN = {"AccessDenied", "Forbidden", "AllAccessDisabled", "403"}
 _NOBODY_SPECIAL = (
@@ -42,58 +46,60 @@ _BLOCK = (
 )
 
 
-class S3Patient:
-    """See ``Patient``."""
+class S3Probe:
+    """See ``Probe``."""
 
-    def __init__(self, store: S3Store) -> None:
+    def __init__(self, store: S3BucketStore) -> None:
         self.store = store
         settings = store.settings
         self.policies = aws(
             store.bucket, region=settings.region, encryption_key=settings.encryption_key, tags=bool(settings.tags)
         )
 
-    def ask(self) -> Answer:
+    def first_request(self) -> FirstResponse:
         store = self.store
         try:
             client = store.client
         except ModeldropError as error:
-            return Answer(Stage.NOT_SIGNED_IN, "", error=error)
+            return FirstResponse(Stage.NOT_SIGNED_IN, "", error=error)
         endpoint = client.meta.endpoint_url
         try:
-            reply = soon(
+            reply = within_time_limit(
                 lambda: client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1)
             )
         except TimeoutError:
-            return Answer(
+            return FirstResponse(
                 Stage.NOT_REACHED,
                 endpoint,
                 error=storage_errors.unreachable(store.url, endpoint, "it takes connections and does not answer"),
             )
         except Exception as error:  # noqa: BLE001  botocore raises its own, ValueError and OSError
             region = client.meta.region_name or ""
-            context = s3_errors.Context(store.url, store.bucket.name, "list", "", endpoint, region)
+            context = s3_errors.RequestContext(
+                url=store.url, bucket=store.bucket.name, verb="list", key="", endpoint=endpoint, region=region
+            )
             explained = s3_errors.explain(error, context)
-            return Answer(_stage(error), endpoint, _ahead(getattr(error, "response", {})), explained)
-        return Answer(Stage.ANSWERED, endpoint, _ahead(reply))
+            return FirstResponse(_stage(error), endpoint, _ahead(getattr(error, "response", {})), explained)
+        return FirstResponse(Stage.ANSWERED, endpoint, _ahead(reply))
 
-    def identity(self) -> Result:
+    def identity(self) -> CheckResult:
         if self.store.settings.anonymous:
             return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml)")
         client = self.store.client
         if (urlsplit(client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             try:
-                return ok(SIGNED_IN, soon(lambda: _caller(client)))
+                return ok(SIGNED_IN, within_time_limit(lambda: _caller(client)))
             except (BotoCoreError, ClientError, OSError):
                 pass  # a private network may reach S3 and not STS
         return ok(SIGNED_IN, f"with the access key {shortened(_credentials(client).access_key)}")
 
-    def bucket(self) -> list[Result]:
+    def bucket_checks(self) -> list[CheckResult]:
         return [self._lifecycle(), self._exposure()]
 
-    def tidy(self) -> None:
+    def cleanup(self) -> None:
         pass
 
-    def _lifecycle(self) -> Result:
+    def _lifecycle(self) -> CheckResult:
         client, bucket = self.store.client, self.store.bucket
         reply, why = _look(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket.name), "rules")
         if why:
@@ -114,7 +120,7 @@ class S3Patient:
         advice = "" if sweeps else "one that aborts incomplete multipart uploads after 7 days would save room"
         return ok(LIFECYCLE, sentence(["no rule touches versions", kept, advice]))
 
-    def _exposure(self) -> Result:
+    def _exposure(self) -> CheckResult:
         client, name = self.store.client, self.store.bucket.name
         block, block_why = _look(lambda: client.get_public_access_block(Bucket=name), "public access block")
         status, status_why = _look(lambda: client.get_bucket_policy_status(Bucket=name), "policy status")
@@ -127,7 +133,7 @@ class S3Patient:
         if open_acl and not blocked.get("IgnorePublicAcls"):
             ways.append("the bucket's ACL lets everybody in")
         if ways:
-            fix = f"If that is not meant: {_BLOCK.format(bucket=name)}"
+            fix = f"If that is not intended: {_BLOCK.format(bucket=name)}"
             return warning(EXPOSURE, sentence(ways), fix)
         if status_why or acl_why:
             return unchecked(EXPOSURE, sentence([status_why, acl_why, block_why]))
@@ -171,7 +177,7 @@ def _caller(client: Any) -> str:
 def _look(ask: Callable[[], Any], what: str) -> tuple[Mapping[str, Any], str]:
     """A setting of the bucket; or {} and why it cannot be seen. One that was never set is {} as well."""
     try:
-        return soon(ask), ""
+        return within_time_limit(ask), ""
     except ClientError as error:
         code, status = s3_errors.code_of(error), s3_errors.status_of(error)
         if code.startswith("NoSuch") and code != "NoSuchBucket":

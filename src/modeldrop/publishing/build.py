@@ -14,7 +14,7 @@ from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.export import pipeline
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import Build, read_build
-from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.util.progress import Steps
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def check_stores(plan: Plan) -> None:
     need = int(plan.build_request.source.weight_bytes() * _REGISTRY_FACTOR)
     for store in plan.stores:
         store.check_writable(need)
-        require_conditions(store)
+        require_conditional_writes(store)
 
 
 def export_into(checked: CheckedRequest, folder: Path, *, quiet: bool, more_steps: int = 0) -> Build:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.registry.publish import MIRRORED, UNCHANGED, Published
 from modeldrop.registry.replicate import replicate
-from modeldrop.storage.write.conditional import require_conditions
+from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
 
@@ -73,7 +73,7 @@ def mirror_version(
     size = sum(file.size for file in version.manifest.files)
     for target in targets:
         target.check_writable(size)
-        require_conditions(target)
+        require_conditional_writes(target)
     with Steps(1, quiet=quiet) as steps:
         steps.start("mirror")
         progress = counter(steps, size * (len(targets) + 1))

@@ -26,7 +26,7 @@ from modeldrop.registry.versions import CLAIM, MANIFEST, Folder, list_folders
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.storage.write.store import Store, Unfinished
+    from modeldrop.storage.write.store import Store, UnfinishedUpload
 
 RETIRE, UNRETIRE, SEAL, ABANDON, SWEEP, ABORT = "retire", "unretire", "seal", "abandon", "sweep", "abort"
 DONE = "done"
@@ -149,7 +149,7 @@ class _Plan:
         self._policy = policy
         self._now = now
         self._grace = duration_text(policy.grace)
-        self._uploads: dict[int, Unfinished] = {}  # by the index of their step
+        self._uploads: dict[int, UnfinishedUpload] = {}  # by the index of their step
         self.steps: list[Step] = []
         self.kept: list[Kept] = []
 
@@ -205,7 +205,7 @@ class _Plan:
     def _set(self, index: int, fault: str) -> None:
         self.steps[index] = replace(self.steps[index], outcome=fault or DONE)
 
-    def _add_claim(self, folder: Folder, uploads: Iterable[Unfinished]) -> bool:
+    def _add_claim(self, folder: Folder, uploads: Iterable[UnfinishedUpload]) -> bool:
         """Add the sealing of a claim that was never committed; return False if its owner may be at work."""
         if folder.committed or CLAIM not in folder.objects:
             return True  # without a claim it is nobody's version: somebody put files there by hand
@@ -262,7 +262,7 @@ class _Plan:
             older = f", older than {duration_text(policy.older_than)}" if policy.older_than else ""
             self._add(RETIRE, folder, f"not among the newest {policy.keep}{older}")
 
-    def _add_upload(self, upload: Unfinished, uploading: set[int]) -> None:
+    def _add_upload(self, upload: UnfinishedUpload, uploading: set[int]) -> None:
         path = upload.key.partition("/")[2]
         number = keys.version_number(path.partition("/")[0])
         if number not in uploading and self._now - upload.started >= self._policy.grace:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.registry.channels import ChannelResult
-    from modeldrop.storage.write.store import Store, Stored
+    from modeldrop.storage.write.store import Store, StoredObject
 
 ADOPT_SECONDS = 10.0
 BUILT, ADOPTED, MIRRORED, UNCHANGED = "built", "adopted", "mirrored", "unchanged"
@@ -245,7 +245,7 @@ def _decide(staged: StagedVersion, adopt: Adopt, adopt_seconds: float) -> Versio
             time.sleep(_POLL_SECONDS)
 
 
-def _recorded(store: Store, key: str, stored: Stored) -> BuildRecord:
+def _recorded(store: Store, key: str, stored: StoredObject) -> BuildRecord:
     try:
         return parse_build_record(stored.data)
     except FormatError as error:

@@ -26,7 +26,7 @@ from modeldrop.registry.versions import CLAIM, Folder, is_retired, list_folder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.storage.write.store import Store, Stored, Unfinished
+    from modeldrop.storage.write.store import Store, StoredObject, UnfinishedUpload
 
 _REPORT = "report.html"
 _DELETING = 8
@@ -126,7 +126,7 @@ class Sealer:
             return "somebody has un-retired it"
         return read_protection(self._store, self._model, self._now, self._grace).reason(number)
 
-    def _manifest(self, number: int) -> Stored | None:
+    def _manifest(self, number: int) -> StoredObject | None:
         return self._store.get(keys.manifest(self._model, number))
 
     def _sweep(self, number: int) -> None:
@@ -162,7 +162,7 @@ def damage(manifest: bytes) -> str:
     return ""
 
 
-def last_sign(model: str, folder: Folder, uploads: Iterable[Unfinished]) -> float:
+def last_sign(model: str, folder: Folder, uploads: Iterable[UnfinishedUpload]) -> float:
     """When anything was last written to a version's folder, in Unix seconds of the store's own clock."""
     prefix = f"{keys.folder(model, folder.number)}/"
     begun = [upload.started for upload in uploads if upload.key.startswith(prefix)]

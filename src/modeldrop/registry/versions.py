@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from modeldrop.format.reference import Reference
-    from modeldrop.storage.write.store import Listed, Store
+    from modeldrop.storage.write.store import ListedObject, Store
 
 CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 
@@ -44,7 +44,7 @@ class Folder:
     """
 
     number: int
-    objects: Mapping[str, Listed]
+    objects: Mapping[str, ListedObject]
 
     @property
     def committed(self) -> bool:
@@ -62,7 +62,7 @@ class Folder:
         return REJECTED in self.objects
 
     @property
-    def leftovers(self) -> Mapping[str, Listed]:
+    def leftovers(self) -> Mapping[str, ListedObject]:
         """What a version has and a pruned one has not: its files and report."""
         kept = {CLAIM, MANIFEST, RETIRED}
         return {path: listed for path, listed in self.objects.items() if path not in kept}
@@ -287,7 +287,7 @@ def list_folder(store: Store, model: str, number: int) -> Folder:
 
 
 def _folders(store: Store, prefix: str) -> list[Folder]:
-    found: dict[int, dict[str, Listed]] = {}
+    found: dict[int, dict[str, ListedObject]] = {}
     for listed in store.objects(prefix):
         _, name, path = [*listed.key.split("/", 2), "", ""][:3]
         number = keys.version_number(name)

@@ -1,7 +1,7 @@
-"""What can go wrong with a bucket, in one sentence each: shared by the publisher's SDKs and the fetcher.
+"""The errors of a bucket: one message and one piece of advice each, whichever library noticed it.
 
-An SDK's exception has a class, a status and half a page of text; what its reader needs is which of a dozen
-things it is, and what to do. The stores decide which; the sentences are here, so that both say the same.
+An SDK's exception has a class, a status and half a page of text; a user needs to know which of a dozen things it is,
+and what to do. The stores decide which; the messages are here, so that publisher and fetcher say the same.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def failed(url: str, verb: str, key: str, error: BaseException | str) -> Registr
     return RegistryError(f"Could not {verb} {where}: {detail(error)}", f"Check it: modeldrop doctor {url}")
 
 
-def no_conditions(url: str, what: str) -> RegistryError:
+def no_conditional_writes(url: str, what: str) -> RegistryError:
     """The store does not honour create-only or compare-and-swap. ``what``: what it did instead."""
     return RegistryError(
         f"{url} cannot be a registry to publish to: {what}.",

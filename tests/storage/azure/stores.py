@@ -14,7 +14,7 @@ from modeldrop.config import RegistrySettings
 from modeldrop.errors import ConflictError, ModeldropError, RegistryError
 from modeldrop.format.manifest import File
 from modeldrop.storage.urls import parse_bucket
-from modeldrop.storage.write.azure.store import AzureStore
+from modeldrop.storage.write.azure.store import AzureContainerStore
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
 from tests.servers.tampering_proxy import Answer
 
@@ -36,15 +36,15 @@ def go_through(monkeypatch: pytest.MonkeyPatch, server: AzureServer, port: int) 
     monkeypatch.setenv(CONNECTION, server.connection_string.replace(f":{server.port}/", f":{port}/"))
 
 
-def open_azure(url: str, **settings: object) -> AzureStore:
-    return AzureStore(parse_bucket(url), RegistrySettings(url)._replace(**settings))  # type: ignore[arg-type]
+def open_azure(url: str, **settings: object) -> AzureContainerStore:
+    return AzureContainerStore(parse_bucket(url), RegistrySettings(url)._replace(**settings))  # type: ignore[arg-type]
 
 
-def blob(server: AzureServer, store: AzureStore, key: str) -> Any:
+def blob(server: AzureServer, store: AzureContainerStore, key: str) -> Any:
     return server.container(store.bucket.name).get_blob_client(store.bucket.prefix + key)
 
 
-def tag(store: AzureStore, key: str = CHANNEL) -> str:
+def tag(store: AzureContainerStore, key: str = CHANNEL) -> str:
     stored = store.get(key)
     assert stored is not None
     return stored.tag
@@ -57,7 +57,7 @@ class Large:
     path: Path
     file: File
 
-    def upload(self, store: AzureStore, told: Callable[[int], None] = lambda _: None) -> None:
+    def upload(self, store: AzureContainerStore, told: Callable[[int], None] = lambda _: None) -> None:
         store.upload(WEIGHTS, self.path, self.file, MIB, told)
 
 

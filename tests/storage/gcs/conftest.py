@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from modeldrop.storage.write.gcs.store import GCSStore
+from modeldrop.storage.write.gcs.store import GCSBucketStore
 from tests.helpers.clouds import sign_in
 from tests.storage.gcs.stores import open_gcs
 
@@ -29,7 +29,7 @@ def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> GCSServer:
 
 
 @pytest.fixture
-def store(server: GCSServer) -> GCSStore:
+def store(server: GCSServer) -> GCSBucketStore:
     return open_gcs(server.registry())
 
 
@@ -49,7 +49,7 @@ def private_key() -> str:
 @pytest.fixture
 def as_service_account(
     server: GCSServer, private_key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], GCSStore]:
+) -> Callable[[], GCSBucketStore]:
     """Open a registry, signed in by a service account's file."""
     account = {"type": "service_account", "client_email": "ci@acme.iam.gserviceaccount.com", "private_key_id": "1"}
     account |= {"private_key": private_key, "token_uri": server.token_uri}

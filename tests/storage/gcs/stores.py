@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.config import RegistrySettings
 from modeldrop.storage.urls import parse_bucket
-from modeldrop.storage.write.gcs.store import GCSStore
+from modeldrop.storage.write.gcs.store import GCSBucketStore
 from tests.helpers.builds import PIECE, describe
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -27,11 +27,11 @@ LARGE = (20 << 20) + 7
 BUCKET = "acme-models"
 
 
-def open_gcs(url: str, **settings: Any) -> GCSStore:
-    return GCSStore(parse_bucket(url), RegistrySettings(url, **settings))
+def open_gcs(url: str, **settings: Any) -> GCSBucketStore:
+    return GCSBucketStore(parse_bucket(url), RegistrySettings(url, **settings))
 
 
-def put(store: GCSStore, path: Path, data: bytes, key: str = FILE) -> int:
+def put(store: GCSBucketStore, path: Path, data: bytes, key: str = FILE) -> int:
     """Upload ``data`` and return how many bytes progress was told of."""
     path.write_bytes(data)
     told: list[int] = []
@@ -39,7 +39,7 @@ def put(store: GCSStore, path: Path, data: bytes, key: str = FILE) -> int:
     return sum(told)
 
 
-def stored(store: GCSStore, key: str = FILE) -> bytes | None:
+def stored(store: GCSBucketStore, key: str = FILE) -> bytes | None:
     found = store.get(key)
     return None if found is None else found.data
 

@@ -15,7 +15,7 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.gcs.store import GCSStore
+from modeldrop.storage.write.gcs.store import GCSBucketStore
 from tests.helpers.builds import run_python
 from tests.storage.cloud_addresses import DEAD
 from tests.storage.gcs.stores import BUCKET, SECRET, open_gcs, put, stored
@@ -53,7 +53,7 @@ def test_a_ca_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         open_store(f"gs://{BUCKET}")
 
 
-def test_signs_in_by_googles_own_chain(as_service_account: Callable[[], GCSStore], tmp_path: Path) -> None:
+def test_signs_in_by_googles_own_chain(as_service_account: Callable[[], GCSBucketStore], tmp_path: Path) -> None:
     store = as_service_account()
     store.create("embedder/current", b"1")
     put(store, tmp_path / "f", b"small")
@@ -71,7 +71,7 @@ def test_signs_in_by_googles_own_chain(as_service_account: Callable[[], GCSStore
     ],
 )
 def test_tokens_that_are_not_given(
-    as_service_account: Callable[[], GCSStore], server: GCSServer, error: str, description: str, words: str
+    as_service_account: Callable[[], GCSBucketStore], server: GCSServer, error: str, description: str, words: str
 ) -> None:
     server.refuse_sign_in(error, description)
     with pytest.raises(RegistryError, match=words):
@@ -79,7 +79,7 @@ def test_tokens_that_are_not_given(
 
 
 def test_a_token_that_the_service_does_not_take(
-    as_service_account: Callable[[], GCSStore], server: GCSServer, tmp_path: Path, large: bytes
+    as_service_account: Callable[[], GCSBucketStore], server: GCSServer, tmp_path: Path, large: bytes
 ) -> None:
     store = as_service_account()
     message = f"Invalid Credentials: Authorization: Bearer {SECRET}"

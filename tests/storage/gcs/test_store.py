@@ -18,7 +18,7 @@ from modeldrop.errors import (
     NotFoundError,
     RegistryError,
 )
-from modeldrop.storage.write.gcs.store import GCSStore
+from modeldrop.storage.write.gcs.store import GCSBucketStore
 from modeldrop.storage.write.headers import IMMUTABLE, NO_CACHE
 from tests.helpers.builds import PIECE, as_store, describe
 from tests.storage.gcs.stores import BUCKET, FILE, KMS_KEY, LARGE, open_gcs, put, raw, sent, stored
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.servers.gcs import GCSServer
 
 
-def test_is_a_store(store: GCSStore) -> None:
+def test_is_a_store(store: GCSBucketStore) -> None:
     assert as_store(store).url.startswith("gs://bucket-")
     assert store.client.project is None
 
@@ -37,7 +37,7 @@ def test_is_a_store(store: GCSStore) -> None:
 # --- conditions
 
 
-def test_a_tag_is_the_generation_of_the_bytes_that_came_with_it(store: GCSStore, server: GCSServer) -> None:
+def test_a_tag_is_the_generation_of_the_bytes_that_came_with_it(store: GCSBucketStore, server: GCSServer) -> None:
     store.create("embedder/current", b"1")
     server.reset()
     found = store.get("embedder/current")
@@ -46,7 +46,7 @@ def test_a_tag_is_the_generation_of_the_bytes_that_came_with_it(store: GCSStore,
     assert found.tag == server.object(store.bucket.name, "team/models/embedder/current")["generation"]
 
 
-def test_each_write_is_one_request(store: GCSStore, server: GCSServer, tmp_path: Path) -> None:
+def test_each_write_is_one_request(store: GCSBucketStore, server: GCSServer, tmp_path: Path) -> None:
     store.create("embedder/current", b"1")
     found = store.get("embedder/current")
     assert found is not None
@@ -62,7 +62,7 @@ def test_each_write_is_one_request(store: GCSStore, server: GCSServer, tmp_path:
     ]
 
 
-def test_swapping_what_is_gone_is_a_conflict(store: GCSStore) -> None:
+def test_swapping_what_is_gone_is_a_conflict(store: GCSBucketStore) -> None:
     store.create("embedder/current", b"1")
     found = store.get("embedder/current")
     assert found is not None
@@ -72,7 +72,7 @@ def test_swapping_what_is_gone_is_a_conflict(store: GCSStore) -> None:
     assert stored(store, "embedder/current") is None
 
 
-def test_deletes_only_the_generation_that_was_named(store: GCSStore) -> None:
+def test_deletes_only_the_generation_that_was_named(store: GCSBucketStore) -> None:
     store.create("embedder/current", b"1")
     old = store.get("embedder/current")
     assert old is not None
@@ -86,14 +86,16 @@ def test_deletes_only_the_generation_that_was_named(store: GCSStore) -> None:
     assert stored(store, "embedder/current") is None
 
 
-def test_a_document_too_large_to_be_one_is_not_read(store: GCSStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_too_large_to_be_one_is_not_read(store: GCSBucketStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("embedder/current", b"12345")
     monkeypatch.setattr("modeldrop.storage.write.gcs.store.MAX_DOCUMENT", 4)
     with pytest.raises(IntegrityError, match="more than 4 bytes"):
         store.get("embedder/current")
 
 
-def test_a_document_beyond_one_request_is_written_on_the_same_condition(store: GCSStore, server: GCSServer) -> None:
+def test_a_document_beyond_one_request_is_written_on_the_same_condition(
+    store: GCSBucketStore, server: GCSServer
+) -> None:
     data = bytes(9 << 20)
     store.create("embedder/current", data)
     with pytest.raises(ConflictError):
@@ -104,7 +106,7 @@ def test_a_document_beyond_one_request_is_written_on_the_same_condition(store: G
 # --- large files
 
 
-def test_a_large_file_goes_in_parts(store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes) -> None:
+def test_a_large_file_goes_in_parts(store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes) -> None:
     assert put(store, tmp_path / "f", large) == LARGE
     assert sorted(sent(server)) == ["GET", "GET", "POST", "POST", "PUT", "PUT"]
     copy = tmp_path / "copy"
@@ -117,7 +119,7 @@ def test_a_large_file_goes_in_parts(store: GCSStore, server: GCSServer, tmp_path
     assert base64.b64decode(crc32c) == google_crc32c.value(large).to_bytes(4, "big")
 
 
-def test_a_large_file_of_large_pieces(store: GCSStore, tmp_path: Path, large: bytes) -> None:
+def test_a_large_file_of_large_pieces(store: GCSBucketStore, tmp_path: Path, large: bytes) -> None:
     size = 16 << 20
     pieces = tuple(blake3(large[start : start + size]).hexdigest() for start in range(0, LARGE, size))
     (tmp_path / "f").write_bytes(large)
@@ -126,7 +128,7 @@ def test_a_large_file_of_large_pieces(store: GCSStore, tmp_path: Path, large: by
 
 
 @pytest.mark.parametrize("size", [1 << 20, LARGE], ids=["small", "large"])
-def test_a_file_that_is_there_already(store: GCSStore, tmp_path: Path, large: bytes, size: int) -> None:
+def test_a_file_that_is_there_already(store: GCSBucketStore, tmp_path: Path, large: bytes, size: int) -> None:
     data = large[:size]
     put(store, tmp_path / "f", data)
     assert put(store, tmp_path / "f", data) == size  # our own bytes
@@ -137,7 +139,7 @@ def test_a_file_that_is_there_already(store: GCSStore, tmp_path: Path, large: by
 
 @pytest.mark.parametrize("size", [1 << 20, LARGE], ids=["small", "large"])
 def test_wrong_bytes_on_disk_never_become_an_object(
-    store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes, size: int
+    store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes, size: int
 ) -> None:
     file = describe("f", large[:size])
     for wrong in (large[: size - 1] + b"?", large[: size - 1], b"?" + large[1:size]):
@@ -150,7 +152,7 @@ def test_wrong_bytes_on_disk_never_become_an_object(
 
 @pytest.mark.parametrize(("size", "method"), [(1 << 20, "POST"), (9 << 20, "PUT"), (LARGE, "PUT")])
 def test_bytes_changed_on_the_way_are_refused_by_the_service(
-    store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes, size: int, method: str
+    store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes, size: int, method: str
 ) -> None:
     server.flip(method=method)
     with pytest.raises(IntegrityError, match="did not arrive as it was sent"):
@@ -160,14 +162,14 @@ def test_bytes_changed_on_the_way_are_refused_by_the_service(
 
 
 def test_bytes_changed_by_the_service_are_found(
-    store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes
+    store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes
 ) -> None:
     server.spoil()
     with pytest.raises(IntegrityError, match="the service stored other bytes"):
         put(store, tmp_path / "f", large)
 
 
-def test_lists_and_aborts_unfinished_uploads(store: GCSStore, server: GCSServer) -> None:
+def test_lists_and_aborts_unfinished_uploads(store: GCSBucketStore, server: GCSServer) -> None:
     bucket = store.bucket.name
     for name in ("embedder/v1/a ü", "embedder/v2/b", "reranker/v1/c"):
         assert raw(server, "POST", f"/{bucket}/team/models/{name.replace(' ', '%20').replace('ü', '%C3%BC')}?uploads")
@@ -204,7 +206,7 @@ def test_a_tag_that_cannot_be_a_header(server: GCSServer, tmp_path: Path, large:
         put(store, tmp_path / "f", large)
 
 
-def test_listings_of_many_pages(store: GCSStore, server: GCSServer) -> None:
+def test_listings_of_many_pages(store: GCSBucketStore, server: GCSServer) -> None:
     keys = [f"embedder/v{number}/claim.json" for number in range(1, 8)] + ["embedder/current", "embedder2/current"]
     for key in keys:
         store.create(key, b"{}")
@@ -218,7 +220,7 @@ def test_listings_of_many_pages(store: GCSStore, server: GCSServer) -> None:
 # --- faults that heal
 
 
-def test_lost_replies(store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes) -> None:
+def test_lost_replies(store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes) -> None:
     server.lose_reply(method="POST")
     with pytest.raises(ConflictError):  # the caller finds its own nonce
         store.create("embedder/current", b"1")
@@ -235,7 +237,7 @@ def test_lost_replies(store: GCSStore, server: GCSServer, tmp_path: Path, large:
 
 
 def test_busy_services_and_cut_connections_are_tried_again(
-    store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes
+    store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes
 ) -> None:
     server.fail(429, "rateLimitExceeded", method="POST", match="uploadType")
     server.fail(503, "backendError", method="POST", match="uploadType")
@@ -249,14 +251,14 @@ def test_busy_services_and_cut_connections_are_tried_again(
     assert stored(store) == large
 
 
-def test_a_download_that_is_cut_goes_on(store: GCSStore, server: GCSServer, tmp_path: Path) -> None:
+def test_a_download_that_is_cut_goes_on(store: GCSBucketStore, server: GCSServer, tmp_path: Path) -> None:
     put(store, tmp_path / "f", b"model")
     server.cut(match="alt=media")
     store.download(FILE, tmp_path / "copy", lambda _: None)
     assert (tmp_path / "copy").read_bytes() == b"model"
 
 
-def test_a_service_that_stays_down(store: GCSStore, server: GCSServer) -> None:
+def test_a_service_that_stays_down(store: GCSBucketStore, server: GCSServer) -> None:
     server.fail(503, "backendError", message="We encountered an internal error", times=1000)
     with pytest.raises(RegistryError, match=r"Could not read .*/embedder/current: the service answered 503"):
         store.get("embedder/current")
@@ -266,7 +268,7 @@ def test_a_service_that_stays_down(store: GCSStore, server: GCSServer) -> None:
 
 
 def test_no_right_is_said_once_and_not_tried_again(
-    store: GCSStore, server: GCSServer, tmp_path: Path, large: bytes
+    store: GCSBucketStore, server: GCSServer, tmp_path: Path, large: bytes
 ) -> None:
     reason = "ci@acme.iam.gserviceaccount.com does not have storage.objects access."
     actions: list[tuple[str, Callable[[], object]]] = [
@@ -310,7 +312,7 @@ def test_no_such_bucket(server: GCSServer, tmp_path: Path, large: bytes) -> None
             action()
 
 
-def test_a_web_server_is_not_taken_for_an_empty_registry(store: GCSStore, server: GCSServer) -> None:
+def test_a_web_server_is_not_taken_for_an_empty_registry(store: GCSBucketStore, server: GCSServer) -> None:
     server.fail(404, message="<!DOCTYPE html><title>Error 404 (Not Found)</title>")
     with pytest.raises(RegistryError, match="the service answered 404"):
         store.get("embedder/current")
@@ -328,20 +330,20 @@ def test_a_key_that_cannot_be_used(server: GCSServer, tmp_path: Path, large: byt
         put(store, tmp_path / "f", large)
 
 
-def test_asks_for_a_write_that_writes_nothing(store: GCSStore, server: GCSServer) -> None:
+def test_asks_for_a_write_that_writes_nothing(store: GCSBucketStore, server: GCSServer) -> None:
     store.check_writable(1)
     assert len(server.requests()) == 1
     assert list(store.objects("")) == []
 
 
-def test_a_look_alike_that_ignores_conditions_is_found(store: GCSStore, server: GCSServer) -> None:
+def test_a_look_alike_that_ignores_conditions_is_found(store: GCSBucketStore, server: GCSServer) -> None:
     server.ignore_conditions()
     with pytest.raises(RegistryError, match="cannot be a registry to publish to"):
         store.check_writable(1)
     assert list(store.objects("")) == []
 
 
-def test_what_cannot_be_downloaded_leaves_no_file(store: GCSStore, tmp_path: Path) -> None:
+def test_what_cannot_be_downloaded_leaves_no_file(store: GCSBucketStore, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is not there"):
         store.download(FILE, tmp_path / "copy", lambda _: None)
     assert not (tmp_path / "copy").exists()

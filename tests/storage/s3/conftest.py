@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.storage.write.s3 import store as s3
-from modeldrop.storage.write.s3.store import S3Store
+from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.helpers.clouds import Servers, sign_in
 from tests.servers.s3 import S3Server
 from tests.storage.s3.stores import PART, open_s3
@@ -31,7 +31,7 @@ def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.fixture
-def store(server: S3Server) -> Iterator[S3Store]:
+def store(server: S3Server) -> Iterator[S3BucketStore]:
     made = open_s3(server.registry())
     server.reset()
     yield made

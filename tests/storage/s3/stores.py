@@ -9,7 +9,7 @@ import pytest
 from modeldrop.config import RegistrySettings
 from modeldrop.errors import RegistryError
 from modeldrop.storage.urls import parse_bucket
-from modeldrop.storage.write.s3.store import S3Store
+from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.helpers.builds import PIECE, describe
 from tests.servers.s3 import KEY_ID, SECRET, S3Server
 
@@ -33,8 +33,8 @@ sso_region = eu-west-1
 """
 
 
-def open_s3(url: str, **settings: Any) -> S3Store:
-    return S3Store(parse_bucket(url), RegistrySettings(url, **settings))
+def open_s3(url: str, **settings: Any) -> S3BucketStore:
+    return S3BucketStore(parse_bucket(url), RegistrySettings(url, **settings))
 
 
 def sent(server: S3Server) -> list[str]:
@@ -42,7 +42,7 @@ def sent(server: S3Server) -> list[str]:
     return [request.method for request in server.requests()]
 
 
-def upload(store: S3Store, folder: Path, data: bytes, key: str = MODEL) -> list[int]:
+def upload(store: S3BucketStore, folder: Path, data: bytes, key: str = MODEL) -> list[int]:
     path = folder / "upload"
     path.write_bytes(data)
     told: list[int] = []

@@ -11,7 +11,7 @@ import pytest
 
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.storage.write.s3 import store as s3
-from modeldrop.storage.write.s3.store import S3Store
+from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.servers.s3 import SECRET, S3Server
 from tests.storage.cloud_addresses import DEAD
 from tests.storage.s3.stores import CHANNEL, LARGE, open_s3, refusal, sent, upload
@@ -47,7 +47,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_each_refusal_is_one_sentence_after_one_request(store: S3Store, server: S3Server, case: str) -> None:
+def test_each_refusal_is_one_sentence_after_one_request(store: S3BucketStore, server: S3Server, case: str) -> None:
     answer, sentence = REFUSALS[case]
     server.rule("answer", times=-1, **answer)
     with pytest.raises(RegistryError) as caught:
@@ -57,13 +57,13 @@ def test_each_refusal_is_one_sentence_after_one_request(store: S3Store, server: 
     assert sent(server) == ["GET"]
 
 
-def test_a_refused_write_is_not_said_to_be_missing(store: S3Store, server: S3Server) -> None:
+def test_a_refused_write_is_not_said_to_be_missing(store: S3BucketStore, server: S3Server) -> None:
     server.rule("answer", status=403, code="AccessDenied", times=-1)
     assert refusal(lambda: store.create(CHANNEL, b"{}")).startswith(f"Not allowed to write {store.url}/{CHANNEL}")
     assert refusal(lambda: store.check_writable(1)).startswith(f"Not allowed to list {store.url}")
 
 
-def test_a_token_that_expires_before_a_large_file(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_a_token_that_expires_before_a_large_file(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     server.rule("answer", status=400, method="HEAD", headers={"Content-Length": "0"}, times=-1)
     server.rule("answer", status=400, code="ExpiredToken", times=-1)
     assert "has expired" in refusal(lambda: upload(store, tmp_path, os.urandom(LARGE)))
@@ -82,7 +82,7 @@ def test_a_bucket_that_is_not_there(server: S3Server) -> None:
         assert "there is no bucket not-there" in refusal(call)
 
 
-def test_what_answers_and_is_no_s3(store: S3Store, server: S3Server) -> None:
+def test_what_answers_and_is_no_s3(store: S3BucketStore, server: S3Server) -> None:
     page = {"body": "<html><body>Welcome<br></html>", "headers": {"Content-Type": "text/html"}}
     server.rule("answer", status=200, method="GET", match="list-type", **page)
     server.rule("answer", status=404, method="GET", **page)
@@ -99,7 +99,7 @@ def test_what_answers_and_is_no_s3(store: S3Store, server: S3Server) -> None:
 
 
 def test_a_service_that_is_down_is_said_to_be(
-    store: S3Store, server: S3Server, monkeypatch: pytest.MonkeyPatch
+    store: S3BucketStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.rule("answer", status=503, code="ServiceUnavailable", times=-1)
     assert "the service answers 503" in refusal(lambda: store.get(CHANNEL))
@@ -109,7 +109,7 @@ def test_a_service_that_is_down_is_said_to_be(
 
 
 def test_a_service_that_says_nothing_is_given_up(
-    store: S3Store, server: S3Server, monkeypatch: pytest.MonkeyPatch
+    store: S3BucketStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "_FIRST_ANSWER_SECONDS", 0.3)
     server.rule("silent", times=-1)
@@ -154,7 +154,7 @@ def test_an_endpoint_that_cannot_be_one(server: S3Server, monkeypatch: pytest.Mo
     assert "not an address" in refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
 
 
-def test_no_message_holds_a_signed_address(store: S3Store, server: S3Server) -> None:
+def test_no_message_holds_a_signed_address(store: S3BucketStore, server: S3Server) -> None:
     server.rule("answer", status=400, code="Odd", extra="", headers={"Location": "https://x/?X-Amz-Signature=abc"})
     with pytest.raises(ModeldropError) as caught:
         store.get(CHANNEL)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.storage.write.s3.store import S3Store
+from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.servers.s3 import KEY_ID, SECRET, S3Server
 from tests.servers.tls import TlsServer
 from tests.storage.s3.stores import CHANNEL, SSO, open_s3, profile, refusal
@@ -73,7 +73,7 @@ def test_anonymous_requests_are_not_signed(server: S3Server, monkeypatch: pytest
 
 
 def test_a_private_ca_is_trusted_from_any_of_the_usual_variables(
-    store: S3Store, server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: S3BucketStore, server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with TlsServer(server.port, tmp_path) as tls:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://localhost:{tls.port}")

@@ -11,8 +11,8 @@ import pytest
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, NotFoundError
 from modeldrop.storage.write.s3 import store as s3
-from modeldrop.storage.write.s3.store import S3Store
-from modeldrop.storage.write.store import Unfinished
+from modeldrop.storage.write.s3.store import S3BucketStore
+from modeldrop.storage.write.store import UnfinishedUpload
 from tests.helpers.builds import as_store, run_python
 from tests.servers.s3 import S3Server
 from tests.storage.s3.stores import CHANNEL, LARGE, MODEL, open_s3, refusal, sent, upload
@@ -81,7 +81,7 @@ def test_every_write_says_how_it_is_served_encrypted_and_tagged(server: S3Server
     assert stored["CacheControl"].endswith("immutable")
 
 
-def test_large_files_go_in_parts_each_with_its_checksum(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_large_files_go_in_parts_each_with_its_checksum(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     data = os.urandom(LARGE)
     told = upload(store, tmp_path, data)
     parts = [request for request in server.requests() if "partNumber" in request.path]
@@ -97,7 +97,9 @@ def test_large_files_go_in_parts_each_with_its_checksum(store: S3Store, server: 
     assert sum(told) == LARGE
 
 
-def test_a_service_without_checksums_is_checked_by_its_etags(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_a_service_without_checksums_is_checked_by_its_etags(
+    store: S3BucketStore, server: S3Server, tmp_path: Path
+) -> None:
     server.rule("plain", times=-1)
     store.create(CHANNEL, b"{}")
     upload(store, tmp_path, b"small", "embedder/v1/config.json")
@@ -107,7 +109,7 @@ def test_a_service_without_checksums_is_checked_by_its_etags(store: S3Store, ser
     assert all("content-md5" in headers and "x-amz-checksum-sha256" not in headers for headers in parts)
 
 
-def test_what_nothing_proves_is_read_back(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_what_nothing_proves_is_read_back(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     server.rule("plain", method="PUT", match="config.json", headers={"ETag": '"opaque"'})
     upload(store, tmp_path, b"small", "embedder/v1/config.json")
     assert sent(server) == ["PUT", "GET"]
@@ -115,7 +117,7 @@ def test_what_nothing_proves_is_read_back(store: S3Store, server: S3Server, tmp_
 
 @pytest.mark.parametrize("size", [5, LARGE], ids=["one request", "parts"])
 def test_bytes_that_change_on_the_way_are_noticed_and_removed(
-    store: S3Store, server: S3Server, tmp_path: Path, size: int
+    store: S3BucketStore, server: S3Server, tmp_path: Path, size: int
 ) -> None:
     server.rule("corrupt", method="PUT")
     with pytest.raises(IntegrityError, match=r"does not hold what was sent\. It was removed again"):
@@ -124,7 +126,7 @@ def test_bytes_that_change_on_the_way_are_noticed_and_removed(
     assert store.unfinished("") == []
 
 
-def test_a_damaged_document_is_noticed(store: S3Store, server: S3Server) -> None:
+def test_a_damaged_document_is_noticed(store: S3BucketStore, server: S3Server) -> None:
     server.rule("corrupt", method="PUT")
     with pytest.raises(IntegrityError):
         store.create(CHANNEL, b"one")
@@ -141,7 +143,7 @@ def test_a_damaged_document_is_noticed(store: S3Store, server: S3Server) -> None
 # Lost replies, and what heals
 
 
-def test_after_a_lost_reply_a_document_is_a_conflict(store: S3Store, server: S3Server) -> None:
+def test_after_a_lost_reply_a_document_is_a_conflict(store: S3BucketStore, server: S3Server) -> None:
     server.rule("landed", method="PUT")
     with pytest.raises(ConflictError):
         store.create(CHANNEL, b"one")
@@ -166,7 +168,7 @@ def test_after_a_lost_reply_a_document_is_a_conflict(store: S3Store, server: S3S
     ids=["one request", "a part", "the completion"],
 )
 def test_after_a_lost_reply_a_file_is_found_to_be_ours(
-    store: S3Store, server: S3Server, tmp_path: Path, size: int, rule: dict[str, str]
+    store: S3BucketStore, server: S3Server, tmp_path: Path, size: int, rule: dict[str, str]
 ) -> None:
     server.rule("landed", **rule)
     assert sum(upload(store, tmp_path, os.urandom(size))) == size
@@ -175,7 +177,7 @@ def test_after_a_lost_reply_a_file_is_found_to_be_ours(
 
 
 @pytest.mark.parametrize("size", [5, LARGE], ids=["one request", "parts"])
-def test_the_file_of_another_is_a_conflict(store: S3Store, tmp_path: Path, size: int) -> None:
+def test_the_file_of_another_is_a_conflict(store: S3BucketStore, tmp_path: Path, size: int) -> None:
     upload(store, tmp_path, b"x" * size)
     with pytest.raises(ConflictError):
         upload(store, tmp_path, b"y" * size)
@@ -194,7 +196,9 @@ def test_the_file_of_another_is_a_conflict(store: S3Store, tmp_path: Path, size:
     ],
     ids=lambda fault: fault.get("code", "cut"),
 )
-def test_what_can_heal_is_tried_again(store: S3Store, server: S3Server, tmp_path: Path, fault: dict[str, Any]) -> None:
+def test_what_can_heal_is_tried_again(
+    store: S3BucketStore, server: S3Server, tmp_path: Path, fault: dict[str, Any]
+) -> None:
     server.rule(**fault)
     store.create(CHANNEL, b"{}")
     server.rule(**fault, match="partNumber")
@@ -202,7 +206,7 @@ def test_what_can_heal_is_tried_again(store: S3Store, server: S3Server, tmp_path
     assert [listed.size for listed in store.objects("")] == [2, LARGE]
 
 
-def test_a_download_goes_on_where_it_broke_off(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_a_download_goes_on_where_it_broke_off(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     upload(store, tmp_path, os.urandom(LARGE))
     server.rule("cut", method="GET")
     target = tmp_path / "download"
@@ -212,25 +216,27 @@ def test_a_download_goes_on_where_it_broke_off(store: S3Store, server: S3Server,
     assert sum(told) == LARGE
 
 
-def test_a_conflict_that_stays_is_a_conflict(store: S3Store, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conflict_that_stays_is_a_conflict(
+    store: S3BucketStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.rule("answer", status=409, code="ConditionalRequestConflict", times=-1)
     with pytest.raises(ConflictError):
         store.create(CHANNEL, b"{}")
 
 
-def test_an_upload_that_fails_leaves_no_parts(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_an_upload_that_fails_leaves_no_parts(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     server.rule("answer", status=403, code="AccessDenied", match="partNumber=2")
     assert "write" in refusal(lambda: upload(store, tmp_path, os.urandom(LARGE)))
     assert store.unfinished("") == []
     assert list(store.objects("")) == []
 
 
-def test_an_upload_given_up_by_another_says_so(store: S3Store, server: S3Server, tmp_path: Path) -> None:
+def test_an_upload_given_up_by_another_says_so(store: S3BucketStore, server: S3Server, tmp_path: Path) -> None:
     server.rule("answer", status=404, code="NoSuchUpload", method="POST", match="uploadId")
     assert "given up by somebody else" in refusal(lambda: upload(store, tmp_path, os.urandom(LARGE)))
 
 
-def test_unfinished_uploads_are_listed_and_can_be_given_up(store: S3Store) -> None:
+def test_unfinished_uploads_are_listed_and_can_be_given_up(store: S3BucketStore) -> None:
     for key in (MODEL, "embedder/v2/onnx/model.onnx", "other/v1/onnx/model.onnx"):
         store.client.create_multipart_upload(Bucket=store.bucket.name, Key=f"{store.bucket.prefix}{key}")
     found = store.unfinished("embedder")
@@ -239,13 +245,13 @@ def test_unfinished_uploads_are_listed_and_can_be_given_up(store: S3Store) -> No
         store.abort(one)
         store.abort(one)
     assert [upload.key for upload in store.unfinished("")] == ["other/v1/onnx/model.onnx"]
-    store.abort(Unfinished(MODEL, "never-begun", 0))
+    store.abort(UnfinishedUpload(MODEL, "never-begun", 0))
 
 
 # Services that differ
 
 
-def test_a_tag_is_honoured_where_only_a_bare_one_counts(store: S3Store, server: S3Server) -> None:
+def test_a_tag_is_honoured_where_only_a_bare_one_counts(store: S3BucketStore, server: S3Server) -> None:
     store.create(CHANNEL, b"0")
     server.rule("unquoted", times=-1)
     tags = []
@@ -268,13 +274,13 @@ def test_a_tag_is_honoured_where_only_a_bare_one_counts(store: S3Store, server: 
     assert not store.exists(CHANNEL)
 
 
-def test_a_service_that_refuses_conditions_cannot_be_published_to(store: S3Store, server: S3Server) -> None:
+def test_a_service_that_refuses_conditions_cannot_be_published_to(store: S3BucketStore, server: S3Server) -> None:
     server.rule("answer", status=501, code="NotImplemented", method="PUT", times=-1)
     assert "cannot be a registry to publish to" in refusal(lambda: store.create(CHANNEL, b"{}"))
     assert sent(server) == ["PUT"]
 
 
-def test_the_empty_objects_that_a_console_calls_folders_are_not_there(store: S3Store) -> None:
+def test_the_empty_objects_that_a_console_calls_folders_are_not_there(store: S3BucketStore) -> None:
     for folder in ("", "embedder/", "embedder/v1/"):
         store.client.put_object(Bucket=store.bucket.name, Key=f"{store.bucket.prefix}{folder}", Body=b"")
     assert store.names("") == ["embedder"]
@@ -282,14 +288,14 @@ def test_the_empty_objects_that_a_console_calls_folders_are_not_there(store: S3S
     assert list(store.objects("")) == []
 
 
-def test_a_document_of_any_size_is_not_read(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_of_any_size_is_not_read(store: S3BucketStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create(CHANNEL, b"12345")
     monkeypatch.setattr(s3, "MAX_DOCUMENT", 4)
     with pytest.raises(IntegrityError, match="more than 4 bytes"):
         store.get(CHANNEL)
 
 
-def test_a_download_that_fails_leaves_nothing(store: S3Store, tmp_path: Path) -> None:
+def test_a_download_that_fails_leaves_nothing(store: S3BucketStore, tmp_path: Path) -> None:
     target = tmp_path / "download"
     with pytest.raises(NotFoundError):
         store.download(MODEL, target, lambda _: None)

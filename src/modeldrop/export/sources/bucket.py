@@ -13,7 +13,7 @@ from modeldrop.export.sources import disk, file_choice, graphs
 from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.store import Listed
+from modeldrop.storage.write.store import ListedObject
 
 _SUBFOLDERS = re.compile(r"(?:\d+_[^/]+|additional_chat_templates|onnx|openvino)/[^/]+")
 _VERSION_MANIFEST = re.compile(r"v\d+/manifest\.json")
@@ -102,8 +102,8 @@ class BucketSource(FileListSource):
         if progress is not None:
             progress(name, size, size)
 
-    def _list(self) -> dict[str, Listed]:
-        found: dict[str, Listed] = {}
+    def _list(self) -> dict[str, ListedObject]:
+        found: dict[str, ListedObject] = {}
         for number, listed in enumerate(self._store.objects("")):
             if number >= _MOST:
                 raise SourceError(f"{self._store.url} has more than {_MOST} objects.", "Name the checkpoint's folder.")

@@ -94,7 +94,7 @@ RETRYABLE = frozenset({FaultKind.STALLED, FaultKind.BUSY, FaultKind.OTHER})
 
 
 class Fault(NamedTuple):
-    """A failed request: its kind, and the error to raise if no other one succeeds."""
+    """A failed request: its kind, and the error to raise if no retry succeeds."""
 
     kind: FaultKind
     error: ModeldropError
@@ -135,7 +135,11 @@ def parse(error: BaseException) -> FailedRequest:
     code = _CODE.search(body)
     address = _ADDRESS.search(text)
     return FailedRequest(
-        int(status[1]) if status else 0, code[1] if code else "", body, address[1] if address else "", text
+        status=int(status[1]) if status else 0,
+        code=code[1] if code else "",
+        body=body,
+        address=address[1] if address else "",
+        text=text,
     )
 
 
@@ -149,7 +153,7 @@ def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | 
 
 
 def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) -> RegistryError:
-    """The one sentence for an error while a registry is read."""
+    """Our own error for one of obstore while a registry is read."""
     if client.sdk is not None and client.sdk.error is not None:
         return client.sdk.error
     request = parse(error)

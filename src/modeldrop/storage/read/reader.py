@@ -1,4 +1,4 @@
-"""Reading a registry through obstore: small documents whole, files in ranges. Never lists."""
+"""Reads a registry through obstore: small documents whole, files in ranges. It never lists."""
 
 from __future__ import annotations
 

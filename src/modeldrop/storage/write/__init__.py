@@ -1,4 +1,4 @@
-"""Where registries are kept: a folder, S3, GCS, Azure Blob. ``open_store`` goes from a URL to its store."""
+"""Writing to registries in a folder, S3, GCS or Azure Blob. ``open_store`` opens one by its URL."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def open_store(registry: str) -> Store:
     settings = registry_settings(registry)
     scheme, separator, _ = settings.url.partition("://")
     if not separator:
-        from modeldrop.storage.write.folder import LocalStore
+        from modeldrop.storage.write.folder import FolderStore
 
-        return LocalStore(settings.url)
+        return FolderStore(settings.url)
     if scheme == "https":
         raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
     try:
@@ -39,13 +39,13 @@ def open_store(registry: str) -> Store:
         raise unusable_certificates(error) from None
     bucket = parse_bucket(settings.url)
     if scheme == "s3":
-        from modeldrop.storage.write.s3.store import S3Store
+        from modeldrop.storage.write.s3.store import S3BucketStore
 
-        return S3Store(bucket, settings)
+        return S3BucketStore(bucket, settings)
     if scheme == "gs":
-        from modeldrop.storage.write.gcs.store import GCSStore
+        from modeldrop.storage.write.gcs.store import GCSBucketStore
 
-        return GCSStore(bucket, settings)
-    from modeldrop.storage.write.azure.store import AzureStore
+        return GCSBucketStore(bucket, settings)
+    from modeldrop.storage.write.azure.store import AzureContainerStore
 
-    return AzureStore(bucket, settings)
+    return AzureContainerStore(bucket, settings)

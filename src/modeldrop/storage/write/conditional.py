@@ -1,8 +1,7 @@
-"""Proof that a store honours conditional writes. Some look-alikes of S3 accept the condition and ignore it.
+"""Checks that a store honours conditional writes: some services that speak S3 accept the condition and ignore it.
 
-The whole promise of publishing stands on create-only and compare-and-swap, so it is not enough that a service
-knows the words. The proof is an object of its own at the registry's root. It stays there: whoever publishes
-needs no right to delete.
+Publishing is only safe with create-only writes and compare-and-swap, so both are tried, on an object of its own at
+the registry's root. It stays there: publishers need no right to delete.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.store import Store
 
 KEY = ".modeldrop"
-"""The object that the proof is made with. No model can have that name."""
+"""The object that they are tried on. No model can have that name."""
 
 IGNORED_CREATE = "it accepted a create-only write of an object that is there"
 IGNORED_SWAP = "it accepted a compare-and-swap with a wrong tag"
@@ -39,8 +38,8 @@ _WRONG_TAGS = {
 }
 
 
-def require_conditions(store: Store) -> None:
-    """Refuse a store that two publishers could overwrite each other in.
+def require_conditional_writes(store: Store) -> None:
+    """Refuse a store where two publishers could overwrite each other.
 
     It takes two or three requests, and one more the first time.
 
@@ -50,9 +49,9 @@ def require_conditions(store: Store) -> None:
     if "://" not in store.url:
         return  # a folder promises both; a file system that cannot says so at the first write
     if not honours_create_only(store, KEY):
-        raise storage_errors.no_conditions(store.url, IGNORED_CREATE)
+        raise storage_errors.no_conditional_writes(store.url, IGNORED_CREATE)
     if not honours_swap(store, KEY):
-        raise storage_errors.no_conditions(store.url, IGNORED_SWAP)
+        raise storage_errors.no_conditional_writes(store.url, IGNORED_SWAP)
 
 
 def honours_create_only(store: Store, key: str) -> bool:

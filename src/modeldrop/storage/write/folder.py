@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from modeldrop.errors import DiskError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.multipart import changed
-from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject
 from modeldrop.util.files import make_folders, sync_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from modeldrop.format.manifest import File
-    from modeldrop.storage.write.store import Unfinished
+    from modeldrop.storage.write.store import UnfinishedUpload
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
@@ -37,23 +37,23 @@ _MOVES = ".moves"
 _STALE_SECONDS = 24 * 3600
 
 
-class LocalStore:
+class FolderStore:
     """Objects as files below a folder. See ``Store`` for what the methods promise."""
 
     def __init__(self, folder: str) -> None:
         self._root = Path(folder).expanduser().absolute()
         self.url = str(self._root)
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         with self._explained("read", key):
             number = self._last_move(key)
             if number:
                 # A reader without the right to write still gets the truth; only the mending waits.
                 with contextlib.suppress(OSError):
                     self._settle(key)
-                return Stored(self._read(self._move(key, number)), str(number))
+                return StoredObject(self._read(self._move(key, number)), str(number))
             try:
-                return Stored(self._read(self._root / key), "0")
+                return StoredObject(self._read(self._root / key), "0")
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -68,7 +68,7 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         with self._explained("list", prefix):
             for path in sorted(self._walk(self._root / prefix), key=os.fsencode):
                 try:
@@ -76,7 +76,7 @@ class LocalStore:
                 except FileNotFoundError:
                     continue  # deleted since
                 tag = str(status.st_mtime_ns)
-                yield Listed(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime, tag)
+                yield ListedObject(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime, tag)
 
     def create(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
@@ -140,10 +140,10 @@ class LocalStore:
                 (self._root / key).unlink(missing_ok=True)
             self._remove_empty((self._root / key).parent)
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         return []  # temporary files are swept by the next writer
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         raise AssertionError(upload)
 
     def check_writable(self, need: int) -> None:

@@ -1,4 +1,4 @@
-"""What the objects of a registry are served as: their content types, and how long they may be cached."""
+"""Content-Type and Cache-Control of a registry's objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large files in parts: read from disk one at a time, verified before they are sent, several in flight."""
+"""Uploads large files in parts: each read from disk and verified before it is sent, several at a time."""
 
 from __future__ import annotations
 

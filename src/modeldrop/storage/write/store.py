@@ -1,8 +1,7 @@
-"""What a registry needs of a place that keeps objects.
+"""``Store``: the interface of everything that a registry can be written to.
 
-One file for each place: ``local`` (a folder), ``s3`` (boto3), ``gcs`` (google-cloud-storage), ``azure``
-(azure-storage-blob). They share ``parts`` (large files in verified parts) and the sentences of
-``modeldrop.storage.errors``; no error of an SDK leaves them.
+Implementations: ``folder``, ``s3`` (boto3), ``gcs`` (google-cloud-storage), ``azure`` (azure-storage-blob). They
+share ``multipart`` (large files in verified parts) and ``modeldrop.storage.errors``; no error of an SDK leaves them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_DOCUMENT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """An object's bytes, and the tag that a later compare-and-swap must name."""
 
     data: bytes
@@ -29,7 +28,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """An object in a listing.
 
     Attributes:
@@ -46,7 +45,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class UnfinishedUpload:
     """An upload in parts that was begun and neither completed nor aborted.
 
     Attributes:
@@ -69,7 +68,7 @@ class Store(Protocol):
 
     url: str
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """A small object, or None if there is none.
 
         Raises:
@@ -82,7 +81,7 @@ class Store(Protocol):
     def names(self, prefix: str) -> list[str]:
         """The names directly below ``prefix`` (of objects and of further prefixes), sorted."""
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         """All objects below ``prefix``, however deep, in order of their keys."""
 
     def create(self, key: str, data: bytes) -> None:
@@ -115,7 +114,7 @@ class Store(Protocol):
         """
 
     def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
-        """Write an object to ``path``, which must not exist. Whoever asks checks the digest.
+        """Write an object to ``path``, which must not exist. The caller checks the digest.
 
         Raises:
             NotFoundError: there is no such object.
@@ -132,10 +131,10 @@ class Store(Protocol):
             ConflictError: it is not that one any more.
         """
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts below ``prefix`` that were never finished. Empty where the store cleans up itself."""
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         """Give up an unfinished upload and free its parts; one that is gone is fine."""
 
     def check_writable(self, need: int) -> None:

@@ -1,4 +1,4 @@
-"""What Azure's SDKs raise, as modeldrop's sentences."""
+"""Turns exceptions of Azure's SDKs into errors of ``modeldrop.storage.errors``."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ _LOOKED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a sentence about a store needs to know of it."""
+class StoreContext:
+    """The store that a request failed at, for the error's message."""
 
     bucket: Bucket
     sign_in: SignIn
@@ -85,7 +85,7 @@ def _is_damaged(error: BaseException) -> bool:
     return status(error) == 400 and "md5" in f"{code(error)} {error}".lower()
 
 
-def heals(error: AzureError) -> bool:
+def is_retryable(error: AzureError) -> bool:
     """Whether trying again may help."""
     what, number = code(error), status(error)
     if isinstance(error, ClientAuthenticationError):
@@ -99,24 +99,24 @@ def heals(error: AzureError) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" not in text and not _no_such_name(text)
 
 
-def explain(error: BaseException, place: Place, verb: str, key: str) -> ModeldropError:
-    """The sentence for what an SDK raised when it was asked to ``verb`` an object."""
-    url = place.bucket.url
+def explain(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
+    """The error to raise instead of the SDK's, from a request to ``verb`` an object."""
+    url = context.bucket.url
     number, what = status(error), code(error)
-    if isinstance(error, ClientAuthenticationError) and not what and place.sign_in.identity:
+    if isinstance(error, ClientAuthenticationError) and not what and context.sign_in.identity:
         return _explain_identity(error, url)
     if number is None:
-        return _explain_silence(error, place, verb, key)
+        return _explain_silence(error, context, verb, key)
     if number < 500 and not _is_azure(error):
-        return unreachable(url, place.sign_in.endpoint, f"what answers there ({number}) is not Azure Blob Storage")
-    if what in _NO_CONTAINER or (what == "ResourceNotFound" and place.sign_in.credential is None):
-        return _no_container(place)
+        return unreachable(url, context.sign_in.endpoint, f"what answers there ({number}) is not Azure Blob Storage")
+    if what in _NO_CONTAINER or (what == "ResourceNotFound" and context.sign_in.credential is None):
+        return _no_container(context)
     if number in {409, 412}:
-        return _explain_conflict(error, place, verb, key)
+        return _explain_conflict(error, context, verb, key)
     if number == 401 or what in {"AuthenticationFailed", "InvalidAuthenticationInfo"}:
-        return _explain_authentication(error, place)
+        return _explain_authentication(error, context)
     if number == 403:
-        return _explain_denied(error, place, verb, key)
+        return _explain_denied(error, context, verb, key)
     if _is_damaged(error):
         return IntegrityError(f"{url}/{key} did not arrive as it was sent.", "The network damages data. Try again.")
     if number in {408, 429} or number >= 500:
@@ -124,13 +124,13 @@ def explain(error: BaseException, place: Place, verb: str, key: str) -> Modeldro
     return failed(url, verb, key, error)
 
 
-def _explain_silence(error: BaseException, place: Place, verb: str, key: str) -> ModeldropError:
-    url, endpoint, text = place.bucket.url, place.sign_in.endpoint, str(error)
+def _explain_silence(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
+    url, endpoint, text = context.bucket.url, context.sign_in.endpoint, str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         reason = re.search(r"certificate verify failed: ([^(\n]+)", text)
         return untrusted(url, endpoint, reason[1].strip() if reason else "verification failed")
     if "Failed to resolve" in text or "NameResolutionError" in text:
-        account = place.bucket.account
+        account = context.bucket.account
         reason_text = (
             f"its name does not resolve. Either there is no storage account {account}, or this network has no DNS"
         )
@@ -167,23 +167,23 @@ def _no_such_name(text: str) -> bool:
     return "Failed to resolve" in text and "Temporary failure" not in text
 
 
-def _no_container(place: Place) -> RegistryError:
-    what = f"container {place.bucket.name} in the storage account {place.bucket.account}"
-    if place.sign_in.credential is None:
+def _no_container(context: StoreContext) -> RegistryError:
+    what = f"container {context.bucket.name} in the storage account {context.bucket.account}"
+    if context.sign_in.credential is None:
         return RegistryError(
-            f"{place.bucket.url}: there is no {what}, or it is private and nobody is signed in.",
+            f"{context.bucket.url}: there is no {what}, or it is private and nobody is signed in.",
             "Check its name, or take `anonymous` out of modeldrop.toml and sign in.",
         )
-    return no_bucket(place.bucket.url, what)
+    return no_bucket(context.bucket.url, what)
 
 
-def _explain_conflict(error: BaseException, place: Place, verb: str, key: str) -> ModeldropError:
-    url, what = place.bucket.url, code(error)
+def _explain_conflict(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
+    url, what = context.bucket.url, code(error)
     if what.startswith("Lease"):
         return ConflictError(
             f"{url}/{key} is leased: somebody holds a lock on this blob.",
-            f"Wait for it to end, or break it: az storage blob lease break --account-name {place.bucket.account} "
-            f"-c {place.bucket.name} -b {place.bucket.prefix}{key}",
+            f"Wait for it to end, or break it: az storage blob lease break --account-name {context.bucket.account} "
+            f"-c {context.bucket.name} -b {context.bucket.prefix}{key}",
         )
     if what in _EXISTS or what in _CONDITION or status(error) == 412:
         return taken(key)
@@ -199,9 +199,9 @@ def _explain_conflict(error: BaseException, place: Place, verb: str, key: str) -
     return unavailable(url, verb, key, f"the service answered 409 {what}".rstrip())
 
 
-def _explain_authentication(error: BaseException, place: Place) -> RegistryError:
-    url, text = place.bucket.url, f"{getattr(error, 'additional_info', '')} {error}".lower()
-    if code(error) in _FORBIDDEN_401 or place.sign_in.credential is None:
+def _explain_authentication(error: BaseException, context: StoreContext) -> RegistryError:
+    url, text = context.bucket.url, f"{getattr(error, 'additional_info', '')} {error}".lower()
+    if code(error) in _FORBIDDEN_401 or context.sign_in.credential is None:
         return no_credentials(url, _LOOKED)
     if "date header" in text:
         return RegistryError(
@@ -209,28 +209,28 @@ def _explain_authentication(error: BaseException, place: Place) -> RegistryError
             "Set it (timedatectl, chrony) and run the same command again.",
         )
     if "expired" in text or "not valid in the specified time frame" in text:
-        signature = type(place.sign_in.credential).__name__ == "AzureSasCredential"
+        signature = type(context.sign_in.credential).__name__ == "AzureSasCredential"
         return expired(url, "the shared access signature" if signature else "the token")
-    return rejected(url, place.sign_in.how)
+    return rejected(url, context.sign_in.how)
 
 
-def _explain_denied(error: BaseException, place: Place, verb: str, key: str) -> RegistryError:
-    url, what = place.bucket.url, code(error)
+def _explain_denied(error: BaseException, context: StoreContext, verb: str, key: str) -> RegistryError:
+    url, what = context.bucket.url, code(error)
     if what == "KeyBasedAuthenticationNotPermitted":
         return rejected(url, "the account allows no keys: sign in with an identity")
     if what == "AccountIsDisabled":
-        return unavailable(url, verb, key, f"the storage account {place.bucket.account} is disabled")
-    if what == "AuthorizationFailure" and isinstance(place.sign_in.credential, dict):
+        return unavailable(url, verb, key, f"the storage account {context.bucket.account} is disabled")
+    if what == "AuthorizationFailure" and isinstance(context.sign_in.credential, dict):
         # An account key may do all, so it is not that a right is missing.
-        refusal = rejected(url, place.sign_in.how)
+        refusal = rejected(url, context.sign_in.how)
         return RegistryError(refusal.message, f"{refusal.hint} Or the account's firewall keeps this network out.")
     sentence = denied(url, verb, key)
     role = "Storage Blob Data Reader" if verb in {"read", "list"} else "Storage Blob Data Contributor"
-    if place.tags and verb == "write":
+    if context.tags and verb == "write":
         role = "Storage Blob Data Owner, because tags are set in modeldrop.toml,"
-    needs = f"It needs the role {role} on the container {place.bucket.name}"
-    if not place.sign_in.identity:
-        needs = f"What signs in is {place.sign_in.how}: it needs the right to {verb}"
+    needs = f"It needs the role {role} on the container {context.bucket.name}"
+    if not context.sign_in.identity:
+        needs = f"What signs in is {context.sign_in.how}: it needs the right to {verb}"
     firewall = " (or the account's firewall keeps this network out)" if what == "AuthorizationFailure" else ""
     return RegistryError(f"{sentence.message[:-1]} {what}.".replace(" .", "."), f"{needs}{firewall}. {sentence.hint}")
 
@@ -247,7 +247,7 @@ def _explain_identity(error: BaseException, url: str) -> RegistryError:
             host = re.search(r"host='([^']+)'", reason)
             if host:
                 return unreachable(url, host[1], _reason(reason))
-            return RegistryError(f"{url}: signing in with {name} failed: {detail(reason)}.", "Mend it, or az login.")
+            return RegistryError(f"{url}: signing in with {name} failed: {detail(reason)}.", "Fix it, or az login.")
     given = {name for name in _PRINCIPAL + _PROOFS if os.environ.get(name)}
     if given >= set(_PRINCIPAL) and not given & set(_PROOFS):
         return half_credential(url, "AZURE_CLIENT_ID", " or ".join(_PROOFS))

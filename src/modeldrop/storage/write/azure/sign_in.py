@@ -1,4 +1,4 @@
-"""Which account a registry on Azure is in, and as whom it is reached.
+"""The storage account of a registry on Azure, and the credentials for it.
 
 In this order: ``AZURE_STORAGE_CONNECTION_STRING``; ``AZURE_STORAGE_KEY`` or ``AZURE_STORAGE_SAS_TOKEN`` (the
 Azure CLI's names); whatever azure-identity finds: a workload or managed identity, ``az login``.
@@ -28,7 +28,7 @@ _READ_SECONDS = 4
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """Where an account is, and what proves who we are.
+    """A storage account's address and the credentials for it.
 
     Attributes:
         endpoint: the address of the account's blob service.

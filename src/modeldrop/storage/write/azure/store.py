@@ -2,7 +2,7 @@
 
 Create-only is ``If-None-Match: *``, a compare-and-swap ``If-Match`` with the blob's ETag; Azure checks both
 when it commits, whatever was sent meanwhile. Every request for itself is tried again here, not by the SDK,
-whose own patience with a wrong address is a minute.
+which takes a minute to give a wrong address up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingEx
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.headers import cache_control, content_type
 from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
-from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored
+from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject
 from modeldrop.util.retry import backoff, retry
 
 try:
@@ -34,7 +34,7 @@ except ImportError:
         "Registries on Azure need azure-storage-blob.", "Install it: pip install 'modeldrop[azure]'"
     ) from None
 
-from modeldrop.storage.write.azure.errors import MISSING, Place, code, explain, heals, status
+from modeldrop.storage.write.azure.errors import MISSING, StoreContext, code, explain, is_retryable, status
 from modeldrop.storage.write.azure.sign_in import sign_in, transport
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
     from modeldrop.format.manifest import File
     from modeldrop.storage.urls import Bucket
-    from modeldrop.storage.write.store import Unfinished
+    from modeldrop.storage.write.store import UnfinishedUpload
 
 _Result = TypeVar("_Result")
 
@@ -63,7 +63,7 @@ for _name in ("azure", "msal"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 
-class AzureStore:
+class AzureContainerStore:
     """Blobs of a container. See ``Store`` for what the methods promise.
 
     Args:
@@ -80,8 +80,8 @@ class AzureStore:
         self.bucket = bucket
         self.settings = settings
         self.sign_in = sign_in(bucket, settings)
-        self._place = Place(bucket, self.sign_in, tags=bool(settings.tags))
-        self._patience = _Patience()
+        self._context = StoreContext(bucket, self.sign_in, tags=bool(settings.tags))
+        self._limits = _RetryLimits()
         sender = transport(_CONNECT_SECONDS, _READ_SECONDS)
         try:
             self.client = ContainerClient(
@@ -90,7 +90,7 @@ class AzureStore:
                 credential=self.sign_in.credential,
                 retry_total=0,
                 transport=sender,
-                raw_request_hook=self._patience.limit,
+                raw_request_hook=self._limits.limit,
                 # A document comes in one answer, and every upload that is not in blocks goes in one request.
                 max_single_get_size=MAX_DOCUMENT,
                 max_single_put_size=5000 << 20,
@@ -99,14 +99,14 @@ class AzureStore:
             raise RegistryError(f"{self.url}: {error}", "Check the endpoint.") from None
         weakref.finalize(self, sender.session.close)
 
-    def get(self, key: str) -> Stored | None:
-        def read() -> Stored:
+    def get(self, key: str) -> StoredObject | None:
+        def read() -> StoredObject:
             stream = self._blob(key).download_blob()
             if stream.size > MAX_DOCUMENT:
                 raise IntegrityError(
                     f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
                 )
-            return Stored(stream.readall(), stream.properties.etag)
+            return StoredObject(stream.readall(), stream.properties.etag)
 
         return self._unless_missing("read", key, read)
 
@@ -118,14 +118,14 @@ class AzureStore:
         listed = self._listed(prefix, lambda: self.client.walk_blobs(start))
         return sorted({blob.name[len(start) :].rstrip("/") for blob in listed} - {""})
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         start = self._folder(prefix)
         # Accounts with a hierarchical namespace list folders as blobs that only their metadata gives away.
         listed = self._listed(prefix, lambda: self.client.list_blobs(start, include=["metadata"]))
         for blob in listed:
             if (blob.metadata or {}).get("hdi_isfolder") != "true":
                 key = blob.name[len(self.bucket.prefix) :]
-                yield Listed(key, blob.size, blob.last_modified.timestamp(), blob.etag)
+                yield ListedObject(key, blob.size, blob.last_modified.timestamp(), blob.etag)
 
     def create(self, key: str, data: bytes) -> None:
         self._call("write", key, lambda: self._put(key, data, None))
@@ -209,10 +209,10 @@ class AzureStore:
             if tag is None or self.exists(key):
                 raise
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         return []  # Azure drops blocks that were never committed after a week, and lists them nowhere
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         raise AssertionError(upload)
 
     def check_writable(self, need: int) -> None:
@@ -257,7 +257,7 @@ class AzureStore:
                 [BlobBlock(name) for name, _ in blocks],
                 match_condition=MatchConditions.IfMissing,
                 validate_content=True,
-                **self._written_as(key),
+                **self._content_options(key),
             )
 
         def committed() -> list[tuple[str, int]]:
@@ -279,14 +279,14 @@ class AzureStore:
             raise conflict
 
     def _put(self, key: str, data: bytes, tag: str | None) -> dict[str, Any]:
-        """Write a blob in one request: in place of the one with this tag, None where there must be none."""
+        """Write a blob in one request: in context of the one with this tag, None where there must be none."""
         sent: dict[str, Any] = self._blob(key).upload_blob(
             data,
             length=len(data),
             validate_content=True,
             overwrite=tag is not None,
             **_if_match(tag),
-            **self._written_as(key, data),
+            **self._content_options(key, data),
         )
         return sent
 
@@ -330,21 +330,21 @@ class AzureStore:
         return self._call(verb, key, asked)
 
     def _call(self, verb: str, key: str, ask: Callable[[], _Result]) -> _Result:
-        """Ask until there is an answer, within bounds; what the SDK raises leaves as a sentence."""
+        """Ask until there is an answer, within bounds; the SDK's errors become our own."""
         begun = time.monotonic()
 
         def again(error: Exception, pause: float) -> bool:
             if not isinstance(error, AzureError):
                 return False
-            if status(error) is not None and not heals(error):
-                self._patience.answered = True
-            return heals(error) and pause < self._patience.seconds(error) - (time.monotonic() - begun)
+            if status(error) is not None and not is_retryable(error):
+                self._limits.answered = True
+            return is_retryable(error) and pause < self._limits.seconds(error) - (time.monotonic() - begun)
 
         try:
             answer = retry(ask, (backoff(failures, 0.4, 5.0) for failures in count(1)), again)
         except (AzureError, ValueError, OSError) as error:  # also the SDK's own checks; a CA file that cannot be read
-            raise explain(error, self._place, verb, key) from None
-        self._patience.answered = True
+            raise explain(error, self._context, verb, key) from None
+        self._limits.answered = True
         return answer
 
     def _blob(self, key: str) -> BlobClient:
@@ -356,7 +356,7 @@ class AzureStore:
     def _scope(self) -> dict[str, Any]:
         return {"encryption_scope": self.settings.encryption_key} if self.settings.encryption_key else {}
 
-    def _written_as(self, key: str, data: bytes | None = None) -> dict[str, Any]:
+    def _content_options(self, key: str, data: bytes | None = None) -> dict[str, Any]:
         headers = ContentSettings(
             content_type=content_type(key),
             cache_control=cache_control(key),
@@ -372,8 +372,8 @@ class AzureStore:
 
 
 @dataclass(slots=True)
-class _Patience:
-    """How long to keep trying: not long before the service has ever answered, for then the address is in doubt."""
+class _RetryLimits:
+    """How long to retry: not long before the service has answered once, for its address may be wrong."""
 
     answered: bool = False
 

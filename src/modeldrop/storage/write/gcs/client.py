@@ -1,4 +1,4 @@
-"""Google's client: signed in by Google's own chain, with waits that end."""
+"""Makes Google's client: signed in by Google's own chain, with time limits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from modeldrop.storage.requests_adapter import prepare_session
-from modeldrop.storage.write.gcs.errors import heals
+from modeldrop.storage.write.gcs.errors import is_retryable
 
-BRIEF_TIMEOUT = (4.0, 8.0)
+QUICK_TIMEOUT = (4.0, 8.0)
 """Seconds to connect (also: in which some of what is sent must leave), and to wait for the next bytes."""
 
 TIMEOUT = (4.0, 30.0)
@@ -32,10 +32,10 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _SIGN_IN_TIMEOUT = (3.0, 8.0)
 _SIGN_IN_SECONDS = 5.0
 
-BRIEF = Retry(predicate=heals, initial=0.2, maximum=1.5, multiplier=2.0, timeout=5.0)
-"""For requests that may be the first: with BRIEF_TIMEOUT, an address that nobody answers fails within 10 seconds."""
+QUICK_RETRY = Retry(predicate=is_retryable, initial=0.2, maximum=1.5, multiplier=2.0, timeout=5.0)
+"""For requests that may be the first: with QUICK_TIMEOUT, an address that nobody answers fails within 10 seconds."""
 
-PATIENT = Retry(predicate=heals, initial=0.3, maximum=5.0, multiplier=2.0, timeout=60.0)
+UPLOAD_RETRY = Retry(predicate=is_retryable, initial=0.3, maximum=5.0, multiplier=2.0, timeout=60.0)
 """For an upload or a download that is under way."""
 
 

@@ -1,4 +1,4 @@
-"""What Google's client raises, in modeldrop's words."""
+"""Turns exceptions of Google's client into errors of ``modeldrop.storage.errors``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modeldrop.storage import errors as storage_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HEALS = frozenset({408, 409, 429, 500, 502, 503, 504})
+_RETRYABLE = frozenset({408, 409, 429, 500, 502, 503, 504})
 _LOOKED = (
     "In GitHub Actions: permissions: id-token: write, and google-github-actions/auth before this step. "
     "On a laptop: gcloud auth application-default login. Elsewhere: GOOGLE_APPLICATION_CREDENTIALS."
@@ -41,15 +41,15 @@ _BROKEN = (
 _DIGEST = re.compile(r"(?i)doesn't match calculated|BadDigest|InvalidDigest|CrcMismatch")
 
 
-def heals(error: Exception) -> bool:
+def is_retryable(error: Exception) -> bool:
     """Whether the same request may succeed in a moment. Names that do not resolve and bad certificates do not."""
     if isinstance(error, api.GoogleAPICallError):
-        return error.code in _HEALS
+        return error.code in _RETRYABLE
     if isinstance(error, auth.TransportError):
         cause = error.args[0] if error.args else None
-        return isinstance(cause, Exception) and heals(cause)
+        return isinstance(cause, Exception) and is_retryable(cause)
     if isinstance(error, InvalidResponse):
-        return error.response.status_code in _HEALS
+        return error.response.status_code in _RETRYABLE
     if isinstance(error, requests.exceptions.SSLError) or _caused_by(error, NameResolutionError):
         return False
     kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
@@ -80,7 +80,7 @@ def is_elsewhere(error: api.NotFound) -> bool:
 
 @contextlib.contextmanager
 def explained(url: str, endpoint: str, verb: str, key: str, kms_key: str = "") -> Iterator[None]:
-    """Turn whatever the client raises inside into one sentence.
+    """Raise our own error for whatever the client raises inside.
 
     Args:
         url: the registry.
@@ -167,7 +167,7 @@ class _Explainer:
             denied.message = f"{denied.message.rstrip('.')} ({text})."
             denied.args = (denied.message,)
             return denied
-        if code in _HEALS:
+        if code in _RETRYABLE:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
         return storage_errors.failed(self._url, self._verb, self._key, f"the service answered {code} ({text}).")
 

@@ -33,7 +33,7 @@ except ModuleNotFoundError as error:
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
 from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
-from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored, Unfinished
+from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, UnfinishedUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,7 +52,7 @@ _PROBE = ".modeldrop-probe"
 _ZEROS = bytes(1 << 20)
 
 
-class GCSStore:
+class GCSBucketStore:
     """Objects in a bucket. See ``Store`` for what the methods promise.
 
     Nothing is sent, and nobody signs in, before the first method is called. Besides the errors that ``Store``
@@ -79,7 +79,7 @@ class GCSStore:
     def client(self) -> storage.Client:
         return self._connect()[0]
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         with self._explained("read", key):
             blob = self._blob(key)
             document = _Document(f"{self.url}/{key}")
@@ -88,13 +88,13 @@ class GCSStore:
                     document,
                     raw_download=True,
                     checksum="crc32c",
-                    timeout=gcs_client.BRIEF_TIMEOUT,
-                    retry=gcs_client.BRIEF,
+                    timeout=gcs_client.QUICK_TIMEOUT,
+                    retry=gcs_client.QUICK_RETRY,
                 )
             except api.NotFound as error:
                 _check_object(error)
                 return None
-            return Stored(document.getvalue(), str(blob.generation))
+            return StoredObject(document.getvalue(), str(blob.generation))
 
     def exists(self, key: str) -> bool:
         return self._facts(key) is not None
@@ -109,11 +109,11 @@ class GCSStore:
                 found.update(page.prefixes)
         return sorted({name.removeprefix(folder).rstrip("/") for name in found} - {""})
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         with self._explained("list", prefix):
             for blob in self._list(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
                 key = blob.name.removeprefix(self.bucket.prefix)
-                yield Listed(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation))
+                yield ListedObject(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation))
 
     def create(self, key: str, data: bytes) -> None:
         self._write(key, data, 0)
@@ -129,7 +129,7 @@ class GCSStore:
                 return
             data = read_whole(path, file)
             try:
-                self._write(key, data, 0, gcs_client.PATIENT)
+                self._write(key, data, 0, gcs_client.UPLOAD_RETRY)
             except ConflictError:
                 if self._facts(key) != (file.size, _encoded(google_crc32c.value(data))):
                     raise
@@ -145,7 +145,7 @@ class GCSStore:
                         raw_download=True,
                         checksum="crc32c",
                         timeout=gcs_client.TIMEOUT,
-                        retry=gcs_client.PATIENT,
+                        retry=gcs_client.UPLOAD_RETRY,
                     )
             except api.NotFound as error:
                 _check_object(error)
@@ -156,16 +156,16 @@ class GCSStore:
             try:
                 self._blob(key).delete(
                     if_generation_match=None if tag is None else int(tag),
-                    timeout=gcs_client.BRIEF_TIMEOUT,
-                    retry=gcs_client.BRIEF,
+                    timeout=gcs_client.QUICK_TIMEOUT,
+                    retry=gcs_client.QUICK_RETRY,
                 )
             except api.NotFound as error:
                 _check_object(error)
             except api.PreconditionFailed:
                 raise storage_errors.taken(key) from None
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
-        found: list[Unfinished] = []
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
+        found: list[UnfinishedUpload] = []
         query = {"uploads": "", "prefix": self._folder(prefix), "max-uploads": "1000"}
         with self._explained("list", prefix):
             while True:
@@ -173,13 +173,13 @@ class GCSStore:
                 for upload in (child for child in reply if _tag(child) == "Upload"):
                     started = datetime.fromisoformat(_text(upload, "Initiated")).timestamp()
                     key = _text(upload, "Key").removeprefix(self.bucket.prefix)
-                    found.append(Unfinished(key, _text(upload, "UploadId"), started))
+                    found.append(UnfinishedUpload(key, _text(upload, "UploadId"), started))
                 if _text(reply, "IsTruncated") != "true":
                     return found
                 query["key-marker"] = _text(reply, "NextKeyMarker")
                 query["upload-id-marker"] = _text(reply, "NextUploadIdMarker")
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         with self._explained("delete", upload.key):
             try:
                 self._xml("DELETE", upload.key, {"uploadId": upload.id})
@@ -193,11 +193,11 @@ class GCSStore:
         """
         with self._explained("write", ""):
             try:
-                self._put(_PROBE, b"", 1, gcs_client.BRIEF)
+                self._put(_PROBE, b"", 1, gcs_client.QUICK_RETRY)
             except api.PreconditionFailed:
                 return
-            self._blob(_PROBE).delete(timeout=gcs_client.BRIEF_TIMEOUT, retry=gcs_client.BRIEF)
-        raise storage_errors.no_conditions(self.url, "it wrote an object although the condition did not hold")
+            self._blob(_PROBE).delete(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
+        raise storage_errors.no_conditional_writes(self.url, "it wrote an object although the condition did not hold")
 
     # --- small writes
 
@@ -205,7 +205,7 @@ class GCSStore:
         """Write ``data`` where the object with this generation is; 0: where there is none."""
         with self._explained("write", key):
             try:
-                stored = self._put(key, data, generation, retry or gcs_client.BRIEF)
+                stored = self._put(key, data, generation, retry or gcs_client.QUICK_RETRY)
             except api.PreconditionFailed:
                 raise storage_errors.taken(key) from None
             except api.NotFound as error:
@@ -224,7 +224,7 @@ class GCSStore:
             headers.content_type(key),
             if_generation_match=generation,
             checksum="crc32c",
-            timeout=gcs_client.BRIEF_TIMEOUT if retry is gcs_client.BRIEF else gcs_client.TIMEOUT,
+            timeout=gcs_client.QUICK_TIMEOUT if retry is gcs_client.QUICK_RETRY else gcs_client.TIMEOUT,
             retry=retry,
         )
         return blob.size, blob.crc32c
@@ -277,7 +277,7 @@ class GCSStore:
             data=data,
             headers={"x-goog-hash": f"crc32c={_encoded(crc32c)}"},
             timeout=gcs_client.TIMEOUT,
-            retry=gcs_client.PATIENT,
+            retry=gcs_client.UPLOAD_RETRY,
         )
         progress(part.length)
         return reply.headers["ETag"], crc32c
@@ -295,7 +295,7 @@ class GCSStore:
                 {"uploadId": upload_id},
                 data=ET.tostring(root),
                 timeout=gcs_client.LONG_TIMEOUT,
-                retry=gcs_client.PATIENT,
+                retry=gcs_client.UPLOAD_RETRY,
             )
         except api.NotFound as error:
             # A reply was lost, and the upload is complete: what is stored is compared anyway.
@@ -319,7 +319,7 @@ class GCSStore:
         with self._explained("read", key):
             blob = self._blob(key)
             try:
-                blob.reload(timeout=gcs_client.BRIEF_TIMEOUT, retry=gcs_client.BRIEF)
+                blob.reload(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
             except api.NotFound as error:
                 _check_object(error)
                 return None
@@ -330,8 +330,8 @@ class GCSStore:
             self.bucket.name,
             prefix=folder,
             fields=fields,
-            timeout=gcs_client.BRIEF_TIMEOUT,
-            retry=gcs_client.BRIEF,
+            timeout=gcs_client.QUICK_TIMEOUT,
+            retry=gcs_client.QUICK_RETRY,
             **more,
         )
 
@@ -343,8 +343,8 @@ class GCSStore:
         *,
         data: bytes | None = None,
         headers: Mapping[str, str | bytes] | None = None,
-        timeout: tuple[float, float] = gcs_client.BRIEF_TIMEOUT,
-        retry: Any = gcs_client.BRIEF,
+        timeout: tuple[float, float] = gcs_client.QUICK_TIMEOUT,
+        retry: Any = gcs_client.QUICK_RETRY,
     ) -> requests.Response:
         client, session = self._connect()
         where = f"/{quote(self.bucket.prefix + key, safe='/~')}" if key else ""

@@ -1,4 +1,4 @@
-"""How modeldrop talks to S3: botocore's own sign-in chain, the right endpoint and region, bounded waits."""
+"""Makes boto3's client: signed in by botocore's own chain, for the right endpoint and region, with time limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_REGION = "us-east-1"
 
 
 def make_client(settings: RegistrySettings) -> Any:
-    """Sign in and make the client. It never tries anything twice: ``S3Store`` decides what can heal.
+    """Sign in and make the client. It makes no retries: ``S3BucketStore`` decides about them.
 
     Raises:
         RegistryError: half of a credential is set.
@@ -35,7 +35,7 @@ def make_client(settings: RegistrySettings) -> Any:
     session.user_agent_extra = f"modeldrop/{__version__}"
     region = _region(session, settings)
     session.set_config_variable("region", region)
-    # Clients that sign-in needs (STS, SSO) are made by the session, with its own patience of minutes.
+    # Clients that sign-in needs (STS, SSO) are made by the session, with time limits of minutes.
     session.set_default_client_config(
         Config(connect_timeout=CONNECT_SECONDS, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
     )
@@ -71,7 +71,7 @@ def make_client(settings: RegistrySettings) -> Any:
 
 
 def signing_in_actions() -> str:
-    """What whoever has no credentials is told, where this runs."""
+    """How to sign in, where this runs; for the error that there are no credentials."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         return (
             "Give the job `permissions: id-token: write`, and let aws-actions/configure-aws-credentials "

@@ -1,4 +1,4 @@
-"""Which sentence of ``storage_errors`` an exception of botocore means, and what of it can heal."""
+"""Turns exceptions of botocore into errors of ``modeldrop.storage.errors``, and says which are worth a retry."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class OutOfRangeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """What a sentence about a failure needs to know.
+class RequestContext:
+    """The request that failed, for the error's message.
 
     Attributes:
         url: the registry.
@@ -55,7 +55,7 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "Re
 _REGION = {"PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException", "301", "307"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
-_HEALING = {
+_RETRYABLE = {
     "BadDigest",
     "ConditionalRequestConflict",
     "IncompleteBody",
@@ -119,13 +119,13 @@ def answered(error: BaseException) -> bool:
     return isinstance(error, exceptions.ClientError)
 
 
-def can_heal(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, exceptions.ClientError):
         status = status_of(error)
         if is_web_page(error):
             return False
-        return code_of(error) in _HEALING or status == 429 or (status >= 500 and status not in {501, 507})
+        return code_of(error) in _RETRYABLE or status == 429 or (status >= 500 and status not in {501, 507})
     if isinstance(error, (exceptions.SSLError, exceptions.FlexibleChecksumError)):
         return False
     return isinstance(error, (*_NOT_REACHED, *_STREAM_BROKEN))
@@ -136,7 +136,7 @@ def out_of_range(error: BaseException) -> bool:
     return code_of(error) == "InvalidRange" or status_of(error) == 416
 
 
-def explain(error: Exception, context: Context) -> ModeldropError:
+def explain(error: Exception, context: RequestContext) -> ModeldropError:
     """The error to raise instead of botocore's.
 
     ConflictError and NotFoundError are answers that the store acts on; the rest are for people.
@@ -152,7 +152,7 @@ def explain(error: Exception, context: Context) -> ModeldropError:
     return _explain_sign_in(error, context) or _explain_connection(error, context)
 
 
-def _explain_answer(error: exceptions.ClientError, context: Context) -> ModeldropError:
+def _explain_answer(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code, status, url = code_of(error), status_of(error), context.url
     if error.operation_name.startswith("AssumeRole") or error.operation_name == "GetRoleCredentials":
         return _explain_role(error, context)
@@ -182,7 +182,7 @@ def _explain_answer(error: exceptions.ClientError, context: Context) -> Modeldro
     return _explain_refusal(error, context)
 
 
-def _explain_region(there: str, context: Context) -> ModeldropError:
+def _explain_region(there: str, context: RequestContext) -> ModeldropError:
     if there == context.region:
         return storage_errors.unavailable(
             context.url, context.verb, context.key, "the bucket is new, and not known everywhere yet"
@@ -190,7 +190,7 @@ def _explain_region(there: str, context: Context) -> ModeldropError:
     return storage_errors.wrong_region(context.url, context.region, there)
 
 
-def _explain_refusal(error: exceptions.ClientError, context: Context) -> ModeldropError:
+def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code, status = code_of(error), status_of(error)
     if code in {"AccessDenied", "Forbidden", "AllAccessDisabled"} or status in {401, 403}:
         return storage_errors.denied(
@@ -205,17 +205,17 @@ def _explain_refusal(error: exceptions.ClientError, context: Context) -> Modeldr
             f"{context.url}/{context.key}: what arrived is not what was sent.", "Something on the way changes bytes."
         )
     if code == "NotImplemented" or status == 501:
-        return storage_errors.no_conditions(
+        return storage_errors.no_conditional_writes(
             context.url, f"it answers {context.verb} requests with a condition by 501 Not Implemented"
         )
-    if status >= 500 or status == 429 or code in _HEALING:
+    if status >= 500 or status == 429 or code in _RETRYABLE:
         return storage_errors.unavailable(context.url, context.verb, context.key, f"the service answers {status}")
     return storage_errors.failed(
         context.url, context.verb, context.key, f"the service answers {status} {code}: {_message(error)}"
     )
 
 
-def _explain_role(error: exceptions.ClientError, context: Context) -> ModeldropError:
+def _explain_role(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code = code_of(error)
     if code in _EXPIRED:
         return storage_errors.expired(context.url, "the identity token")
@@ -228,7 +228,7 @@ def _explain_role(error: exceptions.ClientError, context: Context) -> ModeldropE
     )
 
 
-def _explain_sign_in(error: Exception, context: Context) -> ModeldropError | None:
+def _explain_sign_in(error: Exception, context: RequestContext) -> ModeldropError | None:
     url = context.url
     if isinstance(error, exceptions.NoCredentialsError):
         return storage_errors.no_credentials(url, signing_in_actions())
@@ -253,7 +253,7 @@ def _explain_sign_in(error: Exception, context: Context) -> ModeldropError | Non
     return None
 
 
-def _explain_connection(error: Exception, context: Context) -> ModeldropError:
+def _explain_connection(error: Exception, context: RequestContext) -> ModeldropError:
     fields = _fields(error)
     endpoint = _host(fields.get("endpoint_url") or fields.get("proxy_url") or context.endpoint)
     if isinstance(error, exceptions.SSLError):
@@ -277,7 +277,7 @@ def _explain_connection(error: Exception, context: Context) -> ModeldropError:
     return storage_errors.failed(context.url, context.verb, context.key, error)
 
 
-def _no_s3(context: Context) -> RegistryError:
+def _no_s3(context: RequestContext) -> RegistryError:
     return RegistryError(
         f"{context.url}: {_host(context.endpoint)} answers, but not as S3 does.",
         "Check the endpoint for a typing error: some services have another port or host for S3.",

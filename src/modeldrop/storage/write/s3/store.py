@@ -1,4 +1,4 @@
-"""Amazon S3, and what speaks its protocol.
+"""A bucket on Amazon S3, or on a service that speaks its protocol, as a registry.
 
 Every write is conditional (``If-None-Match: *``, ``If-Match``) and carries a SHA-256 that the service checks;
 where a service offers no checksum the ETag is compared, and where that is no MD5 the object is read back.
@@ -28,7 +28,7 @@ from modeldrop.errors import (
 )
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers, multipart
-from modeldrop.storage.write.store import MAX_DOCUMENT, Listed, Stored, Unfinished
+from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, UnfinishedUpload
 from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
@@ -60,8 +60,8 @@ IN_FLIGHT = 8
 _RANGE = 16 << 20
 _CHUNK = 1 << 20
 _FIRST_ANSWER_SECONDS = 8.0
-_CONNECT_PATIENCE = 2.0
-_RECONNECT_PATIENCE = 8.0
+_CONNECT_RETRY_SECONDS = 2.0
+_RECONNECT_RETRY_SECONDS = 8.0
 _ATTEMPTS = 6
 _UPLOAD_ATTEMPTS = 9
 _MAX_PAUSE = 4.0
@@ -92,7 +92,7 @@ class _Sent:
         return {"PartNumber": self.number, "ETag": self.etag, **checksum}
 
 
-class S3Store:
+class S3BucketStore:
     """Objects in a bucket. See ``Store`` for what the methods promise.
 
     Nothing is sent, and nobody signs in, before the first method is called.
@@ -106,7 +106,7 @@ class S3Store:
         self._lock = threading.Lock()
         self._answered = False
         self._unquoted = False
-        self._extra = _extra(settings)
+        self._new_object_options = _new_object_options(settings)
 
     @property
     def client(self) -> Any:
@@ -121,18 +121,18 @@ class S3Store:
                     raise s3_errors.explain(error, self._context("read", "")) from None
             return self._client
 
-    def get(self, key: str) -> Stored | None:
-        def read() -> Stored:
+    def get(self, key: str) -> StoredObject | None:
+        def read() -> StoredObject:
             reply = self.client.get_object(Bucket=self.bucket.name, Key=self._key(key))
             with contextlib.closing(reply["Body"]) as body:
                 if reply["ContentLength"] > MAX_DOCUMENT:
                     raise IntegrityError(
                         f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
                     )
-                return Stored(body.read(), reply["ETag"])
+                return StoredObject(body.read(), reply["ETag"])
 
         try:
-            return self._do("read", key, read)
+            return self._call("read", key, read)
         except NotFoundError:
             return None
 
@@ -142,7 +142,7 @@ class S3Store:
             self.client.get_object(Bucket=self.bucket.name, Key=self._key(key), Range="bytes=0-0")["Body"].close()
 
         try:
-            self._do("read", key, read)
+            self._call("read", key, read)
         except NotFoundError:
             return False
         except s3_errors.OutOfRangeError:
@@ -157,16 +157,16 @@ class S3Store:
             found.update(entry["Prefix"][len(start) : -1] for entry in page.get("CommonPrefixes", ()))
         return sorted(found - {""})
 
-    def objects(self, prefix: str) -> Iterator[Listed]:
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
         for page in self._pages(prefix):
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):  # an empty object that the console calls a folder
                     key = entry["Key"][len(self.bucket.prefix) :]
-                    yield Listed(key, entry["Size"], entry["LastModified"].timestamp(), entry["ETag"].strip('"'))
+                    yield ListedObject(key, entry["Size"], entry["LastModified"].timestamp(), entry["ETag"].strip('"'))
 
     def create(self, key: str, data: bytes) -> None:
         reply = self._put(key, data, IfNoneMatch="*")
-        if not self._arrived(key, data, reply):
+        if not self._is_stored(key, data, reply):
             raise self._damaged(key, reply["ETag"])
 
     def swap(self, key: str, data: bytes, previous: str | None) -> None:
@@ -177,7 +177,7 @@ class S3Store:
             reply = self._if_match(key, previous, lambda tag: self._put(key, data, IfMatch=tag))
         except NotFoundError:
             raise ConflictError(f"{key} was removed by somebody else meanwhile.", "Run it again.") from None
-        if not self._arrived(key, data, reply):
+        if not self._is_stored(key, data, reply):
             # It is not removed: readers ask for it, and whoever mends it needs its tag to swap.
             raise _wrong_bytes(f"{self.url}/{key}", "It is still there.")
 
@@ -193,7 +193,7 @@ class S3Store:
             if not self._holds(key, file, {_base64(digest)}, {_md5(data)}):
                 raise
         else:
-            if not _proven(reply, data, digest) and self._read_back(key) != (file.size, file.sha256):
+            if not _confirmed(reply, data, digest) and self._read_back(key) != (file.size, file.sha256):
                 raise self._damaged(key, reply["ETag"])
         progress(file.size)
 
@@ -212,7 +212,7 @@ class S3Store:
 
     def delete(self, key: str, tag: str | None = None) -> None:
         def remove(**condition: str) -> None:
-            self._do(
+            self._call(
                 "delete",
                 key,
                 lambda: self.client.delete_object(Bucket=self.bucket.name, Key=self._key(key), **condition),
@@ -224,21 +224,21 @@ class S3Store:
             else:
                 self._if_match(key, tag, lambda quoted: remove(IfMatch=quoted))
 
-    def unfinished(self, prefix: str) -> list[Unfinished]:
-        found: list[Unfinished] = []
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
+        found: list[UnfinishedUpload] = []
         arguments = {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
         while True:
-            page = self._do("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
+            page = self._call("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
             for entry in page.get("Uploads", ()):
                 key = entry["Key"][len(self.bucket.prefix) :]
-                found.append(Unfinished(key, entry["UploadId"], entry["Initiated"].timestamp()))
+                found.append(UnfinishedUpload(key, entry["UploadId"], entry["Initiated"].timestamp()))
             if not page.get("IsTruncated"):
                 return found
             arguments.update(KeyMarker=page["NextKeyMarker"], UploadIdMarker=page["NextUploadIdMarker"])
 
-    def abort(self, upload: Unfinished) -> None:
+    def abort(self, upload: UnfinishedUpload) -> None:
         with contextlib.suppress(NotFoundError):
-            self._do(
+            self._call(
                 "delete",
                 upload.key,
                 lambda: self.client.abort_multipart_upload(
@@ -248,7 +248,7 @@ class S3Store:
 
     def check_writable(self, need: int) -> None:
         # A listing, because its refusals say what is wrong; those of HEAD have no body.
-        self._do(
+        self._call(
             "list",
             "",
             lambda: self.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.bucket.prefix, MaxKeys=1),
@@ -263,7 +263,7 @@ class S3Store:
     def _pages(self, prefix: str, **arguments: str) -> Iterator[Any]:
         arguments |= {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
         while True:
-            page = self._do("list", prefix, lambda: self.client.list_objects_v2(**arguments))
+            page = self._call("list", prefix, lambda: self.client.list_objects_v2(**arguments))
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -271,7 +271,7 @@ class S3Store:
 
     def _put(self, key: str, data: bytes, *, large: bool = False, **condition: str) -> Any:
         digest = _base64(hashlib.sha256(data).digest())
-        return self._do(
+        return self._call(
             "write",
             key,
             lambda: self.client.put_object(
@@ -279,8 +279,8 @@ class S3Store:
                 Key=self._key(key),
                 Body=data,
                 ChecksumSHA256=digest,
-                **_described(key),
-                **self._extra,
+                **_content_headers(key),
+                **self._new_object_options,
                 **condition,
             ),
             large=large,
@@ -309,7 +309,7 @@ class S3Store:
     def _head(self, key: str) -> Any:
         """What the service says about an object, None if there is none."""
         try:
-            return self._do(
+            return self._call(
                 "read",
                 key,
                 lambda: self.client.head_object(Bucket=self.bucket.name, Key=self._key(key), ChecksumMode="ENABLED"),
@@ -320,9 +320,9 @@ class S3Store:
             self.exists(key)  # a refused HEAD has no body; the same refusal of GET says why
             raise
 
-    def _arrived(self, key: str, data: bytes, reply: Any) -> bool:
+    def _is_stored(self, key: str, data: bytes, reply: Any) -> bool:
         """Whether a document that was just written is there as it was meant, or already another writer's."""
-        if _proven(reply, data, hashlib.sha256(data).digest()):
+        if _confirmed(reply, data, hashlib.sha256(data).digest()):
             return True
         stored = self.get(key)
         return stored is None or stored.tag != reply["ETag"] or stored.data == data
@@ -335,19 +335,19 @@ class S3Store:
                 raise storage_errors.taken(key)
             progress(file.size)
             return
-        begun = self._do(
+        begun = self._call(
             "write",
             key,
             lambda: self.client.create_multipart_upload(
                 Bucket=self.bucket.name,
                 Key=self._key(key),
                 ChecksumAlgorithm="SHA256",
-                **_described(key),
-                **self._extra,
+                **_content_headers(key),
+                **self._new_object_options,
             ),
             large=True,
         )
-        upload = Unfinished(key, begun["UploadId"], 0)
+        upload = UnfinishedUpload(key, begun["UploadId"], 0)
         checksums = begun.get("ChecksumAlgorithm") == "SHA256"
         told = threading.Lock()
 
@@ -365,12 +365,12 @@ class S3Store:
                 self.abort(upload)
             raise
 
-    def _send(self, upload: Unfinished, part: Part, data: bytes, *, checksums: bool) -> _Sent:
+    def _send(self, upload: UnfinishedUpload, part: Part, data: bytes, *, checksums: bool) -> _Sent:
         """Send a part with its SHA-256 or, to a service that knows no checksums, with the MD5 that it must have."""
         digest = hashlib.sha256(data).digest() if checksums else b""
         md5 = b"" if checksums else hashlib.md5(data, usedforsecurity=False).digest()
         proof = {"ChecksumSHA256": _base64(digest)} if checksums else {"ContentMD5": _base64(md5)}
-        reply = self._do(
+        reply = self._call(
             "write",
             upload.key,
             lambda: self.client.upload_part(
@@ -383,10 +383,10 @@ class S3Store:
             ),
             large=True,
         )
-        proven = _proven(reply, data, digest) if checksums else reply["ETag"].strip('"') == md5.hex()
+        proven = _confirmed(reply, data, digest) if checksums else reply["ETag"].strip('"') == md5.hex()
         return _Sent(part.number, reply["ETag"], digest, proven)
 
-    def _complete(self, upload: Unfinished, file: File, sent: Sequence[_Sent]) -> None:
+    def _complete(self, upload: UnfinishedUpload, file: File, sent: Sequence[_Sent]) -> None:
         """Make the object of its multipart, and check it.
 
         The composite checksum is the digest of the parts' digests. Services that know no checksums have an
@@ -403,7 +403,7 @@ class S3Store:
         if not all(part.proven for part in sent):
             checksums = etags = set()  # they would only say that the parts were put together
         try:
-            self._do(
+            self._call(
                 "write",
                 upload.key,
                 lambda: self.client.complete_multipart_upload(
@@ -453,7 +453,7 @@ class S3Store:
                     size += len(chunk)
             return size, digest.hexdigest()
 
-        return self._do("read", key, read)
+        return self._call("read", key, read)
 
     def _damaged(self, key: str, tag: str | None) -> IntegrityError:
         """Remove what arrived wrong, and say so."""
@@ -487,7 +487,7 @@ class S3Store:
                         with told:
                             progress(len(chunk))
 
-            self._do("read", key, copy)
+            self._call("read", key, copy)
             return size
 
         try:
@@ -501,32 +501,32 @@ class S3Store:
         if rest:
             multipart.send_all(rest, lambda part: read(part.start, part.start + part.length), in_flight=IN_FLIGHT)
 
-    def _context(self, verb: str, key: str) -> s3_errors.Context:
+    def _context(self, verb: str, key: str) -> s3_errors.RequestContext:
         meta = self._client.meta if self._client is not None else None
-        return s3_errors.Context(
-            self.url,
-            self.bucket.name,
-            verb,
-            key,
+        return s3_errors.RequestContext(
+            url=self.url,
+            bucket=self.bucket.name,
+            verb=verb,
+            key=key,
             endpoint=meta.endpoint_url if meta else self.settings.endpoint or "the service",
             region=meta.region_name if meta else "",
         )
 
-    def _do(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
-        """Call ``action``, again where that may help, and put what fails into words.
+    def _call(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
+        """Call ``action``, again where that may help, and raise our own errors.
 
         Args:
             verb: what it does: ``read``, ``write``, ``list``, ``delete``.
             key: to what.
             action: sends one request.
-            large: it is part of an upload: worth more patience, and its body may take long to send.
+            large: it is part of an upload: worth more retries, and its body may take long to send.
         """
         attempts = _UPLOAD_ATTEMPTS if large else _ATTEMPTS
         _ = self.client
         try:
             if self._answered or large:
                 return self._retry(action, attempts)
-            return self._first(action, attempts)
+            return self._first_contact(action, attempts)
         except ModeldropError:
             raise
         except TimeoutError:
@@ -540,7 +540,7 @@ class S3Store:
                 raise s3_errors.OutOfRangeError from None
             raise s3_errors.explain(error, self._context(verb, key)) from None
 
-    def _first(self, action: Callable[[], _Result], attempts: int) -> _Result:
+    def _first_contact(self, action: Callable[[], _Result], attempts: int) -> _Result:
         """The first contact, in a thread that is left behind when nothing answers.
 
         A name server, eight addresses of one service, a proxy and TLS each have a limit of their own; only
@@ -583,9 +583,9 @@ class S3Store:
                 raise
 
         def again(error: Exception, _pause: float) -> bool:
-            patience = _RECONNECT_PATIENCE if self._answered else _CONNECT_PATIENCE
-            hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > patience
-            return not hopeless and s3_errors.can_heal(error)
+            limit = _RECONNECT_RETRY_SECONDS if self._answered else _CONNECT_RETRY_SECONDS
+            hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > limit
+            return not hopeless and s3_errors.is_retryable(error)
 
         pauses = (backoff(failed, 0.25, _MAX_PAUSE) for failed in range(1, attempts))
         result = retry(noted, pauses, again, wait)
@@ -593,7 +593,7 @@ class S3Store:
         return result
 
 
-def _extra(settings: RegistrySettings) -> dict[str, str]:
+def _new_object_options(settings: RegistrySettings) -> dict[str, str]:
     """What every new object is given besides its bytes."""
     extra: dict[str, str] = {}
     if settings.encryption_key:
@@ -603,11 +603,11 @@ def _extra(settings: RegistrySettings) -> dict[str, str]:
     return extra
 
 
-def _described(key: str) -> dict[str, str]:
+def _content_headers(key: str) -> dict[str, str]:
     return {"ContentType": headers.content_type(key), "CacheControl": headers.cache_control(key)}
 
 
-def _proven(reply: Any, data: bytes, digest: bytes) -> bool:
+def _confirmed(reply: Any, data: bytes, digest: bytes) -> bool:
     """Whether the answer to a write says that these bytes arrived."""
     if reply.get("ChecksumSHA256"):
         return bool(reply["ChecksumSHA256"] == _base64(digest))

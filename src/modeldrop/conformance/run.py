@@ -1,4 +1,4 @@
-"""Opening a registry from both sides, and running the checks without pytest."""
+"""Opens a registry as publishers and as readers do, and runs the checks without pytest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import obstore
 
 from modeldrop.config import registry_settings
 from modeldrop.conformance.checks import CHECKS
-from modeldrop.conformance.place import NonconformantError, NotApplicableError, Place, scratch
+from modeldrop.conformance.scratch import NonconformantError, NotApplicableError, ScratchModel, scratch_model
 from modeldrop.errors import ModeldropError
 from modeldrop.storage.read.obstore_client import open_client
 from modeldrop.storage.read.reader import RegistryReader
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class RegistryUnderTest:
     """A registry as its publishers and as its readers have it."""
 
     store: Store
@@ -40,14 +40,14 @@ class Sides:
         return {name: str(value) for name, value in found.items()}
 
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Place]:
+    def scratch_model(self) -> Iterator[ScratchModel]:
         """A scratch model, removed at the end."""
-        with scratch(self.store, self.reader, self.headers) as place:
-            yield place
+        with scratch_model(self.store, self.reader, self.headers) as scratch:
+            yield scratch
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ConformanceResult:
     """What a check found. ``fault`` is "" where the promise is kept; ``skipped`` says why it cannot be looked at."""
 
     check: Check
@@ -55,30 +55,30 @@ class Outcome:
     skipped: str = ""
 
 
-def open_sides(registry: str) -> Sides:
+def open_under_test(registry: str) -> RegistryUnderTest:
     """Open a registry by its URL, folder or name in modeldrop.toml.
 
     Raises:
         ModeldropError: as ``open_store`` does.
     """
-    return Sides(open_store(registry))
+    return RegistryUnderTest(open_store(registry))
 
 
-def run_checks(sides: Sides, *, slow: bool = False) -> Iterator[Outcome]:
-    """Run the checks one after another; each outcome as it is known."""
+def run_checks(tested: RegistryUnderTest, *, slow: bool = False) -> Iterator[ConformanceResult]:
+    """Run the checks one after another; each result as it is known."""
     for check in CHECKS:
         if not check.slow or slow:
-            yield _outcome(check, sides)
+            yield _result(check, tested)
 
 
-def _outcome(check: Check, sides: Sides) -> Outcome:
+def _result(check: Check, tested: RegistryUnderTest) -> ConformanceResult:
     try:
-        with sides.scratch() as place:
-            check.run(place)
+        with tested.scratch_model() as scratch:
+            check.run(scratch)
     except NotApplicableError as reason:
-        return Outcome(check, skipped=str(reason))
+        return ConformanceResult(check, skipped=str(reason))
     except NonconformantError as error:
-        return Outcome(check, str(error))
+        return ConformanceResult(check, str(error))
     except ModeldropError as error:
-        return Outcome(check, error.message)
-    return Outcome(check)
+        return ConformanceResult(check, error.message)
+    return ConformanceResult(check)

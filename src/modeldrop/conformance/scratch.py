@@ -1,4 +1,4 @@
-"""Where a conformance check works: a scratch model in a registry, removed after it."""
+"""A scratch model for a conformance check, removed after it, and the check's assertions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, ModeldropError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from modeldrop.storage.read.reader import RegistryReader
     from modeldrop.storage.write.store import Store
 
 PREFIX = "conformance-"
@@ -24,17 +25,9 @@ PREFIX = "conformance-"
 _THREADS = 16
 
 
-class Reader(Protocol):
-    """What is needed of the fetcher's reader."""
-
-    def get(self, key: str, limit: int) -> bytes | None: ...
-
-    def read(self, key: str, start: int, length: int) -> bytes: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A scratch model, seen from both sides.
+class ScratchModel:
+    """A scratch model, as its publishers and as its readers have it.
 
     Attributes:
         store: the publisher's store.
@@ -45,7 +38,7 @@ class Place:
     """
 
     store: Store
-    open_reader: Callable[[], Reader]
+    open_reader: Callable[[], RegistryReader]
     headers: Callable[[str], Mapping[str, str]]
     model: str
     folder: Path
@@ -85,14 +78,14 @@ def refused(action: Callable[[], object], what: str) -> None:
 
 
 @contextlib.contextmanager
-def scratch(
-    store: Store, open_reader: Callable[[], Reader], headers: Callable[[str], Mapping[str, str]]
-) -> Iterator[Place]:
+def scratch_model(
+    store: Store, open_reader: Callable[[], RegistryReader], headers: Callable[[str], Mapping[str, str]]
+) -> Iterator[ScratchModel]:
     """A new scratch model; all of it is removed at the end."""
     model = f"{PREFIX}{secrets.token_hex(6)}"
     with tempfile.TemporaryDirectory(prefix="modeldrop-") as folder:
         try:
-            yield Place(store, open_reader, headers, model, Path(folder))
+            yield ScratchModel(store=store, open_reader=open_reader, headers=headers, model=model, folder=Path(folder))
         except BaseException:
             with contextlib.suppress(ModeldropError):  # what failed first is what counts
                 _clean(store, model)
@@ -106,7 +99,7 @@ def together(actions: list[Callable[[], object]]) -> list[BaseException | None]:
     def run(action: Callable[[], object]) -> BaseException | None:
         try:
             action()
-        except Exception as error:  # noqa: BLE001  whoever asked looks at it
+        except Exception as error:  # noqa: BLE001  the caller looks at it
             return error
         return None
 
@@ -119,7 +112,7 @@ def _clean(store: Store, model: str) -> None:
     if "://" not in store.url:
         shutil.rmtree(Path(store.url) / model, ignore_errors=True)  # with the folder's own bookkeeping
         return
-    with contextlib.suppress(ModeldropError):  # whoever may not see them is told by the check that looks
+    with contextlib.suppress(ModeldropError):  # where they may not be listed, the check of uploads says so
         for unfinished in store.unfinished(model):
             store.abort(unfinished)
     for error in together([lambda key=key: store.delete(key) for key in keys]):  # type: ignore[misc]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modeldrop.util import http
+
+PROXY = "http://proxy.acme.dev:3128"
+PEM = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"]
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "IDENTITY_ENDPOINT", "GCE_METADATA_HOST"):
+        names += [name, name.lower()]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "entry", "direct"),
+    [
+        ("https://s3.acme.dev/b", "acme.dev", True),
+        ("https://s3.acme.dev/b", "*.acme.dev", True),
+        ("https://acme.dev/b", ".acme.dev", True),
+        ("https://notacme.dev/b", "acme.dev", False),
+        ("https://S3.ACME.dev./b", "s3.acme.dev", True),
+        ("https://s3.acme.dev/b", "s3.acme.dev:443", True),
+        ("http://s3.acme.dev/b", "s3.acme.dev:443", False),
+        ("https://[fd00::1]:9000/b", "[fd00::1]:9000", True),
+        ("https://[fd00::1]:9000/b", "[fd00::1]:9001", False),
+        ("https://[fd00::1]/b", "fd00::1", True),
+        ("https://[fd00::1]/b", "fd00::/8", True),
+        ("https://10.0.3.4/b", "10.0.3.4/16", True),
+        ("https://10.0.3.4/b", "no/network", False),
+        ("https://10.0.3.4/b", "example.com 10.0.0.0/8", True),
+    ],
+)
+def test_entries_of_no_proxy(url: str, entry: str, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "proxy.acme.dev:3128")
+    monkeypatch.setenv("NO_PROXY", entry)
+    assert http.proxy_for(url) == ("" if direct else PROXY)
+
+
+def test_no_proxy_leads_to_metadata_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", PROXY)
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:4141/token")
+    monkeypatch.setenv("GCE_METADATA_HOST", "metadata.acme.dev")
+    for url in ("http://169.254.169.254/", "http://metadata.acme.dev/x", "http://localhost:4141/token"):
+        assert http.proxy_for(url) == ""
+    assert http.proxy_for("http://localhost:4142/") == PROXY
+
+
+def test_exclusions_for_a_client_that_knows_no_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://s3.acme.dev:9000"
+    assert http.proxy_and_excludes(url) == ("", "")
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv("NO_PROXY", "acme.dev:9001,sts.acme.dev:443,.corp")
+    proxy, excludes = http.proxy_and_excludes(url)
+    assert (proxy, excludes.split(",")[-2:]) == (PROXY, ["sts.acme.dev", "corp"])
+    assert "acme.dev" not in excludes.split(",")
+    monkeypatch.setenv("NO_PROXY", "acme.dev:9000")
+    assert http.proxy_and_excludes(url)[1].endswith(",s3.acme.dev")
+    monkeypatch.setenv("https_proxy", "")
+    assert http.proxy_and_excludes(url) == (PROXY, "*,0.0.0.0/0,::/0")
+
+
+def test_one_bundle_of_all_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "first.pem", tmp_path / "second.pem"
+    first.write_bytes(PEM)
+    second.write_bytes(PEM + b"second")
+    monkeypatch.setenv("SSL_CERT_FILE", str(first))
+    assert http.ca_bundle() == str(first)
+    assert http.added_certificates() == ""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(first))
+    assert http.ca_bundle() == str(first)
+    assert http.added_certificates() == ""  # obstore reads SSL_CERT_FILE itself
+    merged = http.ca_bundle(str(second))
+    assert Path(merged).read_bytes() == PEM + b"\n" + PEM + b"second"
+    assert http.ca_bundle(str(second)) == merged
+    assert http.added_certificates(str(second)) == (PEM + b"second").decode()
+    with pytest.raises(http.CertificatesError, match=r"ca_bundle of the AWS profile names .*/third.pem, which cannot"):
+        http.ca_bundle(str(tmp_path / "third.pem"))
