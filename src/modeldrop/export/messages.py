@@ -241,6 +241,13 @@ class VerifyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """Asks ``report`` to write report.html beside the manifest.json in a folder; there is no answer."""
+
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What a worker raised: the class in ``errors``, its message and hint, and the traceback."""
 
@@ -267,7 +274,7 @@ class WorkerEvent:
     inputs: int = 0
 
 
-Request: TypeAlias = ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | OwnMetric
+Request: TypeAlias = ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | ReportRequest | OwnMetric
 
 
 def to_json(value: object) -> Any:

@@ -19,6 +19,7 @@ from modeldrop.export.messages import (
     ExportRequest,
     MadeVariants,
     QuantizeRequest,
+    ReportRequest,
     SearchRequest,
     VariantFolder,
     VerifyAnswer,
@@ -111,7 +112,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
         checked, exported, made, proven, files=files, variant_files=variant_files, provenance=provenance
     )
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
-    run_worker("report", {"folder": str(output)}, scratch, lambda _: None)
+    run_worker("report", ReportRequest(output), type(None), scratch, lambda _: None)
     # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
     for path in output.rglob("*"):
         if path.is_file():
