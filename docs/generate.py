@@ -1,4 +1,4 @@
-"""Write what the pages repeat of action.yml, of the workflows and of the examples, and the JSON Schemas.
+"""Write what the pages repeat of action.yml, the workflows, the examples and the settings, and the JSON Schemas.
 
 ``make docs`` writes; ``make lint`` runs it with ``--check``, which fails where a page has drifted. A page marks the
 place of a block, and everything between the two marks is replaced::
@@ -24,10 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # where it is run as a program
 
 from docs.json_schemas import schemas  # noqa: E402
+from modeldrop.config import SETTINGS  # noqa: E402
 
 PAGES = (
     "README.md",
     "docs/action.md",
+    "docs/commands.md",
     "docs/storage.md",
     *(f"docs/storage/{name}.md" for name in ("azure", "gcs", "s3")),
 )
@@ -110,6 +112,15 @@ def _named(kind: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([f"| {kind} | what it is |", "| --- | --- |", *rows])
 
 
+def _settings() -> str:
+    """The table of precedence: every place where a setting may be said, the one that wins first."""
+    rows = []
+    for name, setting in SETTINGS.items():
+        places = ", ".join(f"`{place}`" for place in setting.places)
+        rows.append(f"| {name.replace('_', ' ')} | {places} | {_cell(setting.default)} |")
+    return "\n".join(["| setting | where it is said | default |", "| --- | --- | --- |", *rows])
+
+
 def examples() -> list[Path]:
     """The example workflows, by name."""
     return sorted((ROOT / EXAMPLES).glob("*.yml"))
@@ -152,6 +163,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "inputs of publish-models.yml": lambda _: _inputs(_called()["inputs"]),
     "secrets of publish-models.yml": lambda _: _named("secret", _called()["secrets"]),
     "outputs of publish-models.yml": lambda _: _named("output", _called()["outputs"]),
+    "settings": lambda _: _settings(),
     "examples": _list_of_examples,
     **{path.name: _one_example(path.name) for path in examples()},
 }
