@@ -21,6 +21,7 @@ from tests.helpers.publisher import Publisher, named, publish_built, why_rejecte
 
 if TYPE_CHECKING:
     from modeldrop.export.pipeline import CheckedRequest
+    from modeldrop.export.request import BuildRequest
 
 TEXT = """
 [registries.team]
@@ -161,9 +162,12 @@ def test_a_build_is_kept_where_only_its_upload_fails(
         (output / "manifest.json").write_bytes(serialize_manifest(manifest))
         return manifest
 
-    monkeypatch.setattr(
-        pipeline, "check", lambda request: pipeline.CheckedRequest(request, "feature-extraction", "bert", (), ())
-    )
+    def checked(request: BuildRequest) -> CheckedRequest:
+        return pipeline.CheckedRequest(
+            request=request, task="feature-extraction", architecture="bert", samples=(), golden=()
+        )
+
+    monkeypatch.setattr(pipeline, "check_request", checked)
     monkeypatch.setattr(pipeline, "build", export)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))

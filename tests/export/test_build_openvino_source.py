@@ -18,7 +18,7 @@ from modeldrop.export import pipeline
 from modeldrop.export.models.family import CLASSES, TOKENS
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.request import make_request
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe
@@ -113,7 +113,7 @@ def test_auto_fetches_it_and_it_passes_its_self_test_where_openvino_is(registry:
 @pytest.mark.heavy
 def test_other_variants_of_such_a_version_are_refused(registry: Path) -> None:
     with pytest.raises(SourceError, match="has no fp32 variant: it has openvino-fp32, openvino-int8"):
-        resolve(f"{registry}/classifier@v1")
+        resolve_source(f"{registry}/classifier@v1")
 
 
 @pytest.mark.heavy
@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"not a whole OpenVINO graph \('utf-8' codec can't decode",
     ),
     "no input_ids": (edit(XML, 'names="input_ids"', 'names="tokens"'), "takes tokens, .*: no input_ids"),
-    "another input": (edit(XML, 'names="token_type_ids"', 'names="bbox"'), "nothing here gives bbox"),
+    "another input": (edit(XML, 'names="token_type_ids"', 'names="bbox"'), "also bbox"),
     "fixed length": (edit(XML, "<dim>-1</dim>", "<dim>128</dim>", 2), r"input_ids of the fixed shape \[128, 128\]"),
     "another output": (edit(XML, 'names="logits"', 'names="scores"'), "answers scores; .* must answer logits"),
     "other labels": (configured(id2label={"0": "a", "1": "b"}), r"answers 3 scores, and config\.json names 2 labels"),
@@ -248,7 +248,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def check(folder: Path, **recipe: object) -> None:
-    pipeline.check(make_request(resolve(str(folder)), parse_recipe(recipe)))
+    pipeline.check_request(make_request(resolve_source(str(folder)), parse_recipe(recipe)))
 
 
 @pytest.mark.heavy
@@ -290,9 +290,9 @@ def test_config_and_tokenizer_from_another_place(sources: Path, tmp_path: Path) 
     for name in (XML, BIN):
         shutil.copyfile(sources / "classifier" / name, tmp_path / name)
     with pytest.raises(SourceError, match=r"no config\.json"):
-        resolve(str(tmp_path))
-    source = resolve(str(tmp_path / XML), tokenizer=str(sources / "classifier"))
-    checked = pipeline.check(make_request(source, Recipe()))
+        resolve_source(str(tmp_path))
+    source = resolve_source(str(tmp_path / XML), tokenizer=str(sources / "classifier"))
+    checked = pipeline.check_request(make_request(source, Recipe()))
     assert (checked.task, checked.origin.name, source.worker) == (
         "text-classification",
         "openvino-fp32",
@@ -307,11 +307,11 @@ def test_config_and_tokenizer_from_another_place(sources: Path, tmp_path: Path) 
 def test_one_that_is_quantized_stays_what_it_is(registry: Path) -> None:
     graph = registry / "classifier/v1/openvino/openvino_model_qint8_quantized.xml"
     for spec in (str(graph), f"{registry}/classifier/v1#openvino/{graph.name}"):
-        source = resolve(spec)
+        source = resolve_source(spec)
         assert make_request(source, Recipe()).recipe.variants == ("openvino-int8",)
         smaller = make_request(source, Recipe(variants=("openvino-int4",)))
         with pytest.raises(RecipeError, match=r"openvino-int4 cannot be made: .* 8 bits") as caught:
-            pipeline.check(smaller)
+            pipeline.check_request(smaller)
         assert "These can: openvino-int8." in caught.value.hint
 
 

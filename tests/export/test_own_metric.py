@@ -169,8 +169,8 @@ def test_a_share_is_of_what_the_original_has() -> None:
 @pytest.mark.parametrize(
     ("asked", "value", "original", "message"),
     [
-        (">= 99%", 0.79, 0.8, "int8: accuracy is 0.79, asked is >= 99% of the original's 0.8"),
-        ("<= 0.1", 0.11, 0.1, "int8: accuracy is 0.11, asked is <= 0.1"),
+        (">= 99%", 0.79, 0.8, "int8: accuracy is 0.79, required is >= 99% of the original's 0.8"),
+        ("<= 0.1", 0.11, 0.1, "int8: accuracy is 0.11, required is <= 0.1"),
         (">= 99%", -0.5, -0.5, "int8: >= 99% of the original's accuracy means nothing: that is -0.5"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_threshold_that_is_missed_is_told_in_full(asked: str, value: float, or
 
 
 def test_a_threshold_of_what_the_metric_does_not_give_is_missed() -> None:
-    with pytest.raises(FidelityError, match="int8: accuracy was asked for, and the own metric gives f1"):
+    with pytest.raises(FidelityError, match="int8: accuracy is required, and the own metric gives f1"):
         judged(">= 0.5", 1.0, 1.0, name="f1")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.preflight.checks import check
+from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.request import BuildRequest, load_recipe, make_request
 from modeldrop.export.sources.folder import FolderSource
@@ -168,9 +168,9 @@ def test_a_recording_that_is_cut_off_or_empty_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("config", "line", "message"),
     [
-        (VIT, '"a text"', "line 1 of .* is a text; models for image-classification are asked pictures"),
-        (BERT, '{"image": "a.png"}', "is a picture; models for feature-extraction are asked texts"),
-        (WHISPER, '{"image": "a.png"}', "is a picture; .* are asked recordings"),
+        (VIT, '"a text"', "line 1 of .* is a text; models for image-classification take pictures"),
+        (BERT, '{"image": "a.png"}', "is a picture; models for feature-extraction take texts"),
+        (WHISPER, '{"image": "a.png"}', "is a picture; .* take recordings"),
         (T5, '["a", "b"]', "has a pair, which a model for text2text-generation does not read"),
         (VIT, '{"image": "a.png", "texts": ["a", "b"]}', "has texts beside what it names, which .* does not read"),
     ],
@@ -180,7 +180,7 @@ def test_inputs_of_another_kind_are_refused(config: dict[str, Any], line: str, m
     checkpoint(tmp_path, config)
     (tmp_path / "t.jsonl").write_text(line)
     with pytest.raises(RecipeError, match=message):
-        check(request(tmp_path, "t.jsonl"))
+        check_request(request(tmp_path, "t.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_a_threshold_that_cannot_be_measured_on_them_is_refused(
     files(tmp_path)
     checkpoint(tmp_path, config)
     (tmp_path / "t.jsonl").write_text(line)
-    assert check(request(tmp_path, "t.jsonl")).samples
+    assert check_request(request(tmp_path, "t.jsonl")).samples
     with pytest.raises(RecipeError, match=f"thresholds.int8.{metric} cannot be measured on these inputs.*{message}"):
-        check(request(tmp_path, "t.jsonl", thresholds={"int8": {metric: 0.5}}))
+        check_request(request(tmp_path, "t.jsonl", thresholds={"int8": {metric: 0.5}}))
 
 
 def test_another_sampling_rate_is_refused(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_another_sampling_rate_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     wav(folder / "a.wav", rate=44_100)
     samples = request(tmp_path, "sounds").samples
-    with pytest.raises(RecipeError, match=r"a.wav has 44100 samples per second; this model hears 16000") as caught:
+    with pytest.raises(RecipeError, match=r"a.wav has 44100 samples per second; this model takes 16000") as caught:
         check_rates(samples, tmp_path)
     assert "ffmpeg -i INPUT -ar 16000" in caught.value.hint
     (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 44100}')

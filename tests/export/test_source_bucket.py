@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.export.sources.file_choice import INDEX
 from modeldrop.storage.write import open_store
 from tests.export.source_folders import ready, safetensors, tree
@@ -41,7 +41,7 @@ def upload(url: str, files: Mapping[str, bytes]) -> str:
 
 def test_a_checkpoint_of_a_training_job(cloud_registry: str, tmp_path: Path) -> None:
     url = upload(f"{cloud_registry}/job-7/checkpoint", MODEL | TRAINING)
-    source = resolve(url)
+    source = resolve_source(url)
     assert (source.spec, source.worker, source.licence) == (url, "export", "mit")
     assert source.config() == {"model_type": "bert"}
     assert source.modules() is None
@@ -54,12 +54,12 @@ def test_a_checkpoint_of_a_training_job(cloud_registry: str, tmp_path: Path) -> 
 
 def test_its_identity_is_of_what_is_loaded(cloud_registry: str) -> None:
     url = upload(f"{cloud_registry}/checkpoint", MODEL)
-    before = resolve(url).identity
+    before = resolve_source(url).identity
     assert before.startswith(f"{url}@sha256:")
     upload(url, TRAINING)
-    assert resolve(url).identity == before
+    assert resolve_source(url).identity == before
     upload(url, {"model.safetensors": safetensors(b"two")})
-    assert resolve(url).identity != before
+    assert resolve_source(url).identity != before
 
 
 def test_shards_are_found_by_their_index(cloud_registry: str, tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_shards_are_found_by_their_index(cloud_registry: str, tmp_path: Path) ->
     files |= {INDEX: b'{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}'}
     url = upload(f"{cloud_registry}/big", files | {"m-1.safetensors": safetensors(b"1")})
     with pytest.raises(SourceError, match=r"lacks m-2\.safetensors"):
-        resolve(url)
+        resolve_source(url)
     upload(url, {"m-2.safetensors": safetensors(b"2")})
-    assert {"m-1.safetensors", "m-2.safetensors"} < set(tree(resolve(url).materialize(tmp_path / "out")))
+    assert {"m-1.safetensors", "m-2.safetensors"} < set(tree(resolve_source(url).materialize(tmp_path / "out")))
 
 
 def test_a_trainer_that_still_uploads_is_noticed(cloud_registry: str, tmp_path: Path) -> None:
     url = upload(f"{cloud_registry}/checkpoint", MODEL)
-    source = resolve(url)
+    source = resolve_source(url)
     upload(url, {"config.json": b'{"model_type": "else"}'})
     with pytest.raises(SourceError, match=r"config\.json of .* has changed since it was looked at first"):
         source.materialize(tmp_path / "out")
@@ -83,14 +83,14 @@ def test_a_trainer_that_still_uploads_is_noticed(cloud_registry: str, tmp_path: 
 def test_a_truncated_upload_is_refused(cloud_registry: str, tmp_path: Path) -> None:
     url = upload(f"{cloud_registry}/checkpoint", MODEL | {"model.safetensors": MODEL["model.safetensors"][:-1]})
     with pytest.raises(SourceError, match=r"model\.safetensors of .* is truncated"):
-        resolve(url).materialize(tmp_path / "out")
+        resolve_source(url).materialize(tmp_path / "out")
 
 
 def test_onnx_files_come_with_their_data(cloud_registry: str, tmp_path: Path) -> None:
     files = tree(ready(tmp_path / "m", external="weights.bin"))
     url = upload(f"{cloud_registry}/exports", files)
     for spec in (url, f"{url}#onnx/model.onnx"):
-        source = resolve(spec)
+        source = resolve_source(spec)
         assert source.worker == "adopt"
         assert tree(source.materialize(tmp_path / f"out-{spec.count('#')}")) == files
 
@@ -99,17 +99,17 @@ def test_onnx_files_come_with_their_data(cloud_registry: str, tmp_path: Path) ->
 def test_what_is_not_there_is_said(what: str, cloud_registry: str) -> None:
     if what == "nothing":
         with pytest.raises(SourceError, match=f"There is nothing at {cloud_registry}/typo"):
-            resolve(f"{cloud_registry}/typo")
+            resolve_source(f"{cloud_registry}/typo")
     else:
         upload(f"{cloud_registry}/other", {"notes.txt": b"x"})
         with pytest.raises(SourceError, match=r"has no config\.json"):
-            resolve(f"{cloud_registry}/other")
+            resolve_source(f"{cloud_registry}/other")
 
 
 def test_a_published_model_is_named_by_its_version(cloud_registry: str) -> None:
     upload(f"{cloud_registry}/embedder", {"v1/manifest.json": b"{}", "current": b"{}"})
     with pytest.raises(SourceError, match="is a model that modeldrop published") as caught:
-        resolve(f"{cloud_registry}/embedder")
+        resolve_source(f"{cloud_registry}/embedder")
     assert f"{cloud_registry}/embedder@current" in caught.value.hint
 
 
@@ -123,7 +123,7 @@ def test_a_version_is_downloaded_with_its_digests(tmp_path: Path, monkeypatch: p
         f"file://{registry}/embedder@v1",
         "embedder@v1",
     ):
-        source = resolve(spec)
+        source = resolve_source(spec)
         assert source.identity == f"modeldrop:{version.digest}"
         assert source.config() == {"model_type": "bert"}
     out = tree(source.materialize(tmp_path / "out"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import DiskError, SourceError, UsageError
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.export.sources.disk import check_safetensors
 from modeldrop.export.sources.file_choice import INDEX
 from modeldrop.export.sources.folder import FolderSource
@@ -33,7 +33,7 @@ def test_hands_over_exactly_what_is_needed(tmp_path: Path) -> None:
 
 def test_says_what_it_is(tmp_path: Path) -> None:
     folder = model(tmp_path / "m", **{"README.md": b"---\nlicense: mit\n---\n", "modules.json": b"[1]"})
-    source = resolve(str(folder))
+    source = resolve_source(str(folder))
     assert (source.spec, source.repository, source.commit) == (str(folder), None, None)
     assert source.licence == "mit"
     assert source.config() == {"model_type": "bert"}
@@ -76,31 +76,31 @@ def test_ways_to_write_a_folder(how: str, tmp_path: Path, monkeypatch: pytest.Mo
     home = tmp_path / "x"
     model(home / "m")
     monkeypatch.chdir(home)
-    assert resolve(how.format(home)).config() == {"model_type": "bert"}
+    assert resolve_source(how.format(home)).config() == {"model_type": "bert"}
 
 
 def test_home_and_escaped_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model(tmp_path / "a b")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve("~/a b").identity == resolve(f"file://{tmp_path}/a%20b").identity
+    assert resolve_source("~/a b").identity == resolve_source(f"file://{tmp_path}/a%20b").identity
 
 
 @pytest.mark.parametrize("spec", ["", "nothing", "a/b/c", "file://host/x", "a\0b", "bad name/x"])
 def test_refuses_what_is_no_source(spec: str) -> None:
     with pytest.raises(UsageError):
-        resolve(spec)
+        resolve_source(spec)
 
 
 def test_shows_no_secret_of_a_url() -> None:
     with pytest.raises(UsageError) as caught:
-        resolve("https://me:secret@huggingface.co/acme/m?signature=secret")
+        resolve_source("https://me:secret@huggingface.co/acme/m?signature=secret")
     assert "secret" not in str(caught.value)
     assert "Did you mean acme/m?" in caught.value.hint
 
 
 def test_suggests_the_id_for_a_page_of_the_hub() -> None:
     with pytest.raises(UsageError) as caught:
-        resolve("https://huggingface.co/acme/m/tree/v2")
+        resolve_source("https://huggingface.co/acme/m/tree/v2")
     assert "Did you mean acme/m@v2?" in caught.value.hint
 
 
@@ -130,10 +130,10 @@ def test_refuses_a_spoilt_folder_at_once(spoil: dict[str, bytes | None], message
 
 def test_refuses_a_missing_folder_and_a_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
-        resolve(str(tmp_path / "no"))
+        resolve_source(str(tmp_path / "no"))
     (tmp_path / "f").touch()
     with pytest.raises(SourceError, match="is a file"):
-        resolve(str(tmp_path / "f"))
+        resolve_source(str(tmp_path / "f"))
 
 
 def test_refuses_truncated_weights(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_follows_links_out_of_the_folder(tmp_path: Path) -> None:
 def test_works_from_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model(tmp_path / "m")
     monkeypatch.chdir(tmp_path)
-    assert set(tree(resolve("./m").materialize(tmp_path / "a" / "out"))) == set(tree(tmp_path / "m"))
+    assert set(tree(resolve_source("./m").materialize(tmp_path / "a" / "out"))) == set(tree(tmp_path / "m"))
 
 
 def test_notices_a_folder_that_changes(tmp_path: Path) -> None:
@@ -232,4 +232,4 @@ def test_says_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_folder_needs_no_huggingface_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert resolve(str(model(tmp_path))).identity
+    assert resolve_source(str(model(tmp_path))).identity

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import SourceError, UsageError
-from modeldrop.export.sources.file_choice import INDEX, Choice, Rules, check_name, choose, licence_in, with_shards
+from modeldrop.export.sources.file_choice import (
+    INDEX,
+    ChosenFiles,
+    FileRules,
+    check_name,
+    choose_files,
+    licence_in,
+    with_shards,
+)
 from modeldrop.export.sources.hub_names import check_repository, check_revision, near_spelling
 
 MINILM = [
@@ -53,7 +61,7 @@ TRAINED = [
 
 
 def names(there: list[str], **options: bool) -> set[str]:
-    return set(choose(there, where="acme/m", rules=Rules(**options)).names)  # type: ignore[arg-type]
+    return set(choose_files(there, where="acme/m", rules=FileRules(**options)).names)  # type: ignore[arg-type]
 
 
 def test_takes_exactly_what_a_sentence_transformers_model_needs() -> None:
@@ -67,7 +75,7 @@ def test_leaves_out_what_a_training_run_writes() -> None:
 
 
 def test_papers_do_not_influence_the_build() -> None:
-    choice = choose([*TRAINED, "README.md"], where="acme/m")
+    choice = choose_files([*TRAINED, "README.md"], where="acme/m")
     assert set(choice.papers) == {"LICENSE.txt", "README.md"}
     assert set(choice.building) == {"config.json", "model.safetensors", "tokenizer.json"}
 
@@ -180,7 +188,7 @@ def test_refuses_unsafe_names(name: str) -> None:
 )
 def test_takes_an_openvino_graph_where_there_is_nothing_else(more: list[str], graph: str, there: str) -> None:
     whole = ["config.json", "openvino/openvino_model.bin", "openvino/openvino_model.xml", "openvino_tokenizer.xml"]
-    choice = choose([*whole, *more], where="acme/m", rules=Rules(graph=graph))
+    choice = choose_files([*whole, *more], where="acme/m", rules=FileRules(graph=graph))
     assert choice.openvino == there
     if there:
         weights = {there, there.replace(".xml", ".bin")}
@@ -191,7 +199,7 @@ def test_takes_an_openvino_graph_where_there_is_nothing_else(more: list[str], gr
 
 def test_shards_come_from_the_index() -> None:
     there = ["config.json", INDEX, "model-00001-of-00002.safetensors", "odd.safetensors", "extra.safetensors"]
-    choice = choose(there, where="acme/m")
+    choice = choose_files(there, where="acme/m")
     assert choice.index == INDEX
     assert choice.weights == ()
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "odd.safetensors"}}
@@ -202,7 +210,7 @@ def test_shards_come_from_the_index() -> None:
 
 
 def test_one_whole_file_wins_over_shards() -> None:
-    choice = choose(["config.json", INDEX, "model.safetensors", "m-1.safetensors"], where="acme/m")
+    choice = choose_files(["config.json", INDEX, "model.safetensors", "m-1.safetensors"], where="acme/m")
     assert choice.names == ("config.json", "model.safetensors")
 
 
@@ -221,16 +229,16 @@ def test_one_whole_file_wins_over_shards() -> None:
 def test_refuses_a_bad_index(index: object, message: str) -> None:
     there = ["config.json", INDEX, "m-1.safetensors", "evil.bin"]
     with pytest.raises(SourceError, match=message):
-        with_shards(choose(there, where="acme/m"), index, there, where="acme/m")
+        with_shards(choose_files(there, where="acme/m"), index, there, where="acme/m")
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_whatever_is_chosen_was_there_and_is_safe(there: list[str]) -> None:
     try:
-        choice = choose([*there, "config.json", "model.safetensors"], where="acme/m")
+        choice = choose_files([*there, "config.json", "model.safetensors"], where="acme/m")
     except SourceError:
         return
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, ChosenFiles)
     for name in choice.names:
         assert name in {*there, "config.json", "model.safetensors"}
         check_name(name, "acme/m")

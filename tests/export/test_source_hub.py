@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop.errors import DiskError, MissingExtraError, ModeldropError, SourceError, UsageError
-from modeldrop.export.sources import Source, resolve
+from modeldrop.export.sources import Source, resolve_source
 from modeldrop.export.sources.file_choice import INDEX
 from tests.export.source_folders import safetensors, tree
 from tests.servers.hub import HubServer, Repo
@@ -73,12 +73,12 @@ def repo(hub: HubServer) -> Repo:
 
 def refusal(spec: str, kind: type[ModeldropError] = SourceError) -> ModeldropError:
     with pytest.raises(kind) as caught:
-        resolve(spec)
+        resolve_source(spec)
     return caught.value
 
 
 def test_resolving_is_one_request(hub: HubServer, repo: Repo) -> None:
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     sha = repo.refs["main"]
     assert (source.spec, source.repository, source.commit) == ("acme/m", "acme/m", sha)
     assert source.identity == f"hf:acme/m@{sha}"
@@ -89,7 +89,7 @@ def test_resolving_is_one_request(hub: HubServer, repo: Repo) -> None:
 
 
 def test_config_downloads_that_file_only(hub: HubServer, repo: Repo) -> None:
-    source = resolve("hf:acme/m")
+    source = resolve_source("hf:acme/m")
     assert source.config() == {"model_type": "bert"}
     assert source.config() == {"model_type": "bert"}
     assert hub.downloads() == ["config.json"]
@@ -97,7 +97,7 @@ def test_config_downloads_that_file_only(hub: HubServer, repo: Repo) -> None:
 
 def test_downloads_only_what_is_needed(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     out = source.materialize(tmp_path / "out", lambda name, done, total: calls.append((name, done, total)))
     assert tree(out) == MODEL
     assert sorted(hub.downloads()) == sorted(MODEL)
@@ -108,12 +108,12 @@ def test_downloads_only_what_is_needed(hub: HubServer, repo: Repo, tmp_path: Pat
 
 
 def test_everything_comes_from_the_commit_that_was_resolved(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
-    source = resolve("acme/m@main")
+    source = resolve_source("acme/m@main")
     moved = {name: data.replace(b"one", b"two").replace(b"1", b"2") for name, data in MODEL.items()}
     repo.commit(moved)
     assert tree(source.materialize(tmp_path / "old")) == MODEL
     assert all(f"/resolve/{source.commit}/" in r.path for r in hub.requests if "/resolve/" in r.path)
-    newer = resolve("acme/m@main")
+    newer = resolve_source("acme/m@main")
     assert newer.identity != source.identity
     assert tree(newer.materialize(tmp_path / "new")) == moved
 
@@ -122,15 +122,15 @@ def test_branches_tags_and_commits(repo: Repo) -> None:
     first = repo.refs["main"]
     other = repo.commit(MODEL, branch="feature/x")
     repo.tag("v1.0", first)
-    assert resolve("acme/m@v1.0").commit == first
-    assert resolve("acme/m@feature/x").commit == other
-    assert resolve(f"hf:acme/m@{first}").commit == first
+    assert resolve_source("acme/m@v1.0").commit == first
+    assert resolve_source("acme/m@feature/x").commit == other
+    assert resolve_source(f"hf:acme/m@{first}").commit == first
 
 
 def test_modules_and_dense_layers(hub: HubServer, tmp_path: Path) -> None:
     more = {"modules.json": b"[]", "2_Dense/config.json": b"{}", "2_Dense/model.safetensors": safetensors()}
     hub.add_repo("acme/st", MODEL | more)
-    source = resolve("acme/st")
+    source = resolve_source("acme/st")
     assert source.modules() == []
     assert tree(source.materialize(tmp_path / "out")) == MODEL | more
     assert source.weight_bytes() == len(MODEL["model.safetensors"]) + len(safetensors())
@@ -141,13 +141,13 @@ def test_shards_and_a_missing_one(hub: HubServer, tmp_path: Path) -> None:
     files = {"config.json": b"{}", INDEX: index, "m-1.safetensors": safetensors(b"1")}
     files["m-2.safetensors"] = safetensors(b"22")
     hub.add_repo("acme/big", files | {"m-3.safetensors": b"not ours"})
-    source = resolve("acme/big")
+    source = resolve_source("acme/big")
     assert source.weight_bytes() == len(safetensors(b"1")) + len(safetensors(b"22"))
     assert tree(source.materialize(tmp_path / "out")) == files
     del files["m-2.safetensors"]
     hub.add_repo("acme/hole", files)
     with pytest.raises(SourceError, match=r"lacks m-2\.safetensors: 1 of the 2 shards"):
-        resolve("acme/hole").materialize(tmp_path / "hole")
+        resolve_source("acme/hole").materialize(tmp_path / "hole")
     assert "m-1.safetensors" not in hub.downloads()[-1:]
 
 
@@ -156,11 +156,11 @@ def test_pickles_are_refused_before_any_download(hub: HubServer, tmp_path: Path)
     hub.add_repo("acme/old", files)
     assert "allow_pickle" in refusal("acme/old").hint
     assert hub.downloads() == []
-    assert tree(resolve("acme/old", allow_pickle=True).materialize(tmp_path / "o")) == files
+    assert tree(resolve_source("acme/old", allow_pickle=True).materialize(tmp_path / "o")) == files
 
 
 def test_code_comes_only_if_trusted(repo: Repo, tmp_path: Path) -> None:
-    out = resolve("acme/m", trust_remote_code=True).materialize(tmp_path / "out")
+    out = resolve_source("acme/m", trust_remote_code=True).materialize(tmp_path / "out")
     assert (out / "modeling.py").exists()
 
 
@@ -170,25 +170,25 @@ def test_altered_bytes_of_the_same_length(
 ) -> None:
     hub.corrupt("acme/m", name)
     with pytest.raises(SourceError, match=rf"{name} of acme/m@.* is damaged: its") as caught:
-        resolve("acme/m").materialize(tmp_path / "out")
+        resolve_source("acme/m").materialize(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     blob = Path(caught.value.hint.split()[1])
     hub.recover()
     # The damaged bytes are in the cache now, where the client trusts them: we must not, offline neither.
     for offline in (False, True):
         with pytest.raises(SourceError, match="is damaged"):
-            resolve("acme/m" if not offline else f"acme/m@{repo.refs['main']}", offline=offline).materialize(
+            resolve_source("acme/m" if not offline else f"acme/m@{repo.refs['main']}", offline=offline).materialize(
                 tmp_path / "out"
             )
     blob.unlink()  # what the hint says mends it
-    assert tree(resolve("acme/m").materialize(tmp_path / "out")) == MODEL
+    assert tree(resolve_source("acme/m").materialize(tmp_path / "out")) == MODEL
 
 
 def test_a_mirror_that_gives_no_figures(
     hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.servers.hub._sibling", lambda name, data, blobs: {"rfilename": name})
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     assert source.weight_bytes() == len(MODEL["model.safetensors"])
     hub.corrupt("acme/m", "model.safetensors")
     with pytest.raises(SourceError, match="its SHA-256 is"):  # by the ETag, which names the blob
@@ -198,7 +198,7 @@ def test_a_mirror_that_gives_no_figures(
 def test_weights_that_were_uploaded_truncated(hub: HubServer, tmp_path: Path) -> None:
     hub.add_repo("acme/cut", MODEL | {"model.safetensors": safetensors(b"x" * 50)[:-9]})
     with pytest.raises(SourceError, match="truncated"):
-        resolve("acme/cut").materialize(tmp_path / "out")
+        resolve_source("acme/cut").materialize(tmp_path / "out")
 
 
 def test_refuses_unsafe_names(hub: HubServer) -> None:
@@ -213,7 +213,7 @@ def test_the_token_opens_private_repositories(hub: HubServer, tmp_path: Path, mo
     assert "HF_TOKEN" in error.hint
     monkeypatch.setenv("HF_TOKEN", hub.token)
     hub.requests.clear()
-    assert tree(resolve("acme/private").materialize(tmp_path / "out")) == MODEL
+    assert tree(resolve_source("acme/private").materialize(tmp_path / "out")) == MODEL
     assert {request.token for request in hub.requests} == {hub.token}
     assert not any(hub.token in request.path for request in hub.requests)
 
@@ -240,10 +240,10 @@ def test_gated(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         if token:
             monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(SourceError, match="acme/gated is gated") as caught:
-            resolve("acme/gated").config()
+            resolve_source("acme/gated").config()
         assert f"{hub.endpoint}/acme/gated" in caught.value.hint
     hub.accepted = True
-    assert tree(resolve("acme/gated").materialize(tmp_path / "out")) == MODEL
+    assert tree(resolve_source("acme/gated").materialize(tmp_path / "out")) == MODEL
 
 
 def test_a_missing_revision(repo: Repo) -> None:
@@ -252,7 +252,7 @@ def test_a_missing_revision(repo: Repo) -> None:
 
 
 def test_a_file_that_vanishes(hub: HubServer, repo: Repo) -> None:
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     del repo.commits[repo.refs["main"]]["config.json"]
     with pytest.raises(SourceError, match=r"acme/m@.* has no file config\.json"):
         source.config()
@@ -277,9 +277,9 @@ def test_malformed_ids_ask_nobody(spec: str, hint: str, hub: HubServer) -> None:
 def test_the_hub_wins_over_a_folder(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "acme" / "m").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert resolve("acme/m").repository == "acme/m"
+    assert resolve_source("acme/m").repository == "acme/m"
     with pytest.raises(SourceError, match=r"\./acme/m has no config\.json"):
-        resolve("./acme/m")
+        resolve_source("./acme/m")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_answers_that_help_nobody(
 
 
 def test_a_file_that_the_server_cannot_send(hub: HubServer, repo: Repo) -> None:
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     hub.fail(404, match="/resolve/")
     with pytest.raises(SourceError, match=r"answered 404 for config\.json of acme/m"):
         source.config()
@@ -334,13 +334,13 @@ def test_a_defect_is_not_dressed_up_as_a_failure_of_the_hub(repo: Repo, monkeypa
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", defect)
     with pytest.raises(ZeroDivisionError):
-        resolve("acme/m")
+        resolve_source("acme/m")
 
 
 def offline_source(spec: str, monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    return resolve(spec)
+    return resolve_source(spec)
 
 
 def test_offline_from_the_cache(hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,17 +354,17 @@ def test_offline_from_the_cache(hub: HubServer, repo: Repo, tmp_path: Path, monk
     assert source.licence == "mit"
     assert source.weight_bytes() == len(MODEL["model.safetensors"])
     assert tree(source.materialize(tmp_path / "out")) == MODEL
-    assert resolve(f"acme/m@{sha}").identity == source.identity
+    assert resolve_source(f"acme/m@{sha}").identity == source.identity
     assert len(hub.requests) == before
 
 
 def test_offline_finds_what_a_branch_brought(
     hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve("acme/m").materialize(tmp_path / "out")
+    resolve_source("acme/m").materialize(tmp_path / "out")
     first = repo.refs["main"]
     repo.commit(MODEL)
-    resolve(f"acme/m@{first}").materialize(tmp_path / "pinned")
+    resolve_source(f"acme/m@{first}").materialize(tmp_path / "pinned")
     source = offline_source("acme/m", monkeypatch)
     assert source.commit == first
     assert tree(source.materialize(tmp_path / "offline")) == MODEL
@@ -381,7 +381,7 @@ def test_offline_without_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_offline_with_half_a_model_in_the_cache(hub: HubServer, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     sha = repo.refs["main"]
-    resolve("acme/m").config()
+    resolve_source("acme/m").config()
     with pytest.raises(SourceError, match="no weights"):
         offline_source(f"acme/m@{sha}", monkeypatch)
 
@@ -398,7 +398,7 @@ def test_a_cache_that_cannot_be_written(repo: Repo, tmp_path: Path, monkeypatch:
     def full(*_: object, **__: object) -> str:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    source = resolve("acme/m")
+    source = resolve_source("acme/m")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
     with pytest.raises(DiskError, match="No space left"):
         source.materialize(tmp_path / "out")
@@ -420,7 +420,7 @@ def test_a_repository_of_onnx_files(hub: HubServer, tmp_path: Path) -> None:
     files = tree(ready(tmp_path / "m", external="weights.bin"))
     hub.add_repo("acme/ready", files | {"onnx/model_quantized.onnx": b"x", "openvino/openvino_model.xml": b"x"})
     for spec in ("acme/ready", "hf:acme/ready@main#onnx/model.onnx"):
-        source = resolve(spec)
+        source = resolve_source(spec)
         assert (source.worker, source.spec) == ("adopt", spec)
         assert tree(source.materialize(tmp_path / f"out-{spec.count('#')}")) == files
 
@@ -431,7 +431,7 @@ def test_a_repository_whose_data_is_missing(hub: HubServer, tmp_path: Path) -> N
     files = tree(ready(tmp_path / "m", external="weights.bin"))
     hub.add_repo("acme/half", {name: data for name, data in files.items() if name != "onnx/weights.bin"})
     with pytest.raises(SourceError, match=r"keeps weights in weights\.bin, which is not there"):
-        resolve("acme/half").materialize(tmp_path / "out")
+        resolve_source("acme/half").materialize(tmp_path / "out")
 
 
 def test_only_the_tokenizer_of_a_repository_is_taken(hub: HubServer, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_only_the_tokenizer_of_a_repository_is_taken(hub: HubServer, tmp_path: P
 
     hub.add_repo("acme/m", MODEL)
     folder = ready(tmp_path / "m")
-    source = resolve(str(folder), tokenizer="acme/m")
+    source = resolve_source(str(folder), tokenizer="acme/m")
     out = tree(source.materialize(tmp_path / "out"))
     assert out["tokenizer.json"] == MODEL["tokenizer.json"]
     assert "model.safetensors" not in out
@@ -451,5 +451,5 @@ def test_a_gated_model_is_told_of(hub: HubServer, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_TOKEN", hub.token)
     hub.add_repo("acme/gated", MODEL, gated=True)
     hub.add_repo("acme/open", MODEL)
-    assert resolve("acme/gated").gated
-    assert not resolve("acme/open").gated
+    assert resolve_source("acme/gated").gated
+    assert not resolve_source("acme/open").gated

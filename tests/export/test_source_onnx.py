@@ -15,8 +15,8 @@ import pytest
 from onnx import helper
 
 from modeldrop.errors import SourceError, UsageError
-from modeldrop.export.sources import resolve
-from modeldrop.export.sources.graphs import choose, external_files
+from modeldrop.export.sources import resolve_source
+from modeldrop.export.sources.graphs import choose_onnx, external_locations
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.export.source_folders import CONFIG, graph, ready, tree
@@ -47,19 +47,19 @@ if TYPE_CHECKING:
     ],
 )
 def test_which_graphs_are_the_model(names: list[str], asked: str, chosen: Mapping[str, str]) -> None:
-    assert choose(names, asked, where="acme/m") == chosen
+    assert choose_onnx(names, asked, where="acme/m") == chosen
 
 
 def test_says_which_graphs_there_are() -> None:
     with pytest.raises(SourceError, match=r"no ONNX file other\.onnx") as caught:
-        choose(["a.onnx", "onnx/b.onnx"], "other.onnx", where="acme/m")
+        choose_onnx(["a.onnx", "onnx/b.onnx"], "other.onnx", where="acme/m")
     assert "a.onnx, onnx/b.onnx" in caught.value.hint
 
 
 @pytest.mark.parametrize("external", ["", "model.onnx_data", "weights.bin"])
 def test_finds_the_files_with_weights_as_onnx_does(external: str, tmp_path: Path) -> None:
     path = graph(tmp_path / "model.onnx", external=external)
-    assert external_files(path, "it") == ([external] if external else [])
+    assert external_locations(path, "it") == ([external] if external else [])
 
 
 def test_every_cut_of_a_graph_is_refused_or_keeps_its_weights(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_every_cut_of_a_graph_is_refused_or_keeps_its_weights(tmp_path: Path) ->
     for size in range(len(whole)):
         cut.write_bytes(whole[:size])
         try:
-            found = external_files(cut, "it")
+            found = external_locations(cut, "it")
         except SourceError:
             refused += 1
         else:
@@ -80,7 +80,7 @@ def test_every_cut_of_a_graph_is_refused_or_keeps_its_weights(tmp_path: Path) ->
 
 def test_a_folder_of_onnx_is_handed_over_with_its_data(tmp_path: Path) -> None:
     folder = ready(tmp_path / "m", external="weights.bin")
-    source = resolve(str(folder))
+    source = resolve_source(str(folder))
     assert source.worker == "adopt"
     assert set(tree(source.materialize(tmp_path / "out"))) == {
         "config.json",
@@ -95,16 +95,16 @@ def test_a_folder_of_onnx_is_handed_over_with_its_data(tmp_path: Path) -> None:
 
 def test_the_data_is_part_of_the_identity(tmp_path: Path) -> None:
     folder = ready(tmp_path / "m", external="weights.bin")
-    before = resolve(str(folder)).identity
+    before = resolve_source(str(folder)).identity
     (folder / "onnx/weights.bin").write_bytes(bytes((folder / "onnx/weights.bin").stat().st_size))
-    assert resolve(str(folder)).identity != before
+    assert resolve_source(str(folder)).identity != before
 
 
 def test_refuses_a_graph_whose_data_is_missing(tmp_path: Path) -> None:
     folder = ready(tmp_path / "m", external="weights.bin")
     (folder / "onnx/weights.bin").unlink()
     with pytest.raises(SourceError, match=r"keeps weights in weights\.bin, which is not there"):
-        resolve(str(folder))
+        resolve_source(str(folder))
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "model.onnx", "mine.onnx"])
@@ -112,7 +112,7 @@ def test_a_file_is_named_by_its_path(name: str, tmp_path: Path) -> None:
     folder = ready(tmp_path / "m", name)
     graph(folder / "other.onnx")
     for spec in (str(folder / name), f"{folder}#{name}"):
-        source = resolve(spec)
+        source = resolve_source(spec)
         assert source.spec == spec
         assert set(tree(source.materialize(tmp_path / f"out-{spec.count(chr(35))}"))) == {
             "config.json",
@@ -126,10 +126,10 @@ def test_weights_come_first_unless_a_graph_is_named(tmp_path: Path) -> None:
 
     folder = ready(tmp_path / "m")
     (folder / "model.safetensors").write_bytes(safetensors())
-    assert resolve(str(folder)).worker == "export"
-    assert resolve(f"{folder}#onnx").worker == "adopt"
+    assert resolve_source(str(folder)).worker == "export"
+    assert resolve_source(f"{folder}#onnx").worker == "adopt"
     with pytest.raises(UsageError, match="names no file after the #"):
-        resolve(f"{folder}#")
+        resolve_source(f"{folder}#")
 
 
 def test_the_tokenizer_comes_from_another_place(tmp_path: Path) -> None:
@@ -140,8 +140,8 @@ def test_the_tokenizer_comes_from_another_place(tmp_path: Path) -> None:
     for name, data in {"config.json": CONFIG, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}.items():
         (other / name).write_bytes(data)
     with pytest.raises(SourceError, match=r"no config\.json"):
-        resolve(str(path))
-    source = resolve(str(path), tokenizer=str(other))
+        resolve_source(str(path))
+    source = resolve_source(str(path), tokenizer=str(other))
     assert source.config() == json.loads(CONFIG)
     assert set(tree(source.materialize(tmp_path / "out"))) == {
         "config.json",
@@ -150,7 +150,7 @@ def test_the_tokenizer_comes_from_another_place(tmp_path: Path) -> None:
         "onnx/model.onnx",
     }
     with pytest.raises(SourceError, match="has no tokenizer"):
-        resolve(str(path), tokenizer=str(path.parent.parent))
+        resolve_source(str(path), tokenizer=str(path.parent.parent))
 
 
 def test_another_tokenizer_is_another_build(tmp_path: Path) -> None:
@@ -163,11 +163,11 @@ def test_another_tokenizer_is_another_build(tmp_path: Path) -> None:
         other = tmp_path / f"t{number}"
         other.mkdir()
         (other / "tokenizer.json").write_text(f"[{number}]")
-        keys.add(make_request(resolve(str(folder), tokenizer=str(other)), Recipe(tokenizer=str(other))).key)
+        keys.add(make_request(resolve_source(str(folder), tokenizer=str(other)), Recipe(tokenizer=str(other))).key)
     copy = tmp_path / "t3"
     copy.mkdir()
     (copy / "tokenizer.json").write_text("[2]")
-    keys.add(make_request(resolve(str(folder), tokenizer=str(copy)), Recipe(tokenizer=str(copy))).key)
+    keys.add(make_request(resolve_source(str(folder), tokenizer=str(copy)), Recipe(tokenizer=str(copy))).key)
     assert len(keys) == 2
 
 
@@ -272,7 +272,7 @@ def test_refuses_a_version_without_fp32(published: Published, tmp_path: Path) ->
     plain["variants"][0]["name"] = "int8"
     (copy / "manifest.json").write_bytes(serialize_manifest(parse_manifest(json.dumps(plain).encode())))
     with pytest.raises(SourceError, match="has no fp32 variant: it has int8"):
-        resolve(f"{tmp_path}/registry/embedder@v1")
+        resolve_source(f"{tmp_path}/registry/embedder@v1")
 
 
 @pytest.mark.heavy
@@ -282,7 +282,7 @@ def test_a_graph_from_a_script_with_a_tokenizer_from_elsewhere(published: Publis
     mine.parent.mkdir()
     whole = onnx.load(published.registry / "embedder/v1/onnx/model.onnx")
     onnx.save_model(whole, mine, save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=1024)
-    assert len(external_files(mine, "it")) > 5
+    assert len(external_locations(mine, "it")) > 5
     loose = loosened(tmp_path, ("cosine_mean", "cosine_min"))
     ran = modeldrop("build", mine, "--tokenizer", published.source, "-o", tmp_path / "out", "--recipe", loose)
     assert ran.code == 0, ran.err

@@ -35,9 +35,9 @@ from tokenizers import Tokenizer
 from modeldrop.errors import DiskError, ExportError
 from modeldrop.export.known_failures import likely_cause
 from modeldrop.export.preflight import resources
-from modeldrop.export.preflight.checks import CheckedRequest, check
+from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.request import make_request
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.export.transformers5 import fixed_config, fixed_tokenizer_config
 from modeldrop.format.recipe import Recipe
 from modeldrop.util.text import size_text
@@ -329,7 +329,7 @@ def test_a_model_without_a_tokenizer_is_refused_before_anything_starts(classifie
     shutil.copytree(classifier, source)
     has_no_tokenizer(source)
     ran = build(source, tmp_path)
-    assert (ran.code, "has no tokenizer, and this model is asked with texts" in ran.err) == (7, True), ran.err
+    assert (ran.code, "has no tokenizer, and this model takes texts" in ran.err) == (7, True), ran.err
     assert 'tokenizer = "org/name"' in ran.err
     assert "[1/5]" not in ran.err
 
@@ -461,7 +461,7 @@ def test_an_export_that_is_wrong_is_no_warning(classifier: Path, tmp_path: Path)
     arguments = ("publish", classifier, tmp_path / "registry/m", "--variants", "fp32")
     ran = modeldrop(*arguments, environment=interpreter(tmp_path, wrong))
     assert ran.code == 10, ran.err
-    for said in ("does not behave like the original", "fp32: max_abs is ", "asked is <= 0.001", "worst on '"):
+    for said in ("does not behave like the original", "fp32: max_abs is ", "required is <= 0.001", "worst on '"):
         assert said in ran.err, said
     assert not list((tmp_path / "registry").glob("m/v*"))
 
@@ -501,7 +501,7 @@ def test_a_worker_that_the_kernel_kills_is_said_to_lack_memory(classifier: Path,
 
 def checked(folder: Path, variants: str) -> CheckedRequest:
     recipe = Recipe(variants=tuple(variants.split(",")))
-    return check(make_request(resolve(str(folder)), recipe))
+    return check_request(make_request(resolve_source(str(folder)), recipe))
 
 
 def test_memory_that_a_build_needs_is_said_before_it_starts(

@@ -15,9 +15,9 @@ import pytest
 
 from modeldrop.errors import GateError, RecipeError
 from modeldrop.export.pipeline import flag_external_data
-from modeldrop.export.preflight.checks import check
+from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.request import make_request
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.export.thresholds import check_speeds
 from modeldrop.export.workers.quantize import kept_nodes
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
@@ -199,7 +199,7 @@ def test_what_is_too_large_is_not_built(source: Path, tmp_path: Path) -> None:
     more = '[options.int8]\nmax_size = "1%"\n'
     asked = recipe(tmp_path, more=more, loose=("int8",), variants=("fp32", "int8"))
     ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", asked)
-    assert (ran.code, "asked is at most 1%" in ran.err) == (19, True), ran.err
+    assert (ran.code, "required is at most 1%" in ran.err) == (19, True), ran.err
     assert not (tmp_path / "out").exists()
 
 
@@ -294,19 +294,19 @@ def test_what_cannot_be_made_of_it_is_refused_before_slow_work(source: Path, tmp
         config = json.loads((folder / "config.json").read_text()) | {"model_type": "funnel"}
         (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(RecipeError, match=told):
-        check(make_request(resolve(str(folder)), parse_recipe(plain)))
+        check_request(make_request(resolve_source(str(folder)), parse_recipe(plain)))
 
 
 def test_an_opset_of_ready_graphs_is_refused(built: Path) -> None:
     with pytest.raises(RecipeError, match="opset: this source has ready graphs"):
-        check(make_request(resolve(f"{built}/out#onnx/model.onnx"), parse_recipe({"opset": 17})))
+        check_request(make_request(resolve_source(f"{built}/out#onnx/model.onnx"), parse_recipe({"opset": 17})))
 
 
 @pytest.mark.parametrize("make", [vit, whisper])
 def test_a_longest_text_of_what_reads_none_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    source = resolve(str(make(tmp_path / "source")))
+    source = resolve_source(str(make(tmp_path / "source")))
     with pytest.raises(RecipeError, match="reads no texts"):
-        check(make_request(source, parse_recipe({"max_length": 64})))
+        check_request(make_request(source, parse_recipe({"max_length": 64})))
 
 
 def test_openvino_without_its_extra_is_refused(source: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.large import SCORES, VARIANTS
-from modeldrop.export.preflight.checks import check
+from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.preflight.resources import Need, needs
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import parse_recipe
@@ -71,7 +71,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Large:
     used = watch([sys.executable, "-m", "modeldrop", *map(str, command)], work, kept)
     assert used.code == 0, used.said
     version = registry / "reranker" / "v1"
-    needed = needs(check(build_request_of(str(source), parse_recipe(tomllib.loads(recipe.read_text())), offline=True)))
+    needed = needs(
+        check_request(build_request_of(str(source), parse_recipe(tomllib.loads(recipe.read_text())), offline=True))
+    )
     return Large(version, parse_manifest((version / "manifest.json").read_bytes()), used, needed)
 
 

@@ -20,7 +20,7 @@ from modeldrop.action.input_reader import InputReader
 from modeldrop.config import ConfigFile, ModelSettings, default_registry, load_config, read_duration, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
-from modeldrop.export.sources import hub_names, resolve
+from modeldrop.export.sources import hub_names, resolve_source
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
@@ -255,7 +255,7 @@ def _check_source(source: str, recipe: Recipe) -> None:
             hub_names.check_revision(revision, source)
     elif source.startswith(_PATH_STARTS) or "@" not in source or separator:
         # A folder; or nothing that could be a source, which this refuses. Neither asks a server.
-        resolve(source, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code)
+        resolve_source(source, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code)
 
 
 def _without_secrets(url: str) -> str:

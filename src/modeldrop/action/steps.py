@@ -61,7 +61,7 @@ def plan_and_publish(inputs: Inputs, request: PublishRequest, run: RunFolder) ->
             _publish(planned, build, run)
         return False
     # What can be refused is refused before torch is installed.
-    pipeline.check(planned.build_request)
+    pipeline.check_request(planned.build_request)
     if inputs.publishes:
         check_stores(planned)
     return inputs.builds

@@ -183,7 +183,7 @@ def _dry_run(one: Plan) -> tuple[str, dict[str, Any]]:
     if one.would_build:
         from modeldrop.export import pipeline
 
-        checked = pipeline.check(one.build_request)
+        checked = pipeline.check_request(one.build_request)
         lines = [f"{model}: would build {', '.join(one.build_request.recipe.variants)} for {checked.task}"]
     else:
         lines = [

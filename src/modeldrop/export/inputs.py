@@ -67,7 +67,7 @@ def builtin_sample(texts: tuple[str, ...]) -> Sample:
     return Sample(texts, fields=dict(zip(("text", "text_pair"), texts, strict=False)))
 
 
-def read_inputs(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:
+def read_samples(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:
     """Read what the variants are proven on.
 
     Args:
@@ -210,7 +210,7 @@ def _from_folder(folder: Path) -> list[Sample]:
 
 def _media_sample(kind: str, path: Path, texts: tuple[str, ...], where: str, fields: Mapping[str, Any]) -> Sample:
     image, audio = (str(path) if kind == one else "" for one in ("image", "audio"))
-    return Sample(texts, image, audio, where, fields)
+    return Sample(texts=texts, image=image, audio=audio, where=where, fields=fields)
 
 
 def _check_media(path: Path, kind: str, where: str) -> int:

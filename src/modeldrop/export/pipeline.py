@@ -26,7 +26,7 @@ from modeldrop.export.messages import (
     VerifyRequest,
     WorkerEvent,
 )
-from modeldrop.export.preflight.checks import CheckedRequest, check
+from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
     from modeldrop.util.progress import Steps
 
-__all__ = ["STEPS", "CheckedRequest", "build", "check"]
+__all__ = ["STEPS", "CheckedRequest", "build", "check_request"]
 
 _DATA_SUFFIX = "_data"
 

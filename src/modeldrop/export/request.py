@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
-from modeldrop.export.inputs import read_inputs
+from modeldrop.export.inputs import read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
@@ -50,7 +50,7 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
     samples: tuple[Sample, ...] = ()
     metric = None
     if recipe.inputs is not None:
-        samples, inputs["inputs"] = read_inputs(Path(recipe.inputs), own_metric=recipe.metric is not None)
+        samples, inputs["inputs"] = read_samples(Path(recipe.inputs), own_metric=recipe.metric is not None)
     if recipe.metric is not None:
         metric = find_metric(recipe.metric)
         inputs["metric"] = metric.digest
@@ -58,7 +58,8 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
         inputs["calibration"] = _digest("calibration", Path(recipe.calibration))
     if source.tokenizer_identity is not None:
         inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
-    return BuildRequest(source, recipe, samples, metric, build_key(source.identity, recipe, inputs, EXPORTER_EPOCH))
+    key = build_key(source.identity, recipe, inputs, EXPORTER_EPOCH)
+    return BuildRequest(source=source, recipe=recipe, samples=samples, metric=metric, key=key)
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -29,7 +29,7 @@ def judge(
     """The variant's fidelity record.
 
     Args:
-        recipe: what is asked.
+        recipe: with the thresholds.
         variant: its name.
         measured: what the comparison found.
         inputs: what people are shown of every input.
@@ -42,7 +42,7 @@ def judge(
     worst = {name: WorstInput(inputs[index][:_SHOWN], value) for name, (index, value) in measured.worst.items()}
     thresholds = {}
     misses = [
-        f"{variant}: {name} was asked for and cannot be measured on {len(inputs)} inputs"
+        f"{variant}: {name} is required and cannot be measured on {len(inputs)} inputs"
         for name in sorted(set(recipe.thresholds.get(variant, {})) - set(metrics))
     ]
     for name, value in sorted(metrics.items()):
@@ -51,22 +51,22 @@ def judge(
             continue
         thresholds[name] = threshold
         if (value < threshold) if METRICS[name] == ">=" else (value > threshold):
-            # A mean has no worst input of its own: the one of the least cosine, or largest difference, stands for it.
+            # A mean has no worst input of its own: the one of the lowest cosine, or largest difference, stands for it.
             at = worst.get(name) or worst.get("cosine_min") or worst["max_abs"]
             misses.append(
-                f"{variant}: {name} is {value:.6g}, asked is {METRICS[name]} {threshold:.7g}; "
+                f"{variant}: {name} is {value:.6g}, required is {METRICS[name]} {threshold:.7g}; "
                 f"worst on {at.text[:80]!r} ({at.value:.6g})"
             )
     for name, limit in sorted(recipe.own_thresholds.get(variant, {}).items()):
         if name not in metrics:
-            misses.append(f"{variant}: {name} was asked for, and the own metric gives {', '.join(original)}")
+            misses.append(f"{variant}: {name} is required, and the own metric gives {', '.join(original)}")
         elif limit.relative and original[name] < 0:
             misses.append(f"{variant}: {limit} of the original's {name} means nothing: that is {original[name]:.6g}")
         else:
             thresholds[name] = limit.value(original[name])
             if not limit.holds(metrics[name], original[name]):
                 of = f" of the original's {original[name]:.7g}" if limit.relative else ""
-                misses.append(f"{variant}: {name} is {metrics[name]:.7g}, asked is {limit}{of}")
+                misses.append(f"{variant}: {name} is {metrics[name]:.7g}, required is {limit}{of}")
     if misses:
         raise FidelityError(
             "The build does not behave like the original:\n  " + "\n  ".join(misses),
@@ -77,7 +77,7 @@ def judge(
 
 
 def check_sizes(options: Mapping[str, VariantOptions], sizes: Mapping[str, int], origin: int, of: str = "fp32") -> None:
-    """Refuse variants that are larger than asked; known before they are proven.
+    """Refuse variants that are larger than the recipe allows; their size is known before they are compared.
 
     Args:
         options: the recipe's, by variant.
@@ -89,7 +89,7 @@ def check_sizes(options: Mapping[str, VariantOptions], sizes: Mapping[str, int],
         GateError: names all that are too large, and by how much.
     """
     misses = [
-        f"{name}: {size_text(size)} ({size / origin:.1%} of {of}), asked is at most {options[name].max_size}"
+        f"{name}: {size_text(size)} ({size / origin:.1%} of {of}), required is at most {options[name].max_size}"
         for name, size in sizes.items()
         if name in options and size > options[name].most_bytes(origin)
     ]
@@ -108,7 +108,7 @@ def speedup(fp32: Sequence[float], other: Sequence[float]) -> float:
 def check_speeds(
     options: Mapping[str, VariantOptions], speeds: Mapping[str, Sequence[float]], fp32: Sequence[float]
 ) -> None:
-    """Refuse variants that are not as much faster as asked.
+    """Refuse variants that are not as much faster as the recipe requires.
 
     Args:
         options: the recipe's, by variant.
@@ -121,9 +121,9 @@ def check_speeds(
     misses = [
         f"{name}: {speedup(fp32, speeds[name]):.2f} times as fast as fp32 "
         f"({speeds[name][0]:.1f}/{speeds[name][1]:.0f} ms against {fp32[0]:.1f}/{fp32[1]:.0f} ms), "
-        f"asked is {asked.must_be_faster:g}"
-        for name, asked in options.items()
-        if name in speeds and asked.must_be_faster and speedup(fp32, speeds[name]) < asked.must_be_faster
+        f"required is {wanted.must_be_faster:g}"
+        for name, wanted in options.items()
+        if name in speeds and wanted.must_be_faster and speedup(fp32, speeds[name]) < wanted.must_be_faster
     ]
     if misses:
         raise GateError(

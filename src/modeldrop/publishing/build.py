@@ -71,7 +71,7 @@ def preflight(plan: Plan, folder: Path) -> Build | CheckedRequest:
         ModeldropError: see ``errors``: what cannot be built.
     """
     present = find_whole_build(plan.build_request, folder)
-    checked = present or pipeline.check(plan.build_request)
+    checked = present or pipeline.check_request(plan.build_request)
     check_stores(plan)
     return checked
 
@@ -106,7 +106,7 @@ def build_folder(request: BuildRequest, folder: Path, *, force: bool, quiet: boo
     present = find_whole_build(request, folder)
     if present is not None and not force:
         return present, False
-    return export_into(pipeline.check(request), folder, quiet=quiet), True
+    return export_into(pipeline.check_request(request), folder, quiet=quiet), True
 
 
 def check_stores(plan: Plan) -> None:
@@ -125,7 +125,7 @@ def export_into(checked: CheckedRequest, folder: Path, *, quiet: bool, more_step
     """Build into ``folder``, which is made, or replaced if it holds another build.
 
     Args:
-        checked: what ``export.pipeline.check`` has found possible.
+        checked: what ``export.pipeline.check_request`` has found possible.
         folder: where to; its parents are made.
         quiet: no progress on standard error.
         more_steps: how many steps of progress come after these.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import UsageError
 from modeldrop.export.request import BuildRequest, make_request
-from modeldrop.export.sources import resolve
+from modeldrop.export.sources import resolve_source
 from modeldrop.publishing.user_test import check_command
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import Version
@@ -84,7 +84,7 @@ def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> Bu
         RecipeError: a file that the recipe names cannot be used.
         MissingExtraError: the Hub's client is not installed.
     """
-    resolved = resolve(
+    resolved = resolve_source(
         source,
         offline=offline,
         allow_pickle=recipe.allow_pickle,

@@ -1,4 +1,4 @@
-"""Calibration data for int8-static: refused before slow work where it cannot be the model's."""
+"""Refuse calibration data for int8-static that does not fit the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be refused before slow work."""
+"""All checks of a build request that need no slow work: task, source, variants, thresholds, inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CheckedRequest:
     """A request whose source was looked at: it can be built for this task.
 
     Attributes:
-        request: what is asked.
+        request: what is to be built.
         task: the Hub's name of what the model is to do.
         architecture: the class the checkpoint was saved from.
         samples: what the variants are compared on; () for built-in pictures and recordings.
@@ -47,7 +47,7 @@ class CheckedRequest:
 
     @property
     def family(self) -> Family:
-        """Of models that are exported and asked in the same way."""
+        """The family of models that are exported and run in the same way."""
         return family_of(self.task)
 
     @property
@@ -56,13 +56,13 @@ class CheckedRequest:
         return origin_of(self.request.source)
 
 
-def check(request: BuildRequest) -> CheckedRequest:
+def check_request(request: BuildRequest) -> CheckedRequest:
     """Everything that can be refused before slow work.
 
     Raises:
-        SourceError, TaskError: the source cannot be built for the task asked for.
+        SourceError, TaskError: the source cannot be built for the recipe's task.
         RecipeError: a threshold on a metric that this task does not have: a gate that would never close; or inputs
-            that this model cannot be asked.
+            that this model does not take.
     """
     config = request.source.config()
     fixed_config(config)
@@ -90,7 +90,9 @@ def check(request: BuildRequest) -> CheckedRequest:
         samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
     else:
         samples, golden = family.built_in(config, task)
-    return CheckedRequest(request, task, architecture_of(config), samples, golden)
+    return CheckedRequest(
+        request=request, task=task, architecture=architecture_of(config), samples=samples, golden=golden
+    )
 
 
 def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:

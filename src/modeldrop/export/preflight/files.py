@@ -1,4 +1,4 @@
-"""Is everything there that a runtime needs? Asked of the source before slow work, and of the finished build."""
+"""Refuse a source, or a finished build, that lacks a file which every runtime needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_tokenizer(spec: str, there: Collection[str], needed: Collection[str]) 
     """
     if _TOKENIZER in needed and not any(fnmatchcase(name, one) for name in there for one in _VOCABULARIES):
         raise SourceError(
-            f"{spec} has no tokenizer, and this model is asked with texts.",
+            f"{spec} has no tokenizer, and this model takes texts.",
             "Put tokenizer.json and tokenizer_config.json beside the weights, or name where they are: "
             'tokenizer = "org/name" in the recipe.',
         )

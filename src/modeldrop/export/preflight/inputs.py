@@ -1,4 +1,4 @@
-"""Do the recipe's own inputs fit the model, and what is asked of it? Asked before slow work."""
+"""Refuse inputs that the model does not take, and thresholds that cannot be measured on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PREPROCESSOR = "preprocessor_config.json"
 
 
 def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: Family) -> None:
-    """Refuse inputs that a model of this family is not asked, and thresholds that cannot be measured on them.
+    """Refuse inputs that a model of this family does not take, and thresholds that cannot be measured on them.
 
     Raises:
         RecipeError: names file and line, or the threshold.
@@ -38,8 +38,7 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: 
     for sample in samples:
         if sample.kind != family.input_kind:
             raise RecipeError(
-                f"inputs: {sample.where} is {_a(sample.kind)}; "
-                f"models for {task} are asked {_CALLED[family.input_kind]}.",
+                f"inputs: {sample.where} is {_a(sample.kind)}; models for {task} take {_CALLED[family.input_kind]}.",
                 f"Name {_WRITTEN[family.input_kind]}.",
             )
         if len(sample.texts) > family.most_texts:
@@ -60,7 +59,7 @@ def check_rates(samples: Sequence[Sample], source: Path) -> None:
     """Refuse recordings of another sampling rate than the model's; nothing here resamples.
 
     Args:
-        samples: what is asked.
+        samples: the recipe's inputs.
         source: the model's folder.
 
     Raises:
@@ -74,7 +73,7 @@ def check_rates(samples: Sequence[Sample], source: Path) -> None:
     for sample in samples:
         if sample.audio and (rate := sampling_rate(Path(sample.audio))) != wanted:
             raise RecipeError(
-                f"inputs: {sample.where} has {rate} samples per second; this model hears {wanted}.",
+                f"inputs: {sample.where} has {rate} samples per second; this model takes {wanted}.",
                 PCM.replace(str(_USUAL_RATE), str(wanted)),
             )
 

@@ -1,4 +1,4 @@
-"""Can a ready OpenVINO graph be taken as it is? Which variants does its source give? Asked before slow work."""
+"""Refuse a ready OpenVINO graph that is not the task's; and which variants can be made of one."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[st
         )
     missing, others = sorted(needed - set(inputs)), sorted(set(inputs) - needed - known)
     if missing or others:
-        more = f"no {missing[0]}" if missing else f"nothing here gives {others[0]}"
+        more = f"no {missing[0]}" if missing else f"also {others[0]}"
         raise SourceError(
             f"{what} takes {', '.join(inputs) or 'nothing'}: {more}, which {task} "
-            f"{'is asked with' if missing else 'knows nothing of'}.",
+            f"{'needs' if missing else 'does not know'}.",
             f"Export it for {task}, or name the task that it was made for.",
         )
     for port in ir.inputs:

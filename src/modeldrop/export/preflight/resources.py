@@ -1,4 +1,4 @@
-"""Memory and disk, checked before slow work. A build that is killed after an hour says nothing of why."""
+"""Refuse a build that needs more memory or disk than there is: one killed after an hour does not say why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can the variants of a recipe be made of this model, and here? Asked before slow work."""
+"""Refuse variants that cannot be made of this model, or in this environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
     """Refuse what cannot be made.
 
     Args:
-        recipe: what is asked.
+        recipe: the variants and their options.
         config: the model's config.json.
         family: the model's.
         origin: the kind of the graphs that all variants are made of.
@@ -94,7 +94,7 @@ def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> N
     """Refuse what the export would pass over in silence.
 
     Args:
-        recipe: what is asked.
+        recipe: the variants and their options.
         task: what the model is built for.
         family: the model's.
         ready: whether the source holds graphs instead of weights.

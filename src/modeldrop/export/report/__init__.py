@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
-from modeldrop.export.report.figures import figures
+from modeldrop.export.report.figures import variant_figures
 from modeldrop.export.report.header import name_of, tiles, verdict
 from modeldrop.export.report.search import searches
 from modeldrop.export.report.tables import file_rows, graph_tables, latencies, variant_rows, worst_inputs
@@ -41,7 +41,9 @@ def render(manifest: Manifest) -> bytes:
             charts=charts(manifest),
             original_latencies=latencies(manifest.original.speed, {}),
             variants=variant_rows(manifest),
-            figures=[(variant, figure) for variant in manifest.variants for figure in figures(manifest, variant)],
+            figures=[
+                (variant, figure) for variant in manifest.variants for figure in variant_figures(manifest, variant)
+            ],
             searches=searches(manifest),
             worst=worst_inputs(manifest),
             toolchain=[(name, "", version) for name, version in sorted(manifest.toolchain.items())],

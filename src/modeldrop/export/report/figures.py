@@ -93,7 +93,7 @@ def figure(manifest: Manifest, metric: str, value: float | None, threshold: floa
     )
 
 
-def figures(manifest: Manifest, variant: Variant) -> list[Figure]:
+def variant_figures(manifest: Manifest, variant: Variant) -> list[Figure]:
     """What was measured or required of a variant: our metrics in their order, then others."""
     fidelity = variant.fidelity
     present = {*fidelity.metrics, *fidelity.thresholds}
@@ -103,9 +103,9 @@ def figures(manifest: Manifest, variant: Variant) -> list[Figure]:
 
 def missed(manifest: Manifest, variant: Variant) -> list[Figure]:
     """The figures by which a variant is not faithful."""
-    return [one for one in figures(manifest, variant) if one.passed is False]
+    return [one for one in variant_figures(manifest, variant) if one.passed is False]
 
 
 def is_judged(manifest: Manifest, variant: Variant) -> bool:
     """Whether anything is required of it."""
-    return any(one.passed is not None for one in figures(manifest, variant))
+    return any(one.passed is not None for one in variant_figures(manifest, variant))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeldrop.export.report import formatting
-from modeldrop.export.report.figures import Figure, figures, is_judged, missed
+from modeldrop.export.report.figures import Figure, is_judged, missed, variant_figures
 from modeldrop.export.report.formatting import counted, faster, size, smaller, time
 from modeldrop.format.labels import inputs_of
 
@@ -76,7 +76,7 @@ def tiles(manifest: Manifest) -> list[tuple[str, str]]:
         ):
             if words := faster(now, before):
                 found.append((words, f"{time(now)} instead of {time(before)} {what}"))
-    measured = [figure for figure in figures(manifest, smallest) if figure.value is not None]
+    measured = [figure for figure in variant_figures(manifest, smallest) if figure.value is not None]
     if measured:
         found.append((measured[0].shown, f"{measured[0].name}, against {framework_of(manifest)}"))
     return found

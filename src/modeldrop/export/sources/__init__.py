@@ -8,12 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import hub_names
-from modeldrop.export.sources.file_choice import Rules
+from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.folder import FolderSource
 from modeldrop.export.sources.interface import Progress, Source
 from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
 
-__all__ = ["FORMS", "Progress", "Source", "resolve"]
+__all__ = ["FORMS", "Progress", "Source", "resolve_source"]
 
 FORMS = (
     "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx; "
@@ -27,7 +27,7 @@ _BUCKETS = ("s3://", "gs://", "az://")
 _BARE_REFERENCE = re.compile(r"[^/\s:\\]+@[^/\s\\]+")
 
 
-def resolve(
+def resolve_source(
     spec: str,
     *,
     offline: bool | None = None,
@@ -61,15 +61,15 @@ def resolve(
         RegistryError: a bucket or registry cannot be read.
         MissingExtraError: the Hub's client or a cloud's SDK is not installed.
     """
-    rules = Rules(allow_pickle, trust_remote_code, bare=tokenizer is not None)
+    rules = FileRules(allow_pickle, trust_remote_code, bare=tokenizer is not None)
     source = _resolve(spec, rules, offline=offline)
     if tokenizer is None:
         return source
-    return SourceWithTokenizer(source, _resolve(tokenizer, Rules(), offline=offline, companions=True))
+    return SourceWithTokenizer(source, _resolve(tokenizer, FileRules(), offline=offline, support_only=True))
 
 
-def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool = False) -> Source:
-    """See ``resolve``; with ``companions``, what lies beside weights is wanted, and weights need not be there."""
+def _resolve(spec: str, rules: FileRules, *, offline: bool | None, support_only: bool = False) -> Source:
+    """See ``resolve_source``; with ``support_only``, only the files beside weights are wanted of it."""
     if "\0" in spec:
         raise UsageError(f"{spec!r} is not a source.")
     path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
@@ -77,7 +77,7 @@ def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool 
     if not mark or (path_like and _path_of(spec).exists()):
         place = spec
     elif graph.strip("/."):
-        rules = Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+        rules = FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
     else:
         raise UsageError(f"{spec!r} names no file after the #.", f"Leave the # out, or write {place}#onnx/model.onnx.")
     if spec.startswith(_BUCKETS):
@@ -85,14 +85,14 @@ def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool 
             return _version(place)
         from modeldrop.export.sources.bucket import BucketSource
 
-        return BucketSource(place, spec=spec, rules=rules, companions=companions)
+        return BucketSource(place, spec=spec, rules=rules, support_only=support_only)
     hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
     if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
         from modeldrop.export.sources import hub as on_hub
 
-        return on_hub.resolve(hub or place, spec=spec, offline=offline, rules=rules, companions=companions)
+        return on_hub.resolve_hub(hub or place, spec=spec, offline=offline, rules=rules, support_only=support_only)
     if path_like or (place and Path(place).exists()):
-        return _on_disk(place, spec, rules, companions=companions)
+        return _on_disk(place, spec, rules, support_only=support_only)
     if _BARE_REFERENCE.fullmatch(place):
         return _version(place)
     # People paste signed URLs, and addresses with a password in them.
@@ -103,7 +103,7 @@ def _resolve(spec: str, rules: Rules, *, offline: bool | None, companions: bool 
     )
 
 
-def _on_disk(place: str, spec: str, rules: Rules, *, companions: bool) -> Source:
+def _on_disk(place: str, spec: str, rules: FileRules, *, support_only: bool) -> Source:
     path = _path_of(place)
     if path.is_file() and path.suffix in {".onnx", ".xml"}:
         # What lies beside a graph in onnx/ is in the folder above.
@@ -111,11 +111,11 @@ def _on_disk(place: str, spec: str, rules: Rules, *, companions: bool) -> Source
         folder = path.parent.parent if up else path.parent
         graph = path.relative_to(folder).as_posix()
         return FolderSource(
-            folder, spec=spec, rules=Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+            folder, spec=spec, rules=FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
         )
     if "@" in path.name and not path.exists():
         return _version(place)
-    return FolderSource(path, spec=spec, rules=rules, companions=companions)
+    return FolderSource(path, spec=spec, rules=rules, support_only=support_only)
 
 
 def _version(reference: str) -> Source:

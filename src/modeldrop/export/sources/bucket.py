@@ -10,7 +10,7 @@ from typing import Any
 
 from modeldrop.errors import DiskError, SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
-from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
+from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject
@@ -34,24 +34,24 @@ class BucketSource(FileListSource):
         MissingExtraError: the cloud's SDK is not installed.
     """
 
-    def __init__(self, url: str, *, spec: str, rules: Rules = DEFAULT, companions: bool = False) -> None:
+    def __init__(self, url: str, *, spec: str, rules: FileRules = DEFAULT, support_only: bool = False) -> None:
         self._spec = spec
         if url.endswith((".onnx", ".xml")):
             url, _, graph = url.rpartition("/")
-            rules = Rules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+            rules = FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
         self._store = open_store(url)
         self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith((".onnx", ".xml")) else ""
         self._graphs = self._graphs or f"{PurePosixPath(rules.graph).parent}/".removeprefix("./")
         self._listing = self._list()
         where = self._store.url
         choice = (
-            file_choice.companions(self._listing, where=where)
-            if companions
-            else file_choice.choose(self._listing, where=where, rules=rules)
+            file_choice.choose_support(self._listing, where=where)
+            if support_only
+            else file_choice.choose_files(self._listing, where=where, rules=rules)
         )
         if choice.index is not None:
             choice = file_choice.with_shards(choice, self._document(choice.index), self._listing, where=where)
-        self._choice: Choice = choice
+        self._choice: ChosenFiles = choice
 
     @property
     def identity(self) -> str:
@@ -77,7 +77,7 @@ class BucketSource(FileListSource):
         for name in choice.names:
             self._download(name, into / choice.target(name), progress)
         for graph in choice.graphs.values():
-            locations = graphs.external_files(into / choice.target(graph), self._called(graph))
+            locations = graphs.external_locations(into / choice.target(graph), self._called(graph))
             choice = file_choice.with_external(choice, graph, locations, self._listing, where=self._store.url)
         for name in set(choice.names) - set(self._choice.names):
             self._download(name, into / choice.target(name), progress)
@@ -120,7 +120,7 @@ class BucketSource(FileListSource):
             raise SourceError(f"There is nothing at {self._store.url}.", "Check the URL for a typing error.")
         return found
 
-    def _check_unchanged(self, choice: Choice) -> None:
+    def _check_unchanged(self, choice: ChosenFiles) -> None:
         """A trainer that still uploads would give us half of one state and half of another."""
         now = {name: (listed.size, listed.tag) for name, listed in self._list().items()}
         for name in choice.names:

@@ -38,7 +38,7 @@ _OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bi
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenFiles:
     """The files that are needed, by their part in the build.
 
     ``weights`` are loaded, ``support`` steers how (config, tokenizer, the shards' index, code),
@@ -104,7 +104,7 @@ def check_name(name: str, where: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class FileRules:
     """What is wanted of a source.
 
     Attributes:
@@ -121,11 +121,11 @@ class Rules:
     bare: bool = False
 
 
-DEFAULT = Rules()
+DEFAULT = FileRules()
 """A checkpoint's safetensors."""
 
 
-def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choice:
+def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT) -> ChosenFiles:
     """Choose the needed files out of all that are there: a checkpoint's, else ready ONNX graphs, else OpenVINO's.
 
     Args:
@@ -154,23 +154,23 @@ def choose(names: Iterable[str], *, where: str, rules: Rules = DEFAULT) -> Choic
     if not weights and index is None:
         mine = _module_weights(known, where, allow_pickle=allow_pickle)
         xml = rules.graph if rules.graph.endswith(".xml") else ""
-        ready = {} if xml else graphs.choose(there, rules.graph, where=where)
+        ready = {} if xml else graphs.choose_onnx(there, rules.graph, where=where)
         if not ready:
-            graph = openvino.choose(there, xml, where=where)
+            graph = openvino.choose_openvino(there, xml, where=where)
             if not graph:
                 raise _no_weights(there, where)
             weights = [graph, openvino.data_of(graph), *mine]
-            return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), openvino=graph)
+            return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), openvino=graph)
         parts = {*ready.values(), *(data for graph in ready.values() for data in graphs.data_beside(graph, there))}
         weights = [*parts, *mine]
-        return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), None, ready)
+        return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), graphs=ready)
     weights += _module_weights(known, where, allow_pickle=allow_pickle)
     if index is not None:
         support.append(index)
-    return Choice(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
+    return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
 
 
-def companions(names: Iterable[str], *, where: str) -> Choice:
+def choose_support(names: Iterable[str], *, where: str) -> ChosenFiles:
     """Choose what lies beside weights out of all that is there: tokenizer, configuration, model card.
 
     Raises:
@@ -184,7 +184,7 @@ def companions(names: Iterable[str], *, where: str) -> Choice:
         raise SourceError(f"{where} has no tokenizer.", "Name the folder or repository that holds tokenizer.json.")
     # The poolings of another model are not its tokenizer's.
     support = [name for name in support if "/" not in name and name != "modules.json"]
-    return Choice((), tuple(support), ())
+    return ChosenFiles((), tuple(support), ())
 
 
 def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) -> list[str]:
@@ -200,7 +200,7 @@ def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) ->
     return weights
 
 
-def with_shards(choice: Choice, document: object, names: Iterable[str], *, where: str) -> Choice:
+def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, where: str) -> ChosenFiles:
     """The choice with the shards that its parsed index names among the weights.
 
     Raises:
@@ -229,7 +229,9 @@ def with_shards(choice: Choice, document: object, names: Iterable[str], *, where
     return replace(choice, weights=tuple(sorted({*choice.weights, *shards})))
 
 
-def with_external(choice: Choice, graph: str, locations: Iterable[str], names: Iterable[str], *, where: str) -> Choice:
+def with_external(
+    choice: ChosenFiles, graph: str, locations: Iterable[str], names: Iterable[str], *, where: str
+) -> ChosenFiles:
     """The choice with the files among the weights that a graph says its weights are in.
 
     Raises:

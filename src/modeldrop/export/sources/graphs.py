@@ -29,7 +29,7 @@ _BYTES = 2
 _FIXED = {1: 8, 5: 4}
 
 
-def choose(names: Iterable[str], asked: str, *, where: str) -> dict[str, str]:
+def choose_onnx(names: Iterable[str], asked: str, *, where: str) -> dict[str, str]:
     """The graphs of a model by role; {} where there are none and none are asked for.
 
     Args:
@@ -70,7 +70,7 @@ def data_beside(graph: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.startswith(starts))
 
 
-def external_files(path: Path, what: str) -> list[str]:
+def external_locations(path: Path, what: str) -> list[str]:
     """The files that a graph says its weights are in, relative to its folder.
 
     Raises:

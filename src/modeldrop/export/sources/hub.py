@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs, hub_client, hub_names
-from modeldrop.export.sources.file_choice import DEFAULT, Choice, Rules
+from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
 
@@ -62,17 +62,17 @@ class Pinned:
     offline: bool = False
 
 
-def resolve(
+def resolve_hub(
     repository: str,
     *,
     spec: str = "",
     offline: bool | None = None,
-    rules: Rules = DEFAULT,
-    companions: bool = False,
+    rules: FileRules = DEFAULT,
+    support_only: bool = False,
 ) -> HubSource:
     """Pin ``org/name[@revision]`` to a commit: one request, or none if offline.
 
-    With ``companions``, only what lies beside weights is wanted of it.
+    With ``support_only``, only what lies beside weights is wanted of it.
 
     Raises:
         UsageError: the id or the revision is malformed.
@@ -94,17 +94,17 @@ def resolve(
             raise hub_client.not_a_hub()
     where = f"{name}@{commit[:12]}"
     choice = (
-        file_choice.companions(listing, where=where)
-        if companions
-        else file_choice.choose(listing, where=where, rules=rules)
+        file_choice.choose_support(listing, where=where)
+        if support_only
+        else file_choice.choose_files(listing, where=where, rules=rules)
     )
     return HubSource(spec or repository, pinned, listing, choice)
 
 
 class HubSource(FileListSource):
-    """One commit of one repository. Made by ``resolve``."""
+    """One commit of one repository. Made by ``resolve_hub``."""
 
-    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: Choice) -> None:
+    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: ChosenFiles) -> None:
         self._spec = spec
         self._repository = pinned.repository
         self._revision = pinned.revision
@@ -184,7 +184,7 @@ class HubSource(FileListSource):
     def _called(self, name: str) -> str:
         return f"{name} of {self._repository}@{self._commit[:12]}"
 
-    def _with_shards(self) -> Choice:
+    def _with_shards(self) -> ChosenFiles:
         if self._choice.index is None:
             return self._choice
         document = self._document(self._choice.index)
@@ -192,9 +192,9 @@ class HubSource(FileListSource):
             self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}"
         )
 
-    def _with_external(self, choice: Choice) -> Choice:
+    def _with_external(self, choice: ChosenFiles) -> ChosenFiles:
         for graph in choice.graphs.values():
-            locations = graphs.external_files(self._fetch(graph), self._called(graph))
+            locations = graphs.external_locations(self._fetch(graph), self._called(graph))
             where = f"{self._repository}@{self._commit[:12]}"
             choice = file_choice.with_external(choice, graph, locations, self._listing, where=where)
         return choice

@@ -12,7 +12,7 @@ from modeldrop.export.sources import openvino
 
 if TYPE_CHECKING:
     from modeldrop.export.openvino_ir import Ir
-    from modeldrop.export.sources.file_choice import Choice
+    from modeldrop.export.sources.file_choice import ChosenFiles
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
@@ -131,7 +131,7 @@ class FileListSource(Source):
     """A source whose files are chosen by their names, into ``_choice``: a folder, a bucket, a repository on the Hub."""
 
     _spec: str
-    _choice: Choice
+    _choice: ChosenFiles
     _openvino: Ir | None = None
 
     @property

@@ -19,7 +19,7 @@ _GRAPH = re.compile(r"openvino_.*model.*\.xml|openvino_text_embeddings.*\.xml|op
 _ORIGIN = "Give the model they were made of (its card's base_model)."
 
 
-def choose(names: Iterable[str], asked: str, *, where: str) -> str:
+def choose_openvino(names: Iterable[str], asked: str, *, where: str) -> str:
     """The graph that is the model; "" where there are none and none is asked for.
 
     Args:
