@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 COMMANDS = {
     "publish": "build if this recipe was never built, upload, move the channel",
     "build": "build into a folder, without a registry",
-    "plan": "say whether publish would build anything",
-    "matrix": "the models of modeldrop.toml, for the matrix of a workflow",
-    "fetch": "bring versions to this disk, verified; print their paths",
-    "run": "fetch, then become another program",
-    "watch": "follow channels; swap, then tell another program",
-    "status": "what this disk has, and how old it is; for health checks",
-    "verify": "hash what this disk has again",
+    "plan": "tell whether publish would build anything",
+    "matrix": "print the models of modeldrop.toml for the matrix of a workflow",
+    "fetch": "download versions, verify them, print their paths",
+    "run": "fetch, then run a program in place of modeldrop",
+    "watch": "follow channels; activate new versions, then notify a program",
+    "status": "show what this disk has and how old that is, for health checks",
+    "verify": "hash again what this disk has",
     "cache": "list or remove snapshots on this disk",
     "promote": "point a channel at a version",
     "rollback": "point a channel at what it named before",
     "mirror": "copy a version to another registry, byte for byte",
-    "history": "the moves of a channel",
-    "ls": "models of a registry, or versions of a model",
-    "show": "all about a version",
-    "diff": "what differs between two versions",
-    "doctor": "can a registry be used from here, and what to do if not",
+    "history": "show the moves of a channel",
+    "ls": "list the models of a registry, or the versions of a model",
+    "show": "show everything about a version",
+    "diff": "show what differs between two versions",
+    "doctor": "check whether a registry can be used from here",
     "prune": "remove old versions and what crashed publishers left",
 }
 _INTERRUPTED = 130
-# Python looks for garbage after every 700 objects that stay; importing makes 50,000, and none of them is garbage.
+# Python collects garbage after every 700 new objects; imports make 50,000, and none of them is garbage.
 _GARBAGE = 50_000
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Knows the terminal's width without shutil, whose import takes longer than reading the arguments."""
+    """Finds the terminal's width without shutil, whose import takes longer than parsing the arguments."""
 
     def __init__(self, prog: str) -> None:
         columns = os.environ.get("COLUMNS", "")
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("modeldrop: interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        # The reader of our output has ended; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
@@ -125,7 +125,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _tolerate_any_text() -> None:
-    """A path may hold bytes that are no text, a terminal may not know '→': neither is a reason to fail."""
+    """Print anything: a path can hold bytes that are not UTF-8, and a terminal may have no '→'."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         utf8 = sys.stdout.encoding.lower() == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
@@ -137,7 +137,7 @@ def _flush() -> None:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Our own arguments, and those behind the first ``--``, which argparse must not look at."""
+    """Our own arguments, and those after the first ``--``, which argparse must not see."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:at], arguments[at + 1 :]
 
@@ -145,5 +145,12 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _overview() -> str:
     lines = [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
-        ["usage: modeldrop COMMAND …", "", "commands:", *lines, "", "modeldrop COMMAND --help tells more."]
+        [
+            "usage: modeldrop COMMAND …",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "For the options of a command: modeldrop COMMAND --help",
+        ]
     )

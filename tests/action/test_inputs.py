@@ -6,9 +6,9 @@ import pytest
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputsError
-from modeldrop.action.inputs import Inputs, read_inputs
+from modeldrop.action.inputs import ActionInputs, read_action_inputs
 
-Read = Callable[..., Inputs]
+Read = Callable[..., ActionInputs]
 MODEL = {"model": "acme/Mini LM".replace(" ", "-"), "registry": "s3://acme-models"}
 ON_MAIN = WorkflowEvent("push", "refs/heads/main", "main")
 ON_BRANCH = WorkflowEvent("push", "refs/heads/better", "main")
@@ -36,9 +36,9 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     monkeypatch.setenv("MODELDROP_CONFIG", "")
     monkeypatch.delenv("MODELDROP_REGISTRY", raising=False)
 
-    def read(event: WorkflowEvent = ON_MAIN, **inputs: str) -> Inputs:
+    def read(event: WorkflowEvent = ON_MAIN, **inputs: str) -> ActionInputs:
         given = {name.replace("_", "-"): value for name, value in inputs.items()}
-        return read_inputs(json.dumps(given), event, tmp_path / "temp")
+        return read_action_inputs(json.dumps(given), event, tmp_path / "temp")
 
     return read
 

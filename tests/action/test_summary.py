@@ -4,7 +4,7 @@ from html import unescape
 import pytest
 
 from modeldrop.action.result import RegistryResult, RunResult
-from modeldrop.action.summary import code, failure_markdown, summary_markdown, text
+from modeldrop.action.summary import failure_markdown, markdown_code, markdown_text, summary_markdown
 from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo
 from tests.format.examples import manifest
 
@@ -18,7 +18,7 @@ def plain(markdown: str) -> str:
 
 
 def test_a_text_of_others_is_shown_and_is_no_markup() -> None:
-    shown = text(EVIL)
+    shown = markdown_text(EVIL)
     assert plain(shown) == EVIL.replace("\n", " ")
     assert "\n" not in shown
     assert "<" not in shown
@@ -33,7 +33,7 @@ def test_what_was_published_and_where_the_channel_points() -> None:
     assert f"modeldrop fetch s3://acme-models/embedder@v2@{V2.digest}" in summary
     assert "<details><summary>Provenance</summary>" in summary
     for variant in manifest().variants:
-        assert f"| {code(variant.name)} |" in summary
+        assert f"| {markdown_code(variant.name)} |" in summary
 
 
 @pytest.mark.parametrize(

@@ -251,8 +251,8 @@ def test_bad_references(bare: Cli, command: str, reference: str) -> None:
 
 
 def test_commands_that_want_a_model_or_a_version(cli: Cli) -> None:
-    assert "Which version?" in cli("promote", "./registry/embedder").err
-    assert "here a model is meant" in cli("rollback", "./registry/embedder@v1").err
+    assert "No version is named" in cli("promote", "./registry/embedder").err
+    assert "a model is needed" in cli("rollback", "./registry/embedder@v1").err
     assert "A version has no history" in cli("history", "./registry/embedder@v1").err
     assert "cannot name a channel" in cli("promote", "./registry/embedder@v1", "--channel", "v9").err
 

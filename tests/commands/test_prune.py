@@ -144,7 +144,7 @@ def test_all_models_of_a_registry(
     captured = capsys.readouterr()
     assert actions(captured.out) == expected[2:]
     assert "modeldrop: embedder: " in captured.err
-    assert "Nobody knows what this channel names" in captured.err
+    assert "It is not known what this channel names" in captured.err
 
 
 def test_json_tells_all(registry: Path, said: Callable[..., str]) -> None:

@@ -62,7 +62,7 @@ def test_a_test_that_fails_after_another_publisher_has_moved_the_channel(tmp_pat
     one, other = meeting(tmp_path, registry, "true", "exit 1")
     assert let_go(tmp_path, "one", one)[:2] == (0, "1 built True 1")
     code, _, error = let_go(tmp_path, "other", other)
-    assert (code, "current names it all the same, because somebody else has moved it there" in error) == (1, True)
+    assert (code, "current names it nevertheless, because somebody else has moved it there" in error) == (1, True)
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (1, "its test ended with exit code 1")
 
 
@@ -70,7 +70,7 @@ def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_
     killed = start_publisher(tmp_path / "killed", "a", "kill -KILL $PPID", registry)
     assert killed.wait(HANG_SECONDS) == -signal.SIGKILL
     killed.communicate()
-    # It is a version, and nobody knows whether it is good: the next run finds out, because there is no channel.
+    # It is a version, and it is not known whether it is good: the next run finds out, because there is no channel.
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, None)
     (outcome,) = publisher.publish("a", str(registry), test="true")
     assert (outcome.how, outcome.tested, named(str(registry))) == ("unchanged", True, 1)

@@ -22,7 +22,7 @@ from modeldrop.format.records import (
     serialize_retirement,
 )
 from modeldrop.registry.protection import time_text
-from modeldrop.registry.prune import Policy, Pruned, prune
+from modeldrop.registry.prune import Pruned, PrunePolicy, prune
 from modeldrop.registry.versions import (
     get_channel,
     get_version,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.store import ListedObject, Store, StoredObject
 
 HOUR, DAY = 3600.0, 86400.0
-POLICY = Policy(keep=2, older_than=7 * DAY, grace=DAY)
+POLICY = PrunePolicy(keep=2, older_than=7 * DAY, grace=DAY)
 SEALED_FILES = {"claim.json", "manifest.json", "retired.json"}
 FILES = sum(map(len, contents("s1").values()))
 
@@ -80,7 +80,7 @@ class AgedRegistry:
         self.store.create(keys.channel("embedder", name), serialize_channel(channel))
 
     def prune(
-        self, later: float = 0, *, policy: Policy = POLICY, store: Store | None = None, apply: bool = True
+        self, later: float = 0, *, policy: PrunePolicy = POLICY, store: Store | None = None, apply: bool = True
     ) -> Pruned:
         """Prune so many seconds from now."""
         return prune(store or self.store, "embedder", policy, now=time.time() + later, apply=apply, by="dana")

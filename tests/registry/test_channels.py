@@ -17,7 +17,7 @@ from modeldrop.errors import (
 from modeldrop.format.channel import KEPT_MOVES, Channel
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward, promote, rollback
-from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve
+from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve_reference
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
 
@@ -319,7 +319,7 @@ def test_a_promote_is_four_requests(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
     two.forward(1)
     store = Counting(str(two.registry))
-    version = resolve(store, parse_reference(f"{two.registry}/embedder@v2"))
+    version = resolve_reference(store, parse_reference(f"{two.registry}/embedder@v2"))
     assert promote(store, "embedder", version, "current", by="dana").after == 2
     assert store.calls == [
         "get embedder/v2/manifest.json",
@@ -336,7 +336,7 @@ def test_resolving_references(bench: Callable[[int], Bench]) -> None:
     one = digest_of(two.registry, 1)
 
     def resolved(text: str) -> int:
-        return resolve(two.store, parse_reference(f"{two.registry}/embedder{text}")).number
+        return resolve_reference(two.store, parse_reference(f"{two.registry}/embedder{text}")).number
 
     assert [resolved(text) for text in ("", "@current", "@v1", f"@v1@{one}", f"@{one}")] == [2, 2, 1, 1, 1]
     with pytest.raises(IntegrityError, match="has the digest"):

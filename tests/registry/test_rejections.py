@@ -8,7 +8,7 @@ from modeldrop.errors import FormatError
 from modeldrop.format import keys
 from modeldrop.format.records import Rejection
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, reject, rejection_now
-from modeldrop.registry.prune import Policy, prune
+from modeldrop.registry.prune import PrunePolicy, prune
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, publish_build
@@ -98,7 +98,7 @@ def test_prune_takes_the_mark_with_the_files(registry: Path) -> None:
     for name in (registry / "embedder/.moves").glob("*/*"):
         if name.parent.name == "current":
             name.unlink()
-    policy = Policy(keep=1, older_than=0, grace=DAY)
+    policy = PrunePolicy(keep=1, older_than=0, grace=DAY)
     for days in (2, 4):
         prune(store, "embedder", policy, now=now + days * DAY, apply=True, by="ops")
     assert sorted(path.name for path in (registry / "embedder/v1").iterdir()) == [

@@ -4,8 +4,8 @@
 
     check     read the inputs; refuse wrong ones before anything is installed or downloaded
     install   make the small environment: the client of the source, the registries' SDKs, no exporter
-    plan      is anything to be built? If not, publish what needs no build; if a build was made before, publish it
+    plan      find out whether anything is to be built; publish what needs no build, or was built by an earlier step
     exporter  make the exporter's environment: torch, optimum
-    build     build; publish, if that is wished in the same go
+    build     build; publish too, unless that is a phase of its own
     report    the outputs and the job summary, whatever happened before
 """

@@ -1,4 +1,4 @@
-"""What set the workflow off, as the runner tells it: it decides what is published and promoted by default."""
+"""The event that triggered the workflow. It decides what is published and promoted by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WorkflowEvent:
         ref: such as ``refs/heads/main``, or "".
         default_branch: the repository's, such as ``main``; "" where the event does not say.
         fork: whether it is a pull request from another repository.
-        actor: who set it off.
+        actor: who triggered it.
     """
 
     name: str = ""
@@ -36,7 +36,7 @@ class WorkflowEvent:
 
     @property
     def is_pull_request(self) -> bool:
-        """Whether the run is about a proposal: nothing is published unless somebody names a channel for it."""
+        """Whether the run is of a pull request: nothing is published unless the inputs name a channel for it."""
         return self.name.startswith("pull_request")
 
     @property

@@ -1,7 +1,7 @@
-"""All that knows how a runner is talked to: actions-toolkit, and the few lines that it leaves to us.
+"""Talk to the runner: workflow commands, outputs, the job summary.
 
-actions-toolkit writes outputs and commands. Ours are: annotations (its own print empty properties, and the first
-are needed before anything is installed), the outputs that our own steps read, the job summary.
+actions-toolkit writes outputs and commands. Annotations are our own (its print empty properties, and the first are
+needed before it is installed), and so are the outputs that our own steps read, and the job summary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_ANNOTATION = 4000
 # GitHub refuses a step's whole summary where it has more than 1 MiB.
 _MAX_SUMMARY = (1 << 20) - 4096
 _CUT = "\n\n*The summary was cut here: GitHub takes at most 1 MiB.*\n"
-# Their values are secrets wherever they come from, also where nobody has told GitHub so.
+# Their values are secrets, also if GitHub was not told so.
 _SECRETS = re.compile(r"TOKEN$|SECRET|PASSWORD|PASSWD|_KEY$|CONNECTION_STRING$|SAS$")
 _MIN_SECRET = 8
 
@@ -31,11 +31,6 @@ def annotate(level: str, title: str, message: str) -> None:
     text = message if len(message) <= _MAX_ANNOTATION else f"{message[: _MAX_ANNOTATION - 1]}…"
     text = "".join(char if char.isprintable() or char in "\r\n" else "?" for char in text)
     _write(f"::{level} title={_escape_property(title)}::{_escape(text)}")
-
-
-def notice(message: str) -> None:
-    """A notice of ours."""
-    annotate("notice", "modeldrop", message)
 
 
 def say(text: str) -> None:

@@ -1,7 +1,7 @@
-"""The action's inputs: every wrong one is found before anything is installed or downloaded.
+"""Read and check the action's inputs, before anything is installed or downloaded.
 
-All inputs arrive in one variable, as GitHub's ``toJSON(inputs)``, so none can be forgotten between ``action.yml``
-and here, and none is ever part of a script.
+All inputs arrive in one variable, as GitHub's ``toJSON(inputs)``. So none can be forgotten between ``action.yml`` and
+here, and none is ever part of a script.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _THRESHOLD = re.compile(r"([^.<>=\s]+)\.([^.<>=\s]+)\s*([<>]?=)\s*(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class ActionInputs:
     """What a run of the action is to do.
 
     Attributes:
@@ -76,7 +76,7 @@ class Inputs:
         return self.phase in {"all", "build"}
 
 
-def read_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Inputs:
+def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> ActionInputs:
     """Read the inputs. Changes into the working directory, and names the configuration in MODELDROP_CONFIG.
 
     Args:
@@ -96,7 +96,7 @@ def read_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Inputs:
     if not reader.text("model") and not reader.text("name") and len(settings.model_tables) > 1:
         if phase == "plan":
             reader.finish(matrix)
-            return Inputs(
+            return ActionInputs(
                 request=None,
                 phase=phase,
                 publishes=False,
@@ -125,7 +125,7 @@ def read_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Inputs:
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
     reader.finish(matrix)
     assert request is not None  # noqa: S101  else there were problems
-    return Inputs(
+    return ActionInputs(
         request=request if moves else replace(request, channel=None, compare_with=request.channel or DEFAULT_CHANNEL),
         phase="plan" if dry_run else phase,
         publishes=publishes,
@@ -451,5 +451,5 @@ def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
 
 def _own_folder(request: PublishRequest, temporary: Path) -> Path:
     """Found again by a later step with the same inputs, such as phase: publish after phase: build."""
-    asked = json.dumps([str(Path.cwd()), request.model, request.source, request.recipe.to_json()], sort_keys=True)
-    return temporary / "modeldrop" / "builds" / hashlib.sha256(asked.encode()).hexdigest()[:16]
+    identity = json.dumps([str(Path.cwd()), request.model, request.source, request.recipe.to_json()], sort_keys=True)
+    return temporary / "modeldrop" / "builds" / hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -213,7 +213,7 @@ class _VirtualEnvironment:
 
     def compile(self) -> None:
         command = [str(self.python), "-m", "compileall", "-q", "-q", "-j", "0", str(self._packages)]
-        # Some packages ship files for other Pythons, which do not compile: nobody imports them here.
+        # Some packages ship files for other Pythons, which do not compile and are not imported here.
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=_COMPILE_SECONDS)
 
     def finish(self) -> None:

@@ -68,7 +68,7 @@ class RunResult:
         source: the pinned source, such as ``hf:org/name@<commit>``.
         build_key: the build's.
         would_build: whether no registry had it.
-        forced: whether a new version was asked for in any case.
+        forced: whether the input force is true.
         built: whether this run built it, or published what an earlier step had built.
         build_folder: where the build is, or "".
         registries: the registries, the first one first.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.action.event import WorkflowEvent
-from modeldrop.action.inputs import Inputs
+from modeldrop.action.inputs import ActionInputs
 from modeldrop.action.result import RegistryResult, RunFolder, RunResult
 from modeldrop.errors import FormatError, ModeldropError, RegistryError, UsageError, UserTestError
 from modeldrop.publishing.plan import Plan, plan
@@ -26,7 +26,7 @@ _LOGINS = {
 _NO_CREDENTIALS = "no credentials"
 
 
-def plan_and_publish(inputs: Inputs, request: PublishRequest, run: RunFolder) -> bool:
+def plan_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFolder) -> bool:
     """Find out whether anything is to be built. If not, publish; return whether a build is needed now.
 
     Raises:
@@ -67,7 +67,7 @@ def plan_and_publish(inputs: Inputs, request: PublishRequest, run: RunFolder) ->
     return inputs.builds
 
 
-def build_and_publish(inputs: Inputs, request: PublishRequest, run: RunFolder) -> None:
+def build_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFolder) -> None:
     """Build, and publish what was built, if the inputs ask for both.
 
     Raises:
@@ -125,7 +125,7 @@ def _pinned(request: PublishRequest, folder: Path) -> PublishRequest:
     return replace(request, source=identity) if identity.startswith("hf:") else request
 
 
-def _note_plan(inputs: Inputs, planned: Plan, run: RunFolder) -> None:
+def _note_plan(inputs: ActionInputs, planned: Plan, run: RunFolder) -> None:
     request, wanted = planned.request, planned.build_request
     result = RunResult(
         model=request.model,

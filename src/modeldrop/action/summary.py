@@ -1,7 +1,7 @@
 """The job summary: what people want to know of a run, in Markdown.
 
-Everything from outside (names, messages, figures) goes through ``text`` or ``code``: nothing of it can be
-Markdown or HTML.
+Everything from outside (names, messages, figures) goes through ``markdown_text`` or ``markdown_code``, so that none
+of it can be Markdown or HTML.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def summary_markdown(result: RunResult, manifest: Manifest | None) -> str:
         result: what came of it.
         manifest: of the version or the build that it is about, if there is one.
     """
-    parts = [f"## {code(result.model or 'modeldrop')}: {_headline(result)}", _registries(result)]
+    parts = [f"## {markdown_code(result.model or 'modeldrop')}: {_headline(result)}", _registries(result)]
     if result.failure:
         parts.append(f"> [!CAUTION]\n{_quoted(result.failure)}")
     if manifest is not None:
@@ -40,15 +40,15 @@ def failure_markdown(message: str) -> str:
     return f"## modeldrop: failed\n\n> [!CAUTION]\n{_quoted(message)}\n\n"
 
 
-def text(value: str) -> str:
+def markdown_text(value: str) -> str:
     """A text of others as Markdown that shows just this text, in one line."""
     cut = value if len(value) <= _MAX_TEXT else f"{value[: _MAX_TEXT - 1]}…"
     return "".join(_ESCAPED.get(char, char) if char.isprintable() else " " for char in cut)
 
 
-def code(value: str) -> str:
+def markdown_code(value: str) -> str:
     """The same in the type of code."""
-    return f"<code>{text(value)}</code>" if value else ""
+    return f"<code>{markdown_text(value)}</code>" if value else ""
 
 
 def _headline(result: RunResult) -> str:
@@ -94,8 +94,8 @@ def _registries(result: RunResult) -> str:
         done = why.get(registry.done, "")
         if not done:
             done = "unchanged" if registry.version else ("built, not published" if result.built else "not there")
-        rows.append((code(registry.url), registry.version or "–", done, _channel(result, registry)))
-    return _table(("registry", "version", "what was done", code(result.channel)), rows)
+        rows.append((markdown_code(registry.url), registry.version or "–", done, _channel(result, registry)))
+    return _table(("registry", "version", "what was done", markdown_code(result.channel)), rows)
 
 
 def _channel(result: RunResult, registry: RegistryResult) -> str:
@@ -105,7 +105,7 @@ def _channel(result: RunResult, registry: RegistryResult) -> str:
         return f"{registry.after}, as before"
     stays = f"stays at {registry.after}" if registry.after else "not there"
     reason = registry.reason or result.reason
-    return f"{stays}: {text(reason)}" if reason else stays
+    return f"{stays}: {markdown_text(reason)}" if reason else stays
 
 
 def _variants(manifest: Manifest) -> str:
@@ -113,7 +113,9 @@ def _variants(manifest: Manifest) -> str:
     rows = [("*original*", size_text(original.weight_bytes), *_speeds(original.speed, None), "")]
     for variant in manifest.variants:
         size = size_text(manifest.weights_of(variant))
-        rows.append((code(variant.name), size, *_speeds(variant.speed, original.speed), _fidelity(manifest, variant)))
+        rows.append(
+            (markdown_code(variant.name), size, *_speeds(variant.speed, original.speed), _fidelity(manifest, variant))
+        )
     one, several = inputs_of(manifest)
     columns = ("variant", "size", f"1 {one}", f"32 {several}", "fidelity, against its threshold")
     return _table(columns, rows, right=(1, 2, 3))
@@ -140,7 +142,7 @@ def _fidelity(manifest: Manifest, variant: Variant) -> str:
         limit = variant.fidelity.thresholds.get(metric)
         side = {">=": "≥", "<=": "≤"}.get(manifest.recipe.side(metric) or "", "against")
         against = f" {side} {limit:.5g}" if limit is not None else ""
-        parts.append(f"{text(metric)} {value:.5g}{against}")
+        parts.append(f"{markdown_text(metric)} {value:.5g}{against}")
     if variant.search:
         parts.append(f"found in {len(variant.search)} tries, see the report")
     return "<br>".join(parts)
@@ -185,7 +187,7 @@ def _provenance(result: RunResult, manifest: Manifest) -> str:
         "on": manifest.machine,
         "with": ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items())),
     }
-    rows = [(name, code(value)) for name, value in facts.items() if value]
+    rows = [(name, markdown_code(value)) for name, value in facts.items() if value]
     return f"<details><summary>Provenance</summary>\n\n{_table(('', ''), rows)}\n\n</details>"
 
 
@@ -195,4 +197,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 
 def _quoted(message: str) -> str:
-    return "\n".join(f"> {text(line.strip())}  " for line in message.splitlines()[:50])
+    return "\n".join(f"> {markdown_text(line.strip())}  " for line in message.splitlines()[:50])

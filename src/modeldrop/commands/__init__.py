@@ -1,1 +1,1 @@
-"""The commands: each module reads its arguments, calls the layers, and prints."""
+"""The commands: each module defines the arguments of one, calls the layers below, and prints."""

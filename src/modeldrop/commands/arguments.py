@@ -36,5 +36,5 @@ def model_argument(text: str) -> Reference:
     """
     reference = reference_argument(text)
     if "@" in text.rpartition("/")[2]:
-        raise UsageError(f"{text!r} selects a version; here a model is meant.", f"Write {text.rpartition('@')[0]}.")
+        raise UsageError(f"{text!r} selects a version; a model is needed.", f"Write {text.rpartition('@')[0]}.")
     return reference

@@ -1,4 +1,4 @@
-"""Build into a folder, without a registry. The same recipe into the same folder builds nothing."""
+"""Build into a folder, without a registry. If the folder holds the build of this recipe already, nothing is built."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_recipe_options(parser, several=False)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to build")
-    parser.add_argument("--force", action="store_true", help="build even if the folder has this recipe's build")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to build into")
+    parser.add_argument("--force", action="store_true", help="build even if the folder holds a build of this recipe")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 
 
@@ -54,6 +54,6 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     if not from_settings(arguments):
         return build_request_of(arguments.source, recipe_from_options(arguments), offline=arguments.offline)
     if len(arguments.only) > 1:
-        raise UsageError("A folder holds the build of one model.", "Write --only once.")
+        raise UsageError("A folder holds the build of one model.", "Give --only once.")
     (model,) = chosen_models(load_config(), arguments.only)
     return build_request_of(model.source, recipe_of_model(model), offline=arguments.offline)

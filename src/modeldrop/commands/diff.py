@@ -1,4 +1,4 @@
-"""What differs between two versions of a model.
+"""Show what differs between two versions of a model.
 
 modeldrop diff ./models/embedder@v1 ./models/embedder@v2
 modeldrop diff ./models/embedder@v1 current
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.format.diff import diff
 from modeldrop.format.reference import parse_reference
-from modeldrop.registry.versions import resolve
+from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import table
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("before", metavar="BEFORE", help="REGISTRY/MODEL@VERSION")
-    parser.add_argument("after", metavar="AFTER", help="the same, or just a version or channel of that model")
+    parser.add_argument("after", metavar="AFTER", help="the same, or only a version or channel of that model")
     add_json(parser)
 
 
@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         after = reference_argument(arguments.after)
     else:
         after = parse_reference(f"{before.model}@{arguments.after}", before.registry)
-    one = resolve(open_store(before.registry), before)
-    other = resolve(open_store(after.registry), after)
+    one = resolve_reference(open_store(before.registry), before)
+    other = resolve_reference(open_store(after.registry), after)
     changes = diff(one.manifest, other.manifest)
     names = (f"{before.model} v{one.number}", f"{after.model} v{other.number}")
     if arguments.json:

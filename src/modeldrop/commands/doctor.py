@@ -1,7 +1,7 @@
-"""Look at a registry: can it be reached, read and written from here, and does it honour conditional writes?
+"""Check a registry: can it be reached, read and written from here, and does it honour conditional writes?
 
-One line for each check, and below what failed its remedy. --policies prints the least that a publisher and a
-fetcher must be allowed, and asks nobody. Exit code 12 if a check failed; warnings are no failures.
+Prints a line for each check and, below one that failed, how to fix it. --policies prints the minimum permissions of a
+publisher and a fetcher, without sending a request. The exit code is 12 if a check failed; a warning is no failure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("registry", metavar="REGISTRY", nargs="?", default="", help="default: MODELDROP_REGISTRY")
     parser.add_argument("--policies", action="store_true", help="print the least-privilege policies, and nothing else")
     parser.add_argument(
-        "--conformance", action="store_true", help="try every promise of a store as well (writes some 100 MB)"
+        "--conformance",
+        action="store_true",
+        help="also check all that modeldrop requires of a store (writes about 100 MB)",
     )
     add_json(parser)
 
@@ -96,7 +98,7 @@ def _print_policies(policies: Policies | None, *, as_json: bool) -> int:
     if as_json:
         print_json(dict(policies.to_json()) if policies else {})
     elif policies is None:
-        print("This registry has no policies: whoever may write the folder publishes, whoever may read it fetches.")
+        print("A folder has no policies: everyone who can write it can publish, everyone who can read it can fetch.")
     else:
         print("\n\n".join(f"# {_HEADINGS[who]}\n{text}" for who, text in policies.to_json().items()))
     return 0

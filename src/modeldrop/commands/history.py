@@ -1,4 +1,4 @@
-"""The moves of a channel, newest first."""
+"""Show the moves of a channel, newest first."""
 
 from __future__ import annotations
 

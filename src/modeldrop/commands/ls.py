@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
-from modeldrop.registry.versions import find_models, list_channels, list_folders, read_version, version_numbers
+from modeldrop.registry.versions import list_channels, list_folders, models_named, read_version, version_numbers
 from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
-    parser.add_argument("--all", action="store_true", help="pruned versions of a model too")
+    parser.add_argument("--all", action="store_true", help="show pruned versions of a model too")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    store, models, single = find_models(arguments.what)
+    store, models, single = models_named(arguments.what)
     if single:
         return _print_versions(store, models[0], all_of_them=arguments.all, as_json=arguments.json)
     return _print_models(store, models, as_json=arguments.json)

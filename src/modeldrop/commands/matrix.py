@@ -2,7 +2,7 @@
 
 {"include": [{"name": …, "source": …, "registry": …, "channel": …}]}
 
-A model in several registries has one in each line of ``registry``. Paths are as the file has them.
+A model in several registries has one registry in each line of ``registry``. Paths are as in the file.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.all and arguments.only:
-        raise UsageError("--all and --only exclude each other.", "Write one of them.")
+        raise UsageError("--all and --only exclude each other.", "Give one of them.")
     print(matrix_of(load_config(), arguments.only))
     return 0

@@ -1,4 +1,4 @@
-"""Copy a version to another registry, byte for byte, without building.
+"""Copy a version to another registry, byte for byte. Nothing is built.
 
 modeldrop mirror s3://acme-models/embedder gs://acme-models-eu
 modeldrop mirror s3://acme-models/embedder@v3 /mnt/usb/models --channel current
@@ -18,7 +18,7 @@ from modeldrop.publishing.mirror import mirror_version, work_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
-from modeldrop.registry.versions import resolve
+from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
-    parser.add_argument("registry", metavar="REGISTRY", help="where to; the model keeps its name")
+    parser.add_argument("registry", metavar="REGISTRY", help="the registry to copy to; the model keeps its name")
     parser.add_argument("--channel", help="move this channel of the other registry forward to the copy")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 
 
@@ -40,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     reference = reference_argument(arguments.reference)
     source, target = open_store(reference.registry), open_store(arguments.registry)
     if source.url == target.url:
-        raise UsageError(f"{source.url} is both where from and where to.", "Name another registry.")
+        raise UsageError(f"{source.url} is both the source and the destination.", "Name another registry.")
     model = reference.model
-    version = resolve(source, reference)
+    version = resolve_reference(source, reference)
     there = find_copy(target, model, version)
     copied = there
     if copied is None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_recipe_options(parser)
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="where to: REGISTRY/MODEL, such as ./models/embedder")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="destination: REGISTRY/MODEL, such as ./models/embedder"
+    )
     add_json(parser)
 
 

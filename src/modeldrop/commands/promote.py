@@ -14,7 +14,7 @@ from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import promote
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.versions import resolve
+from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     channel = check_channel(arguments.channel)
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
-        raise UsageError("Which version?", f"Write it: modeldrop promote {arguments.reference}@v3")
+        raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
-    version = resolve(store, reference)
+    version = resolve_reference(store, reference)
     moved = promote(store, reference.model, version, channel, by=provenance().actor, why=arguments.why)
     if arguments.json:
         print_json(channel_json(moved))

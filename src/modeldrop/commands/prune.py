@@ -1,17 +1,18 @@
-"""Remove old versions and what crashed publishers left. Says what it would do; does it with --yes.
+"""Remove old versions and what crashed publishers left. Prints what it would do; makes the changes with --yes.
 
 modeldrop prune s3://acme-models/embedder
 modeldrop prune s3://acme-models --keep 10 --older-than 90d --yes
 
-In two phases: a version that is neither among the newest nor younger than --older-than is retired, which deletes
-nothing. A run at least --grace later seals it and deletes its files, unless a channel names it, has named it
-within the grace, or would roll back to it. Run it every day, from a schedule.
+There are two phases. First, a version that is older than --older-than and not among the newest is retired, which
+deletes nothing. A run at least --grace later seals it and deletes its files, unless a channel names it, has named it
+within the grace, or would roll back to it. Schedule it to run every day.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
@@ -20,11 +21,10 @@ from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
 from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.prune import DONE, RETIRE, Policy, Pruned, Step, duration_text, prune, store_clock
-from modeldrop.registry.versions import claimed_numbers, find_models
+from modeldrop.registry.prune import DONE, RETIRE, Pruned, PrunePolicy, PruneStep, duration_text, prune, store_clock
+from modeldrop.registry.versions import claimed_numbers, models_named
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import size_text, table
-from modeldrop.util.values import asdict
 
 if TYPE_CHECKING:
     import argparse
@@ -45,13 +45,13 @@ _WILL = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
-    parser.add_argument("--keep", type=int, default=5, metavar="N", help="the newest versions that stay (default: 5)")
-    parser.add_argument("--older-than", default="30d", metavar="AGE", help="only older ones go (default: 30d)")
+    parser.add_argument("--keep", type=int, default=5, metavar="N", help="keep the newest N versions (default: 5)")
+    parser.add_argument("--older-than", default="30d", metavar="AGE", help="retire only older versions (default: 30d)")
     parser.add_argument(
-        "--grace", default="24h", metavar="AGE", help="from retiring to sealing, at least 1h (default: 24h)"
+        "--grace", default="24h", metavar="AGE", help="time from retiring to sealing, at least 1h (default: 24h)"
     )
-    parser.add_argument("--yes", action="store_true", help="do it")
-    parser.add_argument("--unretire", metavar="VERSION", help="only take the mark from a retired version of a model")
+    parser.add_argument("--yes", action="store_true", help="make the changes")
+    parser.add_argument("--unretire", metavar="VERSION", help="only un-retire this version of a model")
     add_json(parser)
 
 
@@ -60,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.unretire is not None:
         return _unretire(arguments.what, parse_version(arguments.unretire), as_json=arguments.json)
     policy = _policy(arguments)
-    store, models, single = find_models(arguments.what)
+    store, models, single = models_named(arguments.what)
     if not single:
-        models = [model for model in models if claimed_numbers(store, model)]  # other folders are none of our business
+        models = [model for model in models if claimed_numbers(store, model)]  # other folders are no models
     now = store_clock(store) if arguments.yes else time.time()
     pruned, failed = [], None
     for model in models:
@@ -80,17 +80,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if failed is None else failed.exit_code
 
 
-def _policy(arguments: argparse.Namespace) -> Policy:
+def _policy(arguments: argparse.Namespace) -> PrunePolicy:
     grace = read_duration(arguments.grace, "--grace")
     if grace < _LEAST_GRACE:
         raise UsageError(
-            f"--grace {arguments.grace} is too short: it must cover whoever is still fetching, promoting or "
-            "uploading what is about to go, and clocks that differ.",
+            f"--grace {arguments.grace} is too short: it must cover everyone who is still fetching, promoting "
+            "or uploading what is about to be removed, and clocks that differ.",
             "At least 1h; longer than your longest upload.",
         )
     if arguments.keep < 0:
         raise UsageError(f"--keep {arguments.keep} is not a number of versions.", "Write 0 or more.")
-    return Policy(arguments.keep, read_duration(arguments.older_than, "--older-than"), grace)
+    return PrunePolicy(arguments.keep, read_duration(arguments.older_than, "--older-than"), grace)
 
 
 def _unretire(what: str, number: int, *, as_json: bool) -> int:
@@ -113,7 +113,7 @@ def _json(pruned: Pruned) -> dict[str, object]:
     }
 
 
-def _print(store: Store, pruned: list[Pruned], policy: Policy, *, done: bool) -> None:
+def _print(store: Store, pruned: list[Pruned], policy: PrunePolicy, *, done: bool) -> None:
     rows = [
         (one.model, _version(step), _WILL[step.action], size_text(step.size) if step.size else "", _why(step))
         for one in pruned
@@ -137,9 +137,9 @@ def _print(store: Store, pruned: list[Pruned], policy: Policy, *, done: bool) ->
         print("Nothing was changed. To do it: the same with --yes.")
 
 
-def _version(step: Step) -> str:
+def _version(step: PruneStep) -> str:
     return f"v{step.version}" if step.version is not None else ""
 
 
-def _why(step: Step) -> str:
+def _why(step: PruneStep) -> str:
     return f"NOT done: {step.outcome}" if step.outcome not in {"", DONE} else step.why

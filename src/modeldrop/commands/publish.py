@@ -1,13 +1,13 @@
-"""Build if this recipe was never built, upload an immutable version, and move the channel.
+"""Publish a model: build it if this recipe was never built, upload an immutable version, move the channel.
 
 modeldrop publish sentence-transformers/all-MiniLM-L6-v2 s3://acme-models/embedder
 modeldrop publish --all
 
-An unchanged recipe builds nothing, writes nothing and needs no exporter installed. With --test, no channel is moved to
-a new version before the command succeeds. It finds the folders of the new version and of what the channel names now
-in MODELDROP_NEW and MODELDROP_CURRENT (empty if it names nothing); MODELDROP_NEW_VERSION, MODELDROP_CURRENT_VERSION,
-MODELDROP_NEW_REFERENCE, MODELDROP_MODEL and MODELDROP_CHANNEL say which they are. If it fails, the version stays
-published, and only promote takes a channel to it.
+An unchanged recipe builds nothing, writes nothing and needs no exporter. With --test, no channel is moved to a new
+version before the command succeeds. The environment of the command has the folders of the new version and of the
+version that the channel names (MODELDROP_NEW, MODELDROP_CURRENT; the latter is empty if there is none) and what they
+are (MODELDROP_NEW_VERSION, MODELDROP_CURRENT_VERSION, MODELDROP_NEW_REFERENCE, MODELDROP_MODEL, MODELDROP_CHANNEL). If
+the command fails, the version stays published, and only promote moves a channel to it.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_recipe_options(parser)
     add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help="where to: REGISTRY/MODEL, such as ./models/embedder")
+    add("model", metavar="MODEL", nargs="?", help="destination: REGISTRY/MODEL, such as ./models/embedder")
     add(
         "--also",
         action="append",
         default=[],
         metavar="REGISTRY",
-        help="publish to this registry too, the same bytes (may be given several times)",
+        help="publish the same files to this registry too (can be repeated)",
     )
     add("--channel", help="the channel to move (default: current, or what modeldrop.toml says)")
-    add("--no-promote", action="store_true", help="publish the version, move no channel")
+    add("--no-promote", action="store_true", help="publish the version and move no channel")
     add("--test", metavar="CMD", help="a shell command that must succeed before a channel is moved")
-    add("--test-timeout", default="1h", metavar="TIME", help="limit for the test (default: 1h)")
+    add("--test-timeout", default="1h", metavar="TIME", help="how long the test may take (default: 1h)")
     add(
         "--build-dir",
         type=Path,
         metavar="DIR",
-        help="build here and leave it there; a whole build of this recipe in it is used, also with --force",
+        help="build in this folder and keep it; a complete build of this recipe in it is used, even with --force",
     )
     add("--force", action="store_true", help="build a new version even if this recipe was built before")
-    add("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    add("--quiet", action="store_true", help="no progress")
+    add("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    add("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 
 

@@ -9,6 +9,7 @@ from modeldrop.commands.arguments import model_argument
 from modeldrop.config import load_config
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
+from modeldrop.format.recipe import TASKS
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
 if TYPE_CHECKING:
@@ -35,26 +36,25 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     )
     group = parser.add_argument_group("recipe")
     group.add_argument("--recipe", type=Path, metavar="FILE", help="a TOML file with the recipe")
-    group.add_argument("--task", help="feature-extraction, text-classification or token-classification")
+    group.add_argument("--task", help=f"one of {', '.join(TASKS)} (default: what the model's configuration says)")
     group.add_argument(
         "--variants",
         metavar="A,B",
-        help="variants to build (default: fp32,int8; of OpenVINO graphs as they are, and int8)",
+        help="variants to build (default: fp32,int8; from OpenVINO graphs: those graphs and openvino-int8)",
     )
     group.add_argument(
         "--inputs",
         "--texts",
         metavar="PATH",
-        help="prove the variants on these: texts, one per line, a .jsonl file, or a folder of pictures or recordings",
+        help="compare the variants with the original on these: a file of texts, one per line, a .jsonl file, "
+        "or a folder of images or recordings",
     )
-    group.add_argument("--metric", metavar="MODULE:FUNCTION", help="measure them by this function too")
-    group.add_argument("--max-length", type=int, metavar="TOKENS", help="tokens a text is cut to")
+    group.add_argument("--metric", metavar="MODULE:FUNCTION", help="measure the variants with this function too")
+    group.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts to this many tokens")
     group.add_argument("--opset", type=int, metavar="N", help="export with this version of ONNX's operators")
-    group.add_argument(
-        "--tokenizer", metavar="SOURCE", help="take the tokenizer from there (default: from beside the weights)"
-    )
-    group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin where needed")
-    group.add_argument("--trust-remote-code", action="store_true", help="run Python code of the model")
+    group.add_argument("--tokenizer", metavar="SOURCE", help="where the tokenizer is (default: beside the weights)")
+    group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin if there are no safetensors")
+    group.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
     add_model_choice(parser, several=several)
     parser.add_argument("--offline", action="store_true", default=None, help="use the Hub's local cache only")
 
@@ -62,7 +62,7 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
 def add_model_choice(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
     """``--only`` and ``--all``: models of modeldrop.toml."""
     group = parser.add_argument_group("models of modeldrop.toml")
-    again = " (may be given several times)" if several else ""
+    again = " (can be repeated)" if several else ""
     group.add_argument("--only", action="append", default=[], metavar="NAME", help=f"this model{again}")
     if several:
         group.add_argument("--all", action="store_true", help="all of them")
@@ -81,7 +81,7 @@ def from_settings(arguments: argparse.Namespace) -> bool:
             raise UsageError("No SOURCE is named.", "Name it, or models of modeldrop.toml with --only NAME or --all.")
         return False
     if arguments.all and arguments.only:
-        raise UsageError("--all and --only exclude each other.", "Write one of them.")
+        raise UsageError("--all and --only exclude each other.", "Give one of them.")
     given = [name for name in _VALUES if getattr(arguments, name) is not None]
     given += [name for name in _SWITCHES if getattr(arguments, name)]
     if arguments.source is not None or given:

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="REGISTRY/MODEL")
     parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
-    parser.add_argument("--from", dest="expected", metavar="VERSION", help="only if the channel names this one")
+    parser.add_argument("--from", dest="expected", metavar="VERSION", help="only if the channel names this version")
     parser.add_argument("--why", default="", help="the reason, for the history")
     add_json(parser)
 

@@ -1,4 +1,4 @@
-"""All about a version: source, variants, figures, files."""
+"""Show a version: source, variants, measurements, files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
 from modeldrop.format.manifest import serialize_manifest
-from modeldrop.registry.versions import list_channels, resolve
+from modeldrop.registry.versions import list_channels, resolve_reference
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import size_text, table
 
@@ -26,9 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     reference = reference_argument(arguments.reference)
     store = open_store(reference.registry)
-    version = resolve(store, reference)
+    all_channels = list_channels(store, reference.model)
+    version = resolve_reference(store, reference, all_channels)
     manifest = version.manifest
-    channels = [name for name, one in list_channels(store, reference.model).items() if one.version == version.number]
+    channels = [name for name, one in all_channels.items() if one.version == version.number]
     if arguments.json:
         print_json(
             {

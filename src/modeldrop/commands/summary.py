@@ -96,7 +96,7 @@ def _fidelity(manifest: Manifest, variant: Variant) -> str:
     metrics = variant.fidelity.metrics
     parts = []
     if "cosine_mean" in metrics:
-        parts.append(f"cosine {metrics['cosine_mean']:.4f} mean, {metrics['cosine_min']:.4f} least")
+        parts.append(f"cosine {metrics['cosine_mean']:.4f} mean, {metrics['cosine_min']:.4f} min")
     if "top1" in metrics:
         parts.append(f"top-1 {metrics['top1']:.1%}")
     if "correlation" in metrics:

@@ -115,15 +115,15 @@ def _raise_if_rejected(request: PublishRequest, published: list[Published]) -> N
             if one.tested is None:
                 why = f"{why}, at {channel.rejection.at}"
             if channel.after == number:
-                stays = f"{channel.channel} names it all the same, because somebody else has moved it there"
+                stays = f"{channel.channel} names it nevertheless, because somebody else has moved it there"
             else:
                 stays = f"{channel.channel} " + (f"stays at v{channel.after}" if channel.after else "was not made")
         to = "" if request.channel in {None, DEFAULT_CHANNEL} else f" --channel {request.channel}"
         raise UserTestError(
             f"{request.model} v{number} in {one.store.url} is published and was rejected: {why}; {stays}, and no later "
             "publish of the same recipe will move it there.",
-            f"To use it all the same: modeldrop promote {one.store.url}/{request.model}@v{number}{to}\n"
-            "  To build and test it anew: publish with --force.",
+            f"To use it nevertheless: modeldrop promote {one.store.url}/{request.model}@v{number}{to}\n"
+            "  To build and test it again: publish with --force.",
             published=published,
         )
 

@@ -1,1 +1,1 @@
-"""Writing to a registry: publish, promote, roll back, and looking at what is there."""
+"""Write to a registry (publish, move channels, prune) and read what it holds."""

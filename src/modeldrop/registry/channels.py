@@ -86,7 +86,7 @@ test), and is asked again if the channel was moved meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Stay:
+class _NoMove:
     """The decision to leave a channel as it is."""
 
     reason: str
@@ -116,17 +116,17 @@ def move_forward(
     if channel != "current":
         promote += f" --channel {channel}"
 
-    def decide(present: Channel | None) -> Move | _Stay:
+    def decide(present: Channel | None) -> Move | _NoMove:
         if present is not None:
             if present.version == version.number:
-                return _Stay("it names this version already")
+                return _NoMove("it names this version already")
             if version.number in present.rolled_back():
-                return _Stay(f"it was rolled back from v{version.number}. To override: {promote}")
+                return _NoMove(f"it was rolled back from v{version.number}. To override: {promote}")
             if present.version > version.number:
-                return _Stay(f"it names the newer v{present.version}. To override: {promote}")
+                return _NoMove(f"it names the newer v{present.version}. To override: {promote}")
             highest = max(move.version for move in present.moves())
             if highest > version.number:
-                return _Stay(f"it has left the newer v{highest} already. To override: {promote}")
+                return _NoMove(f"it has left the newer v{highest} already. To override: {promote}")
         rejection = find_rejection(store, model, version.number) or check(present)
         if rejection is not None:
             return _rejected(version.number, rejection, promote)
@@ -141,23 +141,23 @@ def create_if_missing(
     """Point a channel that does not exist at a version, unless that was rejected; one that exists stays as it is."""
     promote = f"modeldrop promote {store.url}/{model}@v{version.number} --channel {channel}"
 
-    def decide(present: Channel | None) -> Move | _Stay:
+    def decide(present: Channel | None) -> Move | _NoMove:
         if present is not None and present.version == version.number:
-            return _Stay("it names this version already")
+            return _NoMove("it names this version already")
         rejection = find_rejection(store, model, version.number)
         if rejection is None and present is None:
             rejection = check(present)
         if rejection is not None:
             return _rejected(version.number, rejection, promote)
         if present is not None:
-            return _Stay(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
+            return _NoMove(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
         return _move("publish", version.number, version.digest, by, "")
 
     return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
 
 
-def _rejected(number: int, rejection: Rejection, promote: str) -> _Stay:
-    return _Stay(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
+def _rejected(number: int, rejection: Rejection, promote: str) -> _NoMove:
+    return _NoMove(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
 
 
 def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> ChannelResult:
@@ -178,13 +178,13 @@ def promote(store: Store, model: str, version: int | Version, channel: str, *, b
     """
     wanted = version if isinstance(version, Version) else get_version(store, model, version)
 
-    def decide(present: Channel | None) -> Move | _Stay:
+    def decide(present: Channel | None) -> Move | _NoMove:
         if present is not None:
             for move in present.moves():
                 if move.version == wanted.number and move.digest != wanted.digest:
                     raise changed_manifest(model, wanted, move.digest)
             if present.version == wanted.number and wanted.number not in present.rolled_back():
-                return _Stay("it names this version already")
+                return _NoMove("it names this version already")
         return _move("promote", wanted.number, wanted.digest, by, why)
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
@@ -210,7 +210,7 @@ def rollback(
             than expected.
     """
 
-    def decide(present: Channel | None) -> Move | _Stay:
+    def decide(present: Channel | None) -> Move | _NoMove:
         if present is None:
             raise missing_channel(store, model, channel)
         if expected is not None and present.version != expected:
@@ -292,7 +292,7 @@ def _move_unless_marked(
     store: Store,
     model: str,
     name: str,
-    decide: Callable[[Channel | None], Move | _Stay],
+    decide: Callable[[Channel | None], Move | _NoMove],
     *,
     refused: set[str],
 ) -> ChannelResult:
@@ -328,9 +328,9 @@ def _standing(store: Store, model: str, name: str) -> Move | None:
 def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Move | None:
     """Undo ``move``, unless somebody has moved the channel on; return the move that it stands at now."""
 
-    def decide(present: Channel | None) -> Move | _Stay:
+    def decide(present: Channel | None) -> Move | _NoMove:
         if present is None or present.present.nonce != move.nonce or not present.history:
-            return _Stay("")
+            return _NoMove("")
         before = present.history[0]
         return _move("rollback", before.version, before.digest, move.by, why)
 
@@ -348,7 +348,7 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Mov
     return None
 
 
-def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _Stay]) -> ChannelResult:
+def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _NoMove]) -> ChannelResult:
     """Swap a channel until a write of ours is there, deciding anew from what others have written."""
     key = keys.channel(model, name)
     tried: list[tuple[str, int | None]] = []
@@ -367,7 +367,7 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         last_tag = tag
         before = present.version if present else None
         choice = decide(present)
-        if isinstance(choice, _Stay):
+        if isinstance(choice, _NoMove):
             return ChannelResult(
                 channel=name,
                 before=before,

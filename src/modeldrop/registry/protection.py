@@ -1,4 +1,4 @@
-"""Which versions the channels of a model protect from being pruned."""
+"""Which versions must not be pruned because a channel needs them."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def read_protection(store: Store, model: str, now: float, grace: float) -> Prote
     """Read every channel of a model, and say what they protect.
 
     Raises:
-        FormatError: a channel cannot be read, so nobody knows what it names.
+        FormatError: a channel cannot be read, so it is not known what it names.
     """
     try:
         channels = list_channels(store, model)
     except FormatError as error:
         raise FormatError(
-            f"{error.message}. Nobody knows what this channel names, so nothing of {model} is pruned",
-            "Restore it, or promote a version to it; or remove it, if it is no channel.",
+            f"{error.message}. It is not known what this channel names, so nothing of {model} is pruned",
+            "Restore it, or promote a version to it. If it is no channel, remove it.",
         ) from None
     return Protection(channels, now, grace)
 
 
 def age(at: str, now: float) -> float:
-    """Seconds since a time in a document; minus infinity for a date that does not exist: nothing is younger."""
+    """Seconds since a time in a document; minus infinity, younger than anything, for a date that does not exist."""
     try:
         return now - calendar.timegm(time.strptime(at, "%Y-%m-%dT%H:%M:%SZ"))
     except ValueError:
@@ -76,5 +76,5 @@ def age(at: str, now: float) -> float:
 
 
 def time_text(seconds: float) -> str:
-    """A moment as documents write it. A fraction of a second counts as one: nothing seems older than it is."""
+    """A moment as documents write it. Fractions are rounded up, so that nothing seems older than it is."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.ceil(seconds)))

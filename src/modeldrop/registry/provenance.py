@@ -1,4 +1,4 @@
-"""Who builds, where and from which commit: as the environment of a CI run tells it."""
+"""Who builds, where and from which commit, as the environment of a CI run says."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def now() -> str:
 
 
 def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
-    """What the environment says of this build; understands GitHub Actions, GitLab CI and plain shells.
+    """What the environment says about this build; understands GitHub Actions, GitLab CI and plain shells.
 
-    ``MODELDROP_ACTOR``, ``MODELDROP_RUN``, ``MODELDROP_GIT_REPOSITORY`` and ``MODELDROP_GIT_COMMIT`` come
-    first.
+    ``MODELDROP_ACTOR``, ``MODELDROP_RUN``, ``MODELDROP_GIT_REPOSITORY`` and ``MODELDROP_GIT_COMMIT`` take
+    precedence.
     """
     get = environment.get
     repository = commit = run = actor = ""

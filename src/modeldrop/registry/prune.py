@@ -1,12 +1,12 @@
-"""Pruning: making room without ever taking away what somebody is using.
+"""Prune: remove old versions without ever removing one that is in use.
 
-In two phases. The first marks versions (``retired.json``) and deletes nothing. The second, a grace later, reads
-every channel again, and seals the versions that none of them names or has named within the grace; see
-``sealing``. Claims that were never committed, and uploads in parts that were never finished, go when nothing
-has moved for a grace.
+There are two phases. The first marks versions (``retired.json``) and deletes nothing. The second, a grace later, reads
+every channel again, and seals the versions that no channel names or has named within the grace (``seal.py``). Claims
+that were never committed, and multipart uploads that were never finished, are removed if nothing was written to them
+for a grace.
 
-``claim.json``, the seal and ``retired.json`` stay: numbers are never reused, and whoever has just moved a channel
-sees by one look at the mark that the version is, or was, about to go.
+``claim.json``, the seal and ``retired.json`` stay: so numbers are never reused, and a process that has just moved a
+channel sees from the mark that the version is about to be removed, or was.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
 from modeldrop.format.records import Retirement, find_seal, parse_retirement, serialize_retirement
 from modeldrop.registry.protection import Protection, age, read_protection, time_text
-from modeldrop.registry.seal import Sealer, damage, last_sign
-from modeldrop.registry.versions import CLAIM, MANIFEST, Folder, list_folders
+from modeldrop.registry.seal import Sealer, last_write, manifest_fault
+from modeldrop.registry.versions import CLAIM, MANIFEST, VersionListing, list_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,14 +33,14 @@ DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What may go.
+class PrunePolicy:
+    """What may be removed.
 
     Attributes:
         keep: how many of the newest versions stay, whatever their age.
-        older_than: seconds that a version must have been there.
-        grace: seconds between retiring and sealing. For as long a version stays that a channel has left, and a
-            claim or an unfinished upload that nobody has written to.
+        older_than: the age in seconds that a version must have.
+        grace: seconds between retiring and sealing. A version that a channel has left stays as long, and so does a
+            claim or an unfinished upload after the last write to it.
     """
 
     keep: int = 5
@@ -49,7 +49,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PruneStep:
     """Something that prune would do, or has done.
 
     Attributes:
@@ -69,8 +69,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A version that would go but for the reason ``why``."""
+class KeptVersion:
+    """A version that stays, for the reason ``why``."""
 
     version: int
     why: str
@@ -81,8 +81,8 @@ class Pruned:
     """What prune would do to a model, or has done."""
 
     model: str
-    steps: tuple[Step, ...]
-    kept: tuple[Kept, ...]
+    steps: tuple[PruneStep, ...]
+    kept: tuple[KeptVersion, ...]
 
     @property
     def frees_now(self) -> int:
@@ -95,7 +95,7 @@ class Pruned:
         return sum(step.size for step in self.steps if step.action == RETIRE and step.outcome in {"", DONE})
 
 
-def prune(store: Store, model: str, policy: Policy, *, now: float, apply: bool, by: str = "") -> Pruned:
+def prune(store: Store, model: str, policy: PrunePolicy, *, now: float, apply: bool, by: str = "") -> Pruned:
     """Prune a model, or say what that would do.
 
     Args:
@@ -107,10 +107,10 @@ def prune(store: Store, model: str, policy: Policy, *, now: float, apply: bool, 
         by: who asks, for the records.
 
     Raises:
-        FormatError: a channel cannot be read, so nobody knows what it names: nothing was pruned.
+        FormatError: a channel cannot be read, so it is not known what it names: nothing was pruned.
         RegistryError: the registry cannot be read or written; the next prune goes on from there.
     """
-    plan = _Plan(store, model, policy, now)
+    plan = _PrunePlan(store, model, policy, now)
     if apply:
         plan.apply(by)
     return Pruned(model, tuple(plan.steps), tuple(sorted(plan.kept, key=lambda kept: kept.version)))
@@ -134,24 +134,24 @@ def store_clock(store: Store) -> float:
 
 def duration_text(seconds: float) -> str:
     """``30d``, ``24h``, ``90m`` or ``45s``: the largest unit that gives a whole number, days from two on."""
-    for unit, length, least in (("d", 86400, 2), ("h", 3600, 1), ("m", 60, 1)):
-        if seconds >= length * least and seconds % length == 0:
+    for unit, length, minimum in (("d", 86400, 2), ("h", 3600, 1), ("m", 60, 1)):
+        if seconds >= length * minimum and seconds % length == 0:
             return f"{seconds // length:.0f}{unit}"
     return f"{seconds:g}s"
 
 
-class _Plan:
+class _PrunePlan:
     """What is to be done to one model."""
 
-    def __init__(self, store: Store, model: str, policy: Policy, now: float) -> None:
+    def __init__(self, store: Store, model: str, policy: PrunePolicy, now: float) -> None:
         self._store = store
         self._model = model
         self._policy = policy
         self._now = now
         self._grace = duration_text(policy.grace)
         self._uploads: dict[int, UnfinishedUpload] = {}  # by the index of their step
-        self.steps: list[Step] = []
-        self.kept: list[Kept] = []
+        self.steps: list[PruneStep] = []
+        self.kept: list[KeptVersion] = []
 
         protection = self._protection()
         folders = list_folders(store, model)
@@ -171,7 +171,7 @@ class _Plan:
         for index in retired:
             self._set(index, self._retire(self.steps[index], by))
         if retired:
-            # A channel may have been moved before we marked. Whoever moves one from now on sees the mark.
+            # A channel may have been moved before the mark was written. A later mover sees the mark.
             protection = self._protection()
             for index in retired:
                 number = self.steps[index].version or 0
@@ -191,7 +191,7 @@ class _Plan:
                 self._store.abort(self._uploads[index])
                 self._set(index, "")
 
-    def _retire(self, step: Step, by: str) -> str:
+    def _retire(self, step: PruneStep, by: str) -> str:
         key = keys.retired(self._model, step.version or 0)
         data = serialize_retirement(Retirement(time_text(self._now), by, step.why))
         try:
@@ -199,23 +199,23 @@ class _Plan:
         except ConflictError:
             stored = self._store.get(key)
             if stored is None or stored.data != data:
-                return "somebody else has retired it"
+                return "another prune has retired it"
         return ""
 
     def _set(self, index: int, fault: str) -> None:
         self.steps[index] = replace(self.steps[index], outcome=fault or DONE)
 
-    def _add_claim(self, folder: Folder, uploads: Iterable[UnfinishedUpload]) -> bool:
+    def _add_claim(self, folder: VersionListing, uploads: Iterable[UnfinishedUpload]) -> bool:
         """Add the sealing of a claim that was never committed; return False if its owner may be at work."""
         if folder.committed or CLAIM not in folder.objects:
-            return True  # without a claim it is nobody's version: somebody put files there by hand
-        if self._now - last_sign(self._model, folder, uploads) < self._policy.grace:
+            return True  # without a claim it is no version: files were put there by hand
+        if self._now - last_write(self._model, folder, uploads) < self._policy.grace:
             self._keep(folder, f"is being uploaded: it was written to within the last {self._grace}")
             return False
         self._add(ABANDON, folder, f"never finished, and not written to for {self._grace}")
         return True
 
-    def _add_marked(self, folder: Folder, protection: Protection) -> bool:
+    def _add_marked(self, folder: VersionListing, protection: Protection) -> bool:
         """Add what follows for a version that is marked or sealed; return False if it is neither."""
         stored = self._store.get(keys.manifest(self._model, folder.number))
         if stored is None:
@@ -226,37 +226,37 @@ class _Plan:
         elif not folder.retired:
             return False
         elif why := protection.reason(folder.number):
-            self.steps.append(Step(UNRETIRE, folder.number, 0, why))
-        elif why := damage(stored.data):
+            self.steps.append(PruneStep(UNRETIRE, folder.number, 0, why))
+        elif why := manifest_fault(stored.data):
             self._keep(folder, f"is retired, but its manifest cannot be read: {why}")
         else:
             self._add_retired(folder)
         return True
 
-    def _add_retired(self, folder: Folder) -> None:
+    def _add_retired(self, folder: VersionListing) -> None:
         stored = self._store.get(keys.retired(self._model, folder.number))
         if stored is None:
             return  # un-retired since the listing
         try:
             mark = parse_retirement(stored.data)
         except FormatError as error:
-            self._keep(folder, f"is retired, but nobody knows since when: {error.message}")
+            self._keep(folder, f"is retired, but it is not known since when: {error.message}")
             return
         if age(mark.at, self._now) < self._policy.grace:
             self._keep(folder, f"was retired at {mark.at}, and is sealed {self._grace} after that")
         else:
             self._add(SEAL, folder, mark.why)
 
-    def _add_old(self, folder: Folder, protection: Protection) -> None:
+    def _add_old(self, folder: VersionListing, protection: Protection) -> None:
         policy = self._policy
-        least = max(policy.older_than, policy.grace)
+        min_age = max(policy.older_than, policy.grace)
         if why := protection.reason(folder.number):
             self._keep(folder, f"stays: {why}")
-        elif self._now - folder.objects[MANIFEST].modified >= least:
+        elif self._now - folder.objects[MANIFEST].modified >= min_age:
             stored = self._store.get(keys.manifest(self._model, folder.number))
             if stored is None:
                 return  # removed since the listing
-            if why := damage(stored.data):
+            if why := manifest_fault(stored.data):
                 self._keep(folder, f"stays: its manifest cannot be read: {why}")
                 return
             older = f", older than {duration_text(policy.older_than)}" if policy.older_than else ""
@@ -266,15 +266,15 @@ class _Plan:
         path = upload.key.partition("/")[2]
         number = keys.version_number(path.partition("/")[0])
         if number not in uploading and self._now - upload.started >= self._policy.grace:
-            step = Step(ABORT, number, 0, f"an upload of {path}, begun at {time_text(upload.started)}, never finished")
+            why = f"an upload of {path}, begun at {time_text(upload.started)}, never finished"
             self._uploads[len(self.steps)] = upload
-            self.steps.append(step)
+            self.steps.append(PruneStep(ABORT, number, 0, why))
 
-    def _add(self, action: str, folder: Folder, why: str) -> None:
-        self.steps.append(Step(action, folder.number, sum(one.size for one in folder.leftovers.values()), why))
+    def _add(self, action: str, folder: VersionListing, why: str) -> None:
+        self.steps.append(PruneStep(action, folder.number, sum(one.size for one in folder.leftovers.values()), why))
 
-    def _keep(self, folder: Folder, why: str) -> None:
-        self.kept.append(Kept(folder.number, why))
+    def _keep(self, folder: VersionListing, why: str) -> None:
+        self.kept.append(KeptVersion(folder.number, why))
 
     def _protection(self) -> Protection:
         return read_protection(self._store, self._model, self._now, self._policy.grace)

@@ -30,7 +30,14 @@ from modeldrop.format.records import (
     serialize_claim,
 )
 from modeldrop.registry.provenance import now
-from modeldrop.registry.versions import Version, claimed_numbers, find_version, is_retired, located, read_version
+from modeldrop.registry.versions import (
+    Version,
+    claimed_numbers,
+    error_in_object,
+    find_version,
+    is_retired,
+    read_version,
+)
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
@@ -249,9 +256,9 @@ def _recorded(store: Store, key: str, stored: StoredObject) -> BuildRecord:
     try:
         return parse_build_record(stored.data)
     except FormatError as error:
-        located_error = located(error, store, key)
-        located_error.hint = "It was changed by hand or damaged. To build again and replace it: --force."
-        raise located_error from None
+        named = error_in_object(error, store, key)
+        named.hint = "It was changed by hand or damaged. To build again and replace it: --force."
+        raise named from None
 
 
 def _create_own(store: Store, key: str, data: bytes) -> None:

@@ -1,13 +1,13 @@
-"""Sealing: taking a version away for good, and only if nobody needs it.
+"""Seal versions: remove one for good, and only if no channel needs it.
 
     manifest  →  undecided seal, which holds the manifest  →  final seal  →  its files are deleted
 
 Every arrow is a compare-and-swap. Between the seals the channels are read once more: if one names the version
-now, the manifest is put back. Nothing comes back after a final seal, and nothing is deleted before it. Whoever
-is killed anywhere leaves what the next prune finishes, and two prunes at the same time do each other no harm.
+now, the manifest is put back. Nothing comes back after a final seal, and nothing is deleted before it. If a
+prune is killed at any point, the next one finishes its work, and two prunes at the same time do no harm.
 
 What was claimed and never committed gets its final seal at once, by a create-only write, so that an owner who
-wakes up late cannot commit. What such an owner still writes is swept by the next prune.
+continues late cannot commit. What such an owner still writes is swept by the next prune.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modeldrop.format import keys
 from modeldrop.format.manifest import parse_manifest
 from modeldrop.format.records import Seal, find_seal, parse_build_record, parse_claim, serialize_seal
 from modeldrop.registry.protection import read_protection, time_text
-from modeldrop.registry.versions import CLAIM, Folder, is_retired, list_folder
+from modeldrop.registry.versions import CLAIM, VersionListing, is_retired, list_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,8 +41,8 @@ class Sealer:
         store: the registry.
         model: the model.
         now: the present moment, in Unix seconds.
-        grace: seconds for which a version is protected after a channel has left it, and a claim after its last
-            sign of life.
+        grace: seconds for which a version is protected after a channel has left it, and a claim after the last
+            write to it.
         by: who prunes, for the records.
     """
 
@@ -57,14 +57,14 @@ class Sealer:
         """Seal a version that was retired a grace ago, and delete its files; un-retire it if it is needed."""
         stored = self._manifest(number)
         if stored is None:
-            return "its manifest is gone"
+            return "its manifest was removed"
         if find_seal(stored.data) is None:
             if needed := self._needed(number):
                 return self.unretire(number) or needed
-            if damaged := damage(stored.data):
+            if damaged := manifest_fault(stored.data):
                 return f"its manifest cannot be read: {damaged}"
             undecided = Seal(time_text(self._now), self._by, why, stored.data.decode())
-            # Refused: somebody else was first, or we were and the reply was lost. What is there now tells.
+            # If this is refused, another prune was first, or our reply was lost: what is there now tells.
             with contextlib.suppress(ConflictError):
                 self._store.swap(keys.manifest(self._model, number), serialize_seal(undecided), stored.tag)
         return self.finish(number)
@@ -74,7 +74,7 @@ class Sealer:
         stored = self._manifest(number)
         seal = find_seal(stored.data) if stored is not None else None
         if stored is None or seal is None:
-            return "somebody else has put its manifest back"
+            return "another prune has put its manifest back"
         if seal.manifest:
             try:
                 needed = self._needed(number)
@@ -87,17 +87,17 @@ class Sealer:
             except ConflictError:
                 after = self._manifest(number)
                 if after is None or after.data != data:
-                    return "somebody else is pruning it"
+                    return "another prune is working on it"
             if needed:
                 return needed
         self._sweep(number)
         return ""
 
     def abandon(self, number: int, why: str) -> str:
-        """Seal a claim that was never committed, unless its owner has shown a sign of life, and sweep it."""
+        """Seal a claim that was never committed, unless its owner is writing again, and delete its files."""
         folder = list_folder(self._store, self._model, number)
         uploads = self._store.unfinished(keys.folder(self._model, number))
-        if self._now - last_sign(self._model, folder, uploads) < self._grace:
+        if self._now - last_write(self._model, folder, uploads) < self._grace:
             return "its owner is writing to it again"
         seal = serialize_seal(Seal(time_text(self._now), self._by, why))
         try:
@@ -117,13 +117,13 @@ class Sealer:
             try:
                 self._store.delete(key, stored.tag)
             except ConflictError:
-                return "somebody else is pruning it"
+                return "another prune is working on it"
         return ""
 
     def _needed(self, number: int) -> str:
         """Why a retired version must stay after all, or ""."""
         if not is_retired(self._store, self._model, number):
-            return "somebody has un-retired it"
+            return "it was un-retired meanwhile"
         return read_protection(self._store, self._model, self._now, self._grace).reason(number)
 
     def _manifest(self, number: int) -> StoredObject | None:
@@ -140,7 +140,7 @@ class Sealer:
         if _REPORT in folder.objects:
             self._store.delete(keys.report(self._model, number))
 
-    def _delete_build_record(self, folder: Folder) -> None:
+    def _delete_build_record(self, folder: VersionListing) -> None:
         claim = self._store.get(keys.claim(self._model, folder.number)) if CLAIM in folder.objects else None
         if claim is None:
             return
@@ -153,7 +153,7 @@ class Sealer:
             return  # a record that names a sealed version promises nothing: the next publisher replaces it
 
 
-def damage(manifest: bytes) -> str:
+def manifest_fault(manifest: bytes) -> str:
     """What is wrong with a manifest's bytes, or ""."""
     try:
         parse_manifest(manifest)
@@ -162,7 +162,7 @@ def damage(manifest: bytes) -> str:
     return ""
 
 
-def last_sign(model: str, folder: Folder, uploads: Iterable[UnfinishedUpload]) -> float:
+def last_write(model: str, folder: VersionListing, uploads: Iterable[UnfinishedUpload]) -> float:
     """When anything was last written to a version's folder, in Unix seconds of the store's own clock."""
     prefix = f"{keys.folder(model, folder.number)}/"
     begun = [upload.started for upload in uploads if upload.key.startswith(prefix)]

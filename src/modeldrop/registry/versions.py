@@ -1,4 +1,4 @@
-"""Reading what a registry holds: models, versions and their manifests."""
+"""Read what a registry holds: models, channels, versions and their manifests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class VersionListing:
     """What a listing shows of a version's folder.
 
     Attributes:
@@ -58,12 +58,12 @@ class Folder:
 
     @property
     def rejected(self) -> bool:
-        """Whether its acceptance test failed."""
+        """Whether the user's test rejected it."""
         return REJECTED in self.objects
 
     @property
     def leftovers(self) -> Mapping[str, ListedObject]:
-        """What a version has and a pruned one has not: its files and report."""
+        """What prune deletes of a version: its files and report."""
         kept = {CLAIM, MANIFEST, RETIRED}
         return {path: listed for path, listed in self.objects.items() if path not in kept}
 
@@ -74,7 +74,7 @@ class Folder:
 
     @property
     def may_be_sealed(self) -> bool:
-        """Whether only reading the manifest tells that it is none: small as a seal, or marked to become one."""
+        """Whether ``manifest.json`` may be a seal, which only reading it tells: it is small, or marked as retired."""
         return self.committed and (self.retired or self.objects[MANIFEST].size <= MAX_SEAL)
 
 
@@ -86,7 +86,7 @@ def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, s
     try:
         return parse_channel(stored.data), stored.tag
     except FormatError as error:
-        raise located(error, store, keys.channel(model, name)) from None
+        raise error_in_object(error, store, keys.channel(model, name)) from None
 
 
 def find_version(store: Store, model: str, number: int) -> Version | None:
@@ -107,7 +107,7 @@ def read_version(store: Store, model: str, number: int) -> Version | Seal | None
         seal = find_seal(stored.data)
         if seal is not None:
             return seal
-        raise located(error, store, key) from None
+        raise error_in_object(error, store, key) from None
 
 
 def get_version(store: Store, model: str, number: int) -> Version:
@@ -144,7 +144,7 @@ def read_marks(store: Store, model: str, number: int) -> frozenset[str]:
 
 
 def find_rejection(store: Store, model: str, number: int) -> Rejection | None:
-    """The mark of a version whose acceptance test failed, None where there is none. One request."""
+    """The mark of a version that the user's test rejected; None if there is none. One request."""
     key = keys.rejected(model, number)
     stored = store.get(key)
     if stored is None:
@@ -152,11 +152,16 @@ def find_rejection(store: Store, model: str, number: int) -> Rejection | None:
     try:
         return parse_rejection(stored.data)
     except FormatError as error:
-        raise located(error, store, key) from None
+        raise error_in_object(error, store, key) from None
 
 
-def resolve(store: Store, reference: Reference) -> Version:
+def resolve_reference(store: Store, reference: Reference, channels: Mapping[str, Channel] | None = None) -> Version:
     """The version that a reference means now.
+
+    Args:
+        store: the registry.
+        reference: a version or channel of a model.
+        channels: the model's channels, if they were read already.
 
     Raises:
         NotFoundError: no such model, channel or version.
@@ -164,7 +169,8 @@ def resolve(store: Store, reference: Reference) -> Version:
     """
     number, promised = reference.version, reference.digest
     if number is None:
-        channel = get_channel(store, reference.model, reference.channel or "current")
+        name = reference.channel or "current"
+        channel = channels[name] if channels and name in channels else get_channel(store, reference.model, name)
         move = channel.present
         if promised is not None:
             found = channel.find_digest(promised)
@@ -198,7 +204,7 @@ def list_models(store: Store) -> list[str]:
     return [name for name in store.names("") if NAME.fullmatch(name) and has_model(store, name)]
 
 
-def find_models(text: str) -> tuple[Store, list[str], bool]:
+def models_named(text: str) -> tuple[Store, list[str], bool]:
     """The models that REGISTRY[/MODEL] names: their store, their names, and whether it names a single model.
 
     Args:
@@ -266,7 +272,7 @@ def version_numbers(store: Store, model: str) -> list[int]:
     return [folder.number for folder in list_folders(store, model) if _exists(store, model, folder)]
 
 
-def _exists(store: Store, model: str, folder: Folder) -> bool:
+def _exists(store: Store, model: str, folder: VersionListing) -> bool:
     if not folder.committed or folder.emptied:
         return False
     if not folder.may_be_sealed:
@@ -275,29 +281,29 @@ def _exists(store: Store, model: str, folder: Folder) -> bool:
     return stored is not None and find_seal(stored.data) is None
 
 
-def list_folders(store: Store, model: str) -> list[Folder]:
+def list_folders(store: Store, model: str) -> list[VersionListing]:
     """What a listing shows of the versions of a model, in order of their numbers."""
-    # What has no numbers is no model, and may be a folder of a million other things.
+    # A folder without version numbers is no model, and may hold a million other objects.
     return _folders(store, model) if claimed_numbers(store, model) else []
 
 
-def list_folder(store: Store, model: str, number: int) -> Folder:
+def list_folder(store: Store, model: str, number: int) -> VersionListing:
     """What a listing shows of one version."""
-    return next(iter(_folders(store, keys.folder(model, number))), Folder(number, {}))
+    return next(iter(_folders(store, keys.folder(model, number))), VersionListing(number, {}))
 
 
-def _folders(store: Store, prefix: str) -> list[Folder]:
+def _folders(store: Store, prefix: str) -> list[VersionListing]:
     found: dict[int, dict[str, ListedObject]] = {}
     for listed in store.objects(prefix):
         _, name, path = [*listed.key.split("/", 2), "", ""][:3]
         number = keys.version_number(name)
         if number is not None and listed.key.startswith(f"{prefix}/"):
             found.setdefault(number, {})[path] = listed
-    return [Folder(number, found[number]) for number in sorted(found)]
+    return [VersionListing(number, found[number]) for number in sorted(found)]
 
 
 def claimed_numbers(store: Store, model: str) -> list[int]:
-    """Numbers that somebody took, finished or not, in order."""
+    """Numbers that were claimed, for finished versions or not, in order."""
     return sorted(n for n in map(keys.version_number, store.names(model)) if n is not None)
 
 
@@ -324,7 +330,7 @@ def changed_manifest(model: str, version: Version, promised: str) -> IntegrityEr
 
 
 def pruned(store: Store, model: str, number: int, seal: Seal) -> NotFoundError:
-    """The error for a version that is no more."""
+    """The error for a version that was pruned."""
     return NotFoundError(
         f"v{number} of {model} was pruned on {seal.at[:10]}" + (f": {seal.why}." if seal.why else "."),
         f"To have it again, publish it again. See what there is: modeldrop ls {store.url}/{model}",
@@ -349,7 +355,7 @@ def missing_channel(store: Store, model: str, name: str) -> NotFoundError:
     )
 
 
-def located(error: FormatError, store: Store, key: str) -> FormatError:
+def error_in_object(error: FormatError, store: Store, key: str) -> FormatError:
     """The same error, saying which object does not parse."""
     hint = error.hint or "It was changed by hand or damaged. Restore it from a copy, or promote another version."
     return FormatError(f"{store.url}/{key}: {error.message}", hint)
