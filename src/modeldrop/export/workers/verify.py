@@ -6,6 +6,7 @@ Runs as ``python -m modeldrop.export.workers.verify REQUEST``; see ``messages.Ve
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from modeldrop.inference.runs import rows
 from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from modeldrop.inference.runs import Array, OpenVariant, Run
 
@@ -43,7 +44,7 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
     own = own_measure(comparison, reference.proof)
     held: dict[str, OpenVariant] = {}
     weights = sum(_bytes_in(variant.folder) for variant in request.variants.values())
-    compared: dict[str, dict[str, Any]] = {}
+    compared: dict[str, Callable[..., Measurement]] = {}
     events.inputs(len(reference.proof))
     events.step("prove")
     for number, (name, files) in enumerate(request.variants.items()):
@@ -51,7 +52,7 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
         metrics, worst = figures(variant, files.folder, reference.proof, comparison, own, name)
         kept = [run.answer for run in reference.golden]
         golden, _ = compare(comparison.task, kept, [variant.answer(run) for run in reference.golden])
-        compared[name] = {"metrics": metrics, "worst": worst, "golden": golden}
+        compared[name] = partial(Measurement, metrics=metrics, worst=worst, golden=golden)
         if weights <= _HELD:
             held[name] = variant
         del variant  # before the next one is opened
@@ -61,7 +62,7 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
     for number, (name, files) in enumerate(request.variants.items()):
         variant = held.get(name) or open_checked(files, reference.proof[0])
         one, batch = (median_ms(lambda run=run, variant=variant: variant.run(run.steps)) for run in reference.timed)  # type: ignore[misc]
-        measured[name] = Measurement(**compared[name], speed=(one, batch))
+        measured[name] = compared[name](speed=(one, batch))
         del variant
         events.progress(number + 1, len(request.variants))
     foreign = sorted({"torch", "transformers"} & set(sys.modules))
