@@ -273,7 +273,7 @@ class ConfigFile:
 _loaded: dict[tuple[Any, ...], ConfigFile] = {}
 
 
-def load_config() -> ConfigFile:
+def load_config_file() -> ConfigFile:
     """What modeldrop.toml says; folders and files in it are relative to it. Empty where there is none.
 
     It is read again only after it has changed: one command asks for it several times.
@@ -333,7 +333,7 @@ def registry_settings(registry: str) -> RegistrySettings:
         UsageError: it cannot be a registry, or none is named.
         RecipeError: modeldrop.toml is wrong.
     """
-    return load_config().registry(registry)
+    return load_config_file().registry(registry)
 
 
 def registry_url(registry: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.config import load_config
+from modeldrop.config import load_config_file
 from modeldrop.errors import RegistryError, UsageError, UserTestError
 from modeldrop.export import pipeline
 from modeldrop.format.manifest import Manifest, serialize_manifest
@@ -54,7 +54,7 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publisher:
 
 def publish_all(publisher: Publisher, *names: str) -> None:
     """Publish the models of modeldrop.toml with made builds, as ``publish --all`` does with real ones."""
-    for request in requests_of(load_config(), names):
+    for request in requests_of(load_config_file(), names):
         plan = planning.plan(request)
         publish_built(plan, publisher.built(plan, request.model) if plan.would_build else None)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.config import default_registry, load_config, registries_of, registry_settings
+from modeldrop.config import default_registry, load_config_file, registries_of, registry_settings
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.fetcher.api import fetch
 from tests.helpers.builds import publish_build, publisher_environment
@@ -76,7 +76,7 @@ def test_the_registry_of_a_model_is_its_own_the_default_or_the_only_one(
     config.write_text(config.read_text() + '[models.a]\nsource = "a/b"\nregistry = ["team", "./x", "gs://acme"]\n')
 
     def registries(name: str) -> tuple[str, ...]:
-        settings = load_config()
+        settings = load_config_file()
         return registries_of(settings.models()[name], settings)
 
     folder = config.parent

@@ -8,7 +8,7 @@ import pytest
 
 from modeldrop import config
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
-from modeldrop.config import SETTINGS, load_config, setting
+from modeldrop.config import SETTINGS, load_config_file, setting
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.options import Options
 
@@ -67,12 +67,12 @@ def test_a_wrong_value_is_told_with_the_place_it_came_from(monkeypatch: pytest.M
 
 def test_the_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "modeldrop.toml"
-    assert not load_config().registries
+    assert not load_config_file().registries
     file.write_text('[registries.a]\nurl = "./a"\n')
-    first = load_config()
+    first = load_config_file()
     assert first.registries["a"].url == str(tmp_path / "a")
-    assert load_config() is first
+    assert load_config_file() is first
     file.write_text('[registries.abc]\nurl = "./abc"\n')
-    assert list(load_config().registries) == ["abc"]
+    assert list(load_config_file().registries) == ["abc"]
     file.unlink()
-    assert not load_config().registries
+    assert not load_config_file().registries

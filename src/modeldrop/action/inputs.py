@@ -17,7 +17,7 @@ from typing import Any
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputReader
-from modeldrop.config import ConfigFile, ModelSettings, default_registry, load_config, read_duration, registries_of
+from modeldrop.config import ConfigFile, ModelSettings, default_registry, load_config_file, read_duration, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve_source
@@ -156,7 +156,7 @@ def _enter(reader: InputReader) -> ConfigFile:
 def _load(config: str) -> ConfigFile:
     if config and not Path(config).is_file():
         raise UsageError("There is no such file.", "Allowed: the path of a modeldrop.toml in the working directory.")
-    settings = load_config()
+    settings = load_config_file()
     settings.models()
     return settings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, from_settings, recipe_from_options
 from modeldrop.commands.summary import variant_table, variants_json
-from modeldrop.config import chosen_models, load_config
+from modeldrop.config import chosen_models, load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.publishing.build import build_folder
 from modeldrop.publishing.plan import build_request_of
@@ -55,5 +55,5 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         return build_request_of(arguments.source, recipe_from_options(arguments), offline=arguments.offline)
     if len(arguments.only) > 1:
         raise UsageError("A folder holds the build of one model.", "Give --only once.")
-    (model,) = chosen_models(load_config(), arguments.only)
+    (model,) = chosen_models(load_config_file(), arguments.only)
     return build_request_of(model.source, recipe_of_model(model), offline=arguments.offline)

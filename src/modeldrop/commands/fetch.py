@@ -18,7 +18,7 @@ from modeldrop.commands.fetch_options import (
     log_format,
     variant_is_given,
 )
-from modeldrop.config import chosen_models, load_config, registries_of
+from modeldrop.config import chosen_models, load_config_file, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.api import fetch
@@ -101,7 +101,7 @@ def _take_from_settings(arguments: argparse.Namespace) -> list[str]:
         return []
     if arguments.references:
         raise UsageError("--all and references exclude each other.", "Write one of them.")
-    settings = load_config()
+    settings = load_config_file()
     models = chosen_models(settings)
     arguments.references = [
         str(Reference(registries_of(model, settings)[0], model.name, model.channel)) for model in models

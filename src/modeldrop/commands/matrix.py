@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.recipe_options import add_model_choice
-from modeldrop.config import load_config
+from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.publishing.request import matrix_of
 
@@ -27,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     if arguments.all and arguments.only:
         raise UsageError("--all and --only exclude each other.", "Give one of them.")
-    print(matrix_of(load_config(), arguments.only))
+    print(matrix_of(load_config_file(), arguments.only))
     return 0

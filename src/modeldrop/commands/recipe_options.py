@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.commands.arguments import model_argument
-from modeldrop.config import load_config
+from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
 from modeldrop.format.recipe import TASKS
@@ -119,7 +119,7 @@ def publish_requests(arguments: argparse.Namespace) -> list[PublishRequest]:
         RecipeError: the recipe or modeldrop.toml is wrong.
     """
     if from_settings(arguments):
-        return requests_of(load_config(), arguments.only)
+        return requests_of(load_config_file(), arguments.only)
     if arguments.model is None:
         raise UsageError(
             f"Where is {arguments.source} to be published?",

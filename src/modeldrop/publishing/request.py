@@ -67,7 +67,7 @@ def requests_of(settings: ConfigFile, names: Iterable[str] = ()) -> list[Publish
     """The models of modeldrop.toml, in its order; only those that are named, if any are.
 
     Args:
-        settings: all of the file, as ``config.load_config`` gives it.
+        settings: all of the file, as ``config.load_config_file`` gives it.
         names: the models wanted; none for all.
 
     Raises:

@@ -67,7 +67,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         proxies: Any = None,  # noqa: ARG002
     ) -> requests.Response:
         if isinstance(request.body, bytes) and len(request.body) > _SEND:
-            request.body = _Steps(request.body)  # type: ignore[assignment]
+            request.body = _Slices(request.body)  # type: ignore[assignment]
         url = request.url or ""
         proxy = http.proxy_for(url)
         response = super().send(
@@ -83,7 +83,7 @@ class Adapter(requests.adapters.HTTPAdapter):
         return response
 
 
-class _Steps:
+class _Slices:
     """Bytes, a slice at a time, as often as asked."""
 
     def __init__(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Advisory locks between processes. They only save work that two would do twice: nothing is right because of them.
+"""Advisory locks between processes. They only save work that two would do twice: correctness never depends on them.
 
 ``flock`` is released by the kernel when a process dies. On some network file systems it always succeeds, or is only
-known to the same machine; whether it excludes anybody here is tried out on the lock itself.
+known to the same machine; so each lock tests whether it excludes a second one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import os
 from pathlib import Path
 
 from modeldrop.util.files import identity
-from modeldrop.util.values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Lock:
     """A lock that is held.
 
@@ -25,9 +23,12 @@ class Lock:
         works: whether it excludes others, as far as one machine can tell.
     """
 
-    path: Path
-    descriptor: int
-    works: bool
+    __slots__ = ("descriptor", "path", "works")
+
+    def __init__(self, path: Path, descriptor: int, *, works: bool) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.works = works
 
     def release(self) -> None:
         """Remove its file and let go."""
@@ -49,7 +50,7 @@ def try_lock(path: Path) -> Lock | None:
         if works is None or not is_at(descriptor, path):  # whoever had it has removed it
             os.close(descriptor)
             return None
-        return Lock(path, descriptor, works and _excludes(path))
+        return Lock(path, descriptor, works=works and _excludes(path))
     except BaseException:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -264,7 +264,7 @@ class Steps:
         live = is_live(stream)
         self._display = (Bars if live else Display)(stream, quiet=quiet)
         self._display.pause = REDRAW_SECONDS if live else _STEP_LINE_SECONDS
-        self._step: _Step | None = None
+        self._step: _NumberedStep | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -275,7 +275,7 @@ class Steps:
     def start(self, title: str) -> None:
         """Open the next step."""
         self._number += 1
-        self._step = _Step(f"[{self._number}/{self._total}] {title:<9}", self._display.pause)
+        self._step = _NumberedStep(f"[{self._number}/{self._total}] {title:<9}", self._display.pause)
         self._display.show(self._step, at_once=True)
 
     def update(self, done: float, total: float, detail: str = "") -> None:
@@ -289,7 +289,7 @@ class Steps:
             self._display.drop(self._step, self._step.ended(outcome))
 
 
-class _Step(Shown):
+class _NumberedStep(Shown):
     """One of ``Steps``: how far it is and since when, once that is longer than ``pause``."""
 
     def __init__(self, label: str, pause: float) -> None:
