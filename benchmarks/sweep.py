@@ -41,7 +41,9 @@ from modeldrop.fetcher.download import transfer
 most, connections = map(int, sys.argv[1:3])
 limits = transfer.LIMITS
 shares = limits.slow_shares if connections > limits.first else limits.shares
-transfer.LIMITS = replace(limits, most=most, shares=shares, first=connections, connections=connections, in_hand=1 << 40)
+transfer.LIMITS = limits._replace(
+    max_request=most, shares=shares, first=connections, connections=connections, memory=1 << 40
+)
 from modeldrop.cli import main
 sys.exit(main(sys.argv[3:]))
 """
@@ -59,18 +61,20 @@ class Choice:
     def ours(self) -> str:
         """Where this is what modeldrop does."""
         marks = {
-            (PIECE_SIZE, LIMITS.most, LIMITS.first): "← ours, on a fast line",
-            (PIECE_SIZE, LIMITS.slow_most, LIMITS.connections): "← ours, where connections are slow",
+            (PIECE_SIZE, LIMITS.max_request, LIMITS.first): "← ours, on a fast line",
+            (PIECE_SIZE, LIMITS.slow_max_request, LIMITS.connections): "← ours, where connections are slow",
         }
         return marks.get((self.piece, self.most, self.connections), "")
 
 
 def choices() -> list[Choice]:
     """Pieces of several sizes in requests as long as ours; then our pieces in requests of several lengths."""
-    pieces = product((256 << 10, 1 * _MIB, 4 * _MIB, 16 * _MIB), (LIMITS.most,), (LIMITS.first, 8, LIMITS.connections))
-    lengths = (4 * _MIB, LIMITS.slow_most, 16 * _MIB, 64 * _MIB)
+    pieces = product(
+        (256 << 10, 1 * _MIB, 4 * _MIB, 16 * _MIB), (LIMITS.max_request,), (LIMITS.first, 8, LIMITS.connections)
+    )
+    lengths = (4 * _MIB, LIMITS.slow_max_request, 16 * _MIB, 64 * _MIB)
     requests = product((PIECE_SIZE,), lengths, (LIMITS.first, LIMITS.connections))
-    counts = product((PIECE_SIZE,), (LIMITS.most,), (1, 2, 4, 32))
+    counts = product((PIECE_SIZE,), (LIMITS.max_request,), (1, 2, 4, 32))
     return [Choice(*shape) for shape in (*pieces, *requests, *counts)]
 
 

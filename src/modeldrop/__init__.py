@@ -14,14 +14,14 @@ from modeldrop._version import __version__
 from modeldrop.errors import ModeldropError
 
 if TYPE_CHECKING:
-    from modeldrop.fetcher.api import fetch
+    from modeldrop.fetcher.fetch import fetch
     from modeldrop.fetcher.snapshot import Snapshot
     from modeldrop.fetcher.watch.watcher import Watcher, watch
 
 __all__ = ["ModeldropError", "Snapshot", "Watcher", "__version__", "fetch", "watch"]
 
 # Loaded on first use: a command that does not fetch need not load the fetcher.
-_MODULES = {"fetch": "api", "watch": "watch.watcher", "Watcher": "watch.watcher", "Snapshot": "snapshot"}
+_MODULES = {"fetch": "fetch", "watch": "watch.watcher", "Watcher": "watch.watcher", "Snapshot": "snapshot"}
 
 
 def __getattr__(name: str) -> object:

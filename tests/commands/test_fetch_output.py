@@ -27,7 +27,7 @@ from modeldrop.errors import NotFoundError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.display import JsonDisplay, open_display
 from modeldrop.fetcher.options import Options
-from modeldrop.fetcher.snapshot import Figures, Snapshot
+from modeldrop.fetcher.snapshot import Snapshot, TransferStats
 from modeldrop.util.progress import Bars, Display
 from tests.helpers.builds import digest_of, environment, publish_build
 from tests.helpers.waiting import HANG_SECONDS
@@ -36,7 +36,8 @@ from tests.servers.https import Answer, HttpsServer, Request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SNAPSHOT = Snapshot(Path("/m"), "embedder", 3, "int8", "sha256:00", "s3://acme", "current", 7)
+THIS: dict[str, Any] = {"path": Path("/m"), "model": "embedder", "version": 3, "variant": "int8", "digest": "sha256:00"}
+SNAPSHOT = Snapshot(**THIS, registry="s3://acme", channel="current", generation=7)
 
 
 class Screen:
@@ -263,21 +264,21 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
 @pytest.mark.parametrize(
     ("figures", "more", "said"),
     [
-        (Figures(), {}, "already there"),
-        (Figures(fetched=131_072, seconds=2), {}, "0.1 MB fetched and verified"),
-        (Figures(fetched=90_000_000, seconds=2), {}, "90.0 MB fetched and verified in 2.0 s (45.0 MB/s)"),
+        (TransferStats(), {}, "already there"),
+        (TransferStats(fetched=131_072, seconds=2), {}, "0.1 MB fetched and verified"),
+        (TransferStats(fetched=90_000_000, seconds=2), {}, "90.0 MB fetched and verified in 2.0 s (45.0 MB/s)"),
         (
-            Figures(fetched=5_000_000, adopted=4_000_000, linked=3_000_000),
+            TransferStats(fetched=5_000_000, adopted=4_000_000, linked=3_000_000),
             {},
             "5.0 MB fetched and verified, 4.0 MB were left by an earlier attempt, 3.0 MB shared with other versions",
         ),
-        (Figures(), {"checked": "disk", "age": 3725.0}, "already there; current as it was 1:02:05 ago"),
-        (Figures(), {"checked": "disk", "channel": None, "generation": None}, "already there"),
+        (TransferStats(), {"checked": "disk", "age": 3725.0}, "already there; current as it was 1:02:05 ago"),
+        (TransferStats(), {"checked": "disk", "channel": None, "generation": None}, "already there"),
     ],
 )
-def test_what_came_of_it(figures: Figures, more: dict[str, Any], said: str) -> None:
+def test_what_came_of_it(figures: TransferStats, more: dict[str, Any], said: str) -> None:
     values: dict[str, Any] = {"channel": "current", "generation": 7, **more}
-    snapshot = Snapshot(Path("/m"), "embedder", 3, "int8", "sha256:00", "s3://acme", figures=figures, **values)
+    snapshot = Snapshot(**THIS, registry="s3://acme", figures=figures, **values)
     assert events.done(snapshot).text == f"embedder v3 int8: {said}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store

@@ -6,7 +6,7 @@ import pytest
 
 from modeldrop.config import default_registry, load_config_file, registries_of, registry_settings
 from modeldrop.errors import RecipeError, UsageError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from tests.helpers.builds import publish_build, publisher_environment
 from tests.helpers.command_line import modeldrop
 

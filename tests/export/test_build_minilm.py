@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from modeldrop.errors import FidelityError, VariantError
 from modeldrop.export.builtin_texts import BUILT_IN
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.clouds import Servers
 
-FETCH = "import sys; from modeldrop.fetcher.api import fetch; print(fetch(*sys.argv[1:]).path)"
+FETCH = "import sys; from modeldrop.fetcher.fetch import fetch; print(fetch(*sys.argv[1:]).path)"
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 
 from modeldrop.cli import main
 from modeldrop.fetcher import leases
-from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.eviction import evict, survey
-from modeldrop.fetcher.home import ModelHome, snapshot_names
+from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.home import ModelHome, find_snapshots
 from tests.helpers.builds import MODELS, environment, publish_build, read_only
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def home(template: Path, tmp_path: Path) -> Path:
 
 
 def snapshots(home: Path) -> dict[str, Path]:
-    return {name.partition("-")[0]: home / "embedder" / name for name in snapshot_names(home / "embedder")}
+    return {f"v{one.version}": one.path for one in find_snapshots(home / "embedder")}
 
 
 def used(path: Path, hours: float) -> None:
@@ -125,7 +125,7 @@ def test_what_a_program_holds_through_exec_stays_until_it_ends(home: Path) -> No
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "mine\n"
-    found = {kept.version: kept.used_by for kept in survey(home / "embedder", time.time())}
+    found = {use.snapshot.version: use.used_by for use in survey(home / "embedder", time.time())}
     assert found == {1: "a process holds it", 2: "", 3: "", 4: "", 5: ""}
     assert evicted(home, 0) == ["v2", "v3", "v4"]
     process.communicate("\n")

@@ -23,7 +23,7 @@ from modeldrop.errors import (
     UsageError,
     VariantError,
 )
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.format.manifest import manifest_digest, serialize_manifest
 from modeldrop.registry.channels import promote
 from modeldrop.storage.write.folder import FolderStore
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 FETCH = """
 import sys
 from modeldrop.errors import ModeldropError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 try:
     print(fetch(sys.argv[1], sys.argv[2]).path)
 except ModeldropError as error:
@@ -471,7 +471,7 @@ def test_processes_fetch_at_once(published: Path, home: Path) -> None:
 
 KILLED = """
 import sys
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 print("ready", flush=True)
 fetch(sys.argv[1], sys.argv[2])
 """

@@ -9,15 +9,16 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from modeldrop.errors import DiskError, FormatError, RegistryError
-from modeldrop.fetcher.download.download import Downloaded, download
-from modeldrop.fetcher.home import FolderName, ModelHome, parse_folder_name, read_snapshot, snapshot_names
+from modeldrop.fetcher.download.download import download
+from modeldrop.fetcher.home import ModelHome, find_snapshots
 from modeldrop.fetcher.options import time_limit
-from modeldrop.fetcher.verify import damages
+from modeldrop.fetcher.snapshot import LocalSnapshot, folder_name
+from modeldrop.fetcher.verify import find_damage
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write.folder import FolderStore
@@ -48,6 +49,17 @@ def home(tmp_path: Path) -> ModelHome:
     return ModelHome(tmp_path / "home", "embedder")
 
 
+class Downloaded(NamedTuple):
+    path: Path
+    fetched: int = 0
+    adopted: int = 0
+    linked: int = 0
+
+
+def damages(folder: Path) -> list[str]:
+    return list(find_damage(LocalSnapshot(folder), read_files=True))
+
+
 def bring(
     registry: Path,
     home: ModelHome,
@@ -66,10 +78,12 @@ def bring(
         if seen is not None:
             seen.append((done, total))
 
-    return download(
-        RegistryReader(str(registry)), home, f"{home.path.name}/v{number}", number, data, manifest, chosen,
-        deadline=time_limit(600), progress=progress, rename=rename or {},
+    renamed = {old: new for old, new in (rename or {}).items() if old != new}
+    snapshot, stats = download(
+        RegistryReader(str(registry)), home, number, data, manifest, chosen,
+        renamed=renamed, deadline=time_limit(600), progress=progress,
     )  # fmt: skip
+    return Downloaded(snapshot.path, stats.fetched, stats.adopted, stats.linked)
 
 
 def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, bytes]) -> None:
@@ -90,9 +104,9 @@ def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, byte
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("v2-int8-3f9a1c2b4d5e", FolderName(2, "int8", "3f9a1c2b4d5e")),
-        ("v10-int8-avx512-vnni-3f9a1c2b4d5e", FolderName(10, "int8-avx512-vnni", "3f9a1c2b4d5e")),
-        ("v2-int8-3f9a1c2b4d5e+01234567", FolderName(2, "int8", "3f9a1c2b4d5e", "+01234567")),
+        ("v2-int8-3f9a1c2b4d5e", (2, "int8", "3f9a1c2b4d5e", "")),
+        ("v10-int8-avx512-vnni-3f9a1c2b4d5e", (10, "int8-avx512-vnni", "3f9a1c2b4d5e", "")),
+        ("v2-int8-3f9a1c2b4d5e+01234567", (2, "int8", "3f9a1c2b4d5e", "+01234567")),
         ("v2-int8-3f9a1c2b4d5", None),
         ("v0-int8-3f9a1c2b4d5e", None),
         ("int8-3f9a1c2b4d5e", None),
@@ -100,9 +114,14 @@ def republish(registry: Path, folder: Path, old: str, changed: Mapping[str, byte
         ("current", None),
     ],
 )
-def test_names_of_folders(name: str, said: FolderName | None) -> None:
-    assert parse_folder_name(name) == said
-    assert said is None or str(said) == name
+def test_names_of_folders(name: str, said: tuple[int, str, str, str] | None) -> None:
+    if said is None:
+        with pytest.raises(FormatError, match="is not called as a snapshot is"):
+            LocalSnapshot(Path("/home") / name)
+        return
+    found = LocalSnapshot(Path("/home") / name)
+    assert (found.version, found.variant, found.short_digest, found.suffix) == said
+    assert folder_name(*said) == name
 
 
 def test_a_file_that_is_given_another_name(registry: Path, home: ModelHome) -> None:
@@ -115,7 +134,7 @@ def test_a_file_that_is_given_another_name(registry: Path, home: ModelHome) -> N
     assert (renamed.path / "onnx/model.onnx").read_bytes() == contents("a")[MODELS["int8"]]
     assert not (renamed.path / MODELS["int8"]).exists()
     assert (renamed.path / "onnx/model.onnx").samefile(plain.path / MODELS["int8"])
-    assert list(damages(renamed.path)) == []
+    assert damages(renamed.path) == []
     for name, as_name in ((plain, ""), (renamed, "onnx/model.onnx"), (plain, MODELS["int8"])):
         held = home.find(1, digest, None, as_name=as_name)
         assert held is not None
@@ -134,14 +153,14 @@ def test_a_renamed_file_is_fetched_by_its_own_name(registry: Path, home: ModelHo
     (renamed.path / ".modeldrop.json").chmod(0o644)
     (renamed.path / ".modeldrop.json").write_text('{"renamed": {}}')
     with pytest.raises(FormatError, match="note of renamed files"):
-        read_snapshot(renamed.path)
+        _ = LocalSnapshot(renamed.path).renamed
     assert home.find(1, None, None, as_name="deep/er/model.onnx") is None
 
 
 def test_what_a_killed_attempt_left_is_proven_and_used(registry: Path, home: ModelHome) -> None:
     publish_build(registry, "a")
     digest = digest_of(registry, 1)
-    left = home.partial("int8", digest, {}) / "0123456789abcdef"
+    left = home.staging_folder("int8", digest, {}) / "0123456789abcdef"
     (left / "onnx").mkdir(parents=True)
     graph = contents("a")[MODELS["int8"]]
     (left / MODELS["int8"]).write_bytes(graph[:PIECE] + bytes(PIECE))  # its second piece never came
@@ -151,7 +170,7 @@ def test_what_a_killed_attempt_left_is_proven_and_used(registry: Path, home: Mod
     done = bring(registry, home, seen=seen)
     assert (done.adopted, done.fetched) == (PIECE, ANSWERS + PIECE)
     assert seen[-1] == (ANSWERS + GRAPH, ANSWERS + GRAPH)
-    assert list(damages(done.path)) == []
+    assert damages(done.path) == []
     assert not (done.path / "stray").exists()
     assert list((home.path / ".partial").iterdir()) == []
 
@@ -165,7 +184,7 @@ def test_an_attempt_that_failed_is_gone_on_with(registry: Path, home: ModelHome)
     (registry / "config.json").rename(config)
     done = bring(registry, home)
     assert done.adopted + done.fetched == ANSWERS + GRAPH
-    assert list(damages(done.path)) == []
+    assert damages(done.path) == []
 
 
 def test_files_of_another_version_are_linked(registry: Path, home: ModelHome, tmp_path: Path) -> None:
@@ -179,7 +198,7 @@ def test_files_of_another_version_are_linked(registry: Path, home: ModelHome, tm
     assert second.fetched == changed
     assert second.linked == GRAPH + len(contents("a")[SHARED[1]])
     assert seen[-1][0] == seen[-1][1] == second.fetched + second.linked
-    assert list(damages(second.path)) == []
+    assert damages(second.path) == []
 
 
 def test_files_of_another_variant_and_another_model_are_linked(registry: Path, home: ModelHome) -> None:
@@ -232,7 +251,7 @@ def test_what_cannot_be_linked_is_copied(
     assert second.linked == GRAPH + len(contents("a")[SHARED[1]])
     assert second.fetched == len(b'{"model_type": "xlm"}\n')
     assert (second.path / MODELS["int8"]).stat().st_nlink == 1
-    assert list(damages(second.path)) == []
+    assert damages(second.path) == []
 
 
 @pytest.fixture
@@ -258,7 +277,7 @@ def test_a_home_whose_models_are_on_two_disks(registry: Path, home: ModelHome, o
     else:
         other.path.symlink_to(other_disk)
     second = bring(registry, other)
-    assert list(damages(second.path)) == []
+    assert damages(second.path) == []
     assert (second.linked, second.fetched) == (ANSWERS + GRAPH, 0)
     assert other_disk is None or second.path.stat().st_dev != first.path.stat().st_dev
 
@@ -270,13 +289,13 @@ def test_a_damaged_snapshot_makes_room(registry: Path, home: ModelHome) -> None:
     again = bring(registry, home)
     assert again.path == first.path
     assert again.fetched == GRAPH
-    assert list(damages(again.path)) == []
+    assert damages(again.path) == []
     assert list((home.path / ".partial").iterdir()) == []
 
 
 def test_a_file_in_the_place_of_the_snapshot(registry: Path, home: ModelHome) -> None:
     publish_build(registry, "a")
-    target = home.place(1, "int8", digest_of(registry, 1), {})
+    target = home.folder(1, "int8", digest_of(registry, 1), {})
     target.parent.mkdir(parents=True)
     target.write_text("mine")
     with pytest.raises(NotADirectoryError):
@@ -287,15 +306,15 @@ def test_a_file_in_the_place_of_the_snapshot(registry: Path, home: ModelHome) ->
 TOO_LARGE = """
 import errno, os, sys
 from modeldrop.errors import DiskError
-from modeldrop.fetcher.api import fetch
-write = os.pwritev
+from modeldrop.fetcher.fetch import fetch
+write = os.pwrite
 written = []
-def full(descriptor, chunks, offset):
+def full(descriptor, data, offset):
     written.append(offset)
     if len(written) > 1:
         raise OSError(getattr(errno, sys.argv[3]), os.strerror(getattr(errno, sys.argv[3])))
-    return write(descriptor, chunks, offset)
-os.pwritev = full
+    return write(descriptor, data, offset)
+os.pwrite = full
 try:
     fetch(sys.argv[1], sys.argv[2])
 except DiskError as error:
@@ -317,7 +336,7 @@ def test_a_disk_that_becomes_full(registry: Path, home: ModelHome, code: str) ->
     assert tree(first.path) == before
     second = bring(registry, home, 2)
     assert second.adopted + second.fetched + second.linked == ANSWERS + GRAPH
-    assert list(damages(second.path)) == []
+    assert damages(second.path) == []
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(
@@ -327,7 +346,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     monkeypatch.setattr("modeldrop.fetcher.download.download._DISK_RESERVE", 1 << 60)
     with pytest.raises(DiskError, match=rf"{home.path} has \d+ MB free; embedder/v1 needs 0 MB, and \d+ MB are kept"):
         bring(registry, home)
-    assert snapshot_names(home.path) == []
+    assert find_snapshots(home.path) == []
     monkeypatch.undo()
     publish_build(registry, "a", model="reranker")
     bring(registry, home)

@@ -16,7 +16,7 @@ HEAVY = {
 def test_a_fetch_imports_the_standard_library_obstore_and_blake3(registry: Path, tmp_path: Path) -> None:
     publish_build(registry)
     program = """
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 snapshot = fetch(sys.argv[1], sys.argv[2])
 assert fetch(sys.argv[1], sys.argv[2]).downloaded == 0
 assert snapshot.model_file.is_file() and snapshot.to_json()

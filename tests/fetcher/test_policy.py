@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modeldrop.errors import NotFoundError, RefusedError, RegistryError, UsageError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import read_state, state_path
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.storage.write.folder import FolderStore
@@ -142,7 +142,7 @@ def test_a_channel_that_went_back_counts_as_unavailable(published: Path, home: P
 
 def test_a_generation_below_the_least_is_refused_even_on_a_fresh_disk(published: Path, home: Path) -> None:
     reference = f"{published}/embedder"
-    with pytest.raises(RefusedError, match="has generation 1, below the 2 that is asked for"):
+    with pytest.raises(RefusedError, match="has generation 1, below the required 2"):
         fetch(reference, home, min_generation=2)
     assert not (home / "embedder" / "current").exists()
     publish_build(published, "b")
@@ -165,11 +165,11 @@ def test_a_slow_fetch_does_not_take_a_newer_one_back(
 
     activate = Fetcher.activate
 
-    def slow(fetcher: Fetcher, prepared: object) -> object:
+    def slow(fetcher: Fetcher, *prepared: object) -> object:
         monkeypatch.setattr(Fetcher, "activate", activate)
         publish_build(published, "b")
         assert fetch(f"{published}/embedder", home).version == 2
-        return activate(fetcher, prepared)  # type: ignore[arg-type]
+        return activate(fetcher, *prepared)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Fetcher, "activate", slow)
     assert fetch(f"{published}/embedder", home).version == 1
@@ -195,7 +195,7 @@ def test_a_home_without_state_still_has_its_last_good_snapshot(published: Path, 
 
 OFFLINE = """
 import sys
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 snapshot = fetch(sys.argv[1], sys.argv[2])
 print(snapshot.version, snapshot.checked)
 """

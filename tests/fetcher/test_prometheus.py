@@ -11,16 +11,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.prometheus import Metrics
-from modeldrop.fetcher.snapshot import Figures, Snapshot
+from modeldrop.fetcher.snapshot import Snapshot, TransferStats
 
 NOW = 1_700_000_000.25
 DIGEST = f"sha256:{'ab' * 32}"
 
 
 def snapshot(model: str = "embedder", channel: str | None = "current", **more: object) -> Snapshot:
-    values: dict[str, object] = {"generation": None if channel is None else 7, "age": 0.0, "figures": Figures()}
+    values: dict[str, object] = {"generation": None if channel is None else 7, "age": 0.0, "figures": TransferStats()}
     values |= more
-    return Snapshot(Path("/models"), model, 3, "int8", DIGEST, "s3://acme", channel, **values)  # type: ignore[arg-type]
+    return Snapshot(
+        path=Path("/models"), model=model, version=3, variant="int8", digest=DIGEST, registry="s3://acme",
+        channel=channel, **values,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def parse(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -41,7 +44,7 @@ def parse(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_a_fetch() -> None:
-    figures = Figures(fetched=1000, adopted=200, linked=30, retries=4, seconds=1.5)
+    figures = TransferStats(fetched=1000, adopted=200, linked=30, retries=4, seconds=1.5)
     text = Metrics().with_snapshot(snapshot(figures=figures, age=10.0), NOW).text(NOW + 5)
     here = ("embedder", "current")
     assert parse(text) == {
@@ -64,7 +67,7 @@ def test_a_fetch() -> None:
 
 
 def test_counters_add_up_and_a_failure_keeps_what_is_in_use() -> None:
-    metrics = Metrics().with_snapshot(snapshot(figures=Figures(fetched=1000, retries=1)), NOW)
+    metrics = Metrics().with_snapshot(snapshot(figures=TransferStats(fetched=1000, retries=1)), NOW)
     metrics = metrics.with_snapshot(snapshot(), NOW + 30).with_snapshot(snapshot(), NOW + 60)
     metrics = metrics.with_failure("embedder", "current", NOW + 90)
     found = {name: value for (name, labels), value in parse(metrics.text(NOW + 100)).items() if len(labels) == 2}

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from modeldrop.errors import DiskError, UsageError
-from modeldrop.fetcher.api import fetch
-from modeldrop.fetcher.exec import execute, variable_name
+from modeldrop.fetcher.exec import exec_command, variable_name
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.leases import user_of
 from tests.helpers.builds import digest_of, environment, publish_build
 from tests.helpers.waiting import HANG_SECONDS
@@ -185,7 +185,7 @@ def test_a_snapshot_that_was_removed_meanwhile(published: Path, tmp_path: Path) 
     snapshot = fetch(f"{published}/embedder", tmp_path / "home")
     snapshot.path.rename(tmp_path / "elsewhere")
     with pytest.raises(DiskError, match="was removed after it was fetched"):
-        execute(["true"], [snapshot])
+        exec_command(["true"], [snapshot])
 
 
 @needs_namespaces
@@ -322,5 +322,5 @@ def test_names_of_variables() -> None:
 def test_execute_says_what_it_could_not_start(tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)]
     with pytest.raises(UsageError, match=r"Could not start .*: Permission denied"):
-        execute([os.fspath(tmp_path)], [])
+        exec_command([os.fspath(tmp_path)], [])
     assert [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)] == handlers

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.fetcher.verify import damages
+from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.fetcher.verify import find_damage
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write import open_store
 from modeldrop.util.locks import try_lock
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 PROCESSES = 50
 SIZE = sum(len(contents("a")[path]) for path in (*SHARED, MODELS["int8"]))
-FETCH = "import sys; from modeldrop.fetcher.api import fetch; print(fetch(*sys.argv[1:]).path)"
+FETCH = "import sys; from modeldrop.fetcher.fetch import fetch; print(fetch(*sys.argv[1:]).path)"
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def together(
     answers = run_forks(fetch_together, reference, home, count, locks, stuck, int(lead))
     assert [said for code, said in answers if code] == []
     (path,) = {said[0] for _, said in answers}
-    assert list(damages(home / "embedder" / path)) == []
+    assert list(find_damage(LocalSnapshot(home / "embedder" / path), read_files=True)) == []
     there = {str(file.relative_to(path)) for file in (home / "embedder" / path).rglob("*") if not file.is_dir()}
     assert there == {"manifest.json", MODELS["int8"], *SHARED}
     assert (home / "embedder/current").resolve() == home / "embedder" / path
@@ -157,7 +158,7 @@ def test_the_deadline_holds_while_waiting(stuck: subprocess.Popen[str], registry
     program = """
 import sys, time
 from modeldrop.errors import RegistryError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.download import staging
 now, try_lock = time.monotonic, staging.try_lock
 def lock_and_let_time_pass(path):
@@ -212,7 +213,7 @@ def test_somebody_who_is_not_root(registry: Path, home: Path, tmp_path: Path) ->
     home.chmod(0o777)
     open_to_all(tmp_path)
     path = run_python(FETCH, f"{registry}/embedder", home, user=unprivileged())
-    assert list(damages(home / "embedder" / path)) == []
+    assert list(find_damage(LocalSnapshot(home / "embedder" / path), read_files=True)) == []
 
 
 @pytest.mark.parametrize("selector", ["", "@v1"])

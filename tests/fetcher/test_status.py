@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.fetcher.api import fetch
-from modeldrop.fetcher.fetch import Fetcher
+from modeldrop.fetcher.fetch import Fetcher, fetch
 from modeldrop.fetcher.notes import Quarantine, WatchNote, read_watch_note, write_quarantine, write_watch_note
 from modeldrop.fetcher.options import Options
 from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
@@ -52,8 +51,10 @@ def grow_old(home: Path, seconds: float) -> None:
 def test_a_healthy_home(registry: Path, fetched: Path) -> None:
     status = only(fetched)
     folder = fetched / "embedder" / f"v1-int8-{digest_of(registry, 1)[7:19]}"
-    assert (status.model, status.link, status.version, status.generation) == ("embedder", "current", 1, 1)
-    assert (status.variant, status.digest, status.path) == ("int8", digest_of(registry, 1), folder)
+    assert (status.model, status.link, status.generation) == ("embedder", "current", 1)
+    found = status.snapshot
+    assert found is not None
+    assert (found.version, found.variant, found.digest, found.path) == (1, "int8", digest_of(registry, 1), folder)
     assert status.age is not None
     assert 0 <= status.age < 3600
     assert (status.fault, status.error, status.quarantine) == ("", "", None)
@@ -117,18 +118,18 @@ def _foreign_link(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "fault"),
     [
-        (_lost_file, "config.json is not there."),
-        (_truncated, "model_quantized.onnx has 7 bytes instead of 131072."),
+        (_lost_file, "config.json is missing."),
+        (_truncated, "model_quantized.onnx has 7 bytes; the manifest says 131072."),
         (_changed_manifest, "manifest.json has the digest sha256:"),
-        (_lost, "manifest.json is not there."),
+        (_lost, "manifest.json is missing."),
         (_lost_link, "current is not there, though v1-int8-"),
         (_foreign_link, "current names no snapshot, but '/etc'."),
     ],
 )
 def test_damage(harm: Callable[[Path], None], fault: str, fetched: Path) -> None:
-    path = only(fetched).path
-    assert path is not None
-    harm(path)
+    found = only(fetched).snapshot
+    assert found is not None
+    harm(found.path)
     status = only(fetched)
     assert fault in status.fault
     assert status.code() == 14
@@ -176,7 +177,7 @@ def test_a_watch_that_has_nothing_yet(registry: Path, home: Path) -> None:
     (home / "embedder").mkdir(parents=True)
     write_watch_note(home / "embedder", "current", WatchNote(error="no channel", failed_at=time.time() - 120))
     status = only(home)
-    assert status.path is None
+    assert status.snapshot is None
     assert status.code() == 5
     assert (status.error, round(status.error_seconds / 10)) == ("no channel", 12)
     ran = modeldrop("status", home)
@@ -211,15 +212,15 @@ def test_every_link_is_told(registry: Path, fetched: Path) -> None:
         fetch(f"{registry}/{reference}", fetched)
     fetch(f"{registry}/embedder", fetched, variant="fp32")
     found = read_status(fetched)
-    assert [(status.model, status.link, status.variant) for status in found] == [
+    assert [(status.model, status.link, status.snapshot and status.snapshot.variant) for status in found] == [
         ("embedder", "current", "int8"),
         ("embedder", "current-fp32", "fp32"),
         ("embedder", "staging", "int8"),
         ("reranker", None, "int8"),
     ]
     assert overall_code(found, 3600) == 0  # a pinned version cannot be old
-    assert found[3].path is not None
-    _lost_file(found[3].path)
+    assert found[3].snapshot is not None
+    _lost_file(found[3].snapshot.path)
     assert overall_code(read_status(fetched), 3600) == 14
 
 

@@ -40,7 +40,7 @@ MODELS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _BECOME = """
 def become(user):
     import concurrent.futures.thread, datetime, os
-    import modeldrop.registry.channels, modeldrop.storage.write.folder, modeldrop.fetcher.api, tests.helpers.builds
+    import modeldrop.registry.channels, modeldrop.storage.write.folder, modeldrop.fetcher.fetch, tests.helpers.builds
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)

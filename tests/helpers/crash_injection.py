@@ -158,7 +158,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
     for number in range(int(count)):
 
         def body(start: tuple[int, int] = go if number else lead_go) -> Any:
-            from modeldrop.fetcher.api import fetch
+            from modeldrop.fetcher.fetch import fetch
 
             os.write(ready[1], b".")
             os.close(go[1])
@@ -214,9 +214,9 @@ def _preload() -> None:
     import concurrent.futures.thread  # noqa: F401
     import shutil  # noqa: F401
 
-    import modeldrop.fetcher.api
     import modeldrop.fetcher.download.download
     import modeldrop.fetcher.eviction
+    import modeldrop.fetcher.fetch
     import modeldrop.fetcher.verify
     import modeldrop.storage.read.obstore_client  # noqa: F401
 
@@ -225,7 +225,7 @@ def _fetch(reference: str, home: Path, *, step: int = 0, kill_after: float | Non
     _preload()
 
     def body() -> Any:
-        from modeldrop.fetcher.api import fetch
+        from modeldrop.fetcher.fetch import fetch
 
         if step:
             kill_before(step)
@@ -258,18 +258,17 @@ def _state(home: Path) -> str:
 
 def _faults(home: Path) -> list[str]:
     """What is wrong with the snapshots under their final names, and with the link."""
-    from modeldrop.fetcher.home import read_snapshot, snapshot_names
-    from modeldrop.fetcher.verify import damages
+    from modeldrop.fetcher.home import find_snapshots
+    from modeldrop.fetcher.verify import find_damage
 
     faults = []
     link = home / "embedder/current"
     if link.is_symlink() and not link.is_dir():
         faults.append(f"current leads to {link.readlink()}, which is not there")
-    for name in snapshot_names(home / "embedder"):
-        folder = home / "embedder" / name
-        faults += damages(folder)
-        held = read_snapshot(folder)
-        variant = held.manifest.variant(held.variant)
+    for snapshot in find_snapshots(home / "embedder"):
+        folder, name = snapshot.path, snapshot.path.name
+        faults += find_damage(snapshot, read_files=True)
+        variant = snapshot.manifest.variant(snapshot.variant)
         assert variant is not None
         there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if not path.is_dir()}
         if set(there) != {*variant.files, "manifest.json"}:

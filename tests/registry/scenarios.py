@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from modeldrop.errors import NotFoundError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback
 from modeldrop.registry.prune import ABANDON, PrunePolicy, prune
 from modeldrop.registry.publish import Adopt, commit, find_build, read_build, stage

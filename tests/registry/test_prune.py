@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import FormatError, NotFoundError, RefusedError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Move, parse_channel, serialize_channel
 from modeldrop.format.records import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import NotFoundError, RefusedError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.format import keys
 from modeldrop.format.records import (
     Claim,

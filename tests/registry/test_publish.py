@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import ConflictError, FormatError, IntegrityError, NotFoundError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.format import keys
 from modeldrop.format.records import (
     BuildRecord,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import IntegrityError, NotFoundError, RegistryError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.format import keys
 from modeldrop.registry.publish import ADOPTED, MIRRORED, UNCHANGED, find_build
 from modeldrop.registry.replicate import find_copy, replicate

@@ -19,7 +19,7 @@ from modeldrop.conformance.checks import CHECKS, Check
 from modeldrop.conformance.run import open_under_test
 from modeldrop.conformance.sample import describe
 from modeldrop.errors import RegistryError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.conditional import require_conditional_writes

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.fetcher.verify import damages
+from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.fetcher.verify import find_damage
 from tests.fetcher.crash_setup import fetched_once, place
 from tests.helpers.builds import publish_build, registry
 from tests.helpers.crash_injection import crash_at_random, fetch_together, run_forks
@@ -42,4 +43,4 @@ def test_fifty_processes_again_and_again(registry: Path, tmp_path: Path, locks: 
         answers = run_forks(fetch_together, f"{registry}/embedder", home, 50, locks, stuck)
         assert [said for code, said in answers if code] == []
         (path,) = {said[0] for _, said in answers}
-        assert list(damages(home / "embedder" / path)) == []
+        assert list(find_damage(LocalSnapshot(home / "embedder" / path), read_files=True)) == []

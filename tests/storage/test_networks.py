@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import RegistryError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from modeldrop.errors import IntegrityError, NotFoundError, RegistryError, UsageError
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.storage.read import obstore_client
 from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
@@ -196,7 +196,7 @@ def test_a_fetch_from_a_bucket_imports_obstore_and_blake3(
     trust(monkeypatch, server)
     url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
     program = """
-from modeldrop.fetcher.api import fetch
+from modeldrop.fetcher.fetch import fetch
 fetch(sys.argv[1], sys.argv[2])
 assert fetch(sys.argv[1], sys.argv[2]).downloaded == 0
 """

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import home_folder, read_duration
 from modeldrop.errors import DiskError, UsageError
-from modeldrop.fetcher.eviction import DEFAULT_KEEP, Kept, disk_bytes, evict, leftovers, survey
+from modeldrop.fetcher.eviction import DEFAULT_KEEP, DiskUse, disk_bytes, evict, leftovers, survey
 from modeldrop.fetcher.home import ModelHome, find_models
 from modeldrop.util.text import size_text, table
 
@@ -59,7 +59,7 @@ def _ls(home: Path, *, as_json: bool) -> None:
     now = time.time()
     models = find_models(home)
     found = {model: survey(home / model, now) for model in models}
-    total = disk_bytes(*(kept.path for kepts in found.values() for kept in kepts))
+    total = disk_bytes(*(use.snapshot.path for uses in found.values() for use in uses))
     unfinished = sum(leftovers(home / model) for model in models)
     if as_json:
         print_json(
@@ -67,24 +67,24 @@ def _ls(home: Path, *, as_json: bool) -> None:
                 "home": str(home),
                 "disk_bytes": total,
                 "unfinished_bytes": unfinished,
-                "snapshots": [_json(model, kept) for model, kepts in found.items() for kept in kepts],
+                "snapshots": [_json(model, use) for model, uses in found.items() for use in uses],
             }
         )
         return
     rows = [
         (
             model,
-            kept.path.name,
-            f"v{kept.version}",
-            kept.variant,
-            size_text(kept.disk_bytes),
-            size_text(kept.own_bytes),
-            _time(kept.last_use),
-            ", ".join(kept.links),
-            kept.used_by,
+            use.snapshot.path.name,
+            f"v{use.snapshot.version}",
+            _variant(use),
+            size_text(use.disk_bytes),
+            size_text(use.own_bytes),
+            _time(use.last_use),
+            ", ".join(use.links),
+            use.used_by,
         )
-        for model, kepts in found.items()
-        for kept in kepts
+        for model, uses in found.items()
+        for use in uses
     ]
     if not rows:
         print(f"{home} holds no snapshots.")
@@ -101,41 +101,45 @@ def _prune(home: Path, arguments: argparse.Namespace) -> None:
         raise UsageError(f"--keep {arguments.keep} is not a number of snapshots.", "Write 0 or more.")
     idle = read_duration(arguments.older_than, "--older-than")
     now = time.time()
-    gone: list[tuple[str, Kept]] = []
+    removed: list[tuple[str, DiskUse]] = []
     for model in find_models(home):
-        kepts = {kept.path: kept for kept in survey(home / model, now)}
-        went = evict(ModelHome(home, model), arguments.keep, now=now, idle=idle, dry_run=arguments.dry_run)
-        gone += [(model, kepts[path]) for path in went if path in kepts]
-    freed = sum(kept.own_bytes for _, kept in gone)
+        uses = {use.snapshot.path: use for use in survey(home / model, now)}
+        paths = evict(ModelHome(home, model), arguments.keep, now=now, idle=idle, dry_run=arguments.dry_run)
+        removed += [(model, uses[path]) for path in paths if path in uses]
+    freed = sum(use.own_bytes for _, use in removed)
     if arguments.json:
         print_json(
             {
                 "home": str(home),
                 "dry_run": arguments.dry_run,
                 "freed_bytes": freed,
-                "removed": [_json(model, kept) for model, kept in gone],
+                "removed": [_json(model, use) for model, use in removed],
             }
         )
         return
-    for model, kept in gone:
+    for model, use in removed:
         did = "would remove" if arguments.dry_run else "removed"
-        print(f"{did} {model} {kept.path.name}, last used {_time(kept.last_use)}")
-    print(f"{'Would free' if arguments.dry_run else 'Freed'} {size_text(freed)}." if gone else "Nothing to remove.")
+        print(f"{did} {model} {use.snapshot.path.name}, last used {_time(use.last_use)}")
+    print(f"{'Would free' if arguments.dry_run else 'Freed'} {size_text(freed)}." if removed else "Nothing to remove.")
 
 
-def _json(model: str, kept: Kept) -> dict[str, object]:
+def _json(model: str, use: DiskUse) -> dict[str, object]:
     return {
         "model": model,
-        "snapshot": kept.path.name,
-        "path": str(kept.path),
-        "version": f"v{kept.version}",
-        "variant": kept.variant,
-        "disk_bytes": kept.disk_bytes,
-        "own_bytes": kept.own_bytes,
-        "last_use": _time(kept.last_use),
-        "links": list(kept.links),
-        "in_use": kept.used_by or None,
+        "snapshot": use.snapshot.path.name,
+        "path": str(use.snapshot.path),
+        "version": f"v{use.snapshot.version}",
+        "variant": _variant(use),
+        "disk_bytes": use.disk_bytes,
+        "own_bytes": use.own_bytes,
+        "last_use": _time(use.last_use),
+        "links": list(use.links),
+        "in_use": use.used_by or None,
     }
+
+
+def _variant(use: DiskUse) -> str:
+    return use.snapshot.variant + use.snapshot.suffix
 
 
 def _time(seconds: float) -> str:

@@ -8,7 +8,7 @@ modeldrop.toml, each in the variant that its table [models.<name>.fetch] names.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from modeldrop.commands.arguments import add_json, reference_argument
 from modeldrop.commands.fetch_options import (
@@ -21,12 +21,11 @@ from modeldrop.commands.fetch_options import (
 from modeldrop.config import chosen_models, load_config_file, registries_of
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.fetcher import events
-from modeldrop.fetcher.api import fetch
 from modeldrop.fetcher.display import open_display
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
 from modeldrop.util.retry import jittered
-from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -50,11 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-
-    def work(display: Display) -> int:
+    with Reporting(arguments) as report:
         variants = _take_from_settings(arguments)
         references = [reference_argument(text) for text in arguments.references]
-        snapshots = fetch_all(references, arguments, display, variants)
+        snapshots = fetch_all(references, arguments, report.display, variants)
         if arguments.json:
             from modeldrop.commands.arguments import print_json
 
@@ -62,30 +60,42 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             for snapshot in snapshots:
                 print(snapshot.path)
-        return 0
-
-    return reporting(arguments, work)
+    return report.exit_code
 
 
-def reporting(arguments: argparse.Namespace, work: Callable[[Display], int]) -> int:
-    """Do the work before the display that was asked for; tell expected failures there.
+class Reporting:
+    """Opens the display that was asked for, and shows expected failures there, which end the ``with`` statement.
+
+    Attributes:
+        display: shows events.
+        exit_code: of the error that was shown there; 0 if there was none.
 
     Raises:
         UsageError: there is no such display.
         ModeldropError: with ``--debug``, what failed.
     """
-    display = open_display(log_format(arguments), quiet=arguments.quiet)
-    try:
-        with display:
-            return work(display)
-    except _ToldError as told:
-        error = told.error
-    except ModeldropError as failure:
-        error = failure
-        display.emit(events.failed("", error))
-    if arguments.debug:
-        raise error
-    return error.exit_code
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.display = open_display(log_format(arguments), quiet=arguments.quiet)
+        self.exit_code = 0
+        self._debug = arguments.debug
+
+    def __enter__(self) -> Self:
+        self.display.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        self.display.__exit__(kind, error, trace)
+        if isinstance(error, ModeldropError):
+            self.display.emit(events.failed("", error))
+        if isinstance(error, _ShownError):
+            if self._debug:
+                raise error.error
+            error = error.error
+        if not isinstance(error, ModeldropError):
+            return False
+        self.exit_code = error.exit_code
+        return not self._debug
 
 
 def _take_from_settings(arguments: argparse.Namespace) -> list[str]:
@@ -121,8 +131,8 @@ def fetch_all(
         variants: of each reference, where neither the command line nor the environment names one; "" for none.
 
     Raises:
-        UsageError: an option that cannot be meant.
-        _ToldError: one or several failed, and the display has said so.
+        UsageError: an invalid option.
+        _ShownError: one or several failed, and the display has said so.
     """
     settings = fetch_settings(arguments)
     if settings.start_jitter and settings.options.on_unavailable != OFFLINE:
@@ -134,7 +144,7 @@ def fetch_all(
     ]
     options = [settings.options] * len(references)
     if variants and not variant_is_given(arguments):
-        options = [replace(settings.options, variant=variant or AUTO) for variant in variants]
+        options = [settings.options._replace(variant=variant or AUTO) for variant in variants]
     stopped: list[bool] = []
 
     def one(index: int) -> Snapshot | ModeldropError:
@@ -166,11 +176,11 @@ def fetch_all(
     snapshots = [result for result in results if not isinstance(result, ModeldropError)]
     for result in results:
         if isinstance(result, ModeldropError):
-            raise _ToldError(result)
+            raise _ShownError(result)
     return snapshots
 
 
-class _ToldError(Exception):
+class _ShownError(Exception):
     """Something failed, and the display has said so."""
 
     def __init__(self, error: ModeldropError) -> None:

@@ -5,11 +5,10 @@ An empty variable is as good as none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.config import setting, variable
 from modeldrop.fetcher.options import DEFAULT_KEEP, Options
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     import argparse
@@ -21,8 +20,7 @@ environment, where an option is not given:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class FetchSettings:
+class FetchSettings(NamedTuple):
     """What ``fetch`` and ``run`` were told.
 
     Attributes:

@@ -22,16 +22,15 @@ import signal
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
-from modeldrop.commands.fetch import fetch_all, reporting
+from modeldrop.commands.fetch import Reporting, fetch_all
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options
 from modeldrop.errors import UsageError
-from modeldrop.fetcher.exec import execute, variable_names
+from modeldrop.fetcher.exec import exec_command, variable_names
 
 if TYPE_CHECKING:
     import argparse
 
     from modeldrop.format.reference import Reference
-    from modeldrop.util.progress import Display
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -45,26 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns only by an error."""
-    snapshots = []
-
-    def work(display: Display) -> int:
+    with Reporting(arguments) as report:
+        if os.getpid() == 1:
+            # Of signals that a process has no handler for, the kernel delivers none to process 1.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(_TERMINATED))
         if not arguments.command:
             raise UsageError(
                 "No command to run.", "Write it after '--': modeldrop run ./models/embedder -- python serve.py"
             )
         references = [reference_argument(text) for text in arguments.references]
         _check_variables(references)
-        snapshots.extend(fetch_all(references, arguments, display))
-        return 0
-
-    if os.getpid() == 1:
-        # Of signals that a process has no handler for, the kernel delivers none to process 1.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(_TERMINATED))
-    code = reporting(arguments, work)
-    if code:
-        return code
-    # The display is gone: no thread of ours draws while the program starts.
-    return reporting(arguments, lambda _: execute(arguments.command, snapshots))
+        snapshots = fetch_all(references, arguments, report.display)
+    if report.exit_code:
+        return report.exit_code
+    with Reporting(arguments) as failed:  # the first display is closed: no thread of ours draws while it starts
+        exec_command(arguments.command, snapshots)
+    return failed.exit_code
 
 
 def _check_variables(references: list[Reference]) -> None:

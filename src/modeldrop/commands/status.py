@@ -61,8 +61,8 @@ def _row(status: ChannelStatus, max_age: float | None) -> tuple[str, ...]:
     return (
         status.model,
         status.link or "(pinned)",
-        "" if status.version is None else f"v{status.version}",
-        status.variant,
+        "" if status.snapshot is None else f"v{status.snapshot.version}",
+        "" if status.snapshot is None else status.snapshot.variant,
         "" if status.generation is None else str(status.generation),
         "" if status.age is None else f"{age_text(status.age)} ago",
         states[status.code(max_age)],
@@ -72,8 +72,10 @@ def _row(status: ChannelStatus, max_age: float | None) -> tuple[str, ...]:
 def _lines(status: ChannelStatus) -> list[str]:
     lines = [status.fault] if status.fault else []
     if status.quarantine is not None:
-        held = status.quarantine
-        lines.append(f"v{held.version} (generation {held.generation}) is in quarantine since {held.at}: {held.reason}")
+        found = status.quarantine
+        lines.append(
+            f"v{found.version} (generation {found.generation}) is in quarantine since {found.at}: {found.reason}"
+        )
     if status.error:
         lines.append(f"for {age_text(status.error_seconds)}: {status.error}")
     return lines

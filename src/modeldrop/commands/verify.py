@@ -10,30 +10,23 @@ Exit code 14 if one is damaged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.config import home_folder
-from modeldrop.errors import DiskError, IntegrityError, NotFoundError
-from modeldrop.fetcher.home import find_models, parse_folder_name, snapshot_names
-from modeldrop.fetcher.verify import damages
+from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
+from modeldrop.fetcher.home import find_models, find_snapshots
+from modeldrop.fetcher.snapshot import SHORT_DIGEST, LocalSnapshot
+from modeldrop.fetcher.verify import find_damage
 from modeldrop.util.text import table
-from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:
     import argparse
 
     from modeldrop.format.reference import Reference
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A snapshot that was hashed: its folder, and what is wrong with it, a sentence each."""
-
-    path: str
-    damages: tuple[str, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,46 +40,50 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     home = home_folder(arguments.directory)
     try:
-        folders = (
+        snapshots = (
             _everything(home)
             if not arguments.what
-            else [path for text in arguments.what for path in _meant(text, home)]
+            else [snapshot for text in arguments.what for snapshot in _select(text, home)]
         )
-        found = [Verified(str(path), tuple(damages(path))) for path in dict.fromkeys(folders)]
+        unique = {str(snapshot.path): snapshot for snapshot in snapshots}
+        damages = {path: tuple(find_damage(snapshot, read_files=True)) for path, snapshot in unique.items()}
     except OSError as error:
         raise DiskError(
             f"{home} cannot be read: {error.strerror or error}.", "Name the folder that fetch was given."
         ) from error
-    damaged = [one for one in found if one.damages]
+    damaged = [path for path, found in damages.items() if found]
     if arguments.json:
-        print_json([asdict(one) | {"whole": not one.damages} for one in found])
-    elif not found:
+        print_json([{"path": path, "damages": found, "whole": not found} for path, found in damages.items()])
+    elif not damages:
         print(f"{home} holds no snapshots.")
     else:
-        print(table(("snapshot", "state"), [(one.path, "damaged" if one.damages else "whole") for one in found]))
+        print(
+            table(("snapshot", "state"), [(path, "damaged" if found else "whole") for path, found in damages.items()])
+        )
     if damaged:
         raise IntegrityError(
-            "\n".join(damage for one in damaged for damage in one.damages),
-            f"Remove {' and '.join(one.path for one in damaged)}, and fetch again.",
+            "\n".join(sentence for found in damages.values() for sentence in found),
+            f"Remove {' and '.join(damaged)}, and fetch again.",
         )
     return 0
 
 
-def _everything(home: Path) -> list[Path]:
-    return [home / model / name for model in find_models(home) for name in snapshot_names(home / model)]
+def _everything(home: Path) -> list[LocalSnapshot]:
+    return [snapshot for model in find_models(home) for snapshot in find_snapshots(home / model)]
 
 
-def _meant(text: str, home: Path) -> list[Path]:
+def _select(text: str, home: Path) -> list[LocalSnapshot]:
     """The snapshots that a path, a model's name or a reference names.
 
     Raises:
         NotFoundError: none is there.
     """
-    path = Path(text).expanduser()
-    if parse_folder_name(path.resolve().name) and path.is_dir():
-        return [path.resolve()]
+    path = Path(text).expanduser().resolve()
+    if path.is_dir():
+        with contextlib.suppress(FormatError):
+            return [LocalSnapshot(path)]
     if text in find_models(home):
-        return [home / text / name for name in snapshot_names(home / text)]
+        return find_snapshots(home / text)
     reference = reference_argument(text)
     found = _referenced(reference, home / reference.model)
     if not found:
@@ -94,20 +91,20 @@ def _meant(text: str, home: Path) -> list[Path]:
     return found
 
 
-def _referenced(reference: Reference, model_home: Path) -> list[Path]:
-    names = snapshot_names(model_home)
+def _referenced(reference: Reference, model_home: Path) -> list[LocalSnapshot]:
+    found = find_snapshots(model_home)
     if reference.version is not None:
-        names = [name for name in names if name.startswith(f"v{reference.version}-")]
+        found = [one for one in found if one.version == reference.version]
     elif reference.channel is not None:
-        linked = _named_by(model_home, reference.channel)
-        names = [name for name in names if name in linked]
+        linked = _linked_by(model_home, reference.channel)
+        found = [one for one in found if one.path.name in linked]
     if reference.digest is not None:
-        short = reference.digest.removeprefix("sha256:")[:12]
-        names = [name for name in names if (said := parse_folder_name(name)) and said.digest == short]
-    return [model_home / name for name in names]
+        short = reference.digest.removeprefix("sha256:")[:SHORT_DIGEST]
+        found = [one for one in found if one.short_digest == short]
+    return found
 
 
-def _named_by(model_home: Path, channel: str) -> set[str]:
+def _linked_by(model_home: Path, channel: str) -> set[str]:
     """Names of what the links of a channel lead to: ``current`` and ``current-fp32``."""
     found = set()
     for entry in os.scandir(model_home):

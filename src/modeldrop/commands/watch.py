@@ -23,17 +23,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
-from modeldrop.commands.fetch import reporting
+from modeldrop.commands.fetch import Reporting
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
 from modeldrop.config import read_duration
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.fetcher import events
-from modeldrop.fetcher.prometheus import Followed, Metrics
+from modeldrop.fetcher.prometheus import Metrics, ReferenceMetrics
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.fetcher.watch.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
 from modeldrop.fetcher.watch.watcher import Watcher, WatchStatus
 from modeldrop.util.retry import Deadline, jittered
-from modeldrop.util.values import replace
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns when a signal ends it."""
-    return reporting(arguments, lambda display: _watch(arguments, display))
+    code = 0
+    with Reporting(arguments) as report:
+        code = _watch(arguments, report.display)
+    return code or report.exit_code
 
 
 def _watch(arguments: argparse.Namespace, display: Display) -> int:
@@ -133,7 +135,7 @@ class _Figures:
             return
         with self._lock:
             now, status = time.time(), watcher.status()
-            before = self._metrics.followed.get((status.model, status.channel), Followed())
+            before = self._metrics.references.get((status.model, status.channel), ReferenceMetrics())
             if status.snapshot is not None and (
                 before.snapshot is None or before.snapshot.path != status.snapshot.path
             ):
@@ -152,11 +154,11 @@ class _Figures:
 def _refreshed(metrics: Metrics, status: WatchStatus, now: float, *, well: bool) -> Metrics:
     """What a look tells without a fetch: generation, success, and how old the registry's last answer is."""
     key = (status.model, status.channel)
-    known = metrics.followed.get(key, Followed())
+    known = metrics.references.get(key, ReferenceMetrics())
     snapshot = status.snapshot
     if snapshot is not None and status.age is not None:
-        snapshot = replace(snapshot, age=status.age - (now - known.at))  # the age is counted on from known.at
-    return Metrics({**metrics.followed, key: replace(known, snapshot=snapshot, succeeded=well)})
+        snapshot = snapshot.with_values(age=status.age - (now - known.at))  # the age is counted on from known.at
+    return metrics.with_reference(key, known._replace(snapshot=snapshot, succeeded=well))
 
 
 class _Ended:

@@ -374,7 +374,7 @@ def crossed(scratch: ScratchModel) -> None:
 
 def publish_and_fetch(scratch: ScratchModel) -> None:
     """A build is published, and fetched back byte for byte."""
-    from modeldrop.fetcher.api import fetch
+    from modeldrop.fetcher.fetch import fetch
 
     contents = write_build(scratch.folder / "build")
     staged = stage_all([scratch.store], scratch.model, read_build(scratch.folder / "build"))

@@ -1,4 +1,4 @@
-"""Choosing a variant: what was asked for, or what this machine runs best and faithfully."""
+"""Choosing a variant: the one that is wanted, or the one that this machine runs best and faithfully."""
 
 from __future__ import annotations
 
@@ -31,29 +31,50 @@ def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
     return tuple(sorted(allowed, key=lambda variant: _rank(variant.name, machine)))
 
 
-def choose_variant(manifest: Manifest, asked: str, machine: Machine | None = None) -> Variant:
-    """The variant asked for; ``auto`` takes the best for this machine that an installed onnxruntime can load.
+def candidates(manifest: Manifest, wanted: str, *, with_fallbacks: bool) -> list[Variant]:
+    """The variants that may be taken, best first, all of which the installed onnxruntime can load.
 
     Args:
         manifest: the version's.
-        asked: a variant's name, or ``auto``.
+        wanted: a variant's name, or ``auto``.
+        with_fallbacks: whether ``auto`` may take another than the best.
+
+    Raises:
+        VariantError: there is none.
+    """
+    best = choose_variant(manifest, wanted)
+    if wanted != AUTO:
+        check_runtime(best)
+        return [best]
+    if not with_fallbacks:
+        return [best]
+    rest = preference(manifest, this_machine())
+    return [best, *(variant for variant in rest[rest.index(best) + 1 :] if _loads(variant))]
+
+
+def choose_variant(manifest: Manifest, wanted: str, machine: Machine | None = None) -> Variant:
+    """The variant that is wanted; ``auto`` takes the best for this machine that an installed onnxruntime can load.
+
+    Args:
+        manifest: the version's.
+        wanted: a variant's name, or ``auto``.
         machine: what it is for; None for this one.
 
     Raises:
         VariantError: the version has no such variant, or none for this machine; says which it has.
         UsageError: ``MODELDROP_CPU`` does not name a CPU.
     """
-    if asked == AUTO:
+    if wanted == AUTO:
         return _best(preference(manifest, machine or this_machine()), manifest)
-    variant = manifest.variant(asked)
+    variant = manifest.variant(wanted)
     if variant is None:
-        raise VariantError(f"This version has no variant {asked!r}.", f"It has: {_names(manifest)}.")
+        raise VariantError(f"This version has no variant {wanted!r}.", f"It has: {_names(manifest)}.")
     return variant
 
 
-def _best(candidates: Sequence[Variant], manifest: Manifest) -> Variant:
+def _best(variants: Sequence[Variant], manifest: Manifest) -> Variant:
     first: VariantError | None = None
-    for variant in candidates:
+    for variant in variants:
         try:
             check_runtime(variant)
         except VariantError as error:
@@ -64,6 +85,14 @@ def _best(candidates: Sequence[Variant], manifest: Manifest) -> Variant:
         "This version has no variant that may be chosen unasked on this machine.",
         f"Name the one you want (--variant). It has: {_names(manifest)}.",
     )
+
+
+def _loads(variant: Variant) -> bool:
+    try:
+        check_runtime(variant)
+    except VariantError:
+        return False
+    return True
 
 
 def _may_be_taken(name: str, machine: Machine) -> bool:

@@ -1,12 +1,12 @@
-"""What happens to a fetch, as events: for people a sentence each, for programs the same as plain values."""
+"""Events of a fetch: for people a sentence each, for programs the same as plain values."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.util.text import clock_text
-from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,10 @@ _URGENT = {WARNING, ERROR, "unavailable", "quarantined", "hook-failed"}  # the l
 _WORTH_A_RATE = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+_NO_FIELDS: Mapping[str, object] = MappingProxyType({})
+
+
+class Event(NamedTuple):
     """Something that happened.
 
     Attributes:
@@ -37,11 +39,11 @@ class Event:
     name: str
     model: str
     text: str = ""
-    fields: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = _NO_FIELDS
 
     @property
     def urgent(self) -> bool:
-        """Whether it is told to those too who asked for quiet."""
+        """Whether it is shown even with ``--quiet``."""
         return self.name in _URGENT
 
 

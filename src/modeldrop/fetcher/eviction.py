@@ -1,30 +1,28 @@
-"""Space: what a model's folder holds, and which snapshots may go."""
+"""Disk space: what the snapshots of a model take, and which of them are removed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, parse_folder_name, snapshot_names
+from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, find_snapshots
 from modeldrop.fetcher.leases import forget, holder, last_use, leaseholder, user_of
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from modeldrop.fetcher.snapshot import LocalSnapshot
+
 DEFAULT_KEEP = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A snapshot on this disk.
+class DiskUse(NamedTuple):
+    """What a snapshot takes on this disk, and who needs it.
 
     Attributes:
-        path: its folder.
-        version: its number.
-        variant: its variant.
+        snapshot: the snapshot.
         disk_bytes: what its files take on disk, shared ones included.
         own_bytes: what removing it would free.
         last_use: in Unix seconds.
@@ -32,9 +30,7 @@ class Kept:
         used_by: who uses it, in words; "" for nobody.
     """
 
-    path: Path
-    version: int
-    variant: str
+    snapshot: LocalSnapshot
     disk_bytes: int
     own_bytes: int
     last_use: float
@@ -42,30 +38,25 @@ class Kept:
     used_by: str
 
 
-def survey(model_home: Path, now: float) -> list[Kept]:
+def survey(model_home: Path, now: float) -> list[DiskUse]:
     """All snapshots of a model on this disk, the last used first."""
     links = _links(model_home)
     found = []
-    for name in snapshot_names(model_home):
-        said = parse_folder_name(name)
-        if said is None:
-            continue
-        path = model_home / name
+    for snapshot in find_snapshots(model_home):
+        path = snapshot.path
         with contextlib.suppress(OSError):
             size, own = _sizes(path)
             found.append(
-                Kept(
-                    path,
-                    said.version,
-                    said.variant + said.suffix,
-                    size,
-                    own,
-                    last_use(path),
-                    links.get(name, ()),
-                    user_of(path, now),
+                DiskUse(
+                    snapshot=snapshot,
+                    disk_bytes=size,
+                    own_bytes=own,
+                    last_use=last_use(path),
+                    links=links.get(path.name, ()),
+                    used_by=user_of(path, now),
                 )
             )
-    return sorted(found, key=lambda one: (-one.last_use, one.path.name))
+    return sorted(found, key=lambda one: (-one.last_use, one.snapshot.path.name))
 
 
 def disk_bytes(*folders: Path) -> int:
@@ -79,28 +70,28 @@ def evict(
 ) -> list[Path]:
     """Remove snapshots that nobody needs, and what killed processes have left. Never raises.
 
-    What stays: the ``keep`` snapshots that were used last, whatever a link names, whatever a process uses, and
+    Kept are the ``keep`` snapshots that were used last, whatever a link names, whatever a process uses, and
     whatever was used within ``idle`` seconds. A snapshot loses its name before any of its files goes.
 
     Returns:
-        The folders that went, or with ``dry_run`` would go.
+        The folders that were removed, or with ``dry_run`` would be.
     """
     if not dry_run:
         home.sweep(now)
-    gone = []
+    removed = []
     with contextlib.suppress(OSError):
-        paths = [home.path / name for name in snapshot_names(home.path)]
+        paths = [snapshot.path for snapshot in find_snapshots(home.path)]
         for path in sorted(paths, key=last_use, reverse=True)[max(0, keep) :]:
             with contextlib.suppress(OSError):
                 if _evict(home, path, now, idle, dry_run=dry_run):
-                    gone.append(path)
-    return gone
+                    removed.append(path)
+    return removed
 
 
 def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: bool) -> bool:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Alone with it from here on: whoever wants to use it waits, and then finds it gone.
+        # Locked from here on: whoever wants to use it waits, and then finds it gone.
         if holder(descriptor) or leaseholder(path, now):
             return False
         if now - last_use(path) < idle or path.name in _links(home.path):

@@ -1,4 +1,4 @@
-"""Handing fetched models to a program that takes this process's place.
+"""Starting a program in this process's place, with the fetched models in its environment.
 
 Nothing of modeldrop stays: the program has this process's id, terminal and standard streams, gets its signals, and its
 exit code is the process's. What it inherits is the environment, and a shared lock on each snapshot, held by an open
@@ -52,7 +52,7 @@ def variables(snapshot: Snapshot) -> dict[str, str]:
     return {name: value for name, value in zip(variable_names(snapshot.model), values, strict=True) if value}
 
 
-def execute(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoReturn:
+def exec_command(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoReturn:
     """Replace this process by ``command``, with every snapshot in its environment.
 
     Raises:

@@ -1,74 +1,129 @@
-"""One reference brought to one home: ask, prepare, activate; and what is used when nobody answers.
+"""Fetching: from a reference to a snapshot on the local disk.
 
-    ask       what does the channel name now?                     one request
-    prepare   that version on disk, verified; no link has moved   nothing where it is there already
-    activate  swing the channel's link, remember what was seen
+    resolve   what does the reference name now?                            one request; none for a pinned version
+    prepare   that version is on disk, verified; no link has moved         no request where it is there already
+    activate  the channel's link names it; what was seen is remembered
 
-``fetch`` does all three, ``watch`` each in its time.
+``fetch`` does all three, ``watch`` does each in its time. If nobody answers, ``last_good`` says what is used instead.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modeldrop.config import registry_url
-from modeldrop.errors import FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError, VariantError
-from modeldrop.fetcher.aim import Aim, aim_at_channel, aim_at_pin, check_generation, located
-from modeldrop.fetcher.choose_variant import choose_variant, preference
-from modeldrop.fetcher.home import PARTIAL, Held, ModelHome, read_snapshot
+from modeldrop.config import default_registry, home_folder, registry_url
+from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError
+from modeldrop.fetcher.home import PARTIAL, ModelHome
 from modeldrop.fetcher.leases import note_use
-from modeldrop.fetcher.machine import check_runtime, installed_onnxruntime, installed_runtime, this_machine
+from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
-from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options, time_limit
-from modeldrop.fetcher.snapshot import MANIFEST, Figures, Snapshot
+from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options, time_limit, with_overrides
+from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, Snapshot, TransferStats, folder_name
+from modeldrop.fetcher.verify import is_whole
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
+from modeldrop.format.channel import parse_channel
+from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.locks import try_lock
 from modeldrop.util.retry import Deadline
 from modeldrop.util.text import age_text
-from modeldrop.util.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from modeldrop.fetcher.self_test import Outcome
-    from modeldrop.format.manifest import Manifest, Variant
-    from modeldrop.format.reference import Reference
+    from modeldrop.format.manifest import Variant
     from modeldrop.storage.read.reader import RegistryReader
 
 _LOCK_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A version that is on disk, complete and verified, and that no link names yet.
+def fetch(
+    reference: str | Reference,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    options: Options | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    **overrides: Any,
+) -> Snapshot:
+    """Make sure that a version is on the local disk, complete and verified; return its snapshot.
+
+    Args:
+        reference: what to fetch, such as ``s3://acme-models/embedder``, ``./models/embedder@v3`` or
+            ``embedder@staging``; a bare name lives in ``MODELDROP_REGISTRY``.
+        directory: the home, where snapshots are kept; default ``MODELDROP_HOME``, else
+            ``~/.cache/modeldrop``.
+        options: how; see ``Options``.
+        progress: told bytes done and bytes in all while files arrive.
+        overrides: fields of ``Options`` by name, such as ``variant="fp32"``.
+
+    Raises:
+        UsageError: an invalid reference, or the home holds this model from another registry.
+        NotFoundError: the registry has no such model, channel or version, nor this disk a good one.
+        VariantError: the version has no such variant, or none that this machine can run.
+        FormatError, IntegrityError: what the registry holds is damaged or was changed.
+        RegistryError: the registry cannot be read, and there is no last good snapshot that would do.
+        RefusedError: the channel's generation is below ``min_generation``.
+        FidelityError: no variant passes the self-test.
+        MissingExtraError: a package that is needed for this is not installed.
+        DiskError: the home cannot be written, or is full.
+    """
+    options = with_overrides(options, overrides, "fetch")
+    if isinstance(reference, str):
+        reference = parse_reference(reference, default_registry())
+    home = home_folder(directory)
+    try:
+        fetcher = Fetcher(reference, home, options, progress)
+        fetcher.home.check_registry(fetcher.registry)
+        try:
+            version = fetcher.resolve()
+            try:
+                found = fetcher.prepare(version)
+            except NotFoundError:  # pruned after the channel was read? What does it name now?
+                before, version = version, fetcher.resolve()
+                if version == before:
+                    raise
+                found = fetcher.prepare(version)
+            return fetcher.activate(version, found)
+        except (NotFoundError, RefusedError, RegistryError) as error:
+            return fetcher.last_good(error)
+    except OSError as error:
+        raise unwritable(home, error) from error
+
+
+class ResolvedVersion(NamedTuple):
+    """What a reference means now.
 
     Attributes:
-        aim: what was asked for.
-        held: the snapshot.
-        figures: what it took.
-        warnings: what whoever runs this should know.
-        asked: when the registry was asked what the channel names, in Unix seconds.
+        version: the version's number.
+        digest: the manifest digest that it must have; None for a pinned version without one.
+        generation: the channel's, None for a pinned version.
+        nonce: of the channel's present move, "" for a pinned version.
     """
 
-    aim: Aim
-    held: Held
-    figures: Figures
-    warnings: tuple[str, ...]
-    asked: float
+    version: int
+    digest: str | None
+    generation: int | None = None
+    nonce: str = ""
 
 
 class Fetcher:
-    """Fetches one reference into one home.
+    """The steps of fetching one reference into one home. It holds what it took: one fetch each.
 
     Args:
         reference: what to fetch.
         home: the folder that holds the models' folders.
         options: how.
         progress: told bytes done and bytes in all while files arrive.
+
+    Attributes:
+        link: the name of the link that names the snapshot; None for a pinned version.
+        stats: what the last ``prepare`` has brought.
+        warnings: what whoever runs this should know of that, a sentence each.
     """
 
     def __init__(
@@ -83,13 +138,15 @@ class Fetcher:
         self.registry = registry_url(reference.registry)
         self.home = ModelHome(home, reference.model)
         self.link = _link_name(reference, options)
-        self.key = f"{reference.model}/{reference.channel}"
-        self.deadline = time_limit(options.timeout)
+        self.channel_key = f"{reference.model}/{reference.channel}"
+        self.stats = TransferStats()
+        self.warnings: tuple[str, ...] = ()
+        self._deadline = time_limit(options.timeout)
         self._progress = progress
         self._began = time.monotonic()
-        self._reader: RegistryReader | None = None
+        self._asked = time.time()
 
-    @property
+    @functools.cached_property
     def reader(self) -> RegistryReader:
         """The registry, opened when it is first needed.
 
@@ -97,161 +154,161 @@ class Fetcher:
             RegistryError: it cannot be, or the credentials cannot be used.
             MissingExtraError: the credentials need an SDK that is not installed.
         """
-        if self._reader is None:
-            from modeldrop.storage.read.reader import RegistryReader  # a pinned version that is there needs none of it
+        from modeldrop.storage.read.reader import RegistryReader  # a pinned version that is there needs none of it
 
-            self._reader = RegistryReader(self.reference.registry)
-        return self._reader
+        return RegistryReader(self.reference.registry)
 
-    def fetch(self) -> Snapshot:
-        """Do it all.
+    @functools.cached_property
+    def stored_state(self) -> ChannelState | None:
+        """What this disk knew of the channel when it was first asked for."""
+        return read_state(self.home.path, self.link) if self.link else None
 
-        Raises:
-            UsageError: the home holds this model from another registry.
-            NotFoundError: the registry has no such model, channel or version, nor this disk a good one.
-            VariantError: the version has no such variant, or none that this machine can run.
-            FormatError, IntegrityError: what the registry holds is damaged or was changed.
-            RegistryError: the registry cannot be read, and there is no last good snapshot that would do.
-            RefusedError: the channel's generation is below ``min_generation``.
-            DiskError: the home is full.
-            OSError: the home cannot be read or written.
-        """
-        self.home.belongs_to(self.registry)
-        pinned = aim_at_pin(self.reference)
-        if pinned is not None:
-            return self.activate(self.prepare(pinned))
-        if self.options.on_unavailable == OFFLINE:
-            return self.last_good(RegistryError(f"{self.registry} was not asked: this is offline."))
-        try:
-            return self.activate(self._prepare_following())
-        except (NotFoundError, RefusedError, RegistryError) as error:
-            if self.options.on_unavailable == FAIL:
-                raise
-            return self.last_good(error)
-
-    def ask(self) -> Aim:
-        """What the channel names now.
+    def resolve(self) -> ResolvedVersion:
+        """What the reference names now.
 
         Raises:
             NotFoundError: there is no such channel.
             FormatError: it does not parse.
-            RefusedError: its generation is below ``min_generation``.
-            RegistryError: it cannot be read, or is older than what this disk has seen.
+            RefusedError: its generation is below ``min_generation``, or ``watch`` has quarantined what it names.
+            RegistryError: it cannot be read, is older than what this disk has seen, or this is offline.
         """
-        data = self.reader.get(self.key, MAX_CHANNEL)
+        if self.reference.version is not None:
+            return ResolvedVersion(self.reference.version, self.reference.digest)
+        if self.options.on_unavailable == OFFLINE:
+            raise RegistryError(f"{self.registry} was not asked: this is offline.")
+        data = self.reader.get(self.channel_key, MAX_CHANNEL)
         if data is None:
             raise NotFoundError(
-                f"{self.registry} has no channel {self.key}.",
+                f"{self.registry} has no channel {self.channel_key}.",
                 "The model or the channel is misspelt, or nothing was published there yet: "
                 f"modeldrop ls {self.registry}",
             )
-        return self.aim_at(data)
+        version = self.resolve_document(data, self.stored_state)
+        quarantine = read_quarantine(self.home.path, self.link) if self.link else None
+        if quarantine is not None and quarantine.applies_to(version.digest, version.generation):
+            raise RefusedError(
+                f"v{version.version} of {self.reference.model} is in quarantine here: {quarantine.reason}",
+                "It is tried again when the channel moves.",
+            )
+        return version
 
-    def aim_at(self, data: bytes) -> Aim:
-        """What a channel's document names. Raises what ``ask`` does."""
-        where = f"{self.registry}/{self.key}"
-        aim = aim_at_channel(self.reference, where, data)
-        check_generation(aim, where, least=self.options.min_generation, known=self.known())
-        return aim
+    def resolve_document(self, data: bytes, stored: ChannelState | None) -> ResolvedVersion:
+        """What a channel's document names, given what this disk knows of the channel.
 
-    def known(self) -> ChannelState | None:
-        """What this disk knows of the channel."""
-        return read_state(self.home.path, self.link) if self.link else None
+        Raises:
+            NotFoundError: the channel has never named the digest that the reference wants.
+            FormatError, RefusedError, RegistryError: as ``resolve``.
+        """
+        where = f"{self.registry}/{self.channel_key}"
+        try:
+            channel = parse_channel(data)
+        except FormatError as error:
+            raise _located(error, where) from None
+        move, digest = channel.present, self.reference.digest
+        if digest is not None and digest != move.digest:
+            older = channel.find_digest(digest)
+            if older is None:
+                raise NotFoundError(
+                    f"{where} has never named {digest}.",
+                    f"Name its version too: {self.reference.model}@vN@{digest[:19]}…",
+                )
+            move = older
+        version = ResolvedVersion(
+            version=move.version, digest=move.digest, generation=channel.generation, nonce=channel.present.nonce
+        )
+        _check_generation(version, where, self.options.min_generation, stored)
+        return version
 
-    def prepare(self, aim: Aim) -> Prepared:
+    def prepare(self, version: ResolvedVersion) -> LocalSnapshot:
         """Bring a version to disk, in the best variant that this machine runs faithfully; no link moves.
 
         Raises:
             NotFoundError: there is no such version, or it was pruned.
             FidelityError: no variant passes the self-test.
-            Otherwise what ``fetch`` does.
+            Otherwise what ``fetch`` raises.
         """
-        asked = time.time()
-        standing = self._standing(aim)
-        if standing is not None:
-            return Prepared(aim, standing, Figures(seconds=time.monotonic() - self._began), (), asked)
-        source = _Source(self, aim)
+        self.stats, self.warnings, self._asked = TransferStats(), (), time.time()
+        unchanged = self._find_unchanged(version)
+        if unchanged is not None:
+            return unchanged
+        from modeldrop.fetcher.as_name import folder_suffix, rename_graph
+        from modeldrop.fetcher.choose_variant import candidates
+        from modeldrop.format.manifest import manifest_digest, parse_manifest
+
+        wanted = None if self.options.variant == AUTO else self.options.variant
+        present = self._find(version, wanted) or self.home.find(version.version, version.digest, None)
+        data = present.manifest_bytes if present else self._read_manifest(version)
+        try:
+            manifest = present.manifest if present else parse_manifest(data)
+        except FormatError as error:
+            raise _located(error, f"{self._version_url(version)}/manifest.json") from None
         failed: list[Outcome] = []
-        for variant in self._candidates(source.manifest):
-            brought = self._bring(source, variant)
-            if isinstance(brought, tuple):
-                held, figures = brought
-                figures = replace(figures, seconds=time.monotonic() - self._began)
-                warnings = tuple(f"{one.detail} The next variant is used." for one in failed)
-                return Prepared(source.aim, held, figures, warnings, asked)
-            failed.append(brought)
+        for variant in candidates(manifest, self.options.variant, with_fallbacks=self.options.self_test):
+            renamed = rename_graph(manifest, variant, self.options.as_name) if self.options.as_name else {}
+            name = folder_name(version.version, variant.name, manifest_digest(data), folder_suffix(renamed))
+            outcome = self._remembered_outcome(name, variant)
+            if outcome is None or outcome.passed:  # what has failed before need not be fetched
+                self.stats = TransferStats()
+                local = self._find(version, variant.name)
+                if local is None:
+                    self._check_online(version)
+                    from modeldrop.fetcher.download.download import download
+
+                    local, self.stats = download(
+                        self.reader,
+                        self.home,
+                        version.version,
+                        data,
+                        manifest,
+                        variant,
+                        renamed=renamed,
+                        deadline=self._deadline,
+                        progress=self._progress,
+                    )
+                outcome = outcome or self._test(local, variant)
+                if outcome is not None and not outcome.passed:
+                    failed.append(outcome)
+                    continue
+                self.warnings = tuple(f"{one.detail} The next variant is used." for one in failed)
+                return local
+            failed.append(outcome)
         from modeldrop.fetcher.self_test import refused
 
-        raise refused(f"{self.registry}/{self.reference.model}/v{aim.version}", failed)
+        raise refused(self._version_url(version), failed)
 
-    def _standing(self, aim: Aim) -> Held | None:
-        """The snapshot that the link names, if it was found for this aim on this machine before, and is whole.
-
-        What was decided then is not decided again, and so the manifest need not be understood: that takes longer than
-        all the rest.
-        """
-        known, options = self.known(), self.options
-        if (
-            self.link is None
-            or known is None
-            or (known.version, known.digest) != (aim.version, aim.digest)
-            or options.self_test
-            or options.as_name
-        ):
-            return None
-        held = Held(self.home.path / known.snapshot, known.digest, known.variant)
-        stands = known.choice_key and known.choice_key == _settled(held) and self.home.stands(known.snapshot)
-        return held if stands and self._names(self.link, held) else None
-
-    def activate(self, prepared: Prepared) -> Snapshot:
-        """Swing the channel's link to what was prepared, unless a newer one was activated meanwhile.
+    def activate(self, version: ResolvedVersion, local: LocalSnapshot) -> Snapshot:
+        """Point the channel's link at what was prepared, unless a newer one was activated meanwhile.
 
         Then make room, if something new came.
         """
-        aim, held, figures = prepared.aim, prepared.held, prepared.figures
-        if self.link is not None and aim.generation is not None:
+        self.stats = self.stats._replace(seconds=time.monotonic() - self._began)
+        if self.link is not None and version.generation is not None:
             state = ChannelState(
-                aim.version, held.digest, aim.generation, aim.nonce, held.variant, held.path.name, prepared.asked,
-                _settled(held),
-            )  # fmt: skip
-            if self._names(self.link, held) and state.is_same(self.known()):
+                version=version.version,
+                digest=local.digest,
+                generation=version.generation,
+                nonce=version.nonce,
+                variant=local.variant,
+                snapshot=local.path.name,
+                checked=self._asked,
+                choice_key=_choice_key(local),
+            )
+            if self._is_linked(local) and state.is_same(self.stored_state):
                 confirm_state(self.home.path, self.link, state.checked)
             else:
-                with self._one_at_a_time():
-                    self._swing(self.link, state, held)
-        if not note_use(held.path):
-            return self.activate(self.prepare(aim))  # it was evicted between being found and being used
-        if figures.fetched or figures.adopted or figures.linked:
+                with self._link_lock():
+                    now = read_state(self.home.path, self.link)
+                    if now is None or now.generation <= state.generation:
+                        self.home.link(self.link, local.path)
+                        write_state(self.home.path, self.link, state)
+        if not note_use(local.path):
+            return self.activate(version, self.prepare(version))  # it was evicted between being found and being used
+        if not self.stats.found_all:
             from modeldrop.fetcher.eviction import evict
 
             evict(self.home, self.options.keep, now=time.time())
-        checked = "registry" if self.link is not None or figures.fetched else "disk"
-        return self._snapshot(prepared, aim.generation, checked=checked)
-
-    def _names(self, link: str, held: Held) -> bool:
-        with contextlib.suppress(OSError):
-            return os.readlink(self.home.path / link) == held.path.name  # noqa: PTH115  a name, not a path
-        return False
-
-    def _swing(self, link: str, state: ChannelState, held: Held) -> None:
-        known = self.known()
-        if known is None or known.generation <= state.generation:
-            self.home.link(link, held.path)
-            write_state(self.home.path, link, state)
-
-    @contextlib.contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        """Keep two fetches that end together from swinging the link crosswise; go without where locks do not work."""
-        lock = None
-        with contextlib.suppress(OSError):
-            limit = Deadline(min(_LOCK_SECONDS, self.deadline.left()))
-            while (lock := try_lock(self.home.path / PARTIAL / f"{self.link}.lock")) is None and limit.left():
-                time.sleep(0.01)
-        try:
-            yield
-        finally:
-            if lock is not None:
-                lock.release()
+        checked = "registry" if self.link is not None or self.stats.fetched else "disk"
+        return self._snapshot(local, version.generation, checked=checked)
 
     def last_good(self, error: NotFoundError | RefusedError | RegistryError) -> Snapshot:
         """What this disk has of the channel, when the registry could not be asked.
@@ -260,258 +317,232 @@ class Fetcher:
             RegistryError: there is none, or it is older than ``max_stale``.
             NotFoundError, RefusedError: ``error`` was one, and there is none that would do.
         """
-        found = self._last_good()
-        if found is None:
-            if self.options.on_unavailable == OFFLINE:
+        if self.link is None or self.options.on_unavailable == FAIL:
+            raise error
+        offline = self.options.on_unavailable == OFFLINE
+        local, generation, checked = self._find_last()
+        if local is None:
+            if offline:
                 raise RegistryError(
                     f"{self.home.path} has no snapshot of {self.reference.channel}, and offline nothing is fetched.",
                     "Fetch it once with the registry at hand.",
                 )
             raise error
-        held, generation, checked = found
         if (generation or 0) < self.options.min_generation:
             raise error
-        age = max(0.0, time.time() - checked)
-        name = held.path.name
-        if self.options.max_stale is not None and age > self.options.max_stale:
+        age, limit, name = max(0.0, time.time() - checked), self.options.max_stale, local.path.name
+        if limit is not None and age > limit:
             raise RegistryError(
                 f"{name} is on this disk, but the registry last confirmed it {age_text(age)} ago; "
-                f"at most {age_text(self.options.max_stale)} are allowed. {error.message}",
+                f"at most {age_text(limit)} are allowed. {error.message}",
                 error.hint,
             ) from error
-        warnings: tuple[str, ...] = ()
-        if self.options.on_unavailable != OFFLINE:
-            warnings = (f"{error.message} Using {name}, which the registry last confirmed {age_text(age)} ago.",)
-        prepared = Prepared(Aim(_version_of(name), held.digest, generation), held, Figures(), warnings, checked)
-        if self.link is not None:
-            with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
-                self.home.link(self.link, held.path)
-        return self._snapshot(prepared, generation, checked="disk", age=age)
+        with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
+            self.home.link(self.link, local.path)
+        self.stats, self.warnings = TransferStats(), ()
+        if not offline:
+            self.warnings = (f"{error.message} Using {name}, which the registry last confirmed {age_text(age)} ago.",)
+        return self._snapshot(local, generation, checked="disk", age=age)
 
-    def _prepare_following(self) -> Prepared:
-        aim = self.ask()
-        self._refuse_quarantined(aim)
-        try:
-            return self.prepare(aim)
-        except NotFoundError:
-            # The version may have been pruned since the channel was read: what does it name now?
-            now = self.ask()
-            if now == aim:
-                raise
-            self._refuse_quarantined(now)
-            return self.prepare(now)
+    def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
+        """The snapshot that the link names, if it was chosen for this version on this machine before, and is whole.
 
-    def _refuse_quarantined(self, aim: Aim) -> None:
-        """Refuse what ``watch`` has tried on this disk and gone back from."""
-        quarantine = read_quarantine(self.home.path, self.link) if self.link else None
-        if quarantine is not None and quarantine.applies_to(aim.digest, aim.generation):
-            raise RefusedError(
-                f"v{aim.version} of {self.reference.model} is in quarantine here: {quarantine.reason}",
-                "It is tried again when the channel moves.",
-            )
-
-    def _candidates(self, manifest: Manifest) -> list[Variant]:
-        """The variants that may be taken, best first."""
-        if self.options.variant != AUTO:
-            chosen = choose_variant(manifest, self.options.variant)
-            check_runtime(chosen)
-            return [chosen]
-        best = choose_variant(manifest, AUTO)
-        if not self.options.self_test:
-            return [best]
-        rest = preference(manifest, this_machine())
-        return [best, *(variant for variant in rest[rest.index(best) + 1 :] if _loads(variant))]
-
-    def _bring(self, source: _Source, variant: Variant) -> tuple[Held, Figures] | Outcome:
-        """A variant on disk; or the outcome of the self-test that it does not pass."""
-        renamed = self._renamed(source.manifest, variant)
-        name = self.home.place(source.aim.version, variant.name, source.digest, renamed).name
-        outcome = self._remembered(name, variant) if self.options.self_test else None
-        if outcome is not None and not outcome.passed:
-            return outcome  # it need not even be fetched
-        held, figures = source.held(variant.name), Figures()
-        if held is None:
-            self.refuse_offline(source.aim)
-            held, figures = self._download(source, variant, renamed)
-        if self.options.self_test and outcome is None:
-            outcome = self._test(held, variant)
-        return (held, figures) if outcome is None or outcome.passed else outcome
-
-    def _renamed(self, manifest: Manifest, variant: Variant) -> dict[str, str]:
-        if not self.options.as_name:
-            return {}
-        from modeldrop.fetcher.as_name import rename_graph
-
-        return rename_graph(manifest, variant, self.options.as_name)
-
-    def _remembered(self, name: str, variant: Variant) -> Outcome | None:
-        from modeldrop.fetcher.self_test import remembered
-
-        return remembered(self.home.path, name, this_machine(), installed_runtime(variant))
-
-    def _test(self, held: Held, variant: Variant) -> Outcome:
-        from modeldrop.fetcher.self_test import DEADLINE_SECONDS, remember, self_test
-
-        graph = variant._replace(model=held.renamed.get(variant.model, variant.model))
-        seconds = min(DEADLINE_SECONDS, max(1.0, self.deadline.left()))
-        outcome = self_test(held.path, held.manifest, graph, seconds)
-        remember(self.home.path, held.path.name, this_machine(), installed_runtime(variant), outcome)
-        return outcome
-
-    def refuse_offline(self, aim: Aim) -> None:
-        """Refuse to ask for a version that is not there, where nothing may be asked.
-
-        Raises:
-            RegistryError: this is offline.
+        What was decided then is not decided again, and so the manifest need not be understood: that takes longer than
+        all the rest.
         """
-        if self.options.on_unavailable == OFFLINE:
-            raise RegistryError(
-                f"{self.registry} was not asked for v{aim.version} of {self.reference.model}: this is offline.",
-                "Fetch it once with the registry at hand.",
-            )
+        known = self.stored_state
+        if (
+            known is None
+            or (known.version, known.digest) != (version.version, version.digest)
+            or not known.choice_key
+            or self.options.self_test
+            or self.options.as_name
+        ):
+            return None
+        with contextlib.suppress(FormatError, OSError):
+            local = LocalSnapshot(self.home.path / known.snapshot)
+            if (
+                not local.suffix
+                and self._is_linked(local)
+                and known.choice_key == _choice_key(local)
+                and known.digest == local.digest
+                and is_whole(local)
+            ):
+                return local
+        return None
 
-    def _download(self, source: _Source, variant: Variant, renamed: dict[str, str]) -> tuple[Held, Figures]:
-        from modeldrop.fetcher.download.download import (
-            download,  # what is there already is found without all that it needs
-        )
+    def _find(self, version: ResolvedVersion, variant: str | None) -> LocalSnapshot | None:
+        """A whole snapshot that is there already, with its graph under the name that was asked for."""
+        return self.home.find(version.version, version.digest, variant, as_name=self.options.as_name)
 
-        version = source.aim.version
-        done = download(
-            self.reader,
-            self.home,
-            f"{self.reference.model}/v{version}",
-            version,
-            source.data,
-            source.manifest,
-            variant,
-            deadline=self.deadline,
-            progress=self._progress,
-            rename=renamed,
-        )
-        held = Held(done.path, source.digest, variant.name, renamed)
-        return held, Figures(done.fetched, done.adopted, done.linked, done.retries)
+    def _find_last(self) -> tuple[LocalSnapshot | None, int | None, float]:
+        """The last snapshot that the channel gave here, its generation, and when the registry confirmed it."""
+        state = self.stored_state
+        if state is not None:
+            found = self._find(ResolvedVersion(state.version, state.digest), state.variant)
+            return found, state.generation, state.checked
+        # Written by a release that kept no state, or on a volume that became read-only.
+        with contextlib.suppress(OSError, FormatError):
+            link = self.home.path / str(self.link)
+            linked = LocalSnapshot(link.with_name(os.readlink(link)))  # noqa: PTH115  a name, not a path
+            found = self._find(ResolvedVersion(linked.version, linked.digest), linked.variant)
+            if found is not None and found.path == linked.path:
+                return found, None, link.lstat().st_mtime
+        return None, None, 0.0
 
-    def read_manifest(self, aim: Aim) -> bytes:
+    def _read_manifest(self, version: ResolvedVersion) -> bytes:
         """A version's manifest from the registry, with the digest that was promised.
 
         Raises:
             NotFoundError: there is none, or the version was pruned.
             IntegrityError: it has another digest.
-            RegistryError: it cannot be read.
+            RegistryError: it cannot be read, or this is offline.
         """
         from modeldrop.format.manifest import MAX_BYTES, manifest_digest
 
+        self._check_online(version)
         model = f"{self.registry}/{self.reference.model}"
-        data = self.reader.get(f"{self.reference.model}/v{aim.version}/manifest.json", MAX_BYTES)
+        data = self.reader.get(f"{self.reference.model}/v{version.version}/manifest.json", MAX_BYTES)
         see = f"modeldrop ls {model}"
         if data is None:
-            raise NotFoundError(f"{model} has no version v{aim.version}.", f"See what there is: {see}")
+            raise NotFoundError(f"{model} has no version v{version.version}.", f"See what there is: {see}")
         found = manifest_digest(data)
-        if aim.digest == found:
+        if version.digest == found:
             return data
         from modeldrop.format.records import find_seal
 
         seal = find_seal(data)
         if seal is not None:
             raise NotFoundError(
-                f"v{aim.version} of {model} was pruned on {seal.at[:10]}.",
+                f"v{version.version} of {model} was pruned on {seal.at[:10]}.",
                 f"Fetch another version, or publish it again. See what there is: {see}",
             )
-        if aim.digest is not None:
+        if version.digest is not None:
             raise IntegrityError(
-                f"{model}/v{aim.version}/manifest.json has the digest {found}, not {aim.digest} as promised.",
+                f"{self._version_url(version)}/manifest.json has the digest {found}, not {version.digest} as promised.",
                 "It was changed after it was published. Restore it, or promote another version; "
                 "the snapshot in use is untouched.",
             )
         return data
 
-    def find(self, aim: Aim, variant: str | None) -> Held | None:
-        """A whole snapshot of a version that is there already, under the name that its graph is to have."""
-        held = self.home.find(aim.version, aim.digest, variant, as_name=self.options.as_name)
-        if held is None and variant is None and self.options.as_name:
-            return self.home.find(aim.version, aim.digest, None)
-        return held
+    def _check_online(self, version: ResolvedVersion) -> None:
+        """Refuse to ask for a version that is not there, where nothing may be asked."""
+        if self.options.on_unavailable == OFFLINE:
+            raise RegistryError(
+                f"{self.registry} was not asked for v{version.version} of {self.reference.model}: this is offline.",
+                "Fetch it once with the registry at hand.",
+            )
 
-    def _last_good(self) -> tuple[Held, int | None, float] | None:
-        """The last snapshot that the channel gave here, its generation, and when the registry confirmed it."""
-        if self.link is None:
+    def _remembered_outcome(self, name: str, variant: Variant) -> Outcome | None:
+        """What an earlier self-test of a snapshot found; None where there was none, or none is wanted."""
+        if not self.options.self_test:
             return None
-        state = self.known()
-        if state is not None:
-            held = self.find(Aim(state.version, state.digest), state.variant)
-            return None if held is None else (held, state.generation, state.checked)
-        # Written by a release that kept no state, or on a volume that became read-only.
-        with contextlib.suppress(OSError, FormatError):
-            link = self.home.path / self.link
-            name = os.readlink(link)  # noqa: PTH115  a name, not a path
-            said = read_snapshot(self.home.path / name)
-            held = self.find(Aim(_version_of(name), said.digest), said.variant)
-            if held is not None and held.path.name == name:
-                return held, None, link.lstat().st_mtime
-        return None
+        from modeldrop.fetcher.self_test import remembered
 
-    def _snapshot(self, prepared: Prepared, generation: int | None, *, checked: str, age: float = 0.0) -> Snapshot:
-        held = prepared.held
+        return remembered(self.home.path, name, this_machine(), installed_runtime(variant))
+
+    def _test(self, local: LocalSnapshot, variant: Variant) -> Outcome | None:
+        """What a self-test finds now, remembered; None where none is wanted."""
+        if not self.options.self_test:
+            return None
+        from modeldrop.fetcher.self_test import DEADLINE_SECONDS, remember, self_test
+
+        seconds = min(DEADLINE_SECONDS, max(1.0, self._deadline.left()))
+        outcome = self_test(local.path, local.manifest, variant._replace(model=local.model), seconds)
+        remember(self.home.path, local.path.name, this_machine(), installed_runtime(variant), outcome)
+        return outcome
+
+    def _is_linked(self, local: LocalSnapshot) -> bool:
+        with contextlib.suppress(OSError):
+            return os.readlink(self.home.path / str(self.link)) == local.path.name  # noqa: PTH115  a name, not a path
+        return False
+
+    @contextlib.contextmanager
+    def _link_lock(self) -> Iterator[None]:
+        """Keep two fetches that end together from moving the link crosswise; go without where locks do not work."""
+        lock = None
+        with contextlib.suppress(OSError):
+            limit = Deadline(min(_LOCK_SECONDS, self._deadline.left()))
+            while (lock := try_lock(self.home.path / PARTIAL / f"{self.link}.lock")) is None and limit.left():
+                time.sleep(0.01)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _version_url(self, version: ResolvedVersion) -> str:
+        return f"{self.registry}/{self.reference.model}/v{version.version}"
+
+    def _snapshot(self, local: LocalSnapshot, generation: int | None, *, checked: str, age: float = 0.0) -> Snapshot:
         return Snapshot(
-            held.path,
-            self.reference.model,
-            prepared.aim.version,
-            held.variant,
-            held.digest,
-            self.registry,
-            self.reference.channel,
-            generation,
-            age,
-            checked,
-            prepared.figures,
-            prepared.warnings,
+            path=local.path,
+            model=self.reference.model,
+            version=local.version,
+            variant=local.variant,
+            digest=local.digest,
+            registry=self.registry,
+            channel=self.reference.channel,
+            generation=generation,
+            age=age,
+            checked=checked,
+            figures=self.stats,
+            warnings=self.warnings,
         )
 
 
-class _Source:
-    """The manifest of the version that is meant: from this disk where it is, else from the registry."""
-
-    def __init__(self, fetcher: Fetcher, aim: Aim) -> None:
-        from modeldrop.format.manifest import manifest_digest, parse_manifest
-
-        self._fetcher = fetcher
-        variant = fetcher.options.variant
-        self._found = fetcher.find(aim, None if variant == AUTO else variant)
-        present = self._found or fetcher.find(aim, None)
-        if present is not None:
-            self.data = (present.path / MANIFEST).read_bytes()
-            self.manifest, self.digest = present.manifest, present.digest
-        else:
-            fetcher.refuse_offline(aim)
-            self.data = fetcher.read_manifest(aim)
-            self.digest = manifest_digest(self.data)
-            try:
-                self.manifest = parse_manifest(self.data)
-            except FormatError as error:
-                where = f"{fetcher.registry}/{fetcher.reference.model}/v{aim.version}/manifest.json"
-                raise located(error, where) from None
-        self.aim = aim
-
-    def held(self, variant: str) -> Held | None:
-        """The snapshot of a variant that is there already."""
-        found, name = self._found, self._fetcher.options.as_name
-        if found is not None and found.variant == variant and bool(found.renamed) == bool(name):
-            return found
-        return self._fetcher.find(self.aim, variant)
+def unwritable(home: Path, error: OSError) -> DiskError:
+    """The error for a home that cannot be used."""
+    return DiskError(
+        f"Could not write into {home}: {error.strerror or error}.",
+        "Name a folder that this user may write and that has room (-d or MODELDROP_HOME); "
+        "the snapshot in use is untouched.",
+    )
 
 
-def _loads(variant: Variant) -> bool:
+def _check_generation(version: ResolvedVersion, where: str, minimum: int, stored: ChannelState | None) -> None:
+    """Refuse an old pointer.
+
+    Args:
+        version: what the channel names now.
+        where: its address, for errors.
+        minimum: the generation that it must have at least.
+        stored: what this disk knows of the channel.
+
+    Raises:
+        RefusedError: its generation is below the minimum.
+        RegistryError: it went back since this disk last saw it, or its history was rewritten.
+    """
+    generation = version.generation or 0
+    if generation < minimum:
+        raise RefusedError(
+            f"{where} has generation {generation}, below the required {minimum}: an old pointer was replayed.",
+            "Look at the registry: modeldrop history. To accept it, ask for a lower --min-generation.",
+        )
+    if stored is None:
+        return
+    hint = (
+        "The registry was restored from an older copy, or an old pointer is replayed. To accept what it says now, "
+        "move it on: modeldrop promote; or remove this model's folder."
+    )
+    if generation < stored.generation:
+        raise RegistryError(f"{where} went back from generation {stored.generation} to {generation}.", hint)
+    if generation == stored.generation and version.nonce != stored.nonce:
+        raise RegistryError(f"{where} has another move under generation {generation} than this disk has seen.", hint)
+
+
+def _located(error: FormatError, where: str) -> FormatError:
+    """The same error, saying which document does not parse."""
+    return FormatError(
+        f"{where}: {error.message}",
+        error.hint or "It was changed by hand or damaged; the snapshot in use is untouched. Promote another version.",
+    )
+
+
+def _choice_key(local: LocalSnapshot) -> str:
+    """A text that changes with what the choice of a snapshot depends on: this machine, and the manifest on its disk."""
     try:
-        check_runtime(variant)
-    except VariantError:
-        return False
-    return True
-
-
-def _settled(held: Held) -> str:
-    """A text that changes with what the choice of a snapshot rests on: this machine, and the manifest on its disk."""
-    try:
-        changed = os.stat(held.path / MANIFEST).st_mtime_ns  # noqa: PTH116
+        changed = os.stat(local.path / MANIFEST).st_mtime_ns  # noqa: PTH116
     except OSError:
         return ""
     return f"{this_machine().key}, onnxruntime {installed_onnxruntime()}, manifest of {changed}"
@@ -522,7 +553,3 @@ def _link_name(reference: Reference, options: Options) -> str | None:
         return None
     variant = "" if options.variant == AUTO else f"-{options.variant}"
     return f"{reference.channel}{variant}{'-as' if options.as_name else ''}"
-
-
-def _version_of(snapshot: str) -> int:
-    return int(snapshot.partition("-")[0].removeprefix("v"))

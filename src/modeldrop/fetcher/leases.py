@@ -14,10 +14,9 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from modeldrop.util.locks import is_at
-from modeldrop.util.values import dataclass
 
 LEASE_SECONDS = 600
 """A lease that nobody has touched for so long is over. Touch it more often."""
@@ -91,9 +90,8 @@ def forget(snapshot: Path) -> None:
         leases.rmdir()
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A process's word that it uses a snapshot. ``touch`` it well within ``LEASE_SECONDS``."""
+class Lease(NamedTuple):
+    """A file that says that a process uses a snapshot. ``touch`` it well within ``LEASE_SECONDS``."""
 
     path: Path
 
@@ -119,9 +117,11 @@ def lease(snapshot: Path) -> Lease:
     return given
 
 
-@dataclass(frozen=True, slots=True)
-class InUse:
-    """A snapshot that is not evicted until ``release``, if it is touched every ``TOUCH_SECONDS``."""
+class InUse(NamedTuple):
+    """A long-lived process's hold on the snapshot that it uses: a lock, and a lease for where locks do not count.
+
+    The snapshot is not evicted until ``release``, if it is touched every ``TOUCH_SECONDS``.
+    """
 
     snapshot: Path
     descriptor: int

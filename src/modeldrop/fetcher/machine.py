@@ -12,11 +12,10 @@ import re
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.config import variable
 from modeldrop.errors import UsageError, VariantError
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Variant
@@ -47,8 +46,7 @@ _DISTRIBUTIONS = {
 _RELEASE = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """What graphs run on.
 
     Attributes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.util.retry import Deadline
-from modeldrop.util.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +17,18 @@ DEFAULT_TIMEOUT = 1800.0
 DEFAULT_KEEP = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class _OptionFields(NamedTuple):
+    variant: str = AUTO
+    as_name: str = ""
+    on_unavailable: str = LAST_GOOD
+    max_stale: float | None = None
+    min_generation: int = 0
+    self_test: bool = False
+    timeout: float = DEFAULT_TIMEOUT
+    keep: int = DEFAULT_KEEP
+
+
+class Options(_OptionFields):
     """The options of a fetch.
 
     Attributes:
@@ -34,22 +43,22 @@ class Options:
         keep: how many snapshots of the model to keep on disk at least.
 
     Raises:
-        UsageError: a value that cannot be meant.
+        UsageError: an invalid value.
     """
 
-    variant: str = AUTO
-    as_name: str = ""
-    on_unavailable: str = LAST_GOOD
-    max_stale: float | None = None
-    min_generation: int = 0
-    self_test: bool = False
-    timeout: float = DEFAULT_TIMEOUT
-    keep: int = DEFAULT_KEEP
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
+    if not TYPE_CHECKING:  # type checkers know the fields' own signature
+
+        def __new__(cls, *values: Any, **named: Any) -> Self:
+            self = super().__new__(cls, *values, **named)
+            self._check()
+            return self
+
+    def _check(self) -> None:
         if self.on_unavailable not in POLICIES:
             raise UsageError(
-                f"{self.on_unavailable!r} says nothing of what to do without the registry.",
+                f"{self.on_unavailable!r} is not a policy for a registry that cannot be asked.",
                 f"Write one of: {', '.join(POLICIES)}.",
             )
         if self.max_stale is not None and not self.max_stale >= 0:
@@ -60,24 +69,24 @@ class Options:
             raise UsageError("min-generation is 0 or more, keep is 1 or more.")
 
 
-def overridden(options: Options | None, overrides: Mapping[str, Any], what: str) -> Options:
+def with_overrides(options: Options | None, overrides: Mapping[str, Any], function: str) -> Options:
     """Options with some fields set by name.
 
     Raises:
-        UsageError: there is no such option, or a value cannot be meant; ``what`` was asked for it.
+        UsageError: there is no such option, or a value is invalid; ``function`` is what was called with it.
     """
-    unknown = sorted(set(overrides) - set(Options.__slots__))
+    unknown = sorted(set(overrides) - set(Options._fields))
     if unknown:
-        raise UsageError(f"{what} has no option {', '.join(unknown)}.", f"There are: {', '.join(Options.__slots__)}.")
-    return replace(options or Options(), **overrides)
+        raise UsageError(f"{function} has no option {', '.join(unknown)}.", f"There are: {', '.join(Options._fields)}.")
+    return Options(**{**(options or Options())._asdict(), **overrides})
 
 
 def time_limit(seconds: float) -> Deadline:
     """The limit of one fetch, whatever it waits for."""
-    return Deadline(seconds, _late)
+    return Deadline(seconds, _too_late)
 
 
-def _late(seconds: float, what: str) -> RegistryError:
+def _too_late(seconds: float, what: str) -> RegistryError:
     return RegistryError(
         f"The time limit of {seconds:g} s is over, waiting for {what}.",
         "What is on disk already is kept: run the same command again, or give it more time (--timeout).",

@@ -1,4 +1,4 @@
-"""Figures of fetches in Prometheus' text format, for the textfile collector of node_exporter.
+"""Metrics of fetches in Prometheus' text format, for the textfile collector of node_exporter.
 
 Counters count what this process has done, so that a new process begins at zero, as Prometheus expects.
 """
@@ -9,11 +9,12 @@ import contextlib
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.errors import DiskError
+from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.util.files import replace_file
-from modeldrop.util.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What is known of one reference: a model and its channel ("" for a pinned version).
+class ReferenceMetrics(NamedTuple):
+    """What was counted of one reference: a model and its channel ("" for a pinned version).
 
     Attributes:
         snapshot: the last one that was fetched, None where none was yet.
@@ -32,9 +32,8 @@ class Followed:
         tried: when the last attempt ended, in Unix seconds.
         attempts: how many there were.
         failures: how many of them failed.
-        fetched, adopted, linked: bytes that came from the registry, from an earlier attempt, from other snapshots.
-        retries: requests that were made again.
-        hits: fetches that found all there.
+        stats: what all of them took together.
+        hits: fetches that found everything there.
     """
 
     snapshot: Snapshot | None = None
@@ -43,52 +42,51 @@ class Followed:
     tried: float = 0.0
     attempts: int = 0
     failures: int = 0
-    fetched: int = 0
-    adopted: int = 0
-    linked: int = 0
-    retries: int = 0
+    stats: TransferStats = TransferStats()
     hits: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
+_NOTHING: Mapping[tuple[str, str], ReferenceMetrics] = MappingProxyType({})
+
+
+class Metrics(NamedTuple):
     """The figures of one process. A value: ``with_…`` gives another one.
 
     Attributes:
-        followed: by model and channel.
+        references: by model and channel.
     """
 
-    followed: Mapping[tuple[str, str], Followed] = field(default_factory=dict)
+    references: Mapping[tuple[str, str], ReferenceMetrics] = _NOTHING
 
     def with_snapshot(self, snapshot: Snapshot, at: float) -> Metrics:
         """A fetch ended well, at ``at`` in Unix seconds."""
         key = (snapshot.model, snapshot.channel or "")
-        before, figures = self.followed.get(key, Followed()), snapshot.figures
-        return self._with(
+        before, figures = self.references.get(key, ReferenceMetrics()), snapshot.figures
+        return self.with_reference(
             key,
-            replace(
-                before,
+            before._replace(
                 snapshot=snapshot,
                 at=at,
                 succeeded=True,
                 tried=at,
                 attempts=before.attempts + 1,
-                fetched=before.fetched + figures.fetched,
-                adopted=before.adopted + figures.adopted,
-                linked=before.linked + figures.linked,
-                retries=before.retries + figures.retries,
-                hits=before.hits + (not (figures.fetched or figures.adopted or figures.linked)),
+                stats=before.stats.plus(figures),
+                hits=before.hits + figures.found_all,
             ),
         )
 
     def with_failure(self, model: str, channel: str | None, at: float) -> Metrics:
         """A fetch failed, at ``at`` in Unix seconds."""
         key = (model, channel or "")
-        before = self.followed.get(key, Followed())
-        return self._with(
+        before = self.references.get(key, ReferenceMetrics())
+        return self.with_reference(
             key,
-            replace(before, succeeded=False, tried=at, attempts=before.attempts + 1, failures=before.failures + 1),
+            before._replace(succeeded=False, tried=at, attempts=before.attempts + 1, failures=before.failures + 1),
         )
+
+    def with_reference(self, key: tuple[str, str], values: ReferenceMetrics) -> Metrics:
+        """Other values of one reference."""
+        return Metrics({**self.references, key: values})
 
     def text(self, now: float) -> str:
         """The text, ordered by name. ``now``: in Unix seconds, for the age of what is known."""
@@ -96,8 +94,8 @@ class Metrics:
         for name, (kind, about) in _METRICS.items():
             samples = [
                 f"{name}{_labels(labels)} {_number(value)}"
-                for key in sorted(self.followed)
-                for found, labels, value in _samples(*key, self.followed[key], now)
+                for key in sorted(self.references)
+                for found, labels, value in _samples(*key, self.references[key], now)
                 if found == name
             ]
             if samples:
@@ -122,9 +120,6 @@ class Metrics:
                 "Name a file in a folder that this user may write: --metrics.",
             ) from None
 
-    def _with(self, key: tuple[str, str], followed: Followed) -> Metrics:
-        return Metrics({**self.followed, key: followed})
-
 
 _METRICS = {
     "modeldrop_cache_hits_total": ("counter", "Fetches that found everything on the disk."),
@@ -147,15 +142,15 @@ _METRICS = {
 
 
 def _samples(
-    model: str, channel: str, one: Followed, now: float
+    model: str, channel: str, one: ReferenceMetrics, now: float
 ) -> Iterator[tuple[str, Sequence[tuple[str, str]], float]]:
     """Name, labels and value of all that is known of one reference."""
     labels = (("model", model), ("channel", channel))
-    for source, count in (("registry", one.fetched), ("disk", one.adopted), ("linked", one.linked)):
+    for source, count in (("registry", one.stats.fetched), ("disk", one.stats.adopted), ("linked", one.stats.linked)):
         yield "modeldrop_fetch_bytes_total", (*labels, ("source", source)), count
     yield "modeldrop_fetches_total", labels, one.attempts
     yield "modeldrop_fetch_failures_total", labels, one.failures
-    yield "modeldrop_fetch_retries_total", labels, one.retries
+    yield "modeldrop_fetch_retries_total", labels, one.stats.retries
     yield "modeldrop_cache_hits_total", labels, one.hits
     yield "modeldrop_fetch_success", labels, one.succeeded
     yield "modeldrop_last_fetch_timestamp_seconds", labels, one.tried

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modeldrop.errors import FidelityError, FormatError, MissingExtraError, VariantError
 from modeldrop.format.golden import GOLDEN
@@ -24,7 +24,6 @@ from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
 from modeldrop.util.files import replace_file
-from modeldrop.util.values import asdict, dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,8 +51,7 @@ _SIGNALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a self-test found.
 
     Attributes:
@@ -102,7 +100,9 @@ def self_test(
     seconds = round(time.monotonic() - begun, 3)
     if "failed" in told:
         detail = f"{variant.name} fails its self-test on this CPU: {told['failed']}."
-        return Outcome(False, variant.name, "", 0.0, 0.0, detail, seconds)
+        return Outcome(
+            passed=False, variant=variant.name, metric="", value=0.0, threshold=0.0, detail=detail, seconds=seconds
+        )
     return _judge(manifest, variant, told["metrics"], told["worst"], seconds)
 
 
@@ -157,7 +157,7 @@ def remember(home_path: Path, snapshot_name: str, machine: Machine, runtime: str
     before = [(name, value) for name, value in _load(path).items() if name != key]
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, json.dumps(dict([*before[-_REMEMBERED + 1 :], (key, asdict(outcome))])).encode())
+        replace_file(path, json.dumps(dict([*before[-_REMEMBERED + 1 :], (key, outcome._asdict())])).encode())
         _forget_the_gone(home_path)
 
 
@@ -275,7 +275,15 @@ def _judge(
     )
     if missed and name in worst:
         detail += f"; worst on {manifest.golden.texts[worst[name]][:80]!r}"
-    return Outcome(not missed, variant.name, name, value, limit, f"{detail}.", seconds)
+    return Outcome(
+        passed=not missed,
+        variant=variant.name,
+        metric=name,
+        value=value,
+        threshold=limit,
+        detail=f"{detail}.",
+        seconds=seconds,
+    )
 
 
 def _limit(variant: Variant, metric: str, built: Mapping[str, float]) -> float | None:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
-from modeldrop.fetcher.home import Held, parse_folder_name, read_snapshot, snapshot_names
-from modeldrop.fetcher.notes import Quarantine, read_quarantine, read_state, read_watch_note
-from modeldrop.util.values import dataclass
+from modeldrop.fetcher.home import find_snapshots
+from modeldrop.fetcher.notes import Quarantine, links_with_notes, read_quarantine, read_state, read_watch_note
+from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.fetcher.verify import find_damage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEALTHY = 0
-_NOTES = (".state", ".watch")
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStatus:
+class ChannelStatus(NamedTuple):
     """One link of a model, or a snapshot that no link names in a model without links.
 
     Attributes:
         model: the model's name.
         link: the link's name: the channel, and ``-VARIANT`` behind it if one was asked for; None for a pinned version.
-        version: number of the version in use, None where there is none.
+        snapshot: the one in use, None where there is none.
         generation: the channel's generation then, None where it is not known.
-        variant: the variant's name, "" where there is none.
-        digest: the manifest's digest, "" where it cannot be read.
-        path: the snapshot's folder, None where there is none.
         fault: what is damaged, or "".
         age: seconds since the registry last answered, None where that is not known.
         quarantine: a version that failed here and is not used.
@@ -37,11 +35,8 @@ class ChannelStatus:
 
     model: str
     link: str | None
-    version: int | None = None
+    snapshot: LocalSnapshot | None = None
     generation: int | None = None
-    variant: str = ""
-    digest: str = ""
-    path: Path | None = None
     fault: str = ""
     age: float | None = None
     quarantine: Quarantine | None = None
@@ -56,27 +51,26 @@ class ChannelStatus:
         """
         if self.fault:
             return IntegrityError.exit_code
-        if self.path is None:
+        if self.snapshot is None:
             return NotFoundError.exit_code
         stale = max_age is not None and self.link is not None and (self.age is None or self.age > max_age)
         return RegistryError.exit_code if stale else HEALTHY
 
     def to_json(self) -> dict[str, object]:
         """All about it as plain values."""
+        found, quarantine = self.snapshot, self.quarantine
         return {
             "model": self.model,
             "link": self.link,
-            "version": None if self.version is None else f"v{self.version}",
+            "version": None if found is None else f"v{found.version}",
             "generation": self.generation,
-            "variant": self.variant or None,
-            "digest": self.digest or None,
-            "path": None if self.path is None else str(self.path),
-            "whole": self.path is not None and not self.fault,
+            "variant": None if found is None else found.variant,
+            "digest": None if found is None else _digest(found),
+            "path": None if found is None else str(found.path),
+            "whole": found is not None and not self.fault,
             "fault": self.fault or None,
             "age_seconds": None if self.age is None else round(self.age, 3),
-            "quarantine": None
-            if self.quarantine is None
-            else self.quarantine._asdict() | {"version": f"v{self.quarantine.version}"},
+            "quarantine": None if quarantine is None else quarantine._asdict() | {"version": f"v{quarantine.version}"},
             "error": self.error or None,
             "error_seconds": round(self.error_seconds) if self.error else None,
         }
@@ -109,75 +103,55 @@ def overall_code(found: list[ChannelStatus], max_age: float | None = None) -> in
 
 
 def _of_model(folder: Path) -> list[ChannelStatus]:
-    links = {entry.name for entry in os.scandir(folder) if entry.is_symlink()}
-    for notes in _NOTES:
-        with contextlib.suppress(OSError):
-            names = [entry.name for entry in os.scandir(folder / notes)]
-            links |= {name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != "."}
+    links = {entry.name for entry in os.scandir(folder) if entry.is_symlink()} | links_with_notes(folder)
     if links:
         return [_of_link(folder, link) for link in sorted(links)]
-    return [_of_snapshot(folder, name, None) for name in snapshot_names(folder)]
+    return [
+        ChannelStatus(folder.name, None, snapshot=snapshot, fault=_fault(snapshot))
+        for snapshot in find_snapshots(folder)
+    ]
 
 
 def _of_link(folder: Path, link: str) -> ChannelStatus:
     now = time.time()
     state, note = read_state(folder, link), read_watch_note(folder, link)
-    quarantine = read_quarantine(folder, link)
-    error_seconds = max(0.0, now - note.failed_at) if note.error else 0.0
+    known = ChannelStatus(
+        folder.name,
+        link,
+        quarantine=read_quarantine(folder, link),
+        error=note.error,
+        error_seconds=max(0.0, now - note.failed_at) if note.error else 0.0,
+    )
     try:
         target = str((folder / link).readlink())
     except OSError:
-        if state is not None:
-            fault = f"{folder / link} is not there, though {state.snapshot} was fetched for it."
-            return ChannelStatus(folder.name, link, fault=fault, quarantine=quarantine)
-        return ChannelStatus(folder.name, link, quarantine=quarantine, error=note.error, error_seconds=error_seconds)
-    found = _of_snapshot(folder, target, link)
-    here = state if state is not None and state.snapshot == target else None
+        if state is None:
+            return known
+        fault = f"{folder / link} is not there, though {state.snapshot} was fetched for it."
+        return known._replace(fault=fault, error="", error_seconds=0.0)
     # A release that kept no state still made the link when the registry had answered.
     answered = max((folder / link).lstat().st_mtime if state is None else state.checked, note.answered)
-    return ChannelStatus(
-        found.model,
-        link,
-        found.version,
-        here.generation if here else None,
-        found.variant,
-        found.digest,
-        found.path,
-        found.fault,
-        max(0.0, now - answered),
-        quarantine,
-        note.error,
-        error_seconds,
+    known = known._replace(
+        age=max(0.0, now - answered),
+        generation=state.generation if state is not None and state.snapshot == target else None,
     )
-
-
-def _of_snapshot(model: Path, name: str, link: str | None) -> ChannelStatus:
-    said = parse_folder_name(name)
-    if said is None:
-        return ChannelStatus(model.name, link, fault=f"{model / (link or name)} names no snapshot, but {name[:80]!r}.")
-    path = model / name
-    digest = ""
     try:
-        held = read_snapshot(path)
-        digest, fault = held.digest, _fault(held)
-    except FileNotFoundError as error:
-        fault = f"{error.filename} is not there."
-    except (OSError, FormatError) as error:
-        fault = str(error)
-    return ChannelStatus(model.name, link, said.version, None, said.variant, digest, path, fault)
+        snapshot = LocalSnapshot(folder / target)
+    except FormatError:
+        return known._replace(fault=f"{folder / link} names no snapshot, but {target[:80]!r}.")
+    return known._replace(snapshot=snapshot, fault=_fault(snapshot))
 
 
-def _fault(held: Held) -> str:
-    """What is not as it should be, by stat; "" if all is."""
-    variant = held.manifest.variant(held.variant)
-    wanted = set() if variant is None else set(variant.files)
-    for file in held.manifest.files:
-        if file.path in wanted:
-            path = held.path / held.renamed.get(file.path, file.path)
-            try:
-                size = path.stat().st_size
-            except FileNotFoundError:
-                return f"{path} is not there."
-            if size != file.size:
-                return f"{path} has {size} bytes instead of {file.size}."
-    return ""
+def _fault(snapshot: LocalSnapshot) -> str:
+    """What is not as it should be, by the sizes of the files; "" if all is."""
+    try:
+        return next(find_damage(snapshot), "")
+    except OSError as error:
+        return str(error)
+
+
+def _digest(snapshot: LocalSnapshot) -> str | None:
+    try:
+        return snapshot.digest
+    except (OSError, FormatError):
+        return None

@@ -10,11 +10,12 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from modeldrop.util.files import identity
 
 
-class Lock:
+class Lock(NamedTuple):
     """A lock that is held.
 
     Attributes:

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,7 @@ from tests.servers.faults import Fault, FaultyServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from modeldrop.fetcher.download.transfer import Transferred
+    from modeldrop.fetcher.snapshot import TransferStats
     from modeldrop.format.manifest import File
     from tests.servers.faults import ReceivedRequest
 
@@ -43,9 +42,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses take milliseconds, and every piece is a request of its own; a busy machine is not taken for a stall."""
     monkeypatch.setattr(obstore_client, "_READ", "60s")
     monkeypatch.setattr(obstore_client, "_REQUEST", "120s")
-    quick = replace(
-        transfers.LIMITS, most=PIECE, least=PIECE, first=4, connections=4, chunk=4096, least_chunk=64, failures=4,
-        pause=0.01, busy_pause=0.02, longest_pause=0.1,
+    quick = transfers.LIMITS._replace(
+        max_request=PIECE, min_request=PIECE, first=4, connections=4, chunk=4096, min_chunk=64, failures=4, pause=0.01,
+        busy_pause=0.02, max_pause=0.1,
     )  # fmt: skip
     monkeypatch.setattr(transfers, "LIMITS", quick)
 
@@ -70,7 +69,7 @@ def put(folder: Path, data: bytes) -> None:
 
 class Outcome(NamedTuple):
     told: int
-    transferred: Transferred
+    transferred: TransferStats
 
 
 def bring(server: FaultyServer, tmp_path: Path, file: File | None = None, *, seconds: float = 600) -> Outcome:
@@ -91,7 +90,7 @@ def notice_stalls(monkeypatch: pytest.MonkeyPatch, stall: str = "300ms") -> None
     """Take silence for a stall at once; where the machine was only busy, that is one more attempt, and no failure."""
     monkeypatch.setattr(obstore_client, "_READ", stall)
     monkeypatch.setattr(obstore_client, "_REQUEST", "700ms")
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, failures=1000))
+    monkeypatch.setattr(transfers, "LIMITS", transfers.LIMITS._replace(failures=1000))
 
 
 def first(fault: Fault) -> Callable[[ReceivedRequest], Fault | None]:
@@ -211,7 +210,7 @@ def test_a_drip_is_enough_to_get_there(server: FaultyServer, tmp_path: Path) -> 
 
 
 def test_no_connections_for_a_while(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, failures=100))
+    monkeypatch.setattr(transfers, "LIMITS", transfers.LIMITS._replace(failures=100))
     enough, closed = threading.Event(), threading.Event()
 
     def hold(_: ReceivedRequest) -> None:
@@ -248,7 +247,9 @@ def test_a_name_that_does_not_resolve(server: FaultyServer, tmp_path: Path, monk
 
 def test_a_thousand_flipped_bits(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        transfers, "LIMITS", replace(transfers.LIMITS, most=PIECE, least=PIECE, chunk=PIECE, first=8, connections=8)
+        transfers,
+        "LIMITS",
+        transfers.LIMITS._replace(max_request=PIECE, min_request=PIECE, chunk=PIECE, first=8, connections=8),
     )
     chance = random.Random(2)
     data = chance.randbytes(1000 * PIECE - 777)
@@ -298,7 +299,7 @@ def test_another_size_is_named(data: bytes, server: FaultyServer, tmp_path: Path
 def test_requests_are_bound_to_the_first_answer(
     server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))
+    monkeypatch.setattr(transfers, "LIMITS", transfers.LIMITS._replace(connections=1))
     bring(server, tmp_path)
     bound = [ask.headers.get("if-match") for ask in server.asks]
     assert len(bound) == 4
@@ -308,7 +309,7 @@ def test_requests_are_bound_to_the_first_answer(
 
 
 def test_an_object_replaced_half_way(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfers, "LIMITS", replace(transfers.LIMITS, connections=1))  # the first answer has come
+    monkeypatch.setattr(transfers, "LIMITS", transfers.LIMITS._replace(connections=1))  # the first answer has come
 
     def replaced(data: bytes) -> Callable[[ReceivedRequest], None]:
         def rule(ask: ReceivedRequest) -> None:
@@ -345,7 +346,7 @@ from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.reader import RegistryReader
 from tests.helpers.builds import PIECE, describe
-transfers.LIMITS = replace(transfers.LIMITS, most=PIECE, least=PIECE)
+transfers.LIMITS = transfers.LIMITS._replace(max_request=PIECE, min_request=PIECE)
 data = Path(sys.argv[1]).read_bytes()
 file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
 done = transfers.transfer(RegistryReader(sys.argv[2]), "m/v1", [file], PIECE, into,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,8 +13,9 @@ import pytest
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.download.pieces import Queue
-from modeldrop.fetcher.download.transfer import Transferred, transfer
+from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.options import time_limit
+from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
 from modeldrop.storage.write import open_store
 from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
@@ -24,7 +24,7 @@ from tests.helpers.builds import PIECE, describe, finish, publisher_environment,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.fetcher.download.partial_file import Landing
+    from modeldrop.fetcher.download.partial_file import PartialFile
 
 __all__ = ["publisher_environment", "registry"]
 
@@ -45,7 +45,7 @@ def into(tmp_path: Path) -> Path:
     return folder
 
 
-def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None = None) -> Transferred:
+def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None = None) -> TransferStats:
     told: list[int] = []
     done = transfer(
         RegistryReader(str(source)),
@@ -77,18 +77,18 @@ def test_from_every_kind_of_registry(any_registry: str, into: Path) -> None:
     store = open_store(any_registry)
     for path, data in CONTENTS.items():
         store.create(f"{PREFIX}/{path}", data)
-    assert bring(any_registry, into) == Transferred(fetched=SIZE, adopted=0, retries=0)
-    assert bring(any_registry, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
+    assert bring(any_registry, into) == TransferStats(fetched=SIZE)
+    assert bring(any_registry, into) == TransferStats(adopted=SIZE)
 
 
 def test_a_piece_at_a_time(any_registry: str, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        transfers, "LIMITS", replace(transfers.LIMITS, most=10_000, least=1, in_hand=PIECE, connections=3)
+        transfers, "LIMITS", transfers.LIMITS._replace(max_request=10_000, min_request=1, memory=PIECE, connections=3)
     )
     store = open_store(any_registry)
     for path, data in CONTENTS.items():
         store.create(f"{PREFIX}/{path}", data)
-    assert bring(any_registry, into) == Transferred(fetched=SIZE, adopted=0, retries=0)
+    assert bring(any_registry, into) == TransferStats(fetched=SIZE)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o444])
@@ -248,13 +248,13 @@ def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
         processes = [start(f"{_TRANSFER}\nrun()", source, into) for _ in range(4)]
         for process in processes:
             finish(process)
-        assert bring(source, into) == Transferred(fetched=0, adopted=SIZE, retries=0)
+        assert bring(source, into) == TransferStats(adopted=SIZE)
         for file in FILES:
             (into / file.path).unlink()
         write_file(into, BIG, b"of another size")
 
 
-class _Landing:
+class _PartialFile:
     """What a queue knows of a file on disk."""
 
     def __init__(self, pieces: int, missing: list[int]) -> None:
@@ -271,35 +271,37 @@ class _Landing:
 def runs(queue: Queue, share: int, most: int) -> list[tuple[int, int]]:
     """Start and bytes of all that a queue hands out."""
     found = []
-    while (run := queue.take(share, most)) is not None:
+    while (run := queue.next_run(share, most)) is not None:
         found.append((run.start, run.left))
     return found
 
 
 def test_runs_are_of_missing_pieces_that_follow_each_other() -> None:
-    landing = cast("Landing", _Landing(10, [0, 1, 2, 4, 8, 9]))
-    assert runs(Queue("m", [landing, landing], 2 * PIECE), 2, 2 * PIECE) == 2 * [
+    partial = cast("PartialFile", _PartialFile(10, [0, 1, 2, 4, 8, 9]))
+    assert runs(Queue([partial, partial], str, 2 * PIECE), 2, 2 * PIECE) == 2 * [
         (0, 2 * PIECE), (2 * PIECE, PIECE), (4 * PIECE, PIECE), (8 * PIECE, 2 * PIECE - 5)
     ]  # fmt: skip
 
 
 def test_runs_become_shorter_towards_the_end() -> None:
-    landing = cast("Landing", _Landing(100, list(range(100))))
-    lengths = [length // PIECE for _, length in runs(Queue("m", [landing], 2 * PIECE), 8, 11 * PIECE)]
+    partial = cast("PartialFile", _PartialFile(100, list(range(100))))
+    lengths = [length // PIECE for _, length in runs(Queue([partial], str, 2 * PIECE), 8, 11 * PIECE)]
     assert lengths[:4] == [11, 11, 10, 9]  # at most 11, then an eighth of what is left
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-3:-1] == [2, 2]
 
 
 def test_a_piece_larger_than_a_request_may_be_is_asked_for_whole() -> None:
-    landing = cast("Landing", _Landing(3, [0, 1, 2]))
-    assert runs(Queue("m", [landing], 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
+    partial = cast("PartialFile", _PartialFile(3, [0, 1, 2]))
+    assert runs(Queue([partial], str, 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
 
 
 def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(
     source: Path, into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = replace(transfers.LIMITS, in_hand=2 * PIECE + 1, most=PIECE, least=PIECE, first=8, fast=1e12, look=0.0)
+    limits = transfers.LIMITS._replace(
+        memory=2 * PIECE + 1, max_request=PIECE, min_request=PIECE, first=8, fast=1e12, interval=0.0
+    )
     monkeypatch.setattr(transfers, "LIMITS", limits)
     seen = set()
     read = RegistryReader.stream

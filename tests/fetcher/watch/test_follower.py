@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modeldrop.errors import FidelityError, UsageError
-from modeldrop.fetcher.api import fetch
-from modeldrop.fetcher.fetch import Fetcher
+from modeldrop.fetcher.fetch import Fetcher, fetch
 from modeldrop.fetcher.leases import user_of
 from modeldrop.fetcher.notes import read_quarantine, read_state
 from modeldrop.fetcher.watch.follower import Receiver
@@ -23,9 +22,8 @@ from tests.helpers.clouds import sign_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.fetcher.aim import Aim
-    from modeldrop.fetcher.fetch import Prepared
-    from modeldrop.fetcher.snapshot import Snapshot
+    from modeldrop.fetcher.fetch import ResolvedVersion
+    from modeldrop.fetcher.snapshot import LocalSnapshot, Snapshot
 
 
 def test_moves_are_followed_in_every_kind_of_registry(any_registry: str, tmp_path: Path) -> None:
@@ -170,10 +168,10 @@ def test_who_has_nothing_gets_the_one_before_when_the_new_fails(watch_setup: Wat
 class RefusingFetcher(Fetcher):
     """A CPU on which v2 answers differently."""
 
-    def prepare(self, aim: Aim) -> Prepared:
-        if aim.version == 2:
+    def prepare(self, version: ResolvedVersion) -> LocalSnapshot:
+        if version.version == 2:
             raise FidelityError("v2 does not answer on this CPU as it was proven to:\n  int8: 0.5")
-        return super().prepare(aim)
+        return super().prepare(version)
 
 
 def test_a_version_that_fails_its_test_is_not_linked(watch_setup: WatchSetup) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.snapshot import Snapshot
-from modeldrop.fetcher.watch.hooks import Change, ExecHook, HookError, Hooks, PostHook, SignalHook
+from modeldrop.fetcher.watch.hooks import ExecHook, HookCall, HookError, Hooks, PostHook, SignalHook
 from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_for_end, wait_for_line
 from tests.servers.tls import TlsServer
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 def snapshot(version: int) -> Snapshot:
     return Snapshot(
-        Path(f"/models/embedder/v{version}-int8-0123456789ab"),
-        "embedder",
-        version,
-        "int8",
-        f"sha256:{version:064}",
-        "/srv/models",
-        "current",
-        version + 10,
+        path=Path(f"/models/embedder/v{version}-int8-0123456789ab"),
+        model="embedder",
+        version=version,
+        variant="int8",
+        digest=f"sha256:{version:064}",
+        registry="/srv/models",
+        channel="current",
+        generation=version + 10,
     )
 
 
-CHANGE = Change(snapshot(2), snapshot(1))
+CALL = HookCall(snapshot(2), snapshot(1))
 
 
 def test_a_command_finds_all_in_its_environment(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names = ["MODEL", "PATH", "VERSION", "GENERATION", "PREVIOUS_PATH"]
     script = "; ".join(f'echo "$MODELDROP_{name}"' for name in names)
-    ExecHook(f"sh -c '{script}'").run(CHANGE)
-    ExecHook(f"sh -c '{script}'").run(Change(snapshot(1), None))
+    ExecHook(f"sh -c '{script}'").run(CALL)
+    ExecHook(f"sh -c '{script}'").run(HookCall(snapshot(1), None))
     out, err = capfd.readouterr()
     assert out == ""
     one, two = "/models/embedder/v1-int8-0123456789ab", "/models/embedder/v2-int8-0123456789ab"
@@ -52,7 +52,7 @@ def test_a_command_finds_all_in_its_environment(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_no_shell_reads_a_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ExecHook(f"printf '%s|' a 'b  c' $HOME '*' ';' > {tmp_path}/made").run(CHANGE)
+    ExecHook(f"printf '%s|' a 'b  c' $HOME '*' ';' > {tmp_path}/made").run(CALL)
     assert capfd.readouterr().err == f"a|b  c|$HOME|*|;|>|{tmp_path}/made|"
     assert list(tmp_path.iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_no_shell_reads_a_command(tmp_path: Path, capfd: pytest.CaptureFixture[s
 )
 def test_a_command_that_fails(command: str, message: str) -> None:
     with pytest.raises(HookError) as caught:
-        ExecHook(command).run(CHANGE)
+        ExecHook(command).run(CALL)
     assert str(caught.value) == message
 
 
@@ -82,7 +82,7 @@ def test_a_command_that_takes_too_long_is_killed_with_all_it_started(tmp_path: P
     for seconds in GROWING_SECONDS:
         hook = ExecHook(f"sh -c 'sleep 6000 & echo $! $$ > {pids}; wait'", seconds)
         with pytest.raises(HookError, match=rf"--exec sh took longer than {seconds:g} s and was killed"):
-            hook.run(CHANGE)
+            hook.run(CALL)
         if pids.exists():
             break
     child, parent = map(int, wait_for_line(pids).split())
@@ -97,7 +97,7 @@ def test_a_command_is_killed_when_the_watch_ends(tmp_path: Path) -> None:
 
     def run() -> None:
         try:
-            hook.run(CHANGE)
+            hook.run(CALL)
         except HookError as error:
             failed.append(str(error))
 
@@ -109,7 +109,7 @@ def test_a_command_is_killed_when_the_watch_ends(tmp_path: Path) -> None:
     assert failed == ["--exec sh was ended by SIGKILL."]
     wait_for_end(child)
     with pytest.raises(HookError, match="was not started"):
-        hook.run(CHANGE)
+        hook.run(CALL)
 
 
 @pytest.fixture
@@ -139,16 +139,16 @@ def own_shell(folder: Path, name: str) -> str:
 
 def test_signals_by_number_and_by_file(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     program = listener(started, "HUP")
-    SignalHook(str(program.pid)).run(CHANGE)
+    SignalHook(str(program.pid)).run(CALL)
     assert program.communicate(timeout=HANG_SECONDS)[0] == "got HUP\n"
     program = listener(started, "USR1")
     file = tmp_path / "app.pid"
     file.write_text(f"{program.pid}\n")
     hook = SignalHook(f"{file}:usr1")
-    hook.run(CHANGE)
+    hook.run(CALL)
     assert program.communicate(timeout=HANG_SECONDS)[0] == "got USR1\n"
     with pytest.raises(HookError, match=rf"--signal {file}:SIGUSR1: there is no process {program.pid}"):
-        hook.run(CHANGE)
+        hook.run(CALL)
 
 
 @pytest.mark.parametrize("name", ["reload{pid}", "with a blank) {pid}", "longer-than-15-{pid}"])
@@ -156,11 +156,11 @@ def test_signals_by_name(name: str, tmp_path: Path, started: list[subprocess.Pop
     name = name.format(pid=os.getpid())
     program = listener(started, "USR2", shell=own_shell(tmp_path, name))
     other = listener(started, "USR2")
-    SignalHook(f"{name}:SIGUSR2").run(CHANGE)
+    SignalHook(f"{name}:SIGUSR2").run(CALL)
     assert program.communicate(timeout=HANG_SECONDS)[0] == "got USR2\n"
     assert other.poll() is None
     with pytest.raises(HookError, match="no process has this name"):
-        SignalHook(f"{name}:SIGUSR2").run(CHANGE)
+        SignalHook(f"{name}:SIGUSR2").run(CALL)
 
 
 def test_a_master_is_signalled_and_not_its_workers(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
@@ -168,10 +168,10 @@ def test_a_master_is_signalled_and_not_its_workers(tmp_path: Path, started: list
     worker = f"{shell} -c 'echo $$ > {tmp_path}/worker; while :; do sleep 0.02; done' > /dev/null &"
     program = listener(started, "HUP", worker, shell)
     pid = int(wait_for_line(tmp_path / "worker"))
-    SignalHook(Path(shell).name).run(CHANGE)
+    SignalHook(Path(shell).name).run(CALL)
     assert program.communicate(timeout=HANG_SECONDS)[0] == "got HUP\n"
     assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    SignalHook(f"{Path(shell).name}:KILL").run(CHANGE)  # now nobody of that name is above it
+    SignalHook(f"{Path(shell).name}:KILL").run(CALL)  # now nobody of that name is above it
     wait_for_end(pid)
 
 
@@ -196,12 +196,12 @@ def test_a_file_without_a_usable_number(content: str, message: str, tmp_path: Pa
     file = tmp_path / "app.pid"
     file.write_text(content.format(pid=os.getpid()))
     with pytest.raises(HookError, match=message):
-        SignalHook(str(file)).run(CHANGE)
+        SignalHook(str(file)).run(CALL)
 
 
 def test_no_file_and_no_proc(tmp_path: Path) -> None:
     with pytest.raises(HookError, match="cannot be read: No such file or directory"):
-        SignalHook(str(tmp_path / "app.pid")).run(CHANGE)
+        SignalHook(str(tmp_path / "app.pid")).run(CALL)
     with pytest.raises(UsageError, match="to find a process by its name"):
         SignalHook("nginx", tmp_path / "proc")
     assert str(SignalHook("1", tmp_path / "proc")) == "--signal 1:SIGHUP"
@@ -274,10 +274,10 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_post(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    PostHook(receiver.url("/reload?x=1")).run(CHANGE)
+    PostHook(receiver.url("/reload?x=1")).run(CALL)
     monkeypatch.setenv("RELOAD_TOKEN", "Bearer abc\n")
     receiver.answers["/reload"] = 204
-    PostHook(receiver.url("/reload"), "RELOAD_TOKEN").run(Change(snapshot(1), None, returned=True))
+    PostHook(receiver.url("/reload"), "RELOAD_TOKEN").run(HookCall(snapshot(1), None, returned=True))
     (path, headers, document), (_, authorized, first) = receiver.seen
     assert path == "/reload?x=1"
     assert headers["content-type"] == "application/json"
@@ -302,9 +302,9 @@ def test_a_post_trusts_a_private_ca(receiver: Receiver, tmp_path: Path, monkeypa
     with TlsServer(receiver.port, tmp_path) as server:
         hook = PostHook(f"https://localhost:{server.port}/reload")
         with pytest.raises(HookError, match="certificate verify failed"):
-            hook.run(CHANGE)
+            hook.run(CALL)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", server.ca_file)
-        hook.run(CHANGE)
+        hook.run(CALL)
     assert [path for path, _, _ in receiver.seen] == ["/reload"]
 
 
@@ -313,7 +313,7 @@ def test_any_other_answer_is_a_failure(status: int, receiver: Receiver, monkeypa
     monkeypatch.setenv("MODELDROP_POST_AUTHORIZATION", "Bearer abc")
     receiver.answers["/hooks/a-secret"] = status
     with pytest.raises(HookError) as caught:
-        PostHook(receiver.url("/hooks/a-secret")).run(CHANGE)
+        PostHook(receiver.url("/hooks/a-secret")).run(CALL)
     assert str(caught.value) == f"--post http://127.0.0.1:{receiver.port} was answered with status {status}."
     assert [path for path, _, _ in receiver.seen] == ["/hooks/a-secret"]
 
@@ -321,7 +321,7 @@ def test_any_other_answer_is_a_failure(status: int, receiver: Receiver, monkeypa
 @pytest.mark.parametrize("path", ["/silent", "/drip"])
 def test_a_post_that_is_not_answered(path: str, receiver: Receiver) -> None:
     with pytest.raises(HookError, match=r"was not answered within 0.3 s"):
-        PostHook(receiver.url(path), seconds=0.3).run(CHANGE)
+        PostHook(receiver.url(path), seconds=0.3).run(CALL)
 
 
 def test_a_post_waits_for_who_does_not_listen_yet() -> None:
@@ -329,7 +329,7 @@ def test_a_post_waits_for_who_does_not_listen_yet() -> None:
     handler = type("Handler", (_Handler,), {"receiver": found})
     with _Server(("127.0.0.1", 0), handler, bind_and_activate=False) as late, ThreadPoolExecutor(1) as pool:
         late.server_bind()  # until it listens, connections are refused
-        posting = pool.submit(PostHook(f"http://127.0.0.1:{late.socket.getsockname()[1]}/reload").run, CHANGE)
+        posting = pool.submit(PostHook(f"http://127.0.0.1:{late.socket.getsockname()[1]}/reload").run, CALL)
         assert not wait([posting], 0.4).done
         late.server_activate()
         late.handle_request()
@@ -339,10 +339,10 @@ def test_a_post_waits_for_who_does_not_listen_yet() -> None:
 
 def test_a_post_to_nobody(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HookError, match=r"--post http://127.0.0.1:9 failed: .*refused"):
-        PostHook("http://127.0.0.1:9/hooks/a-secret", seconds=0.3).run(CHANGE)
+        PostHook("http://127.0.0.1:9/hooks/a-secret", seconds=0.3).run(CALL)
     monkeypatch.setenv("MODELDROP_POST_AUTHORIZATION", "Bearer\nabc")
     with pytest.raises(HookError, match="MODELDROP_POST_AUTHORIZATION holds characters") as caught:
-        PostHook(receiver.url("/")).run(CHANGE)
+        PostHook(receiver.url("/")).run(CALL)
     assert "abc" not in str(caught.value)
 
 
@@ -364,8 +364,8 @@ class _Told:
     def __str__(self) -> str:
         return self.name
 
-    def run(self, change: Change) -> None:
-        self.log.append(f"{self.name} v{change.new.version}{' returned' if change.returned else ''}")
+    def run(self, call: HookCall) -> None:
+        self.log.append(f"{self.name} v{call.new.version}{' returned' if call.returned else ''}")
         if self.fails:
             raise HookError(f"{self.name} failed.")
 

@@ -11,7 +11,7 @@ import modeldrop
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.fetcher.watch.follower import StoppedError
-from modeldrop.fetcher.watch.watcher import Watcher, pause
+from modeldrop.fetcher.watch.watcher import Watcher, next_delay
 from tests.fetcher.watch.watch_setup import SECONDS, WatchSetup
 
 if TYPE_CHECKING:
@@ -110,10 +110,10 @@ def test_options_that_cannot_be_meant(options: dict[str, Any], watch_setup: Watc
 
 def test_pauses_grow_with_failures_and_never_meet() -> None:
     for failures, seconds in ((0, 30), (1, 60), (3, 240), (4, 300), (10_000, 300)):
-        drawn = [pause(30, failures) for _ in range(200)]
+        drawn = [next_delay(30, failures) for _ in range(200)]
         assert all(0.8 * seconds <= one <= 1.2 * seconds for one in drawn)
         assert max(drawn) - min(drawn) > 0.2 * seconds
-    assert pause(3600, 5) >= 0.8 * 3600
+    assert next_delay(3600, 5) >= 0.8 * 3600
 
 
 def test_a_defect_does_not_end_the_watch(watch_setup: WatchSetup) -> None:

@@ -1,39 +1,39 @@
 """Files on this disk while they are being filled: found, verified, written in place, and finished.
 
 Several processes may fill one folder at once, without a lock. That is safe because none of them writes anything
-but bytes that have proven their digest, each to its place: whoever comes second writes the same again. A file that
-this could harm (of another size, or with a second name, which may be a snapshot's) is replaced, never changed; and
-who finds at the end that his file was replaced by somebody else looks at the new one.
+but verified bytes, each to its place: whoever comes second writes the same again. A file that this could harm (of
+another size, or with a second name, which may be a snapshot's) is replaced, never changed; and who finds at the end
+that his file was replaced by somebody else looks at the new one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
+import sys
 import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
-from modeldrop.fetcher.download.write_sizes import WHOLE
-from modeldrop.fetcher.download.writeback import start_writeback
+from modeldrop.fetcher.verify import piece_matches
 from modeldrop.util.files import identity, make_folders_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from modeldrop.fetcher.download.write_sizes import WriteSizes
     from modeldrop.format.manifest import File
 
-_CHUNK = 1 << 20
 _TRIES = 20
-_YOUNG = 0.01
-_AT_ONCE = 512  # chunks; systems take 1024
-_HAS_PWRITEV = hasattr(os, "pwritev")
+_PAUSE = 0.01
+# Longer writes are slower on a virtual machine, because Linux takes the memory for a file's pages in blocks as long as
+# a write; shorter ones are slower beside Python threads that compute, because each write waits for its turn.
+_WRITE = 256 << 10
+_WRITEBACK_BLOCK = 8 << 20
+_SYNC_FILE_RANGE_WRITE = 2
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -47,12 +47,12 @@ class _Descriptor:
         os.close(self.number)
 
 
-class Landing:
+class PartialFile:
     """A file of the wanted size in the folder; some of its pieces may be right already.
 
     Attributes:
         file: what it is to be.
-        missing: indices of the pieces that have not proven their digests, in order.
+        missing: indices of the pieces that do not have their digests, in order.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class Landing:
         file: File,
         piece_size: int,
         check: Callable[[], None],
-        sizes: WriteSizes,
         *,
         keep: bool = True,
     ) -> None:
@@ -72,7 +71,6 @@ class Landing:
             file: what it is to be.
             piece_size: of the manifest.
             check: called while bytes are verified; what it raises ends that.
-            sizes: how much to write at a time.
             keep: hold it open once it is finished, so that no other file can be taken for it: whoever replaces it
                 may get its inode.
 
@@ -84,7 +82,6 @@ class Landing:
         self._path = into / file.path
         self._piece_size = piece_size
         self._keep = keep
-        self._sizes = sizes
         self._lock = Lock()
         self._writing = Lock()
         self._open: _Descriptor | None = None
@@ -97,8 +94,8 @@ class Landing:
             self._finish()
 
     @property
-    def there(self) -> int:
-        """Bytes that were there, proven."""
+    def verified_bytes(self) -> int:
+        """Bytes that were there, verified."""
         return self.file.size - sum(self.length(index) for index in self.missing)
 
     def start(self, index: int) -> int:
@@ -109,8 +106,8 @@ class Landing:
         """Bytes of a piece."""
         return min(self._piece_size, self.file.size - index * self._piece_size)
 
-    def write(self, chunks: Sequence[memoryview], offset: int) -> None:
-        """Write a piece that has proven its digest; after the last one the file is synced and read-only.
+    def write(self, buffers: Sequence[memoryview], offset: int) -> None:
+        """Write a verified piece; after the last one the file is synced and read-only.
 
         Raises:
             OSError: the disk is full, or cannot be written.
@@ -118,27 +115,18 @@ class Landing:
         target = self._target()
         if target is not None:
             with self._writing:  # the system writes a file for one at a time, and whoever waits there burns the CPU
-                self._write(target.number, chunks, offset)
+                end = offset
+                for buffer in buffers:
+                    for start in range(0, len(buffer), _WRITE):
+                        end = _write_all(target.number, buffer[start : start + _WRITE], end)
+                _start_writeback(target.number, offset, end)
         with self._lock:
             self._left -= 1
             last = not self._left
         if last:
             self._finish()
 
-    def _write(self, descriptor: int, chunks: Sequence[memoryview], offset: int) -> None:
-        """Write them one behind the other."""
-        size, end, began = self._sizes.choose(), offset, time.monotonic()
-        if size == WHOLE:
-            end = _write_all(descriptor, list(chunks), end)
-        else:
-            for chunk in chunks:
-                for start in range(0, len(chunk), size):
-                    end = _write_all(descriptor, [chunk[start : start + size]], end)
-        self._sizes.note(size, end - offset, time.monotonic() - began)
-        if not self._sizes.in_memory:
-            start_writeback(descriptor, offset, end)
-
-    def stands(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the name still means the file that was filled.
 
         Raises:
@@ -170,10 +158,12 @@ class Landing:
             target, writable = found
             status = os.fstat(target.number)
             if status.st_size == 0 < self.file.size and attempt < _TRIES // 2:
-                time.sleep(_YOUNG)  # somebody is making it just now
+                time.sleep(_PAUSE)  # somebody is making it just now
                 continue
             if status.st_size == self.file.size:
-                missing = [index for index in range(len(self.file.pieces)) if not self._proves(target, index, check)]
+                missing = [
+                    index for index in range(len(self.file.pieces)) if not self._is_verified(target, index, check)
+                ]
                 if not missing or (writable and status.st_nlink == 1):
                     self._open = None if missing else target
                     self._identity = identity(target.number)
@@ -192,15 +182,10 @@ class Landing:
         self._open = None if self.file.size else target
         return True
 
-    def _proves(self, target: _Descriptor, index: int, check: Callable[[], None]) -> bool:
-        start, length = self.start(index), self.length(index)
-        if not _has_data(target.number, start, length):
-            return False
-        digest = blake3()
-        for offset in range(start, start + length, _CHUNK):
-            check()
-            digest.update(os.pread(target.number, min(_CHUNK, start + length - offset), offset))
-        return digest.hexdigest() == self.file.pieces[index]
+    def _is_verified(self, target: _Descriptor, index: int, check: Callable[[], None]) -> bool:
+        return _has_data(target.number, self.start(index), self.length(index)) and piece_matches(
+            target.number, self.file, index, self._piece_size, lambda _: check()
+        )
 
     def _finish(self) -> None:
         target = self._open
@@ -213,18 +198,38 @@ class Landing:
             self._open = None
 
 
-def _write_all(descriptor: int, left: list[memoryview], offset: int) -> int:
-    """Write them one behind the other; return where they end."""
-    while left:
-        written = (
-            os.pwritev(descriptor, left[:_AT_ONCE], offset) if _HAS_PWRITEV else os.pwrite(descriptor, left[0], offset)
-        )
+def _write_all(descriptor: int, data: memoryview, offset: int) -> int:
+    """Write it there; return where it ends."""
+    while data:
+        written = os.pwrite(descriptor, data, offset)
         offset += written
-        while left and written >= len(left[0]):
-            written -= len(left.pop(0))
-        if written:
-            left[0] = left[0][written:]
+        data = data[written:]
     return offset
+
+
+def _start_writeback(descriptor: int, start: int, end: int) -> None:
+    """Let the disk begin with the blocks of 8 MiB that end within the bytes from ``start`` to ``end``, just written.
+
+    Linux would hold a model's bytes in memory for half a minute, and then the final fsync waits for all of them.
+    sync_file_range(2) starts the writing and waits for nothing. Never fails: it is a matter of time, not of safety.
+    """
+    first, last = start // _WRITEBACK_BLOCK, end // _WRITEBACK_BLOCK
+    if first < last and (call := _sync_file_range()):
+        call(descriptor, first * _WRITEBACK_BLOCK, (last - first) * _WRITEBACK_BLOCK, _SYNC_FILE_RANGE_WRITE)
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], object] | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes  # Python has no function for it
+
+        call = ctypes.CDLL(None).sync_file_range
+    except (ImportError, OSError, AttributeError):  # a Python without it, or a C library
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return call
 
 
 def _open_existing(path: Path) -> tuple[_Descriptor, bool] | None:

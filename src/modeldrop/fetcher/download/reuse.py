@@ -1,4 +1,4 @@
-"""Files that other snapshots on this disk have already: proven, then linked or copied instead of downloaded."""
+"""Files that other snapshots on this disk have already: verified, then linked or copied instead of downloaded."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import os
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
-from modeldrop.fetcher.home import read_snapshot, snapshot_names
-from modeldrop.fetcher.verify import is_proven
+from modeldrop.fetcher.home import find_snapshots
+from modeldrop.fetcher.verify import matches_digest
 from modeldrop.util.files import make_folders_below
 from modeldrop.util.locks import is_at
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from modeldrop.fetcher.snapshot import LocalSnapshot
     from modeldrop.format.manifest import File
 
 _READ = 1 << 20
-_MOST_SNAPSHOTS = 64
+_MAX_SNAPSHOTS = 64
 _READ_ONLY = 0o444
 # Another disk, too many links already, not ours to link, or a file system without links.
 _NO_LINK = {
@@ -37,26 +37,9 @@ _LINKED, _COPIED = "linked", "copied"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-@dataclass(frozen=True, slots=True)
-class Reused:
-    """What other snapshots gave.
-
-    Attributes:
-        linked: paths that are complete, proven and read-only.
-        copied: paths that were copied, and are still to be proven.
-        linked_bytes: of the former.
-        copied_bytes: of the latter.
-    """
-
-    linked: frozenset[str]
-    copied: frozenset[str]
-    linked_bytes: int
-    copied_bytes: int
-
-
 def reuse(
     model_home: Path, files: Sequence[File], piece_size: int, into: Path, progress: Callable[[int], None]
-) -> Reused:
+) -> tuple[set[str], int]:
     """Bring what can be had from other snapshots of this model, then from other models beside it, into ``into``.
 
     Args:
@@ -64,50 +47,47 @@ def reuse(
         files: what is wanted; their paths are those below ``into``.
         piece_size: of their digests.
         into: the folder to fill; nobody else works in it.
-        progress: told bytes as they are proven.
+        progress: told bytes as they are verified.
+
+    Returns:
+        The paths that were linked: complete, verified and read-only. And the bytes of those that were copied, and are
+        still to be verified.
 
     Raises:
         OSError: the disk is full, or cannot be written.
     """
     wanted = {(file.size, file.pieces): file for file in files if file.size}
-    by_path: dict[str, int] = {}
     linked: set[str] = set()
+    copied: dict[str, int] = {}
     for source, size, pieces in _candidates(model_home, piece_size):
         file = wanted.get((size, pieces))
         if file is None or file.path in linked:
             continue
         make_folders_below(into, file.path)
-        outcome = _bring(source, file, piece_size, into / file.path, progress)
-        if outcome == _LINKED:
+        how = _bring(source, file, piece_size, into / file.path, progress)
+        if how == _LINKED:
             linked.add(file.path)
-        if outcome:
-            by_path[file.path] = file.size
+            copied.pop(file.path, None)
+        elif how == _COPIED:
+            copied[file.path] = file.size
         if len(linked) == len(wanted):
             break
-    copied = by_path.keys() - linked
-    return Reused(
-        frozenset(linked),
-        frozenset(copied),
-        sum(by_path[path] for path in linked),
-        sum(by_path[path] for path in copied),
-    )
+    return linked, sum(copied.values())
 
 
 def _candidates(model_home: Path, piece_size: int) -> Iterator[tuple[Path, int, tuple[str, ...]]]:
-    """Files that manifests on this disk describe: path, size, pieces. Nothing of it is proven."""
-    for folder in _snapshots(model_home):
+    """Files that manifests on this disk describe: path, size, pieces. Nothing of it is verified."""
+    for snapshot in _snapshots(model_home):
         with contextlib.suppress(OSError, FormatError):
-            held = read_snapshot(folder)
-            variant = held.manifest.variant(held.variant)
-            if variant is None or held.manifest.piece_size != piece_size:
+            if snapshot.manifest.piece_size != piece_size:
                 continue
-            there = set(variant.files)
-            for file in held.manifest.files:
-                if file.path in there:
-                    yield folder / held.renamed.get(file.path, file.path), file.size, file.pieces
+            for file in snapshot.manifest.files:
+                path = snapshot.renamed.get(file.path, file.path)
+                if path in snapshot.sizes:
+                    yield snapshot.path / path, file.size, file.pieces
 
 
-def _snapshots(model_home: Path) -> Iterable[Path]:
+def _snapshots(model_home: Path) -> Iterable[LocalSnapshot]:
     """Snapshots of this model, then of its neighbours, the newest first; not too many to read their manifests."""
     neighbours: list[Path] = []
     with contextlib.suppress(OSError), os.scandir(model_home.parent) as entries:
@@ -116,17 +96,17 @@ def _snapshots(model_home: Path) -> Iterable[Path]:
             for entry in entries
             if entry.name != model_home.name and entry.is_dir(follow_symlinks=False)
         ]
-    found: list[Path] = []
+    found: list[LocalSnapshot] = []
     for home in (model_home, *sorted(neighbours)):
-        if len(found) >= _MOST_SNAPSHOTS:
+        if len(found) >= _MAX_SNAPSHOTS:
             break
         dated = []
         with contextlib.suppress(OSError):
-            for name in snapshot_names(home):
+            for snapshot in find_snapshots(home):
                 with contextlib.suppress(OSError):
-                    dated.append(((home / name).stat().st_mtime, home / name))
-        found += [path for _, path in sorted(dated, reverse=True)]
-    return found[:_MOST_SNAPSHOTS]
+                    dated.append((snapshot.path.stat().st_mtime, str(snapshot.path), snapshot))
+        found += [snapshot for _, _, snapshot in sorted(dated, reverse=True)]
+    return found[:_MAX_SNAPSHOTS]
 
 
 def _bring(source: Path, file: File, piece_size: int, target: Path, progress: Callable[[int], None]) -> str:
@@ -145,13 +125,13 @@ def _bring(source: Path, file: File, piece_size: int, target: Path, progress: Ca
                 told += count
                 progress(count)
 
-            if not is_proven(descriptor, file, piece_size, tell):
+            if not matches_digest(descriptor, file, piece_size, tell):
                 progress(-told)
                 return ""
             if _link(source, descriptor, target):
                 os.fsync(descriptor)
                 return _LINKED
-            progress(-told)  # it will be told when the copy is proven
+            progress(-told)  # it will be told when the copy is verified
         _copy(descriptor, file.size, target)
         return _COPIED
     except OSError as error:
@@ -173,7 +153,7 @@ def _link(source: Path, descriptor: int, target: Path) -> bool:
         raise
     if is_at(descriptor, target):
         return True
-    target.unlink()  # what was proven has just been replaced
+    target.unlink()  # what was verified has just been replaced
     return False
 
 

@@ -1,9 +1,18 @@
 """Where a snapshot is put together, by one process at a time, and taken over when that process dies.
 
-``.partial/<digest>-<variant>/`` belongs to one snapshot. The folder in it, with the files so far, belongs to whoever
-gave it its present name: who takes over renames it, and who has lost it finds nothing where it was. Renaming is
-atomic wherever a lock is not, so that two never finish the same folder. The lock only tells at once what the
-watching of a folder tells late: that nobody is at work.
+``.partial/<digest>-<variant>/`` belongs to one snapshot. It holds a lock file and one folder with a random name: the
+files so far. Whoever gave that folder its present name has the claim to fill it.
+
+- Nobody is at work: the lock is free, and the folder is missing or left over. Whoever gets the lock makes the folder,
+  or renames the one that is there, and goes on with its files.
+- Somebody is at work: the others wait until the snapshot is finished, or the lock is free, or nothing was added to the
+  folder for ``STUCK_SECONDS`` (its holder hangs, or locks do not work on this file system). Then one of them renames
+  it.
+- Who has lost the claim finds nothing where the folder was: every write fails, and so does the final rename. He waits
+  again, with twice the patience each time, so that in the end one is left in peace.
+
+The lock only saves time, because it tells at once what watching the folder tells late. What makes it safe is that
+renaming is atomic: two processes can never finish the same folder.
 """
 
 from __future__ import annotations
@@ -12,14 +21,14 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from modeldrop.util.files import identity
 from modeldrop.util.locks import Lock, try_lock
 from modeldrop.util.retry import jittered
-from modeldrop.util.values import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from modeldrop.util.retry import Deadline
@@ -28,27 +37,24 @@ _LOCK = "lock"
 _FIRST = "work"
 _PAUSES = (0.02, 0.5)
 _TOUCH_SECONDS = 1.0
-_LEAST_PATIENCE = 0.02
+_MIN_PATIENCE = 0.02
 
 STUCK_SECONDS = 20.0
 """A folder that nothing was added to for so long is taken over, whoever holds the lock. Longer than a stalled request
 takes to be cut and made again."""
 
 
-@dataclass(slots=True)
-class Work:
-    """The right to work in ``path``, until another process takes it away.
+class Claim:
+    """The right to fill the folder ``path``, until another process takes it over.
 
-    Attributes:
-        path: the folder.
-        lock: the lock, if it could be had.
-        inode: of the folder; another one of the same name is not this work.
+    Use it in a ``with`` statement: it ends there, and a FileNotFoundError for what was taken over ends with it.
     """
 
-    path: Path
-    lock: Lock | None
-    inode: tuple[int, int]
-    _touched: float = field(default=0.0)
+    def __init__(self, path: Path, lock: Lock | None, inode: tuple[int, int]) -> None:
+        self.path = path
+        self._lock = lock  # if it could be had
+        self._inode = inode  # another folder of the same name is not this one
+        self._touched = 0.0
 
     def touch(self, *, now: bool = False) -> None:
         """Show those who wait that the work goes on; at most every second, unless it has to be ``now``."""
@@ -61,81 +67,86 @@ class Work:
 
     def is_ours(self) -> bool:
         """Whether nobody has taken it over."""
-        return _inode(self.path) == self.inode
+        return _inode(self.path) == self._inode
 
-    def release(self) -> None:
-        """Let others go on with it."""
-        if self.lock is not None:
-            self.lock.release()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        lost = isinstance(error, FileNotFoundError) and not self.is_ours()
+        _release(self._lock)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()  # only if nothing is left to go on with
+        return lost
 
 
-def take(folder: Path, finished: Callable[[], bool], deadline: Deadline, *, lost: int = 0) -> Work | None:
-    """Wait for the turn to put a snapshot together.
+def claims(folder: Path, is_finished: Callable[[], bool], deadline: Deadline) -> Iterator[Claim]:
+    """Wait for the turn to put a snapshot together: again and again, until it is finished.
 
     Args:
         folder: what belongs to this snapshot below ``.partial``.
-        finished: whether it is there by now.
+        is_finished: whether it is there by now.
         deadline: of the whole command.
-        lost: how often the work was taken away from this process: then the lock keeps nobody away, and the patience
-            with others doubles each time, so that in the end one is left in peace.
 
-    Returns:
-        The folder to work in, with what an earlier attempt has left; None where the snapshot is there.
+    Yields:
+        The claim to a folder that holds what an earlier attempt has left. If it is not finished there, the claim was
+        lost to another process.
 
     Raises:
         RegistryError: the deadline is over.
         OSError: the disk cannot be written.
     """
+    lost = 0
+    while (claim := _wait(folder, is_finished, deadline, lost)) is not None:
+        yield claim
+        lost += 1
+
+
+def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, lost: int) -> Claim | None:
     lock: Lock | None = None
-    work: Work | None = None
-    watched: tuple[object, float] = (None, 0.0)
+    claim: Claim | None = None
+    seen: tuple[object, float] = (None, 0.0)
     pause, longest = _PAUSES
-    patience = (STUCK_SECONDS + _LEAST_PATIENCE) * 2**lost
+    patience = (STUCK_SECONDS + _MIN_PATIENCE) * 2**lost
     try:
-        while not finished():
+        while not is_finished():
             deadline.check(f"another process to finish its download into {folder.parent.parent}")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock = lock or try_lock(folder / _LOCK)
-                found = _works(folder)
+                found = _contents(folder)
             except (FileNotFoundError, FileExistsError):
                 if os.path.lexists(folder) and not folder.is_dir():
                     raise
-                _let_go(lock)
+                _release(lock)
                 lock = None
                 continue  # whoever finished has just cleaned up
-            if watched[0] != found:
-                watched = (found, time.monotonic())
+            if seen[0] != found:
+                seen = (found, time.monotonic())
+            # Once a claim was lost in spite of the lock, the lock says nothing any more.
             alone = lock is not None and lock.works and not lost
             nobody = lock is not None and not found
-            if alone or nobody or time.monotonic() - watched[1] > patience:
-                work = _claim(folder, found, lock, alone=alone)
-                if work is not None and finished():  # by whoever had the lock a moment ago
+            if alone or nobody or time.monotonic() - seen[1] > patience:
+                claim = _claim(folder, found, lock, alone=alone)
+                if claim is not None and is_finished():  # by whoever had the lock a moment ago
                     from shutil import rmtree  # see ModelHome.discard
 
-                    rmtree(work.path, ignore_errors=True)
-                    work = None
-                if work is not None:
-                    return work
+                    rmtree(claim.path, ignore_errors=True)
+                    claim = None
+                if claim is not None:
+                    return claim
             time.sleep(min(jittered(pause), deadline.left()))
             pause = min(pause * 1.5, longest)
         return None
     finally:
-        if work is None:
-            _let_go(lock)
+        if claim is None:
+            _release(lock)
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _let_go(lock: Lock | None) -> None:
-    if lock is not None:
-        lock.release()
-
-
-def _works(folder: Path) -> tuple[tuple[int, str], ...]:
-    """The folders that somebody works in, or did: when something was last added, and the name; the last one last."""
+def _contents(folder: Path) -> tuple[tuple[int, str], ...]:
+    """The folders that somebody fills, or did: when something was last added, and the name; the last one last."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -145,7 +156,7 @@ def _works(folder: Path) -> tuple[tuple[int, str], ...]:
     return tuple(sorted(found))
 
 
-def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, *, alone: bool) -> Work | None:
+def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, *, alone: bool) -> Claim | None:
     """Make the folder, or take over the youngest there is; None where another process was faster."""
     path = folder / os.urandom(8).hex()
     try:
@@ -154,7 +165,7 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
         else:
             (folder / _FIRST).mkdir()  # one name for all: only one can make it
             (folder / _FIRST).rename(path)
-            if not alone and len(_works(folder)) > 1:
+            if not alone and len(_contents(folder)) > 1:
                 path.rmdir()  # another one looked before we had made ours, and has made one too
                 return None
         inode = _inode(path)
@@ -164,14 +175,18 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
         raise
     if inode is None:
         return None
-    work = Work(path, lock, inode)
-    work.touch(now=True)
-    return work
+    claim = Claim(path, lock, inode)
+    claim.touch(now=True)
+    return claim
+
+
+def _release(lock: Lock | None) -> None:
+    if lock is not None:
+        lock.release()
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        status = path.lstat()
+        return identity(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino

@@ -1,7 +1,13 @@
 """Bringing files from a registry to a folder, every piece verified before it counts.
 
-What a killed attempt left is adopted where it proves its digest. The other pieces are asked for in runs, over several
-connections at once, verified as they come, and written in place.
+1. Every file is found or made in its full size, and what a killed attempt has left there is verified piece by piece.
+2. What is missing is handed out as runs (see ``pieces``) to a few threads, each with one connection. A thread asks for
+   its run, hashes the bytes as they come, and writes each piece that has its digest to its place; a piece that has not
+   is asked for again. Where a connection breaks, the run goes on behind the last byte that came.
+3. The caller's thread watches: it reports progress, keeps the deadline, adds threads where a connection alone is slow
+   (not where the disk is), and stops all of them at the first error that asking again cannot fix.
+4. When all pieces are there, each name must still mean the file that was filled. Another process may have replaced it;
+   such files are done again, from step 1.
 """
 
 from __future__ import annotations
@@ -13,22 +19,20 @@ import threading
 import time
 from collections import Counter
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from obstore.exceptions import BaseError
 
 from modeldrop.errors import IntegrityError, ModeldropError
-from modeldrop.fetcher.download.filesystems import is_in_memory
-from modeldrop.fetcher.download.partial_file import Landing
+from modeldrop.fetcher.download.partial_file import PartialFile
 from modeldrop.fetcher.download.pieces import Queue, Run
-from modeldrop.fetcher.download.write_sizes import WriteSizes
+from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.obstore_errors import Fault, FaultKind
 from modeldrop.util.files import identity
 from modeldrop.util.retry import backoff, jittered
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from modeldrop.format.manifest import File
@@ -36,83 +40,64 @@ if TYPE_CHECKING:
     from modeldrop.util.retry import Deadline
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How much is done at once, and how patient a transfer is. Bytes and seconds.
 
     Attributes:
-        in_hand: bytes in memory; there are only so many connections that a piece of each fits.
-        first: requests at a time to begin with; on a fast line more would only cost time.
-        connections: requests at a time at most.
+        memory: bytes in memory; there are only so many connections that a piece of each fits.
+        first: connections to begin with; on a fast line more would only cost time.
+        connections: connections at most.
         fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, there are
             as many as there may be.
-        look: seconds between two looks at that, and at what has come.
-        most: bytes that one request asks for at most,
-        least: at least, where so many are missing in a row.
+        interval: seconds between two looks at that, and at what has come.
+        max_request: bytes that one request asks for at most,
+        min_request: at least, where so many are missing in a row.
         shares: requests that a connection would still make for its part of what is left: so they become shorter
             towards the end, and all connections end together.
-        slow_most: as ``most``, where connections are slow and many.
+        slow_max_request: as ``max_request``, where connections are slow and many.
         slow_shares: as ``shares`` there, where the last one would be waited for longer.
         chunk: bytes that are collected before Python sees them.
-        least_chunk: the same, once a request took too long to bring ``chunk``.
+        min_chunk: the same, once a request took too long to bring ``chunk``.
         failures: of a run in a row without a byte in between, before the transfer gives up; stalls do not count.
         refusals: of a piece whose bytes were wrong, each time in another way.
         changes: of a file's ETag before it is not looked at any more.
         pause: after the first failure; doubled after each further one.
         busy_pause: the same where the service says that it is busy.
-        longest_pause: the most that both grow to.
-        linger: how long to wait, when it is given up, for threads that wait for the network.
+        max_pause: the most that both grow to.
+        stop_seconds: how long to wait, when it is given up, for threads that wait for the network.
         verifiers: threads that verify what is on disk.
-        kept: files that are held open until the end at most.
+        max_open: files that are held open until the end at most.
     """
 
-    in_hand: int = 96 << 20
+    memory: int = 96 << 20
     first: int = 3
     connections: int = 20
     fast: float = 80e6
-    look: float = 0.03
-    most: int = 32 << 20
-    least: int = 1 << 20
+    interval: float = 0.03
+    max_request: int = 32 << 20
+    min_request: int = 1 << 20
     shares: int = 2
-    slow_most: int = 8 << 20
+    slow_max_request: int = 8 << 20
     slow_shares: int = 4
     chunk: int = 256 << 10
-    least_chunk: int = 4 << 10
+    min_chunk: int = 4 << 10
     failures: int = 8
     refusals: int = 8
     changes: int = 3
     pause: float = 0.1
     busy_pause: float = 1.0
-    longest_pause: float = 8.0
-    linger: float = 0.5
+    max_pause: float = 8.0
+    stop_seconds: float = 0.5
     verifiers: int = 2
-    kept: int = 100
+    max_open: int = 100
 
 
 LIMITS = Limits()
 # After so many faults of these kinds there is no doubt: to ask more often would not help.
 _CERTAIN = {FaultKind.FINAL: 1, FaultKind.PAST_END: 2, FaultKind.NO_RANGES: 3}
 _ROUNDS = 10
-_STAND = 1.0
-# glibc gives freed memory back, to clear it page by page when it is wanted again, unless the process has once freed a
-# block as large as this; asking for it costs nothing, as nobody touches it.
-_REUSED = 24 << 20
+_FOLDER_SECONDS = 1.0
 _UNTOUCHED = "The snapshot in use is untouched. Publish the version again, or promote another one."
-
-
-@dataclass(frozen=True, slots=True)
-class Transferred:
-    """What a transfer took.
-
-    Attributes:
-        fetched: bytes that came from the registry, those that came twice or in vain included.
-        adopted: bytes that were on disk already and proved their digests.
-        retries: requests that were made again.
-    """
-
-    fetched: int
-    adopted: int
-    retries: int
 
 
 def transfer(
@@ -124,7 +109,8 @@ def transfer(
     *,
     deadline: Deadline,
     progress: Callable[[int], None],
-) -> Transferred:
+    published: Mapping[str, str] | None = None,
+) -> TransferStats:
     """Complete ``files``, found below the key ``prefix``, in the folder ``into``: verified, synced, mode 0444.
 
     Several processes may do so in the same folder at once. Syncing folders is left to the caller.
@@ -136,54 +122,67 @@ def transfer(
         piece_size: of the manifest, bytes.
         into: an existing folder; may hold some of it.
         deadline: of the whole command.
-        progress: told bytes that are on disk, proven; called in this thread. The sum is that of the files' sizes.
+        progress: told bytes that are on disk, verified; called in this thread. The sum is that of the files' sizes.
+        published: path of a file here to its path in the version, where they differ.
+
+    Returns:
+        What came from the registry, and what was adopted.
 
     Raises:
         IntegrityError: a piece or a size is not what the manifest says, and asking again did not help.
         RegistryError: it cannot be read, or not in time.
         FileNotFoundError: ``into`` is gone: who finished it first renamed it.
-        OSError: the disk is full, or cannot be written. What is proven is kept.
+        OSError: the disk is full, or cannot be written. What is verified is kept.
     """
-    home = identity(into)
-    tally = _Tally(progress)
+    original = identity(into)
+    counters = _Counters(progress)
     wanted = list(files)
+    adopted = 0
+
+    def key(path: str) -> str:
+        return f"{prefix}/{(published or {}).get(path, path)}"
+
+    def check_folder() -> None:
+        if identity(into) != original:
+            raise FileNotFoundError(errno.ENOENT, "the folder was replaced", str(into))
+
     for attempt in range(_ROUNDS):
-        landings = _land(wanted, into, piece_size, deadline)
-        for landing in landings:
-            tally.proven(landing.file, landing.there)
-            if not attempt:
-                tally.adopted += landing.there
-
-        def stand() -> None:
-            if identity(into) != home:
-                raise FileNotFoundError(errno.ENOENT, "the folder was replaced", str(into))
-
-        _Fetching(reader, prefix, landings, piece_size, deadline, tally).run(stand)
-        wanted = [landing.file for landing in landings if not landing.stands()]
+        partial_files = _open_files(wanted, into, piece_size, deadline)
+        for partial in partial_files:
+            counters.report(partial.file, partial.verified_bytes)
+            adopted += partial.verified_bytes if not attempt else 0
+        incomplete = [partial for partial in partial_files if partial.missing]
+        queue = Queue(incomplete, key, LIMITS.min_request)
+        connections = _Connections(reader, queue, piece_size, counters)
+        try:
+            connections.add(LIMITS.first)
+            _watch(connections, incomplete, deadline, check_folder)
+        finally:
+            connections.stop()
+        wanted = [partial.file for partial in partial_files if not partial.is_current()]
         if not wanted:
-            stand()
-            return Transferred(tally.fetched, tally.adopted, tally.retries)
+            check_folder()
+            return TransferStats(fetched=counters.fetched, adopted=adopted, retries=counters.retries)
     raise OSError(f"Files in {into} are replaced again and again by other processes.")
 
 
-class _Tally:
-    """What was done so far. What is counted and what has landed is told by many threads, the rest by the caller's."""
+class _Counters:
+    """What was done so far. Threads count what they fetch and write; ``report`` is for the caller's thread."""
 
     def __init__(self, progress: Callable[[int], None]) -> None:
-        self.adopted = 0
         self.fetched = 0
         self.retries = 0
         self.writing = 0.0
         self._progress = progress
-        self._told: dict[str, int] = {}
-        self._landed = Counter[str]()
+        self._reported: dict[str, int] = {}
+        self._written = Counter[str]()
         self._lock = threading.Lock()
 
-    def proven(self, file: File, total: int) -> None:
-        """Note that so many bytes of a file are proven; tell what was not told before."""
-        news = total - self._told.get(file.path, 0)
+    def report(self, file: File, total: int) -> None:
+        """Note that so many bytes of a file are verified; tell what was not told before."""
+        news = total - self._reported.get(file.path, 0)
         if news > 0:  # a file that was replaced by another process is looked at again, and told once
-            self._told[file.path] = total
+            self._reported[file.path] = total
             self._progress(news)
 
     def count(self, *, fetched: int = 0, retries: int = 0) -> None:
@@ -191,16 +190,16 @@ class _Tally:
             self.fetched += fetched
             self.retries += retries
 
-    def landed(self, file: File, length: int, seconds: float) -> None:
-        """Note that so many bytes more of a file are on disk, proven, and how long a thread was busy with that."""
+    def count_written(self, file: File, length: int, seconds: float) -> None:
+        """Note that so many verified bytes more of a file are on disk, and how long a thread was busy with that."""
         with self._lock:
-            self._landed[file.path] += length
+            self._written[file.path] += length
             self.writing += seconds
 
-    def take_landed(self) -> Counter[str]:
-        """Bytes that have landed since this was asked last, by path."""
+    def take_written(self) -> Counter[str]:
+        """Bytes that were written since this was asked last, by path."""
         with self._lock:
-            taken, self._landed = self._landed, Counter()
+            taken, self._written = self._written, Counter()
         return taken
 
 
@@ -209,7 +208,7 @@ class _StoppedError(Exception):
 
 
 class _DiskFailedError(Exception):
-    """This disk cannot be written: nothing that asking again would mend."""
+    """This disk cannot be written: asking the registry again would not help."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -224,184 +223,109 @@ class _WrongSizeError(Exception):
         self.size = size
 
 
-class _Fetching:
-    """Threads that bring all missing pieces; they stop when the first one fails, or the caller does."""
+class _Connections:
+    """Threads with a connection each, which bring what a queue hands out.
 
-    def __init__(
-        self,
-        reader: RegistryReader,
-        prefix: str,
-        landings: Sequence[Landing],
-        piece_size: int,
-        deadline: Deadline,
-        tally: _Tally,
-    ) -> None:
-        self._reader = reader
-        self._deadline = deadline
-        self._tally = tally
-        self._landings = [landing for landing in landings if landing.missing]
-        self._queue = Queue(prefix, self._landings, LIMITS.least)
-        self._most = min(LIMITS.connections, max(1, LIMITS.in_hand // piece_size))
-        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    Attributes:
+        ended: gets an entry of each thread that ends: None, or what it failed with before.
+        trouble: the last failure that was answered by asking again.
+    """
+
+    def __init__(self, reader: RegistryReader, queue: Queue, piece_size: int, counters: _Counters) -> None:
+        self.reader = reader
+        self.counters = counters
+        self.ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.trouble: ModeldropError | None = None
+        self._queue = queue
+        self._max = min(LIMITS.connections, max(1, LIMITS.memory // piece_size))
         self._stopped = threading.Event()
-        self._trouble: ModeldropError | None = None
         self._threads: list[threading.Thread] = []
         self._workers = 0
-        self._request, self._shares = LIMITS.most, LIMITS.shares
+        self._max_request, self._shares = LIMITS.max_request, LIMITS.shares
 
-    def run(self, stand: Callable[[], None]) -> None:
-        """Fetch; ``stand`` is asked now and then whether the folder is still there, and raises what it says."""
-        bytes(_REUSED)
-        try:
-            self._grow(LIMITS.first)
-            self._watch(stand)
-        finally:
-            self._stopped.set()
-            end = time.monotonic() + LIMITS.linger
-            for thread in self._threads:
-                thread.join(max(0.0, end - time.monotonic()))
+    def __len__(self) -> int:
+        return len(self._threads)
 
-    def _grow(self, most: int) -> None:
+    def add(self, maximum: int) -> None:
         """Work with so many connections, if there is work for them."""
-        smallest = max(1, min(self._queue.left, LIMITS.least))
-        wanted = min(most, self._most, len(self._threads) + -(-self._queue.left // smallest))
+        smallest = max(1, min(self._queue.left, LIMITS.min_request))
+        wanted = min(maximum, self._max, len(self._threads) + -(-self._queue.left // smallest))
         self._workers = max(self._workers, wanted)  # before they take their first runs, whose length this decides
         while len(self._threads) < wanted:
             thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _watch(self, stand: Callable[[], None]) -> None:
-        files = {landing.file.path: landing for landing in self._landings}
-        done = {path: landing.there for path, landing in files.items()}
-        stood = looked = time.monotonic()
-        fetched = ended = 0
-        writing = 0.0
-        while ended < len(self._threads):
-            with contextlib.suppress(Empty):
-                error = self._ended.get(timeout=min(LIMITS.look, self._deadline.left()))
-                if error is not None:
-                    raise error
-                ended += 1
-            for path, length in self._tally.take_landed().items():
-                done[path] += length
-                self._tally.proven(files[path].file, done[path])
-            self._check_time(done)
-            if not self._tally.fetched:  # nothing is known of the line before it has brought something
-                looked = time.monotonic()
-            seconds = time.monotonic() - looked
-            if seconds >= LIMITS.look:
-                # More connections help against a slow line, and not against a slow disk.
-                asking = seconds * len(self._threads) - (self._tally.writing - writing)
-                if self._tally.fetched - fetched < asking * LIMITS.fast:
-                    self._request, self._shares = min(LIMITS.slow_most, LIMITS.most), LIMITS.slow_shares
-                    self._grow(LIMITS.connections)
-                looked, fetched, writing = time.monotonic(), self._tally.fetched, self._tally.writing
-            if time.monotonic() > stood + _STAND:
-                stand()
-                stood = time.monotonic()
+    def add_all(self) -> None:
+        """Connections are slow: use all there may be, with shorter requests."""
+        self._max_request, self._shares = min(LIMITS.slow_max_request, LIMITS.max_request), LIMITS.slow_shares
+        self.add(LIMITS.connections)
 
-    def _check_time(self, done: dict[str, int]) -> None:
-        if self._deadline.left():
-            return
-        total = sum(landing.file.size for landing in self._landings)
-        trouble = f" (last trouble: {self._trouble.message})" if self._trouble else ""
-        self._deadline.check(
-            f"{(total - sum(done.values())) / 1e6:.1f} of {total / 1e6:.1f} MB from {self._reader.url}{trouble}"
-        )
+    def stop(self) -> None:
+        """End the threads; one that waits for the network ends later, and touches nothing any more."""
+        self._stopped.set()
+        end = time.monotonic() + LIMITS.stop_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
+        """A thread: bring runs until there are none."""
         try:
             while not self._stopped.is_set():
-                run = self._queue.take(self._workers * self._shares, self._request)
+                run = self._queue.next_run(self._workers * self._shares, self._max_request)
                 if run is None:
                     return
-                self._fill(run)
+                self._fetch_run(run)
         except _StoppedError:
             pass
         except _DiskFailedError as failed:
-            self._ended.put(failed.error)
+            self.ended.put(failed.error)
         except BaseException as error:  # noqa: BLE001  the caller's thread raises it
-            self._ended.put(error)
+            self.ended.put(error)
         finally:
-            self._ended.put(None)
+            self.ended.put(None)
 
-    def _land(self, run: Run, index: int, chunks: list[memoryview], found: str) -> None:
-        """Write a piece if it is what it should be; or ask for it again."""
-        landing, remote = run.landing, run.remote
-        start, length = landing.start(index), landing.length(index)
-        if found == remote.file.pieces[index]:
-            began = time.monotonic()
-            try:
-                landing.write(chunks, start)
-            except OSError as error:
-                raise _DiskFailedError(error) from error
-            self._tally.landed(remote.file, length, time.monotonic() - began)
-            return
-        if found in run.refused or len(run.refused) >= LIMITS.refusals:
-            raise IntegrityError(
-                f"{self._reader.url}/{remote.key} is damaged: bytes {start} to {start + length} are not those of the "
-                "manifest.",
-                _UNTOUCHED,
-            )
-        remote.etag = ""
-        self._tally.count(retries=1)
-        self._queue.again(run.again(index, found))
-
-    def _fill(self, run: Run) -> None:
-        """Bring a run, however often the line breaks, going on where it broke."""
+    def _fetch_run(self, run: Run) -> None:
+        """Bring a run, however often the connection breaks, going on where it broke."""
         remote = run.remote
         chunk, failures = LIMITS.chunk, 0
         seen = Counter[FaultKind]()
         while run.left:
-            before, bound = run.left, remote.etag
-            fault = self._ask(run, bound, chunk)
-            if fault is None:
-                return
-            brought = before - run.left
-            self._tally.count(retries=1)
-            self._trouble = fault.error
+            before, etag = run.left, remote.etag
+            try:
+                self._request(run, etag, chunk)
+                if not run.left:
+                    return
+                fault = Fault(FaultKind.OTHER, self.reader.ended_early(remote.key))
+            except (_WrongSizeError, OSError, BaseError) as error:
+                fault = self._explain(run, error)
+            came = before - run.left
+            self.counters.count(retries=1)
+            self.trouble = fault.error
             seen[fault.kind] += 1
             if fault.kind in _CERTAIN and seen[fault.kind] >= _CERTAIN[fault.kind]:
                 raise fault.error
-            failures = 0 if brought else failures
+            failures = 0 if came else failures
             if fault.kind is FaultKind.STALLED:
-                chunk = chunk if brought else max(LIMITS.least_chunk, chunk // 8)
-            elif fault.kind is FaultKind.CHANGED and bound:
-                if remote.etag == bound:  # or another thread has found out
+                chunk = chunk if came else max(LIMITS.min_chunk, chunk // 8)
+            elif fault.kind is FaultKind.CHANGED and etag:
+                if remote.etag == etag:  # or another thread has found out
                     remote.changes, remote.etag = remote.changes + 1, ""
             else:
                 failures += 1
                 if failures >= LIMITS.failures:
                     raise fault.error
                 first = LIMITS.busy_pause if fault.kind is FaultKind.BUSY else LIMITS.pause
-                self._stopped.wait(jittered(backoff(failures, first, LIMITS.longest_pause)))
+                self._stopped.wait(jittered(backoff(failures, first, LIMITS.max_pause)))
 
-    def _ask(self, run: Run, bound: str, chunk: int) -> Fault | None:
-        """One request for what a run lacks; what went wrong, None if nothing did."""
-        remote = run.remote
-        where = f"{self._reader.url}/{remote.key}"
-        try:
-            self._receive(run, bound, chunk)
-        except _WrongSizeError as error:
-            said = f"it has {error.size} bytes, not the {remote.file.size} of the manifest."
-            return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
-        except (OSError, BaseError) as error:
-            fault = self._reader.fault(remote.key, error)
-            if fault.kind is FaultKind.PAST_END:
-                said = f"it ends before the {remote.file.size} bytes of the manifest."
-                return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
-            return fault
-        return None if not run.left else Fault(FaultKind.OTHER, self._reader.ended_early(remote.key))
-
-    def _receive(self, run: Run, bound: str, chunk: int) -> None:
+    def _request(self, run: Run, etag: str, chunk: int) -> None:
         """One request for what a run lacks."""
         if self._stopped.is_set():
             raise _StoppedError
         remote, left = run.remote, run.left
         # A whole file is asked for without a range: that works wherever anything works.
         length = None if left == remote.file.size else left
-        stream = self._reader.stream(remote.key, run.start, length, bound, chunk)
+        stream = self.reader.stream(remote.key, run.start, length, etag, chunk)
         if stream.size != remote.file.size:
             raise _WrongSizeError(stream.size)
         if stream.etag and not remote.etag and remote.changes < LIMITS.changes:
@@ -409,10 +333,94 @@ class _Fetching:
         for data in stream.chunks:
             if self._stopped.is_set():
                 raise _StoppedError
-            self._tally.count(fetched=run.take(memoryview(data), self._land))
+            self.counters.count(fetched=run.receive(memoryview(data), self._complete))
+
+    def _complete(self, run: Run, index: int, buffers: list[memoryview], found: str) -> None:
+        """Write a piece if it has its digest; else ask for it again."""
+        partial, remote = run.partial, run.remote
+        start, length = partial.start(index), partial.length(index)
+        if found == remote.file.pieces[index]:
+            began = time.monotonic()
+            try:
+                partial.write(buffers, start)
+            except OSError as error:
+                raise _DiskFailedError(error) from error
+            self.counters.count_written(remote.file, length, time.monotonic() - began)
+            return
+        if found in run.refused or len(run.refused) >= LIMITS.refusals:
+            raise IntegrityError(
+                f"{self.reader.url}/{remote.key} is damaged: bytes {start} to {start + length} are not those of the "
+                "manifest.",
+                _UNTOUCHED,
+            )
+        remote.etag = ""
+        self.counters.count(retries=1)
+        self._queue.retry(run.retry(index, found))
+
+    def _explain(self, run: Run, error: Exception) -> Fault:
+        """What a failed request means for whoever could ask again."""
+        key, size = run.remote.key, run.remote.file.size
+        where = f"{self.reader.url}/{key}"
+        if isinstance(error, _WrongSizeError):
+            said = f"it has {error.size} bytes, not the {size} of the manifest."
+            return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
+        fault = self.reader.fault(key, error)
+        if fault.kind is FaultKind.PAST_END:
+            said = f"it ends before the {size} bytes of the manifest."
+            return Fault(FaultKind.PAST_END, IntegrityError(f"{where} is damaged: {said}", _UNTOUCHED))
+        return fault
 
 
-def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline) -> list[Landing]:
+def _watch(
+    connections: _Connections,
+    partial_files: Sequence[PartialFile],
+    deadline: Deadline,
+    check_folder: Callable[[], None],
+) -> None:
+    """Report progress until all threads have ended, and add some where connections are slow.
+
+    Raises:
+        BaseException: what a thread, the deadline or the check of the folder has raised.
+    """
+    counters = connections.counters
+    files = {partial.file.path: partial for partial in partial_files}
+    done = {path: partial.verified_bytes for path, partial in files.items()}
+    folder_checked = looked = time.monotonic()
+    fetched = ended = 0
+    writing = 0.0
+    while ended < len(connections):
+        with contextlib.suppress(Empty):
+            error = connections.ended.get(timeout=min(LIMITS.interval, deadline.left()))
+            if error is not None:
+                raise error
+            ended += 1
+        for path, length in counters.take_written().items():
+            done[path] += length
+            counters.report(files[path].file, done[path])
+        _check_time(connections, partial_files, sum(done.values()), deadline)
+        if not counters.fetched:  # nothing is known of the line before it has brought something
+            looked = time.monotonic()
+        seconds = time.monotonic() - looked
+        if seconds >= LIMITS.interval:
+            # More connections help against a slow line, and not against a slow disk.
+            waiting = seconds * len(connections) - (counters.writing - writing)
+            if counters.fetched - fetched < waiting * LIMITS.fast:
+                connections.add_all()
+            looked, fetched, writing = time.monotonic(), counters.fetched, counters.writing
+        if time.monotonic() > folder_checked + _FOLDER_SECONDS:
+            check_folder()
+            folder_checked = time.monotonic()
+
+
+def _check_time(connections: _Connections, partial_files: Sequence[PartialFile], done: int, deadline: Deadline) -> None:
+    if deadline.left():
+        return
+    total = sum(partial.file.size for partial in partial_files)
+    trouble = f" (last trouble: {connections.trouble.message})" if connections.trouble else ""
+    deadline.check(f"{(total - done) / 1e6:.1f} of {total / 1e6:.1f} MB from {connections.reader.url}{trouble}")
+
+
+def _open_files(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline) -> list[PartialFile]:
     """Find or make all files, and verify what is there."""
     stopped = threading.Event()
 
@@ -421,15 +429,15 @@ def _land(files: Sequence[File], into: Path, piece_size: int, deadline: Deadline
             raise _StoppedError
         deadline.check(f"files in {into} to be verified")
 
-    keep, sizes = len(files) <= LIMITS.kept, WriteSizes(in_memory=is_in_memory(into))
+    keep = len(files) <= LIMITS.max_open
     with os.scandir(into) as entries:
         empty = next(entries, None) is None
     if empty:
-        return [Landing(into, file, piece_size, check, sizes, keep=keep) for file in files]
+        return [PartialFile(into, file, piece_size, check, keep=keep) for file in files]
     from concurrent.futures import ThreadPoolExecutor  # it takes as long to import as ten small files to fetch
 
     with ThreadPoolExecutor(LIMITS.verifiers, "modeldrop-verify") as pool:
-        jobs = [pool.submit(Landing, into, file, piece_size, check, sizes, keep=keep) for file in files]
+        jobs = [pool.submit(PartialFile, into, file, piece_size, check, keep=keep) for file in files]
         try:
             return [job.result() for job in jobs]
         except BaseException:

@@ -1,7 +1,18 @@
-"""Following one channel, look by look: what it names is fetched, handed over, and taken back if that fails.
+"""Following one channel: what it names is fetched, delivered, and taken back if it is refused.
 
-What is handed over last is written down (``watch_note``) only when it was taken well. Whoever is killed in between
-leaves a link that is good, old or new; the next watch hands over what the channel names again.
+Each ``poll`` asks the registry once what the channel names (a conditional request; nothing new costs no body).
+
+- It names the version in use: nothing is done, but a further move to it is remembered.
+- It names another one: that is prepared (fetched, verified, self-tested), then the link moves to it, then the receiver
+  is told. If the receiver raises, the link goes back to the version before, the receiver is told so, and the new one
+  is quarantined: nobody tries it again until the channel moves. A version that fails its self-test is quarantined
+  before the link has moved.
+- The registry cannot be asked, or what it holds is damaged: what is in use stays in use. Who has nothing yet is given
+  the last good snapshot of this disk, if the policy allows it.
+
+The order makes it safe to be killed at any moment: the link moves before the receiver is told, and what was delivered
+is written down (``notes.WatchNote``) only after the receiver has taken it. So the link always names a good snapshot,
+old or new, and the next watch delivers what the channel names again.
 """
 
 from __future__ import annotations
@@ -20,8 +31,8 @@ from modeldrop.errors import (
     RegistryError,
     UsageError,
 )
-from modeldrop.fetcher.api import unwritable
 from modeldrop.fetcher.events import Event, warned
+from modeldrop.fetcher.fetch import unwritable
 from modeldrop.fetcher.leases import InUse
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_openvino
 from modeldrop.fetcher.notes import (
@@ -32,6 +43,7 @@ from modeldrop.fetcher.notes import (
     confirm_state,
     confirm_watch_note,
     read_quarantine,
+    read_state,
     read_watch_note,
     write_quarantine,
     write_state,
@@ -42,14 +54,11 @@ from modeldrop.fetcher.snapshot import Snapshot
 from modeldrop.format.channel import MAX_BYTES
 from modeldrop.storage.errors import redact
 from modeldrop.storage.read.reader import UNCHANGED
-from modeldrop.util.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.fetcher.aim import Aim
-    from modeldrop.fetcher.fetch import Fetcher
-    from modeldrop.fetcher.home import Held
+    from modeldrop.fetcher.fetch import Fetcher, ResolvedVersion
 
 FOLLOWING = "following"
 MOVED = "moved"
@@ -91,14 +100,6 @@ class Receiver:
         self.resume = resume
 
 
-@dataclass(frozen=True, slots=True)
-class Good:
-    """A snapshot that is in use, and what its channel said."""
-
-    snapshot: Snapshot
-    state: ChannelState
-
-
 class Follower:
     """Follows the channel of one reference.
 
@@ -122,14 +123,14 @@ class Follower:
         if fetcher.options.on_unavailable == OFFLINE:
             raise UsageError("A watch asks the registry; offline it cannot.", "Use last-good, which is the default.")
         # What auto will choose is not known yet: of a version that has nothing else, OpenVINO's.
-        asked = fetcher.options.variant
-        for_openvino = asked.startswith("openvino") or (asked == AUTO and installed_openvino() is not None)
+        wanted = fetcher.options.variant
+        for_openvino = wanted.startswith("openvino") or (wanted == AUTO and installed_openvino() is not None)
         if fetcher.options.self_test and not for_openvino and installed_onnxruntime() is None:
             raise MissingExtraError(
                 "A self-test needs onnxruntime, which is not installed here.",
                 "Run the watch in the service's image, which has it; or pip install onnxruntime.",
             )
-        fetcher.home.belongs_to(fetcher.registry)
+        fetcher.home.check_registry(fetcher.registry)
         self.link = fetcher.link
         self.stopping = threading.Event()
         self._make = make
@@ -139,12 +140,13 @@ class Follower:
         self._tell_all = tell
         # A failure of an earlier watch is told again if it goes on; since when it does is kept.
         self._note = read_watch_note(self._home.path, self.link)._replace(error="")
-        self._declined = ""
         self._etag = ""
-        self._pending: Aim | None = None
-        self._announced: Aim | None = None
+        self._pending: ResolvedVersion | None = None  # what the channel names and is not in use yet
+        self._announced: ResolvedVersion | None = None
         self._refused: Quarantine | None = None
-        self._good: Good | None = None
+        self._declined = ""  # digest of an older snapshot that the receiver has refused
+        self._snapshot: Snapshot | None = None  # what is in use, and what the channel said of it
+        self._state: ChannelState | None = None
         self._use: InUse | None = None
         if receiver.resume:
             self._resume()
@@ -152,11 +154,11 @@ class Follower:
     @property
     def snapshot(self) -> Snapshot | None:
         """What is in use; None before the first."""
-        return self._good.snapshot if self._good else None
+        return self._snapshot
 
     @property
     def note(self) -> WatchNote:
-        """What is known."""
+        """What is remembered."""
         return self._note
 
     @property
@@ -166,12 +168,12 @@ class Follower:
 
     def begin(self, interval: float) -> None:
         """Say what is followed, and how often the registry is asked, in seconds."""
-        good = self._good
-        stands = f"v{good.snapshot.version} is in use: {good.snapshot.path}" if good else "nothing is in use yet."
-        self._tell(FOLLOWING, f"asking {self._fetcher.registry} every {interval:g} s; {stands}", self.snapshot)
+        used = self._snapshot
+        now = f"v{used.version} is in use: {used.path}" if used else "nothing is in use yet."
+        self._tell(FOLLOWING, f"asking {self._fetcher.registry} every {interval:g} s; {now}", used)
 
     def poll(self) -> bool:
-        """Look once, and do what is to be done.
+        """Ask once, and do what is to be done.
 
         Returns:
             Whether the registry answered, and what it names is in use or has failed for good; else ask again later.
@@ -180,9 +182,9 @@ class Follower:
             StoppedError: ``stopping`` was set.
         """
         try:
-            aim = self._look()
-            if aim is not None:
-                self._settle(aim)
+            version = self._read_channel()
+            if version is not None:
+                self._apply(version)
         except (ModeldropError, OSError) as error:
             self._check_stopping()
             self._failed(error)
@@ -191,161 +193,166 @@ class Follower:
         self._answered()
         return True
 
-    def _look(self) -> Aim | None:
-        """What the channel names, None where that is settled. A document that is no good is not remembered."""
-        answer = self._fetcher.reader.get_if_changed(self._fetcher.key, MAX_BYTES, self._etag)
+    def touch(self) -> None:
+        """What is in use is still used; to be called every ``TOUCH_SECONDS``."""
+        if self._use is not None:
+            self._use.touch()
+
+    def release(self) -> None:
+        """What is in use may be evicted from now on."""
+        if self._use is not None:
+            self._use.release()
+            self._use = None
+
+    def _read_channel(self) -> ResolvedVersion | None:
+        """What the channel names, None where that is done. A document that is damaged is not remembered."""
+        answer = self._fetcher.reader.get_if_changed(self._fetcher.channel_key, MAX_BYTES, self._etag)
         if answer is UNCHANGED:
             return self._pending
         self._etag, self._pending = "", None
         if answer is None:
-            raise NotFoundError(f"{self._fetcher.registry} has no channel {self._fetcher.key}.")
-        aim = self._fetcher.aim_at(answer.data)
-        self._etag, self._pending = answer.etag, aim
-        return aim
+            raise NotFoundError(f"{self._fetcher.registry} has no channel {self._fetcher.channel_key}.")
+        version = self._fetcher.resolve_document(answer.data, self._stored_state())
+        self._etag, self._pending = answer.etag, version
+        return version
 
-    def _settle(self, aim: Aim) -> None:
-        good = self._good
-        if good is not None and good.state.digest == aim.digest:
+    def _apply(self, version: ResolvedVersion) -> None:
+        if self._snapshot is not None and self._state is not None and self._state.digest == version.digest:
             self._refused = None
             clear_quarantine(self._home.path, self.link)
-            self._keep(good, aim)
+            self._confirm(self._snapshot, self._state, version)
             return
         quarantine = self._refused or read_quarantine(self._home.path, self.link)
-        if quarantine is not None and quarantine.applies_to(aim.digest, aim.generation):
+        if quarantine is not None and quarantine.applies_to(version.digest, version.generation):
             self._refused = quarantine
-            if self._good is not None or self._use_last(aim.digest):
+            if self._snapshot is not None or self._deliver_stored(version.digest):
                 return
             # There is nothing else: better this than no model at all.
-        self._change(aim)
+        self._switch(version)
 
-    def _keep(self, good: Good, aim: Aim) -> None:
+    def _confirm(self, snapshot: Snapshot, before: ChannelState, version: ResolvedVersion) -> None:
         """The channel names what is in use, maybe by another move."""
-        state = good.state._replace(generation=aim.generation or 1, nonce=aim.nonce, checked=time.time())
-        self._point(good.snapshot, state, aim)
-        if (good.state.generation, good.state.nonce) == (state.generation, state.nonce):
+        state = before._replace(generation=version.generation or 1, nonce=version.nonce, checked=time.time())
+        self._set_link(snapshot, state, version)
+        if (before.generation, before.nonce) == (state.generation, state.nonce):
             return
-        self._good = Good(replace(good.snapshot, generation=aim.generation), state)
-        self._write(self._note._replace(delivered=state))
-        self._tell(MOVED, f"generation {aim.generation} names v{aim.version}, which is in use.", self.snapshot)
+        self._snapshot, self._state = snapshot.with_values(generation=version.generation), state
+        self._remember(self._note._replace(delivered=state))
+        self._tell(MOVED, f"generation {version.generation} names v{version.version}, which is in use.", self._snapshot)
 
-    def _change(self, aim: Aim) -> None:
-        if aim != self._announced:
-            self._announced = aim
-            self._tell(
-                MOVED, f"generation {aim.generation} names v{aim.version}.", self.snapshot, to_version=aim.version
-            )
-        before = self._fetcher.known()
+    def _switch(self, version: ResolvedVersion) -> None:
+        """Fetch another version, move the link to it, deliver it; or go back."""
+        if version != self._announced:
+            self._announced = version
+            text = f"generation {version.generation} names v{version.version}."
+            self._tell(MOVED, text, self._snapshot, to_version=version.version)
+        stored = self._stored_state()
         try:
             fetcher = self._make()  # its clock starts now
-            prepared = fetcher.prepare(aim)
+            local = fetcher.prepare(version)
         except FidelityError as error:
             self._check_stopping()
-            self._refuse(aim, _reason(error))
-            if self._good is None:
-                self._use_last(aim.digest)
+            self._quarantine(version, _reason(error))
+            if self._snapshot is None:
+                self._deliver_stored(version.digest)
             return
         except NotFoundError:
             self._etag, self._pending = "", None  # pruned since? What does the channel name now?
             raise
         self._check_stopping()
-        if self._note.delivered is None and self._good is not None:
+        if self._note.delivered is None and self._state is not None:
             # It was there before the first watch. Whoever is killed after the link has moved must know.
-            self._write(self._note._replace(delivered=self._good.state))
-        snapshot = fetcher.activate(prepared)
+            self._remember(self._note._replace(delivered=self._state))
+        snapshot = fetcher.activate(version, local)
         for warning in snapshot.warnings:
             self._tell_all(warned(snapshot.model, warning))
-        state = _state_of(snapshot, aim.nonce)
         try:
-            self._hand_over(Good(snapshot, state))
+            self._deliver(snapshot, _state_of(snapshot, version.nonce))
         except Exception as error:  # noqa: BLE001  whatever the receiver raises, it did not take the snapshot
             self._check_stopping()
-            self._go_back(aim, snapshot, error, self._before(before))
+            self._go_back(version, snapshot, error, stored)
             return
         self._refused = None
         clear_quarantine(self._home.path, self.link)
 
-    def _point(self, snapshot: Snapshot, state: ChannelState, seen: Aim) -> None:
-        """Swing the link by hand, unless another process has followed the channel further than what was ``seen``."""
-        known = self._fetcher.known()
-        if known is None or known.generation <= (seen.generation or 1):
-            self._home.link(self.link, snapshot.path)
-            write_state(self._home.path, self.link, state)
-
-    def _before(self, known: ChannelState | None) -> Good | None:
-        """What to go back to, with all that was known of it: what is in use, else what the link named."""
-        good = self._good
-        if good is None:
-            return self._on_disk(known)
-        return good if known is None or known.digest != good.state.digest else Good(good.snapshot, known)
-
-    def _hand_over(self, new: Good) -> None:
-        old, before = self._good, self._use
-        use = InUse.take(new.snapshot.path)
+    def _deliver(self, snapshot: Snapshot, state: ChannelState) -> None:
+        """Tell the receiver; what it raises is raised, and then what was in use before still is."""
+        old, old_use = self._snapshot, self._use
+        use = InUse.take(snapshot.path)
         try:
-            self._receiver.changed(new.snapshot, old.snapshot if old else None)
+            self._receiver.changed(snapshot, old)
         except BaseException:
             use.release()
             raise
-        self._good, self._use = new, use
-        if before is not None:
-            before.release()
-        self._write(self._note._replace(delivered=new.state))
-        was = f", before v{old.snapshot.version}" if old else ""
-        self._tell(
-            CHANGED, f"v{new.snapshot.version} {new.snapshot.variant} is in use{was}: {new.snapshot.path}", new.snapshot
-        )
+        self._snapshot, self._state, self._use = snapshot, state, use
+        if old_use is not None:
+            old_use.release()
+        self._remember(self._note._replace(delivered=state))
+        was = f", before v{old.version}" if old else ""
+        self._tell(CHANGED, f"v{snapshot.version} {snapshot.variant} is in use{was}: {snapshot.path}", snapshot)
 
-    def _go_back(self, aim: Aim, bad: Snapshot, error: Exception, good: Good | None) -> None:
+    def _go_back(self, version: ResolvedVersion, bad: Snapshot, error: Exception, stored: ChannelState | None) -> None:
+        """Point the link at what was in use before, else at what it named, and tell the receiver."""
         reason = _reason(error)
-        if good is None or good.state.digest == bad.digest:
+        good, state = self._snapshot, self._state
+        if good is None:
+            good, state = self._find_on_disk(stored), stored
+        elif stored is not None and state is not None and stored.digest == state.digest:
+            state = stored
+        if good is None or state is None or state.digest == bad.digest:
             # Nothing to go back to: the link stays, so that a program that starts later finds a model.
-            self._refused = _quarantine(aim, reason)
-            self._tell(
-                HOOK_FAILED, f"v{bad.version} was not taken: {reason} There is no older one.", bad, reason=reason
-            )
+            self._refused = _quarantine_of(version, reason)
+            text = f"v{bad.version} was not taken: {reason} There is no older one."
+            self._tell(HOOK_FAILED, text, bad, reason=reason)
             return
-        self._point(good.snapshot, good.state, aim)
-        self._refuse(aim, reason)
-        if self._good is None:
-            self._offer(good)
+        self._set_link(good, state, version)
+        self._quarantine(version, reason)
+        if self._snapshot is None:
+            self._try_to_deliver(good, state)
             return
-        self._tell(RETURNED, f"v{good.snapshot.version} is in use again: {good.snapshot.path}", good.snapshot)
+        self._tell(RETURNED, f"v{good.version} is in use again: {good.path}", good)
         try:
-            self._receiver.returned(good.snapshot, bad)
+            self._receiver.returned(good, bad)
         except Exception as again:  # noqa: BLE001  there is nothing more to go back to
             self._check_stopping()
             text = _reason(again)
-            self._tell(
-                HOOK_FAILED, f"telling of v{good.snapshot.version} failed too: {text}", good.snapshot, reason=text
-            )
+            self._tell(HOOK_FAILED, f"telling of v{good.version} failed too: {text}", good, reason=text)
 
-    def _refuse(self, aim: Aim, reason: str) -> None:
-        self._refused = _quarantine(aim, reason)
+    def _quarantine(self, version: ResolvedVersion, reason: str) -> None:
+        self._refused = _quarantine_of(version, reason)
         write_quarantine(self._home.path, self.link, self._refused)
-        stays = f" v{self._good.snapshot.version} stays in use;" if self._good else ""
+        stays = f" v{self._snapshot.version} stays in use;" if self._snapshot else ""
         self._tell(
             QUARANTINED,
-            f"v{aim.version} failed and is quarantined: {reason}{stays} it is tried again when the channel moves.",
-            self.snapshot,
-            refused_version=aim.version,
+            f"v{version.version} failed and is quarantined: {reason}{stays} it is tried again when the channel moves.",
+            self._snapshot,
+            refused_version=version.version,
             reason=reason,
         )
 
-    def _use_last(self, but: str | None) -> bool:
-        """Hand over what the link names, unless that is the version with the digest ``but``."""
-        found = self._on_disk(self._fetcher.known())
-        return found is not None and found.state.digest != but and self._offer(found)
+    def _set_link(self, snapshot: Snapshot, state: ChannelState, seen: ResolvedVersion) -> None:
+        """Move the link without a fetch, unless another process has followed the channel further than ``seen``."""
+        stored = self._stored_state()
+        if stored is None or stored.generation <= (seen.generation or 1):
+            self._home.link(self.link, snapshot.path)
+            write_state(self._home.path, self.link, state)
 
-    def _offer(self, found: Good) -> bool:
-        """Hand over an older snapshot to who has none, unless it was offered in vain before."""
-        if found.state.digest == self._declined:
+    def _deliver_stored(self, unless: str | None) -> bool:
+        """Deliver what the link names, unless that is the version with the digest ``unless``."""
+        state = self._stored_state()
+        found = self._find_on_disk(state)
+        return found is not None and state is not None and state.digest != unless and self._try_to_deliver(found, state)
+
+    def _try_to_deliver(self, snapshot: Snapshot, state: ChannelState) -> bool:
+        """Deliver an older snapshot to who has none, unless it was refused before."""
+        if state.digest == self._declined:
             return False
         try:
-            self._hand_over(found)
+            self._deliver(snapshot, state)
         except Exception as error:  # noqa: BLE001  as above
             self._check_stopping()
-            self._declined, reason = found.state.digest, _reason(error)
-            self._tell(HOOK_FAILED, f"v{found.snapshot.version} was not taken: {reason}", found.snapshot, reason=reason)
+            self._declined, reason = state.digest, _reason(error)
+            self._tell(HOOK_FAILED, f"v{snapshot.version} was not taken: {reason}", snapshot, reason=reason)
             return False
         return True
 
@@ -353,87 +360,76 @@ class Follower:
         self._fetcher = self._make()  # credentials may have changed, or a mount
         text = _reason(error if isinstance(error, ModeldropError) else unwritable(self._home.path, error))
         if text != self._note.error:
-            self._write(self._note._replace(error=text, failed_at=self._note.failed_at or time.time()))
-            stays = f" v{self._good.snapshot.version} stays in use." if self._good else ""
-            self._tell(UNAVAILABLE, f"{text}{stays}", self.snapshot, message=text)
-        if self._good is None and self._fetcher.options.on_unavailable != FAIL:
-            self._use_last_good(error if isinstance(error, ModeldropError) else RegistryError(text))
+            self._remember(self._note._replace(error=text, failed_at=self._note.failed_at or time.time()))
+            stays = f" v{self._snapshot.version} stays in use." if self._snapshot else ""
+            self._tell(UNAVAILABLE, f"{text}{stays}", self._snapshot, message=text)
+        if self._snapshot is None and self._fetcher.options.on_unavailable != FAIL:
+            self._deliver_last_good(error if isinstance(error, ModeldropError) else RegistryError(text))
 
-    def _use_last_good(self, error: ModeldropError) -> None:
-        """Hand over what is on disk to who has nothing, if the policy allows it."""
+    def _deliver_last_good(self, error: ModeldropError) -> None:
+        """Deliver what is on disk to who has nothing, if the policy allows it."""
         if not isinstance(error, NotFoundError | RefusedError | RegistryError):
-            error = RegistryError(error.message, error.hint)  # a broken pointer or version is as good as none
+            error = RegistryError(error.message, error.hint)  # a damaged channel or version is as good as none
         try:
             found = self._fetcher.last_good(error)
         except ModeldropError:
             return
         if self._refused is None or self._refused.digest != found.digest:
-            known = self._fetcher.known()
-            self._offer(Good(found, known or _state_of(found, "")))
+            self._try_to_deliver(found, self._stored_state() or _state_of(found, ""))
 
     def _answered(self) -> None:
         """The registry answered, and all is done."""
         now = time.time()
-        known, good = self._fetcher.known(), self._good
-        if known is not None and good is not None and self._refused is None and known.nonce == good.state.nonce:
+        stored, used = self._stored_state(), self._state
+        if stored is not None and used is not None and self._refused is None and stored.nonce == used.nonce:
             confirm_state(self._home.path, self.link, now)
         if self._note.failed_at:
             again = bool(self._note.error)
-            self._write(self._note._replace(error="", failed_at=0.0, answered=now))
+            self._remember(self._note._replace(error="", failed_at=0.0, answered=now))
             if again:
-                self._tell(AVAILABLE, "the registry answers again.", self.snapshot)
+                self._tell(AVAILABLE, "the registry answers again.", self._snapshot)
         elif not self._note.answered:
-            self._write(self._note._replace(answered=now))
+            self._remember(self._note._replace(answered=now))
         else:
             self._note = self._note._replace(answered=now)
             confirm_watch_note(self._home.path, self.link, now)
 
-    def touch(self) -> None:
-        """What is in use is still used; to be called every ``TOUCH_SECONDS``."""
-        if self._use is not None:
-            self._use.touch()
-
-    def release(self) -> None:
-        """Let go of what is in use."""
-        if self._use is not None:
-            self._use.release()
-            self._use = None
-
     def _resume(self) -> None:
-        """Take up what the receiver was told last; else what the link names, for it may have found that itself."""
-        for state in (self._note.delivered, self._fetcher.known()):
-            found = self._on_disk(state)
+        """Go on with what the receiver was told last; else with what the link names: it may have found that itself."""
+        for state in (self._note.delivered, self._stored_state()):
+            found = self._find_on_disk(state)
             if found is not None:
                 with contextlib.suppress(OSError):  # it has just been evicted
-                    self._use = InUse.take(found.snapshot.path)
-                    self._good = found
+                    self._use = InUse.take(found.path)
+                    self._snapshot, self._state = found, state
                     return
 
-    def _on_disk(self, state: ChannelState | None) -> Good | None:
+    def _find_on_disk(self, state: ChannelState | None) -> Snapshot | None:
         """What a state names, if it is there, whole."""
-        held = None if state is None else self._find(state)
-        if state is None or held is None:
+        if state is None:
             return None
-        reference = self._fetcher.reference
-        snapshot = Snapshot(
-            held.path,
-            reference.model,
-            state.version,
-            held.variant,
-            held.digest,
-            self._fetcher.registry,
-            reference.channel,
-            state.generation,
-            max(0.0, time.time() - state.checked),
-            "disk",
+        fetcher = self._fetcher
+        local = self._home.find(state.version, state.digest, state.variant, as_name=fetcher.options.as_name)
+        if local is None:
+            return None
+        return Snapshot(
+            path=local.path,
+            model=fetcher.reference.model,
+            version=state.version,
+            variant=local.variant,
+            digest=local.digest,
+            registry=fetcher.registry,
+            channel=fetcher.reference.channel,
+            generation=state.generation,
+            age=max(0.0, time.time() - state.checked),
+            checked="disk",
         )
-        return Good(snapshot, state)
 
-    def _find(self, state: ChannelState) -> Held | None:
-        as_name = self._fetcher.options.as_name
-        return self._home.find(state.version, state.digest, state.variant, as_name=as_name)
+    def _stored_state(self) -> ChannelState | None:
+        """What this disk knows of the channel now: others may fetch it too."""
+        return read_state(self._home.path, self.link)
 
-    def _write(self, note: WatchNote) -> None:
+    def _remember(self, note: WatchNote) -> None:
         self._note = note
         if self._home.path.is_dir():
             write_watch_note(self._home.path, self.link, note)
@@ -457,13 +453,13 @@ class Follower:
 
 def _state_of(snapshot: Snapshot, nonce: str) -> ChannelState:
     return ChannelState(
-        snapshot.version,
-        snapshot.digest,
-        snapshot.generation or 1,
-        nonce,
-        snapshot.variant,
-        snapshot.path.name,
-        time.time() - snapshot.age,
+        version=snapshot.version,
+        digest=snapshot.digest,
+        generation=snapshot.generation or 1,
+        nonce=nonce,
+        variant=snapshot.variant,
+        snapshot=snapshot.path.name,
+        checked=time.time() - snapshot.age,
     )
 
 
@@ -474,6 +470,11 @@ def _reason(error: Exception) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _quarantine(aim: Aim, reason: str) -> Quarantine:
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Quarantine(aim.version, aim.digest or "", aim.generation or 1, reason, now)
+def _quarantine_of(version: ResolvedVersion, reason: str) -> Quarantine:
+    return Quarantine(
+        version=version.version,
+        digest=version.digest or "",
+        generation=version.generation or 1,
+        reason=reason,
+        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from modeldrop._version import __version__
@@ -19,7 +19,6 @@ from modeldrop.errors import UsageError
 from modeldrop.storage.errors import detail
 from modeldrop.util.process import end_group, parse_signal, signal_name, standard_error
 from modeldrop.util.retry import Deadline, with_timeout
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,9 +37,8 @@ class HookError(Exception):
     """A hook did not do its work; the message is a sentence for people, without secrets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What hooks are told.
+class HookCall(NamedTuple):
+    """What a hook is told.
 
     Attributes:
         new: the snapshot that is in use from now on.
@@ -59,7 +57,7 @@ class Hook(Protocol):
     def __str__(self) -> str:
         """What it is called in messages; holds no secrets."""
 
-    def run(self, change: Change) -> None:
+    def run(self, call: HookCall) -> None:
         """Do it, within its time limit.
 
         Raises:
@@ -100,13 +98,13 @@ class ExecHook:
     def __str__(self) -> str:
         return f"--exec {self._words[0]}"  # its arguments may hold secrets
 
-    def run(self, change: Change) -> None:
+    def run(self, call: HookCall) -> None:
         environment = os.environ | {
-            "MODELDROP_MODEL": change.new.model,
-            "MODELDROP_PATH": str(change.new.path),
-            "MODELDROP_VERSION": f"v{change.new.version}",
-            "MODELDROP_GENERATION": str(change.new.generation or ""),
-            "MODELDROP_PREVIOUS_PATH": str(change.previous.path) if change.previous else "",
+            "MODELDROP_MODEL": call.new.model,
+            "MODELDROP_PATH": str(call.new.path),
+            "MODELDROP_VERSION": f"v{call.new.version}",
+            "MODELDROP_GENERATION": str(call.new.generation or ""),
+            "MODELDROP_PREVIOUS_PATH": str(call.previous.path) if call.previous else "",
         }
         with self._lock:
             if self._stopped:
@@ -188,7 +186,7 @@ class SignalHook:
     def __str__(self) -> str:
         return f"--signal {self._who}:{self._signal.name}"
 
-    def run(self, change: Change) -> None:  # noqa: ARG002  a signal tells nothing more
+    def run(self, call: HookCall) -> None:  # noqa: ARG002  a signal tells nothing more
         for pid in self._processes():
             try:
                 os.kill(pid, self._signal)
@@ -278,14 +276,14 @@ class PostHook:
     def __str__(self) -> str:
         return f"--post {self._where}"
 
-    def run(self, change: Change) -> None:
+    def run(self, call: HookCall) -> None:
         headers = {"Content-Type": "application/json", "User-Agent": f"modeldrop/{__version__}"}
         secret = os.environ.get(self._authorization, "").strip()
         if secret:
             if not (secret.isascii() and secret.isprintable()):
                 raise HookError(f"{self}: {self._authorization} holds characters that no header may have.")
             headers["Authorization"] = secret
-        body = json.dumps(_document(change)).encode()
+        body = json.dumps(_document(call)).encode()
         try:
             status = with_timeout(lambda: self._send(headers, body), self._seconds, "modeldrop-post")
         except Exception as error:  # noqa: BLE001  whatever it is, the hook has failed
@@ -334,7 +332,7 @@ class Hooks:
             self._begun = ()
             for hook in self._hooks:
                 self._begun = (*self._begun, hook)
-                hook.run(Change(new, previous))
+                hook.run(HookCall(new, previous))
 
     def returned(self, good: Snapshot, bad: Snapshot) -> None:
         """Tell those of the older snapshot who have heard of the newer one: it may be half loaded.
@@ -346,7 +344,7 @@ class Hooks:
         with self._turn:
             for hook in self._begun:
                 try:
-                    hook.run(Change(good, bad, returned=True))
+                    hook.run(HookCall(good, bad, returned=True))
                 except HookError as error:
                     failed.append(str(error))
         if failed:
@@ -358,10 +356,10 @@ class Hooks:
             hook.stop()
 
 
-def _document(change: Change) -> dict[str, Any]:
-    new, previous = change.new, change.previous
+def _document(call: HookCall) -> dict[str, Any]:
+    new, previous = call.new, call.previous
     return {
-        "event": "returned" if change.returned else "changed",
+        "event": "returned" if call.returned else "changed",
         "model": new.model,
         "channel": new.channel,
         "generation": new.generation,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from modeldrop.config import default_registry, home_folder
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.fetcher.events import Event
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import TOUCH_SECONDS
-from modeldrop.fetcher.options import Options, overridden
+from modeldrop.fetcher.options import Options, with_overrides
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
 from modeldrop.util.retry import Deadline, backoff, jittered
-from modeldrop.util.values import dataclass
 
 if TYPE_CHECKING:
     import os
@@ -28,14 +27,13 @@ if TYPE_CHECKING:
 
 DEFAULT_INTERVAL = 30.0
 _JITTER = 0.2
-_MOST_BACK_OFF = 300.0
+_MAX_BACK_OFF = 300.0
 _MAX_INTERVAL = 24 * 3600.0
 _STOP_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class WatchStatus:
-    """How a watch stands.
+class WatchStatus(NamedTuple):
+    """The state of a watch.
 
     Attributes:
         model: the model's name.
@@ -66,9 +64,9 @@ class Watcher:
         home: the folder where snapshots are kept; None for the default.
         options: how to fetch.
         receiver: who is told of what is new.
-        interval: seconds between two looks, give or take a fifth.
+        interval: seconds between two requests, give or take a fifth.
         tell: told what happens, in the watch's thread.
-        after: called after each look with the watcher, and whether it went well.
+        after: called after each request with the watcher, and whether it went well.
 
     Raises:
         UsageError: see ``watch``.
@@ -110,7 +108,7 @@ class Watcher:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The snapshot in use: the last that was taken well. None before the first."""
+        """The snapshot in use: the last that was taken. None before the first."""
         return self._follower.snapshot
 
     def wait(self, timeout: float | None = None) -> Snapshot:
@@ -132,16 +130,16 @@ class Watcher:
         return snapshot
 
     def status(self) -> WatchStatus:
-        """How it stands."""
+        """Its state now."""
         note = self._follower.note
         return WatchStatus(
-            self._reference.model,
-            self._reference.channel or "",
-            self.snapshot,
-            max(0.0, time.time() - note.answered) if note.answered else None,
-            note.error,
-            self._follower.refused,
-            self._thread.is_alive(),
+            model=self._reference.model,
+            channel=self._reference.channel or "",
+            snapshot=self.snapshot,
+            age=max(0.0, time.time() - note.answered) if note.answered else None,
+            error=note.error,
+            quarantine=self._follower.refused,
+            running=self._thread.is_alive(),
         )
 
     def stop(self, timeout: float = _STOP_SECONDS) -> bool:
@@ -178,7 +176,7 @@ class Watcher:
                 self._after(self, well)
                 with self._news:
                     self._news.notify_all()
-                delay = pause(self._interval, failures)
+                delay = next_delay(self._interval, failures)
         except StoppedError:
             pass
         finally:
@@ -212,9 +210,9 @@ class Watcher:
             raise StoppedError
 
 
-def pause(interval: float, failures: int) -> float:
-    """Seconds to the next look: the interval, doubled by every failure up to 5 minutes, and up to a fifth off it."""
-    seconds = backoff(failures + 1, interval, max(interval, _MOST_BACK_OFF))
+def next_delay(interval: float, failures: int) -> float:
+    """Seconds to the next request: the interval, doubled by every failure up to 5 minutes, and up to a fifth off it."""
+    seconds = backoff(failures + 1, interval, max(interval, _MAX_BACK_OFF))
     return jittered(seconds, 1 - _JITTER, 1 + _JITTER)
 
 
@@ -240,7 +238,7 @@ def watch(
         reference: what to follow, such as ``s3://acme-models/embedder`` or ``embedder@staging``.
         on_change: loads the model.
         directory: the home, where snapshots are kept; default as for ``fetch``.
-        interval: seconds between two looks, give or take a fifth.
+        interval: seconds between two requests, give or take a fifth.
         options: how to fetch; see ``Options``.
         on_event: told, in that thread, what happens.
         overrides: fields of ``Options`` by name, such as ``self_test=True``.
@@ -249,11 +247,11 @@ def watch(
         The watcher. ``watcher.wait()`` gives the first snapshot, ``watcher.stop()`` ends it.
 
     Raises:
-        UsageError: the reference cannot be one or is pinned, an option cannot be meant, or the home holds this model
+        UsageError: an invalid or pinned reference, an invalid option, or the home holds this model
             from another registry.
         MissingExtraError: a self-test is asked for, and there is no onnxruntime.
     """
-    options = overridden(options, overrides, "watch")
+    options = with_overrides(options, overrides, "watch")
     if isinstance(reference, str):
         reference = parse_reference(reference, default_registry())
     return Watcher(reference, directory, options, Receiver(on_change), interval, on_event).start()
