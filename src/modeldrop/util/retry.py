@@ -6,7 +6,6 @@ Processes that failed together must not come back together, so chance has a part
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -105,6 +104,8 @@ def with_timeout(action: Callable[[], _Result], seconds: float, name: str) -> _R
         TimeoutError: it took longer.
         Exception: whatever the action raises.
     """
+    import threading  # a fetch of what is there already starts no thread
+
     results: list[_Result] = []
     errors: list[BaseException] = []
 
