@@ -10,12 +10,11 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from modeldrop.util.files import identity
 
 
-class Lock(NamedTuple):
+class Lock:
     """A lock that is held.
 
     Attributes:
