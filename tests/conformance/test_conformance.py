@@ -81,6 +81,6 @@ def test_a_check_that_fails_says_what_the_store_did_and_leaves_nothing(tmp_path:
     tested = open_under_test(str(tmp_path / "registry"))
     forgetful = type(tested)(_Forgetful(tested.store.url))
     check = next(check for check in CHECKS if check.name == "create_only")
-    with pytest.raises(NonconformantError, match="a second create was accepted"), forgetful.scratch() as scratch:
+    with pytest.raises(NonconformantError, match="a second create was accepted"), forgetful.scratch_model() as scratch:
         check.run(scratch)
     assert list((tmp_path / "registry").iterdir()) == []

@@ -136,7 +136,7 @@ def test_a_connection_string_names_the_endpoint(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("nobody")
 def test_an_address_that_does_not_answer_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(azure._Patience, "seconds", lambda *_: 0.5)
+    monkeypatch.setattr(azure._RetryLimits, "seconds", lambda *_: 0.5)
     monkeypatch.setenv("AZURE_STORAGE_KEY", SECRET)
     refused = open_azure(REMOTE, endpoint=f"http://{DEAD}")
     assert "cannot be reached: connection refused" in refusal(lambda: refused.get(CHANNEL))

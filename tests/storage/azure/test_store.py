@@ -216,7 +216,7 @@ def test_a_busy_service_is_asked_again_and_a_refusing_one_is_not(proxy: Tamperin
 def test_a_service_that_stays_busy_is_said_to_be(
     proxy: TamperingProxy, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(azure._Patience, "seconds", lambda *_: 0.5)
+    monkeypatch.setattr(azure._RetryLimits, "seconds", lambda *_: 0.5)
     proxy.tamper = lambda _: answer(503, "ServerBusy")
     said = refusal(lambda: open_azure(url).get(CHANNEL))
     assert said.startswith(f"Could not read {url}/{CHANNEL}: the service answered 503 ServerBusy.")
