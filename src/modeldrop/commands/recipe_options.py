@@ -9,7 +9,7 @@ from modeldrop.commands.arguments import model_argument
 from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
-from modeldrop.format.recipe import TASKS
+from modeldrop.format.tasks import TASKS
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ class VersionSource(Source):
         asked = parse_reference(reference, default_registry())
         self._model = asked.model
         self._store = open_store(asked.registry)
-        self._version = versions.resolve(self._store, asked)
+        self._version = versions.resolve_reference(self._store, asked)
         manifest = self._version.manifest
         variant = manifest.variant(_FP32)
         if variant is None:
