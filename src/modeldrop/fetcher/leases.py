@@ -14,7 +14,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from modeldrop.util.locks import is_at
 
@@ -90,10 +90,11 @@ def forget(snapshot: Path) -> None:
         leases.rmdir()
 
 
-class Lease(NamedTuple):
+class Lease:
     """A file that says that a process uses a snapshot. ``touch`` it well within ``LEASE_SECONDS``."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def touch(self) -> None:
         """Say it again. Best effort."""
@@ -117,15 +118,16 @@ def lease(snapshot: Path) -> Lease:
     return given
 
 
-class InUse(NamedTuple):
+class InUse:
     """A long-lived process's hold on the snapshot that it uses: a lock, and a lease for where locks do not count.
 
     The snapshot is not evicted until ``release``, if it is touched every ``TOUCH_SECONDS``.
     """
 
-    snapshot: Path
-    descriptor: int
-    lease: Lease
+    def __init__(self, snapshot: Path, descriptor: int, given: Lease) -> None:
+        self.snapshot = snapshot
+        self.descriptor = descriptor
+        self.lease = given
 
     @classmethod
     def take(cls, snapshot: Path) -> Self:

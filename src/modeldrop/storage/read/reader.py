@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -264,6 +263,8 @@ def _start_obstore_threads() -> None:
     bytes: on 2 CPUs a transfer then takes a sixth more of both. Nothing is done where the environment names a number,
     or where another thread could be reading the environment.
     """
+    import threading  # a folder needs none
+
     if _THREADS_VARIABLE in os.environ or threading.active_count() > 1:
         return
     os.environ[_THREADS_VARIABLE] = str(max(1, _cpus() // 2))
