@@ -84,7 +84,7 @@ def check_moves(registry: Path) -> Channel:
     for number, channel in enumerate(moves, 1):
         assert channel.generation == number
     for earlier, later in itertools.pairwise(moves):
-        assert later.moves()[1:] == earlier.moves()[:50]
+        assert later.moves()[1:] == earlier.moves()  # all of a day are kept
     now, tag = read_channel(FolderStore(str(registry)), "embedder", "current")
     assert now == moves[-1] == parse_channel((registry / "embedder" / "current").read_bytes())
     assert tag == str(len(moves))
