@@ -1,7 +1,8 @@
 """Runs of a variant's graphs: how every kind of model is run, wherever a variant is compared.
 
 A run is a number of steps, each of one graph, which may be handed what earlier steps have computed: an encoder's is a
-single step, a translator's is one of its encoder and one of its decoder for every token.
+single step, a translator's is one of its encoder and one of its decoder for every token. A manifest has known runs as
+``cases`` (a single step) and ``chains``.
 """
 
 from __future__ import annotations
