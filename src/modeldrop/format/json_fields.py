@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from modeldrop.errors import FormatError
+from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ def load(data: bytes, what: str, *, limit: int) -> Fields:
     except FormatError as error:
         raise FormatError(f"{what}: {error.message}") from None
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what} is not JSON: {_first_line(error)}") from None
+        raise FormatError(f"{what} is not JSON: {first_line(error)}") from None
     return Fields(value, "", what)
 
 
@@ -304,7 +305,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:40]} is too large for a number")
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

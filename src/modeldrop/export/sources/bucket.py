@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modeldrop.errors import DiskError, SourceError
+from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
 from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
@@ -69,10 +69,7 @@ class BucketSource(FileListSource):
         return sum(self._listing[name].size for name in self._choice.weights)
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
-        try:
-            into.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+        disk.make_folder(into)
         choice = self._choice
         for name in choice.names:
             self._download(name, into / choice.target(name), progress)

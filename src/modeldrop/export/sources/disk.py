@@ -106,6 +106,18 @@ def check_safetensors(path: Path, what: str) -> None:
         raise SourceError(f"{what} is damaged: it has {size} bytes, its header promises {expected}.")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
 def link_into(into: Path, files: Mapping[str, Path]) -> None:
     """Make ``into`` a folder of links to exactly these files; of a graph's data, copies.
 
@@ -114,8 +126,8 @@ def link_into(into: Path, files: Mapping[str, Path]) -> None:
     Raises:
         DiskError: it is not empty, or cannot be written.
     """
+    make_folder(into)
     try:
-        into.mkdir(parents=True, exist_ok=True)
         if any(into.iterdir()):
             raise DiskError(f"{into} is not empty.", "Give an empty folder, or one that does not exist yet.")
         for name, path in sorted(files.items()):
@@ -126,7 +138,7 @@ def link_into(into: Path, files: Mapping[str, Path]) -> None:
             else:
                 link.symlink_to(os.path.realpath(path))
     except OSError as error:
-        raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+        raise _unwritable(into, error) from error
 
 
 def link_more(into: Path, files: Mapping[str, Path]) -> None:
@@ -139,7 +151,11 @@ def link_more(into: Path, files: Mapping[str, Path]) -> None:
         for name, path in sorted(files.items()):
             (into / name).symlink_to(path)
     except OSError as error:
-        raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+        raise _unwritable(into, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> DiskError:
+    return DiskError(f"{folder} cannot be written: {error.strerror or error}.")
 
 
 def _truncated(what: str, size: int, expected: str) -> SourceError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.config import default_registry
-from modeldrop.errors import DiskError, IntegrityError, SourceError
+from modeldrop.errors import IntegrityError, SourceError
 from modeldrop.export.sources import disk
 from modeldrop.export.sources.interface import Progress, Source
 from modeldrop.format import keys
@@ -100,10 +100,7 @@ class VersionSource(Source):
         return self._weights
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
-        try:
-            into.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"{into} cannot be written: {error.strerror or error}.") from error
+        disk.make_folder(into)
         for file in self._files:
             path = into / file.path
             path.parent.mkdir(parents=True, exist_ok=True)

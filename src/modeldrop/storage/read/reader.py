@@ -15,6 +15,7 @@ from obstore.store import LocalStore, MemoryStore
 from modeldrop.config import one_spelling, registry_settings
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.util.retry import Deadline, retry
+from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -239,9 +240,8 @@ class RegistryReader:
             from modeldrop.storage.read.obstore_errors import explain
 
             return explain(self._client, "read", key, error)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         return RegistryError(
-            f"Could not read {self.url}/{key}: {first}",
+            f"Could not read {self.url}/{key}: {first_line(error)}",
             "Check that this user may read there, and that the file was not removed.",
         )
 
