@@ -127,6 +127,12 @@ def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
     )
 
 
+def certificate_reason(text: str) -> str:
+    """Why Python's TLS refused a certificate, from the text of an error around it."""
+    found = re.search(r"certificate verify failed: ([^(\"'\n]+)", text)
+    return found[1].strip() if found else "TLS could not be agreed on"
+
+
 def unusable_certificates(error: CertificatesError) -> RegistryError:
     """A variable names a file of certificates that is no such file."""
     return RegistryError(str(error), "Fix its path, or unset it.")

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from modeldrop.errors import DiskError, IntegrityError, NotFoundError, RegistryError
+from modeldrop.errors import DiskError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.multipart import changed
-from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject
+from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, too_large
 from modeldrop.util.files import make_folders, sync_folder, write_new
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class FolderStore:
         with path.open("rb") as file:
             data = file.read(MAX_DOCUMENT + 1)
         if len(data) > MAX_DOCUMENT:
-            raise IntegrityError(f"{path} has more than {MAX_DOCUMENT} bytes; that is no document of a registry.")
+            raise too_large(str(path), MAX_DOCUMENT)
         return data
 
     def _walk(self, folder: Path) -> Iterator[Path]:

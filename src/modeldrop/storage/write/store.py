@@ -6,8 +6,11 @@ share ``multipart`` (large files in verified parts) and ``modeldrop.storage.erro
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from modeldrop.errors import DiskError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +20,27 @@ if TYPE_CHECKING:
 
 MAX_DOCUMENT = 64 << 20
 """Bytes at most that ``get`` reads."""
+
+
+def too_large(where: str, limit: int) -> IntegrityError:
+    """The error for an object of more than ``limit`` bytes, which ``get`` does not read."""
+    return IntegrityError(f"{where} has more than {limit} bytes; that is no document of a registry.")
+
+
+def not_written(path: Path, error: OSError) -> DiskError:
+    """The error for a download that the local disk does not take."""
+    return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or name another folder.")
+
+
+def one_at_a_time(progress: Callable[[int], None]) -> Callable[[int], None]:
+    """``progress`` for several threads: one call at a time."""
+    lock = threading.Lock()
+
+    def report(count: int) -> None:
+        with lock:
+            progress(count)
+
+    return report
 
 
 @dataclass(frozen=True, slots=True)

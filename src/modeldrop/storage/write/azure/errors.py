@@ -11,6 +11,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError, RegistryError
 from modeldrop.storage.errors import (
+    certificate_reason,
     denied,
     detail,
     expired,
@@ -127,8 +128,7 @@ def explain(error: BaseException, context: StoreContext, verb: str, key: str) ->
 def _explain_silence(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
     url, endpoint, text = context.bucket.url, context.sign_in.endpoint, str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        reason = re.search(r"certificate verify failed: ([^(\n]+)", text)
-        return untrusted(url, endpoint, reason[1].strip() if reason else "verification failed")
+        return untrusted(url, endpoint, certificate_reason(text))
     if "Failed to resolve" in text or "NameResolutionError" in text:
         account = context.bucket.account
         reason_text = (

@@ -11,18 +11,24 @@ import hashlib
 import logging
 import os
 import secrets
-import threading
 import time
 import weakref
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
+from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.headers import cache_control, content_type
 from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
-from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject
+from modeldrop.storage.write.store import (
+    MAX_DOCUMENT,
+    ListedObject,
+    StoredObject,
+    not_written,
+    one_at_a_time,
+    too_large,
+)
 from modeldrop.util.retry import backoff, retry
 
 try:
@@ -103,9 +109,7 @@ class AzureContainerStore:
         def read() -> StoredObject:
             stream = self._blob(key).download_blob()
             if stream.size > MAX_DOCUMENT:
-                raise IntegrityError(
-                    f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
-                )
+                raise too_large(f"{self.url}/{key}", MAX_DOCUMENT)
             return StoredObject(stream.readall(), stream.properties.etag)
 
         return self._unless_missing("read", key, read)
@@ -180,23 +184,23 @@ class AzureContainerStore:
         if found is None:
             raise NotFoundError(f"{self.url}/{key} is not there.", "It was removed by hand, or pruned.")
         first, size, tag = found
-        told = _Serialized(progress)
+        report = one_at_a_time(progress)
         try:
             with path.open("xb") as target:
                 target.write(first)
                 target.flush()
-                told(len(first))
+                report(len(first))
 
                 def fetch(part: Part) -> None:
                     data, *_ = self._call("read", key, lambda: read(part.start, tag))
                     os.pwrite(target.fileno(), data, part.start)
-                    told(len(data))
+                    report(len(data))
 
                 starts = range(len(first), size, _RANGE)
                 parts = [Part(number, start, min(_RANGE, size - start)) for number, start in enumerate(starts, 2)]
                 send_all(parts, fetch, in_flight=_IN_FLIGHT)
         except OSError as error:
-            raise DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space.") from error
+            raise not_written(path, error) from error
 
     def delete(self, key: str, tag: str | None = None) -> None:
         def remove() -> None:
@@ -234,7 +238,7 @@ class AzureContainerStore:
     def _upload_blocks(
         self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]
     ) -> None:
-        blob, told = self._blob(key), _Serialized(progress)
+        blob, report = self._blob(key), one_at_a_time(progress)
         parts = split(file, piece_size, _SMALLEST_PART)
         # Names of this upload alone, all equally long: what another one staged for the same blob is never mixed in.
         nonce = secrets.token_hex(8)
@@ -250,7 +254,7 @@ class AzureContainerStore:
                     blocks[part.number - 1][0], data, len(data), validate_content=True, **self._scope()
                 ),
             )
-            told(part.length)
+            report(part.length)
 
         def commit() -> None:
             blob.commit_block_list(
@@ -385,18 +389,6 @@ class _RetryLimits:
         if self.answered:
             return 30.0
         return 4.0 if status(error) is None else 8.0
-
-
-class _Serialized:
-    """Progress told from several threads, one call at a time."""
-
-    def __init__(self, progress: Callable[[int], None]) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-
-    def __call__(self, count: int) -> None:
-        with self._lock:
-            self._progress(count)
 
 
 def _in_flight(parts: Sequence[Part]) -> int:

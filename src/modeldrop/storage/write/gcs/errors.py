@@ -184,8 +184,8 @@ class _Explainer:
         return storage_errors.failed(self._url, "sign in to", "", text)
 
     def _no_connection(self, error: Exception, endpoint: str) -> ModeldropError:
-        if isinstance(error, requests.exceptions.SSLError) or "TLS CA certificate bundle" in str(error):
-            return storage_errors.untrusted(self._url, endpoint, _tls_reason(str(error)))
+        if isinstance(error, requests.exceptions.SSLError):
+            return storage_errors.untrusted(self._url, endpoint, storage_errors.certificate_reason(str(error)))
         if isinstance(error, requests.exceptions.ProxyError):
             reason = "the proxy does not let this through"
         elif _caused_by(error, NameResolutionError):
@@ -217,10 +217,3 @@ def _caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
         inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
     return False
-
-
-def _tls_reason(text: str) -> str:
-    if "TLS CA certificate bundle" in text:
-        return "the CA file that the environment names is not there"
-    found = re.search(r"certificate verify failed: ([^(]+)", text)
-    return found[1].strip() if found else "the TLS handshake failed"

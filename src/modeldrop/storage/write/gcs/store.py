@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlencode
 
-from modeldrop.errors import ConflictError, DiskError, IntegrityError, MissingExtraError, NotFoundError
+from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError
 
 try:
     import google_crc32c
@@ -33,7 +33,15 @@ except ModuleNotFoundError as error:
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
 from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
-from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, UnfinishedUpload
+from modeldrop.storage.write.store import (
+    MAX_DOCUMENT,
+    ListedObject,
+    StoredObject,
+    UnfinishedUpload,
+    not_written,
+    one_at_a_time,
+    too_large,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -125,7 +133,7 @@ class GCSBucketStore:
         parts = split(file, piece_size, _SMALLEST_PART)
         with self._explained("write", key):
             if len(parts) > 1:
-                self._upload_parts(key, path, file, piece_size, parts, _one_at_a_time(progress))
+                self._upload_parts(key, path, file, piece_size, parts, one_at_a_time(progress))
                 return
             data = read_whole(path, file)
             try:
@@ -247,7 +255,7 @@ class GCSBucketStore:
                 raise storage_errors.taken(key)
             progress(file.size)
             return
-        upload_id = _text(_parsed(self._xml("POST", key, {"uploads": ""}, headers=self._told(key))), "UploadId")
+        upload_id = _text(_parsed(self._xml("POST", key, {"uploads": ""}, headers=self._headers(key))), "UploadId")
         if not upload_id:
             raise storage_errors.failed(self.url, "write", key, "the service began no upload.")
         try:
@@ -302,8 +310,8 @@ class GCSBucketStore:
             if "NoSuchUpload" not in said(error):
                 raise
 
-    def _told(self, key: str) -> dict[str, str | bytes]:
-        """What the XML API is told about an object, at the start of its upload."""
+    def _headers(self, key: str) -> dict[str, str | bytes]:
+        """The headers that begin the upload of an object by the XML API."""
         told: dict[str, str | bytes] = {
             "Content-Type": headers.content_type(key),
             "Cache-Control": headers.cache_control(key),
@@ -389,7 +397,7 @@ class _Document(io.BytesIO):
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > MAX_DOCUMENT:
-            raise IntegrityError(f"{self._what} has more than {MAX_DOCUMENT} bytes; that is no document of a registry.")
+            raise too_large(self._what, MAX_DOCUMENT)
         return super().write(data)
 
 
@@ -405,7 +413,7 @@ class _Target:
         try:
             count = self._file.write(data)
         except OSError as error:
-            raise _disk(self._path, error) from error
+            raise not_written(self._path, error) from error
         self._progress(count)
         return count
 
@@ -416,17 +424,13 @@ def _created(path: Path) -> Iterator[BinaryIO]:
     try:
         file = path.open("xb")
     except OSError as error:
-        raise _disk(path, error) from error
+        raise not_written(path, error) from error
     try:
         with file:
             yield file
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _disk(path: Path, error: OSError) -> DiskError:
-    return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or use another folder.")
 
 
 def _check_object(error: api.NotFound) -> None:
@@ -440,16 +444,6 @@ def _not_ours(where: str) -> IntegrityError:
         f"{where} is not what was sent: the service stored other bytes.",
         "Run the same command again. If it happens again, a proxy or the service changes bytes.",
     )
-
-
-def _one_at_a_time(progress: Callable[[int], None]) -> Callable[[int], None]:
-    lock = threading.Lock()
-
-    def tell(count: int) -> None:
-        with lock:
-            progress(count)
-
-    return tell
 
 
 def _encoded(crc32c: int) -> str:

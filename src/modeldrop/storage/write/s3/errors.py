@@ -257,7 +257,7 @@ def _explain_connection(error: Exception, context: RequestContext) -> ModeldropE
     fields = _fields(error)
     endpoint = _host(fields.get("endpoint_url") or fields.get("proxy_url") or context.endpoint)
     if isinstance(error, exceptions.SSLError):
-        return storage_errors.untrusted(context.url, endpoint, _certificate(error))
+        return storage_errors.untrusted(context.url, endpoint, storage_errors.certificate_reason(str(error)))
     if isinstance(error, _NOT_REACHED):
         return storage_errors.unreachable(context.url, endpoint, _reason(error))
     if isinstance(error, exceptions.ReadTimeoutError):
@@ -322,8 +322,3 @@ def _reason(error: Exception) -> str:
         if f"Errno {number}]" in text:
             return reason
     return "no connection could be made"
-
-
-def _certificate(error: Exception) -> str:
-    found = re.search(r"certificate verify failed: ([^(\"']+)", str(error))
-    return found[1].strip() if found else "TLS could not be agreed on"

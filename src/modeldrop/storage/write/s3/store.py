@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 
 from modeldrop.errors import (
     ConflictError,
-    DiskError,
     IntegrityError,
     MissingExtraError,
     ModeldropError,
@@ -28,7 +27,15 @@ from modeldrop.errors import (
 )
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers, multipart
-from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, UnfinishedUpload
+from modeldrop.storage.write.store import (
+    MAX_DOCUMENT,
+    ListedObject,
+    StoredObject,
+    UnfinishedUpload,
+    not_written,
+    one_at_a_time,
+    too_large,
+)
 from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
@@ -126,9 +133,7 @@ class S3BucketStore:
             reply = self.client.get_object(Bucket=self.bucket.name, Key=self._key(key))
             with contextlib.closing(reply["Body"]) as body:
                 if reply["ContentLength"] > MAX_DOCUMENT:
-                    raise IntegrityError(
-                        f"{self.url}/{key} has more than {MAX_DOCUMENT} bytes; that is no document of a registry."
-                    )
+                    raise too_large(f"{self.url}/{key}", MAX_DOCUMENT)
                 return StoredObject(body.read(), reply["ETag"])
 
         try:
@@ -201,7 +206,7 @@ class S3BucketStore:
         try:
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
-            raise _no_room(path, error) from error
+            raise not_written(path, error) from error
         try:
             self._download(key, path, target, progress)
         except BaseException:
@@ -349,12 +354,11 @@ class S3BucketStore:
         )
         upload = UnfinishedUpload(key, begun["UploadId"], 0)
         checksums = begun.get("ChecksumAlgorithm") == "SHA256"
-        told = threading.Lock()
+        report = one_at_a_time(progress)
 
         def send(part: Part) -> _Sent:
             sent = self._send(upload, part, multipart.read_part(path, file, piece_size, part), checksums=checksums)
-            with told:
-                progress(part.length)
+            report(part.length)
             return sent
 
         try:
@@ -465,7 +469,7 @@ class S3BucketStore:
         return _wrong_bytes(f"{self.url}/{key}", removed)
 
     def _download(self, key: str, path: Path, target: int, progress: Callable[[int], None]) -> None:
-        told = threading.Lock()
+        report = one_at_a_time(progress)
 
         def read(start: int, end: int) -> int:
             """Copy a range, going on where a broken connection left off; return the object's size."""
@@ -484,8 +488,7 @@ class S3BucketStore:
                     while chunk := body.read(_CHUNK):
                         _write_all(path, target, chunk, done)
                         done += len(chunk)
-                        with told:
-                            progress(len(chunk))
+                        report(len(chunk))
 
             self._call("read", key, copy)
             return size
@@ -628,11 +631,7 @@ def _write_all(path: Path, target: int, data: bytes, offset: int) -> None:
             written = os.pwrite(target, data, offset)
             data, offset = data[written:], offset + written
     except OSError as error:
-        raise _no_room(path, error) from error
-
-
-def _no_room(path: Path, error: OSError) -> DiskError:
-    return DiskError(f"Could not write {path}: {error.strerror or error}.", "Free some space, or name another place.")
+        raise not_written(path, error) from error
 
 
 def _wrong_bytes(where: str, removed: str) -> IntegrityError:
