@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from modeldrop.export.preflight.checks import CheckedRequest
-from modeldrop.export.preflight.resources import Need, makes_beside, needs
+from modeldrop.export.preflight.resources import ResourceNeeds, makes_beside, needs
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.variants import VARIANTS
 
@@ -22,7 +22,7 @@ def checked(weights: int, *variants: str, config: dict[str, Any] | None = None) 
     )
 
 
-def need(weights: int, *variants: str, config: dict[str, Any] | None = None) -> Need:
+def need(weights: int, *variants: str, config: dict[str, Any] | None = None) -> ResourceNeeds:
     return needs(checked(weights, *variants, config=config))
 
 

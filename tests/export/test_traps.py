@@ -33,7 +33,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from modeldrop.errors import DiskError, ExportError
-from modeldrop.export.known_failures import likely_cause
+from modeldrop.export.known_failures import known_failure
 from modeldrop.export.preflight import resources
 from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.request import make_request
@@ -364,7 +364,7 @@ def test_a_librarys_failure_is_a_sentence_and_its_own_words_are_kept_for_debuggi
 def test_what_the_libraries_say_here_becomes_a_sentence(what: str, meant: str, loaded: Any) -> None:
     said = loaded["said"][what]
     assert said
-    cause = likely_cause(said)
+    cause = known_failure(said)
     assert meant in (cause.sentence if cause else said), said
     assert cause is None or cause.hint
 
@@ -382,14 +382,14 @@ def test_what_the_libraries_say_here_becomes_a_sentence(what: str, meant: str, l
     ],
 )
 def test_what_they_say_elsewhere_becomes_a_sentence(said: str, meant: str) -> None:
-    cause = likely_cause(said)
+    cause = known_failure(said)
     assert cause is not None
     assert meant in cause.sentence
     assert cause.hint
 
 
 def test_what_nobody_knows_has_no_cause() -> None:
-    assert likely_cause("IndexError: list index out of range") is None
+    assert known_failure("IndexError: list index out of range") is None
 
 
 # --- one commit, one truth ---

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.large import SCORES, VARIANTS
 from modeldrop.export.preflight.checks import check_request
-from modeldrop.export.preflight.resources import Need, needs
+from modeldrop.export.preflight.resources import ResourceNeeds, needs
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.format.recipe import parse_recipe
 from modeldrop.publishing.plan import build_request_of
@@ -48,7 +48,7 @@ class Large:
     version: Path
     manifest: Manifest
     used: Used
-    needed: Need
+    needed: ResourceNeeds
 
     @property
     def fp32(self) -> int:

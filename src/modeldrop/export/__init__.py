@@ -1,1 +1,1 @@
-"""Building a version: resolve the source, export, quantize, prove, measure, report."""
+"""Build a version: resolve the source, export, quantize, verify, measure, report."""

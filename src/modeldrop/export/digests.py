@@ -1,4 +1,4 @@
-"""Describing files on disk: sizes and digests as a manifest has them."""
+"""Sizes and digests of files on disk, as a manifest has them."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def builtin_sample(texts: tuple[str, ...]) -> Sample:
 
 
 def read_samples(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:
-    """Read what the variants are proven on.
+    """Read what the variants are compared on.
 
     Args:
         path: a file of lines, a ``.jsonl`` file, or a folder.

@@ -1,4 +1,4 @@
-"""Why the libraries most likely failed, told from what they say."""
+"""Explain failures of the libraries that are known by their messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ NO_MEMORY = "Build on a machine with more memory: about 4 times the weights in f
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
-    """A reason that libraries give in many words.
+class KnownFailure:
+    """A failure that libraries report in many words.
 
     Attributes:
         pattern: what they say.
@@ -23,33 +23,33 @@ class Cause:
     hint: str
 
 
-CUSTOM_CODE = Cause(
+CUSTOM_CODE = KnownFailure(
     r"trust_remote_code|contains custom code",
     "This model brings Python code of its own, and the exporter runs it only if the recipe trusts it.",
     "Read that code; then pin the source to its commit (org/name@<commit>) and set `trust_remote_code = true` in the "
     "recipe.",
 )
-_CAUSES = (
+_FAILURES = (
     CUSTOM_CODE,
-    Cause(
+    KnownFailure(
         r"MemoryError|bad_?alloc|DefaultCPUAllocator|[Nn]ot enough memory|[Cc]annot allocate memory|[Ff]ailed to alloc"
         # Of OpenBLAS, of libraries in Rust, of the loader of libraries, and of oneDNN, which says no more.
         r"|[Mm]emory allocation (?:still|of \d+ bytes) failed|failed to map segment|could not create a primitive",
         "Memory ran out.",
         NO_MEMORY,
     ),
-    Cause(
+    KnownFailure(
         r"does not recognize this architecture|[Uu]nrecognized (?:configuration|model)",
         "transformers 4.57, which exports, does not know this kind of model.",
         "Export it with a program that knows it, and give the folder of ONNX as the source.",
     ),
-    Cause(
+    KnownFailure(
         r"(?i)opset[ _]?(?:version)?.*(?:not supported|unsupported|at least|minimum|too (?:low|old))"
         r"|(?:not supported|unsupported|not implemented).*opset|UnsupportedOperatorError",
         "The model uses an operation that ONNX does not have in the opset it is exported to.",
         "Ask for another opset in the recipe, or give the source as ONNX.",
     ),
-    Cause(
+    KnownFailure(
         r"exceeds? (?:the )?maximum protobuf size|2 ?GiB?B? limit",
         "A graph has over 2 GB in one file, which protobuf cannot hold.",
         "Leave this variant out of the recipe.",
@@ -57,6 +57,6 @@ _CAUSES = (
 )
 
 
-def likely_cause(said: str) -> Cause | None:
-    """The cause that a library's message tells of; None where it tells of none that is known."""
-    return next((cause for cause in _CAUSES if re.search(cause.pattern, said)), None)
+def known_failure(said: str) -> KnownFailure | None:
+    """The known failure that a library's message reports, or None."""
+    return next((cause for cause in _FAILURES if re.search(cause.pattern, said)), None)

@@ -1,4 +1,4 @@
-"""The manifest of a build, from what the workers answered."""
+"""Assemble the manifest of a build from the answers of the workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an OpenVINO graph tells of itself in its ``.xml``: read without openvino, and without its weights.
+"""Read the description of an OpenVINO graph, its ``.xml``, without openvino and without the weights.
 
 So a source can be refused, and its build key computed, on a machine that only plans. The form is version 10
 or 11 of what OpenVINO's documentation calls its Intermediate Representation (IR).

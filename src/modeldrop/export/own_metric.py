@@ -1,4 +1,4 @@
-"""The recipe's own metric: found and looked at without running it; it runs in a worker alone.
+"""Find the recipe's own metric without running it: it runs in a worker alone.
 
 ``quality:accuracy`` is the function ``accuracy`` of ``quality.py`` beside the recipe or, where there is no such file,
 of an installed module; ``metrics/quality.py:accuracy`` names the file. What it imports besides must be installed: the

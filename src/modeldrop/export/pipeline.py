@@ -53,7 +53,7 @@ _REFERENCE = "reference.npz"
 
 
 def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: Steps) -> Manifest:
-    """Build into ``output``, a folder that does not exist yet; it appears only when all is proven.
+    """Build into ``output``, a folder that does not exist yet; it appears only when every variant is verified.
 
     Work in progress lies beside it, in ``.<name>.partial-…``, and is removed in any case.
 

@@ -1,4 +1,4 @@
-"""What is to be built: a resolved source, a recipe, and the key that both make."""
+"""A build request: a resolved source, a recipe, and their build key."""
 
 from __future__ import annotations
 

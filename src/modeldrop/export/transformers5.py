@@ -1,7 +1,7 @@
-"""Checkpoints of transformers 5, written so that the exporter's transformers 4 reads the same from them.
+"""Rewrite configs of transformers 5 so that the exporter's transformers 4 reads the same from them.
 
-It takes what it does not know without a word: it would go on with its own rotary positions, or leave out the
-tokenizer.
+transformers 4 ignores keys that it does not know: it would use its default rotary positions, or no tokenizer,
+without an error.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
 def fix_configs(folder: Path) -> None:
-    """Mend the config and the tokenizer's config in a folder of links to files that belong to somebody else.
+    """Rewrite the config and the tokenizer's config in a folder of links to files that belong to somebody else.
 
     Raises:
         SourceError: the config has rotary positions that cannot be written for transformers 4.
     """
-    for name, mended in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
+    for name, fix in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
         path = folder / name
         if path.is_file():
             plain = json.loads(path.read_text("utf-8"))
-            better = mended(plain)
-            if better != plain:
+            fixed = fix(plain)
+            if fixed != plain:
                 path.unlink()  # not through the link
-                path.write_text(json.dumps(better, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                path.write_text(json.dumps(fixed, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json whose ``rope_parameters`` stand beside it as transformers 4 reads them.
+    """A config.json with its ``rope_parameters`` also under the keys that transformers 4 reads.
 
     Raises:
         SourceError: this architecture's cannot be written so.
     """
-    better = dict(config)
+    fixed = dict(config)
     for name, value in config.items():
         if name.endswith("_config") and isinstance(value, dict):
-            better[name] = fixed_config(value)
+            fixed[name] = fixed_config(value)
     rope, kind = config.get("rope_parameters"), str(config.get("model_type"))
     if not isinstance(rope, dict) or not rope:
-        return better
+        return fixed
     by_layer = all(isinstance(part, dict) for part in rope.values())
     if not by_layer:
         old = _old_names(rope, "rotary_emb_base" if kind in _NEOX else "rope_theta", kind)
@@ -70,19 +70,19 @@ def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "without a word.",
             "Use a revision of the checkpoint that transformers 4 has saved.",
         )
-    # What is written in the old way already was meant for transformers 4.
-    return old | better
+    # Keys of transformers 4 that are there already take precedence: whoever wrote them wrote them for it.
+    return old | fixed
 
 
 def fixed_tokenizer_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A tokenizer_config.json that names no class and no kind of list that transformers 4 does not know."""
-    better = dict(config)
-    if better.get("tokenizer_class") == _TOKENIZERS_BACKEND:
-        better["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if isinstance(better.get("extra_special_tokens"), list):
-        more = better.pop("extra_special_tokens")
-        better.setdefault("additional_special_tokens", more)
-    return better
+    fixed = dict(config)
+    if fixed.get("tokenizer_class") == _TOKENIZERS_BACKEND:
+        fixed["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(fixed.get("extra_special_tokens"), list):
+        more = fixed.pop("extra_special_tokens")
+        fixed.setdefault("additional_special_tokens", more)
+    return fixed
 
 
 def _old_names(rope: Mapping[str, Any], base: str, kind: str) -> dict[str, Any]:

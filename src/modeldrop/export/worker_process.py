@@ -1,4 +1,4 @@
-"""Running a worker: a process of its own, offline, with a log that explains a crash."""
+"""Run a worker: a separate process, offline, with a log that explains a crash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from modeldrop import errors
 from modeldrop.config import exporter_python
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
-from modeldrop.export.known_failures import NO_MEMORY, likely_cause
+from modeldrop.export.known_failures import NO_MEMORY, known_failure
 from modeldrop.export.messages import Failure, Request, WorkerEvent, from_json, to_json
 from modeldrop.util.process import end, signal_name
 
@@ -25,18 +25,18 @@ AnswerT = TypeVar("AnswerT")
 
 # By the kernel, mostly; a shell around the interpreter tells it in its own way.
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-_SIGNS_IN = re.compile(
+_SECRET_NAMES = re.compile(
     r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
     r"|^AWS_|^AZURE_|^GOOGLE_|^ACTIONS_|PROXY$|_REGISTRY$"
 )
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a worker may know: everything but what signs in somewhere.
+    """A worker's environment: without credentials, proxies and registries.
 
-    A worker runs whatever a checkpoint brings along, at most the code that the recipe trusts. It is offline.
+    A worker may run code that comes with a checkpoint, so it must not get any secret. It is offline.
     """
-    harmless = {name: value for name, value in environment.items() if not _SIGNS_IN.search(name.upper())}
+    harmless = {name: value for name, value in environment.items() if not _SECRET_NAMES.search(name.upper())}
     return harmless | {
         # The same bytes in every run: a set's order reaches decoder_model_merged.onnx.
         "PYTHONHASHSEED": "0",
@@ -155,7 +155,7 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
             NO_MEMORY,
         )
     kept = _keep(log)
-    if cause := likely_cause(last):
+    if cause := known_failure(last):
         return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
     how = f"was ended by {signal_name(-code)}" if code < 0 else f"failed (exit code {code})"
     return ExportError(f"The {name} process {how}: {last[:300]}", f"Its whole log: {kept}")

@@ -52,7 +52,7 @@ class CheckedRequest:
 
     @property
     def origin(self) -> VariantSpec:
-        """The kind of the graphs that all variants are made of: fp32, but for a source of OpenVINO's."""
+        """The variant that all others are made of: fp32, except for an OpenVINO source."""
         return origin_of(self.request.source)
 
 

@@ -24,7 +24,7 @@ _ORIGIN = "give the model it was made of (its card's base_model)"
 
 
 def origin_of(source: Source) -> VariantSpec:
-    """The kind of a source's graphs, which all variants are made of and the original answers by.
+    """The variant that a source's graphs are: all others are made of it, and it gives the original's answers.
 
     Raises:
         SourceError: its OpenVINO graph is not whole, or has weights of a type that no variant has.

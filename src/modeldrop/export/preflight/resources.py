@@ -31,7 +31,7 @@ _MAKING: Mapping[str, float] = {
     OPTIMIZED: 3.5,
 }
 _LIBRARIES = 500_000_000
-# Disk: while a graph over 2 GB is exported, its weights are there twice. Copies for the proof are links.
+# Disk: while a graph over 2 GB is exported, its weights are there twice. The clean copies that are verified are links.
 _EXPORTED_TWICE = 2.0
 _SMALL_FILES = 16 << 20
 _HALF = ("float16", "bfloat16")
@@ -42,24 +42,24 @@ _GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class ResourceNeeds:
     """What a build takes at most, in bytes."""
 
     memory: int
     disk: int
 
 
-def needs(checked: CheckedRequest) -> Need:
+def needs(checked: CheckedRequest) -> ResourceNeeds:
     """What building this takes, by what was measured."""
     source = checked.request.source
     weights, origin = source.weight_bytes(), origin_of(source)
     half = _stored_as(source.config()) in _HALF if origin is FP32 else origin.options["bits"] == 16
     fp32 = weights * (2 if half else 1)
     others = [VARIANTS[name] for name in checked.request.recipe.variants if name != origin.name]
-    making = max((_MAKING[kind.quantizer] for kind in others), default=0.0)
+    making = max((_MAKING[spec.quantizer] for spec in others), default=0.0)
     times = _EXPORTING + making if makes_beside(checked) else max(_EXPORTING, making)
-    kept = 1 + sum(_share(kind) for kind in others)
-    return Need(
+    kept = 1 + sum(_share(spec) for spec in others)
+    return ResourceNeeds(
         memory=int(fp32 * times) + _LIBRARIES,
         disk=int(weights + fp32 * max(kept, _EXPORTED_TWICE)) + _SMALL_FILES,
     )
@@ -83,7 +83,7 @@ def check_resources(checked: CheckedRequest, folder: Path) -> None:
     check_need(needs(checked), folder)
 
 
-def check_need(need: Need, folder: Path) -> None:
+def check_need(need: ResourceNeeds, folder: Path) -> None:
     """Refuse to begin where there is less.
 
     Raises:
@@ -115,10 +115,10 @@ def memory_limit(meminfo: Path = _MEMINFO, limits: tuple[Path, ...] = _GROUP_LIM
     return there
 
 
-def _share(kind: VariantSpec) -> float:
+def _share(spec: VariantSpec) -> float:
     """Bytes of a variant for one in fp32, at most."""
-    whole = (kind.quantizer == OPTIMIZED and kind.options["level"] < 4) or (
-        kind.quantizer == OPENVINO and kind.options["bits"] == 32
+    whole = (spec.quantizer == OPTIMIZED and spec.options["level"] < 4) or (
+        spec.quantizer == OPENVINO and spec.options["bits"] == 32
     )
     return 1.0 if whole else 0.5
 

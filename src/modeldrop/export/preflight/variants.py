@@ -30,7 +30,7 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
         recipe: the variants and their options.
         config: the model's config.json.
         family: the model's.
-        origin: the kind of the graphs that all variants are made of.
+        origin: the variant that the source's graphs are, of which all others are made.
 
     Raises:
         RecipeError: a variant is not for this model, lacks calibration data, or has a gate without fp32 to compare.
@@ -38,20 +38,20 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
     """
     _check_makeable(recipe, origin)
     for name in recipe.variants:
-        kind = VARIANTS[name]
-        if kind.one_graph and len(family.graphs) > 1:
+        spec = VARIANTS[name]
+        if spec.one_graph and len(family.graphs) > 1:
             raise RecipeError(
                 f"{name} is for models of one graph; this one has {', '.join(family.graphs)}.",
                 f"Leave {name} out of the recipe's variants; o1, int8 and int4 are made of every model.",
             )
-        if kind.fuses and config.get("model_type") not in FUSIBLE:
+        if spec.fuses and config.get("model_type") not in FUSIBLE:
             raise RecipeError(
                 f"{name} is for models whose layers onnxruntime can fuse; this one is {config.get('model_type')}.",
                 f"They are: {', '.join(FUSIBLE)}. o1 is made of every model.",
             )
-        if kind.extra:
-            _check_extra(name, kind.extra, origin)
-        if kind.quantizer == STATIC:
+        if spec.extra:
+            _check_extra(name, spec.extra, origin)
+        if spec.quantizer == STATIC:
             if recipe.calibration is None:
                 raise RecipeError(
                     f"{name} needs calibration data.",

@@ -1,4 +1,4 @@
-"""A checkpoint in a bucket, where a training job left it; or ready ONNX files there."""
+"""A bucket as a source: a checkpoint where a training job left it, or ready graphs."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import DiskError, SourceError
+from modeldrop.export.digests import sha256_file
 
 JSON_LIMIT = 64 * 1024 * 1024
 # The format's own limit, in the safetensors library too.
@@ -55,8 +56,7 @@ def sha256_of(path: Path, what: str) -> str:
         SourceError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(path)
     except OSError as error:
         raise unreadable(what, error) from error
 

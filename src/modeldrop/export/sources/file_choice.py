@@ -1,4 +1,4 @@
-"""Which files of a checkpoint are needed, decided from their names alone.
+"""Choose the files of a checkpoint that are needed, from their names alone.
 
 A repository may hold the same weights five times over, optimizer states of a training run, and
 pickles that run code when they are loaded. Only what is listed here is downloaded, hashed or shown

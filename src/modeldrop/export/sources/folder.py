@@ -1,4 +1,4 @@
-"""A folder on this disk: a checkpoint that save_pretrained or a training run wrote, or ready ONNX files."""
+"""A folder as a source: a checkpoint that save_pretrained or a training run wrote, or ready graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ready ONNX graphs among the files of a source: which of them are the model, and where their weights lie.
+"""Find the ready ONNX graphs among the files of a source, and the files that hold their weights.
 
 Decided without the onnx library, which the machine that only plans need not have.
 """
@@ -29,21 +29,21 @@ _BYTES = 2
 _FIXED = {1: 8, 5: 4}
 
 
-def choose_onnx(names: Iterable[str], asked: str, *, where: str) -> dict[str, str]:
-    """The graphs of a model by role; {} where there are none and none are asked for.
+def choose_onnx(names: Iterable[str], wanted: str, *, where: str) -> dict[str, str]:
+    """The graphs of a model by role; {} where there are none and none are named.
 
     Args:
         names: every file of the source.
-        asked: a graph's file or a folder of them, or "" for those in ``onnx/`` or at the root.
+        wanted: a graph's file or a folder of them, or "" for those in ``onnx/`` or at the root.
         where: how messages call the source.
 
     Raises:
-        SourceError: what is asked for is not there, or it is not clear which file is meant.
+        SourceError: the named one is not there, or it is not clear which file is the model.
     """
     known = frozenset(names)
-    if asked in known and asked.endswith(_SUFFIX):
-        return _pair(known, _folder(asked), where) if _is_part(asked) else {MODEL: asked}
-    folders = (f"{asked.strip('/')}/".removeprefix("./"),) if asked.strip("/.") else _FOLDERS
+    if wanted in known and wanted.endswith(_SUFFIX):
+        return _pair(known, _folder(wanted), where) if _is_part(wanted) else {MODEL: wanted}
+    folders = (f"{wanted.strip('/')}/".removeprefix("./"),) if wanted.strip("/.") else _FOLDERS
     for folder in folders:
         here = sorted(name for name in known if _folder(name) == folder and name.endswith(_SUFFIX))
         if f"{folder}{MODEL}{_SUFFIX}" in here:
@@ -58,9 +58,11 @@ def choose_onnx(names: Iterable[str], asked: str, *, where: str) -> dict[str, st
                 f"{' …' if len(here) > 4 else ''}.",
                 "Name the one in fp32: SOURCE#path/in/it.onnx",
             )
-    if asked:
+    if wanted:
         there = ", ".join(sorted(name for name in known if name.endswith(_SUFFIX))[:8])
-        raise SourceError(f"{where} has no ONNX file {asked}.", f"It has: {there}." if there else "It has none at all.")
+        raise SourceError(
+            f"{where} has no ONNX file {wanted}.", f"It has: {there}." if there else "It has none at all."
+        )
     return {}
 
 

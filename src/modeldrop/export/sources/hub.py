@@ -1,4 +1,4 @@
-"""A model on the Hugging Face Hub, or on a server that answers like it (HF_ENDPOINT).
+"""A model on the Hugging Face Hub, or on a server with its API (HF_ENDPOINT), as a source.
 
 The rules of trust:
 
@@ -6,7 +6,7 @@ The rules of trust:
 2. The Hub's own figures are held against what arrives: the client checks no digest, and takes altered
    bytes of the right length. Without the figures (offline, or a mirror that gives none) the names
    of the blobs in the cache, which are digests, do the same.
-3. Offline, nothing is asked: the client's cache is read, and what is not in it is an error.
+3. Offline, no request is sent: the client's cache is read, and what is not in it is an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Pinned:
 
     Attributes:
         repository: ``org/name``.
-        revision: what was asked for.
+        revision: the branch, tag or commit that the user named.
         commit: what it names.
         licence: as the Hub tells it, or None.
         gated: whether its terms must be accepted first.

@@ -1,4 +1,4 @@
-"""Hub ids and revisions: what is one, and what was probably meant by what is not."""
+"""Check Hub ids and revisions, and suggest the correct spelling of a wrong one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_revision(revision: str, spec: str) -> None:
 
 
 def near_spelling(spec: str) -> str:
-    """A hint that names the id which was probably meant, or ""."""
+    """A hint with the likely correct id, or ""."""
     near = spec.strip()
     near = near if near.startswith("hf:/") else near.removeprefix("hf:")
     page = _PAGE.fullmatch(near)

@@ -1,4 +1,4 @@
-"""What every source of weights can tell, and how its files are handed over."""
+"""The interface of a source of weights, and the part that sources with a list of files share."""
 
 from __future__ import annotations
 

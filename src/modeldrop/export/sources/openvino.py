@@ -1,4 +1,4 @@
-"""Ready OpenVINO graphs among the files of a source: which of them is the model, and what it tells of itself.
+"""Find the ready OpenVINO graph among the files of a source, and read its description.
 
 Decided without openvino, which the machine that only plans need not have.
 """
@@ -19,26 +19,26 @@ _GRAPH = re.compile(r"openvino_.*model.*\.xml|openvino_text_embeddings.*\.xml|op
 _ORIGIN = "Give the model they were made of (its card's base_model)."
 
 
-def choose_openvino(names: Iterable[str], asked: str, *, where: str) -> str:
-    """The graph that is the model; "" where there are none and none is asked for.
+def choose_openvino(names: Iterable[str], wanted: str, *, where: str) -> str:
+    """The graph that is the model; "" where there are none and none is named.
 
     Args:
         names: every file of the source.
-        asked: a graph's file, or "" for the one in ``openvino/`` or at the root.
+        wanted: a graph's file, or "" for the one in ``openvino/`` or at the root.
         where: how messages call the source.
 
     Raises:
-        SourceError: what is asked for is not there, it is not clear which is meant, the model is in several graphs, or
+        SourceError: the named one is not there, it is not clear which is the model, the model is in several graphs, or
             the weights are missing.
     """
     known = frozenset(names)
-    if asked:
-        if asked not in known:
+    if wanted:
+        if wanted not in known:
             there = ", ".join(sorted(name for name in known if name.endswith(_SUFFIX))[:8])
             raise SourceError(
-                f"{where} has no file {asked}.", f"It has: {there}." if there else "It has no .xml at all."
+                f"{where} has no file {wanted}.", f"It has: {there}." if there else "It has no .xml at all."
             )
-        return _with_data(asked, known, where)
+        return _with_data(wanted, known, where)
     for folder in _FOLDERS:
         here = sorted(name for name in known if _is_graph(name) and name[: name.rfind("/") + 1] == folder)
         whole = f"{folder}{MODEL}{_SUFFIX}"

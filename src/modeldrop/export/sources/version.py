@@ -1,4 +1,4 @@
-"""A version that modeldrop has published: further variants are made of its fp32 graphs, without exporting again."""
+"""A published version as a source: more variants are made of its fp32 graphs, without exporting again."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class VersionSource(Source):
 
     def __init__(self, reference: str) -> None:
         self._spec = reference
-        asked = parse_reference(reference, default_registry())
-        self._model = asked.model
-        self._store = open_store(asked.registry)
-        self._version = versions.resolve_reference(self._store, asked)
+        wanted = parse_reference(reference, default_registry())
+        self._model = wanted.model
+        self._store = open_store(wanted.registry)
+        self._version = versions.resolve_reference(self._store, wanted)
         manifest = self._version.manifest
         variant = manifest.variant(_FP32)
         if variant is None:

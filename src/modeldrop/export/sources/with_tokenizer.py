@@ -1,4 +1,4 @@
-"""A source whose tokenizer comes from another place: ready ONNX files from a script, a checkpoint saved without one."""
+"""A source that takes its tokenizer from a second source, for graphs and checkpoints that were saved without one."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class SourceWithTokenizer(Source):
         SourceError: neither has a config.json.
     """
 
-    def __init__(self, source: Source, companion: Source) -> None:
+    def __init__(self, source: Source, tokenizer: Source) -> None:
         self._source = source
-        self._companion = companion
-        self._config = source.config() or companion.config()
+        self._tokenizer_source = tokenizer
+        self._config = source.config() or tokenizer.config()
         if not self._config:
             raise SourceError(
-                f"Neither {source.spec} nor {companion.spec} has a config.json.",
+                f"Neither {source.spec} nor {tokenizer.spec} has a config.json.",
                 "Put the config.json of the model that was exported beside the graph.",
             )
 
@@ -61,7 +61,7 @@ class SourceWithTokenizer(Source):
 
     @property
     def tokenizer_identity(self) -> str | None:
-        return self._companion.identity
+        return self._tokenizer_source.identity
 
     @property
     def repository(self) -> str | None:
@@ -77,7 +77,7 @@ class SourceWithTokenizer(Source):
 
     @property
     def gated(self) -> bool:
-        return self._source.gated or self._companion.gated
+        return self._source.gated or self._tokenizer_source.gated
 
     def config(self) -> dict[str, Any]:
         return dict(self._config)
@@ -87,14 +87,14 @@ class SourceWithTokenizer(Source):
 
     @property
     def support(self) -> frozenset[str]:
-        return self._source.support | self._companion.support
+        return self._source.support | self._tokenizer_source.support
 
     def weight_bytes(self) -> int:
         return self._source.weight_bytes()
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
         self._source.materialize(into, progress)
-        other = self._companion.materialize(into.with_name(f"{into.name}-tokenizer"), progress)
+        other = self._tokenizer_source.materialize(into.with_name(f"{into.name}-tokenizer"), progress)
         for pattern in _TOKENIZER:
             for path in into.glob(pattern):
                 path.unlink()

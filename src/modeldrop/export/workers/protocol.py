@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from modeldrop import errors
-from modeldrop.export.known_failures import likely_cause
+from modeldrop.export.known_failures import known_failure
 from modeldrop.export.messages import Failure, WorkerEvent, from_json, to_json
 from modeldrop.util.process import die_with_parent, own_answers
 from modeldrop.util.text import first_line
@@ -90,7 +90,7 @@ def _explained(error: Exception) -> Exception:
     library = error if ours is None else error.__cause__
     if library is None or isinstance(library, errors.ModeldropError):
         return error
-    cause = likely_cause(f"{type(library).__name__}: {library}")
+    cause = known_failure(f"{type(library).__name__}: {library}")
     if cause is None:
         return error
     if ours is None:
