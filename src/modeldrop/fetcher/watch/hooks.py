@@ -1,4 +1,4 @@
-"""Telling another program that a model changed: by a command, a signal or an HTTP request. Each is bounded in time."""
+"""Hooks: telling another program that a model changed, by a command, a signal or an HTTP request, in limited time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 60.0
 DEFAULT_AUTHORIZATION = "MODELDROP_POST_AUTHORIZATION"
-_LISTENS = 0.25  # seconds between two looks whether somebody listens by now
+_LISTENS = 0.25  # seconds between two attempts while nobody listens
 _PROC = Path("/proc")
 _MAX_PID_FILE = 64
 _MAX_PID = 1 << 22
@@ -268,6 +268,11 @@ class PostHook:
                 "--post takes no user name or password in the address.",
                 f"Put the whole header into the environment: {authorization}='Bearer …' (--post-auth-env).",
             )
+        # Now, not within the time limit of the first request: it takes a while on a busy machine.
+        import urllib.request  # noqa: F401
+
+        import modeldrop.util.http  # noqa: F401
+
         self._url = url
         self._where = f"{parts.scheme}://{parts.netloc}"  # a path may be a secret
         self._authorization = authorization
