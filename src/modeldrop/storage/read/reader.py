@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
@@ -168,7 +169,7 @@ class RegistryReader:
         options: Any = {} if length is None else {"range": (start, start + length)}
         if etag:
             options["if_match"] = etag
-        result = self._in_its_region(lambda store: obstore.get(store, key, options=options))
+        result = self._in_its_region(functools.partial(obstore.get, path=key, options=options))
         told = result.meta["e_tag"] or ""
         return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
 
