@@ -26,7 +26,7 @@ from tests.helpers.imported_packages import imported
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
-from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, upload
+from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, models, nobody, server, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from tests.helpers.clouds import Servers
     from tests.servers.https import Request
+
+__all__ = ["models", "nobody", "server"]
 
 MARK = "mark-"
 CLOUDS = ("s3", "gcs", "azure")

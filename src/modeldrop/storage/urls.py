@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -134,6 +133,8 @@ def check_key(key: str, url: str, what: str) -> None:
     Raises:
         RegistryError: it is not base64.
     """
+    import binascii  # few registries have a key to check
+
     try:
         binascii.a2b_base64(key, strict_mode=True)
     except ValueError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
@@ -52,7 +52,7 @@ _SEARCHED = {
 }
 
 
-class ObstoreClient(NamedTuple):
+class ObstoreClient:
     """A registry that is ready to be read.
 
     Attributes:
@@ -66,14 +66,29 @@ class ObstoreClient(NamedTuple):
         sdk: the SDK's credentials, where they are used.
     """
 
-    store: Any
-    settings: RegistrySettings
-    scheme: str
-    what: str
-    endpoint: str
-    region: str = ""
-    searched: str = ""
-    sdk: SdkCredentials | None = None
+    # No NamedTuple: to define one of eight fields takes as long as all the rest of this module.
+    __slots__ = ("endpoint", "region", "scheme", "sdk", "searched", "settings", "store", "what")
+
+    def __init__(
+        self,
+        *,
+        store: Any,
+        settings: RegistrySettings,
+        scheme: str,
+        what: str,
+        endpoint: str,
+        region: str = "",
+        searched: str = "",
+        sdk: SdkCredentials | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.scheme = scheme
+        self.what = what
+        self.endpoint = endpoint
+        self.region = region
+        self.searched = searched
+        self.sdk = sdk
 
 
 def open_client(settings: RegistrySettings, region: str = "") -> ObstoreClient:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import MissingExtraError
-from modeldrop.storage.errors import wrong_account
+from modeldrop.storage.errors import unusable_certificates, wrong_account
 from modeldrop.storage.requests_adapter import new_session
 from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
+from modeldrop.util.http import CertificatesError
 
 if TYPE_CHECKING:
     from azure.core.pipeline.transport import RequestsTransport
@@ -72,12 +73,20 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
 
 
 def transport(connect_seconds: float, read_seconds: float) -> RequestsTransport:
-    """How Azure's clients send requests: with the CAs and proxies of ``modeldrop.util.http``."""
+    """How Azure's clients send requests: with the CAs and proxies of ``modeldrop.util.http``.
+
+    Raises:
+        RegistryError: a variable names no usable certificates.
+    """
     from azure.core.pipeline.transport import RequestsTransport
 
+    try:
+        session = new_session()
+    except CertificatesError as error:
+        raise unusable_certificates(error) from None
     # Not owned: a transport that was closed would go on with a session of its own making.
     return RequestsTransport(
-        session=new_session(), session_owner=False, connection_timeout=connect_seconds, read_timeout=read_seconds
+        session=session, session_owner=False, connection_timeout=connect_seconds, read_timeout=read_seconds
     )
 
 
