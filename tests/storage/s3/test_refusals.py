@@ -117,7 +117,7 @@ def test_a_service_that_says_nothing_is_given_up(
 
 
 def test_an_endpoint_where_nobody_listens(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "_CONNECT_PATIENCE", 0.0)
+    monkeypatch.setattr(s3, "_CONNECT_RETRY_SECONDS", 0.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{DEAD}")
     text = refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
     assert f"http://{DEAD} cannot be reached: connection refused" in text
@@ -138,7 +138,7 @@ def test_an_endpoint_whose_backlog_is_full_is_given_up(server: S3Server, monkeyp
 
 
 def test_a_name_that_does_not_resolve(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "_CONNECT_PATIENCE", 0.0)
+    monkeypatch.setattr(s3, "_CONNECT_RETRY_SECONDS", 0.0)
 
     def no_such_name(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
