@@ -58,7 +58,7 @@ class ModelAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ModelRun:
     """Steps one after the other, and the original's answer.
 
     Attributes:
@@ -93,7 +93,7 @@ class OpenVariant(ABC):
     def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
         """The outputs of every step, by name."""
 
-    def answer(self, run: Run) -> Array:
+    def answer(self, run: ModelRun) -> Array:
         """What the variant answers where the original answers ``run.answer``."""
         results = self.run(run.steps)
         return rows([results[output.step][output.output][0] for output in run.outputs], run.at)
@@ -140,14 +140,14 @@ def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
     return values[..., list(at)] if at else values
 
 
-def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> Run:
+def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> ModelRun:
     """The run of a known input of a text encoder; ``values`` of its answer are flat."""
     inputs = {name: np.array([ids], dtypes.get(name)) for name, ids in case.inputs.items()}
     answer = ModelAnswer(np.array(case.values, np.float64))
-    return Run(case.text, (RunStep(graph, inputs),), (StepOutput(0, output),), answer)
+    return ModelRun(case.text, (RunStep(graph, inputs),), (StepOutput(0, output),), answer)
 
 
-def from_golden(known: GoldenChain) -> Run:
+def from_golden(known: GoldenChain) -> ModelRun:
     """The run of a manifest's known input, its tensors unfolded."""
     steps = tuple(
         RunStep(
@@ -161,7 +161,7 @@ def from_golden(known: GoldenChain) -> Run:
     )
     values = np.array(known.values, np.float64).reshape(known.shape)
     answer = ModelAnswer(values, known.targets, known.begin)
-    return Run(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at)
+    return ModelRun(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at)
 
 
 def unfold(literal: TensorValue) -> Array:

@@ -23,7 +23,7 @@ from modeldrop.export.messages import Comparison
 from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS, OWN_NAME
-from modeldrop.inference.runs import Array, Run
+from modeldrop.inference.runs import Array, ModelRun
 from modeldrop.util.text import first_line
 
 _CALLED = "It is called as metric(original, variant, samples) and gives a number, or a dict of numbers by name"
@@ -113,7 +113,7 @@ class OwnMeasure:
             raise RecipeError(f"metric: {self._spelled} {what}: {said}", _HINT) from error
 
 
-def own_measure(comparison: Comparison, proof: Sequence[Run]) -> OwnMeasure | None:
+def own_measure(comparison: Comparison, proof: Sequence[ModelRun]) -> OwnMeasure | None:
     """The recipe's own metric, if it has one, with its figures of the original.
 
     Args:

@@ -29,7 +29,7 @@ from modeldrop.util.text import first_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from modeldrop.inference.runs import Array, OpenVariant, Run
+    from modeldrop.inference.runs import Array, ModelRun, OpenVariant
 
 _PADDED = 8
 # Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.
@@ -85,7 +85,7 @@ def _bytes_in(folder: Path) -> int:
 def figures(
     variant: OpenVariant,
     folder: Path,
-    proof: Sequence[Run],
+    proof: Sequence[ModelRun],
     comparison: Comparison,
     own: OwnMeasure | None,
     name: str,
@@ -114,7 +114,7 @@ def figures(
     return metrics, worst
 
 
-def open_checked(files: VariantFolder, run: Run) -> OpenVariant:
+def open_checked(files: VariantFolder, run: ModelRun) -> OpenVariant:
     """A variant as a service would open it.
 
     Raises:
@@ -146,12 +146,12 @@ def _encode(tokenizer: Any, samples: Sequence[tuple[str, ...]]) -> Any:
     return tokenizer.encode_batch([sample if len(sample) > 1 else sample[0] for sample in samples])
 
 
-def is_encoding(run: Run) -> bool:
+def is_encoding(run: ModelRun) -> bool:
     """Whether it is one run of one graph on token ids."""
     return len(run.steps) == 1 and set(run.steps[0].inputs) <= set(_COLUMNS)
 
 
-def _check_tokens(tokenizer: Any, runs: Sequence[Run], *, whole: bool) -> None:
+def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> None:
     """Refuse a tokenizer.json that cuts texts in another way than the original tokenizer.
 
     Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
@@ -174,7 +174,7 @@ def _check_tokens(tokenizer: Any, runs: Sequence[Run], *, whole: bool) -> None:
                 )
 
 
-def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[Run]) -> list[Array]:
+def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
     Token-wise outputs are cut to the text's own tokens.

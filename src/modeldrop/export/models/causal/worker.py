@@ -17,7 +17,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH, TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,11 +46,11 @@ class CausalModel(LoadedModel):
         side_files.save_tokenizer(self._tokenizer, output)
         side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json", "chat_template.*"))
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:
             yield self._make_run(sample.texts[0], NEW_TOKENS)
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         return shortened(runs)
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
@@ -62,7 +62,7 @@ class CausalModel(LoadedModel):
             for size in (1, BATCH)
         ]
 
-    def _make_run(self, text: str, limit: int) -> Run:
+    def _make_run(self, text: str, limit: int) -> ModelRun:
         read = self._tokenizer(text, truncation=True, max_length=TOKENS)["input_ids"]
         written = self._greedy(read, limit)
         tokens = [*read, *written]
@@ -75,7 +75,7 @@ class CausalModel(LoadedModel):
             steps.append(self._step(tokens, place, place + 1, self._cache.after(0, len(steps) - 1)))
         outputs = tuple(StepOutput(number, "logits") for number in range(len(steps)))
         answer = ModelAnswer(logits.numpy(), tuple(tokens[1:]), len(read) - 1)
-        return Run(text, tuple(steps), outputs, answer, read=((text,),))
+        return ModelRun(text, tuple(steps), outputs, answer, read=((text,),))
 
     def _step(self, tokens: Sequence[int], begin: int, end: int, cache: Mapping[str, Array | StepOutput]) -> RunStep:
         """The run that reads the tokens from ``begin`` to ``end`` with the cache of those before."""

@@ -16,7 +16,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.export.models.vision.worker import load_processor
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,14 +51,14 @@ class ClipModel(LoadedModel):
         side_files.save_tokenizer(self._tokenizer, output)
         side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:
             yield self._make_run(sample.shown, self._pixels(open_picture(sample)), sample.texts or LABELS)
         if not samples:
             for name, picture in pictures():
                 yield self._make_run(name, self._pixels(picture))
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         shape = self._first().shape
         return [self._make_run(f"coarse noise {seed}", coarse(shape, seed)) for seed in range(_GOLDEN)]
 
@@ -79,11 +79,11 @@ class ClipModel(LoadedModel):
         read = self._tokenizer(list(labels), padding=True, truncation=True)
         return {name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")}
 
-    def _make_run(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> Run:
+    def _make_run(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> ModelRun:
         texts = self._read(labels)
         step = RunStep(_ROLE, texts | {"pixel_values": pixels})
         read = tuple((label,) for label in labels)
-        return Run(
+        return ModelRun(
             name, (step,), (StepOutput(0, "logits_per_image"),), ModelAnswer(self._answer(texts, pixels)[0]), read=read
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from modeldrop.export.inputs import Sample
     from modeldrop.export.models.shared.loaded_model import TimedRun
-    from modeldrop.inference.runs import Array, Run
+    from modeldrop.inference.runs import Array, ModelRun
 
 _READ = 128
 
@@ -40,14 +40,14 @@ class Seq2SeqModel(EncoderDecoder):
         side_files.save_tokenizer(self._tokenizer, output)
         side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json"))
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         # Reading more than this makes the comparison slow, and shows nothing new.
         longest = min(_READ, self.max_length or _READ)
         for sample in samples:
             (text,) = sample.texts
             yield self.make_run(text, self._inputs(text, longest), ((text,),))
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         return shortened(runs)
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:

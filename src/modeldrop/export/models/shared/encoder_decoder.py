@@ -14,7 +14,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ class EncoderDecoder(LoadedModel):
             # optimum switches the cache on everywhere, and T5's encoder refuses to answer with it.
             encoder.config.use_cache = False
 
-    def make_run(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> Run:
+    def make_run(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> ModelRun:
         """The run of the encoder, then one of the decoder for every token that the original writes.
 
         Args:
@@ -60,11 +60,11 @@ class EncoderDecoder(LoadedModel):
         alone = self._run_writing("", inputs, (), self._greedy(inputs, TIMED_TOKENS, stop=False)[0])
         return [self._timed(alone, inputs, size) for size in (1, BATCH)]
 
-    def _timed(self, alone: Run, inputs: Mapping[str, Array], size: int) -> TimedRun:
+    def _timed(self, alone: ModelRun, inputs: Mapping[str, Array], size: int) -> TimedRun:
         rows = {name: array.repeat(size, 0) for name, array in inputs.items()}
         return TimedRun(repeated(alone, size), lambda: self._greedy(rows, TIMED_TOKENS, stop=False))
 
-    def _run_writing(self, text: str, inputs: Mapping[str, Array], read: Read, written: list[int]) -> Run:
+    def _run_writing(self, text: str, inputs: Mapping[str, Array], read: Read, written: list[int]) -> ModelRun:
         fed = [self._model.config.decoder_start_token_id, *written[:-1]]
         with torch.inference_mode():
             # All at once and without a cache: that the cache is right is part of what is compared.
@@ -80,7 +80,7 @@ class EncoderDecoder(LoadedModel):
             known |= self._cache.empty() if number == 1 else self._cache.after(1, number - 1)
             steps.append(RunStep(_DECODER, self._cache.known(known)))
         outputs = tuple(StepOutput(number, "logits") for number in range(1, len(steps)))
-        return Run(text, tuple(steps), outputs, ModelAnswer(result.logits[0].numpy(), tuple(written)), read=read)
+        return ModelRun(text, tuple(steps), outputs, ModelAnswer(result.logits[0].numpy(), tuple(written)), read=read)
 
     def _greedy(self, inputs: Mapping[str, Array], limit: int, *, stop: bool) -> list[list[int]]:
         """By row the tokens of the highest score, one after the other, without the rules of a generation_config.json.

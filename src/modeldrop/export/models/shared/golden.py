@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.golden import GOLDEN, Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
-from modeldrop.inference.runs import ModelAnswer, Run
+from modeldrop.inference.runs import ModelAnswer, ModelRun
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ _WIDTH = 64
 _PER_ROW = 8
 
 
-def narrowed(run: Run) -> Run:
+def narrowed(run: ModelRun) -> ModelRun:
     """The run with the positions of the answer that say most, where it is wide: each row's best ones, and targets.
 
     For scores of labels or tokens; what is 64 wide or less is kept whole.
@@ -38,7 +38,7 @@ def narrowed(run: Run) -> Run:
     return replace(run, answer=ModelAnswer(values[..., list(at)], targets, run.answer.begin), at=at)
 
 
-def golden_of(runs: Sequence[Run], *, cases: bool) -> dict[str, Any]:
+def golden_of(runs: Sequence[ModelRun], *, cases: bool) -> dict[str, Any]:
     """The manifest's golden, as plain values and without the variants' figures.
 
     Args:
@@ -59,7 +59,7 @@ def golden_of(runs: Sequence[Run], *, cases: bool) -> dict[str, Any]:
     return GOLDEN.write(Golden(runs[0].outputs[0].output, (), {}, tuple(_known(run) for run in runs)))
 
 
-def _known(run: Run) -> GoldenChain:
+def _known(run: ModelRun) -> GoldenChain:
     return GoldenChain(
         text=run.text,
         steps=tuple(

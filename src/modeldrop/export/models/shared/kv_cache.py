@@ -22,7 +22,7 @@ import onnx
 
 from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,13 +84,13 @@ class KvCache:
         return {name: source for name, source in inputs.items() if name in self._inputs}
 
 
-def shortened(runs: Sequence[Run]) -> list[Run]:
+def shortened(runs: Sequence[ModelRun]) -> list[ModelRun]:
     """What the manifest keeps of models that write: the shortest inputs, and few tokens of their answers."""
     chosen = sorted(runs, key=lambda run: len(run.text))[:_GOLDEN_RUNS]
     return [narrowed(_cut(run)) for run in chosen]
 
 
-def _cut(run: Run) -> Run:
+def _cut(run: ModelRun) -> ModelRun:
     dropped = max(len(run.outputs) - _GOLDEN_STEPS, 0)
     if not dropped:
         return run
@@ -103,7 +103,7 @@ def _cut(run: Run) -> Run:
     )
 
 
-def repeated(run: Run, size: int) -> Run:
+def repeated(run: ModelRun, size: int) -> ModelRun:
     """The same run for ``size`` equal rows, for measuring time."""
     steps = tuple(
         RunStep(

@@ -12,14 +12,14 @@ from typing import Any
 from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared.checkpoint import Checkpoint
 from modeldrop.format.tasks import TASKS
-from modeldrop.inference.runs import Run
+from modeldrop.inference.runs import ModelRun
 
 
 @dataclass(frozen=True, slots=True)
 class TimedRun:
     """A run whose time is measured: as the variants do it, and the same by the original."""
 
-    run: Run
+    run: ModelRun
     original: Callable[[], object]
 
 
@@ -55,7 +55,7 @@ class LoadedModel(ABC):
         """Write everything beside the graphs that a runtime needs."""
 
     @abstractmethod
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         """What every variant is compared on: one run for each input, with the model's own answer.
 
         Args:
@@ -63,7 +63,7 @@ class LoadedModel(ABC):
         """
 
     @abstractmethod
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         """The few that are kept in the manifest.
 
         Args:

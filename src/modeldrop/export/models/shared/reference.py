@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 _PARTS = ("proof", "golden", "timed")
 
@@ -26,9 +26,9 @@ class ReferenceRuns:
         timed: the runs whose time is measured: of one input, and of a batch of 32.
     """
 
-    proof: Sequence[Run]
-    golden: Sequence[Run]
-    timed: Sequence[Run]
+    proof: Sequence[ModelRun]
+    golden: Sequence[ModelRun]
+    timed: Sequence[ModelRun]
 
     def save(self, path: Path) -> None:
         """Write it; numpy's ``.npz``, with the runs' structure as JSON in it."""
@@ -46,7 +46,7 @@ def load(path: Path) -> ReferenceRuns:
         return ReferenceRuns(proof, golden, timed)
 
 
-def _plain(run: Run, arrays: dict[str, Array]) -> dict[str, Any]:
+def _plain(run: ModelRun, arrays: dict[str, Array]) -> dict[str, Any]:
     def keep(array: Array) -> str:
         name = f"a{len(arrays)}"
         arrays[name] = array
@@ -74,7 +74,7 @@ def _plain(run: Run, arrays: dict[str, Array]) -> dict[str, Any]:
     }
 
 
-def _make_run(plain: dict[str, Any], arrays: Any) -> Run:
+def _make_run(plain: dict[str, Any], arrays: Any) -> ModelRun:
     steps = tuple(
         RunStep(
             step["graph"],
@@ -87,7 +87,7 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> Run:
     )
     answer = ModelAnswer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"], plain["question"])
     outputs = tuple(StepOutput(*link) for link in plain["outputs"])
-    return Run(
+    return ModelRun(
         text=plain["text"],
         steps=steps,
         outputs=outputs,

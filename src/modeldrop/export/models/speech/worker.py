@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from modeldrop.export.inputs import Sample
     from modeldrop.export.models.shared.loaded_model import TimedRun
-    from modeldrop.inference.runs import Array, Run
+    from modeldrop.inference.runs import Array, ModelRun
 
 _FEATURES = "input_features"
 _GOLDEN = 2
@@ -52,11 +52,11 @@ class SpeechRecognizer(EncoderDecoder):
         names = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
         side_files.copy(self._source, output, (*side_files.ALWAYS, *names))
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, sound in sounds_of(samples, self._extractor.sampling_rate):
             yield self.make_run(name, self._heard(sound), ())
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         whole = runs[0].steps[0].inputs[_FEATURES]
         features = (coarse(whole.shape, seed) for seed in range(_GOLDEN))  # type: ignore[union-attr]
         return shortened(

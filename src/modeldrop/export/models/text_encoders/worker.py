@@ -19,7 +19,7 @@ from modeldrop.export.models.shared.pooling import append_head, pool, read_head
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ class TextEncoder(LoadedModel):
         side_files.copy(self._source, output, (*side_files.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
         side_files.save_sentence_config(output, self._tokenizer.model_max_length)
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         questions: dict[str, int] = {}
         for sample in samples:
             texts = sample.texts
@@ -89,7 +89,7 @@ class TextEncoder(LoadedModel):
             question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
             yield self._make_run(sample, inputs, ModelAnswer(self._answer(inputs)[0].numpy(), question=question))
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         # A case has all of its values: what is narrowed is not one. Nor does it know of questions.
         chosen = (runs[index] for index in indices)
         return [replace(run, answer=replace(run.answer, question=0)) for run in chosen]
@@ -106,10 +106,10 @@ class TextEncoder(LoadedModel):
             self._make_run(Sample(), inputs, ModelAnswer(self._answer(inputs).numpy())), lambda: self._answer(inputs)
         )
 
-    def _make_run(self, sample: Sample, inputs: Any, answer: ModelAnswer) -> Run:
+    def _make_run(self, sample: Sample, inputs: Any, answer: ModelAnswer) -> ModelRun:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
         steps = (RunStep(_ROLE, arrays),)
-        return Run(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
+        return ModelRun(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
 
     def _answer(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():

@@ -15,7 +15,7 @@ from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, Run, RunStep
+from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,11 +44,11 @@ class ImageClassifier(LoadedModel):
     def save_side_files(self, output: Path) -> None:
         side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
-    def runs(self, samples: Sequence[Sample]) -> Iterator[Run]:
+    def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, picture in pictures_of(samples):
             yield self._make_run(name, self._processor(picture, return_tensors="np")["pixel_values"])
 
-    def golden_runs(self, runs: Sequence[Run], indices: Sequence[int]) -> list[Run]:
+    def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         whole = runs[0].steps[0].inputs["pixel_values"]
         return [
             narrowed(self._make_run(f"coarse noise {seed}", coarse(whole.shape, seed)))  # type: ignore[union-attr]
@@ -64,10 +64,10 @@ class ImageClassifier(LoadedModel):
         tensor = torch.tensor(pixels)
         return TimedRun(self._make_run("", pixels[:1], pixels), lambda: self._answer(tensor))
 
-    def _make_run(self, name: str, pixels: Array, timed: Array | None = None) -> Run:
+    def _make_run(self, name: str, pixels: Array, timed: Array | None = None) -> ModelRun:
         answer = self._answer(torch.tensor(pixels))[0].numpy()
         step = RunStep(_ROLE, {"pixel_values": pixels if timed is None else timed})
-        return Run(name, (step,), (StepOutput(0, "logits"),), ModelAnswer(answer))
+        return ModelRun(name, (step,), (StepOutput(0, "logits"),), ModelAnswer(answer))
 
     def _answer(self, pixels: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
