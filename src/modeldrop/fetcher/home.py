@@ -20,7 +20,7 @@ from modeldrop.util.files import sync_folder, write_new
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from modeldrop.fetcher.download.staging import Claim
+    from modeldrop.fetcher.download.staging import StagingClaim
 
 PARTIAL = ".partial"
 STALE_SECONDS = 24 * 3600
@@ -116,7 +116,7 @@ class ModelHome:
         """The folder below which a variant is put together: always the same one."""
         return self.path / PARTIAL / f"{digest.removeprefix('sha256:')[:32]}-{variant}{folder_suffix(renamed)}"
 
-    def finish(self, claim: Claim, target: Path, files: Collection[str]) -> bool:
+    def finish(self, claim: StagingClaim, target: Path, files: Collection[str]) -> bool:
         """Give a complete folder its final name, durably.
 
         Args:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from modeldrop.fetcher.download.staging import Claim
+    from modeldrop.fetcher.download.staging import StagingClaim
     from modeldrop.fetcher.home import ModelHome
     from modeldrop.format.manifest import File, Manifest, Variant
     from modeldrop.storage.read.reader import RegistryReader
@@ -115,7 +115,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     return LocalSnapshot(target, manifest), stats
 
 
-def _advance(claim: Claim, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+def _advance(claim: StagingClaim, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
     done = 0
 
     def advance(count: int) -> None:

@@ -44,7 +44,7 @@ STUCK_SECONDS = 20.0
 takes to be cut and made again."""
 
 
-class Claim:
+class StagingClaim:
     """The right to fill the folder ``path``, until another process takes it over.
 
     Use it in a ``with`` statement: it ends there, and a FileNotFoundError for what was taken over ends with it.
@@ -80,7 +80,7 @@ class Claim:
         return lost
 
 
-def claims(folder: Path, is_finished: Callable[[], bool], deadline: Deadline) -> Iterator[Claim]:
+def claims(folder: Path, is_finished: Callable[[], bool], deadline: Deadline) -> Iterator[StagingClaim]:
     """Wait for the turn to put a snapshot together: again and again, until it is finished.
 
     Args:
@@ -102,9 +102,9 @@ def claims(folder: Path, is_finished: Callable[[], bool], deadline: Deadline) ->
         lost += 1
 
 
-def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, lost: int) -> Claim | None:
+def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, lost: int) -> StagingClaim | None:
     lock: Lock | None = None
-    claim: Claim | None = None
+    claim: StagingClaim | None = None
     seen: tuple[object, float] = (None, 0.0)
     pause, longest = _PAUSES
     patience = (STUCK_SECONDS + _MIN_PATIENCE) * 2**lost
@@ -156,7 +156,7 @@ def _contents(folder: Path) -> tuple[tuple[int, str], ...]:
     return tuple(sorted(found))
 
 
-def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, *, alone: bool) -> Claim | None:
+def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, *, alone: bool) -> StagingClaim | None:
     """Make the folder, or take over the youngest there is; None where another process was faster."""
     path = folder / os.urandom(8).hex()
     try:
@@ -175,7 +175,7 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
         raise
     if inode is None:
         return None
-    claim = Claim(path, lock, inode)
+    claim = StagingClaim(path, lock, inode)
     claim.touch(now=True)
     return claim
 
