@@ -219,7 +219,7 @@ def test_json_lines() -> None:
         until(lambda: "progress" in stream.getvalue())
         track.end()
         display.emit(events.warned("embedder", "größe 漢字 \udc80\n"))
-        display.emit(events.failed("embedder", NotFoundError(f"Nothing at {secret}.", "Look.")))
+        display.emit(events.failed_event("embedder", NotFoundError(f"Nothing at {secret}.", "Look.")))
         display.emit(events.done(SNAPSHOT))
     assert "c2VjcmV0" not in stream.getvalue()
     assert stream.getvalue().isascii()
@@ -242,7 +242,7 @@ def test_quiet_tells_warnings_and_errors(log_format: str) -> None:
         display.emit(events.started("embedder", "embedder"))
         display.track("embedder").progress(1, 4)
         display.emit(events.warned("embedder", "old"))
-        display.emit(events.failed("embedder", NotFoundError("gone")))
+        display.emit(events.failed_event("embedder", NotFoundError("gone")))
         display.emit(events.done(SNAPSHOT))
     assert len(stream.getvalue().splitlines()) == 2
 

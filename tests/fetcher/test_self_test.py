@@ -13,7 +13,7 @@ import pytest
 
 from modeldrop.errors import FidelityError, MissingExtraError, VariantError
 from modeldrop.fetcher.machine import Machine
-from modeldrop.fetcher.self_test import Outcome, refused, remember, remembered, self_test
+from modeldrop.fetcher.self_test import Outcome, no_variant_passed, remember, remembered, self_test
 from tests.fetcher.small_versions import TEXTS, WORDS, make_version, off_by, weights
 from tests.helpers.builds import ROOT
 from tests.helpers.waiting import wait_for_end, wait_until
@@ -53,7 +53,7 @@ def test_a_variant_that_answers_differently_here_fails(tmp_path: Path) -> None:
     assert outcome.value < outcome.threshold == 0.93
     assert "0.97 where it was built" in outcome.detail
     assert any(text in outcome.detail for text in TEXTS)
-    error = refused("./models/embedder/v1", [outcome])
+    error = no_variant_passed("./models/embedder/v1", [outcome])
     assert isinstance(error, FidelityError)
     assert outcome.detail in error.message
 

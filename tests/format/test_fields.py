@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
-from modeldrop.format.json_fields import Fields, check_schema, dump, load
+from modeldrop.format.json_fields import Fields, check_schema, dump, load_json
 from tests.format.strategies import json_values, texts
 
 LIMIT = 16 << 20
@@ -22,7 +22,7 @@ def test_dump_is_canonical_and_loads_again(value: dict[str, Any]) -> None:
     assert data.endswith(b"\n")
     assert not data.endswith(b"\n\n")
     assert json.loads(data) == value
-    assert load(data, "document", limit=LIMIT)._value == value
+    assert load_json(data, "document", limit=LIMIT)._value == value
 
 
 def test_dump_is_readable() -> None:
@@ -32,7 +32,7 @@ def test_dump_is_readable() -> None:
 @given(st.binary())
 def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     with contextlib.suppress(FormatError):
-        load(data, "document", limit=LIMIT)
+        load_json(data, "document", limit=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -65,31 +65,31 @@ def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
 )
 def test_what_is_not_strict_json_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError):
-        load(data, "document", limit=LIMIT)
+        load_json(data, "document", limit=LIMIT)
 
 
 def test_a_surrogate_pair_is_one_character() -> None:
-    assert load(b'{"a": "\\ud83d\\udd0e"}', "document", limit=LIMIT).text("a") == "🔎"
+    assert load_json(b'{"a": "\\ud83d\\udd0e"}', "document", limit=LIMIT).text("a") == "🔎"
 
 
 def test_the_limit_is_in_bytes() -> None:
-    load(b'{"a": 1}', "document", limit=8)
+    load_json(b'{"a": 1}', "document", limit=8)
     with pytest.raises(FormatError, match="at most 7 are read"):
-        load(b'{"a": 1}', "document", limit=7)
+        load_json(b'{"a": 1}', "document", limit=7)
 
 
 def test_depth() -> None:
     def nested(levels: int) -> bytes:
         return b'{"a": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
 
-    load(nested(32), "document", limit=LIMIT)
+    load_json(nested(32), "document", limit=LIMIT)
     with pytest.raises(FormatError, match="nests deeper than 32"):
-        load(nested(33), "document", limit=LIMIT)
+        load_json(nested(33), "document", limit=LIMIT)
 
 
 def test_brackets_in_text_are_no_nesting() -> None:
     text = '[{"\\' * 100
-    assert load(json.dumps({"a": text}).encode(), "document", limit=LIMIT).text("a") == text
+    assert load_json(json.dumps({"a": text}).encode(), "document", limit=LIMIT).text("a") == text
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_brackets_in_text_are_no_nesting() -> None:
 )
 def test_hostile_sizes_take_linear_time(data: bytes) -> None:
     with pytest.raises(FormatError):
-        load(data, "document", limit=LIMIT)
+        load_json(data, "document", limit=LIMIT)
 
 
 @given(st.dictionaries(texts(4), json_values(), max_size=3), texts(4))

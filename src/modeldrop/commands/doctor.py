@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, registry_settings
-from modeldrop.doctor.checks import CheckResult, CheckState, failed, ok, unchecked
+from modeldrop.doctor.checks import CheckResult, CheckState, failed_check, ok, unchecked
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
@@ -72,13 +72,13 @@ def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckRes
         for outcome in run_checks(open_under_test(registry)):
             title = outcome.check.title
             if outcome.fault:
-                found.append(failed("conformance", RegistryError(f"{title}: {outcome.fault}.")))
+                found.append(failed_check("conformance", RegistryError(f"{title}: {outcome.fault}.")))
             elif outcome.skipped:
                 found.append(unchecked("conformance", f"{title}: {outcome.skipped}"))
             else:
                 found.append(ok("conformance", title))
     except ModeldropError as error:
-        found.append(failed("conformance", error))
+        found.append(failed_check("conformance", error))
     return found
 
 

@@ -87,7 +87,7 @@ class Reporting:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         self.display.__exit__(kind, error, trace)
         if isinstance(error, ModeldropError):
-            self.display.emit(events.failed("", error))
+            self.display.emit(events.failed_event("", error))
         if isinstance(error, _ShownError):
             if self._debug:
                 raise error.error
@@ -161,7 +161,7 @@ def fetch_all(
             snapshot = fetch(reference, arguments.directory, options=options[index], progress=progress)
         except ModeldropError as error:
             track.end()
-            display.emit(events.failed(reference.model, error))
+            display.emit(events.failed_event(reference.model, error))
             return error
         track.end()
         for warning in snapshot.warnings:

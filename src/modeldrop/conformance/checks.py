@@ -14,14 +14,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.conformance.sample import describe, noise, write_build, write_file
+from modeldrop.conformance.sample import describe_file, noise, write_build, write_file
 from modeldrop.conformance.scratch import (
     NonconformantError,
     NotApplicableError,
     ScratchModel,
     equal,
     expect,
-    refused,
+    expect_refusal,
     together,
 )
 from modeldrop.errors import ConflictError, IntegrityError, NotFoundError, RegistryError
@@ -100,8 +100,8 @@ def create_only(scratch: ScratchModel) -> None:
     """An object is created once, and keeps its first bytes."""
     store, key = scratch.store, scratch.key("claim.json")
     store.create(key, b"first")
-    refused(lambda: store.create(key, b"second"), "a second create")
-    refused(lambda: store.create(key, b"first"), "a second create with the same bytes")
+    expect_refusal(lambda: store.create(key, b"second"), "a second create")
+    expect_refusal(lambda: store.create(key, b"first"), "a second create with the same bytes")
     equal(_present(scratch, key).data, b"first", "the object after the second create")
     equal(store.exists(key), True, "exists of what was created")
 
@@ -141,15 +141,15 @@ def swap(scratch: ScratchModel) -> None:
     """A compare-and-swap needs the tag of what is there now."""
     store, key = scratch.store, scratch.key("current")
     store.swap(key, b"one", None)
-    refused(lambda: store.swap(key, b"again", None), "a swap from nothing of an object that is there")
+    expect_refusal(lambda: store.swap(key, b"again", None), "a swap from nothing of an object that is there")
     first = _present(scratch, key)
     equal(first.data, b"one", "what was swapped in from nothing")
-    refused(lambda: store.swap(key, b"wrong", wrong_tag(store.url)), "a swap with a tag that no object has")
+    expect_refusal(lambda: store.swap(key, b"wrong", wrong_tag(store.url)), "a swap with a tag that no object has")
     store.swap(key, b"two", first.tag)
     second = _present(scratch, key)
     equal(second.data, b"two", "what was swapped in")
     expect(first.tag != second.tag, "the tag is the same before and after other bytes were swapped in")
-    refused(lambda: store.swap(key, b"three", first.tag), "a swap with the tag of what was there before")
+    expect_refusal(lambda: store.swap(key, b"three", first.tag), "a swap with the tag of what was there before")
     equal(_present(scratch, key), second, "the object after refused swaps")
     store.swap(key, b"two", second.tag)
     equal(_present(scratch, key).data, b"two", "what was replaced by the same bytes")
@@ -159,20 +159,22 @@ def swap_created(scratch: ScratchModel) -> None:
     """What was created is swapped like what was swapped in before."""
     store, key = scratch.store, scratch.key("builds/0.json")
     store.create(key, b"one")
-    refused(lambda: store.swap(key, b"two", None), "a swap from nothing of what was created")
+    expect_refusal(lambda: store.swap(key, b"two", None), "a swap from nothing of what was created")
     store.swap(key, b"two", _present(scratch, key).tag)
     equal(_present(scratch, key).data, b"two", "what was swapped in over what was created")
-    refused(lambda: store.create(key, b"three"), "a create over what was swapped in")
+    expect_refusal(lambda: store.create(key, b"three"), "a create over what was swapped in")
 
 
 def swap_missing(scratch: ScratchModel) -> None:
     """A compare-and-swap never brings back what was deleted."""
     store, key = scratch.store, scratch.key("current")
-    refused(lambda: store.swap(key, b"new", wrong_tag(store.url)), "a swap with a tag, where there was never anything")
+    expect_refusal(
+        lambda: store.swap(key, b"new", wrong_tag(store.url)), "a swap with a tag, where there was never anything"
+    )
     store.create(key, b"one")
     tag = _present(scratch, key).tag
     store.delete(key)
-    refused(lambda: store.swap(key, b"two", tag), "a swap of what was deleted")
+    expect_refusal(lambda: store.swap(key, b"two", tag), "a swap of what was deleted")
     equal(store.get(key), None, "the object after the refused swap")
     store.create(key, b"three")
     equal(_present(scratch, key).data, b"three", "what was created again after its deletion")
@@ -281,7 +283,7 @@ def upload_refuses_other_bytes(scratch: ScratchModel) -> None:
     key = scratch.key("v1/onnx/model.onnx")
     for size, piece_size in ((MIN_PIECE_SIZE, MIN_PIECE_SIZE), (_MULTIPART_SIZE, PIECE_SIZE)):
         data = noise("meant", size)
-        file = describe("model.onnx", data, piece_size)
+        file = describe_file("model.onnx", data, piece_size)
         for wrong in (data[:-1] + bytes([data[-1] ^ 1]), data[:-1], data + b"x"):
             (scratch.folder / "model.onnx").write_bytes(wrong)
             try:
@@ -303,7 +305,7 @@ def upload_over_another(scratch: ScratchModel) -> None:
         other = noise("theirs", 100)
         store.create(taken, other)
         upload = functools.partial(_upload, scratch, taken, "model.onnx", file, piece_size)
-        refused(upload, f"an upload of {size} bytes over others")
+        expect_refusal(upload, f"an upload of {size} bytes over others")
         equal(_present(scratch, taken).data, other, "the object after the refused upload")
         store.delete(taken)
         _upload(scratch, taken, "model.onnx", file, piece_size)

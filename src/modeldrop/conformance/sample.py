@@ -33,7 +33,7 @@ def noise(seed: str, size: int) -> bytes:
     return blake3(seed.encode()).digest(size)
 
 
-def describe(path: str, data: bytes, piece_size: int) -> File:
+def describe_file(path: str, data: bytes, piece_size: int) -> File:
     """A file as a manifest describes it."""
     pieces = tuple(blake3(data[start : start + piece_size]).hexdigest() for start in range(0, len(data), piece_size))
     return File(path, len(data), hashlib.sha256(data).hexdigest(), pieces)
@@ -43,7 +43,7 @@ def write_file(folder: Path, path: str, data: bytes, piece_size: int) -> File:
     """Write a file below ``folder`` and describe it."""
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(data)
-    return describe(path, data, piece_size)
+    return describe_file(path, data, piece_size)
 
 
 def write_build(folder: Path) -> dict[str, bytes]:

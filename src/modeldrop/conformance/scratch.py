@@ -68,7 +68,7 @@ def equal(found: object, wanted: object, what: str) -> None:
         raise NonconformantError(f"{what}: found {_short(found)}, wanted {_short(wanted)}")
 
 
-def refused(action: Callable[[], object], what: str) -> None:
+def expect_refusal(action: Callable[[], object], what: str) -> None:
     """Fail unless ``action`` meets a conflict. ``what``: what was asked for."""
     try:
         action()

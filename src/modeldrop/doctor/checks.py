@@ -124,7 +124,7 @@ def unchecked(name: str, why: str) -> CheckResult:
     return CheckResult(name, CheckState.UNCHECKED, why)
 
 
-def failed(name: str, error: ModeldropError, fix: str = "") -> CheckResult:
+def failed_check(name: str, error: ModeldropError, fix: str = "") -> CheckResult:
     """It does not work; the error's own advice unless ``fix`` is better."""
     return CheckResult(name, CheckState.FAILED, error.message, fix or error.hint)
 
@@ -164,6 +164,6 @@ def sentence(parts: Iterable[str]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def shortened(name: str) -> str:
+def shortened_key_id(name: str) -> str:
     """Enough of an access key's id to recognize it. Some services use the same word as its secret."""
     return f"{name[:4]}…{name[-4:]}" if len(name) >= 16 else f"{name[:2]}…"

@@ -22,7 +22,7 @@ from modeldrop.doctor.checks import (
     FirstResponse,
     Probe,
     Stage,
-    failed,
+    failed_check,
     ok,
     unchecked,
     warning,
@@ -71,7 +71,7 @@ def check_registry(registry: str) -> list[CheckResult]:
     try:
         probe = _probe_for(open_store(registry))
     except ModeldropError as error:
-        return _complete([failed(REGISTRY, error)])
+        return _complete([failed_check(REGISTRY, error)])
     results = [ok(REGISTRY, _kind(probe.store.url))]
     answer = probe.first_request()
     results += _first(answer)
@@ -113,14 +113,14 @@ def _first(answer: FirstResponse) -> list[CheckResult]:
     """What the first request says of reachability, sign-in and the clock."""
     error = answer.error
     if answer.stage is Stage.NOT_REACHED and error is not None:
-        return [failed(REACHABLE, error)]
+        return [failed_check(REACHABLE, error)]
     if answer.stage is Stage.NOT_SIGNED_IN and error is not None:
         reached = answer.ahead is not None
         first = ok(REACHABLE, answer.endpoint) if reached else unchecked(REACHABLE, "nobody is signed in")
-        return [first, failed(SIGNED_IN, error)]
+        return [first, failed_check(SIGNED_IN, error)]
     results = [ok(REACHABLE, answer.endpoint)]
     if answer.stage is Stage.WRONG_CLOCK and error is not None:
-        return [*results, failed(CLOCK, error)]
+        return [*results, failed_check(CLOCK, error)]
     if answer.ahead is not None:
         results.append(_clock(answer.ahead))
     return results
@@ -133,7 +133,7 @@ def _clock(ahead: float) -> CheckResult:
     text = f"{off:.0f} s {'ahead of' if ahead > 0 else 'behind'} the service's"
     fix = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
     if off > FAIL_SECONDS:
-        return failed(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
+        return failed_check(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
     return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
 
 
@@ -167,7 +167,7 @@ def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> Chec
     try:
         action()
     except ModeldropError as error:
-        return failed(name, error, _advice(error, fix))
+        return failed_check(name, error, _advice(error, fix))
     return ok(name, text)
 
 
@@ -175,36 +175,41 @@ def _unwritable(error: ModeldropError, fix: str) -> list[CheckResult]:
     if error.hint == storage_errors.no_conditional_writes("", "").hint:  # it refuses all conditional writes
         return [
             unchecked(WRITE, "only conditional writes are tried"),
-            failed(CREATE_ONLY, error),
+            failed_check(CREATE_ONLY, error),
             unchecked(SWAP, "create-only is not honoured"),
             unchecked(DELETE, "nothing could be written"),
         ]
     why = "nothing can be written"
-    return [failed(WRITE, error, _advice(error, fix)), *(unchecked(name, why) for name in (DELETE, CREATE_ONLY, SWAP))]
+    return [
+        failed_check(WRITE, error, _advice(error, fix)),
+        *(unchecked(name, why) for name in (DELETE, CREATE_ONLY, SWAP)),
+    ]
 
 
 def _create_only(store: Store, key: str) -> CheckResult:
     try:
         if conditional.honours_create_only(store, key):
             return ok(CREATE_ONLY, "honoured")
-        return failed(CREATE_ONLY, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_CREATE))
+        return failed_check(CREATE_ONLY, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_CREATE))
     except ModeldropError as error:
-        return failed(CREATE_ONLY, error)
+        return failed_check(CREATE_ONLY, error)
 
 
 def _swap(store: Store, key: str) -> CheckResult:
     try:
         if not conditional.honours_swap(store, key):
-            return failed(SWAP, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_SWAP))
+            return failed_check(SWAP, storage_errors.no_conditional_writes(store.url, conditional.IGNORED_SWAP))
         present = store.get(key)
         if present is None:
-            return failed(SWAP, storage_errors.no_conditional_writes(store.url, "what was just written is not there"))
+            return failed_check(
+                SWAP, storage_errors.no_conditional_writes(store.url, "what was just written is not there")
+            )
         store.swap(key, present.data, present.tag)
         return ok(SWAP, "honoured")
     except ConflictError:
-        return failed(SWAP, storage_errors.no_conditional_writes(store.url, conditional.REFUSED_SWAP))
+        return failed_check(SWAP, storage_errors.no_conditional_writes(store.url, conditional.REFUSED_SWAP))
     except ModeldropError as error:
-        return failed(SWAP, error)
+        return failed_check(SWAP, error)
 
 
 def _delete(store: Store, key: str) -> None:

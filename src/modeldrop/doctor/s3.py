@@ -18,7 +18,7 @@ from modeldrop.doctor.checks import (
     ok,
     seconds_ahead,
     sentence,
-    shortened,
+    shortened_key_id,
     touches,
     unchecked,
     warning,
@@ -91,7 +91,7 @@ class S3Probe:
                 return ok(SIGNED_IN, within_time_limit(lambda: _caller(client)))
             except (BotoCoreError, ClientError, OSError):
                 pass  # a private network may reach S3 and not STS
-        return ok(SIGNED_IN, f"with the access key {shortened(_credentials(client).access_key)}")
+        return ok(SIGNED_IN, f"with the access key {shortened_key_id(_credentials(client).access_key)}")
 
     def bucket_checks(self) -> list[CheckResult]:
         return [self._lifecycle(), self._exposure()]

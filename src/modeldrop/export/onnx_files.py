@@ -17,7 +17,7 @@ ONE_FILE = 1_900_000_000
 """Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
 
 
-def describe(path: Path) -> GraphDescription:
+def describe_onnx(path: Path) -> GraphDescription:
     """Opset, IR version, operators of onnxruntime's own, inputs, outputs and external data files of a graph."""
     model = onnx.load(path, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})

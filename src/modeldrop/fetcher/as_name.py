@@ -10,7 +10,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, UsageError
-from modeldrop.format.json_fields import dump, load
+from modeldrop.format.json_fields import dump, load_json
 from modeldrop.format.names import check_distinct, check_path, hex_digest
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_renames(folder: Path) -> dict[str, str]:
         data = (folder / RENAMES_FILE).read_bytes()
     except FileNotFoundError:
         return {}
-    found = load(data, "note of renamed files", limit=_MAX_BYTES).child("renamed")
+    found = load_json(data, "note of renamed files", limit=_MAX_BYTES).child("renamed")
     return {old: check_path(found.text(old)) for old in found.names()}
 
 

@@ -62,7 +62,7 @@ def warned(model: str, text: str) -> Event:
     return Event(WARNING, model, f"modeldrop: warning: {f'{model}: ' if model else ''}{text}", {"message": text})
 
 
-def failed(model: str, error: ModeldropError) -> Event:
+def failed_event(model: str, error: ModeldropError) -> Event:
     """An expected failure."""
     fields = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     return Event(ERROR, model, f"modeldrop: {error}", fields)

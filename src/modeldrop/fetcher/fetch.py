@@ -272,9 +272,9 @@ class Fetcher:
                 self.warnings = tuple(f"{one.detail} The next variant is used." for one in failed)
                 return local
             failed.append(outcome)
-        from modeldrop.fetcher.self_test import refused
+        from modeldrop.fetcher.self_test import no_variant_passed
 
-        raise refused(self._version_url(version), failed)
+        raise no_variant_passed(self._version_url(version), failed)
 
     def activate(self, version: ResolvedVersion, local: LocalSnapshot) -> Snapshot:
         """Point the channel's link at what was prepared, unless a newer one was activated meanwhile.

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.errors import FormatError
-from modeldrop.format.json_fields import Fields, dump, load
+from modeldrop.format.json_fields import Fields, dump, load_json
 from modeldrop.format.names import DIGEST, TIME
 from modeldrop.util.files import replace_file
 
@@ -221,7 +221,7 @@ def _read(path: Path, what: str) -> tuple[Fields, float]:
         FormatError: it is damaged.
     """
     with path.open("rb") as file:
-        found = load(file.read(_MAX_BYTES + 1), what, limit=_MAX_BYTES)
+        found = load_json(file.read(_MAX_BYTES + 1), what, limit=_MAX_BYTES)
         return found, os.fstat(file.fileno()).st_mtime  # of these very bytes
 
 

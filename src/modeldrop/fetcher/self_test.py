@@ -106,7 +106,7 @@ def self_test(
     return _judge(manifest, variant, told["metrics"], told["worst"], seconds)
 
 
-def refused(where: str, outcomes: Sequence[Outcome]) -> FidelityError:
+def no_variant_passed(where: str, outcomes: Sequence[Outcome]) -> FidelityError:
     """The error where every variant that was tried has failed.
 
     Args:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from modeldrop.format.json_fields import MAX_TEXT, REQUIRED, check_schema, dump, load
+from modeldrop.format.json_fields import MAX_TEXT, REQUIRED, check_schema, dump, load_json
 from modeldrop.format.names import TIME, VERSION
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ class DocumentFormat(Generic[T]):
         Raises:
             FormatError: naming the field that is wrong, or the release that reads an unknown schema.
         """
-        fields = load(data, self.title, limit=self.limit)
+        fields = load_json(data, self.title, limit=self.limit)
         check_schema(fields, self.schema)
         return self.record.read(fields)
 

@@ -27,7 +27,7 @@ REQUIRED: Any = object()
 """In place of a default: the field must be there."""
 
 
-def load(data: bytes, what: str, *, limit: int) -> Fields:
+def load_json(data: bytes, what: str, *, limit: int) -> Fields:
     """Parse ``data`` as one JSON object of at most ``limit`` bytes.
 
     Refused besides what JSON refuses: nesting deeper than 32, repeated keys, NaN and infinities, text that

@@ -85,7 +85,7 @@ def expired(url: str, what: str = "the token") -> RegistryError:
     )
 
 
-def rejected(url: str, who: str = "") -> RegistryError:
+def credentials_rejected(url: str, who: str = "") -> RegistryError:
     """The service does not know the credentials, or their signature is wrong."""
     by = f" ({who})" if who else ""
     return RegistryError(
@@ -151,7 +151,7 @@ def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:
     )
 
 
-def failed(url: str, verb: str, key: str, error: BaseException | str) -> RegistryError:
+def failed_request(url: str, verb: str, key: str, error: BaseException | str) -> RegistryError:
     """Anything else: the first line of what the SDK says."""
     where = f"{url}/{key}" if key else url
     return RegistryError(f"Could not {verb} {where}: {detail(error)}", f"Check it: modeldrop doctor {url}")

@@ -13,7 +13,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from modeldrop.export.onnx_files import ONE_FILE, save, weight_bytes
-from modeldrop.export.quantizers.merged_decoder import join, split
+from modeldrop.export.quantizers.merged_decoder import join, split_branches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     # Inferring shapes serializes the graph, which protobuf cannot beyond 2 GiB.
     large = weight_bytes(source) > ONE_FILE
     model = onnx.load(source)
-    parts = split(model)
+    parts = split_branches(model)
     if parts:
         # As one, its branches would get outputs of another type than the whole has.
         parts = [halved(part, keep, infer_shapes=not large) for part in parts]

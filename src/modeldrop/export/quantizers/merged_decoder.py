@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _OF_ENCODER = ".encoder."
 
 
-def split(model: onnx.ModelProto) -> list[onnx.ModelProto]:
+def split_branches(model: onnx.ModelProto) -> list[onnx.ModelProto]:
     """The branches, each a model with the inputs and shared weights of the whole; [] where there are none."""
     nodes = model.graph.node
     if len(nodes) != 1 or nodes[0].op_type != "If":
@@ -61,7 +61,7 @@ def separate(source: Path, folder: Path) -> tuple[Path, Path]:
     """
     model = onnx.load(source)
     paths = {}
-    for part in split(model):
+    for part in split_branches(model):
         later = part.graph.name == "then_branch"
         # Branches have their outputs under the same names, but without types.
         del part.graph.output[:]

@@ -67,7 +67,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         path.chmod(0o644)
 
 
-def describe(path: Path, origin: GraphDescription) -> GraphDescription:
+def describe_openvino(path: Path, origin: GraphDescription) -> GraphDescription:
     """A graph, and the file that holds its weights.
 
     Opset and IR version are those of ``origin``, which it was made from; and so are the inputs and outputs, as far as

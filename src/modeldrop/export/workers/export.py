@@ -37,7 +37,7 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     events.step("load")
     check_pictures(request.samples)
     fix_configs(request.source)
-    model = loaded_model.load(
+    model = loaded_model.load_model(
         Checkpoint(
             folder=request.source,
             task=request.task,

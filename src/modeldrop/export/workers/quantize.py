@@ -16,7 +16,7 @@ import onnx
 
 from modeldrop.errors import ExportError, RecipeError
 from modeldrop.export.messages import GraphDescription, MadeVariants, QuantizeRequest
-from modeldrop.export.onnx_files import all_graphs, describe
+from modeldrop.export.onnx_files import all_graphs, describe_onnx
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.quantizers import quantizer
 from modeldrop.export.quantizers.merged_decoder import separate
@@ -82,15 +82,15 @@ def _make(spec: VariantSpec, source: Path, target: Path, options: dict[str, Any]
 
 def _of_origin(path: Path) -> GraphDescription:
     if path.suffix != _OPENVINO:
-        return describe(path)
+        return describe_onnx(path)
     ir = read_ir(path)
     return GraphDescription(opset=ir.opset, ir_version=ir.version)
 
 
 def _described(path: Path, role: str, origin: Mapping[str, GraphDescription]) -> GraphDescription:
     if path.suffix != _OPENVINO:
-        return describe(path)
-    from modeldrop.export.quantizers.openvino import describe as describe_openvino
+        return describe_onnx(path)
+    from modeldrop.export.quantizers.openvino import describe_openvino
 
     whole = origin.get(role) or next(origin[merged] for merged, parts in MERGED_PARTS.items() if role in parts)
     return describe_openvino(path, whole)

@@ -18,8 +18,8 @@ import onnx
 
 from modeldrop.errors import FidelityError
 from modeldrop.export.messages import MadeVariants, SearchRequest, VariantFolder
-from modeldrop.export.models.shared.reference import ReferenceRuns, load
-from modeldrop.export.onnx_files import all_graphs, describe, weight_bytes
+from modeldrop.export.models.shared.reference import ReferenceRuns, load_reference
+from modeldrop.export.onnx_files import all_graphs, describe_onnx, weight_bytes
 from modeldrop.export.quantizers import dynamic
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
@@ -229,13 +229,13 @@ def _limits(thresholds: Mapping[str, Threshold], original: Mapping[str, float]) 
 
 def work(request: SearchRequest, events: Events) -> MadeVariants:
     """Find them all."""
-    reference = load(request.comparison.reference)
+    reference = load_reference(request.comparison.reference)
     own = own_measure(request.comparison, reference.proof)
     graphs, searches = {}, {}
     for name in request.variants:
         search = _Search(request, name, reference, own, events)
         search.run()
-        graphs[name] = {role: describe(request.output / path) for role, path in search.paths.items()}
+        graphs[name] = {role: describe_onnx(request.output / path) for role, path in search.paths.items()}
         searches[name] = tuple(search.tried)
     return MadeVariants(graphs, searches=searches)
 

@@ -16,7 +16,7 @@ import tokenizers
 from modeldrop.errors import IncompleteError
 from modeldrop.export.messages import Comparison, Measurement, VariantFolder, VerifyAnswer, VerifyRequest
 from modeldrop.export.models.shared.golden import golden_of
-from modeldrop.export.models.shared.reference import load
+from modeldrop.export.models.shared.reference import load_reference
 from modeldrop.export.models.shared.timing import median_ms
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
@@ -40,7 +40,7 @@ _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_
 def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
     """Compare every variant with the original, then time them all."""
     comparison = request.comparison
-    reference = load(comparison.reference)
+    reference = load_reference(comparison.reference)
     own = own_measure(comparison, reference.proof)
     held: dict[str, OpenVariant] = {}
     weights = sum(_bytes_in(variant.folder) for variant in request.variants.values())

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
-from modeldrop.storage.errors import failed, unusable_certificates
+from modeldrop.storage.errors import failed_request, unusable_certificates
 from modeldrop.storage.read.credentials import (
     CredentialSource,
     SdkCredentials,
@@ -253,7 +253,7 @@ def _unopened(url: str, error: Exception) -> RegistryError:
             f"{url}: a file of CA certificates holds one that cannot be read.",
             "Check the files that SSL_CERT_FILE, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE name.",
         )
-    return failed(url, "open", "", text)
+    return failed_request(url, "open", "", text)
 
 
 def _settled(source: CredentialSource, scheme: str) -> CredentialSource:

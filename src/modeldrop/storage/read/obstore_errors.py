@@ -173,7 +173,9 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
         return storage_errors.unavailable(
             url, verb, key, f"the service answered {request.status} {request.code}".strip()
         )
-    return storage_errors.failed(url, verb, key, f"the service answered {request.status} {_brief(request)}".strip())
+    return storage_errors.failed_request(
+        url, verb, key, f"the service answered {request.status} {_brief(request)}".strip()
+    )
 
 
 def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
@@ -181,9 +183,9 @@ def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest)
     if client.searched:
         return storage_errors.no_credentials(url, client.searched)
     if request.code == "RequestTimeTooSkewed":
-        return storage_errors.failed(url, verb, key, "this machine's clock is off by more than 15 minutes")
+        return storage_errors.failed_request(url, verb, key, "this machine's clock is off by more than 15 minutes")
     if request.code in _REJECTED or (request.status == 401 and client.scheme != "https"):
-        return storage_errors.rejected(url, request.code or str(request.status))
+        return storage_errors.credentials_rejected(url, request.code or str(request.status))
     # A CDN in front of S3 passes its 403 on.
     unsure = request.status == 403 and (client.scheme == "s3" or (client.scheme == "https" and bool(request.code)))
     return storage_errors.denied(url, verb, key, may_be_missing=unsure)
@@ -199,11 +201,11 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
     reason = next((said for name, said in _CAUSES.items() if name in request.text), "")
     if "Header missing" in request.text or _serves_no_ranges(request):
         what = "does not serve ranges" if _serves_no_ranges(request) else "does not say how long objects are"
-        return storage_errors.failed(url, verb, key, f"{where} {what}, which a registry needs")
+        return storage_errors.failed_request(url, verb, key, f"{where} {what}, which a registry needs")
     if "UnexpectedRange" in request.text:
-        return storage_errors.failed(url, verb, key, f"{where} answers with other bytes than it was asked for")
+        return storage_errors.failed_request(url, verb, key, f"{where} answers with other bytes than it was asked for")
     if not reason:
-        return storage_errors.failed(url, verb, key, _condensed(request.text))
+        return storage_errors.failed_request(url, verb, key, _condensed(request.text))
     proxy = http.proxy_for(where).rpartition("@")[2].rpartition("://")[2].rstrip("/")
     if proxy:
         return storage_errors.unreachable(url, f"{where} through the proxy {proxy}", reason)
@@ -230,7 +232,7 @@ def _sign_in_failed(url: str, verb: str, key: str, request: FailedRequest) -> Re
         )
     if request.code in _EXPIRED or "expired" in request.body.lower():
         return storage_errors.expired(url)
-    return storage_errors.rejected(url, f"{host} answered {request.status} {_brief(request)}".strip())
+    return storage_errors.credentials_rejected(url, f"{host} answered {request.status} {_brief(request)}".strip())
 
 
 def _says_expired(request: FailedRequest) -> bool:

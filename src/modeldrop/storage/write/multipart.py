@@ -32,7 +32,7 @@ class Part:
     length: int
 
 
-def split(file: File, piece_size: int, minimum: int = 1) -> list[Part]:
+def split_parts(file: File, piece_size: int, minimum: int = 1) -> list[Part]:
     """The parts of a file: one piece each, or several where there would be more than MAX_PARTS.
 
     Args:

@@ -10,7 +10,7 @@ import transformers
 
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
-from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, repeated, shortened
+from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.optimum_export import export
@@ -44,14 +44,16 @@ class CausalModel(LoadedModel):
 
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json", "chat_template.*"))
+        side_files.copy_side_files(
+            self._source, output, (*side_files.ALWAYS, "generation_config.json", "chat_template.*")
+        )
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:
             yield self._make_run(sample.texts[0], NEW_TOKENS)
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
-        return shortened(runs)
+        return golden_runs(runs)
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
         (text,), _ = speed_texts([sample.texts[0] for sample in samples])

@@ -49,7 +49,7 @@ class ClipModel(LoadedModel):
 
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:

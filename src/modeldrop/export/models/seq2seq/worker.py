@@ -10,7 +10,7 @@ import transformers
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
-from modeldrop.export.models.shared.kv_cache import shortened
+from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Seq2SeqModel(EncoderDecoder):
 
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy(self._source, output, (*side_files.ALWAYS, "generation_config.json"))
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "generation_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         # Reading more than this makes the comparison slow, and shows nothing new.
@@ -48,7 +48,7 @@ class Seq2SeqModel(EncoderDecoder):
             yield self.make_run(text, self._inputs(text, longest), ((text,),))
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
-        return shortened(runs)
+        return golden_runs(runs)
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
         (text,), _ = speed_texts([sample.texts[0] for sample in samples])

@@ -80,7 +80,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
         SourceError: it does not load, lacks weights, or holds NaN or infinity.
     """
     if onnx_as_model.has_graphs(checkpoint.folder):
-        return onnx_as_model.load(checkpoint.folder, kind)
+        return onnx_as_model.load_onnx(checkpoint.folder, kind)
     if openvino_as_model.has_graph(checkpoint.folder):
         return openvino_as_model.OpenVinoModel(checkpoint.folder, load_config(checkpoint))
     try:

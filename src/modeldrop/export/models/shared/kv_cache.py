@@ -84,7 +84,7 @@ class KvCache:
         return {name: source for name, source in inputs.items() if name in self._inputs}
 
 
-def shortened(runs: Sequence[ModelRun]) -> list[ModelRun]:
+def golden_runs(runs: Sequence[ModelRun]) -> list[ModelRun]:
     """What the manifest keeps of models that write: the shortest inputs, and few tokens of their answers."""
     chosen = sorted(runs, key=lambda run: len(run.text))[:_GOLDEN_RUNS]
     return [narrowed(_cut(run)) for run in chosen]

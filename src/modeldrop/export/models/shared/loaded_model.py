@@ -76,7 +76,7 @@ class LoadedModel(ABC):
         """One input, and a batch of 32."""
 
 
-def load(checkpoint: Checkpoint) -> LoadedModel:
+def load_model(checkpoint: Checkpoint) -> LoadedModel:
     """Load a checkpoint for its task, by the ``worker`` module of the task's family.
 
     Raises:

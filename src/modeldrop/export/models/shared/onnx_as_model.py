@@ -30,7 +30,7 @@ def has_graphs(folder: Path) -> bool:
     return (folder / FOLDER).is_dir()
 
 
-def load(folder: Path, kind: Any) -> Any:
+def load_onnx(folder: Path, kind: Any) -> Any:
     """The graphs as a model that answers as ``kind`` would.
 
     Args:
@@ -67,7 +67,7 @@ def is_ready(model: Any) -> bool:
     return getattr(model, "ready", None) is not None
 
 
-def copy(model: Any, roles: Sequence[str], output: Path) -> None:
+def copy_graphs(model: Any, roles: Sequence[str], output: Path) -> None:
     """Write the graphs into a version; data under names of any other kind goes where the ecosystem expects it.
 
     Raises:

@@ -36,7 +36,7 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
         model.copy(output)
         return
     if onnx_as_model.is_ready(model):
-        onnx_as_model.copy(model, roles, output)
+        onnx_as_model.copy_graphs(model, roles, output)
         return
     model_type = model.config.model_type
     supported = (

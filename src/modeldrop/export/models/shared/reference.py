@@ -38,7 +38,7 @@ class ReferenceRuns:
         np.savez(path, allow_pickle=False, **arrays)
 
 
-def load(path: Path) -> ReferenceRuns:
+def load_reference(path: Path) -> ReferenceRuns:
     """Read it again."""
     with np.load(path) as arrays:
         plain = json.loads(arrays["runs"].tobytes())

@@ -15,7 +15,7 @@ ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 """Patterns of what every version takes along from its source."""
 
 
-def copy(source: Path, output: Path, patterns: Iterable[str]) -> None:
+def copy_side_files(source: Path, output: Path, patterns: Iterable[str]) -> None:
     """Copy what there is of the files that match, in upper or lower case: licences are spelled in many ways."""
     wanted = [pattern.lower() for pattern in patterns]
     for path in sorted(source.rglob("*")):

@@ -17,7 +17,7 @@ from modeldrop.export.models.shared.checkpoint import (
     load_tokenizer,
 )
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
-from modeldrop.export.models.shared.kv_cache import shortened
+from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SpeechRecognizer(EncoderDecoder):
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
         names = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
-        side_files.copy(self._source, output, (*side_files.ALWAYS, *names))
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *names))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, sound in sounds_of(samples, self._extractor.sampling_rate):
@@ -59,7 +59,7 @@ class SpeechRecognizer(EncoderDecoder):
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         whole = runs[0].steps[0].inputs[_FEATURES]
         features = (coarse(whole.shape, seed) for seed in range(_GOLDEN))  # type: ignore[union-attr]
-        return shortened(
+        return golden_runs(
             [self.make_run(f"coarse noise {seed}", {_FEATURES: one}, ()) for seed, one in enumerate(features)]
         )
 

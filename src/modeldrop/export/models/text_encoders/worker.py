@@ -78,7 +78,7 @@ class TextEncoder(LoadedModel):
     def save_side_files(self, output: Path) -> None:
         side_files.save_tokenizer(self._tokenizer, output)
         modules = _MODULES if self._embeds and (self._source / "modules.json").is_file() else ()
-        side_files.copy(self._source, output, (*side_files.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
         side_files.save_sentence_config(output, self._tokenizer.model_max_length)
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:

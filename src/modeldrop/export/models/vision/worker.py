@@ -42,7 +42,7 @@ class ImageClassifier(LoadedModel):
         export(self._model, self._task, (_ROLE,), output)
 
     def save_side_files(self, output: Path) -> None:
-        side_files.copy(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, picture in pictures_of(samples):

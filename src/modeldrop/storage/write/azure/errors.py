@@ -12,14 +12,14 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError, RegistryError
 from modeldrop.storage.errors import (
     certificate_reason,
+    credentials_rejected,
     denied,
     detail,
     expired,
-    failed,
+    failed_request,
     half_credential,
     no_bucket,
     no_credentials,
-    rejected,
     taken,
     unavailable,
     unreachable,
@@ -122,7 +122,7 @@ def explain(error: BaseException, context: StoreContext, verb: str, key: str) ->
         return IntegrityError(f"{url}/{key} did not arrive as it was sent.", "The network damages data. Try again.")
     if number in {408, 429} or number >= 500:
         return unavailable(url, verb, key, f"the service answered {number} {what}".rstrip())
-    return failed(url, verb, key, error)
+    return failed_request(url, verb, key, error)
 
 
 def _explain_silence(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
@@ -141,7 +141,7 @@ def _explain_silence(error: BaseException, context: StoreContext, verb: str, key
         return IntegrityError(f"{url}/{key} did not arrive as it was sent.", "The network damages data. Try again.")
     if isinstance(error, AzureError) and not isinstance(error, HttpResponseError):
         return unavailable(url, verb, key, _reason(text))
-    return failed(url, verb, key, error)
+    return failed_request(url, verb, key, error)
 
 
 def _reason(text: str) -> str:
@@ -195,7 +195,7 @@ def _explain_conflict(error: BaseException, context: StoreContext, verb: str, ke
             "Wait until its retention ends, or use a container without one.",
         )
     if what == "BlobArchived":
-        return failed(url, verb, key, "the blob is in the archive tier; move it to hot or cool first.")
+        return failed_request(url, verb, key, "the blob is in the archive tier; move it to hot or cool first.")
     return unavailable(url, verb, key, f"the service answered 409 {what}".rstrip())
 
 
@@ -211,18 +211,18 @@ def _explain_authentication(error: BaseException, context: StoreContext) -> Regi
     if "expired" in text or "not valid in the specified time frame" in text:
         signature = type(context.sign_in.credential).__name__ == "AzureSasCredential"
         return expired(url, "the shared access signature" if signature else "the token")
-    return rejected(url, context.sign_in.how)
+    return credentials_rejected(url, context.sign_in.how)
 
 
 def _explain_denied(error: BaseException, context: StoreContext, verb: str, key: str) -> RegistryError:
     url, what = context.bucket.url, code(error)
     if what == "KeyBasedAuthenticationNotPermitted":
-        return rejected(url, "the account allows no keys: sign in with an identity")
+        return credentials_rejected(url, "the account allows no keys: sign in with an identity")
     if what == "AccountIsDisabled":
         return unavailable(url, verb, key, f"the storage account {context.bucket.account} is disabled")
     if what == "AuthorizationFailure" and isinstance(context.sign_in.credential, dict):
         # An account key may do all, so it is not that a right is missing.
-        refusal = rejected(url, context.sign_in.how)
+        refusal = credentials_rejected(url, context.sign_in.how)
         return RegistryError(refusal.message, f"{refusal.hint} Or the account's firewall keeps this network out.")
     sentence = denied(url, verb, key)
     role = "Storage Blob Data Reader" if verb in {"read", "list"} else "Storage Blob Data Contributor"
@@ -241,7 +241,7 @@ def _explain_identity(error: BaseException, url: str) -> RegistryError:
     if found:
         if found[1] in _ENTRA_EXPIRED:
             return expired(url, "the sign-in")
-        return rejected(url, detail(found[0]))
+        return credentials_rejected(url, detail(found[0]))
     for name, reason in _ATTEMPT.findall(text):
         if not _ABSENT.search(reason):
             host = re.search(r"host='([^']+)'", reason)

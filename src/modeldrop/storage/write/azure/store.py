@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.headers import cache_control, content_type
-from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
+from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -239,7 +239,7 @@ class AzureContainerStore:
         self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]
     ) -> None:
         blob, report = self._blob(key), one_at_a_time(progress)
-        parts = split(file, piece_size, _SMALLEST_PART)
+        parts = split_parts(file, piece_size, _SMALLEST_PART)
         # Names of this upload alone, all equally long: what another one staged for the same blob is never mixed in.
         nonce = secrets.token_hex(8)
         blocks = [(f"{nonce}-{part.number:05}", part.length) for part in parts]
@@ -304,7 +304,7 @@ class AzureContainerStore:
         found = self._unless_missing("read", key, self._blob(key).get_blob_properties)
         if found is None or found.size != file.size:
             return False
-        parts = split(file, piece_size, _SMALLEST_PART)
+        parts = split_parts(file, piece_size, _SMALLEST_PART)
         return all(send_all(parts, same, in_flight=_in_flight(parts)))
 
     def _listed(self, prefix: str, begin: Callable[[], Any]) -> Iterator[Any]:

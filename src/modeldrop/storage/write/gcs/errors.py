@@ -144,7 +144,7 @@ class _Explainer:
         # What requests refuses to send (a tag that is no header, an address that is none) is a ValueError.
         if isinstance(error, requests.RequestException | OSError) and not isinstance(error, ValueError):
             return self._no_connection(error, self._endpoint)
-        return storage_errors.failed(self._url, self._verb, self._key, error)
+        return storage_errors.failed_request(self._url, self._verb, self._key, error)
 
     def _answer(self, error: api.GoogleAPICallError) -> ModeldropError:
         text, code = said(error), error.code or 0
@@ -161,7 +161,7 @@ class _Explainer:
         if code == 401:
             if "Anonymous caller" in text or "anonymous" in text.lower():
                 return storage_errors.no_credentials(self._url, f"The service says: {text}. {_LOOKED}")
-            return storage_errors.rejected(self._url, text)
+            return storage_errors.credentials_rejected(self._url, text)
         if code == 403:
             denied = storage_errors.denied(self._url, self._verb, self._key)
             denied.message = f"{denied.message.rstrip('.')} ({text})."
@@ -169,7 +169,7 @@ class _Explainer:
             return denied
         if code in _RETRYABLE:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
-        return storage_errors.failed(self._url, self._verb, self._key, f"the service answered {code} ({text}).")
+        return storage_errors.failed_request(self._url, self._verb, self._key, f"the service answered {code} ({text}).")
 
     def _sign_in(self, error: auth.GoogleAuthError) -> ModeldropError:
         text = storage_errors.detail(str(error.args[0]) if error.args else error).rstrip(".")
@@ -178,10 +178,10 @@ class _Explainer:
                 return storage_errors.no_credentials(self._url, f"The bucket is not public. {_LOOKED}")
             return unusable_credentials(self._url, error)
         if _UNKNOWN.search(text):
-            return storage_errors.rejected(self._url, text)
+            return storage_errors.credentials_rejected(self._url, text)
         if _EXPIRED.search(text):
             return storage_errors.expired(self._url)
-        return storage_errors.failed(self._url, "sign in to", "", text)
+        return storage_errors.failed_request(self._url, "sign in to", "", text)
 
     def _no_connection(self, error: Exception, endpoint: str) -> ModeldropError:
         if isinstance(error, requests.exceptions.SSLError):

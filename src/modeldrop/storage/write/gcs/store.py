@@ -32,7 +32,7 @@ except ModuleNotFoundError as error:
 
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
-from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split
+from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -130,7 +130,7 @@ class GCSBucketStore:
         self._write(key, data, int(previous or "0"))
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        parts = split(file, piece_size, _SMALLEST_PART)
+        parts = split_parts(file, piece_size, _SMALLEST_PART)
         with self._explained("write", key):
             if len(parts) > 1:
                 self._upload_parts(key, path, file, piece_size, parts, one_at_a_time(progress))
@@ -257,7 +257,7 @@ class GCSBucketStore:
             return
         upload_id = _text(_parsed(self._xml("POST", key, {"uploads": ""}, headers=self._headers(key))), "UploadId")
         if not upload_id:
-            raise storage_errors.failed(self.url, "write", key, "the service began no upload.")
+            raise storage_errors.failed_request(self.url, "write", key, "the service began no upload.")
         try:
             sent = send_all(
                 parts,

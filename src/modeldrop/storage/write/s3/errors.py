@@ -172,7 +172,7 @@ def _explain_answer(error: exceptions.ClientError, context: RequestContext) -> M
     if code in _REGION or status in {301, 307} or (status == 400 and there not in {"", context.region}):
         return _explain_region(there, context)
     if code in _REJECTED:
-        return storage_errors.rejected(url)
+        return storage_errors.credentials_rejected(url)
     if code.startswith("KMS.") or "kms:" in str(error):
         return RegistryError(
             f"Could not {context.verb} {url}/{context.key}: its encryption key cannot be used: "
@@ -210,7 +210,7 @@ def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> 
         )
     if status >= 500 or status == 429 or code in _RETRYABLE:
         return storage_errors.unavailable(context.url, context.verb, context.key, f"the service answers {status}")
-    return storage_errors.failed(
+    return storage_errors.failed_request(
         context.url, context.verb, context.key, f"the service answers {status} {code}: {_message(error)}"
     )
 
@@ -271,10 +271,10 @@ def _explain_connection(error: Exception, context: RequestContext) -> ModeldropE
     if isinstance(error, exceptions.BotoCoreError):
         # Its first line may be a heading: what is wrong follows.
         text = " ".join(str(error).split())
-        return storage_errors.failed(context.url, context.verb, context.key, text)
+        return storage_errors.failed_request(context.url, context.verb, context.key, text)
     if isinstance(error, ValueError):
         return RegistryError(f"{context.url}: {storage_errors.detail(error)}.", "Check the endpoint and the region.")
-    return storage_errors.failed(context.url, context.verb, context.key, error)
+    return storage_errors.failed_request(context.url, context.verb, context.key, error)
 
 
 def _no_s3(context: RequestContext) -> RegistryError:

@@ -362,7 +362,7 @@ class S3BucketStore:
             return sent
 
         try:
-            sent = multipart.send_all(multipart.split(file, piece_size, MIN_PART), send, in_flight=IN_FLIGHT)
+            sent = multipart.send_all(multipart.split_parts(file, piece_size, MIN_PART), send, in_flight=IN_FLIGHT)
             self._complete(upload, file, sent)
         except BaseException:
             with contextlib.suppress(ModeldropError):
