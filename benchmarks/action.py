@@ -37,7 +37,9 @@ def run(workspace: Workspace) -> list[Row]:
     folder.mkdir()
     with GitHub() as github, HubServer() as hub, WheelServer() as wheels, S3Server() as s3:
         hub.add_repo(TINY, checkpoints.bert(folder / "checkpoint"))
-        machines = Machines(github, folder / "machines", copy_checkout(folder), hub, wheels)
+        machines = Machines(
+            github=github, folder=folder / "machines", checkout=copy_checkout(folder), hub=hub, wheels=wheels
+        )
         job = machines.job(machine=s3.environment, fresh=True)
         inputs = {"model": TINY, "name": "embedder", "registry": s3.registry(), "variants": "fp32"}
         first = _seconds(job, inputs, built="true")

@@ -144,4 +144,6 @@ def machines(
     github: GitHub, tmp_path_factory: pytest.TempPathFactory, checkout: Path, hub: HubServer, wheels: WheelServer
 ) -> Machines:
     """Machines in a folder with a blank in its name."""
-    return Machines(github, tmp_path_factory.mktemp("all machines"), checkout, hub, wheels)
+    return Machines(
+        github=github, folder=tmp_path_factory.mktemp("all machines"), checkout=checkout, hub=hub, wheels=wheels
+    )

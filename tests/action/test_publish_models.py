@@ -89,7 +89,9 @@ def start(machines: Machines, tree: Mapping[str, Any], folder: Path, event: Even
         f'[models.one]\nsource = "{folder}/checkpoint"\nvariants = ["fp32"]\nchannel = "stable"\n'
         f'[models.two]\nsource = "{folder}/checkpoint"\nvariants = ["int8"]\n'
     )
-    return Run(machines, tree, folder / "service", config, inputs, event or Event())
+    return Run(
+        machines=machines, tree=tree, service=folder / "service", config=config, inputs=inputs, event=event or Event()
+    )
 
 
 def named(folder: Path, channel: str) -> int | None:

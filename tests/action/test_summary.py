@@ -9,7 +9,9 @@ from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo
 from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
-V2 = RegistryResult("s3://acme-models", "v2", "sha256:" + "a" * 64, "built", "v1", "v2", moved=True)
+V2 = RegistryResult(
+    url="s3://acme-models", version="v2", digest="sha256:" + "a" * 64, done="built", before="v1", after="v2", moved=True
+)
 
 
 def plain(markdown: str) -> str:

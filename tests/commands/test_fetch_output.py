@@ -306,13 +306,24 @@ def test_options_come_from_flags_then_the_environment(monkeypatch: pytest.Monkey
     }.items():
         monkeypatch.setenv(f"MODELDROP_{name}", value)
     found = settings()
-    assert found.options == Options("fp32", "", "fail", 86400, 7, timeout=300)
+    assert found.options == Options(
+        variant="fp32", as_name="", on_unavailable="fail", max_stale=86400, min_generation=7, timeout=300
+    )
     assert (found.start_jitter, found.metrics) == (90, "m.prom")
     found = settings(
         "--variant=auto", "--on-unavailable=offline", "--max-stale=0", "--min-generation=0", "--timeout=90s",
         "--start-jitter=0", "--metrics=n.prom", "--as=onnx/model.onnx", "--self-test", "--keep=1",
     )  # fmt: skip
-    assert found.options == Options("auto", "onnx/model.onnx", "offline", 0, 0, self_test=True, timeout=90, keep=1)
+    assert found.options == Options(
+        variant="auto",
+        as_name="onnx/model.onnx",
+        on_unavailable="offline",
+        max_stale=0,
+        min_generation=0,
+        self_test=True,
+        timeout=90,
+        keep=1,
+    )
     assert (found.start_jitter, found.metrics) == (0, "n.prom")
     monkeypatch.setenv("MODELDROP_TIMEOUT", "")
     assert settings().options.timeout == Options().timeout

@@ -32,20 +32,20 @@ source = "./checkpoints/reranker"
 def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
     embedder, reranker = parse_config(WHOLE, folder="/srv/my models").models().values()
     assert embedder == ModelSettings(
-        "embedder",
-        "sentence-transformers/all-MiniLM-L6-v2",
-        ("prod", "/srv/my models/models"),
-        "staging",
-        "python checks/embedder.py",
-        "/srv/my models/recipes/embedder.toml",
-        {
+        name="embedder",
+        source="sentence-transformers/all-MiniLM-L6-v2",
+        registries=("prod", "/srv/my models/models"),
+        channel="staging",
+        test="python checks/embedder.py",
+        recipe_file="/srv/my models/recipes/embedder.toml",
+        recipe={
             "task": "feature-extraction",
             "variants": ["fp32", "int8"],
             "inputs": "/srv/my models/texts.txt",
             "metric": "/srv/my models/quality:accuracy",
             "thresholds": {"int8": {"cosine_mean": 0.98}},
         },
-        "int8",
+        variant="int8",
     )
     assert reranker == ModelSettings("reranker", "/srv/my models/checkpoints/reranker")
     assert parse_config(WHOLE).models()["reranker"].source == "./checkpoints/reranker"

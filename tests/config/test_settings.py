@@ -25,11 +25,11 @@ url = "./models"
 def test_a_registry_is_found_by_its_name_its_url_and_any_spelling_of_it() -> None:
     settings = parse_config(WHOLE)
     prod = RegistrySettings(
-        "s3://acme-models/team",
-        "https://minio.acme.example:9000",
-        "eu-central-1",
-        "alias/models",
-        {"team": "search", "cost-centre": "42"},
+        url="s3://acme-models/team",
+        endpoint="https://minio.acme.example:9000",
+        region="eu-central-1",
+        encryption_key="alias/models",
+        tags={"team": "search", "cost-centre": "42"},
     )
     for spelling in ("prod", "s3://acme-models/team", "s3://acme-models/team/"):
         assert settings.registry(spelling) == prod

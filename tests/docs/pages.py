@@ -76,7 +76,7 @@ def blocks(page: Path) -> tuple[Block, ...]:
         paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
         named = _NAMED.match(paragraph)
         line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(page, line, match[2], match[3], named[1] if named else ""))
+        found.append(Block(page=page, line=line, language=match[2], text=match[3], file=named[1] if named else ""))
     return tuple(found)
 
 

@@ -144,7 +144,13 @@ def _(bench: Bench) -> Ended:
 
 @provokes("is in quarantine here")
 def _(bench: Bench) -> Ended:
-    why = Quarantine(1, digest_of(bench.registry, 1), 1, "the hook failed", "2026-11-20T00:00:00Z")
+    why = Quarantine(
+        version=1,
+        digest=digest_of(bench.registry, 1),
+        generation=1,
+        reason="the hook failed",
+        at="2026-11-20T00:00:00Z",
+    )
     (bench.home / "embedder").mkdir(parents=True)
     write_quarantine(bench.home / "embedder", "current", why)
     return bench.fetch()
@@ -214,7 +220,9 @@ def _(bench: Bench) -> Ended:
     killed = bench.folder / "python"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
-    metric = OwnMetric("quality:accuracy", Path("quality.py"), "", "accuracy", "0" * 64)
+    metric = OwnMetric(
+        spelled="quality:accuracy", file=Path("quality.py"), module="", function="accuracy", digest="0" * 64
+    )
     return fails(lambda: run_worker("own_metric", metric, type(None), bench.folder, print, python=str(killed)))
 
 

@@ -23,7 +23,9 @@ from modeldrop.export.own_metric import OwnMetric
 from modeldrop.format.manifest import SearchStep, Tensor
 from modeldrop.format.recipe import Threshold
 
-METRIC = OwnMetric("quality:accuracy", Path("/quality.py"), "", "accuracy", "0" * 64)
+METRIC = OwnMetric(
+    spelled="quality:accuracy", file=Path("/quality.py"), module="", function="accuracy", digest="0" * 64
+)
 EXPORT = ExportRequest(
     source=Path("/source"),
     output=Path("/output"),

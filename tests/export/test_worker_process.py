@@ -13,7 +13,7 @@ from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.worker_process import run_worker, worker_environment
 from modeldrop.export.workers import protocol
 
-METRIC = OwnMetric("quality:accuracy", Path("quality.py"), "", "accuracy", "0" * 64)
+METRIC = OwnMetric(spelled="quality:accuracy", file=Path("quality.py"), module="", function="accuracy", digest="0" * 64)
 KEPT = {"PATH": "/bin", "HOME": "/home/me", "TMPDIR": "/big", "LD_LIBRARY_PATH": "/lib", "OMP_NUM_THREADS": "2"}
 SECRET = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN",

@@ -220,7 +220,9 @@ def test_what_cannot_be_tested_is_an_error_and_no_failed_test(tmp_path: Path) ->
 
 
 def outcome_of(name: str = "int8", *, passed: bool = True, metric: str = "cosine_min") -> Outcome:
-    return Outcome(passed, name, metric, 0.98, 0.93, "int8: fine.", 0.5)
+    return Outcome(
+        passed=passed, variant=name, metric=metric, value=0.98, threshold=0.93, detail="int8: fine.", seconds=0.5
+    )
 
 
 def test_an_outcome_is_remembered_for_this_cpu_and_this_onnxruntime(tmp_path: Path) -> None:

@@ -187,7 +187,9 @@ def test_a_watch_that_has_nothing_yet(registry: Path, home: Path) -> None:
 
 
 def test_a_quarantine_is_shown(fetched: Path) -> None:
-    held = Quarantine(2, f"sha256:{'0' * 64}", 2, "it does not load.", "2026-01-02T03:04:05Z")
+    held = Quarantine(
+        version=2, digest=f"sha256:{'0' * 64}", generation=2, reason="it does not load.", at="2026-01-02T03:04:05Z"
+    )
     write_quarantine(fetched / "embedder", "current", held)
     assert only(fetched).quarantine == held
     ran = modeldrop("status", fetched)

@@ -52,7 +52,14 @@ def watch(command: list[str], folder: Path, environment: Mapping[str, str]) -> U
         finally:
             running.kill()
             running.wait()
-    return Used(running.returncode, log.read_text("utf-8"), time.monotonic() - began, memory, process, disk)
+    return Used(
+        code=running.returncode,
+        said=log.read_text("utf-8"),
+        seconds=time.monotonic() - began,
+        memory=memory,
+        process=process,
+        disk=disk,
+    )
 
 
 def _memory(pid: int) -> Iterator[tuple[int, int]]:

@@ -219,7 +219,15 @@ class Job:
         if folder := self._actions.get(action):
             own = {"action_ref": ref, "action_repository": action}
             return self._composite(folder, own, inputs, scope, result)
-        call = Call(action, ref, inputs, self._environment(scope), self.workspace, self.temp, self._service)
+        call = Call(
+            action=action,
+            ref=ref,
+            inputs=inputs,
+            environment=self._environment(scope),
+            workspace=self.workspace,
+            temp=self.temp,
+            service=self._service,
+        )
         self.calls.append(call)
         effect = run_stub(call)
         self._env |= effect.env

@@ -76,7 +76,13 @@ def read(printed: str) -> list[Command]:
 def annotation(command: Command) -> Annotation:
     """The annotation that an ``error``, ``warning`` or ``notice`` command makes."""
     of = command.properties
-    return Annotation(command.name, command.data, of.get("title", ""), of.get("file", ""), of.get("line", ""))
+    return Annotation(
+        level=command.name,
+        message=command.data,
+        title=of.get("title", ""),
+        file=of.get("file", ""),
+        line=of.get("line", ""),
+    )
 
 
 def _new(line: str, known: frozenset[str]) -> Command | None:

@@ -123,7 +123,7 @@ class FaultyServer:
         """Note a request."""
         with self.lock:
             self._counts[key, start, end] += 1
-            ask = ReceivedRequest(key, start, end, self._counts[key, start, end], headers)
+            ask = ReceivedRequest(key=key, start=start, end=end, nth=self._counts[key, start, end], headers=headers)
             self.asks.append(ask)
         return ask
 

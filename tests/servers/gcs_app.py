@@ -312,7 +312,9 @@ class _Handler(Exchange):
             self._conditions().check(objects.bucket(bucket).objects.get(name))
             upload_id = base64.urlsafe_b64encode(os.urandom(18)).decode()
             about = about_of(document, self.query.get("kmsKeyName", ""))
-            objects.resumables[upload_id] = Resumable(bucket, name, about, self._conditions(), hashes_of(document))
+            objects.resumables[upload_id] = Resumable(
+                bucket=bucket, name=name, about=about, conditions=self._conditions(), hashes=hashes_of(document)
+            )
         where = f"http://{self.headers['Host']}{self.path_only}?uploadType=resumable&upload_id={upload_id}"
         self._send(200, b"", {"Location": where, "X-GUploader-UploadID": upload_id})
 

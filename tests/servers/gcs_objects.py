@@ -194,13 +194,13 @@ class Objects:
             self._generation = max(self._generation + 1, time.time_ns() // 1000)
             etag = base64.b64encode(str(self._generation).encode()).decode()
             written = Object(
-                data,
-                about,
-                self._generation,
-                datetime.now(UTC),
-                crc32c,
-                None if parts else md5,
-                f"{hashlib.md5(data).hexdigest()}-{parts}" if parts else etag,
+                data=data,
+                about=about,
+                generation=self._generation,
+                updated=datetime.now(UTC),
+                crc32c=crc32c,
+                md5=None if parts else md5,
+                etag=f"{hashlib.md5(data).hexdigest()}-{parts}" if parts else etag,
             )
             objects[name] = written
             return written

@@ -237,7 +237,7 @@ def at_once(answers: Sequence[Answer]) -> int:
 
 def _parse(line: str) -> Answer:
     at, seconds, method, status, sent, path = line.split(" ", 5)
-    return Answer(float(at), float(seconds), method, int(status), int(sent), path)
+    return Answer(at=float(at), seconds=float(seconds), method=method, status=int(status), sent=int(sent), path=path)
 
 
 def _free_port() -> int:

@@ -85,13 +85,13 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
     all_hooks = [Hooks(_hooks(arguments), turn) for _ in references]
     watchers = [
         Watcher(
-            reference,
-            arguments.directory,
-            settings.options,
-            Receiver(hooks.changed, hooks.returned, resume=True),
-            interval,
-            display.emit,
-            figures.note,
+            reference=reference,
+            home=arguments.directory,
+            options=settings.options,
+            receiver=Receiver(hooks.changed, hooks.returned, resume=True),
+            interval=interval,
+            tell=display.emit,
+            after=figures.note,
         )
         for reference, hooks in zip(references, all_hooks, strict=True)
     ]

@@ -233,7 +233,7 @@ def work(request: SearchRequest, events: Events) -> MadeVariants:
     own = own_measure(request.comparison, reference.proof)
     graphs, searches = {}, {}
     for name in request.variants:
-        search = _Search(request, name, reference, own, events)
+        search = _Search(request=request, name=name, reference=reference, own=own, events=events)
         search.run()
         graphs[name] = {role: describe_onnx(request.output / path) for role, path in search.paths.items()}
         searches[name] = tuple(search.tried)

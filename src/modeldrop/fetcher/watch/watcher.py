@@ -254,4 +254,11 @@ def watch(
     options = with_overrides(options, overrides, "watch")
     if isinstance(reference, str):
         reference = parse_reference(reference, default_registry())
-    return Watcher(reference, directory, options, Receiver(on_change), interval, on_event).start()
+    return Watcher(
+        reference=reference,
+        home=directory,
+        options=options,
+        receiver=Receiver(on_change),
+        interval=interval,
+        tell=on_event,
+    ).start()

@@ -95,9 +95,9 @@ def explained(url: str, endpoint: str, verb: str, key: str, kms_key: str = "") -
         raise
     except api.RetryError as error:
         cause = error.cause if isinstance(error.cause, Exception) else error
-        raise _Explainer(url, endpoint, verb, key, kms_key).of(cause) from None
+        raise _Explainer(url=url, endpoint=endpoint, verb=verb, key=key, kms_key=kms_key).of(cause) from None
     except (InvalidResponse, api.GoogleAPIError, auth.GoogleAuthError, DataCorruption, OSError, ValueError) as error:
-        raise _Explainer(url, endpoint, verb, key, kms_key).of(error) from None
+        raise _Explainer(url=url, endpoint=endpoint, verb=verb, key=key, kms_key=kms_key).of(error) from None
 
 
 def unusable_credentials(url: str, error: Exception) -> ModeldropError:
@@ -108,7 +108,7 @@ def unusable_credentials(url: str, error: Exception) -> ModeldropError:
     if isinstance(error, auth.TimeoutError) or "default credentials were not found" in text:
         return storage_errors.no_credentials(url, _LOOKED)
     if isinstance(error, auth.TransportError | requests.RequestException | auth.RefreshError | auth.OAuthError):
-        return _Explainer(url, "", "sign in to", "", "").of(error)
+        return _Explainer(url=url, endpoint="", verb="sign in to", key="", kms_key="").of(error)
     reason = ""
     for pattern, words in _BROKEN:
         if found := pattern.search(text):
