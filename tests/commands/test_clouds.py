@@ -114,4 +114,4 @@ def test_what_cannot_be_a_registry_is_refused_before_anything_is_sent(tmp_path: 
         assert (code, out) == (2, ""), err
         assert words in err
     code, _, err = modeldrop("mirror", tmp_path / "a" / "embedder", tmp_path / "a")
-    assert (code, "both where from and where to" in err) == (2, True)
+    assert (code, "both the source and the destination" in err) == (2, True)

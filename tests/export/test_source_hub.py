@@ -407,7 +407,7 @@ def test_a_cache_that_cannot_be_written(repo: Repo, tmp_path: Path, monkeypatch:
 def test_a_fresh_process_is_quiet_and_imports_the_client_late(hub: HubServer, repo: Repo, tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, modeldrop.export.sources as s; assert 'huggingface_hub' not in sys.modules;"
-        f"s.resolve('acme/m').materialize(pathlib.Path({str(tmp_path / 'out')!r}))"
+        f"s.resolve_source('acme/m').materialize(pathlib.Path({str(tmp_path / 'out')!r}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
