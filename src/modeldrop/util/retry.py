@@ -49,12 +49,12 @@ class Deadline:
             raise self._error(self.seconds, what)
 
 
-def jittered(seconds: float, least: float = 0.5, most: float = 1.0) -> float:
-    """A random time, from ``least`` to ``most`` times as long.
+def jittered(seconds: float, low: float = 0.5, high: float = 1.0) -> float:
+    """A random time, from ``low`` to ``high`` times as long.
 
     Without ``random``, whose import takes as long as a small file to fetch.
     """
-    return seconds * (least + (most - least) * int.from_bytes(os.urandom(4)) / 0xFFFF_FFFF)
+    return seconds * (low + (high - low) * int.from_bytes(os.urandom(4)) / 0xFFFF_FFFF)
 
 
 def backoff(failures: int, first: float, longest: float) -> float:

@@ -154,7 +154,7 @@ class SignalHook:
         proc: where the system shows its processes.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: it is invalid.
     """
 
     def __init__(self, target: str, proc: Path = _PROC) -> None:

@@ -3,7 +3,7 @@
 Create-only is link(2) of a finished, synced temporary file: the name appears with all its bytes, once.
 A compare-and-swap commits by linking ``<model>/.moves/<rest of the key>/<n>.json``, n being one more than
 the highest there: of all writers that saw the same state one succeeds. The object itself is replaced after
-that; whoever reads for writing takes the highest link as the truth and mends an object that lags behind.
+that; whoever reads for writing takes the highest link as the truth and repairs an object that lags behind.
 No lock is used, because flock is silently absent on some network file systems.
 """
 
@@ -48,7 +48,7 @@ class FolderStore:
         with self._explained("read", key):
             number = self._last_move(key)
             if number:
-                # A reader without the right to write still gets the truth; only the mending waits.
+                # A reader without the right to write still gets the truth; only the repair waits.
                 with contextlib.suppress(OSError):
                     self._settle(key)
                 return StoredObject(self._read(self._move(key, number)), str(number))

@@ -183,7 +183,7 @@ class S3BucketStore:
         except NotFoundError:
             raise ConflictError(f"{key} was removed by somebody else meanwhile.", "Run it again.") from None
         if not self._is_stored(key, data, reply):
-            # It is not removed: readers ask for it, and whoever mends it needs its tag to swap.
+            # It is not removed: readers ask for it, and whoever repairs it needs its tag to swap.
             raise _wrong_bytes(f"{self.url}/{key}", "It is still there.")
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
