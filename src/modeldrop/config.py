@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.reference import parse_registry
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import parse_duration
 
 if TYPE_CHECKING:

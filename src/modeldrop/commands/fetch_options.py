@@ -5,10 +5,11 @@ An empty variable is as good as none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.config import setting, variable
 from modeldrop.fetcher.options import DEFAULT_KEEP, Options
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     import argparse

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import clock_text
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, find_snapshots
 from modeldrop.fetcher.leases import forget, holder, last_use, leaseholder, user_of
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

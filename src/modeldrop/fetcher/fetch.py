@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.config import default_registry, home_folder, registry_url
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError
@@ -28,6 +28,7 @@ from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.locks import try_lock
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 from modeldrop.util.text import age_text
 

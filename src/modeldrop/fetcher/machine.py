@@ -12,10 +12,11 @@ import re
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.config import variable
 from modeldrop.errors import UsageError, VariantError
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from modeldrop.format.manifest import Variant

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.format.json_fields import Fields, dump, load_json
 from modeldrop.format.names import DIGEST, TIME
 from modeldrop.util.files import replace_file
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

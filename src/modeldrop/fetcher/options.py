@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop.errors import RegistryError, UsageError
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FidelityError, FormatError, MissingExtraError, VariantError
 from modeldrop.format.golden import GOLDEN
@@ -24,6 +24,7 @@ from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
 from modeldrop.util.files import replace_file
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError
 from modeldrop.fetcher.as_name import folder_suffix, read_renames
 from modeldrop.format.names import hex_digest
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

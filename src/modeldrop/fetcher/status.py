@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.notes import Quarantine, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

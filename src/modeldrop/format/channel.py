@@ -1,7 +1,5 @@
 """Channels: movable pointers to a version, and the rules of moving them."""
 
-from typing import NamedTuple
-
 from modeldrop.format.codec import (
     DocumentFormat,
     InlineField,
@@ -15,6 +13,7 @@ from modeldrop.format.codec import (
 )
 from modeldrop.format.json_fields import Fields, dump
 from modeldrop.format.names import DIGEST
+from modeldrop.util.named_tuples import NamedTuple
 
 MAX_BYTES = 1 << 20
 KEPT_MOVES = 50

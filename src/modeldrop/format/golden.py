@@ -6,7 +6,7 @@ after the other, have ``chains``.
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from modeldrop.format.codec import (
     ChoiceField,
@@ -20,6 +20,7 @@ from modeldrop.format.codec import (
     TextField,
 )
 from modeldrop.format.json_fields import Fields
+from modeldrop.util.named_tuples import NamedTuple
 
 MAX_TOKEN = 1 << 31
 MAX_ELEMENTS = 1 << 24

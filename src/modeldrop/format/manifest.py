@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from modeldrop.format.codec import (
     BooleanField,
@@ -21,6 +21,7 @@ from modeldrop.format.golden import GOLDEN, Golden
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import HEX64, NAME, check_distinct, check_path, hex_digest
 from modeldrop.format.recipe import RECORDED_RECIPE, Recipe
+from modeldrop.util.named_tuples import NamedTuple
 
 MAX_BYTES = 16 << 20
 MAX_FILES = 10_000

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from modeldrop.errors import FormatError, RecipeError
 from modeldrop.format.codec import (
@@ -24,6 +24,7 @@ from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
+from modeldrop.util.named_tuples import NamedTuple
 
 OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""

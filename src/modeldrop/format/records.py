@@ -1,11 +1,10 @@
 """Small documents beside a manifest: claims, build records, rejections, retirements and seals."""
 
-from typing import NamedTuple
-
 from modeldrop.errors import FormatError
 from modeldrop.format.codec import DocumentFormat, GroupField, Record, TextField, TimeField, VersionField
 from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST
 from modeldrop.format.names import HEX64
+from modeldrop.util.named_tuples import NamedTuple
 
 MAX_BYTES = 64 << 10
 MAX_SEAL = 4 << 10

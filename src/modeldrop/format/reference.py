@@ -1,9 +1,8 @@
 """References: ``REGISTRY/MODEL``, ``…@v3``, ``…@staging``, ``…@v3@sha256:<manifest digest>``."""
 
-from typing import NamedTuple
-
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_channel, check_model, parse_version
+from modeldrop.util.named_tuples import NamedTuple
 
 SCHEMES = ("s3", "gs", "az", "file", "https")
 _FOLDER_STARTS = ("/", "./", "../", "~/")

@@ -4,7 +4,8 @@ A new task is a row here; one of a new family of models also a folder in ``expor
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from modeldrop.util.named_tuples import NamedTuple
 
 
 class Task(NamedTuple):

@@ -6,7 +6,9 @@ that chooses a variant imports it too.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from modeldrop.util.named_tuples import NamedTuple
 
 OPENVINO, OPTIMIZED, STATIC = "openvino", "optimized", "static"
 """The quantizers that need something special: another runtime, layers that can be fused, calibration data."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.storage.errors import wrong_account
+from modeldrop.util.named_tuples import NamedTuple
 
 _S3_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|[.-](?![.-]))*[a-z0-9]")
 _GCS_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")

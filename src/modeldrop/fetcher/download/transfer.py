@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from obstore.exceptions import BaseError
 
@@ -29,6 +29,7 @@ from modeldrop.fetcher.download.pieces import Queue, Run
 from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.obstore_errors import Fault, FaultKind
 from modeldrop.util.files import identity
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import backoff, jittered
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from modeldrop._version import __version__
 from modeldrop.errors import UsageError
 from modeldrop.storage.errors import detail
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.process import end_group, parse_signal, signal_name, standard_error
 from modeldrop.util.retry import Deadline, with_timeout
 

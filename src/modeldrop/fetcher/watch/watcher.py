@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop.config import default_registry, home_folder
 from modeldrop.errors import RegistryError, UsageError
@@ -15,6 +15,7 @@ from modeldrop.fetcher.options import Options, with_overrides
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline, backoff, jittered
 
 if TYPE_CHECKING:

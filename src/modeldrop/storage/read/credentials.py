@@ -14,12 +14,13 @@ from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modeldrop.errors import MissingExtraError, RegistryError
 from modeldrop.storage.errors import detail, expired, half_credential, wrong_account
 from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from obstore.exceptions import PreconditionError
 
 from modeldrop.storage import errors as storage_errors
 from modeldrop.util import http
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from modeldrop.errors import ModeldropError, RegistryError

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, NotModifiedError
@@ -15,6 +15,7 @@ from obstore.store import LocalStore, MemoryStore
 
 from modeldrop.config import one_spelling, registry_settings
 from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline, retry
 from modeldrop.util.text import first_line
 
