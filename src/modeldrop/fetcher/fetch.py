@@ -21,7 +21,7 @@ from modeldrop.fetcher.home import PARTIAL, ModelHome
 from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
-from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, Options, time_limit, with_overrides
+from modeldrop.fetcher.options import AUTO, OFFLINE, Options, time_limit, with_overrides
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, Snapshot, TransferStats, folder_name
 from modeldrop.fetcher.verify import is_whole
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
@@ -217,7 +217,11 @@ class Fetcher:
         version = ResolvedVersion(
             version=move.version, digest=move.digest, generation=channel.generation, nonce=channel.present.nonce
         )
-        _check_generation(version, where, self.options.min_generation, stored)
+        minimum = self.options.min_generation
+        if channel.generation < minimum or not (stored is None or stored.allows(channel.generation, version.nonce)):
+            from modeldrop.fetcher.last_good import old_pointer
+
+            raise old_pointer(where, channel.generation, minimum, stored)
         return version
 
     def prepare(self, version: ResolvedVersion) -> LocalSnapshot:
@@ -318,32 +322,16 @@ class Fetcher:
             RegistryError: there is none, or it is older than ``max_stale``.
             NotFoundError, RefusedError: ``error`` was one, and there is none that would do.
         """
-        if self.link is None or self.options.on_unavailable == FAIL:
-            raise error
-        offline = self.options.on_unavailable == OFFLINE
-        local, generation, checked = self._find_last()
-        if local is None:
-            if offline:
-                raise RegistryError(
-                    f"{self.home.path} has no snapshot of {self.reference.channel}, and offline nothing is fetched.",
-                    "Fetch it once with the registry at hand.",
-                )
-            raise error
-        if (generation or 0) < self.options.min_generation:
-            raise error
-        age, limit, name = max(0.0, time.time() - checked), self.options.max_stale, local.path.name
-        if limit is not None and age > limit:
-            raise RegistryError(
-                f"{name} is on this disk, but the registry last confirmed it {age_text(age)} ago; "
-                f"at most {age_text(limit)} are allowed. {error.message}",
-                error.hint,
-            ) from error
+        from modeldrop.fetcher.last_good import last_good
+
+        found = last_good(self.home, self.link, self.stored_state, self.options, error)
         with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
-            self.home.link(self.link, local.path)
+            self.home.link(str(self.link), found.local.path)
         self.stats, self.warnings = TransferStats(), ()
-        if not offline:
-            self.warnings = (f"{error.message} Using {name}, which the registry last confirmed {age_text(age)} ago.",)
-        return self._snapshot(local, generation, checked="disk", age=age)
+        if self.options.on_unavailable != OFFLINE:
+            name, age = found.local.path.name, age_text(found.age)
+            self.warnings = (f"{error.message} Using {name}, which the registry last confirmed {age} ago.",)
+        return self._snapshot(found.local, found.generation, checked="disk", age=found.age)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
         """The snapshot that the link names, if it was chosen for this version on this machine before, and is whole.
@@ -375,21 +363,6 @@ class Fetcher:
     def _find(self, version: ResolvedVersion, variant: str | None) -> LocalSnapshot | None:
         """A whole snapshot that is there already, with its graph under the name that was asked for."""
         return self.home.find(version.version, version.digest, variant, as_name=self.options.as_name)
-
-    def _find_last(self) -> tuple[LocalSnapshot | None, int | None, float]:
-        """The last snapshot that the channel gave here, its generation, and when the registry confirmed it."""
-        state = self.stored_state
-        if state is not None:
-            found = self._find(ResolvedVersion(state.version, state.digest), state.variant)
-            return found, state.generation, state.checked
-        # Written by a release that kept no state, or on a volume that became read-only.
-        with contextlib.suppress(OSError, FormatError):
-            link = self.home.path / str(self.link)
-            linked = LocalSnapshot(link.with_name(os.readlink(link)))  # noqa: PTH115  a name, not a path
-            found = self._find(ResolvedVersion(linked.version, linked.digest), linked.variant)
-            if found is not None and found.path == linked.path:
-                return found, None, link.lstat().st_mtime
-        return None, None, 0.0
 
     def _read_manifest(self, version: ResolvedVersion) -> bytes:
         """A version's manifest from the registry, with the digest that was promised.
@@ -499,37 +472,6 @@ def unwritable(home: Path, error: OSError) -> DiskError:
         "Name a folder that this user may write and that has room (-d or MODELDROP_HOME); "
         "the snapshot in use is untouched.",
     )
-
-
-def _check_generation(version: ResolvedVersion, where: str, minimum: int, stored: ChannelState | None) -> None:
-    """Refuse an old pointer.
-
-    Args:
-        version: what the channel names now.
-        where: its address, for errors.
-        minimum: the generation that it must have at least.
-        stored: what this disk knows of the channel.
-
-    Raises:
-        RefusedError: its generation is below the minimum.
-        RegistryError: it went back since this disk last saw it, or its history was rewritten.
-    """
-    generation = version.generation or 0
-    if generation < minimum:
-        raise RefusedError(
-            f"{where} has generation {generation}, below the required {minimum}: an old pointer was replayed.",
-            "Look at the registry: modeldrop history. To accept it, ask for a lower --min-generation.",
-        )
-    if stored is None:
-        return
-    hint = (
-        "The registry was restored from an older copy, or an old pointer is replayed. To accept what it says now, "
-        "move it on: modeldrop promote; or remove this model's folder."
-    )
-    if generation < stored.generation:
-        raise RegistryError(f"{where} went back from generation {stored.generation} to {generation}.", hint)
-    if generation == stored.generation and version.nonce != stored.nonce:
-        raise RegistryError(f"{where} has another move under generation {generation} than this disk has seen.", hint)
 
 
 def _located(error: FormatError, where: str) -> FormatError:

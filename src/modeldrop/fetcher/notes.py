@@ -59,6 +59,10 @@ class ChannelState(NamedTuple):
         """Whether another state says the same, whenever it was confirmed."""
         return other is not None and other._replace(checked=self.checked) == self
 
+    def allows(self, generation: int, nonce: str) -> bool:
+        """Whether the channel may say this now: a later move, or the one that was seen. Else it went back."""
+        return generation > self.generation or (generation, nonce) == (self.generation, self.nonce)
+
 
 class Quarantine(NamedTuple):
     """A version that failed here.
