@@ -20,7 +20,7 @@ from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.snapshot import LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import find_damage
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
     MODELS,
@@ -80,7 +80,7 @@ def bring(
 
     renamed = {old: new for old, new in (rename or {}).items() if old != new}
     snapshot, stats = download(
-        RegistryReader(str(registry)), home, number, data, manifest, chosen,
+        open_reader(str(registry)), home, number, data, manifest, chosen,
         renamed=renamed, deadline=time_limit(600), progress=progress,
     )  # fmt: skip
     return Downloaded(snapshot.path, stats.fetched, stats.adopted, stats.linked)

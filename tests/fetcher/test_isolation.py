@@ -13,7 +13,7 @@ HEAVY = {
 }  # fmt: skip
 
 
-def test_a_fetch_imports_the_standard_library_obstore_and_blake3(registry: Path, tmp_path: Path) -> None:
+def test_a_fetch_from_a_folder_imports_the_standard_library_and_blake3(registry: Path, tmp_path: Path) -> None:
     publish_build(registry)
     program = """
 from modeldrop.fetcher.fetch import fetch
@@ -22,7 +22,7 @@ assert fetch(sys.argv[1], sys.argv[2]).downloaded == 0
 assert snapshot.model_file.is_file() and snapshot.to_json()
 assert not [name for name in sys.modules if name.startswith(("modeldrop.registry", "modeldrop.export"))]
 """
-    assert imported(program, f"{registry}/embedder", tmp_path / "home") == {"blake3", "modeldrop", "obstore"}
+    assert imported(program, f"{registry}/embedder", tmp_path / "home") == {"blake3", "modeldrop"}
 
 
 def test_the_public_interface_imports_nothing_before_it_is_used() -> None:

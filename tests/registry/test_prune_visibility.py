@@ -28,7 +28,7 @@ from modeldrop.registry.versions import (
     read_channel,
     version_numbers,
 )
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.folder import FolderReader
 from tests.helpers.builds import build_key
 from tests.registry.aged_registry import (
     DAY,
@@ -62,17 +62,17 @@ def test_a_reader_that_meets_a_seal_reads_the_channel_once_more(
     four = make_registry(4)
     four.seal()
     four.write_channel("staging", [(1, HOUR)])
-    get = RegistryReader.get
+    get = FolderReader.get
     read: list[str] = []
 
-    def move_after_reading(reader: RegistryReader, key: str, limit: int) -> bytes | None:
+    def move_after_reading(reader: FolderReader, key: str, limit: int) -> bytes | None:
         data = get(reader, key, limit)
         if key.endswith("/staging") and not read:
             promote(four.store, "embedder", 3, "staging", by="ops")
         read.append(key)
         return data
 
-    monkeypatch.setattr(RegistryReader, "get", move_after_reading)
+    monkeypatch.setattr(FolderReader, "get", move_after_reading)
     assert fetch(f"{four.registry}/embedder@staging", tmp_path / "home").version == 3
     assert read.count("embedder/staging") == 2
 

@@ -21,7 +21,7 @@ from modeldrop.storage.read.credentials import (
     choose_gcs,
     choose_s3,
 )
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.urls import parse_bucket
 from tests.helpers.clouds import sign_in
 from tests.servers.https import Answer, HttpsServer
@@ -278,7 +278,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, server:
     config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "https://localhost:{server.port}"\n')
     monkeypatch.setenv("MODELDROP_CONFIG", str(config))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
-    return RegistryReader("acme")
+    return open_reader("acme")
 
 
 def authorizations(server: HttpsServer) -> list[str]:
@@ -331,7 +331,7 @@ def test_metadata_services_are_not_asked_through_a_proxy(
     assert metadata.given == 1
     monkeypatch.setenv("HTTPS_PROXY", f"http://{DEAD}")
     with pytest.raises(RegistryError, match=f"https://localhost:{server.port} through the proxy {DEAD}"):
-        RegistryReader("acme").get("embedder/current", 1 << 20)
+        open_reader("acme").get("embedder/current", 1 << 20)
     assert metadata.given > 1  # at each attempt, for what it gives has expired
 
 
@@ -353,7 +353,7 @@ def test_a_profile_is_read_by_boto3(
         monkeypatch.delenv(name)
     write_profile(monkeypatch, tmp_path, "[profile acme]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = x\n")
     server.reset()
-    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    assert open_reader(url).get("embedder/current", 1 << 20)
     [request] = server.requests()
     assert "Credential=AKIDPROFILE/" in request.headers["authorization"]
 
@@ -415,7 +415,7 @@ def test_an_sdk_that_is_not_installed(
         monkeypatch.delitem(sys.modules, f"obstore.auth.{auth}", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf"{url}: signing in with .* needs the extra \[{extra}\]") as caught:
-        RegistryReader(url)
+        open_reader(url)
     assert caught.value.hint == f"pip install 'modeldrop[{extra}]'"
 
 
@@ -442,7 +442,7 @@ def test_an_external_account_of_google_is_read_by_its_sdk(
     assert authorizations(server) == ["Bearer exchanged"]
     server.answer = answering("/token", Answer(400, b'{"error": "invalid_grant", "error_description": "No."}'))
     with pytest.raises(RegistryError, match="could not sign in with GOOGLE_APPLICATION_CREDENTIALS"):
-        RegistryReader("acme").get("embedder/current", 1 << 20)
+        open_reader("acme").get("embedder/current", 1 << 20)
 
 
 def test_a_service_principal_of_azure(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,7 +484,7 @@ def test_a_web_identity_of_aws(
         ):
             sts.answer = answering("/", Answer(400, refused.format(code).encode()))
             with pytest.raises(RegistryError, match=sentence):
-                RegistryReader("acme").get("embedder/current", 1 << 20)
+                open_reader("acme").get("embedder/current", 1 << 20)
 
 
 def answering(start: str, answer: Answer) -> Callable[[Request], Answer | None]:

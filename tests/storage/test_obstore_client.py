@@ -18,7 +18,7 @@ import pytest
 from modeldrop.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.storage.read import obstore_client
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import contents, environment
 from tests.helpers.clouds import sign_in
@@ -127,7 +127,7 @@ def test_what_a_cloud_does_not_have(
     server: Any = servers[cloud]
     sign_in(monkeypatch, server)
     url = server.registry()
-    assert RegistryReader(url).get("embedder/current", 100) is None
+    assert open_reader(url).get("embedder/current", 100) is None
     with pytest.raises(NotFoundError, match=f"{url} has no channel embedder/current"):
         fetch(f"{url}/embedder", tmp_path / "home")
     missing = url.replace("bucket-", "missing-").replace("container-", "missing-")
@@ -135,7 +135,7 @@ def test_what_a_cloud_does_not_have(
     with pytest.raises(RegistryError, match=f"{missing}: there is no (bucket|container) missing-"):
         fetch(f"{missing}/embedder", tmp_path / "home")
     with pytest.raises(RegistryError, match="there is no"):
-        RegistryReader(missing).read("embedder/v1/config.json", 0, 10)
+        open_reader(missing).read("embedder/v1/config.json", 0, 10)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -144,7 +144,7 @@ def test_parts_of_an_object(cloud: str, servers: Servers, monkeypatch: pytest.Mo
     sign_in(monkeypatch, server)
     url = server.registry()
     open_store(url).create("m/odd names/50%25 größe #1 [漢字]~.txt", b"0123456789")
-    reader = RegistryReader(url)
+    reader = open_reader(url)
     key = "m/odd names/50%25 größe #1 [漢字]~.txt"
     assert reader.get(key, 10) == b"0123456789"
     with pytest.raises(IntegrityError, match="has 10 bytes; at most 9 are read"):
@@ -175,7 +175,7 @@ def test_fetch_over_https(server: HttpsServer, tmp_path: Path, monkeypatch: pyte
 
 def test_a_large_object_is_not_read(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     trust(monkeypatch, server)
-    reader = RegistryReader(server.url)
+    reader = open_reader(server.url)
     with pytest.raises(IntegrityError, match="at most 100 are read"):
         reader.get("embedder/v1/onnx/model.onnx", 100)
     assert reader.read("embedder/v1/config.json", 1, 12) == b'"model_type"'
@@ -188,7 +188,7 @@ def test_a_large_object_is_not_read(server: HttpsServer, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("url", ["https://user:word@host/models", "https://host/models?sig=abc", "https://host/#x"])
 def test_an_https_registry_holds_no_secret(url: str) -> None:
     with pytest.raises(UsageError, match="host and a path"):
-        RegistryReader(url)
+        open_reader(url)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
@@ -256,7 +256,7 @@ def test_what_the_service_says(
     ]
     for ask in asks:
         with pytest.raises(RegistryError, match=sentence) as caught:
-            ask(RegistryReader(url))
+            ask(open_reader(url))
         assert "\n" not in caught.value.message
         assert "Debug source" not in str(caught.value)
         assert "c2VjcmV0" not in str(caught.value)
@@ -271,7 +271,7 @@ def test_a_document_is_asked_for_again_where_that_may_help(
     url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
     answers = [Answer(503), Answer(429)]
     server.answer = lambda _: answers.pop() if answers else None
-    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    assert open_reader(url).get("embedder/current", 1 << 20)
     assert len(server.requests) == 3
 
 
@@ -310,7 +310,7 @@ def test_a_bucket_in_a_region_that_is_not_told(
     url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
     server.answer = lambda _: Answer(301, xml("PermanentRedirect"))
     with pytest.raises(RegistryError, match="is in another region, not in us-east-1"):
-        RegistryReader(url).get("m/current", 100)
+        open_reader(url).get("m/current", 100)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
@@ -341,14 +341,14 @@ def test_an_untrusted_certificate(
 ) -> None:
     url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
     with pytest.raises(RegistryError, match=f"https://localhost:{server.port} is not trusted: its issuer is unknown"):
-        RegistryReader(url).get("m/current", 100)
+        open_reader(url).get("m/current", 100)
 
 
 def test_a_certificate_for_another_host(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with HttpsServer(models, host="models.example") as server:
         trust(monkeypatch, server)
         with pytest.raises(RegistryError, match="is not trusted: it is for another host"):
-            RegistryReader(server.url).get("m/current", 100)
+            open_reader(server.url).get("m/current", 100)
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
@@ -357,18 +357,18 @@ def test_variables_that_name_a_private_ca(
 ) -> None:
     url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
     monkeypatch.setenv(variable, str(server.ca_file))
-    assert RegistryReader(url).get("embedder/current", 1 << 20)
+    assert open_reader(url).get("embedder/current", 1 << 20)
     monkeypatch.setenv(variable, str(tmp_path / "nowhere.pem"))
     with pytest.raises(RegistryError, match=rf"{variable} names .*nowhere.pem, which cannot be read: No such file"):
-        RegistryReader(url)
+        open_reader(url)
     monkeypatch.setenv(variable, str(server.folder / "embedder/v1/config.json"))
     with pytest.raises(RegistryError, match=f"{variable} names .*, which holds no PEM certificate"):
-        RegistryReader(url)
+        open_reader(url)
     damaged = tmp_path / "damaged.pem"
     damaged.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     monkeypatch.setenv(variable, str(damaged))
     with pytest.raises(RegistryError, match=r"CA certificates holds one|has no CA certificates"):
-        RegistryReader(url)
+        open_reader(url)
 
 
 def test_proxies(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_proxies(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_unreachable(scheme: str, endpoint: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = point(monkeypatch, tmp_path, scheme, endpoint)
     with pytest.raises(RegistryError, match=f"{url}: {endpoint} cannot be reached: {reason}"):
-        RegistryReader(url).get("m/current", 100)
+        open_reader(url).get("m/current", 100)
 
 
 def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 ThreadPoolExecutor(1) as pool,
                 pytest.raises(RegistryError, match=f"127.0.0.1:{port} cannot be reached: no answer in time"),
             ):
-                pool.submit(RegistryReader("s3://acme/models").get, "m/current", 100).result(timeout=HANG_SECONDS)
+                pool.submit(open_reader("s3://acme/models").get, "m/current", 100).result(timeout=HANG_SECONDS)
         for caller in waiting:
             caller.close()
 
@@ -428,7 +428,7 @@ def test_the_variables_of_s3_endpoints(server: HttpsServer, monkeypatch: pytest.
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{DEAD}")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://localhost:{server.port}/")
-    assert RegistryReader("s3://acme/models").get("embedder/current", 1 << 20)
+    assert open_reader("s3://acme/models").get("embedder/current", 1 << 20)
     assert server.requests[0].path == "/acme/models/embedder/current"
 
 
@@ -447,7 +447,7 @@ def test_amazons_own_addresses(bucket: str, region: str, address: str, monkeypat
         monkeypatch.setenv("AWS_REGION", region)
     monkeypatch.setenv("HTTPS_PROXY", f"http://{DEAD}")
     with pytest.raises(RegistryError, match=f"{address} through the proxy {DEAD} cannot be reached"):
-        RegistryReader(f"s3://{bucket}").get("m/current", 100)
+        open_reader(f"s3://{bucket}").get("m/current", 100)
 
 
 def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:

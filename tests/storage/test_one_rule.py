@@ -12,7 +12,7 @@ import trustme
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError
 from modeldrop.export.sources import hub_client
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
 from tests.servers.https import Answer, HttpsServer, Request
@@ -149,8 +149,8 @@ CLIENTS: Mapping[str, Callable[[str], object]] = {
     "publisher, Azure": publish_to("az://acme/models/team"),
     "doctor, S3": diagnose("s3://acme/models"),
     "doctor, GCS": diagnose("gs://acme/models"),
-    "fetcher, S3": lambda _: RegistryReader("s3://acme/models").get(KEY, 1 << 20),
-    "fetcher, https": lambda url: RegistryReader(url).get(KEY, 1 << 20),
+    "fetcher, S3": lambda _: open_reader("s3://acme/models").get(KEY, 1 << 20),
+    "fetcher, https": lambda url: open_reader(url).get(KEY, 1 << 20),
     "Hub": ask_the_hub,
     "hook": lambda url: http.opener(url).open(url, timeout=10),
 }

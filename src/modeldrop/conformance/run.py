@@ -12,8 +12,8 @@ from modeldrop.config import registry_settings
 from modeldrop.conformance.checks import CHECKS
 from modeldrop.conformance.scratch import NonconformantError, NotApplicableError, ScratchModel, scratch_model
 from modeldrop.errors import ModeldropError
+from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.read.obstore_client import open_client
-from modeldrop.storage.read.reader import RegistryReader
 from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RegistryUnderTest:
 
     def reader(self) -> RegistryReader:
         """A reader of its own, as a container opens it."""
-        return RegistryReader(self.store.url)
+        return open_reader(self.store.url)
 
     def headers(self, key: str) -> Mapping[str, str]:
         """What readers get an object served as."""

@@ -16,7 +16,7 @@ from modeldrop.errors import ConflictError, ModeldropError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modeldrop.storage.read.reader import RegistryReader
+    from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.storage.write.store import Store
 
 PREFIX = "conformance-"

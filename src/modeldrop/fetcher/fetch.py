@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from modeldrop.fetcher.self_test import Outcome
     from modeldrop.format.manifest import Variant
-    from modeldrop.storage.read.reader import RegistryReader
+    from modeldrop.storage.read.interface import RegistryReader
 
 _LOCK_SECONDS = 2.0
 
@@ -155,9 +155,9 @@ class Fetcher:
             RegistryError: it cannot be, or the credentials cannot be used.
             MissingExtraError: the credentials need an SDK that is not installed.
         """
-        from modeldrop.storage.read.reader import RegistryReader  # a pinned version that is there needs none of it
+        from modeldrop.storage.read.interface import open_reader  # a pinned version that is there needs none of it
 
-        return RegistryReader(self.reference.registry)
+        return open_reader(self.reference.registry)
 
     @functools.cached_property
     def stored_state(self) -> ChannelState | None:

@@ -17,7 +17,7 @@ from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read import obstore_client
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import open_reader
 from tests.helpers.builds import PIECE, describe, environment, start
 from tests.helpers.clouds import sign_in
 from tests.helpers.waiting import HANG_SECONDS
@@ -79,7 +79,7 @@ def bring(server: FaultyServer, tmp_path: Path, file: File | None = None, *, sec
     file = file or describe(PATH, DATA)
     told: list[int] = []
     done = transfers.transfer(
-        RegistryReader(server.url), "m/v1", [file], PIECE, into, deadline=time_limit(seconds), progress=told.append
+        open_reader(server.url), "m/v1", [file], PIECE, into, deadline=time_limit(seconds), progress=told.append
     )
     assert describe(PATH, (into / PATH).read_bytes()) == file
     assert (into / PATH).stat().st_mode & 0o777 == 0o444
@@ -344,12 +344,12 @@ from dataclasses import replace
 from pathlib import Path
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.options import time_limit
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import open_reader
 from tests.helpers.builds import PIECE, describe
 transfers.LIMITS = transfers.LIMITS._replace(max_request=PIECE, min_request=PIECE)
 data = Path(sys.argv[1]).read_bytes()
 file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
-done = transfers.transfer(RegistryReader(sys.argv[2]), "m/v1", [file], PIECE, into,
+done = transfers.transfer(open_reader(sys.argv[2]), "m/v1", [file], PIECE, into,
     deadline=time_limit(600), progress=lambda _: None)
 print(done.fetched, done.adopted)
 """

@@ -16,7 +16,8 @@ from modeldrop.fetcher.download.pieces import Queue
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.snapshot import TransferStats
-from modeldrop.storage.read.reader import UNCHANGED, Document, RegistryReader
+from modeldrop.storage.read.folder import FolderReader
+from modeldrop.storage.read.interface import UNCHANGED, Document, open_reader
 from modeldrop.storage.write import open_store
 from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
 from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
@@ -48,7 +49,7 @@ def into(tmp_path: Path) -> Path:
 def bring(source: Path | str, into: Path, progress: Callable[[int], None] | None = None) -> TransferStats:
     told: list[int] = []
     done = transfer(
-        RegistryReader(str(source)),
+        open_reader(str(source)),
         PREFIX,
         FILES,
         PIECE,
@@ -205,7 +206,7 @@ def test_a_damaged_registry(source: Path, into: Path) -> None:
 def test_no_time(source: Path, into: Path) -> None:
     write_file(into, BIG, CONTENTS[BIG])
     with pytest.raises(RegistryError, match="The time limit of 0 s is over, waiting for"):
-        transfer(RegistryReader(str(source)), PREFIX, FILES, PIECE, into, deadline=time_limit(0), progress=print)
+        transfer(open_reader(str(source)), PREFIX, FILES, PIECE, into, deadline=time_limit(0), progress=print)
 
 
 def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
@@ -221,12 +222,12 @@ def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
 _TRANSFER = """
 import pathlib, resource, sys
 from modeldrop.fetcher.options import time_limit
-from modeldrop.storage.read.reader import RegistryReader
+from modeldrop.storage.read.interface import open_reader
 from modeldrop.fetcher.download.transfer import transfer
 from tests.helpers.builds import PIECE
 from tests.fetcher.download.transfer_files import FILES, PREFIX
 def run():
-    transfer(RegistryReader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
+    transfer(open_reader(sys.argv[1]), PREFIX, FILES, PIECE, pathlib.Path(sys.argv[2]),
         deadline=time_limit(600), progress=lambda _: None)
 """
 
@@ -304,13 +305,13 @@ def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(
     )
     monkeypatch.setattr(transfers, "LIMITS", limits)
     seen = set()
-    read = RegistryReader.stream
+    read = FolderReader.stream
 
     def stream(*arguments: Any, **options: Any) -> Any:
         seen.add(threading.current_thread())
         return read(*arguments, **options)
 
-    monkeypatch.setattr(RegistryReader, "stream", stream)
+    monkeypatch.setattr(FolderReader, "stream", stream)
     bring(source, into)
     assert 1 <= len(seen) <= 2
 
@@ -318,7 +319,7 @@ def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(
 def test_get_if_changed(any_registry: str) -> None:
     store = open_store(any_registry)
     store.create("m/current", b"first")
-    reader = RegistryReader(any_registry)
+    reader = open_reader(any_registry)
     first = reader.get_if_changed("m/current", 10, "")
     assert isinstance(first, Document)
     assert first.data == b"first"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.download.staging import StagingClaim
     from modeldrop.fetcher.home import ModelHome
     from modeldrop.format.manifest import File, Manifest, Variant
-    from modeldrop.storage.read.reader import RegistryReader
+    from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
 
 _DISK_RESERVE = 16 << 20

@@ -21,13 +21,11 @@ from collections import Counter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from obstore.exceptions import BaseError
-
 from modeldrop.errors import IntegrityError, ModeldropError
 from modeldrop.fetcher.download.partial_file import PartialFile
 from modeldrop.fetcher.download.pieces import Queue, Run
 from modeldrop.fetcher.snapshot import TransferStats
-from modeldrop.storage.read.obstore_errors import Fault, FaultKind
+from modeldrop.storage.read.interface import Fault, FaultKind
 from modeldrop.util.files import identity
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import backoff, jittered
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.format.manifest import File
-    from modeldrop.storage.read.reader import RegistryReader
+    from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
 
 
@@ -238,6 +236,7 @@ class _Connections:
         self.ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self.trouble: ModeldropError | None = None
         self._queue = queue
+        self._failures: tuple[type[BaseException], ...] = (_WrongSizeError, *reader.failures)
         self._max = min(LIMITS.connections, max(1, LIMITS.memory // piece_size))
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -298,7 +297,7 @@ class _Connections:
                 if not run.left:
                     return
                 fault = Fault(FaultKind.OTHER, self.reader.ended_early(remote.key))
-            except (_WrongSizeError, OSError, BaseError) as error:
+            except self._failures as error:
                 fault = self._explain(run, error)
             came = before - run.left
             self.counters.count(retries=1)
@@ -358,7 +357,7 @@ class _Connections:
         self.counters.count(retries=1)
         self._queue.retry(run.retry(index, found))
 
-    def _explain(self, run: Run, error: Exception) -> Fault:
+    def _explain(self, run: Run, error: BaseException) -> Fault:
         """What a failed request means for whoever could ask again."""
         key, size = run.remote.key, run.remote.file.size
         where = f"{self.reader.url}/{key}"

@@ -53,7 +53,7 @@ from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import Snapshot
 from modeldrop.format.channel import MAX_BYTES
 from modeldrop.storage.errors import redact
-from modeldrop.storage.read.reader import UNCHANGED
+from modeldrop.storage.read.interface import UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,18 +7,18 @@ the cause. What is matched here is checked against the release that is pinned.
 from __future__ import annotations
 
 import re
-from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from obstore.exceptions import PreconditionError
 
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.read.interface import Fault, FaultKind
 from modeldrop.util import http
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from modeldrop.errors import ModeldropError, RegistryError
+    from modeldrop.errors import RegistryError
     from modeldrop.storage.read.obstore_client import ObstoreClient
 
 _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
@@ -78,30 +78,7 @@ class FailedRequest(NamedTuple):
     text: str
 
 
-class FaultKind(Enum):
-    """Why a request failed, as far as it matters for the next attempt."""
-
-    FINAL = "it will fail again"
-    CHANGED = "the object has another ETag than the request names"
-    PAST_END = "the object has no byte there"
-    STALLED = "nothing came, or too slowly"
-    NO_RANGES = "the whole object came instead of a part of it"
-    BUSY = "the service answers 429 or 503: pause longer"
-    OTHER = "anything else; it may be temporary"
-
-
-RETRYABLE = frozenset({FaultKind.STALLED, FaultKind.BUSY, FaultKind.OTHER})
-"""Kinds where the same request may succeed later."""
-
-
-class Fault(NamedTuple):
-    """A failed request: its kind, and the error to raise if no retry succeeds."""
-
-    kind: FaultKind
-    error: ModeldropError
-
-
-def classify(client: ObstoreClient, key: str, error: Exception) -> Fault:
+def classify(client: ObstoreClient, key: str, error: BaseException) -> Fault:
     """What a failed request for a part of an object means.
 
     obstore does not show the headers of an answer it takes for an error, so Retry-After is not to be had: what is
@@ -110,7 +87,7 @@ def classify(client: ObstoreClient, key: str, error: Exception) -> Fault:
     return Fault(_kind(error, parse(error)), explain(client, "read", key, error))
 
 
-def _kind(error: Exception, request: FailedRequest) -> FaultKind:
+def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
     if isinstance(error, PreconditionError) or request.status == 412:
         return FaultKind.CHANGED
     if request.status == 416 or "StartTooLarge" in request.text:

@@ -1,0 +1,137 @@
+"""Reads a registry in a bucket, or behind https, through obstore."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError, NotModifiedError
+from obstore.exceptions import NotFoundError as ObjectNotFoundError
+
+from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.storage.read import runtime
+from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, Stream, Unchanged
+from modeldrop.storage.read.obstore_client import open_client
+from modeldrop.util.retry import Deadline, retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modeldrop.config import RegistrySettings
+
+_Result = TypeVar("_Result")
+# Seconds. A small document is asked for up to three times, none of them late: a dead address is told in 6 s, one that
+# does not answer in 8.
+_PAUSES = (0.1, 0.2)
+_PATIENCE = 5.0
+
+
+class BucketReader:
+    """A registry in a bucket; see ``RegistryReader``.
+
+    Args:
+        settings: the registry's.
+
+    Raises:
+        UsageError: the URL cannot be one.
+        RegistryError: the credentials cannot be used.
+        MissingExtraError: the credentials need an SDK that is not installed.
+    """
+
+    failures: tuple[type[BaseException], ...] = (OSError, BaseError)
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        runtime.start()
+        self.url = settings.url
+        self._client = open_client(settings)
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        found = self.get_if_changed(key, limit, "")
+        return found.data if isinstance(found, Document) else None
+
+    def get_if_changed(self, key: str, limit: int, etag: str) -> Document | Literal[Unchanged.UNCHANGED] | None:
+        options: Any = {"if_none_match": etag} if etag else None
+
+        def ask(store: Any) -> Document:
+            result = obstore.get(store, key, options=options)
+            if result.meta["size"] > limit:
+                raise IntegrityError(f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read.")
+            return Document(bytes(result.bytes()), result.meta["e_tag"] or "")
+
+        try:
+            return self._with_retries(key, ask)
+        except NotModifiedError:
+            return UNCHANGED
+        except (FileNotFoundError, ObjectNotFoundError) as error:
+            from modeldrop.storage.read.obstore_errors import no_bucket, parse
+
+            missing = no_bucket(self._client, parse(error))
+            if missing is not None:
+                raise missing from error
+            return None
+        except (OSError, BaseError) as error:
+            raise self._unreadable(key, error) from error
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        try:
+            return self._with_retries(
+                key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length))
+            )
+        except (OSError, BaseError) as error:
+            from modeldrop.storage.read.obstore_errors import parse
+
+            if parse(error).status == 416 or "StartTooLarge" in str(error):  # it has no byte there
+                return b""
+            raise self._unreadable(key, error) from error
+
+    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
+        options: Any = {} if length is None else {"range": (start, start + length)}
+        if etag:
+            options["if_match"] = etag
+        result = self._in_its_region(functools.partial(obstore.get, path=key, options=options))
+        told = result.meta["e_tag"] or ""
+        return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
+
+    def fault(self, key: str, error: BaseException) -> Fault:
+        from modeldrop.storage.read.obstore_errors import classify
+
+        return classify(self._client, key, error)
+
+    def ended_early(self, key: str) -> RegistryError:
+        from modeldrop.storage.errors import unavailable
+
+        return unavailable(self.url, "read", key, "answers end before they are complete")
+
+    def _with_retries(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
+        """Ask the store, and again where that may help."""
+        limit = Deadline(_PATIENCE)
+
+        def again(error: Exception, _pause: float) -> bool:
+            answered = isinstance(error, (NotModifiedError, FileNotFoundError, ObjectNotFoundError))
+            if answered or not isinstance(error, (OSError, BaseError)):
+                return False
+            return self.fault(key, error).kind in RETRYABLE and limit.left() > 0
+
+        return retry(lambda: self._in_its_region(ask), _PAUSES, again)
+
+    def _in_its_region(self, ask: Callable[[Any], _Result]) -> _Result:
+        """Ask the store, and once more where an S3 bucket turns out to be in another region."""
+        client = self._client  # several threads may find out at once
+        try:
+            return ask(client.store)
+        except BaseError as error:
+            if client.scheme != "s3":
+                raise
+            from modeldrop.storage.read.s3_region import reopen_in_region
+
+            reopened = reopen_in_region(client, error)
+            if reopened is None:
+                raise
+            self._client = reopened
+            return ask(reopened.store)
+
+    def _unreadable(self, key: str, error: BaseException) -> RegistryError:
+        from modeldrop.storage.read.obstore_errors import explain
+
+        return explain(self._client, "read", key, error)

@@ -1,0 +1,148 @@
+"""What the fetcher reads a registry through, bucket or folder: small documents whole, files in ranges, never a list."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from modeldrop.config import registry_settings
+from modeldrop.util.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.errors import ModeldropError, RegistryError
+
+
+class Unchanged(Enum):
+    """The type of ``UNCHANGED``."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+"""What ``get_if_changed`` gives for an object that still has the ETag it was asked with."""
+
+
+class Document(NamedTuple):
+    """A small object, and its ETag: "" where the registry gives none."""
+
+    data: bytes
+    etag: str
+
+
+class Stream(NamedTuple):
+    """The answer to one request, before its body has come.
+
+    Attributes:
+        etag: of the object, if it is strong: two answers with it are of the same bytes. Else "".
+        size: bytes of the whole object.
+        chunks: the body, as it comes.
+    """
+
+    etag: str
+    size: int
+    chunks: Iterable[bytes]
+
+
+class FaultKind(Enum):
+    """Why a request failed, as far as it matters for the next attempt."""
+
+    FINAL = "it will fail again"
+    CHANGED = "the object has another ETag than the request names"
+    PAST_END = "the object has no byte there"
+    STALLED = "nothing came, or too slowly"
+    NO_RANGES = "the whole object came instead of a part of it"
+    BUSY = "the service answers 429 or 503: pause longer"
+    OTHER = "anything else; it may be temporary"
+
+
+RETRYABLE = frozenset({FaultKind.STALLED, FaultKind.BUSY, FaultKind.OTHER})
+"""Kinds where the same request may succeed later."""
+
+
+class Fault(NamedTuple):
+    """A failed request: its kind, and the error to raise if no retry succeeds."""
+
+    kind: FaultKind
+    error: ModeldropError
+
+
+class RegistryReader(Protocol):
+    """The objects of one registry, by key (``embedder/v1/manifest.json``).
+
+    Attributes:
+        url: the registry's URL, or its folder.
+        failures: what ``stream`` raises, there or while its chunks are read; ``fault`` says what it means.
+    """
+
+    url: str
+    failures: tuple[type[BaseException], ...]
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        """A small object of at most ``limit`` bytes, None if there is none.
+
+        Raises:
+            RegistryError: it cannot be read.
+            IntegrityError: it is larger.
+        """
+
+    def get_if_changed(self, key: str, limit: int, etag: str) -> Document | Literal[Unchanged.UNCHANGED] | None:
+        """A small object, unless it still has the ETag ``etag`` ("": whatever it has); one request.
+
+        Returns:
+            The object; None if there is none; UNCHANGED.
+
+        Raises:
+            RegistryError: it cannot be read.
+            IntegrityError: it has more than ``limit`` bytes.
+        """
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """``length`` bytes of an object from ``start`` on; fewer where it ends before.
+
+        Raises:
+            RegistryError: it cannot be read, or is not there.
+        """
+
+    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
+        """Ask once for a part of an object, and let its body come in pieces.
+
+        Args:
+            key: the object.
+            start: its first byte that is wanted.
+            length: how many are wanted, at least 1; None: the whole object, which asks for no range.
+            etag: refuse it if it has another ETag; "": take any.
+            chunk: collect at least so many bytes before they are handed over, except at the end.
+
+        Raises:
+            Exception: one of ``failures``, as it is.
+        """
+
+    def fault(self, key: str, error: BaseException) -> Fault:
+        """What a failure of ``stream`` means for whoever could ask again."""
+
+    def ended_early(self, key: str) -> RegistryError:
+        """The error for an answer that was shorter than it should have been."""
+
+
+def open_reader(registry: str) -> RegistryReader:
+    """Open a registry for reading.
+
+    Args:
+        registry: its URL, its folder, or its name in modeldrop.toml.
+
+    Raises:
+        UsageError: none is named, or it cannot be one.
+        RecipeError: modeldrop.toml is wrong.
+        RegistryError: the folder is not there, or the credentials cannot be used.
+        MissingExtraError: the credentials need an SDK that is not installed.
+    """
+    settings = registry_settings(registry)
+    if "://" not in settings.url:
+        from modeldrop.storage.read.folder import FolderReader
+
+        return FolderReader(settings.url)
+    from modeldrop.storage.read.bucket import BucketReader  # and obstore, of which a folder needs nothing
+
+    return BucketReader(settings)
