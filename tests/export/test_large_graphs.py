@@ -131,3 +131,22 @@ def test_a_table_that_is_to_be_kept_is_kept(tmp_path: Path) -> None:
         assert "table" in names
         assert "table_quantized" not in names
         assert "positions_quantized" in names
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (TensorProto.FLOAT, "float32"),
+        (TensorProto.DOUBLE, "float64"),
+        (TensorProto.FLOAT16, "float16"),
+        (TensorProto.INT64, "int64"),
+        (TensorProto.BOOL, "bool"),
+    ],
+)
+def test_types_are_described_by_their_names_in_numpy(kind: int, name: str, tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("x", kind, ["batch", 2])
+    answer = helper.make_tensor_value_info("y", kind, ["batch", 2])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [answer])
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    found = onnx_files.describe_onnx(tmp_path / "model.onnx")
+    assert [tensor.dtype for tensor in (*found.inputs, *found.outputs)] == [name, name]

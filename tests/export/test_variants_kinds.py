@@ -137,7 +137,7 @@ def test_optimized_graphs_have_fused_layers_and_answer_alike(built: Path, manife
     assert found.fidelity.metrics["cosine_min"] > (0.99999 if name in {"o1", "o2"} else 0.999)
     halves = sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
     assert (halves > 10) == (name == "o4")
-    assert {one.dtype for one in (*found.inputs, *found.outputs)} == {"int64", "float"}
+    assert {one.dtype for one in (*found.inputs, *found.outputs)} == {"int64", "float32"}
 
 
 def test_what_made_openvinos_graphs_is_recorded(manifest: Manifest) -> None:

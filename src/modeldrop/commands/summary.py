@@ -95,8 +95,9 @@ def _times(before: float, after: float) -> str:
 def _fidelity(manifest: Manifest, variant: Variant) -> str:
     metrics = variant.fidelity.metrics
     parts = []
-    if "cosine_mean" in metrics:
-        parts.append(f"cosine {metrics['cosine_mean']:.4f} mean, {metrics['cosine_min']:.4f} min")
+    cosines = [(metrics[f"cosine_{which}"], which) for which in ("mean", "min") if f"cosine_{which}" in metrics]
+    if cosines:
+        parts.append("cosine " + ", ".join(f"{value:.4f} {which}" for value, which in cosines))
     if "top1" in metrics:
         parts.append(f"top-1 {metrics['top1']:.1%}")
     if "correlation" in metrics:

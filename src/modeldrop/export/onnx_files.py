@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 ONE_FILE = 1_900_000_000
 """Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
 
+# ONNX's own names of the types, where a manifest has numpy's.
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
+
 
 def describe_onnx(path: Path) -> GraphDescription:
     """Opset, IR version, operators of onnxruntime's own, inputs, outputs and external data files of a graph."""
@@ -35,7 +38,8 @@ def describe_onnx(path: Path) -> GraphDescription:
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape = tuple(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    return Tensor(value.name, onnx.TensorProto.DataType.Name(kind.elem_type).lower(), shape)
+    dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    return Tensor(value.name, _NUMPY_NAMES.get(dtype, dtype), shape)
 
 
 def _operator(node: onnx.NodeProto) -> str:

@@ -224,8 +224,8 @@ GOLDEN_CHAIN = Record(
 class Golden(NamedTuple):
     """Known inputs and the original's outputs, to test a variant where it serves.
 
-    ``output`` names the graph output that the values of ``cases`` belong to; ``metrics`` holds, per variant, the
-    figures it reached on these cases and chains on the building machine.
+    ``output`` names the main output: that which the values of ``cases``, and the answers of ``chains``, belong to.
+    ``metrics`` holds, per variant, the figures it reached on these cases and chains on the building machine.
     """
 
     output: str
@@ -242,7 +242,7 @@ class Golden(NamedTuple):
 GOLDEN = Record(
     Golden,
     "Known inputs and the original's outputs, to test a variant where it serves.",
-    output=TextField("The graph output that values belong to.", limit=1024),
+    output=TextField("The main output: what the values of cases, and the answers of chains, belong to.", limit=1024),
     cases=ListField("The cases.", ObjectField(GOLDEN_CASE), limit=256),
     metrics=MapField(
         "Per variant, the figures it reached on these inputs on the building machine.",

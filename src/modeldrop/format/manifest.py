@@ -73,7 +73,10 @@ FILE = Record(
 
 
 class Tensor(NamedTuple):
-    """An input or output of a graph: name, element type, and shape with names for what may vary."""
+    """An input or output of a graph: name, element type, and shape with names for what may vary.
+
+    New manifests name types as numpy does; old ones may have ``float`` for ``float32``, and ``double`` for ``float64``.
+    """
 
     name: str
     dtype: str
@@ -84,7 +87,9 @@ TENSOR = Record(
     Tensor,
     "An input or output of a graph.",
     name=TextField("Its name.", limit=1024),
-    dtype=TextField("Element type.", limit=64),
+    dtype=TextField(
+        "Element type by numpy's name, such as float32; earlier releases wrote ONNX's float and double too.", limit=64
+    ),
     shape=ListField("Dimensions; a name where the size may vary.", TextField("A number or a name."), limit=64),
 )
 
@@ -220,8 +225,10 @@ VARIANT = Record(
     opset=IntegerField("Version of the default ONNX operator set.", low=1, high=10_000),
     ir_version=IntegerField("Version of the ONNX file format.", low=1, high=10_000),
     min_onnxruntime=TextField("The oldest onnxruntime that loads it.", limit=64),
-    inputs=ListField("The graph's inputs.", ObjectField(TENSOR), limit=1000),
-    outputs=ListField("The graph's outputs, the main one first.", ObjectField(TENSOR), limit=1000),
+    inputs=ListField("The graph's inputs, in its order.", ObjectField(TENSOR), limit=1000),
+    outputs=ListField(
+        "The graph's outputs, in its order; golden.output names the main one.", ObjectField(TENSOR), limit=1000
+    ),
     fidelity=ObjectField(FIDELITY),
     speed=_SPEED_FIELD,
     role=TextField(
