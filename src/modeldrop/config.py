@@ -144,8 +144,8 @@ SETTINGS = {
 
 
 def variable(name: str, environment: Mapping[str, str] = os.environ) -> str:
-    """What the environment says of a setting; "" where it says nothing."""
-    return environment.get(SETTINGS[name].variable, "")
+    """What the environment says of a setting, without white space around it; "" where it says nothing."""
+    return environment.get(SETTINGS[name].variable, "").strip()
 
 
 def setting(name: str, given: str | None = None) -> Any:

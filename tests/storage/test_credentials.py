@@ -40,7 +40,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
 WEB = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "arn:aws:iam::1:role/reader"}
 RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials"}
 FULL = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
-TOKEN_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/token"}
+TOKEN_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "token"}
+LINE_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "line"}
 NAMED, DEFAULT, IDLE = AwsProfile("acme", signs_in=True), AwsProfile(signs_in=True), AwsProfile(region="eu-west-1")
 
 
@@ -58,11 +59,22 @@ NAMED, DEFAULT, IDLE = AwsProfile("acme", signs_in=True), AwsProfile(signs_in=Tr
         (RELATIVE, NAMED, Signer.SDK, "the AWS profile acme"),
         (RELATIVE, DEFAULT, Signer.OBSTORE, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
         (FULL | TOKEN_FILE, AwsProfile(), Signer.OBSTORE, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-        (FULL, AwsProfile(), Signer.SDK, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (FULL | LINE_FILE, AwsProfile(), Signer.CONTAINER, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (FULL, AwsProfile(), Signer.CONTAINER, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         ({}, DEFAULT, Signer.SDK, "the default AWS profile"),
     ],
 )
-def test_who_signs_in_to_s3(env: dict[str, str], profile: AwsProfile, way: Signer, source: str) -> None:
+def test_who_signs_in_to_s3(
+    env: dict[str, str],
+    profile: AwsProfile,
+    way: Signer,
+    source: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("token").write_text("secret")
+    Path("line").write_text("secret\n")
     chosen = choose_s3(env, profile, "s3://acme")
     assert (chosen.signer, chosen.name) == (way, source)
     assert choose_s3(env, profile, "s3://acme", anonymous=True).signer is Signer.UNSIGNED
@@ -233,14 +245,17 @@ class Metadata:
             return self.refusal, ""
         if path == "/latest/api/token":
             return 200, "session"
+        if path == "/container" and headers["Authorization"] != "secret":
+            return 401, ""
         if path.startswith("/latest/meta-data/iam/security-credentials"):
             if headers["X-aws-ec2-metadata-token"] != "session":
                 return 401, ""
-            if path.endswith("/reader"):
-                self.given += 1
-                keys = {"AccessKeyId": f"AKIDMETA{self.given}", "SecretAccessKey": "x", "Token": "t"}
-                return 200, json.dumps(keys | {"Expiration": f"{soon:%Y-%m-%dT%H:%M:%SZ}"})
-            return 200, "reader"
+            if not path.endswith("/reader"):
+                return 200, "reader"
+        if path.endswith(("/reader", "/container")):
+            self.given += 1
+            keys = {"AccessKeyId": f"AKIDMETA{self.given}", "SecretAccessKey": "x", "Token": "t"}
+            return 200, json.dumps(keys | {"Expiration": f"{soon:%Y-%m-%dT%H:%M:%SZ}"})
         if path.startswith("/metadata/identity/oauth2/token") and headers["Metadata"] != "true":
             return 400, ""
         if path.endswith("/email"):
@@ -399,7 +414,7 @@ def test_a_profile_that_cannot_sign_in(server: HttpsServer, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("url", "env", "module", "extra"),
     [
-        ("s3://acme", {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://localhost/"}, "boto3", "s3"),
+        ("s3://acme", {"AWS_CONFIG_FILE": "config"}, "boto3", "s3"),
         ("gs://acme", {"GOOGLE_APPLICATION_CREDENTIALS": "external.json"}, "google.auth", "gcs"),
         (f"az://{ACCOUNT}/acme", {"AZURE_CLIENT_CERTIFICATE_PATH": "/pem"}, "azure.identity", "azure"),
     ],
@@ -408,6 +423,7 @@ def test_an_sdk_that_is_not_installed(
     url: str, env: dict[str, str], module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("config").write_text("[default]\ncredential_process = acme\n")
     Path("external.json").write_text('{"type": "external_account"}')
     for name, value in env.items():
         monkeypatch.setenv(name, value)

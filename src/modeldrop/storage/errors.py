@@ -157,6 +157,20 @@ def failed_request(url: str, verb: str, key: str, error: BaseException | str) ->
     return RegistryError(f"Could not {verb} {where}: {detail(error)}", f"Check it: modeldrop doctor {url}")
 
 
+def panicked(url: str, error: BaseException) -> RegistryError:
+    """The library that reads buckets met something that it does not expect."""
+    text = detail(error)
+    if "spawn" in text:
+        return RegistryError(
+            f"{url} cannot be read: this process may start no more threads.",
+            "Raise the limit on processes: ulimit -u, or the container's pids limit.",
+        )
+    return RegistryError(
+        f"{url} cannot be read: obstore panicked: {text}",
+        "Check what the cloud's variables hold; if all of it is right, report this with what --debug prints.",
+    )
+
+
 def no_conditional_writes(url: str, what: str) -> RegistryError:
     """The store does not honour create-only or compare-and-swap. ``what``: what it did instead."""
     return RegistryError(

@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from modeldrop.errors import RegistryError, UsageError
+from modeldrop.storage.environment import check_address
 from modeldrop.storage.errors import wrong_account
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -113,7 +114,7 @@ def parse_connection(text: str, url: str, account: str) -> AzureConnection:
             "accountkey": _EMULATOR_KEY,
             "blobendpoint": f"http://127.0.0.1:10000/{_EMULATOR_ACCOUNT}",
         }
-    endpoint = _connection_endpoint(values)
+    endpoint = check_address(_connection_endpoint(values), f"the endpoint in {CONNECTION_VARIABLE}", url)
     found = values.get("accountname") or account_of(endpoint)
     if not found:
         raise _malformed_connection(url, "it has neither AccountName nor BlobEndpoint")

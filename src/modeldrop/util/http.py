@@ -99,7 +99,7 @@ def proxy_and_excludes(url: str) -> tuple[str, str]:
     proxy = proxies.get(scheme) or proxies.get("all") or ""
     if not proxy:
         # Naming a proxy is what keeps obstore from those of the environment.
-        unused = [value for name in _PROXY_VARIABLES for value in _spellings(name) if value]
+        unused = [value for name in _PROXY_VARIABLES for value in _spellings(name) if value and value.strip()]
         return (_with_scheme(unused[0]), _EVERYTHING) if unused else ("", "")
     host = urlsplit(url).hostname or ""
     hosts = [*_METADATA_HOSTS, *(name for name, _ in _metadata_services())]
@@ -219,7 +219,7 @@ def _proxies() -> dict[str, str]:
     found = {}
     for name in (*_PROXY_VARIABLES, "no_proxy"):
         small, capital = _spellings(name)
-        value = capital if small is None else small
+        value = (capital if small is None else small).strip()
         if value:
             found[name.partition("_")[0]] = value
     return found

@@ -13,10 +13,11 @@ from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.storage.read import runtime
 from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, Stream, Unchanged
 from modeldrop.storage.read.obstore_client import open_client
+from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.util.retry import Deadline, retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from modeldrop.config import RegistrySettings
 
@@ -42,8 +43,14 @@ class BucketReader:
     failures: tuple[type[BaseException], ...] = (OSError, BaseError)
 
     def __init__(self, settings: RegistrySettings) -> None:
-        runtime.start()
         self.url = settings.url
+        try:
+            with without_panics():
+                runtime.start()
+        except PanickedError as error:
+            from modeldrop.storage.errors import panicked
+
+            raise panicked(self.url, error) from error
         self._client = open_client(settings)
 
     def get(self, key: str, limit: int) -> bytes | None:
@@ -91,7 +98,8 @@ class BucketReader:
             options["if_match"] = etag
         result = self._in_its_region(functools.partial(obstore.get, path=key, options=options))
         told = result.meta["e_tag"] or ""
-        return Stream("" if told.startswith("W/") else told, result.meta["size"], result.stream(chunk))
+        chunks = _without_panics(result.stream(chunk))
+        return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
 
     def fault(self, key: str, error: BaseException) -> Fault:
         from modeldrop.storage.read.obstore_errors import classify
@@ -119,7 +127,8 @@ class BucketReader:
         """Ask the store, and once more where an S3 bucket turns out to be in another region."""
         client = self._client  # several threads may find out at once
         try:
-            return ask(client.store)
+            with without_panics():
+                return ask(client.store)
         except BaseError as error:
             if client.scheme != "s3":
                 raise
@@ -129,9 +138,15 @@ class BucketReader:
             if reopened is None:
                 raise
             self._client = reopened
-            return ask(reopened.store)
+            with without_panics():
+                return ask(reopened.store)
 
     def _unreadable(self, key: str, error: BaseException) -> RegistryError:
         from modeldrop.storage.read.obstore_errors import explain
 
         return explain(self._client, "read", key, error)
+
+
+def _without_panics(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    with without_panics():
+        yield from chunks

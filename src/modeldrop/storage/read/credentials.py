@@ -15,10 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from modeldrop.errors import MissingExtraError, RegistryError
 from modeldrop.storage.errors import detail, expired, half_credential, wrong_account
+from modeldrop.storage.read.metadata import ADDRESS as METADATA_ADDRESS
+from modeldrop.storage.read.metadata import ContainerCredentials, has_plain_token
 from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -39,8 +40,6 @@ _AWS_SIGN_IN = (
     "sso_start_url",
     "web_identity_token_file",
 )
-_METADATA_SECONDS = 1.0
-_METADATA_ADDRESS = "169.254.169.254"
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _SDK_SECONDS = 5
 # obstore asks again when less than five minutes are left. boto3 renews credentials that have less than ten left, so
@@ -54,6 +53,8 @@ class Signer(Enum):
     UNSIGNED = "unsigned"
     OBSTORE = "obstore"
     SDK = "sdk"
+    CONTAINER = "container"
+    """obstore with what ``ContainerCredentials`` gives it."""
     METADATA = "metadata"
     """obstore with the machine's metadata service, if that has an identity; else nothing."""
 
@@ -153,8 +154,8 @@ def choose_s3(env: Mapping[str, str], profile: AwsProfile, url: str, *, anonymou
     if env.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
         return CredentialSource(Signer.OBSTORE, name="AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     if env.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-        # obstore reads the token from a file only; the SDK knows the other ways to give it.
-        way = Signer.OBSTORE if env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") else Signer.SDK
+        # obstore reads the token from a file only, and panics at a line break there.
+        way = Signer.OBSTORE if has_plain_token(env, url) else Signer.CONTAINER
         return CredentialSource(way, name="AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if profile.signs_in:
         return CredentialSource(Signer.SDK, name="the default AWS profile")
@@ -233,7 +234,7 @@ def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymou
     folder = Path(env.get("AZURE_CONFIG_DIR") or home / ".azure")
     if is_true(env.get("AZURE_USE_AZURE_CLI")) or ((folder / "azureProfile.json").is_file() and _has_az(env)):
         return CredentialSource(Signer.OBSTORE, {"credential_type": "azure_cli", "use_azure_cli": "true"}, "az login")
-    host = env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or f"http://{_METADATA_ADDRESS}"
+    host = env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or f"http://{METADATA_ADDRESS}"
     endpoint = f"{host.rstrip('/')}/metadata/identity/oauth2/token"
     return CredentialSource(
         Signer.METADATA, {"credential_type": "managed_identity", "msi_endpoint": endpoint}, "instance metadata"
@@ -308,66 +309,16 @@ def _azure_sas(token: str) -> CredentialSource:
     )
 
 
-def has_identity(scheme: str, config: Mapping[str, str]) -> bool:
-    """Whether the metadata service of this machine can sign in: one or two small requests, about a second at most.
+class SdkCredentials:
+    """Credentials that obstore cannot get by itself; it calls this, and again before they expire.
 
     Args:
-        scheme: ``s3``, ``gs`` or ``az``.
-        config: the settings for obstore, with the service's address.
-    """
-    return {"s3": _has_aws_role, "gs": _has_google_account, "az": _has_azure_metadata}[scheme](config)
-
-
-def _has_aws_role(config: Mapping[str, str]) -> bool:
-    parts = urlsplit(config.get("metadata_endpoint") or f"http://{_METADATA_ADDRESS}")
-    host, port = parts.hostname or _METADATA_ADDRESS, parts.port or 80
-    status, token = _ask_metadata(
-        host, port, f"PUT {parts.path}/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60"
-    )
-    if status != 200:
-        return False
-    path = f"{parts.path}/latest/meta-data/iam/security-credentials/"
-    return _ask_metadata(host, port, f"GET {path}", f"X-aws-ec2-metadata-token: {token}")[0] == 200
-
-
-def _has_google_account(_config: Mapping[str, str]) -> bool:
-    where = os.environ.get("GCE_METADATA_HOST") or os.environ.get("GCE_METADATA_IP") or _METADATA_ADDRESS
-    host, _, port = where.partition(":")
-    path = "/computeMetadata/v1/instance/service-accounts/default/email"
-    return _ask_metadata(host, int(port or 80), f"GET {path}", "Metadata-Flavor: Google")[0] == 200
-
-
-def _has_azure_metadata(config: Mapping[str, str]) -> bool:
-    parts = urlsplit(config["msi_endpoint"])
-    # Without its header the service refuses at once, and by that says that it is there.
-    request = f"GET {parts.path}?api-version=2018-02-01"
-    return _ask_metadata(parts.hostname or "", parts.port or 80, request, "")[0] == 400
-
-
-def _ask_metadata(host: str, port: int, request: str, header: str) -> tuple[int, str]:
-    """Status and body of a small answer; 0 where there is none. Never through a proxy."""
-    import socket
-
-    headers = [f"Host: {host}", "Connection: close", "Content-Length: 0", *([header] if header else [])]
-    try:
-        with socket.create_connection((host, port), _METADATA_SECONDS) as connection:
-            connection.sendall("\r\n".join([f"{request} HTTP/1.0", *headers, "", ""]).encode())
-            data = b""
-            while len(data) < 65536 and (chunk := connection.recv(4096)):
-                data += chunk
-    except OSError:
-        return 0, ""
-    head, _, body = data.partition(b"\r\n\r\n")
-    words = head.split(None, 2)
-    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-    return status, body.decode("latin-1").strip()
-
-
-class SdkCredentials:
-    """Credentials of an installed SDK; obstore calls it, and again before they expire.
+        url: the registry, for errors.
+        name: what holds the credentials.
+        provider: an installed SDK's, or ``ContainerCredentials``.
 
     Attributes:
-        error: why the SDK had none; obstore passes on nothing but text.
+        error: why there were none; obstore passes on nothing but text.
     """
 
     def __init__(self, url: str, name: str, provider: Any) -> None:
@@ -379,6 +330,9 @@ class SdkCredentials:
     def __call__(self) -> Any:
         try:
             given = self._provider()
+        except RegistryError as error:
+            self.error = error
+            raise
         except Exception as error:  # noqa: BLE001  an SDK's errors have no common class
             self.error = _refused(self._url, self._name, error)
             raise self.error from None
@@ -387,7 +341,7 @@ class SdkCredentials:
 
 
 def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCredentials:
-    """Let the cloud's SDK sign in.
+    """Let the cloud's SDK sign in, or what stands in for it.
 
     Args:
         scheme: ``s3``, ``gs`` or ``az``.
@@ -398,6 +352,8 @@ def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCrede
         MissingExtraError: the SDK is not installed.
         RegistryError: it cannot use these credentials.
     """
+    if source.signer is Signer.CONTAINER:
+        return SdkCredentials(url, source.name, ContainerCredentials(url, os.environ))
     try:
         return SdkCredentials(url, source.name, _PROVIDERS[scheme](source))
     except ImportError:

@@ -14,7 +14,8 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
-from modeldrop.storage.errors import failed_request, unusable_certificates
+from modeldrop.storage.environment import check_address, clean_environment
+from modeldrop.storage.errors import failed_request, panicked, unusable_certificates
 from modeldrop.storage.read.credentials import (
     CredentialSource,
     SdkCredentials,
@@ -23,10 +24,11 @@ from modeldrop.storage.read.credentials import (
     choose_azure,
     choose_gcs,
     choose_s3,
-    has_identity,
     is_true,
     sdk_credentials,
 )
+from modeldrop.storage.read.metadata import Identity, ask_identity
+from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.storage.urls import Bucket, parse_bucket
 from modeldrop.util import http
 
@@ -100,19 +102,25 @@ def open_client(settings: RegistrySettings, region: str = "") -> ObstoreClient:
 
     Raises:
         UsageError: the URL cannot be one.
-        RegistryError: half a credential is set, it is another account's, or a CA's file cannot be read.
+        RegistryError: half a credential is set, it is another account's, a variable's value cannot be right, or a CA's
+            file cannot be read.
         MissingExtraError: the credentials need an SDK that is not installed.
     """
     scheme = settings.url.partition("://")[0]
+    clean_environment(scheme, settings.url)
+    check_address(settings.endpoint, "endpoint in modeldrop.toml", settings.url)
     try:
-        if scheme == "https":
-            return _open_https(settings)
-        bucket = parse_bucket(settings.url)
-        if scheme == "s3":
-            return _open_s3(settings, bucket, region)
-        return (_open_gcs if scheme == "gs" else _open_azure)(settings, bucket)
+        with without_panics():
+            if scheme == "https":
+                return _open_https(settings)
+            bucket = parse_bucket(settings.url)
+            if scheme == "s3":
+                return _open_s3(settings, bucket, region)
+            return (_open_gcs if scheme == "gs" else _open_azure)(settings, bucket)
     except http.CertificatesError as error:
         raise unusable_certificates(error) from None
+    except PanickedError as error:
+        raise panicked(settings.url, error) from error
     except (BaseError, ValueError) as error:
         raise _unopened(settings.url, error) from error
 
@@ -152,7 +160,9 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Obstore
     )
     ignored = is_true(env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"))
     custom = "" if ignored else env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
-    custom = custom or settings.endpoint or ("" if ignored else profile.endpoint)
+    custom = custom or settings.endpoint
+    if not custom and not ignored:
+        custom = check_address(profile.endpoint, "endpoint_url of the AWS profile", bucket.url)
     # A name with dots is no single label, so no certificate covers bucket.name.s3.….
     by_host = not custom and "." not in bucket.name
     endpoint = custom.rstrip("/") or _amazon(bucket.name if by_host else "", region)
@@ -208,7 +218,9 @@ def _open_bucket(
     ca_bundle: str = "",
 ) -> ObstoreClient:
     """What all buckets have in common: a prefix, limits, CAs, and an SDK's credentials or none."""
-    sdk = sdk_credentials(bucket.scheme, bucket.url, source) if source.signer is Signer.SDK else None
+    sdk = (
+        sdk_credentials(bucket.scheme, bucket.url, source) if source.signer in {Signer.SDK, Signer.CONTAINER} else None
+    )
     if source.signer is Signer.UNSIGNED:
         config = config | {"skip_signature": "true"}
     store = make(
@@ -253,6 +265,11 @@ def _unopened(url: str, error: Exception) -> RegistryError:
             f"{url}: a file of CA certificates holds one that cannot be read.",
             "Check the files that SSL_CERT_FILE, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE name.",
         )
+    if "builder error" in text and http.is_configured():
+        return RegistryError(
+            f"{url}: a variable names a proxy or certificates that cannot be used.",
+            "A proxy is written as http://HOST:PORT, in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.",
+        )
     return failed_request(url, "open", "", text)
 
 
@@ -260,7 +277,7 @@ def _settled(source: CredentialSource, scheme: str) -> CredentialSource:
     """The source, once it is known whether the machine's metadata service has an identity."""
     if source.signer is not Signer.METADATA:
         return source
-    if has_identity(scheme, source.config):
+    if ask_identity(scheme, source.config) is Identity.THERE:
         return source._replace(signer=Signer.OBSTORE)
     return CredentialSource(Signer.UNSIGNED, name="nothing")
 

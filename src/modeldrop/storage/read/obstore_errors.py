@@ -14,6 +14,7 @@ from obstore.exceptions import PreconditionError
 
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.read.interface import Fault, FaultKind
+from modeldrop.storage.read.panics import PanickedError
 from modeldrop.util import http
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -88,6 +89,8 @@ def classify(client: ObstoreClient, key: str, error: BaseException) -> Fault:
 
 
 def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
+    if isinstance(error, PanickedError):
+        return FaultKind.FINAL
     if isinstance(error, PreconditionError) or request.status == 412:
         return FaultKind.CHANGED
     if request.status == 416 or "StartTooLarge" in request.text:
@@ -134,8 +137,10 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
     """Our own error for one of obstore while a registry is read."""
     if client.sdk is not None and client.sdk.error is not None:
         return client.sdk.error
-    request = parse(error)
     url = client.settings.url
+    if isinstance(error, PanickedError):
+        return storage_errors.panicked(url, error)
+    request = parse(error)
     if not request.status:
         return _unanswered(client, verb, key, request)
     missing = no_bucket(client, request)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.config import registry_settings
 from modeldrop.errors import UsageError
+from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import unusable_certificates
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.util.http import CertificatesError, ca_bundle
@@ -23,7 +24,7 @@ def open_store(registry: str) -> Store:
     Raises:
         UsageError: no registry is named, it is read-only, or it cannot be one.
         MissingExtraError: the cloud's SDK is not installed.
-        RegistryError: half a credential is set, or a variable names no usable certificates.
+        RegistryError: half a credential is set, a variable's value cannot be right, or names no usable certificates.
     """
     settings = registry_settings(registry)
     scheme, separator, _ = settings.url.partition("://")
@@ -33,6 +34,8 @@ def open_store(registry: str) -> Store:
         return FolderStore(settings.url)
     if scheme == "https":
         raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
+    clean_environment(scheme, settings.url)
+    check_address(settings.endpoint, "endpoint in modeldrop.toml", settings.url)
     try:
         ca_bundle()
     except CertificatesError as error:
