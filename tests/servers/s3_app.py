@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import io
 import json
@@ -45,11 +44,15 @@ class Rule:
 
 
 class Front:
-    """Stands before moto: one lock for conditional writes, checksums that are checked, faults on demand."""
+    """Stands before moto: one request at a time, checksums that are checked, faults on demand.
+
+    At a time, because a condition must hold until its write is done; and because moto closes an object's file when the
+    object is replaced, whoever is reading it.
+    """
 
     def __init__(self, moto: App) -> None:
         self._moto = moto
-        self._writes = threading.Lock()
+        self._turn = threading.Lock()
         self._state = threading.Lock()
         self._requests: list[tuple[str, str, dict[str, str]]] = []
         self._rules: list[Rule] = []
@@ -78,12 +81,9 @@ class Front:
         refusal = _check(environ, body)
         if refusal:
             return _refuse(start, 400, refusal)
-        conditional = method in {"PUT", "POST", "DELETE"} and (
-            "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
-        )
         if kind == "unquoted" and '"' in environ.get("HTTP_IF_MATCH", ""):
             return _refuse(start, 412, "PreconditionFailed")
-        status, headers, answer = self._ask(environ, body, alone=conditional)
+        status, headers, answer = self._ask(environ, body)
         if kind == "landed":
             return _cut(environ)
         if rule and rule.headers and kind == "plain":
@@ -92,12 +92,12 @@ class Front:
         start(status, headers)
         return answer
 
-    def _ask(self, environ: Environ, body: bytes, *, alone: bool) -> tuple[str, list[tuple[str, str]], list[bytes]]:
-        """What moto answers; ``alone``: while no other such request is being answered."""
+    def _ask(self, environ: Environ, body: bytes) -> tuple[str, list[tuple[str, str]], list[bytes]]:
+        """What moto answers."""
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = str(len(body))
         told: list[Any] = []
-        with self._writes if alone else contextlib.nullcontext():
+        with self._turn:
             answer = list(self._moto(environ, lambda *given: told.extend(given)))
         return told[0], list(told[1]), answer
 
