@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LIBRARIES = ("torch", "transformers", "optimum", "onnxruntime", "huggingface_hub", "obstore")
 
@@ -30,3 +37,16 @@ def versions() -> str:
 def load() -> float:
     """How many processes wanted a core in the last minute: above about 0.3, others were measured too."""
     return round(os.getloadavg()[0], 2)
+
+
+@contextlib.contextmanager
+def all_cores_busy() -> Iterator[None]:
+    """Keep every core busy with a process that only computes."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    processes = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
