@@ -11,14 +11,13 @@ Exit code 14 if one is damaged.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.config import home_folder
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
-from modeldrop.fetcher.home import find_models, find_snapshots
+from modeldrop.fetcher.home import find_links, find_models, find_snapshots
 from modeldrop.fetcher.snapshot import SHORT_DIGEST, LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
 from modeldrop.util.text import table
@@ -106,8 +105,8 @@ def _referenced(reference: Reference, model_home: Path) -> list[LocalSnapshot]:
 
 def _linked_by(model_home: Path, channel: str) -> set[str]:
     """Names of what the links of a channel lead to: ``current`` and ``current-fp32``."""
-    found = set()
-    for entry in os.scandir(model_home):
-        if entry.is_symlink() and (entry.name == channel or entry.name.startswith(f"{channel}-")):
-            found.add(Path(entry.path).readlink().name)
-    return found
+    return {
+        Path(says).name
+        for name, says in find_links(model_home).items()
+        if name == channel or name.startswith(f"{channel}-")
+    }

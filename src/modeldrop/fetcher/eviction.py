@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, find_snapshots
+from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, find_links, find_snapshots
 from modeldrop.fetcher.leases import forget, holder, last_use, leaseholder, user_of
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -108,11 +108,9 @@ def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: boo
 def _links(model_home: Path) -> dict[str, tuple[str, ...]]:
     """Names of links by the folder they lead to."""
     found: dict[str, tuple[str, ...]] = {}
-    with os.scandir(model_home) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_symlink():
-                target = os.path.basename(os.path.normpath(os.readlink(entry.path)))  # noqa: PTH115, PTH119
-                found[target] = (*found.get(target, ()), entry.name)
+    for name, says in find_links(model_home).items():
+        target = os.path.basename(os.path.normpath(says))  # noqa: PTH119
+        found[target] = (*found.get(target, ()), name)
     return found
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.config import default_registry, home_folder, registry_url
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError
-from modeldrop.fetcher.home import PARTIAL, ModelHome
+from modeldrop.fetcher.home import PARTIAL, ModelHome, read_link
 from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
@@ -428,7 +428,7 @@ class Fetcher:
 
     def _is_linked(self, local: LocalSnapshot) -> bool:
         with contextlib.suppress(OSError):
-            return os.readlink(self.home.path / str(self.link)) == local.path.name  # noqa: PTH115  a name, not a path
+            return read_link(self.home.path / str(self.link)) == local.path.name
         return False
 
     @contextlib.contextmanager

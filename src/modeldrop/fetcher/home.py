@@ -1,31 +1,40 @@
 """A model's place on the local disk: finished snapshots, links named after channels, work in progress.
 
-A snapshot is put together below ``.partial``, synced, renamed into place, and only then may a link name it. The umask
-says who may read the home and the model's folder; whoever gets that far can read the snapshots.
+A snapshot is put together below ``.partial``, synced, renamed into place, and only then may a link name it. A link is
+a symbolic one, or where there are none (exFAT, SMB) a small file that holds the name of the snapshot's folder.
+
+Whoever may read the home may read all in it, and where its group may write it, the group may write all in it but the
+files of snapshots. How open a home is that is made here, the umask says; below a folder that others may write too, a
+volume, that folder does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.fetcher.as_name import folder_suffix
-from modeldrop.fetcher.snapshot import LocalSnapshot, folder_name
+from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import is_whole
-from modeldrop.util.files import sync_folder, write_new
+from modeldrop.util.files import READ_ONLY, is_shared, make_folder, set_mode, share, sync_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from modeldrop.fetcher.download.staging import StagingClaim
+    from modeldrop.util.retry import Deadline
 
 PARTIAL = ".partial"
 STALE_SECONDS = 24 * 3600
 _REGISTRY = ".registry"
 _TRASH = "trash-"
+_MAX_LINK = 255
+_PAUSE = 0.1
 
 
 def find_models(home: Path) -> list[str]:
@@ -54,6 +63,44 @@ def find_snapshots(model_home: Path) -> list[LocalSnapshot]:
     return found
 
 
+def read_link(path: str | os.PathLike[str]) -> str:
+    """What a link says: where it leads to, as a rule the name of a folder beside it.
+
+    Raises:
+        OSError: there is none, it cannot be read, or something else has its name.
+    """
+    try:
+        return os.readlink(path)  # noqa: PTH115  a name, not a path
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}:
+            raise
+        reason = error
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not be waited for
+    try:
+        name = os.read(descriptor, _MAX_LINK + 1).removesuffix(b"\n").decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    try:
+        return LocalSnapshot(Path(name)).path.name
+    except FormatError:
+        raise reason from None
+
+
+def find_links(model_home: Path) -> dict[str, str]:
+    """All links of a model: their names, sorted, and what they say.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = {}
+    with os.scandir(model_home) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name[0] != "." and not entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    found[entry.name] = read_link(entry.path)
+    return found
+
+
 class ModelHome:
     """The folder of one model below the home."""
 
@@ -76,7 +123,12 @@ class ModelHome:
 
     def create(self, registry: str) -> None:
         """Make the folder, and write down which registry it belongs to from now on."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        home = self.path.parent
+        if not home.is_dir():
+            home.mkdir(parents=True, exist_ok=True)
+            if is_shared(home.parent.stat()):
+                share(home, home.parent)
+        make_folder(self.path)
         if not (self.path / _REGISTRY).exists():
             temporary = self._temporary()
             write_new(temporary, os.fsencode(f"{registry}\n"), 0o644)
@@ -116,29 +168,31 @@ class ModelHome:
         """The folder below which a variant is put together: always the same one."""
         return self.path / PARTIAL / f"{digest.removeprefix('sha256:')[:32]}-{variant}{folder_suffix(renamed)}"
 
-    def finish(self, claim: StagingClaim, target: Path, files: Collection[str]) -> bool:
+    def finish(self, claim: StagingClaim, target: Path, files: Collection[str], deadline: Deadline) -> bool:
         """Give a complete folder its final name, durably.
 
         Args:
             claim: the folder; its files are synced.
             target: the final name.
             files: the paths that belong into it; anything else is removed.
+            deadline: of the whole command.
 
         Returns:
             False where another process was first, or has taken the folder over.
 
         Raises:
-            DiskError: something else has the name.
+            DiskError: something else has the name, or the volume does not show what was written.
             OSError: the disk cannot be written.
         """
         wanted = set(files)
         claim.touch(now=True)
+        mode = _snapshot_mode(claim.path)
         for folder, folders, names in os.walk(claim.path, topdown=False):
             for name in (*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))):  # noqa: PTH114, PTH118
                 path = Path(folder, name)
                 if path.relative_to(claim.path).as_posix() not in wanted:
                     path.unlink()
-            Path(folder).chmod(0o755)
+            set_mode(folder, mode)
             sync_folder(folder)
         for _ in range(2):
             if not claim.is_ours():
@@ -156,6 +210,7 @@ class ModelHome:
                 self.discard(target)  # what is there was damaged after it was finished
             else:
                 sync_folder(self.path)
+                _wait_until_shown(target, deadline)
                 return True
         raise DiskError(f"{target} is in the way and cannot be replaced.", "Remove it and run the same command again.")
 
@@ -166,24 +221,36 @@ class ModelHome:
             DiskError: something that is not a link has its name.
         """
         link = self.path / name
-        with contextlib.suppress(OSError):
-            if str(link.readlink()) == target.name:
+        try:
+            if read_link(link) == target.name:
                 return
-        if link.exists() and not link.is_symlink():
-            raise DiskError(f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d).")
+        except OSError:
+            if os.path.lexists(link):
+                raise DiskError(
+                    f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d)."
+                ) from None
         temporary = self._temporary()
-        temporary.symlink_to(target.name)
+        try:
+            temporary.symlink_to(target.name)
+        except OSError:  # there are none here, whatever code the file system has for it; or nothing can be written
+            write_new(temporary, f"{target.name}\n".encode(), READ_ONLY)
         temporary.replace(link)
         sync_folder(self.path)
 
     def discard(self, folder: Path) -> None:
         """Remove a folder: first its name, at once, then what is in it. What stays behind is swept later."""
-        (self.path / PARTIAL).mkdir(exist_ok=True)
+        make_folder(self.path / PARTIAL)
         trash = self.path / PARTIAL / f"{_TRASH}{os.urandom(8).hex()}"
         try:
             folder.rename(trash)
         except FileNotFoundError:
             return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Of an image's layer, whose folders cannot be renamed: it is no snapshot any more without its manifest.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            trash = folder
         _remove(trash)
 
     def sweep(self, now: float) -> None:
@@ -218,14 +285,34 @@ class ModelHome:
     def _temporary(self) -> Path:
         """A new path for work in progress; what a killed process leaves there is swept later."""
         partial = self.path / PARTIAL
-        partial.mkdir(exist_ok=True)
+        make_folder(partial)
         return partial / os.urandom(8).hex()
+
+
+def _snapshot_mode(folder: Path) -> int:
+    """Permissions of a snapshot's folders: all may read them, and whoever may evict it must write them."""
+    return 0o755 | folder.stat().st_mode & 0o2020
 
 
 def _is_finished(folder: Path) -> bool:
     with contextlib.suppress(FormatError):
         return is_whole(LocalSnapshot(folder))
     return False
+
+
+def _wait_until_shown(folder: Path, deadline: Deadline) -> None:
+    """Some mounts (rclone's) show nothing of a renamed folder's files before they have written them back.
+
+    Raises:
+        DiskError: nor within the command's time.
+    """
+    while not _is_finished(folder):
+        if not deadline.left():
+            raise DiskError(
+                f"The volume of {folder} does not show the files that were written there.",
+                "A mount of a bucket is too slow: name a folder on a disk (-d or MODELDROP_HOME).",
+            )
+        time.sleep(_PAUSE)
 
 
 def _remove(folder: Path) -> None:

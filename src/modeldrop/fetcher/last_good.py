@@ -6,11 +6,11 @@ Loaded only in trouble: a fetch that is answered needs none of it.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, ModeldropError, RefusedError, RegistryError
+from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.options import FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.util.named_tuples import NamedTuple
@@ -107,7 +107,7 @@ def _find(home: ModelHome, link: str, state: ChannelState | None, as_name: str) 
     # Written by a release that kept no state, or on a volume that became read-only.
     with contextlib.suppress(OSError, FormatError):
         path = home.path / link
-        linked = LocalSnapshot(path.with_name(os.readlink(path)))  # noqa: PTH115  a name, not a path
+        linked = LocalSnapshot(path.with_name(read_link(path)))
         local = home.find(linked.version, linked.digest, linked.variant, as_name=as_name)
         if local is not None and local.path == linked.path:
             return LastGood(local, None, path.lstat().st_mtime)

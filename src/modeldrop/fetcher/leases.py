@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+from modeldrop.util.files import make_folder, replace_file
 from modeldrop.util.locks import is_at
 
 LEASE_SECONDS = 600
@@ -28,6 +29,7 @@ _USED = ".used"
 _USED_SECONDS = 60
 _WAIT_SECONDS = 1.0
 _PAUSE = 0.01
+_TRIES = 3
 
 
 def hold(snapshot: str | os.PathLike[str]) -> int:
@@ -37,16 +39,20 @@ def hold(snapshot: str | os.PathLike[str]) -> int:
         FileNotFoundError: it has just been evicted, or is being so: fetch it again.
         OSError: it cannot be opened.
     """
-    descriptor = os.open(snapshot, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _share(descriptor)
-        if not is_at(descriptor, snapshot):
-            raise FileNotFoundError(f"{os.fspath(snapshot)} has been removed.")
-        os.set_inheritable(descriptor, True)
-    except BaseException:
+    for attempt in range(_TRIES):
+        descriptor = os.open(snapshot, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _share(descriptor)
+            # Evicted while we waited, perhaps fetched again since: then it is opened again. Where it is there and still
+            # another one, its inode says nothing (rclone's mounts).
+            if is_at(descriptor, snapshot) or (attempt == _TRIES - 1 and os.path.isdir(snapshot)):  # noqa: PTH112
+                os.set_inheritable(descriptor, True)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
-        raise
-    return descriptor
+    raise FileNotFoundError(f"{os.fspath(snapshot)} has been removed.")
 
 
 def note_use(snapshot: Path, now: float | None = None) -> bool:
@@ -66,9 +72,8 @@ def note_use(snapshot: Path, now: float | None = None) -> bool:
         path = snapshot.parent / _USED / snapshot.name
         with contextlib.suppress(OSError):
             if moment - _mtime(path) >= _USED_SECONDS:
-                path.parent.mkdir(exist_ok=True)
-                path.touch()
-                os.utime(path, (moment, moment))
+                make_folder(path.parent)
+                replace_file(path, b"", at=moment)
         return True
     finally:
         os.close(descriptor)
@@ -99,7 +104,8 @@ class Lease:
     def touch(self) -> None:
         """Say it again. Best effort."""
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent.parent)
+            make_folder(self.path.parent)
             self.path.touch()
             os.utime(self.path)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import FormatError
 from modeldrop.format.json_fields import Fields, dump, load_json
 from modeldrop.format.names import DIGEST, TIME
-from modeldrop.util.files import replace_file
+from modeldrop.util.files import make_folder, replace_file, set_time
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -232,10 +232,10 @@ def _read(path: Path, what: str) -> tuple[Fields, float]:
 
 def _write(path: Path, values: Mapping[str, object], at: float | None = None) -> None:
     with contextlib.suppress(OSError, FormatError):
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         replace_file(path, dump(values), at=at)
 
 
 def _confirm(path: Path, at: float) -> None:
     with contextlib.suppress(OSError):
-        os.utime(path, (at, at))
+        set_time(path, at)

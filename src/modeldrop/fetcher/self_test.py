@@ -23,7 +23,7 @@ from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
-from modeldrop.util.files import replace_file
+from modeldrop.util.files import make_folder, replace_file
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def remember(home_path: Path, snapshot_name: str, machine: Machine, runtime: str
     # Two processes at once may lose each other's: then one is tested again.
     before = [(name, value) for name, value in _load(path).items() if name != key]
     with contextlib.suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         replace_file(path, json.dumps(dict([*before[-_REMEMBERED + 1 :], (key, outcome._asdict())])).encode())
         _forget_the_gone(home_path)
 

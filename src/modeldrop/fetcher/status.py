@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
-from modeldrop.fetcher.home import find_snapshots
+from modeldrop.fetcher.home import find_links, find_snapshots, read_link
 from modeldrop.fetcher.notes import Quarantine, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
@@ -104,7 +104,7 @@ def overall_code(found: list[ChannelStatus], max_age: float | None = None) -> in
 
 
 def _of_model(folder: Path) -> list[ChannelStatus]:
-    links = {entry.name for entry in os.scandir(folder) if entry.is_symlink()} | links_with_notes(folder)
+    links = {*find_links(folder), *links_with_notes(folder)}
     if links:
         return [_of_link(folder, link) for link in sorted(links)]
     return [
@@ -124,7 +124,7 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
         error_seconds=max(0.0, now - note.failed_at) if note.error else 0.0,
     )
     try:
-        target = str((folder / link).readlink())
+        target = read_link(folder / link)
     except OSError:
         if state is None:
             return known

@@ -1,10 +1,25 @@
-"""Files that are there whole or not at all: written beside their place, synced to disk, renamed over it."""
+"""Files that are there whole or not at all: written beside their place, synced to disk, renamed over it.
+
+And what others may do with them. A volume may be used by several users in turn: a group's (setgid, as Kubernetes makes
+it for ``fsGroup``), or an init container's with umask 077 whose files another container reads. So what is made in a
+folder is as open as the folder, not as the umask says: who may read the folder may read it, and where the folder's
+group may write, the same group may write it. A file system without permissions, or without a call, does without.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
+
+READ_ONLY = 0o444
+_READ = 1 << 20
+# What a file system answers that has no permissions, or whose permissions cannot be changed (exFAT, SMB, gcsfuse).
+_NO_PERMISSIONS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+# ... and one whose folders cannot be synced.
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES}
 
 
 def write_new(path: Path, data: bytes, mode: int | None = None) -> None:
@@ -24,7 +39,7 @@ def write_new(path: Path, data: bytes, mode: int | None = None) -> None:
         while left:
             left = left[os.write(descriptor, left) :]
         if mode is not None:
-            os.fchmod(descriptor, mode)
+            set_mode(descriptor, mode)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -38,7 +53,7 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float 
     Args:
         path: the file; its folder must be there.
         data: all of it.
-        mode: its permissions, whatever the umask says; None leaves them to the umask.
+        mode: its permissions, whatever the umask says; None for a file as open as its folder.
         at: when it was changed, in Unix seconds; None for now.
 
     Raises:
@@ -48,8 +63,10 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float 
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         temporary.write_bytes(data)
-        if mode is not None:
-            temporary.chmod(mode)
+        if mode is None:
+            share(temporary, path.parent)
+        else:
+            set_mode(temporary, mode)
         if at is not None:
             os.utime(temporary, (at, at))
         temporary.replace(path)
@@ -57,13 +74,76 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float 
         temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make sure that a folder's entries are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def set_time(path: Path, at: float) -> None:
+    """Give a small file a modification time in Unix seconds. Another user's, who alone may do that, is replaced.
+
+    Raises:
+        OSError: it cannot be.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.utime(path, (at, at))
+    except PermissionError:
+        replace_file(path, path.read_bytes(), at=at)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make sure that a folder's entries are on disk, where the file system can tell."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def set_mode(file: int | str | os.PathLike[str], mode: int) -> None:
+    """Give an open file, a file or a folder these permissions; what has none, or is another user's, stays as it is."""
+    try:
+        os.chmod(file, mode)  # noqa: PTH101  a Path cannot do an open file
+    except OSError as error:
+        if error.errno not in _NO_PERMISSIONS:
+            raise
+
+
+def share(made: int | str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Make something new, a folder or an open file or a path, as open as the folder that it is in."""
+    found, around = os.stat(made), os.stat(folder)  # noqa: PTH116  a Path cannot be an open file
+    if found.st_uid != os.geteuid():
+        return
+    bits = around.st_mode & 0o055
+    if found.st_gid != around.st_gid:  # another group's than the folder's: like everybody
+        bits = bits & 0o005 | (bits & 0o005) << 3
+    elif is_shared(around):
+        bits |= around.st_mode & 0o020
+    if not stat.S_ISDIR(found.st_mode):
+        bits &= 0o066
+    own = found.st_mode & 0o7700
+    if stat.S_IMODE(found.st_mode) != own | bits:
+        set_mode(made, own | bits)
+
+
+def is_shared(folder: os.stat_result) -> bool:
+    """Whether others than its owner may write a folder and replace what is in it: so not /tmp."""
+    return bool(folder.st_mode & 0o022) and not folder.st_mode & stat.S_ISVTX
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, as open as the one that it is in; there may be one.
+
+    Raises:
+        FileNotFoundError: the folder that it should be in is not there.
+        FileExistsError: something else is there.
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    else:
+        share(folder, folder.parent)
 
 
 def make_folders(folder: Path) -> list[Path]:
@@ -82,7 +162,7 @@ def make_folders_below(folder: Path, path: str) -> None:
     for name in path.split("/")[:-1]:
         folder /= name
         with contextlib.suppress(FileExistsError):
-            folder.mkdir()
+            make_folder(folder)
 
 
 def identity(file: int | str | os.PathLike[str]) -> tuple[int, int]:
@@ -96,3 +176,28 @@ def identity(file: int | str | os.PathLike[str]) -> tuple[int, int]:
     """
     status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
     return status.st_dev, status.st_ino
+
+
+def copy_open_file(descriptor: int, size: int, target: Path) -> None:
+    """Copy an open file, sharing its blocks where the file system can; what it lacks of ``size`` the copy lacks too.
+
+    Raises:
+        OSError: it cannot be read or written; FileExistsError where something is there.
+    """
+    copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        share(copy, target.parent)
+        done = 0
+        with contextlib.suppress(OSError):
+            while done < size and hasattr(os, "copy_file_range"):
+                count = os.copy_file_range(descriptor, copy, min(size - done, 1 << 30), done, done)
+                if not count:
+                    break
+                done += count
+        while done < size:
+            data = os.pread(descriptor, min(_READ, size - done), done)
+            if not data:
+                break
+            done += os.pwrite(copy, data, done)
+    finally:
+        os.close(copy)

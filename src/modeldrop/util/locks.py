@@ -11,7 +11,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from modeldrop.util.files import identity
+from modeldrop.util.files import identity, share
 
 
 class Lock:
@@ -33,7 +33,7 @@ class Lock:
     def release(self) -> None:
         """Remove its file and let go."""
         with contextlib.suppress(OSError):
-            if is_at(self.descriptor, self.path):
+            if _is_named(self.descriptor, self.path):
                 self.path.unlink()
         os.close(self.descriptor)
 
@@ -47,7 +47,7 @@ def try_lock(path: Path) -> Lock | None:
     descriptor = _open(path)
     try:
         works = _take(descriptor)
-        if works is None or not is_at(descriptor, path):  # whoever had it has removed it
+        if works is None or not _is_named(descriptor, path):  # whoever had it has removed it
             os.close(descriptor)
             return None
         return Lock(path, descriptor, works=works and _excludes(path))
@@ -65,8 +65,25 @@ def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether a lock that is ours is still called so, even where inodes change without a reason (rclone's mounts)."""
+    if is_at(descriptor, path):
+        return True
+    mark = os.urandom(16)
+    try:
+        os.pwrite(descriptor, mark, 0)
+        return path.read_bytes().startswith(mark)
+    except OSError:
+        return False
+
+
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:  # another user's, which can be locked all the same
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    share(descriptor, path.parent)
+    return descriptor
 
 
 def _take(descriptor: int) -> bool | None:

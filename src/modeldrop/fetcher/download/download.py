@@ -13,6 +13,7 @@ from modeldrop.fetcher.as_name import RENAMES_FILE, renames_file
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.staging import claims
 from modeldrop.fetcher.download.transfer import transfer
+from modeldrop.fetcher.download.volume import check_volume
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
 from modeldrop.format.manifest import manifest_digest
 from modeldrop.util.files import write_new
@@ -83,6 +84,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
 
     home.create(reader.url)
     home.sweep(time.time())
+    check_volume(staging.parent, files)
     for claim in claims(staging, is_finished, deadline):
         with _cleaned(home, staging, is_finished), claim, _disk_full(home.path, prefix):
             advance = _advance(claim, total, progress)
@@ -106,7 +108,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
             # What another process finished after all was brought in vain, and counts too.
             fetched, retries = stats.fetched + moved.fetched, stats.retries + moved.retries
             stats = TransferStats(fetched=fetched, retries=retries)
-            if home.finish(claim, target, {*notes, *(file.path for file in files)}):
+            if home.finish(claim, target, {*notes, *(file.path for file in files)}, deadline):
                 stats = stats._replace(
                     adopted=moved.adopted - copied,
                     linked=sum(file.size for file in files if file.path in linked) + copied,

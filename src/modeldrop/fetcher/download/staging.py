@@ -23,7 +23,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from modeldrop.util.files import identity
+from modeldrop.util.files import make_folder, share
 from modeldrop.util.locks import Lock, try_lock
 from modeldrop.util.retry import jittered
 
@@ -50,10 +50,9 @@ class StagingClaim:
     Use it in a ``with`` statement: it ends there, and a FileNotFoundError for what was taken over ends with it.
     """
 
-    def __init__(self, path: Path, lock: Lock | None, inode: tuple[int, int]) -> None:
+    def __init__(self, path: Path, lock: Lock | None) -> None:
         self.path = path
         self._lock = lock  # if it could be had
-        self._inode = inode  # another folder of the same name is not this one
         self._touched = 0.0
 
     def touch(self, *, now: bool = False) -> None:
@@ -66,8 +65,8 @@ class StagingClaim:
                 os.utime(self.path.parent)  # what is swept is this one
 
     def is_ours(self) -> bool:
-        """Whether nobody has taken it over."""
-        return _inode(self.path) == self._inode
+        """Whether nobody has taken it over: its random name is never given twice."""
+        return self.path.is_dir()  # its inode would not do: on some file systems (rclone's mounts) it changes
 
     def __enter__(self) -> Self:
         return self
@@ -112,11 +111,13 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
         while not is_finished():
             deadline.check(f"another process to finish its download into {folder.parent.parent}")
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder.parent)
+                make_folder(folder)
                 lock = lock or try_lock(folder / _LOCK)
                 found = _contents(folder)
             except (FileNotFoundError, FileExistsError):
-                if os.path.lexists(folder) and not folder.is_dir():
+                gone = not folder.parent.parent.is_dir()
+                if gone or (os.path.lexists(folder) and not folder.is_dir()):
                     raise
                 _release(lock)
                 lock = None
@@ -164,18 +165,21 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
             (folder / found[-1][1]).rename(path)
         else:
             (folder / _FIRST).mkdir()  # one name for all: only one can make it
+            share(folder / _FIRST, folder)
             (folder / _FIRST).rename(path)
             if not alone and len(_contents(folder)) > 1:
                 path.rmdir()  # another one looked before we had made ours, and has made one too
                 return None
-        inode = _inode(path)
     except OSError as error:
+        if error.errno == errno.EXDEV:  # of an image's layer, where nobody works and no folder can be renamed
+            from shutil import rmtree
+
+            rmtree(folder / found[-1][1], ignore_errors=True)
+            return None
         if isinstance(error, FileNotFoundError | FileExistsError) or error.errno == errno.ENOTEMPTY:
             return None
         raise
-    if inode is None:
-        return None
-    claim = StagingClaim(path, lock, inode)
+    claim = StagingClaim(path, lock)
     claim.touch(now=True)
     return claim
 
@@ -183,10 +187,3 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
 def _release(lock: Lock | None) -> None:
     if lock is not None:
         lock.release()
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        return identity(path)
-    except OSError:
-        return None

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
@@ -26,7 +25,6 @@ from modeldrop.fetcher.download.partial_file import PartialFile
 from modeldrop.fetcher.download.pieces import Queue, Run
 from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.interface import Fault, FaultKind
-from modeldrop.util.files import identity
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import backoff, jittered
 
@@ -133,7 +131,6 @@ def transfer(
         FileNotFoundError: ``into`` is gone: who finished it first renamed it.
         OSError: the disk is full, or cannot be written. What is verified is kept.
     """
-    original = identity(into)
     counters = _Counters(progress)
     wanted = list(files)
     adopted = 0
@@ -142,8 +139,7 @@ def transfer(
         return f"{prefix}/{(published or {}).get(path, path)}"
 
     def check_folder() -> None:
-        if identity(into) != original:
-            raise FileNotFoundError(errno.ENOENT, "the folder was replaced", str(into))
+        into.stat()
 
     for attempt in range(_ROUNDS):
         partial_files = _open_files(wanted, into, piece_size, deadline)
