@@ -1,31 +1,46 @@
-"""Hash snapshots on this disk again, every byte, and say which are damaged. Asks no registry.
+"""Hash snapshots on this disk again, every byte, and say which are damaged. Asks no registry but one in a folder.
 
 modeldrop verify -d /models                        all snapshots of all models
 modeldrop verify -d /models embedder               those of one model
 modeldrop verify -d /models s3://acme-models/embedder@v3
 modeldrop verify /models/embedder/current          one folder
+modeldrop verify /mnt/usb/models/embedder@v3       a version in a folder, however it was copied there
+modeldrop verify ./embedder-v3                     the same without its registry: aws s3 sync s3://…/v3 embedder-v3
 
-Exit code 14 if one is damaged.
+Exit code 14 if one is damaged or holds a file that does not belong there, 5 if there is nothing to verify.
 """
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.config import home_folder
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
-from modeldrop.fetcher.home import find_links, find_models, find_snapshots
-from modeldrop.fetcher.snapshot import SHORT_DIGEST, LocalSnapshot
-from modeldrop.fetcher.verify import find_damage
+from modeldrop.fetcher.home import find_links, find_models, find_snapshots, read_link
+from modeldrop.fetcher.snapshot import MANIFEST, SHORT_DIGEST, LocalSnapshot
+from modeldrop.fetcher.verify import find_damage, find_damage_of_copy
+from modeldrop.format import keys
+from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
+from modeldrop.format.channel import parse_channel
+from modeldrop.format.manifest import MAX_BYTES, manifest_digest, parse_manifest
 from modeldrop.util.text import table
 
 if TYPE_CHECKING:
     import argparse
 
     from modeldrop.format.reference import Reference
+
+
+class Verified(NamedTuple):
+    """What was found: the folder, what is wrong, the variants that are there, and the manifest's digest."""
+
+    path: str
+    damages: tuple[str, ...]
+    variants: tuple[str, ...]
+    digest: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,55 +54,113 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     home = home_folder(arguments.directory)
     try:
-        snapshots = (
-            _everything(home)
-            if not arguments.what
-            else [snapshot for text in arguments.what for snapshot in _select(text, home)]
-        )
-        unique = {str(snapshot.path): snapshot for snapshot in snapshots}
-        damages = {path: tuple(find_damage(snapshot, read_files=True)) for path, snapshot in unique.items()}
+        if arguments.what:
+            in_home = arguments.directory is not None
+            found = [one for text in arguments.what for one in _verify(text, home, in_home=in_home)]
+        else:
+            found = [_verify_snapshot(one) for model in find_models(home) for one in find_snapshots(home / model)]
     except OSError as error:
         raise DiskError(
-            f"{home} cannot be read: {error.strerror or error}.", "Name the folder that fetch was given."
+            f"{error.filename or home} cannot be read: {error.strerror or error}.",
+            "Name the folder that fetch was given.",
         ) from error
-    damaged = [path for path, found in damages.items() if found]
+    found = list({one.path: one for one in found}.values())
     if arguments.json:
-        print_json([{"path": path, "damages": found, "whole": not found} for path, found in damages.items()])
-    elif not damages:
-        print(f"{home} holds no snapshots.")
-    else:
-        print(
-            table(("snapshot", "state"), [(path, "damaged" if found else "whole") for path, found in damages.items()])
+        print_json(
+            [
+                {
+                    "path": one.path,
+                    "damages": one.damages,
+                    "whole": not one.damages,
+                    "variants": one.variants,
+                    "digest": one.digest or None,
+                }
+                for one in found
+            ]
         )
+    elif found:
+        rows = [(one.path, ", ".join(one.variants), "damaged" if one.damages else "whole") for one in found]
+        print(table(("snapshot", "variants", "state"), rows))
+    if not found:
+        raise NotFoundError(
+            f"{home} holds no snapshots: nothing was verified.", "Name the folder that fetch was given (-d)."
+        )
+    damaged = [one.path for one in found if one.damages]
     if damaged:
         raise IntegrityError(
-            "\n".join(sentence for found in damages.values() for sentence in found),
-            f"Remove {' and '.join(damaged)}, and fetch again.",
+            "\n".join(sentence for one in found for sentence in one.damages),
+            f"Remove {' and '.join(damaged)}, and fetch again; of a file that does not belong there, remove that file.",
         )
     return 0
 
 
-def _everything(home: Path) -> list[LocalSnapshot]:
-    return [snapshot for model in find_models(home) for snapshot in find_snapshots(home / model)]
-
-
-def _select(text: str, home: Path) -> list[LocalSnapshot]:
-    """The snapshots that a path, a model's name or a reference names.
+def _verify(text: str, home: Path, *, in_home: bool) -> list[Verified]:
+    """What a path, a model's name or a reference names.
 
     Raises:
-        NotFoundError: none is there.
+        NotFoundError: nothing is there.
     """
-    path = Path(text).expanduser().resolve()
+    path = Path(text).expanduser()
+    with contextlib.suppress(OSError):
+        path = path.with_name(read_link(path))  # also where a link is a file
+    path = path.resolve()
     if path.is_dir():
         with contextlib.suppress(FormatError):
-            return [LocalSnapshot(path)]
+            return [_verify_snapshot(LocalSnapshot(path))]
+        if (path / MANIFEST).is_file():
+            return [_verify_copy(path, None, all_variants=False)]
     if text in find_models(home):
-        return find_snapshots(home / text)
+        return [_verify_snapshot(one) for one in find_snapshots(home / text)]
     reference = reference_argument(text)
+    if "/" in text and not in_home and "://" not in reference.registry:
+        return [_verify_version(reference)]
     found = _referenced(reference, home / reference.model)
     if not found:
         raise NotFoundError(f"{home} has no snapshot of {text}.", "See what there is: modeldrop cache ls")
-    return found
+    return [_verify_snapshot(one) for one in found]
+
+
+def _verify_snapshot(snapshot: LocalSnapshot) -> Verified:
+    damages = tuple(find_damage(snapshot, read_files=True))
+    digest = ""
+    with contextlib.suppress(OSError, FormatError):
+        digest = snapshot.digest
+    return Verified(str(snapshot.path), damages, (snapshot.variant,), digest)
+
+
+def _verify_version(reference: Reference) -> Verified:
+    """A version of a registry in a folder.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    registry, number, digest = Path(reference.registry).expanduser(), reference.version, reference.digest
+    if number is None:
+        path = registry / keys.channel(reference.model, str(reference.channel))
+        try:
+            with path.open("rb") as file:
+                move = parse_channel(file.read(MAX_CHANNEL + 1)).present
+        except FileNotFoundError:
+            raise NotFoundError(f"{path} is not there.", f"See what there is: modeldrop ls {registry}") from None
+        number, digest = move.version, digest or move.digest
+    return _verify_copy(registry / keys.folder(reference.model, number), digest, all_variants=True)
+
+
+def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> Verified:
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        manifest = parse_manifest(data)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is not there.", "It was not copied, or not yet.") from None
+    except FormatError as error:
+        return Verified(str(folder), (f"{path}: {error.message}",), (), "")
+    found = manifest_digest(data)
+    damages, variants = find_damage_of_copy(folder, manifest, all_variants=all_variants)
+    if digest not in {None, found}:
+        damages.insert(0, f"{path} has the digest {found}, not {digest} as promised.")
+    return Verified(str(folder), tuple(damages), tuple(variants), found)
 
 
 def _referenced(reference: Reference, model_home: Path) -> list[LocalSnapshot]:

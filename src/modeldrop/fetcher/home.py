@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.fetcher.as_name import folder_suffix
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, folder_name
-from modeldrop.fetcher.verify import is_whole
+from modeldrop.fetcher.verify import is_whole, settle
 from modeldrop.util.files import READ_ONLY, is_shared, make_folder, set_mode, share, sync_folder, write_new
 
 if TYPE_CHECKING:
@@ -187,13 +187,17 @@ class ModelHome:
         wanted = set(files)
         claim.touch(now=True)
         mode = _snapshot_mode(claim.path)
+        youngest = 0
         for folder, folders, names in os.walk(claim.path, topdown=False):
             for name in (*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))):  # noqa: PTH114, PTH118
                 path = Path(folder, name)
                 if path.relative_to(claim.path).as_posix() not in wanted:
                     path.unlink()
+                else:
+                    youngest = max(youngest, path.stat().st_mtime_ns)
             set_mode(folder, mode)
             sync_folder(folder)
+        settle(claim.path, youngest)
         for _ in range(2):
             if not claim.is_ours():
                 return False

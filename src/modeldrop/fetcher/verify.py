@@ -1,27 +1,33 @@
-"""Verifying snapshots on this disk: by the size of every file, or by reading every byte.
+"""Verifying snapshots on this disk: by the size and time of every file, or by reading every byte.
 
 The same check answers all who ask whether a snapshot is whole: ``fetch`` before it uses one that is there, ``status``,
-``verify``, and a download that finds its place taken.
+``verify``, and a download that finds its place taken. The manifest has the time of the youngest file: it is written
+last. So a file that is younger was touched since, and is read; whatever has kept its size and its time, only reading
+every byte finds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
+from modeldrop.fetcher.as_name import RENAMES_FILE
+from modeldrop.fetcher.snapshot import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from modeldrop.fetcher.snapshot import LocalSnapshot
-    from modeldrop.format.manifest import File
+    from modeldrop.format.manifest import File, Manifest
 
 _READ = 1 << 20
 
 
 def is_whole(snapshot: LocalSnapshot) -> bool:
-    """Whether every file is there in its size. Reads the manifest and no other file."""
+    """Whether every file is there in its size, and untouched. Reads the manifest, and files that were touched."""
     try:
         return next(find_damage(snapshot), None) is None
     except OSError:
@@ -33,16 +39,16 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
 
     Args:
         snapshot: the snapshot.
-        read_files: whether to compare every byte with the digests of the manifest, not sizes alone.
+        read_files: whether to compare every byte with the digests of the manifest, and to look for files that do not
+            belong there; else by sizes and times.
 
     Raises:
         OSError: something of it cannot be read, though it is there.
     """
     try:
+        settled = youngest = os.stat(os.path.join(snapshot.path, MANIFEST)).st_mtime_ns  # noqa: PTH116, PTH118
         sizes = snapshot.sizes
-        files = (
-            {snapshot.renamed.get(file.path, file.path): file for file in snapshot.manifest.files} if read_files else {}
-        )
+        files = _files(snapshot) if read_files else {}
     except FormatError as error:
         yield error.message
         return
@@ -52,14 +58,73 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
     for name, size in sizes.items():
         path = os.path.join(snapshot.path, name)  # noqa: PTH118  a warm start has no time for a Path of each
         try:
-            found = os.stat(path).st_size  # noqa: PTH116
+            found = os.stat(path)  # noqa: PTH116
         except FileNotFoundError:
             yield f"{path} is missing."
             continue
-        if found != size:
-            yield f"{path} has {found} bytes; the manifest says {size}."
-        elif read_files and not _matches(path, files[name], snapshot.manifest.piece_size):
-            yield f"{path} does not have the digest that the manifest says."
+        youngest = max(youngest, found.st_mtime_ns)
+        if found.st_size != size:
+            yield f"{path} has {found.st_size} bytes; the manifest says {size}."
+        elif read_files or found.st_mtime_ns > settled:
+            files = files or _files(snapshot)
+            if not _matches(path, files[name], snapshot.manifest.piece_size):
+                yield f"{path} does not have the digest that the manifest says."
+    if read_files:
+        yield from _find_extra(snapshot.path, {*sizes, MANIFEST, RENAMES_FILE})
+    elif youngest > settled:
+        settle(snapshot.path, youngest)
+
+
+def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool) -> tuple[list[str], list[str]]:
+    """Read every byte of a version that was copied here with another tool, or of a snapshot.
+
+    Args:
+        folder: holds the version's files by their paths.
+        manifest: the version's.
+        all_variants: whether every variant must be there; else one is enough.
+
+    Returns:
+        What is wrong, a sentence each; and the names of the variants that are there.
+
+    Raises:
+        OSError: something of it cannot be read, though it is there.
+    """
+    from modeldrop.fetcher.as_name import read_renames
+    from modeldrop.format.names import RESERVED
+
+    renamed = read_renames(folder)
+    paths = {file.path: folder / renamed.get(file.path, file.path) for file in manifest.files}
+    there = {path for path, local in paths.items() if local.is_file()}
+    variants = [variant for variant in manifest.variants if there.issuperset(variant.files)]
+    wanted = {path for variant in variants for path in variant.files} if variants and not all_variants else {*paths}
+    damages = [f"{paths[path]} is missing." for path in paths if path in wanted - there]
+    damages += [
+        f"{paths[file.path]} does not have the digest that the manifest says."
+        for file in manifest.files
+        if file.path in there and not _matches(str(paths[file.path]), file, manifest.piece_size)
+    ]
+    known = {*(local.relative_to(folder).as_posix() for local in paths.values()), *RESERVED, RENAMES_FILE}
+    return [*damages, *_find_extra(folder, known)], [variant.name for variant in variants]
+
+
+def settle(folder: Path, youngest: int) -> None:
+    """Give a snapshot's manifest the time of its youngest file, in nanoseconds, if that can be done."""
+    with contextlib.suppress(OSError):
+        os.utime(folder / MANIFEST, ns=(youngest, youngest))
+
+
+def _files(snapshot: LocalSnapshot) -> Mapping[str, File]:
+    """What the manifest says of each file, by its path in the folder."""
+    return {snapshot.renamed.get(file.path, file.path): file for file in snapshot.manifest.files}
+
+
+def _find_extra(folder: Path, known: Collection[str]) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
+        for name in sorted([*names, *links]):
+            path = os.path.join(parent, name)  # noqa: PTH118
+            if os.path.relpath(path, folder) not in known:
+                yield f"{path} does not belong there."
 
 
 def matches_digest(
