@@ -144,6 +144,18 @@ def test_show(cli: Cli, registry: Path) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("metrics", [{}, {"cosine_mean": 0.99}, {"cosine_min": 0.98}, {"mine": 1.0}])
+def test_show_needs_no_metric(cli: Cli, registry: Path, metrics: dict[str, float]) -> None:
+    """Which metrics there are is the publisher's business: another program may write manifests."""
+    path = registry / "embedder/v1/manifest.json"
+    manifest = json.loads(path.read_bytes())
+    for variant in manifest["variants"]:
+        variant["fidelity"]["metrics"] = metrics
+    path.write_text(json.dumps(manifest))
+    text = cli.good("show", "./registry/embedder@v1")
+    assert [("0.9900 mean" in text), ("0.9800 min" in text)] == ["cosine_mean" in metrics, "cosine_min" in metrics]
+
+
 def test_promote_rollback_and_history(cli: Cli, registry: Path) -> None:
     assert cli.json("promote", "./registry/embedder@v1", "--why", "größer") == {
         "channel": "current", "before": "v2", "after": "v1", "generation": 3, "moved": True, "reason": "",

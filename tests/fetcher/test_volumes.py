@@ -167,7 +167,11 @@ def test_a_link_that_is_a_file(registry: Path, home: Path, request: pytest.Fixtu
     assert fetch(f"{registry}/embedder", home).figures.found_all
     [status] = read_status(home)
     assert (status.link, status.fault, status.snapshot and status.snapshot.path) == ("current", "", second.path)
-    assert modeldrop("verify", "-d", home, f"{registry}/embedder").out.split()[-2:] == [str(second.path), "whole"]
+    assert modeldrop("verify", "-d", home, f"{registry}/embedder").out.split()[-3:] == [
+        str(second.path),
+        "int8",
+        "whole",
+    ]
     assert modeldrop("cache", "ls", "-d", home, "--json").json["snapshots"][0]["links"] == ["current"]
     pruned = modeldrop("cache", "prune", "-d", home, "--keep", "0", "--older-than", "0s")
     assert pruned.code == 0

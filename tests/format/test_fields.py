@@ -93,6 +93,30 @@ def test_brackets_in_text_are_no_nesting() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"a":[' + b"1," * 400_001 + b"1]}", "document has more than 400000 values"),
+        (b'{"a":[' + b'{"k":1},' * 50_000 + b"1]}", "document has more than 50000 objects"),
+        (b'{"a":[' + b"[]," * 50_000 + b"1]}", "document has more than 50000 lists"),
+        (b'{"a":"' + b"\\n" * 200_001 + b'"}', "document has more than 200000 back-slashes"),
+        (b'"' * 1_000_001, "document has more than 1000000 quotes"),
+    ],
+)
+def test_what_would_take_seconds_or_much_memory_is_refused_unparsed(
+    data: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("json.loads", None)
+    with pytest.raises(FormatError, match=said):
+        load_json(data, "document", limit=LIMIT)
+
+
+def test_a_manifest_of_digests_as_large_as_one_may_be_is_read() -> None:
+    data = dump({"pieces": ["0" * 64] * 220_000})
+    assert 15 << 20 < len(data) < LIMIT
+    assert len(load_json(data, "document", limit=LIMIT).texts("pieces", limit=220_000)) == 220_000
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"[" * 10_000_000,

@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 32
 MAX_TEXT = 65_536
+MAX_VALUES = 400_000
+MAX_NESTED = 50_000
 _SHOWN_NAME = 80
 _BRACKETS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 _BACKSLASH = ord("\\")
+# What makes a parser slow or large, and how much of it a document may have: a manifest of 16 MiB of digests has less.
+_COUNTED = (
+    (b",", MAX_VALUES, "values"),
+    (b"{", MAX_NESTED, "objects"),
+    (b"[", MAX_NESTED, "lists"),
+    (b'"', 1_000_000, "quotes"),
+    (b"\\", 200_000, "back-slashes"),
+)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 REQUIRED: Any = object()
 """In place of a default: the field must be there."""
 
@@ -30,20 +41,25 @@ REQUIRED: Any = object()
 def load_json(data: bytes, what: str, *, limit: int) -> Fields:
     """Parse ``data`` as one JSON object of at most ``limit`` bytes.
 
-    Refused besides what JSON refuses: nesting deeper than 32, repeated keys, NaN and infinities, text that
-    is not UTF-8 or holds lone surrogates.
+    Refused besides what JSON refuses: nesting deeper than 32, more than 400,000 values or 50,000 objects or lists,
+    repeated keys, NaN and infinities, text that is not UTF-8 or holds lone surrogates. All bounds are held before
+    anything is parsed: whatever is refused takes a fraction of a second, and no memory to speak of.
 
     Raises:
         FormatError: for every one of these; ``what`` names the document.
     """
     if len(data) > limit:
         raise FormatError(f"{what} has {len(data)} bytes; at most {limit} are read")
+    for mark, most, noun in _COUNTED:
+        if data.count(mark) > most:
+            raise FormatError(f"{what} has more than {most} {noun}")
     if _depth(data) > MAX_DEPTH:
         raise FormatError(f"{what} nests deeper than {MAX_DEPTH} levels")
     try:
         text = data.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if _SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except FormatError as error:
         raise FormatError(f"{what}: {error.message}") from None
     except (ValueError, RecursionError) as error:

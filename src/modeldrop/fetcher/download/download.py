@@ -84,7 +84,8 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
 
     home.create(reader.url)
     home.sweep(time.time())
-    check_volume(staging.parent, files)
+    with _disk_full(home.path, prefix):
+        check_volume(staging.parent, files)
     for claim in claims(staging, is_finished, deadline):
         with _cleaned(home, staging, is_finished), claim, _disk_full(home.path, prefix):
             advance = _advance(claim, total, progress)
