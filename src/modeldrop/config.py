@@ -25,6 +25,12 @@ _MAX_TAGS = 10  # S3's limit
 _MAX_REGISTRIES = 16
 _MAX_COMMAND = 8192
 _RELATIVE = (".", "..", "./", "../")
+_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+_ACLS = (
+    "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+)  # fmt: skip
+_S3_ALONE = ("encryption", "acl", "requester-pays")
 _NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch")
 
 
@@ -179,6 +185,9 @@ class RegistrySettings(NamedTuple):
             name; Azure: the encryption scope. It is a name, not a secret.
         tags: object tags (S3), custom metadata (GCS), blob index tags (Azure).
         anonymous: read without signing in.
+        encryption: S3: how new objects are encrypted, such as ``AES256``, where the bucket's policy wants that said.
+        acl: S3: the canned ACL of new objects, such as ``bucket-owner-full-control``, where it wants that said.
+        requester_pays: S3: whoever asks pays for the request.
     """
 
     url: str
@@ -187,6 +196,9 @@ class RegistrySettings(NamedTuple):
     encryption_key: str = ""
     tags: Mapping[str, str] = {}
     anonymous: bool = False
+    encryption: str = ""
+    acl: str = ""
+    requester_pays: bool = False
 
 
 class ModelSettings(NamedTuple):
@@ -433,7 +445,18 @@ def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
         encryption_key=fields.text("encryption-key", default="", limit=2048),
         tags=tags,
         anonymous=fields.boolean("anonymous", default=False),
+        encryption=fields.text("encryption", default="", limit=64),
+        acl=fields.text("acl", default="", limit=64),
+        requester_pays=fields.boolean("requester-pays", default=False),
     )
+    for key, value, values in (("encryption", settings.encryption, _ENCRYPTIONS), ("acl", settings.acl, _ACLS)):
+        if value and value not in values:
+            fields.fail(f"must be one of {', '.join(values)}", key)
+    if settings.encryption == "AES256" and settings.encryption_key:
+        fields.fail("cannot be AES256 beside an encryption-key: that is aws:kms", "encryption")
+    for key in _S3_ALONE:
+        if key in fields.names() and not settings.url.startswith("s3://"):
+            fields.fail("is for s3:// registries", key)
     if settings.endpoint and not settings.endpoint.startswith(("http://", "https://")):
         fields.fail("must begin with https:// (or http://)", "endpoint")
     if "@" in settings.endpoint.partition("://")[2].partition("/")[0]:

@@ -57,6 +57,13 @@ def test_an_unknown_name_says_which_there_are() -> None:
         ("[registries.prod]\nurl='s3://acme'\nendpoint='minio:9000'", "endpoint: must begin with https://"),
         ("[registries.prod]\nurl='s3://acme'\nendpoint='https://me:pw@minio'", "must not hold a user name"),
         ("[registries.prod]\nurl='s3://acme'\nanonymous='yes'", "anonymous: must be true or false"),
+        ("[registries.prod]\nurl='s3://acme'\nencryption='aes'", "encryption: must be one of AES256, aws:kms"),
+        ("[registries.prod]\nurl='s3://acme'\nacl='everybody'", "acl: must be one of private"),
+        ("[registries.prod]\nurl='gs://acme'\nacl='private'", "acl: is for s3:// registries"),
+        (
+            "[registries.prod]\nurl='s3://acme'\nencryption='AES256'\nencryption-key='k'",
+            "encryption: cannot be AES256 beside an encryption-key",
+        ),
         ("[registries.prod]\nurl='s3://acme'\ntags={a=1}", "registries.prod.tags.a: must be a string"),
         (
             "[registries.prod]\nurl='s3://acme'\n[registries.prod.tags]\n" + "\n".join(f"t{n}='x'" for n in range(11)),

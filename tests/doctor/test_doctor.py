@@ -210,7 +210,7 @@ def test_amazon_is_asked_who_is_signed_in(s3: S3Server, monkeypatch: pytest.Monk
     store: Any = open_store(s3.registry())
     assert S3Probe(store).identity().text == "with the access key AKIA…ONLY"
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.environment["AWS_ENDPOINT_URL_S3"])
-    assert _caller(store.client) == "arn:aws:sts::123456789012:user/moto"
+    assert _caller(store.client, store.address) == "arn:aws:sts::123456789012:user/moto"
 
 
 def test_credentials_of_another_account(azure: AzureServer) -> None:
@@ -454,6 +454,20 @@ def test_a_key_of_kms_may_be_named_in_four_ways(key: str, resource: str) -> None
     statement = json.loads(policies.fetcher)["Statement"][-1]
     assert statement["Resource"] == resource
     assert ("Condition" in statement) == ("alias/" in key)
+
+
+def test_policies_of_other_kinds_of_buckets() -> None:
+    arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/models"
+    point = json.loads(policies_for(parse_bucket(f"s3://{arn}/team"), acl=True).publisher)["Statement"]
+    assert [statement["Resource"] for statement in point] == [f"{arn}/object/team/*", arn]
+    assert "s3:PutObjectAcl" in point[0]["Action"]
+    directory = policies_for(parse_bucket("s3://acme--euw1-az1--x-s3"), region="eu-west-1")
+    [session] = json.loads(directory.fetcher)["Statement"]
+    assert session["Action"] == ["s3express:CreateSession"]
+    assert session["Resource"] == "arn:aws:s3express:eu-west-1:*:bucket/acme--euw1-az1--x-s3"
+    assert "Condition" in session
+    for region, partition in (("eusc-de-east-1", "aws-eusc"), ("us-isob-east-1", "aws-iso-b")):
+        assert f"arn:{partition}:s3:::acme/*" in policies_for(parse_bucket("s3://acme"), region=region).fetcher
 
 
 def test_policies_of_gcs_and_azure_name_their_place() -> None:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from modeldrop.errors import MissingExtraError, RegistryError
+from modeldrop.storage.aws_profile import AwsProfile, aws_profile
 from modeldrop.storage.read import credentials
 from modeldrop.storage.read.credentials import (
-    AwsProfile,
     Signer,
-    aws_profile,
     choose_azure,
     choose_gcs,
     choose_s3,
@@ -42,7 +41,8 @@ RELATIVE = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials"}
 FULL = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://169.254.170.23/v1/credentials"}
 TOKEN_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "token"}
 LINE_FILE = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "line"}
-NAMED, DEFAULT, IDLE = AwsProfile("acme", signs_in=True), AwsProfile(signs_in=True), AwsProfile(region="eu-west-1")
+NAMED, DEFAULT = AwsProfile("acme", signs_in=True), AwsProfile(signs_in=True)
+IDLE = AwsProfile(values={"region": "eu-west-1"})
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,19 @@ def test_profiles(tmp_path: Path) -> None:
     (aws / "config").write_text(
         "[default]\nregion = eu-west-1\noutput = json\n"
         "[profile sso]\nsso_session = acme\nregion = eu-central-1\n"
-        "[profile local]\nendpoint_url = http://localhost:9000\n"
+        "[profile local]\nendpoint_url = http://localhost:9000\ns3 =\n  addressing_style = path\nservices = own\n"
+        "[services own]\nsts =\n  endpoint_url = http://localhost:9001\n"
     )
     (aws / "credentials").write_text("[local]\naws_access_key_id = AKID\naws_secret_access_key = 50%off\n")
-    assert aws_profile({}, tmp_path) == AwsProfile("", signs_in=False, region="eu-west-1")
-    assert aws_profile({"AWS_PROFILE": "sso"}, tmp_path) == AwsProfile("sso", signs_in=True, region="eu-central-1")
+    default = aws_profile({}, tmp_path)
+    assert (default.name, default.signs_in, default.get("region")) == ("", False, "eu-west-1")
+    sso = aws_profile({"AWS_PROFILE": "sso"}, tmp_path)
+    assert (sso.name, sso.signs_in, sso.get("region")) == ("sso", True, "eu-central-1")
     local = aws_profile({"AWS_DEFAULT_PROFILE": "local"}, tmp_path)
-    assert local == AwsProfile("local", signs_in=True, endpoint="http://localhost:9000")
+    assert (local.name, local.signs_in) == ("local", True)
+    assert local.get("endpoint_url") == "http://localhost:9000"
+    assert local.get("s3.addressing_style") == "path"
+    assert local.get("sts.endpoint_url") == "http://localhost:9001"
     with pytest.raises(RegistryError, match="AWS_PROFILE is typo, but there is no such profile"):
         aws_profile({"AWS_PROFILE": "typo"}, tmp_path)
     elsewhere = tmp_path / "elsewhere"

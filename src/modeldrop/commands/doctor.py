@@ -91,6 +91,7 @@ def _policies(registry: str) -> Policies | None:
         region=settings.region,
         encryption_key=settings.encryption_key,
         tags=bool(settings.tags),
+        acl=bool(settings.acl),
     )
 
 

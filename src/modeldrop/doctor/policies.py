@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.storage.s3_address import partition_of
+from modeldrop.storage.urls import access_point, express_zone
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,35 +45,45 @@ class Policies:
         return {"publisher": self.publisher, "fetcher": self.fetcher, "prune": self.prune, "doctor": self.doctor}
 
 
-def policies_for(bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False) -> Policies:
+def policies_for(
+    bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False, acl: bool = False
+) -> Policies:
     """The policies of a registry.
 
     Args:
         bucket: where it is.
-        region: of an S3 bucket; it tells China's and the US government's partition.
+        region: of an S3 bucket; it tells the partition.
         encryption_key: as in modeldrop.toml.
         tags: whether modeldrop.toml sets tags.
+        acl: whether it sets an ACL.
     """
     if bucket.scheme == "s3":
-        return aws(bucket, region=region, encryption_key=encryption_key, tags=tags)
+        return aws(bucket, region=region, encryption_key=encryption_key, tags=tags, acl=acl)
     if bucket.scheme == "gs":
         return google(bucket, encryption_key=encryption_key)
     return azure(bucket, tags=tags)
 
 
-def aws(bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False) -> Policies:
+def aws(
+    bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False, acl: bool = False
+) -> Policies:
     """IAM policies for a registry on S3.
 
     Listing is limited to the registry's prefix. It is part of the fetcher's policy because S3 otherwise answers
-    403 for an object that is not there; the fetcher never lists.
+    403 for an object that is not there; the fetcher never lists. A directory bucket has one right alone, for sessions.
     """
-    partition = _partition(region)
-    everything = f"arn:{partition}:s3:::{bucket.name}"
-    objects = f"{everything}/{bucket.prefix}*"
+    partition = partition_of(region).name
+    if express_zone(bucket.name):
+        return _express(f"arn:{partition}:s3express:{region or '*'}:*:bucket/{bucket.name}")
+    point = access_point(bucket.name)
+    everything = bucket.name if point else f"arn:{partition}:s3:::{bucket.name}"
+    objects = f"{everything}/{'object/' if point else ''}{bucket.prefix}*"
     listing = _allow(["s3:ListBucket"], everything)
     if bucket.prefix:
         listing["Condition"] = {"StringLike": {"s3:prefix": f"{bucket.prefix}*"}}
     writing = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+    if acl:
+        writing.append("s3:PutObjectAcl")
     if tags:
         writing.append("s3:PutObjectTagging")
     publisher = [_allow(writing, objects), listing]
@@ -93,6 +106,13 @@ def aws(bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: boo
         ),
     ]
     return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor)))
+
+
+def _express(bucket: str) -> Policies:
+    session = _allow(["s3express:CreateSession"], bucket)
+    reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
+    publisher = _aws_document([session])
+    return Policies(publisher, _aws_document([reading]), publisher, publisher)
 
 
 def google(bucket: Bucket, *, encryption_key: str = "") -> Policies:
@@ -190,9 +210,3 @@ def _aws_key(actions: Sequence[str], key: str, partition: str) -> dict[str, Any]
         statement = _allow(actions, f"arn:{partition}:kms:*:*:key/*")
         return statement | {"Condition": {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}}}
     return _allow(actions, f"arn:{partition}:kms:*:*:key/{key}" if _KEY_ID.fullmatch(key) else key)
-
-
-def _partition(region: str) -> str:
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"

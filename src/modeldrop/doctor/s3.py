@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
@@ -28,11 +27,13 @@ from modeldrop.doctor.policies import aws
 from modeldrop.errors import ModeldropError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.urls import access_point, express_zone
 from modeldrop.storage.write.s3 import errors as s3_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from modeldrop.storage.s3_address import S3Address
     from modeldrop.storage.write.s3.store import S3BucketStore
 
 _FORBIDDEN = {"AccessDenied", "Forbidden", "AllAccessDisabled", "403"}
@@ -53,7 +54,11 @@ class S3Probe:
         self.store = store
         settings = store.settings
         self.policies = aws(
-            store.bucket, region=settings.region, encryption_key=settings.encryption_key, tags=bool(settings.tags)
+            store.bucket,
+            region=settings.region,
+            encryption_key=settings.encryption_key,
+            tags=bool(settings.tags),
+            acl=bool(settings.acl),
         )
 
     def first_request(self) -> FirstResponse:
@@ -62,7 +67,7 @@ class S3Probe:
             client = store.client
         except ModeldropError as error:
             return FirstResponse(Stage.NOT_SIGNED_IN, "", error=error)
-        endpoint = client.meta.endpoint_url
+        endpoint, region = store.address.service, store.address.region
         try:
             reply = within_time_limit(
                 lambda: client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1)
@@ -74,7 +79,6 @@ class S3Probe:
                 error=storage_errors.unreachable(store.url, endpoint, "it takes connections and does not answer"),
             )
         except Exception as error:  # noqa: BLE001  botocore raises its own, ValueError and OSError
-            region = client.meta.region_name or ""
             context = s3_errors.RequestContext(
                 url=store.url, bucket=store.bucket.name, verb="list", key="", endpoint=endpoint, region=region
             )
@@ -85,15 +89,19 @@ class S3Probe:
     def identity(self) -> CheckResult:
         if self.store.settings.anonymous:
             return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml)")
-        client = self.store.client
-        if (urlsplit(client.meta.endpoint_url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        client, address = self.store.client, self.store.address
+        if address.amazon:
             try:
-                return ok(SIGNED_IN, within_time_limit(lambda: _caller(client)))
+                return ok(SIGNED_IN, within_time_limit(lambda: _caller(client, address)))
             except (BotoCoreError, ClientError, OSError):
                 pass  # a private network may reach S3 and not STS
         return ok(SIGNED_IN, f"with the access key {shortened_key_id(_credentials(client).access_key)}")
 
     def bucket_checks(self) -> list[CheckResult]:
+        name = self.store.bucket.name
+        if access_point(name) or express_zone(name):
+            why = "an access point does not tell" if access_point(name) else "directory buckets have no such settings"
+            return [unchecked(LIFECYCLE, why), unchecked(EXPOSURE, why)]
         return [self._lifecycle(), self._exposure()]
 
     def cleanup(self) -> None:
@@ -162,13 +170,12 @@ def _credentials(client: Any) -> Any:
     return client._request_signer._credentials  # noqa: SLF001  botocore offers no other way
 
 
-def _caller(client: Any) -> str:
+def _caller(client: Any, address: S3Address) -> str:
     """Who the credentials belong to, as Amazon knows them."""
-    session = Session()
+    session = Session(address)
     session._credentials = _credentials(client)  # noqa: SLF001  the very same ones, not found anew
     sts = session.create_client(
         "sts",
-        region_name=client.meta.region_name,
         config=Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 1, "mode": "standard"}),
     )
     return str(sts.get_caller_identity()["Arn"])

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.httpsession import ProxyConfiguration
 
 from modeldrop.util import http
 
+if TYPE_CHECKING:
+    from modeldrop.storage.s3_address import S3Address
+
 
 class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no types
-    """A session like any other; its clients, those that sign in included, use our CAs and proxies.
+    """A session like any other; its clients, those that sign in included, use our CAs, proxies and addresses.
+
+    Args:
+        address: of the bucket that it signs in for.
+        profile: the AWS profile, "" for the default one.
 
     Raises:
         CertificatesError: a variable names no usable certificates.
     """
 
-    def __init__(self, profile: str | None = None) -> None:
-        super().__init__(profile=profile)
+    def __init__(self, address: S3Address, profile: str = "") -> None:
+        super().__init__(profile=profile or None)
+        # What sign-in needs, STS before all, is where our rule says: botocore reads some of the variables otherwise.
+        self.set_config_variable("region", address.region)
+        self.set_config_variable("use_fips_endpoint", address.fips)
+        self.set_config_variable("use_dualstack_endpoint", address.dual_stack)
         bundle = http.ca_bundle(self.get_scoped_config().get("ca_bundle", ""))
         if bundle:
             self.set_config_variable("ca_bundle", bundle)

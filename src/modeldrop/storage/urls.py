@@ -10,7 +10,13 @@ from modeldrop.storage.environment import check_address
 from modeldrop.storage.errors import wrong_account
 from modeldrop.util.named_tuples import NamedTuple
 
-_S3_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9]|[.-](?![.-]))*[a-z0-9]")
+_S3_NAME = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9](?:[a-z0-9-]|\.(?!\.))*[a-z0-9]")
+_S3_ENDS = {
+    "--ol-s3": "an Object Lambda access point", "--op-s3": "a bucket on Outposts", "--table-s3": "a table bucket",
+    "--xa-s3": "an access point of a directory bucket", ".mrap": "a multi-region access point",
+}  # fmt: skip
+_ARN = "arn:"
+_EXPRESS = "--x-s3"
 _GCS_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*[a-z0-9]")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]|\$(?:root|web)")
@@ -29,7 +35,7 @@ class Bucket(NamedTuple):
     Attributes:
         scheme: ``s3``, ``gs`` or ``az``.
         account: the storage account (Azure), else "".
-        name: the bucket, or Azure's container.
+        name: the bucket, the ARN of an S3 access point, or Azure's container.
         prefix: what every key begins with: "" or ``some/folder/``.
     """
 
@@ -43,6 +49,28 @@ class Bucket(NamedTuple):
         """The URL that parses to this bucket again."""
         head = f"{self.account}/{self.name}" if self.account else self.name
         return f"{self.scheme}://{head}/{self.prefix}".rstrip("/")
+
+
+class AccessPoint(NamedTuple):
+    """An access point of S3, as its ARN names it."""
+
+    partition: str
+    region: str
+    account: str
+    name: str
+
+
+def access_point(name: str) -> AccessPoint | None:
+    """The access point that a bucket's name is the ARN of, or None."""
+    if not name.startswith(_ARN):
+        return None
+    _, partition, _, region, account, resource = name.split(":", 5)
+    return AccessPoint(partition, region, account, resource.partition("/")[2])
+
+
+def express_zone(name: str) -> str:
+    """The zone of a directory bucket (S3 Express One Zone), "" for any other name."""
+    return name.removesuffix(_EXPRESS).rpartition("--")[2] if name.endswith(_EXPRESS) else ""
 
 
 def parse_bucket(url: str) -> Bucket:
@@ -63,7 +91,12 @@ def parse_bucket(url: str) -> Bucket:
         if not rest.strip("/"):
             raise UsageError(f"{url[:80]!r} names no container.", f"Write az://{account}/CONTAINER.")
     name, _, prefix = rest.strip("/").partition("/")
-    _check_name(scheme, name)
+    if scheme == "s3" and name.startswith(_ARN):
+        point, _, prefix = prefix.partition("/")
+        name = f"{name}/{point}"
+        _check_arn(name)
+    else:
+        _check_name(scheme, name)
     segments = prefix.split("/") if prefix else []
     for segment in segments:
         if segment in {".", ".."} or not _SEGMENT.fullmatch(segment):
@@ -154,6 +187,9 @@ def _check_name(scheme: str, name: str) -> None:
     if scheme == "s3":
         valid = 3 <= len(name) <= 63 and _S3_NAME.fullmatch(name)
         rule = "3 to 63 lower-case letters, digits, single dots and hyphens, and no IP address"
+        kind = next((kind for end, kind in _S3_ENDS.items() if name.endswith(end)), "")
+        if valid and kind:
+            raise UsageError(f"{name!r} is {kind}, which cannot be a registry.", "Name the bucket itself.")
     elif scheme == "gs":
         valid = 3 <= len(name) <= 222 and _GCS_NAME.fullmatch(name)
         rule = "3 to 63 lower-case letters, digits, '.', '_' and '-' (more where there are dots)"
@@ -163,6 +199,15 @@ def _check_name(scheme: str, name: str) -> None:
     if not valid:
         what = "container" if scheme == "az" else "bucket"
         raise UsageError(f"{name[:80]!r} cannot be a {what}: those have {rule}.", "Check the URL for a typing error.")
+
+
+def _check_arn(name: str) -> None:
+    arn = r"arn:aws[a-z-]*:s3:[a-z]+(?:-[a-z0-9]+)+:\d{12}:accesspoint/[a-z0-9][a-z0-9-]{1,48}[a-z0-9]"
+    if not re.fullmatch(arn, name):
+        raise UsageError(
+            f"{name[:120]!r} is no ARN that can be a registry: those of access points in one region can.",
+            "Write s3://arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME, with a prefix after it if there is one.",
+        )
 
 
 def _connection_endpoint(values: dict[str, str]) -> str:

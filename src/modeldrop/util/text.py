@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw]?)")
+_TRUE = {"1", "true", "yes", "on"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -78,3 +79,8 @@ def parse_duration(text: str, unit: str = "") -> float:
 def first_line(error: BaseException) -> str:
     """What a library says went wrong, cut to what a sentence bears."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def is_true(text: str | None) -> bool:
+    """Whether a variable or setting says something that means yes."""
+    return (text or "").strip().lower() in _TRUE

@@ -29,7 +29,7 @@ def test_the_environment_overrides_modeldrop_toml(server: S3Server, monkeypatch:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     assert asked(**given) == ("eu-north-1", "https://s3.example.org")
-    assert asked() == ("us-east-1", "https://s3.amazonaws.com")
+    assert asked() == ("us-east-1", "https://s3.us-east-1.amazonaws.com")
 
 
 def test_elsewhere_the_bucket_is_in_the_path_unless_the_profile_says_no(
@@ -99,8 +99,8 @@ def test_half_a_credential_in_the_environment(server: S3Server, monkeypatch: pyt
     ("text", "sentence"),
     [
         ("[profile team]\naws_access_key_id = AKIAHALF\n", "aws_secret_access_key is not"),
-        ("[profile other]\nregion = eu-west-1\n", "there is no AWS profile called 'team'"),
-        ("[profile team\n", "Unable to parse config file"),
+        ("[profile other]\nregion = eu-west-1\n", "AWS_PROFILE is team, but there is no such profile"),
+        ("[profile team\n", "cannot be read as an AWS profile file"),
         (SSO, "the session of `aws sso login`"),
         ("[profile team]\ncredential_process = sh -c 'echo no token >&2; exit 3'\n", "no token"),
         ("[profile team]\nrole_arn = arn:aws:iam::111122223333:role/x\nsource_profile = gone\n", "gone"),

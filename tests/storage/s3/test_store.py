@@ -318,3 +318,35 @@ def test_a_download_that_fails_leaves_nothing(store: S3BucketStore, tmp_path: Pa
 
 
 # Bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"encryption": "AES256"}, {"x-amz-server-side-encryption": "AES256"}),
+        ({"encryption": "aws:kms"}, {"x-amz-server-side-encryption": "aws:kms"}),
+        (
+            {"encryption": "aws:kms:dsse", "encryption_key": "alias/models"},
+            {
+                "x-amz-server-side-encryption": "aws:kms:dsse",
+                "x-amz-server-side-encryption-aws-kms-key-id": "alias/models",
+            },
+        ),
+        ({"acl": "bucket-owner-full-control"}, {"x-amz-acl": "bucket-owner-full-control"}),
+    ],
+)
+def test_uploads_say_what_a_bucket_policy_demands(
+    server: S3Server, tmp_path: Path, settings: dict[str, str], wanted: dict[str, str]
+) -> None:
+    store = open_s3(server.registry(), **settings, requester_pays=True)
+    server.reset()
+    store.create(CHANNEL, b"{}")
+    store.get(CHANNEL)
+    upload(store, tmp_path, b"x" * LARGE)
+    requests = server.requests()
+    assert all(request.headers["x-amz-request-payer"] == "requester" for request in requests)
+    new = [request for request in requests if request.method == "PUT" and "partNumber" not in request.path]
+    new += [request for request in requests if request.path.endswith("?uploads")]
+    assert len(new) == 2
+    for request in new:
+        assert {name: request.headers.get(name) for name in wanted} == wanted

@@ -22,24 +22,16 @@ from modeldrop.storage.read.metadata import ADDRESS as METADATA_ADDRESS
 from modeldrop.storage.read.metadata import ContainerCredentials, has_plain_token
 from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
 from modeldrop.util.named_tuples import NamedTuple
+from modeldrop.util.text import is_true
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from modeldrop.storage.aws_profile import AwsProfile
+    from modeldrop.storage.s3_address import S3Address
     from modeldrop.storage.urls import Bucket
 
-_TRUE = {"1", "true", "yes", "on"}
 _OBSTORE_GOOGLE = ("service_account", "authorized_user")
-_AWS_SIGN_IN = (
-    "aws_access_key_id",
-    "credential_process",
-    "login_session",
-    "role_arn",
-    "sso_account_id",
-    "sso_session",
-    "sso_start_url",
-    "web_identity_token_file",
-)
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _SDK_SECONDS = 5
 # obstore asks again when less than five minutes are left. boto3 renews credentials that have less than ten left, so
@@ -78,63 +70,6 @@ class CredentialSource(NamedTuple):
     name: str = ""
     file: str = ""
     profile: str = ""
-
-
-class AwsProfile(NamedTuple):
-    """The settings of the AWS profile in use; "" for those that the files do not have."""
-
-    name: str = ""
-    signs_in: bool = False
-    region: str = ""
-    endpoint: str = ""
-    ca_bundle: str = ""
-
-
-def is_true(text: str | None) -> bool:
-    """Whether a variable is set to something that means yes."""
-    return (text or "").strip().lower() in _TRUE
-
-
-def aws_profile(env: Mapping[str, str], home: Path) -> AwsProfile:
-    """The AWS profile that the variables name, else the default one.
-
-    Raises:
-        RegistryError: the files cannot be parsed, or have no profile of that name.
-    """
-    named = env.get("AWS_PROFILE") or env.get("AWS_DEFAULT_PROFILE") or ""
-    files = [
-        Path(env.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser(),
-        Path(env.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials").expanduser(),
-    ]
-    files = [path for path in files if path.is_file()]
-    found: dict[str, str] = {}
-    known = False
-    if files:
-        from configparser import Error, RawConfigParser  # most containers have no such file
-
-        for path in files:
-            parser = RawConfigParser(strict=False, default_section="\0")
-            try:
-                parser.read_string(path.read_text("utf-8"))
-            except (OSError, UnicodeDecodeError, Error):
-                raise RegistryError(
-                    f"{path} cannot be read as an AWS profile file.", "Fix it, or set AWS_ACCESS_KEY_ID instead."
-                ) from None
-            for section in (named or "default", f"profile {named or 'default'}"):
-                if parser.has_section(section):
-                    known = True
-                    found.update(parser.items(section))
-    if named and not known:
-        raise RegistryError(
-            f"AWS_PROFILE is {named}, but there is no such profile in ~/.aws.", "Fix its name, or unset AWS_PROFILE."
-        )
-    return AwsProfile(
-        name=named if known else "",
-        signs_in=any(found.get(key) for key in _AWS_SIGN_IN),
-        region=found.get("region", ""),
-        endpoint=found.get("endpoint_url", ""),
-        ca_bundle=found.get("ca_bundle", ""),
-    )
 
 
 def choose_s3(env: Mapping[str, str], profile: AwsProfile, url: str, *, anonymous: bool = False) -> CredentialSource:
@@ -340,13 +275,14 @@ class SdkCredentials:
         return given
 
 
-def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCredentials:
+def sdk_credentials(scheme: str, url: str, source: CredentialSource, address: S3Address | None) -> SdkCredentials:
     """Let the cloud's SDK sign in, or what stands in for it.
 
     Args:
         scheme: ``s3``, ``gs`` or ``az``.
         url: the registry, for messages.
         source: where the SDK finds the credentials.
+        address: of an S3 bucket.
 
     Raises:
         MissingExtraError: the SDK is not installed.
@@ -355,7 +291,7 @@ def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCrede
     if source.signer is Signer.CONTAINER:
         return SdkCredentials(url, source.name, ContainerCredentials(url, os.environ))
     try:
-        return SdkCredentials(url, source.name, _PROVIDERS[scheme](source))
+        return SdkCredentials(url, source.name, _PROVIDERS[scheme](source, address))
     except ImportError:
         extra = _EXTRAS[scheme]
         raise MissingExtraError(
@@ -366,11 +302,11 @@ def sdk_credentials(scheme: str, url: str, source: CredentialSource) -> SdkCrede
         raise _refused(url, source.name, error) from error
 
 
-def _boto3_provider(source: CredentialSource) -> Any:
+def _boto3_provider(source: CredentialSource, address: S3Address | None) -> Any:
     from datetime import timedelta
 
     auth = import_module("obstore.auth.boto3")
-    session = import_module("modeldrop.storage.botocore_session").Session(source.profile or None)
+    session = import_module("modeldrop.storage.botocore_session").Session(address, source.profile)
     config = import_module("botocore.config").Config
     session.set_default_client_config(
         config(connect_timeout=3, read_timeout=_SDK_SECONDS, retries={"total_max_attempts": 1})
@@ -378,7 +314,7 @@ def _boto3_provider(source: CredentialSource) -> Any:
     return auth.Boto3CredentialProvider(session, ttl=timedelta(seconds=_SDK_VALID_SECONDS))
 
 
-def _google_provider(source: CredentialSource) -> Any:
+def _google_provider(source: CredentialSource, _: None) -> Any:
     import functools
     import warnings
 
@@ -395,7 +331,7 @@ def _google_provider(source: CredentialSource) -> Any:
     return auth.GoogleCredentialProvider(credentials, request=functools.partial(request, timeout=_SDK_SECONDS))
 
 
-def _azure_provider(_: CredentialSource) -> Any:
+def _azure_provider(_source: CredentialSource, _: None) -> Any:
     auth = import_module("obstore.auth.azure")
     identity = import_module("azure.identity")
     session = import_module("modeldrop.storage.requests_adapter").new_session()
@@ -408,7 +344,7 @@ def _azure_provider(_: CredentialSource) -> Any:
     return auth.AzureCredentialProvider(credential)
 
 
-_PROVIDERS = {"s3": _boto3_provider, "gs": _google_provider, "az": _azure_provider}
+_PROVIDERS: Mapping[str, Any] = {"s3": _boto3_provider, "gs": _google_provider, "az": _azure_provider}
 
 
 def _refused(url: str, name: str, error: Exception) -> RegistryError:

@@ -14,21 +14,21 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
+from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import failed_request, panicked, unusable_certificates
 from modeldrop.storage.read.credentials import (
     CredentialSource,
     SdkCredentials,
     Signer,
-    aws_profile,
     choose_azure,
     choose_gcs,
     choose_s3,
-    is_true,
     sdk_credentials,
 )
 from modeldrop.storage.read.metadata import Identity, ask_identity
 from modeldrop.storage.read.panics import PanickedError, without_panics
+from modeldrop.storage.s3_address import s3_address
 from modeldrop.storage.urls import Bucket, parse_bucket
 from modeldrop.util import http
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeldrop.config import RegistrySettings
+    from modeldrop.storage.s3_address import S3Address
 
 _CONNECT = "3s"
 _READ = "8s"  # without a byte
@@ -62,14 +63,14 @@ class ObstoreClient:
         settings: what it was opened with.
         scheme: ``s3``, ``gs``, ``az`` or ``https``.
         what: what the registry is in, such as ``bucket acme-models``.
-        endpoint: the service's address.
-        region: what an S3 store signs for, else "".
+        endpoint: the service's address, with an S3 bucket in its host's name where that is asked.
+        address: of an S3 bucket, else None.
         searched: where credentials were searched for in vain, if it is therefore read unsigned; else "".
         sdk: the SDK's credentials, where they are used.
     """
 
     # No NamedTuple: to define one of eight fields takes as long as all the rest of this module.
-    __slots__ = ("endpoint", "region", "scheme", "sdk", "searched", "settings", "store", "what")
+    __slots__ = ("address", "endpoint", "scheme", "sdk", "searched", "settings", "store", "what")
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class ObstoreClient:
         scheme: str,
         what: str,
         endpoint: str,
-        region: str = "",
+        address: S3Address | None = None,
         searched: str = "",
         sdk: SdkCredentials | None = None,
     ) -> None:
@@ -88,7 +89,7 @@ class ObstoreClient:
         self.scheme = scheme
         self.what = what
         self.endpoint = endpoint
-        self.region = region
+        self.address = address
         self.searched = searched
         self.sdk = sdk
 
@@ -150,30 +151,29 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Obstore
     env = os.environ
     profile = aws_profile(env, Path.home())
     source = choose_s3(env, profile, bucket.url, anonymous=settings.anonymous)
-    region = (
-        region
-        or env.get("AWS_REGION")
-        or env.get("AWS_DEFAULT_REGION")
-        or settings.region
-        or profile.region
-        or "us-east-1"
-    )
-    ignored = is_true(env.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"))
-    custom = "" if ignored else env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
-    custom = custom or settings.endpoint
-    if not custom and not ignored:
-        custom = check_address(profile.endpoint, "endpoint_url of the AWS profile", bucket.url)
-    # A name with dots is no single label, so no certificate covers bucket.name.s3.….
-    by_host = not custom and "." not in bucket.name
-    endpoint = custom.rstrip("/") or _amazon(bucket.name if by_host else "", region)
+    address = s3_address(bucket, settings, env, profile, region)
     config: Any = {
         **source.config,
-        "region": region,
-        "endpoint": endpoint,
-        "virtual_hosted_style_request": str(by_host).lower(),
+        "region": address.region,
+        # All that obstore would else take from variables that the publisher's client does not know.
+        "endpoint": address.endpoint,
+        "aws_endpoint_url_s3": address.endpoint,
+        "virtual_hosted_style_request": str(address.by_host).lower(),
+        "s3_express": str(address.express).lower(),
+        "aws_endpoint_url_sts": address.sts,
+        "request_payer": str(address.requester_pays).lower(),
     }
     source = _settled(source, "s3")
-    return _open_bucket(S3Store, settings, bucket, endpoint, config, source, region=region, ca_bundle=profile.ca_bundle)
+    return _open_bucket(
+        S3Store,
+        settings,
+        bucket,
+        address.endpoint,
+        config,
+        source,
+        address=address,
+        ca_bundle=profile.get("ca_bundle"),
+    )
 
 
 def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
@@ -214,12 +214,14 @@ def _open_bucket(
     config: dict[str, Any],
     source: CredentialSource,
     *,
-    region: str = "",
+    address: S3Address | None = None,
     ca_bundle: str = "",
 ) -> ObstoreClient:
     """What all buckets have in common: a prefix, limits, CAs, and an SDK's credentials or none."""
     sdk = (
-        sdk_credentials(bucket.scheme, bucket.url, source) if source.signer in {Signer.SDK, Signer.CONTAINER} else None
+        sdk_credentials(bucket.scheme, bucket.url, source, address)
+        if source.signer in {Signer.SDK, Signer.CONTAINER}
+        else None
     )
     if source.signer is Signer.UNSIGNED:
         config = config | {"skip_signature": "true"}
@@ -242,15 +244,10 @@ def _open_bucket(
         scheme=bucket.scheme,
         what=what,
         endpoint=endpoint,
-        region=region,
+        address=address,
         searched=_SEARCHED[bucket.scheme] if in_vain else "",
         sdk=sdk,
     )
-
-
-def _amazon(bucket: str, region: str) -> str:
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://{bucket}{'.' if bucket else ''}s3.{region}.{domain}"
 
 
 def _unopened(url: str, error: Exception) -> RegistryError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from urllib.request import Request
 
 from modeldrop.storage.errors import wrong_region
@@ -16,6 +15,7 @@ from modeldrop.util import http
 
 if TYPE_CHECKING:
     from modeldrop.storage.read.obstore_client import ObstoreClient
+    from modeldrop.storage.s3_address import S3Address
 
 _TOLD = re.compile(r"<Region>\s*([a-z0-9-]+)|expecting '([a-z0-9-]+)'")
 _REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){1,5}")
@@ -31,21 +31,19 @@ def reopen_in_region(client: ObstoreClient, error: BaseException) -> ObstoreClie
     """
     answer = parse(error)
     # obstore drops the headers, and the whole answer if it redirects without a Location, as S3 does.
-    if answer.code not in _CODES and "redirect without LOCATION" not in answer.text:
+    address = client.address
+    if address is None or (answer.code not in _CODES and "redirect without LOCATION" not in answer.text):
         return None
     told = _TOLD.search(answer.body)
-    region = (told[1] or told[2]) if told else _ask(client)
-    if not region or region == client.region:
-        raise wrong_region(client.settings.url, client.region, "") from error
+    region = (told[1] or told[2]) if told else _ask(client.settings.url, address)
+    if not region or region == address.region:
+        raise wrong_region(client.settings.url, address.region, "") from error
     return open_client(client.settings, region)
 
 
-def _ask(client: ObstoreClient) -> str:
+def _ask(url: str, there: S3Address) -> str:
     """The region of a bucket; S3 names it to anybody, in the answer to a HEAD that it may refuse or redirect."""
-    bucket = parse_bucket(client.settings.url).name
-    parts = urlsplit(client.endpoint)
-    by_host = (parts.hostname or "").startswith(f"{bucket}.")
-    address = client.endpoint if by_host else f"{client.endpoint}/{bucket}"
+    address = there.endpoint if there.by_host else f"{there.endpoint}/{parse_bucket(url).name}"
     try:
         with http.opener(address).open(Request(address, method="HEAD"), timeout=_SECONDS) as answer:  # noqa: S310  http or https
             region = answer.headers.get("x-amz-bucket-region", "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import boto3.session
 from botocore import UNSIGNED
@@ -12,18 +12,31 @@ from botocore.config import Config
 
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.s3_address import s3_address
 
 if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
+    from modeldrop.storage.s3_address import S3Address
+    from modeldrop.storage.urls import Bucket
 
 CONNECT_SECONDS = 3
 READ_SECONDS = 60
 CONNECTIONS = 16
-DEFAULT_REGION = "us-east-1"
 
 
-def make_client(settings: RegistrySettings) -> Any:
+def address_of(bucket: Bucket, settings: RegistrySettings) -> tuple[S3Address, str]:
+    """Where the bucket is asked, and the AWS profile in use.
+
+    Raises:
+        RegistryError: the settings contradict each other, or the profile is not there.
+    """
+    profile = aws_profile(os.environ, Path.home())
+    return s3_address(bucket, settings, os.environ, profile), profile.name
+
+
+def make_client(settings: RegistrySettings, address: S3Address, profile: str) -> Any:
     """Sign in and make the client. It makes no retries: ``S3BucketStore`` decides about them.
 
     Raises:
@@ -31,10 +44,8 @@ def make_client(settings: RegistrySettings) -> Any:
         Exception: whatever botocore raises where it cannot sign in; ``s3_errors.explain`` has the sentences.
     """
     _refuse_half_credential(settings.url)
-    session = Session()
+    session = Session(address, profile)
     session.user_agent_extra = f"modeldrop/{__version__}"
-    region = _region(session, settings)
-    session.set_config_variable("region", region)
     # Clients that sign-in needs (STS, SSO) are made by the session, with time limits of minutes.
     session.set_default_client_config(
         Config(connect_timeout=CONNECT_SECONDS, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
@@ -44,16 +55,9 @@ def make_client(settings: RegistrySettings) -> Any:
         if credentials is not None:
             # Here and not with the first request, which is not given the time a person needs to type a code.
             credentials.get_frozen_credentials()
-    endpoint, style = _endpoint(session, settings)
-    s3: dict[str, Any] = {
-        # Every body carries its SHA-256 in a signed header; hashing it once more for the signature says nothing new.
-        "payload_signing_enabled": False,
-    }
-    if style:
-        s3["addressing_style"] = style
     client = boto3.session.Session(botocore_session=session).client(
         "s3",
-        endpoint_url=endpoint,
+        endpoint_url=address.service,
         config=Config(
             signature_version=UNSIGNED if settings.anonymous else None,
             connect_timeout=CONNECT_SECONDS,
@@ -63,10 +67,20 @@ def make_client(settings: RegistrySettings) -> Any:
             tcp_keepalive=True,
             # Writes name their checksum themselves; services that know none are not sent trailers they refuse.
             request_checksum_calculation="when_required",
-            s3=s3,
+            use_fips_endpoint=False,  # the address has it already
+            use_dualstack_endpoint=False,
+            s3={
+                # Every body carries its SHA-256 in a signed header; hashing it once more for the signature says
+                # nothing new.
+                "payload_signing_enabled": False,
+                "addressing_style": "virtual" if address.by_host else "path",
+                "use_accelerate_endpoint": False,
+            },
         ),
     )
     client.meta.events.register("before-call.s3", _do_not_redirect)
+    if address.requester_pays:
+        client.meta.events.register("before-call.s3", _pay)
     return client
 
 
@@ -83,6 +97,10 @@ def signing_in_actions() -> str:
     )
 
 
+def _pay(params: Any, **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"
+
+
 def _do_not_redirect(params: Any, **_: Any) -> None:
     """Keep botocore from asking for the bucket's region and sending everything twice: the reader is told instead.
 
@@ -97,28 +115,3 @@ def _refuse_half_credential(url: str) -> None:
     if len(have) == 1:
         missing = next(name for name in names if name not in have)
         raise storage_errors.half_credential(url, have[0], missing)
-
-
-def _region(session: Any, settings: RegistrySettings) -> str:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):  # botocore reads only the second, other SDKs the first
-        if os.environ.get(name):
-            return os.environ[name]
-    return settings.region or session.get_config_variable("region") or DEFAULT_REGION
-
-
-def _endpoint(session: Any, settings: RegistrySettings) -> tuple[str | None, str]:
-    """The endpoint to pass on, and the addressing style; None and "" leave them to botocore."""
-    scoped = session.get_scoped_config()
-    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
-    named = "" if ignored else os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    endpoint = named or settings.endpoint
-    if not endpoint and not ignored:
-        services = session.full_config.get("services", {}).get(scoped.get("services", ""), {})
-        endpoint = services.get("s3", {}).get("endpoint_url") or scoped.get("endpoint_url", "")
-    if not endpoint:
-        return None, ""
-    host = urlsplit(endpoint).hostname or ""
-    amazon = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    # Elsewhere a bucket's own host name rarely resolves.
-    style = "" if amazon or (scoped.get("s3") or {}).get("addressing_style") else "path"
-    return endpoint, style

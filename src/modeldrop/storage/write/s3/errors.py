@@ -237,11 +237,6 @@ def _explain_sign_in(error: Exception, context: RequestContext) -> ModeldropErro
         return storage_errors.half_credential(
             url, f"one half of the credential ({fields.get('provider', 'profile')})", str(fields.get("cred_var", ""))
         )
-    if isinstance(error, exceptions.ProfileNotFound):
-        return RegistryError(
-            f"{url}: there is no AWS profile called {_fields(error).get('profile')!r}.",
-            "Check AWS_PROFILE, or make it: aws configure sso",
-        )
     if isinstance(error, _SESSION_ENDED) or type(error).__name__.startswith("Login"):
         return storage_errors.expired(url, "the session of `aws sso login` (or `aws login`)")
     if isinstance(error, (exceptions.CredentialRetrievalError, exceptions.MetadataRetrievalError)):

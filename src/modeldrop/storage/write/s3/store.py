@@ -40,7 +40,7 @@ from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
     from modeldrop.storage.write.s3 import errors as s3_errors
-    from modeldrop.storage.write.s3.client import make_client
+    from modeldrop.storage.write.s3.client import address_of, make_client
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
         raise
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from modeldrop.config import RegistrySettings
     from modeldrop.format.manifest import File
+    from modeldrop.storage.s3_address import S3Address
     from modeldrop.storage.urls import Bucket
     from modeldrop.storage.write.multipart import Part
 
@@ -116,12 +117,17 @@ class S3BucketStore:
         self._new_object_options = _new_object_options(settings)
 
     @property
+    def address(self) -> S3Address:
+        """Where the bucket is asked."""
+        return address_of(self.bucket, self.settings)[0]
+
+    @property
     def client(self) -> Any:
         """boto3's S3 client, signed in."""
         with self._lock:
             if self._client is None:
                 try:
-                    self._client = make_client(self.settings)
+                    self._client = make_client(self.settings, *address_of(self.bucket, self.settings))
                 except ModeldropError:
                     raise
                 except Exception as error:  # noqa: BLE001 - botocore raises its own, ValueError and OSError
@@ -505,14 +511,14 @@ class S3BucketStore:
             multipart.send_all(rest, lambda part: read(part.start, part.start + part.length), in_flight=IN_FLIGHT)
 
     def _context(self, verb: str, key: str) -> s3_errors.RequestContext:
-        meta = self._client.meta if self._client is not None else None
+        address = self.address
         return s3_errors.RequestContext(
             url=self.url,
             bucket=self.bucket.name,
             verb=verb,
             key=key,
-            endpoint=meta.endpoint_url if meta else self.settings.endpoint or "the service",
-            region=meta.region_name if meta else "",
+            endpoint=address.service,
+            region=address.region,
         )
 
     def _call(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
@@ -598,12 +604,13 @@ class S3BucketStore:
 
 def _new_object_options(settings: RegistrySettings) -> dict[str, str]:
     """What every new object is given besides its bytes."""
-    extra: dict[str, str] = {}
-    if settings.encryption_key:
-        extra |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": settings.encryption_key}
-    if settings.tags:
-        extra["Tagging"] = urlencode(dict(settings.tags))
-    return extra
+    options = {
+        "ServerSideEncryption": settings.encryption or ("aws:kms" if settings.encryption_key else ""),
+        "SSEKMSKeyId": settings.encryption_key,
+        "ACL": settings.acl,
+        "Tagging": urlencode(dict(settings.tags)),
+    }
+    return {name: value for name, value in options.items() if value}
 
 
 def _content_headers(key: str) -> dict[str, str]:
