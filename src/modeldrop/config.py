@@ -87,6 +87,12 @@ def _one_of(*values: str) -> Callable[[str, str], str]:
     return read
 
 
+def _yes_or_no(text: str, where: str) -> bool:
+    if text.lower() not in {"yes", "true", "1", "no", "false", "0"}:
+        raise UsageError(f"{where} cannot be {text[:40]!r}.", "Write yes or no.")
+    return text.lower() in {"yes", "true", "1"}
+
+
 class Setting:
     """Something that may be said in several places; the first that says it counts.
 
@@ -129,6 +135,9 @@ SETTINGS = {
     ),
     "max_stale": Setting(("--max-stale", "MODELDROP_MAX_STALE"), "", _age),
     "min_generation": Setting(("--min-generation", "MODELDROP_MIN_GENERATION"), "0", _count),
+    "accept_older_generation": Setting(
+        ("--accept-older-generation", "MODELDROP_ACCEPT_OLDER_GENERATION"), "no", _yes_or_no
+    ),
     "timeout": Setting(("--timeout", "MODELDROP_TIMEOUT"), "30m", _timeout),
     "start_jitter": Setting(("--start-jitter", "MODELDROP_START_JITTER"), "0s", _seconds),
     "log_format": Setting(("--log-format", "MODELDROP_LOG_FORMAT"), "text", _one_of("text", "json")),

@@ -300,6 +300,7 @@ def test_options_come_from_flags_then_the_environment(monkeypatch: pytest.Monkey
         "ON_UNAVAILABLE": "fail",
         "MAX_STALE": "24h",
         "MIN_GENERATION": "7",
+        "ACCEPT_OLDER_GENERATION": "yes",
         "TIMEOUT": "5m",
         "START_JITTER": "90",
         "METRICS": "m.prom",
@@ -307,9 +308,17 @@ def test_options_come_from_flags_then_the_environment(monkeypatch: pytest.Monkey
         monkeypatch.setenv(f"MODELDROP_{name}", value)
     found = settings()
     assert found.options == Options(
-        variant="fp32", as_name="", on_unavailable="fail", max_stale=86400, min_generation=7, timeout=300
+        variant="fp32",
+        as_name="",
+        on_unavailable="fail",
+        max_stale=86400,
+        min_generation=7,
+        timeout=300,
+        accept_older_generation=True,
     )
     assert (found.start_jitter, found.metrics) == (90, "m.prom")
+    monkeypatch.setenv("MODELDROP_ACCEPT_OLDER_GENERATION", "no")
+    assert settings("--accept-older-generation").options.accept_older_generation
     found = settings(
         "--variant=auto", "--on-unavailable=offline", "--max-stale=0", "--min-generation=0", "--timeout=90s",
         "--start-jitter=0", "--metrics=n.prom", "--as=onnx/model.onnx", "--self-test", "--keep=1",

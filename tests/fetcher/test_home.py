@@ -316,7 +316,7 @@ def full(descriptor, data, offset):
     return write(descriptor, data, offset)
 os.pwrite = full
 try:
-    fetch(sys.argv[1], sys.argv[2])
+    fetch(sys.argv[1], sys.argv[2], on_unavailable="fail")
 except DiskError as error:
     print(error)
 """
@@ -330,8 +330,8 @@ def test_a_disk_that_becomes_full(registry: Path, home: ModelHome, code: str) ->
     before = tree(first.path)
     publish_build(registry, "b")
     said = run_python(TOO_LARGE, f"{registry}/embedder", home.path.parent, code)
-    assert re.match(rf"{home.path} became full while embedder/v2 was written: .*, \d+ MB free\.\n", said)
-    assert "it goes on where it was. The snapshot in use is untouched." in said
+    assert re.match(rf"{home.path} became full while embedder/v2 was written \(.*\): it needs .* are free\.", said)
+    assert "What has come is kept and gone on with; the snapshot in use is untouched." in said
     assert (home.path / "current").resolve() == first.path
     assert tree(first.path) == before
     second = bring(registry, home, 2)
@@ -343,14 +343,14 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     registry: Path, home: ModelHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_build(registry, "a")
-    monkeypatch.setattr("modeldrop.fetcher.download.download._DISK_RESERVE", 1 << 60)
-    with pytest.raises(DiskError, match=rf"{home.path} has \d+ MB free; embedder/v1 needs 0 MB, and \d+ MB are kept"):
+    monkeypatch.setattr("modeldrop.fetcher.download.room._RESERVE", 1 << 60)
+    with pytest.raises(DiskError, match=rf"{home.path} has too little room for embedder/v1: it needs 131\.1 kB and "):
         bring(registry, home)
     assert find_snapshots(home.path) == []
     monkeypatch.undo()
     publish_build(registry, "a", model="reranker")
     bring(registry, home)
-    monkeypatch.setattr("modeldrop.fetcher.download.download._DISK_RESERVE", 1 << 60)
+    monkeypatch.setattr("modeldrop.fetcher.download.room._RESERVE", 1 << 60)
     linked = bring(registry, ModelHome(home.path.parent, "reranker"))  # needs no room
     assert linked.linked == ANSWERS + GRAPH
 

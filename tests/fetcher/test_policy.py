@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import shutil
 import time
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.errors import NotFoundError, RefusedError, RegistryError, UsageError
+from modeldrop.cli import main
+from modeldrop.errors import FormatError, NotFoundError, RefusedError, RegistryError, UsageError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import read_state, state_path
 from modeldrop.registry.channels import promote, rollback
@@ -126,7 +129,9 @@ def test_a_channel_that_went_back_counts_as_unavailable(published: Path, home: P
     assert "went back from generation 2 to 1" in snapshot.warnings[0]
     with pytest.raises(RegistryError, match="went back from generation 2 to 1") as caught:
         fetch(reference, home, on_unavailable="fail")
-    assert "modeldrop promote" in caught.value.hint
+    above = f"modeldrop promote {published}/embedder@v1 --generation-above 2"
+    assert above in caught.value.hint
+    assert above in snapshot.warnings[0]
     assert fetch(reference, home / "fresh").version == 1  # a fresh disk cannot know
 
     # Another history under the same generation is no better.
@@ -138,6 +143,119 @@ def test_a_channel_that_went_back_counts_as_unavailable(published: Path, home: P
     assert "has another move under generation 2" in snapshot.warnings[0]
     promote(FolderStore(str(published)), "embedder", 1, "current", by="dana")
     assert fetch(reference, home).generation == 3
+
+
+def test_a_restored_registry_is_accepted_by_one_command(
+    published: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, backup = f"{published}/embedder", tmp_path / "backup"
+    shutil.copytree(published, backup)
+    for seed in "bcd":
+        publish_build(published, seed)
+    for container in ("one", "two", "three"):
+        assert fetch(reference, home / container).generation == 4
+    shutil.rmtree(published)
+    backup.rename(published)
+    publish_build(published, "e")
+    assert fetch(reference, home / "one").version == 4
+
+    # For one container: what it says is believed, and remembered.
+    assert main(["fetch", reference, "-d", str(home / "one"), "--accept-older-generation"]) == 0
+    assert "/v2-" in capsys.readouterr().out
+    again = fetch(reference, home / "one")
+    assert (again.version, again.generation, again.checked) == (2, 2, "registry")
+    assert (home / "one/embedder/current").resolve() == again.path
+    with pytest.raises(RefusedError):
+        fetch(reference, home / "three", min_generation=3, accept_older_generation=True, on_unavailable="fail")
+
+    # For all others at once: the command that the error names.
+    with pytest.raises(RegistryError) as caught:
+        fetch(reference, home / "two", on_unavailable="fail")
+    command = caught.value.hint.partition("modeldrop promote ")[2].partition(";")[0]
+    assert main(["promote", *command.split()]) == 0
+    for container in ("one", "two", "three"):
+        found = fetch(reference, home / container)
+        assert (found.version, found.generation, found.checked) == (2, 5, "registry")
+    publish_build(published, "f")
+    assert fetch(reference, home / "two").generation == 6
+
+
+def test_two_that_accept_an_older_generation_do_not_undo_each_other(
+    published: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeldrop.fetcher.fetch import Fetcher
+
+    channel = published / "embedder" / "current"
+    old = channel.read_bytes()
+    publish_build(published, "b")
+    publish_build(published, "c")
+    fetch(f"{published}/embedder", home)
+    channel.write_bytes(old)
+    shutil.rmtree(published / "embedder/.moves")  # by which writers would know
+    activate = Fetcher.activate
+
+    def slow(fetcher: Fetcher, *prepared: object) -> object:
+        monkeypatch.setattr(Fetcher, "activate", activate)
+        promote(FolderStore(str(published)), "embedder", 2, "current", by="dana")
+        assert fetch(f"{published}/embedder", home, accept_older_generation=True).generation == 2
+        return activate(fetcher, *prepared)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Fetcher, "activate", slow)
+    fetch(f"{published}/embedder", home, accept_older_generation=True)
+    assert os.readlink(home / "embedder" / "current").startswith("v2-")  # noqa: PTH115
+
+
+FOREIGN = {
+    "a proxy's page": (
+        b"<!DOCTYPE html><html><head><title>Sign in\n to Corp</title>",
+        "an HTML page, titled 'Sign in to Corp'",
+    ),
+    "an error with status 200": (b"<?xml version='1.0'?><Error/>", "XML"),
+    "nothing": (b"", "an empty answer"),
+    "blanks": (b" \n", "an empty answer"),
+    "compressed": (gzip.compress(b"{}"), "gzip-compressed data"),
+    "cut": (b'{"schema": ', ": "),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_answer_that_is_no_channel_leaves_the_last_good_one(published: Path, home: Path, name: str) -> None:
+    first = fetch(f"{published}/embedder", home)
+    answer, kind = FOREIGN[name]
+    (published / "embedder/current").write_bytes(answer)
+    again = fetch(f"{published}/embedder", home)
+    assert (again.path, again.checked) == (first.path, "disk")
+    assert kind in again.warnings[0]
+    with pytest.raises(FormatError, match="embedder/current") as caught:
+        fetch(f"{published}/embedder", home, on_unavailable="fail")
+    assert kind in caught.value.message
+    with pytest.raises(FormatError):
+        fetch(f"{published}/embedder", home / "new")
+
+
+NEWER = """
+import sys
+from modeldrop.cli import main
+sys.exit(main(["fetch", sys.argv[1], "-d", sys.argv[2], "--log-format", "json", "--json"]))
+"""
+
+
+def test_a_home_that_cannot_take_a_new_version_gives_the_last_good_one(
+    published: Path, home: Path, tmp_path: Path
+) -> None:
+    from tests.helpers.builds import open_to_all
+
+    first = fetch(f"{published}/embedder", home)
+    publish_build(published, "b")
+    open_to_all(tmp_path)
+    with read_only(home):
+        (told,) = json.loads(run_python(NEWER, f"{published}/embedder", home, user=unprivileged()))
+        with pytest.raises(AssertionError, match="15"):
+            run_python(NEWER, f"{published}/embedder@v2", home, user=unprivileged())
+    assert (told["path"], told["version"], told["checked"]) == (str(first.path), "v1", "disk")
+    assert "Could not write into" in told["warnings"][0]
+    assert f"Using {first.path.name}, which the registry last confirmed" in told["warnings"][0]
+    assert fetch(f"{published}/embedder", home).version == 2
 
 
 def test_a_generation_below_the_least_is_refused_even_on_a_fresh_disk(published: Path, home: Path) -> None:

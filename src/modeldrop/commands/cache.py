@@ -4,7 +4,8 @@ modeldrop cache ls -d /models
 modeldrop cache prune -d /models --keep 1
 
 prune keeps, of every model, the snapshots that were used last, whatever a link names, whatever a running process
-uses, and whatever was used within --older-than. fetch does the same after every new version.
+uses, and whatever was used within --older-than. fetch does the same after every new version, with 10 minutes for
+--older-than, and without it before a download that does not fit.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import home_folder, read_duration
 from modeldrop.errors import DiskError, UsageError
-from modeldrop.fetcher.eviction import DEFAULT_KEEP, DiskUse, disk_bytes, evict, leftovers, survey
+from modeldrop.fetcher.eviction import DiskUse, disk_bytes, evict, leftovers, survey
 from modeldrop.fetcher.home import ModelHome, find_models
+from modeldrop.fetcher.options import DEFAULT_KEEP
 from modeldrop.util.text import size_text, table
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"prune: snapshots of each model that stay, the last used ones (default: {DEFAULT_KEEP})",
     )  # fmt: skip
     parser.add_argument(
-        "--older-than", default="24h", metavar="AGE", help="prune: only what was not used for so long (default: 24h)"
+        "--older-than", default="0s", metavar="AGE", help="prune: only what was not used for so long (default: 0s)"
     )
     parser.add_argument("--dry-run", action="store_true", help="prune: say what would go, and remove nothing")
     add_json(parser)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = """
 environment, where an option is not given:
   MODELDROP_HOME, MODELDROP_VARIANT, MODELDROP_ON_UNAVAILABLE, MODELDROP_MAX_STALE, MODELDROP_MIN_GENERATION,
-  MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT, MODELDROP_METRICS
+  MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT,
+  MODELDROP_METRICS
 """
 
 
@@ -49,6 +50,10 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
     )
     add("--max-stale", metavar="AGE", help="how old the last good answer may be (default: any age)")
     add("--min-generation", metavar="N", help="refuse a channel whose generation is below N")
+    add(
+        "--accept-older-generation", action="store_const", const="yes",
+        help="believe a channel that went back, because its registry was rebuilt or restored",
+    )  # fmt: skip
     add("--self-test", action="store_true", help="run the golden inputs on this CPU before it is used")
     add("--timeout", metavar="TIME", help="limit for each model (default: 30m)")
     add("--keep", type=int, default=DEFAULT_KEEP, metavar="N", help="snapshots to keep (default: 3)")
@@ -70,6 +75,7 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
         on_unavailable=setting("on_unavailable", arguments.on_unavailable),
         max_stale=setting("max_stale", arguments.max_stale),
         min_generation=setting("min_generation", arguments.min_generation),
+        accept_older_generation=setting("accept_older_generation", arguments.accept_older_generation),
         self_test=arguments.self_test,
         timeout=setting("timeout", arguments.timeout),
         keep=arguments.keep,

@@ -2,6 +2,11 @@
 
 modeldrop promote ./models/embedder@v3
 modeldrop promote ./models/embedder@staging --channel current
+
+A registry that was rebuilt, or restored from an older copy, has lower generations than its readers have seen, who
+then stay with what they have. They say which generation that is; one promote above it brings all of them forward:
+
+modeldrop promote ./models/embedder@v3 --generation-above 25
 """
 
 from __future__ import annotations
@@ -20,24 +25,34 @@ from modeldrop.storage.write import open_store
 if TYPE_CHECKING:
     import argparse
 
+_MAX_GENERATION = 1 << 52  # the format allows twice that: there is room to count on
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL@VERSION (or @CHANNEL)")
     parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
     parser.add_argument("--why", default="", help="the reason, for the history")
+    parser.add_argument(
+        "--generation-above", type=int, default=0, metavar="N",
+        help="count on from N: the generation that readers have seen of a registry that was restored since",
+    )  # fmt: skip
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    channel = check_channel(arguments.channel)
+    channel, above = check_channel(arguments.channel), arguments.generation_above
+    if not 0 <= above <= _MAX_GENERATION:
+        raise UsageError(f"{above} is no generation.", "Write the number that the readers name.")
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
     version = resolve_reference(store, reference)
-    moved = promote(store, reference.model, version, channel, by=provenance().actor, why=arguments.why)
+    moved = promote(
+        store, reference.model, version, channel, by=provenance().actor, why=arguments.why, generation_above=above
+    )
     if arguments.json:
         print_json(channel_json(moved))
     else:

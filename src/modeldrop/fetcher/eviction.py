@@ -1,4 +1,15 @@
-"""Disk space: what the snapshots of a model take, and which of them are removed."""
+"""Disk space: what the snapshots of a model take, and which of them are removed.
+
+Never removed is
+
+- what a living process uses: by its lock or lease (``leases``). ``run`` hands a lock on to the program, ``watch`` has
+  both, and a program that calls ``fetch`` has a lock as long as it lives;
+- what a link names: the last good snapshot of a channel, whoever was given its path;
+- the ``keep`` snapshots that were used last.
+
+After a new version has come, the rest goes, but for what was used a moment ago: it may have been printed by ``fetch``
+for a program that has not opened it yet. Where a download does not fit, that goes as well, before it begins.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +17,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from modeldrop.fetcher.home import PARTIAL, STALE_SECONDS, ModelHome, find_links, find_snapshots
-from modeldrop.fetcher.leases import forget, holder, last_use, leaseholder, user_of
+from modeldrop.fetcher.home import PARTIAL, ModelHome, find_links, find_models, find_snapshots
+from modeldrop.fetcher.leases import LEASE_SECONDS, forget, holder, last_use, leaseholder, user_of
+from modeldrop.fetcher.options import DEFAULT_KEEP
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -15,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.fetcher.snapshot import LocalSnapshot
-
-DEFAULT_KEEP = 3
 
 
 class DiskUse(NamedTuple):
@@ -46,12 +56,11 @@ def survey(model_home: Path, now: float) -> list[DiskUse]:
     for snapshot in find_snapshots(model_home):
         path = snapshot.path
         with contextlib.suppress(OSError):
-            size, own = _sizes(path)
             found.append(
                 DiskUse(
                     snapshot=snapshot,
-                    disk_bytes=size,
-                    own_bytes=own,
+                    disk_bytes=disk_bytes(path),
+                    own_bytes=own_bytes(path),
                     last_use=last_use(path),
                     links=links.get(path.name, ()),
                     used_by=user_of(path, now),
@@ -66,16 +75,31 @@ def disk_bytes(*folders: Path) -> int:
     return sum(seen.values())
 
 
+def own_bytes(*folders: Path) -> int:
+    """What removing some folders would free: a file that has a name elsewhere stays."""
+    inodes: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
+    for status in (status for folder in folders for status in _files(folder)):
+        key = (status.st_dev, status.st_ino)
+        inodes[key] = (status, inodes[key][1] + 1 if key in inodes else 1)
+    return sum(status.st_blocks * 512 for status, names in inodes.values() if status.st_nlink == names)
+
+
 def evict(
-    home: ModelHome, keep: int = DEFAULT_KEEP, *, now: float, idle: float = STALE_SECONDS, dry_run: bool = False
+    home: ModelHome, keep: int = DEFAULT_KEEP, *, now: float, idle: float = LEASE_SECONDS, dry_run: bool = False
 ) -> list[Path]:
     """Remove snapshots that nobody needs, and what killed processes have left. Never raises.
 
-    Kept are the ``keep`` snapshots that were used last, whatever a link names, whatever a process uses, and
-    whatever was used within ``idle`` seconds. A snapshot loses its name before any of its files goes.
+    A snapshot loses its name before any of its files goes.
+
+    Args:
+        home: the model's folder.
+        keep: how many stay at least, the last used ones.
+        now: in Unix seconds.
+        idle: what was used within so many seconds stays too.
+        dry_run: remove nothing.
 
     Returns:
-        The folders that were removed, or with ``dry_run`` would be.
+        The folders that were removed, or with ``dry_run`` would be; the last used first.
     """
     if not dry_run:
         home.sweep(now)
@@ -89,13 +113,48 @@ def evict(
     return removed
 
 
+def make_room(home: ModelHome, missing: int, keep: int, *, spare: Path, partly: bool = False, now: float) -> bool:
+    """Free so many bytes by removing what nobody needs. Never raises.
+
+    First goes unfinished work that nobody goes on with, then snapshots of this model, then those of the other models
+    in the same home, each the longest unused first.
+
+    Args:
+        home: the model's folder.
+        missing: bytes.
+        keep: how many snapshots of each model stay, the last used ones; the one that is to come is one of this model's.
+        spare: unfinished work that is gone on with.
+        partly: remove all of it even if that is less; without, nothing is removed where it would not be enough.
+        now: in Unix seconds.
+
+    Returns:
+        Whether something was removed.
+    """
+    with contextlib.suppress(OSError):
+        others = [ModelHome(home.path.parent, name) for name in find_models(home.path.parent) if name != home.path.name]
+        chosen: list[tuple[ModelHome, Path]] = [
+            (one, path) for one in (home, *others) for path in one.unfinished() if path != spare
+        ]
+        works = len(chosen)
+        for one, kept in ((home, keep - 1), *((other, keep) for other in others)):
+            chosen += [(one, path) for path in reversed(evict(one, kept, now=now, idle=0, dry_run=True))]
+        counts = range(1, len(chosen) + 1)
+        enough = (count for count in counts if own_bytes(*(path for _, path in chosen[:count])) >= missing)
+        freed = [
+            one.discard_unlocked(path) if index < works else _evict(one, path, now, 0, dry_run=False)
+            for index, (one, path) in enumerate(chosen[: next(enough, len(chosen) if partly else 0)])
+        ]
+        return any(freed)
+    return False
+
+
 def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: bool) -> bool:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Locked from here on: whoever wants to use it waits, and then finds it gone.
         if holder(descriptor) or leaseholder(path, now):
             return False
-        if now - last_use(path) < idle or path.name in _links(home.path):
+        if (idle and now - last_use(path) < idle) or path.name in _links(home.path):
             return False
         if not dry_run:
             home.discard(path)
@@ -112,16 +171,6 @@ def _links(model_home: Path) -> dict[str, tuple[str, ...]]:
         target = os.path.basename(os.path.normpath(says))  # noqa: PTH119
         found[target] = (*found.get(target, ()), name)
     return found
-
-
-def _sizes(folder: Path) -> tuple[int, int]:
-    """Bytes on disk of what is in a folder, and of what only this folder has."""
-    inodes: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
-    for status in _files(folder):
-        key = (status.st_dev, status.st_ino)
-        inodes[key] = (status, inodes[key][1] + 1 if key in inodes else 1)
-    size = sum(status.st_blocks * 512 for status, _ in inodes.values())
-    return size, sum(status.st_blocks * 512 for status, names in inodes.values() if status.st_nlink == names)
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:

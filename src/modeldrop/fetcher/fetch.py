@@ -4,7 +4,8 @@
     prepare   that version is on disk, verified; no link has moved         no request where it is there already
     activate  the channel's link names it; what was seen is remembered
 
-``fetch`` does all three, ``watch`` does each in its time. If nobody answers, ``last_good`` says what is used instead.
+``fetch`` does all three, ``watch`` does each in its time. If nobody answers, or this disk cannot take what is new,
+``last_good`` says what is used instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.config import default_registry, home_folder, registry_url
-from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RefusedError, RegistryError
+from modeldrop.errors import (
+    DiskError,
+    FormatError,
+    IntegrityError,
+    ModeldropError,
+    NotFoundError,
+    RefusedError,
+    RegistryError,
+)
 from modeldrop.fetcher.home import PARTIAL, ModelHome, read_link
 from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
@@ -53,6 +62,9 @@ def fetch(
 ) -> Snapshot:
     """Make sure that a version is on the local disk, complete and verified; return its snapshot.
 
+    It is not evicted while this process lives, or a child of it by fork, until the process is given another one of the
+    same channel (of a pinned version: another pinned one of the model).
+
     Args:
         reference: what to fetch, such as ``s3://acme-models/embedder``, ``./models/embedder@v3`` or
             ``embedder@staging``; a bare name lives in ``MODELDROP_REGISTRY``.
@@ -66,12 +78,13 @@ def fetch(
         UsageError: an invalid reference, or the home holds this model from another registry.
         NotFoundError: the registry has no such model, channel or version, nor this disk a good one.
         VariantError: the version has no such variant, or none that this machine can run.
-        FormatError, IntegrityError: what the registry holds is damaged or was changed.
-        RegistryError: the registry cannot be read, and there is no last good snapshot that would do.
+        FormatError, IntegrityError: the version is damaged or was changed; or the channel is none, and there is no
+            last good snapshot that would do.
+        RegistryError: the registry cannot be read, and there is none either.
         RefusedError: the channel's generation is below ``min_generation``.
         FidelityError: no variant passes the self-test.
         MissingExtraError: a package that is needed for this is not installed.
-        DiskError: the home cannot be written, or is full.
+        DiskError: the home cannot be written, or is full, and there is none either.
     """
     options = with_overrides(options, overrides, "fetch")
     if isinstance(reference, str):
@@ -79,21 +92,34 @@ def fetch(
     home = home_folder(directory)
     try:
         fetcher = Fetcher(reference, home, options, progress)
+        fetcher.reader_name = f"{fetcher.home.path}@{fetcher.link or ''}"
         fetcher.home.check_registry(fetcher.registry)
-        try:
-            version = fetcher.resolve()
-            try:
-                found = fetcher.prepare(version)
-            except NotFoundError:  # pruned after the channel was read? What does it name now?
-                before, version = version, fetcher.resolve()
-                if version == before:
-                    raise
-                found = fetcher.prepare(version)
-            return fetcher.activate(version, found)
-        except (NotFoundError, RefusedError, RegistryError) as error:
-            return fetcher.last_good(error)
     except OSError as error:
         raise unwritable(home, error) from error
+    try:
+        return _fetch(fetcher)
+    except (DiskError, NotFoundError, RefusedError, RegistryError) as error:
+        return fetcher.last_good(error)
+    except OSError as error:
+        failed = unwritable(home, error)
+        failed.__cause__ = error
+        return fetcher.last_good(failed)
+
+
+def _fetch(fetcher: Fetcher) -> Snapshot:
+    """The three steps."""
+    try:
+        version = fetcher.resolve()
+    except (FormatError, IntegrityError) as error:  # no channel, whoever has answered: that is no damaged version
+        return fetcher.last_good(error)
+    try:
+        found = fetcher.prepare(version)
+    except NotFoundError:  # pruned after the channel was read? What does it name now?
+        before, version = version, fetcher.resolve()
+        if version == before:
+            raise
+        found = fetcher.prepare(version)
+    return fetcher.activate(version, found)
 
 
 class ResolvedVersion(NamedTuple):
@@ -125,6 +151,7 @@ class Fetcher:
         link: the name of the link that names the snapshot; None for a pinned version.
         stats: what the last ``prepare`` has brought.
         warnings: what whoever runs this should know of that, a sentence each.
+        reader_name: what this process holds the snapshot as, while it lives; "" where something else keeps it.
     """
 
     def __init__(
@@ -142,6 +169,7 @@ class Fetcher:
         self.channel_key = f"{reference.model}/{reference.channel}"
         self.stats = TransferStats()
         self.warnings: tuple[str, ...] = ()
+        self.reader_name = ""
         self._deadline = time_limit(options.timeout)
         self._progress = progress
         self._began = time.monotonic()
@@ -204,7 +232,9 @@ class Fetcher:
         try:
             channel = parse_channel(data)
         except FormatError as error:
-            raise _located(error, where) from None
+            from modeldrop.fetcher.last_good import not_a_channel
+
+            raise not_a_channel(where, data, error) from None
         move, digest = channel.present, self.reference.digest
         if digest is not None and digest != move.digest:
             older = channel.find_digest(digest)
@@ -217,11 +247,13 @@ class Fetcher:
         version = ResolvedVersion(
             version=move.version, digest=move.digest, generation=channel.generation, nonce=channel.present.nonce
         )
+        known = None if self.options.accept_older_generation else stored
         minimum = self.options.min_generation
-        if channel.generation < minimum or not (stored is None or stored.allows(channel.generation, version.nonce)):
+        if channel.generation < minimum or not (known is None or known.allows(channel.generation, version.nonce)):
             from modeldrop.fetcher.last_good import old_pointer
 
-            raise old_pointer(where, channel.generation, minimum, stored)
+            model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
+            raise old_pointer(model, name, version, minimum, known)
         return version
 
     def prepare(self, version: ResolvedVersion) -> LocalSnapshot:
@@ -267,6 +299,7 @@ class Fetcher:
                         manifest,
                         variant,
                         renamed=renamed,
+                        keep=self.options.keep,
                         deadline=self._deadline,
                         progress=self._progress,
                     )
@@ -303,10 +336,11 @@ class Fetcher:
             else:
                 with self._link_lock():
                     now = read_state(self.home.path, self.link)
-                    if now is None or now.generation <= state.generation:
+                    accepted = self.options.accept_older_generation and now == self.stored_state
+                    if now is None or now.generation <= state.generation or accepted:
                         self.home.link(self.link, local.path)
                         write_state(self.home.path, self.link, state)
-        if not note_use(local.path):
+        if not note_use(local.path, reader=self.reader_name):
             return self.activate(version, self.prepare(version))  # it was evicted between being found and being used
         if not self.stats.found_all:
             from modeldrop.fetcher.eviction import evict
@@ -315,22 +349,24 @@ class Fetcher:
         checked = "registry" if self.link is not None or self.stats.fetched else "disk"
         return self._snapshot(local, version.generation, checked=checked)
 
-    def last_good(self, error: NotFoundError | RefusedError | RegistryError) -> Snapshot:
-        """What this disk has of the channel, when the registry could not be asked.
+    def last_good(self, error: ModeldropError) -> Snapshot:
+        """What this disk has of the channel, when what it names now could not be had.
 
         Raises:
             RegistryError: there is none, or it is older than ``max_stale``.
-            NotFoundError, RefusedError: ``error`` was one, and there is none that would do.
+            ModeldropError: ``error``, where there is none that would do.
         """
         from modeldrop.fetcher.last_good import last_good
 
         found = last_good(self.home, self.link, self.stored_state, self.options, error)
         with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
             self.home.link(str(self.link), found.local.path)
+        note_use(found.local.path, reader=self.reader_name)
         self.stats, self.warnings = TransferStats(), ()
         if self.options.on_unavailable != OFFLINE:
             name, age = found.local.path.name, age_text(found.age)
-            self.warnings = (f"{error.message} Using {name}, which the registry last confirmed {age} ago.",)
+            trouble = " ".join(str(error).split())
+            self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {age} ago.",)
         return self._snapshot(found.local, found.generation, checked="disk", age=found.age)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:

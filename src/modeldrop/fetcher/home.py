@@ -272,19 +272,32 @@ class ModelHome:
                     elif now - path.lstat().st_mtime <= STALE_SECONDS:
                         continue
                     elif is_folder:
-                        self._discard_unlocked(path)
+                        self.discard_unlocked(path)
                     else:
                         path.unlink(missing_ok=True)
 
-    def _discard_unlocked(self, folder: Path) -> None:
+    def unfinished(self) -> list[Path]:
+        """The folders in which snapshots are put together, or were."""
+        with contextlib.suppress(OSError), os.scandir(self.path / PARTIAL) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+        return []
+
+    def discard_unlocked(self, folder: Path) -> bool:
+        """Remove a folder of unfinished work, unless somebody works there; return whether it is removed.
+
+        Raises:
+            OSError: it cannot be.
+        """
         from modeldrop.util.locks import try_lock
 
         lock = try_lock(folder / "lock")
-        if lock is not None:
-            try:
-                self.discard(folder)
-            finally:
-                lock.release()
+        if lock is None:
+            return False
+        try:
+            self.discard(folder)
+        finally:
+            lock.release()
+        return True
 
     def _temporary(self) -> Path:
         """A new path for work in progress; what a killed process leaves there is swept later."""

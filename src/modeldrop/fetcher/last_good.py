@@ -6,6 +6,7 @@ Loaded only in trouble: a fetch that is answered needs none of it.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ from modeldrop.errors import FormatError, ModeldropError, RefusedError, Registry
 from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.options import FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import age_text
 
 if TYPE_CHECKING:
+    from modeldrop.fetcher.fetch import ResolvedVersion
     from modeldrop.fetcher.home import ModelHome
     from modeldrop.fetcher.notes import ChannelState
     from modeldrop.fetcher.options import Options
@@ -77,26 +80,65 @@ def last_good(
     return found
 
 
-def old_pointer(where: str, generation: int, minimum: int, stored: ChannelState | None) -> ModeldropError:
+def not_a_channel(where: str, data: bytes, error: FormatError) -> FormatError:
+    """The error for an answer that is no channel, saying what it is instead.
+
+    Args:
+        where: the channel's address.
+        data: the answer.
+        error: why it does not parse.
+    """
+    kind = _kind(data)
+    return FormatError(
+        f"{where} is no channel, but {kind}." if kind else f"{where}: {error.message}",
+        error.hint
+        or "Somebody else answers for the registry (a proxy, a sign-in page), or the object was damaged or replaced; "
+        "in that case name the version anew: modeldrop promote.",
+    )
+
+
+def _kind(data: bytes) -> str:
+    """What an answer is that is not JSON, in words; "" where it may be."""
+    start = data.lstrip()[:1000]
+    if not start:
+        return "an empty answer"
+    if start.startswith(b"\x1f\x8b"):
+        return "gzip-compressed data"
+    if not start.startswith(b"<"):
+        return ""
+    title = re.search(rb"<title[^>]*>([^<]*)", data[:10_000], re.IGNORECASE)
+    text = " ".join(title[1].decode(errors="replace").split())[:80] if title else ""
+    what = "an HTML page" if b"<html" in start.lower() or title else "XML"
+    return f"{what}, titled {text!r}" if text else what
+
+
+def old_pointer(
+    model: str, channel: str, version: ResolvedVersion, minimum: int, stored: ChannelState | None
+) -> ModeldropError:
     """The error for a channel that says something older than it must.
 
     Args:
-        where: its address.
-        generation: its generation now.
+        model: the model's address, such as ``s3://acme-models/embedder``.
+        channel: the channel.
+        version: what it names now.
         minimum: the generation that it must have at least.
         stored: what this disk knows of the channel.
     """
+    where, generation = f"{model}/{channel}", version.generation or 0
     if stored is None or generation < minimum:
         return RefusedError(
             f"{where} has generation {generation}, below the required {minimum}: an old pointer was replayed.",
-            "Look at the registry: modeldrop history. To accept it, ask for a lower --min-generation.",
+            f"Look at the registry: modeldrop history {model}. To accept it, ask for a lower --min-generation.",
         )
+    promote = f"modeldrop promote {model}@v{version.version} --generation-above {stored.generation}"
+    promote += "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
     return RegistryError(
         f"{where} went back from generation {stored.generation} to {generation}."
         if generation < stored.generation
         else f"{where} has another move under generation {generation} than this disk has seen.",
-        "The registry was restored from an older copy, or an old pointer is replayed. To accept what it says now, "
-        "move it on: modeldrop promote; or remove this model's folder.",
+        "The registry was rebuilt or restored from an older copy, or an old pointer is replayed. If it is right, one "
+        f"command brings all readers forward: {promote}; "
+        "or accept it here alone: --accept-older-generation.",
     )
 
 

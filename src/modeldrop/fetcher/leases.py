@@ -55,8 +55,35 @@ def hold(snapshot: str | os.PathLike[str]) -> int:
     raise FileNotFoundError(f"{os.fspath(snapshot)} has been removed.")
 
 
-def note_use(snapshot: Path, now: float | None = None) -> bool:
+class _Held:
+    """A lock that ends when nothing refers to it any more."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)  # this process's own use, not that of the programs it starts
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+_held: dict[str, _Held] = {}
+
+
+def let_go() -> None:
+    """Let go of all that ``note_use`` holds for this process, such as before a volume is unmounted."""
+    _held.clear()
+
+
+def note_use(snapshot: Path, now: float | None = None, *, reader: str = "") -> bool:
     """Remember that a snapshot is used ``now``; at most once a minute, and where the volume can be written.
+
+    Args:
+        snapshot: its folder.
+        now: in Unix seconds.
+        reader: what this process reads there, such as a channel: the snapshot is not evicted as long as the process
+            lives, or its children by fork, and until another one is used as the same. "" holds nothing.
 
     Returns:
         False if it has been evicted meanwhile: look again what is there.
@@ -76,7 +103,9 @@ def note_use(snapshot: Path, now: float | None = None) -> bool:
                 replace_file(path, b"", at=moment)
         return True
     finally:
-        os.close(descriptor)
+        held = _Held(descriptor)
+        if reader:
+            _held[reader] = held
 
 
 def last_use(snapshot: Path) -> float:

@@ -27,6 +27,7 @@ class _OptionFields(NamedTuple):
     self_test: bool = False
     timeout: float = DEFAULT_TIMEOUT
     keep: int = DEFAULT_KEEP
+    accept_older_generation: bool = False
 
 
 class Options(_OptionFields):
@@ -42,6 +43,8 @@ class Options(_OptionFields):
         self_test: run the version's golden inputs on this CPU before it is used.
         timeout: seconds that all of it may take.
         keep: how many snapshots of the model to keep on disk at least.
+        accept_older_generation: believe a channel that went back since this disk last saw it, because its registry
+            was rebuilt or restored. Without it that counts as no answer.
 
     Raises:
         UsageError: an invalid value.

@@ -39,7 +39,9 @@ MOVE = Record(
     "One move of the channel.",
     version=VersionField("The version it went to."),
     digest=TextField("Digest of that version's manifest.", pattern=DIGEST),
-    generation=IntegerField("1 for the first move, one more at every move.", low=1, high=1 << 53),
+    generation=IntegerField(
+        "1 for the first move, one more at every move; more still where readers have seen that.", low=1, high=1 << 53
+    ),
     nonce=TextField(
         "Random. A writer that finds its own nonce after a lost reply knows that its write succeeded.", limit=64
     ),
@@ -63,7 +65,7 @@ class Channel(NamedTuple):
 
     @property
     def generation(self) -> int:
-        """How often it was moved."""
+        """Grows at every move; mostly how often it was moved."""
         return self.present.generation
 
     def moves(self) -> tuple[Move, ...]:
@@ -71,12 +73,12 @@ class Channel(NamedTuple):
         return (self.present, *self.history)
 
     def moved(self, move: Move) -> "Channel":
-        """The channel after ``move``, which becomes the next generation; the oldest moves fall off.
+        """The channel after ``move``, which becomes the next generation at least; the oldest moves fall off.
 
         The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has
         just left.
         """
-        move = move._replace(generation=self.generation + 1)
+        move = move._replace(generation=max(self.generation + 1, move.generation))
         recent = _before(move.at, KEPT_SECONDS)
         kept: list[Move] = []
         room = MAX_BYTES // 2

@@ -160,7 +160,16 @@ def _rejected(number: int, rejection: Rejection, promote: str) -> _NoMove:
     return _NoMove(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
 
 
-def promote(store: Store, model: str, version: int | Version, channel: str, *, by: str, why: str = "") -> ChannelResult:
+def promote(
+    store: Store,
+    model: str,
+    version: int | Version,
+    channel: str,
+    *,
+    by: str,
+    why: str = "",
+    generation_above: int = 0,
+) -> ChannelResult:
     """Point a channel at a version, whichever it named before, and even if that was rejected.
 
     Args:
@@ -170,6 +179,8 @@ def promote(store: Store, model: str, version: int | Version, channel: str, *, b
         channel: the channel.
         by: who asks.
         why: the reason, for the history.
+        generation_above: what readers have seen of a registry that was lost since: the channel's generation becomes
+            higher than that, even if it names the version already.
 
     Raises:
         NotFoundError: the version does not exist.
@@ -183,9 +194,10 @@ def promote(store: Store, model: str, version: int | Version, channel: str, *, b
             for move in present.moves():
                 if move.version == wanted.number and move.digest != wanted.digest:
                     raise changed_manifest(model, wanted, move.digest)
-            if present.version == wanted.number and wanted.number not in present.rolled_back():
+            stays = present.version == wanted.number and wanted.number not in present.rolled_back()
+            if stays and present.generation > generation_above:
                 return _NoMove("it names this version already")
-        return _move("promote", wanted.number, wanted.digest, by, why)
+        return _move("promote", wanted.number, wanted.digest, by, why)._replace(generation=generation_above + 1)
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -279,7 +291,7 @@ def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
     return Move(
         version=version,
         digest=digest,
-        generation=1,  # of a channel that does not exist yet; ``Channel.moved`` counts on
+        generation=1,  # of a channel that does not exist yet; ``Channel.moved`` counts on from there
         nonce=secrets.token_hex(8),
         action=action,
         by=by,

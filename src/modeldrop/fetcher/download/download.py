@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import DiskError
 from modeldrop.fetcher.as_name import RENAMES_FILE, renames_file
 from modeldrop.fetcher.download.reuse import reuse
+from modeldrop.fetcher.download.room import Room
 from modeldrop.fetcher.download.staging import claims
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.download.volume import check_volume
+from modeldrop.fetcher.options import DEFAULT_KEEP
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
 from modeldrop.format.manifest import manifest_digest
 from modeldrop.util.files import write_new
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
 
-_DISK_RESERVE = 16 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
 
 def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     reader: RegistryReader,
@@ -41,6 +37,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     variant: Variant,
     *,
     renamed: Mapping[str, str],
+    keep: int = DEFAULT_KEEP,
     deadline: Deadline,
     progress: Callable[[int, int], None],
 ) -> tuple[LocalSnapshot, TransferStats]:
@@ -57,6 +54,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         manifest: the same, parsed.
         variant: the variant to bring.
         renamed: path in the version to path in the snapshot, for files that are to have another one.
+        keep: how many snapshots of a model stay where room must be made, this one included.
         deadline: of the whole command.
         progress: told bytes done and bytes in all.
 
@@ -64,7 +62,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         The snapshot, and what it took.
 
     Raises:
-        DiskError: there is too little room.
+        DiskError: there is too little room, and none could be made.
         IntegrityError, RegistryError: see ``transfer``.
         OSError: the disk cannot be written.
     """
@@ -82,39 +80,44 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         as_name = renamed.get(variant.model, "")
         return target.exists() and home.find(version, digest, variant.name, as_name=as_name) is not None
 
-    home.create(reader.url)
-    home.sweep(time.time())
-    with _disk_full(home.path, prefix):
+    room = Room(home, staging, prefix, keep)
+
+    def bring() -> None:
+        nonlocal stats
+        home.create(reader.url)
+        home.sweep(time.time())
         check_volume(staging.parent, files)
-    for claim in claims(staging, is_finished, deadline):
-        with _cleaned(home, staging, is_finished), claim, _disk_full(home.path, prefix):
-            advance = _advance(claim, total, progress)
-            linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance)
-            missing = [file for file in files if file.path not in linked]
-            _check_room(home.path, claim.path, missing, prefix)
-            moved = transfer(
-                reader,
-                prefix,
-                missing,
-                manifest.piece_size,
-                claim.path,
-                deadline=deadline,
-                progress=advance,
-                published={new: old for old, new in renamed.items()},
-            )
-            for name, content in notes.items():
-                (claim.path / name).unlink(missing_ok=True)  # a killed attempt's, perhaps half of it
-                write_new(claim.path / name, content, 0o444)
-            copied = min(copied, moved.adopted)
-            # What another process finished after all was brought in vain, and counts too.
-            fetched, retries = stats.fetched + moved.fetched, stats.retries + moved.retries
-            stats = TransferStats(fetched=fetched, retries=retries)
-            if home.finish(claim, target, {*notes, *(file.path for file in files)}, deadline):
-                stats = stats._replace(
-                    adopted=moved.adopted - copied,
-                    linked=sum(file.size for file in files if file.path in linked) + copied,
+        for claim in claims(staging, is_finished, deadline):
+            with _cleaned(home, staging, is_finished), claim:
+                advance = _advance(claim, total, progress)
+                linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance)
+                missing = [file for file in files if file.path not in linked]
+                room.check(_bytes_to_write(claim.path, missing))
+                moved = transfer(
+                    reader,
+                    prefix,
+                    missing,
+                    manifest.piece_size,
+                    claim.path,
+                    deadline=deadline,
+                    progress=advance,
+                    published={new: old for old, new in renamed.items()},
                 )
-                break
+                for name, content in notes.items():
+                    (claim.path / name).unlink(missing_ok=True)  # a killed attempt's, perhaps half of it
+                    write_new(claim.path / name, content, 0o444)
+                copied = min(copied, moved.adopted)
+                # What another process finished after all was brought in vain, and counts too.
+                fetched, retries = stats.fetched + moved.fetched, stats.retries + moved.retries
+                stats = TransferStats(fetched=fetched, retries=retries)
+                if home.finish(claim, target, {*notes, *(file.path for file in files)}, deadline):
+                    stats = stats._replace(
+                        adopted=moved.adopted - copied,
+                        linked=sum(file.size for file in files if file.path in linked) + copied,
+                    )
+                    break
+
+    room.retry(bring)
     return LocalSnapshot(target, manifest), stats
 
 
@@ -141,40 +144,12 @@ def _cleaned(home: ModelHome, staging: Path, is_finished: Callable[[], bool]) ->
                 home.discard(staging)
 
 
-@contextlib.contextmanager
-def _disk_full(home: Path, prefix: str) -> Iterator[None]:
-    """Say what to do where the disk becomes full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskError(
-            f"{home} became full while {prefix} was written: {error.strerror or error}, "
-            f"{_free(home) / 1e6:.0f} MB free.",
-            "Free some space (modeldrop cache prune), or name another folder (-d), and run the same again: it goes on "
-            "where it was. The snapshot in use is untouched.",
-        ) from error
-
-
-def _check_room(home: Path, folder: Path, missing: Sequence[File], prefix: str) -> None:
-    """Say before starting what would fail later."""
+def _bytes_to_write(folder: Path, files: Sequence[File]) -> int:
+    """What the disk must take for files of which the folder may hold some already."""
     needed = 0
-    for file in missing:
+    for file in files:
         there = 0
         with contextlib.suppress(OSError):
             there = (folder / file.path).stat().st_blocks * 512
         needed += max(0, file.size - there)
-    free = _free(home)
-    if needed and free < needed + _DISK_RESERVE:
-        raise DiskError(
-            f"{home} has {free / 1e6:.0f} MB free; {prefix} needs {needed / 1e6:.0f} MB, "
-            f"and {_DISK_RESERVE / 1e6:.0f} MB are kept in reserve.",
-            "Free some space (modeldrop cache prune), or name another folder (-d); the snapshot in use is untouched.",
-        )
-
-
-def _free(folder: Path) -> int:
-    """Bytes that this user may still write there."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return needed

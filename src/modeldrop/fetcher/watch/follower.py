@@ -27,7 +27,6 @@ from modeldrop.errors import (
     MissingExtraError,
     ModeldropError,
     NotFoundError,
-    RefusedError,
     RegistryError,
     UsageError,
 )
@@ -333,7 +332,8 @@ class Follower:
     def _set_link(self, snapshot: Snapshot, state: ChannelState, seen: ResolvedVersion) -> None:
         """Move the link without a fetch, unless another process has followed the channel further than ``seen``."""
         stored = self._stored_state()
-        if stored is None or stored.generation <= (seen.generation or 1):
+        accepted = self._fetcher.options.accept_older_generation
+        if stored is None or stored.generation <= (seen.generation or 1) or accepted:
             self._home.link(self.link, snapshot.path)
             write_state(self._home.path, self.link, state)
 
@@ -368,8 +368,6 @@ class Follower:
 
     def _deliver_last_good(self, error: ModeldropError) -> None:
         """Deliver what is on disk to who has nothing, if the policy allows it."""
-        if not isinstance(error, NotFoundError | RefusedError | RegistryError):
-            error = RegistryError(error.message, error.hint)  # a damaged channel or version is as good as none
         try:
             found = self._fetcher.last_good(error)
         except ModeldropError:

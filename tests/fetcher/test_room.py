@@ -1,0 +1,203 @@
+"""Volumes with room for two versions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.cli import main
+from modeldrop.errors import DiskError
+from modeldrop.fetcher import leases
+from modeldrop.fetcher.download import room
+from modeldrop.fetcher.eviction import disk_bytes
+from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.home import find_snapshots
+from modeldrop.util.locks import try_lock
+from tests.helpers.builds import PIECE, environment, publish_build
+from tests.helpers.waiting import HANG_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = 2 * PIECE + (24 << 10)  # what one takes at most
+RESERVE = room._RESERVE
+
+
+@pytest.fixture(
+    params=[
+        "counted",
+        pytest.param("mounted", marks=[pytest.mark.soak, pytest.mark.skipif(os.geteuid() != 0, reason="mounts")]),
+    ]
+)
+def volume(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home with room for two versions of a model and for half another one."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    size = VERSION * 5 // 2
+    if request.param == "counted":
+        monkeypatch.setattr(room, "free_bytes", lambda _: RESERVE + size - disk_bytes(folder))
+        yield folder
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={RESERVE + size}", "tmpfs", folder], check=True)
+    yield folder
+    leases.let_go()
+    subprocess.run(["umount", folder], check=True)
+
+
+def versions(volume: Path, model: str = "embedder") -> list[str]:
+    return sorted(f"v{one.version}" for one in find_snapshots(volume / model))
+
+
+def test_one_release_after_another_arrives(registry: Path, volume: Path) -> None:
+    for number, seed in enumerate("abcde", 1):
+        publish_build(registry, seed)
+        snapshot = fetch(f"{registry}/embedder", volume, keep=1)
+        assert (snapshot.version, snapshot.checked, snapshot.warnings) == (number, "registry", ())
+        assert versions(volume) == [f"v{kept}" for kept in range(max(1, number - 1), number + 1)]
+
+
+def test_what_is_kept_stays_and_the_command_that_is_named_makes_room(
+    registry: Path, volume: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in "ab":
+        publish_build(registry, seed)
+        fetch(f"{registry}/embedder", volume)
+    publish_build(registry, "c")
+    before = sorted(volume.rglob("*onnx"))
+    snapshot = fetch(f"{registry}/embedder", volume)
+    (warning,) = snapshot.warnings
+    assert (snapshot.version, snapshot.checked) == (2, "disk")
+    assert f"{volume}/embedder has too little room for embedder/v3: it needs 131.1 kB and" in warning
+    assert "(kept)" in warning
+    assert "(current, a process holds it)" in warning
+    assert f"Using {snapshot.path.name}, which the registry last confirmed" in warning
+    assert sorted(volume.rglob("*onnx")) == before
+    command = warning.partition("modeldrop ")[2].partition(", or keep fewer (--keep 1)")[0]
+    assert command == f"cache prune -d {volume} --keep 0"
+    with pytest.raises(DiskError):
+        fetch(f"{registry}/embedder@v3", volume)
+    assert main(command.split()) == 0
+    assert "removed embedder v1-" in capsys.readouterr().out
+    assert fetch(f"{registry}/embedder", volume).version == 3
+    publish_build(registry, "d")
+    assert fetch(f"{registry}/embedder", volume, keep=1).version == 4  # the other way that the message names
+
+
+def test_what_a_process_uses_stays(registry: Path, volume: Path) -> None:
+    for seed in "ab":
+        publish_build(registry, seed)
+        fetch(f"{registry}/embedder", volume, keep=1)
+    publish_build(registry, "c")
+    (old,) = (one.path for one in find_snapshots(volume / "embedder") if one.version == 1)
+    descriptor = leases.hold(old)
+    snapshot = fetch(f"{registry}/embedder", volume, keep=1)
+    assert snapshot.version == 2
+    assert f"{old.name} " in snapshot.warnings[0]
+    assert "(a process holds it)" in snapshot.warnings[0]
+    assert "Free 1.0 MB there" in snapshot.warnings[0]  # nothing else would help
+    os.close(descriptor)
+    assert fetch(f"{registry}/embedder", volume, keep=1).version == 3
+    assert versions(volume) == ["v2", "v3"]
+
+
+USER = """
+import sys
+import modeldrop
+path = modeldrop.fetch(sys.argv[1], sys.argv[2], keep=1).path
+print(path, flush=True)
+input()
+assert (path / "onnx/model_quantized.onnx").is_file()
+"""
+
+
+def test_what_a_program_was_given_stays_while_it_lives(registry: Path, volume: Path) -> None:
+    publish_build(registry, "a")
+    reference = f"{registry}/embedder"
+    with subprocess.Popen(
+        [sys.executable, "-c", USER, reference, str(volume)],
+        env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None
+        assert "/v1-" in program.stdout.readline()
+        publish_build(registry, "b")
+        assert fetch(reference, volume, keep=1).version == 2
+        publish_build(registry, "c")
+        assert fetch(reference, volume, keep=1).version == 2  # v1 is in use
+        program.communicate("\n", timeout=HANG_SECONDS)
+    assert program.returncode == 0
+    assert fetch(reference, volume, keep=1).version == 3
+    assert versions(volume) == ["v2", "v3"]
+
+
+def test_other_models_make_room_too_and_keep_as_many(registry: Path, volume: Path) -> None:
+    for seed in "ab":
+        publish_build(registry, seed, model="reranker")
+        fetch(f"{registry}/reranker", volume, keep=1)
+    publish_build(registry, "c")
+    with pytest.raises(DiskError, match=r"\(kept\)"):
+        fetch(f"{registry}/embedder", volume, keep=2)
+    assert versions(volume, "reranker") == ["v1", "v2"]
+    assert fetch(f"{registry}/embedder", volume, keep=1).version == 1
+    assert versions(volume, "reranker") == ["v2"]
+
+
+def test_nothing_goes_where_that_would_not_be_enough(registry: Path, volume: Path) -> None:
+    for seed in "ab":
+        publish_build(registry, seed)
+        fetch(f"{registry}/embedder", volume, keep=1)
+    publish_build(registry, "c")
+    (volume / "filler").mkdir()
+    (volume / "filler/file").write_bytes(bytes(VERSION // 4))
+    (volume / "embedder/.partial/ours").mkdir(parents=True)
+    held = leases.hold(next(one.path for one in find_snapshots(volume / "embedder") if one.version == 1))
+    assert fetch(f"{registry}/embedder", volume, keep=1).version == 2
+    assert (volume / "embedder/.partial/ours").is_dir()
+    assert versions(volume) == ["v1", "v2"]
+    os.close(held)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_unfinished_work_that_nobody_goes_on_with_goes_first(registry: Path, volume: Path, locked: bool) -> None:
+    for seed in "ab":
+        publish_build(registry, seed)
+        fetch(f"{registry}/embedder", volume, keep=1)
+    publish_build(registry, "c")
+    other = volume / "embedder/.partial/0123-int8"
+    (other / "work").mkdir(parents=True)
+    lock = try_lock(other / "lock") if locked else None
+    (other / "work/model.onnx").write_bytes(bytes(VERSION // 4))
+    assert fetch(f"{registry}/embedder", volume, keep=1).version == 3
+    assert other.exists() == locked
+    if lock is not None:
+        lock.release()
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT"])
+def test_a_quota_that_nothing_tells_of_is_met_by_one_eviction(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    home, write = tmp_path / "home", os.pwrite
+    met: list[int] = []
+
+    def limited(descriptor: int, data: bytes, offset: int) -> int:
+        if disk_bytes(home) + len(data) > VERSION * 5 // 2:
+            met.append(offset)
+            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    for number, seed in enumerate("abcd", 1):
+        publish_build(registry, seed)
+        assert fetch(f"{registry}/embedder", home, keep=1).version == number
+    assert met
+    publish_build(registry, "e")
+    versions_kept = fetch(f"{registry}/embedder", home, keep=3)
+    assert (versions_kept.version, versions_kept.checked) == (4, "disk")
+    assert "became full while embedder/v5 was written" in versions_kept.warnings[0]
+    assert "modeldrop cache prune" in versions_kept.warnings[0]
