@@ -133,7 +133,7 @@ def make_room(home: ModelHome, missing: int, keep: int, *, spare: Path, partly: 
     with contextlib.suppress(OSError):
         others = [ModelHome(home.path.parent, name) for name in find_models(home.path.parent) if name != home.path.name]
         chosen: list[tuple[ModelHome, Path]] = [
-            (one, path) for one in (home, *others) for path in one.unfinished() if path != spare
+            (one, path) for one in (home, *others) for path in one.abandoned() if path != spare
         ]
         works = len(chosen)
         for one, kept in ((home, keep - 1), *((other, keep) for other in others)):

@@ -276,11 +276,19 @@ class ModelHome:
                     else:
                         path.unlink(missing_ok=True)
 
-    def unfinished(self) -> list[Path]:
-        """The folders in which snapshots are put together, or were."""
+    def abandoned(self) -> list[Path]:
+        """Folders in which a snapshot was put together, and where nobody works for sure: locks count there."""
+        from modeldrop.util.locks import try_lock
+
+        found = []
         with contextlib.suppress(OSError), os.scandir(self.path / PARTIAL) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
-        return []
+            for path in sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)):
+                with contextlib.suppress(OSError):
+                    lock = try_lock(path / "lock")
+                    if lock is not None:
+                        lock.release()
+                        found += [path] if lock.works else []
+        return found
 
     def discard_unlocked(self, folder: Path) -> bool:
         """Remove a folder of unfinished work, unless somebody works there; return whether it is removed.

@@ -383,3 +383,92 @@ def test_killed_half_way(server: FaultyServer, tmp_path: Path) -> None:
     server.forget()
     done = bring(server, tmp_path, describe(PATH, data)).transferred
     assert (done.fetched, done.adopted, server.asks) == (0, len(data), [])
+
+
+_SLOW_TRANSFER = _TRANSFER.replace(
+    "data = ",
+    """from modeldrop.fetcher.download import pieces
+pieces._KEEP_SECONDS = 0.0
+transfers.LIMITS = transfers.LIMITS._replace(first_chunk=4096, chunk=4096, first=4, connections=4)
+data = """,
+).replace("progress=", "unfinished=into.parent, progress=")
+
+
+def test_killed_within_pieces(server: FaultyServer, tmp_path: Path) -> None:
+    data = random.Random(4).randbytes(8 * PIECE)
+    put(server.folder, data)
+    into = tmp_path / "into"
+    into.mkdir()
+    came = 3 * 4096
+    server.rule = lambda ask: Fault(after=None if ask.start % PIECE else came, then="stall")
+    process = start(_SLOW_TRANSFER, server.folder / KEY, server.url, into)
+    while sum(file.stat().st_size for file in tmp_path.glob("*.unfinished")) < 4 * came:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert server.sent == 4 * came
+    wrong = min(tmp_path.glob("*.unfinished"))
+    wrong.write_bytes(b"?" + wrong.read_bytes()[1:])  # as after a power cut
+    server.forget()
+    server.rule = lambda _: None
+    told: list[int] = []
+    file = describe(PATH, data)
+    done = transfers.transfer(
+        open_reader(server.url), "m/v1", [file], PIECE, into,
+        deadline=time_limit(600), progress=told.append, unfinished=tmp_path,
+    )  # fmt: skip
+    assert (into / PATH).read_bytes() == data
+    assert sum(told) == len(data)
+    assert (done.adopted, done.fetched) == (3 * came, len(data) - 3 * came + PIECE - came)
+    assert done.fetched == server.sent
+    assert list(tmp_path.glob("*.unfinished")) == []
+
+
+def test_progress_is_told_before_a_piece_is_complete(server: FaultyServer, tmp_path: Path) -> None:
+    server.rule = lambda _: Fault(after=PIECE // 2, then="stall")
+    into = tmp_path / "into"
+    into.mkdir()
+    told: list[int] = []
+
+    def tell(count: int) -> None:
+        told.append(count)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transfers.transfer(
+            open_reader(server.url), "m/v1", [describe(PATH, DATA)], PIECE, into,
+            deadline=time_limit(600), progress=tell,
+        )  # fmt: skip
+    assert 0 < told[0] <= 4 * PIECE // 2
+
+
+def test_progress_goes_back_where_a_piece_is_refused(server: FaultyServer, tmp_path: Path) -> None:
+    data = DATA[:PIECE]
+    put(server.folder, data)
+    some_told, went_back = threading.Event(), threading.Event()
+
+    def rule(ask: ReceivedRequest) -> Fault | None:
+        if len(server.asks) == 1:
+            return Fault(after=PIECE // 2, then="reset")
+        some_told.wait(HANG_SECONDS)
+        if len(server.asks) == 2:
+            return Fault(flips=(7,))
+        went_back.wait(HANG_SECONDS)
+        return None
+
+    server.rule = rule
+    into = tmp_path / "into"
+    into.mkdir()
+    told: list[int] = []
+
+    def tell(count: int) -> None:
+        told.append(count)
+        (some_told if count > 0 else went_back).set()
+
+    transfers.transfer(
+        open_reader(server.url), "m/v1", [describe(PATH, data)], PIECE, into, deadline=time_limit(600), progress=tell
+    )
+    assert min(told) < 0
+    assert sum(told) == PIECE
+    assert min(sum(told[: end + 1]) for end in range(len(told))) >= 0

@@ -12,8 +12,10 @@ import pytest
 
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.fetcher.download import transfer as transfers
+from modeldrop.fetcher.download.pace import Growth, Pace
 from modeldrop.fetcher.download.pieces import Queue
 from modeldrop.fetcher.download.transfer import transfer
+from modeldrop.fetcher.download.unfinished import UnfinishedPieces
 from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.folder import FolderReader
@@ -21,6 +23,8 @@ from modeldrop.storage.read.interface import UNCHANGED, Document, open_reader
 from modeldrop.storage.write import open_store
 from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
 from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
+
+LIMITS = transfers.LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -255,6 +259,9 @@ def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
         write_file(into, BIG, b"of another size")
 
 
+NOTHING = UnfinishedPieces("")
+
+
 class _PartialFile:
     """What a queue knows of a file on disk."""
 
@@ -279,14 +286,68 @@ def runs(queue: Queue, share: int, most: int) -> list[tuple[int, int]]:
 
 def test_runs_are_of_missing_pieces_that_follow_each_other() -> None:
     partial = cast("PartialFile", _PartialFile(10, [0, 1, 2, 4, 8, 9]))
-    assert runs(Queue([partial, partial], str, 2 * PIECE), 2, 2 * PIECE) == 2 * [
+    assert runs(Queue([partial, partial], str, NOTHING, 2 * PIECE), 2, 2 * PIECE) == 2 * [
         (0, 2 * PIECE), (2 * PIECE, PIECE), (4 * PIECE, PIECE), (8 * PIECE, 2 * PIECE - 5)
     ]  # fmt: skip
 
 
+def test_a_run_begins_with_what_is_there_of_a_piece(tmp_path: Path) -> None:
+    partial = cast("PartialFile", _PartialFile(10, [0, 1, 2, 3, 8, 9]))
+    pieces = (*("0" * 64, "1" * 64, "2" * 64, "3" * 64), *["4" * 64] * 4, "8" * 64, "9" * 64)
+    partial.file = partial.file._replace(pieces=pieces)
+    kept = UnfinishedPieces(tmp_path)
+    kept.add("2" * 64, 0, [memoryview(b"ab"), memoryview(b"c")])
+    kept.add("2" * 64, 3, [memoryview(b"d")])
+    kept.add("9" * 64, 0, [memoryview(bytes(2 * PIECE))])  # more than there is to come
+    queue = Queue([partial], str, UnfinishedPieces(tmp_path), 10 * PIECE)
+    assert runs(queue, 1, 10 * PIECE) == [
+        (0, 2 * PIECE), (2 * PIECE + 4, 2 * PIECE - 4), (8 * PIECE, PIECE), (10 * PIECE - 6, 1)
+    ]  # fmt: skip
+    (tmp_path / "file").write_bytes(b"")
+    UnfinishedPieces(tmp_path / "file").add("2" * 64, 0, [memoryview(b"a")])  # best effort
+    kept.forget("9" * 64)
+    assert not UnfinishedPieces(tmp_path).has("9" * 64)
+
+
+def test_the_pace_of_a_connection() -> None:
+    pace = Pace(LIMITS)
+    assert (pace.chunk, pace.length(1 << 30)) == (LIMITS.first_chunk, 1 << 30)
+    pace.note(100, 0.1)  # says nothing
+    assert pace.length(1 << 30) == 1 << 30
+    pace.note(1 << 20, 0.01)
+    assert (pace.chunk, pace.length(32 << 20)) == (LIMITS.chunk, 32 << 20)
+    pace.note(160_000, 5.0)
+    assert pace.chunk == 8000
+    assert pace.length(32 << 20) == 8 * 32_000  # within a request's time limit
+    pace.stalled()
+    assert pace.chunk == LIMITS.min_chunk
+    assert Pace(LIMITS, 1e9).chunk == LIMITS.chunk
+
+
+@pytest.mark.parametrize(
+    ("line", "connection", "found"),
+    [
+        (1e9, 1e9, 20),
+        (5e6, 1e9, 20),
+        (300e3, 1e9, 6),
+        (100e3, 1e9, 6),
+        (20e3, 1e9, 3),
+        (1e9, 50e3, 20),
+        (5e6, 100e3, 20),
+    ],
+)
+def test_connections_are_added_while_that_helps(line: float, connection: float, found: int) -> None:
+    growth, connections, fetched, now = Growth(LIMITS, 0.0), LIMITS.first, 0.0, 0.0
+    for _ in range(100):
+        now += 0.25
+        fetched += 0.25 * min(line, connections * connection)
+        connections = min(growth.wanted(connections, int(fetched), now), LIMITS.connections)
+    assert connections == found
+
+
 def test_runs_become_shorter_towards_the_end() -> None:
     partial = cast("PartialFile", _PartialFile(100, list(range(100))))
-    lengths = [length // PIECE for _, length in runs(Queue([partial], str, 2 * PIECE), 8, 11 * PIECE)]
+    lengths = [length // PIECE for _, length in runs(Queue([partial], str, NOTHING, 2 * PIECE), 8, 11 * PIECE)]
     assert lengths[:4] == [11, 11, 10, 9]  # at most 11, then an eighth of what is left
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-3:-1] == [2, 2]
@@ -294,7 +355,7 @@ def test_runs_become_shorter_towards_the_end() -> None:
 
 def test_a_piece_larger_than_a_request_may_be_is_asked_for_whole() -> None:
     partial = cast("PartialFile", _PartialFile(3, [0, 1, 2]))
-    assert runs(Queue([partial], str, 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
+    assert runs(Queue([partial], str, NOTHING, 1), 16, 10) == [(0, PIECE), (PIECE, PIECE), (2 * PIECE, PIECE - 5)]
 
 
 def test_only_so_many_connections_as_a_piece_of_each_fits_in_memory(

@@ -102,6 +102,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                     deadline=deadline,
                     progress=advance,
                     published={new: old for old, new in renamed.items()},
+                    unfinished=staging,
                 )
                 for name, content in notes.items():
                     (claim.path / name).unlink(missing_ok=True)  # a killed attempt's, perhaps half of it

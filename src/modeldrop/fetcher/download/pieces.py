@@ -7,6 +7,7 @@ holds it, and little is held in memory; runs are large, so that there are few re
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from itertools import pairwise
 from threading import Lock
@@ -15,10 +16,14 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from modeldrop.fetcher.download.partial_file import PartialFile
+    from modeldrop.fetcher.download.unfinished import UnfinishedPieces
     from modeldrop.format.manifest import File
+
+
+_KEEP_SECONDS = 1.0  # a piece that takes longer is kept as far as it has come
 
 
 class RemoteFile:
@@ -45,17 +50,40 @@ class Run:
         remote: where they come from.
         partial: where they go.
         pieces: their indices.
+        unfinished: where the beginning of the first piece may be, and what comes slowly is kept.
         refused: digests of what came for a single piece before, and was not it.
+
+    Attributes:
+        resumed: how many bytes of the present piece an earlier transfer had left.
     """
 
-    def __init__(self, remote: RemoteFile, partial: PartialFile, pieces: range, refused: Sequence[str] = ()) -> None:
+    resumed: int
+    _wanted: int
+    _filled: int
+    _kept: int
+    _kept_chunks: int
+
+    def __init__(
+        self,
+        remote: RemoteFile,
+        partial: PartialFile,
+        pieces: range,
+        unfinished: UnfinishedPieces,
+        refused: Sequence[str] = (),
+    ) -> None:
         self.remote = remote
         self.partial = partial
         self.refused = tuple(refused)
         self._pieces = pieces
         self._index = pieces.start
         self._chunks: list[memoryview] = []
+        self._unfinished = unfinished
         self._begin()
+        head = unfinished.take(remote.file.pieces[self._index], self._wanted - 1)
+        if head:
+            self._add(memoryview(head))
+            self.resumed = self._kept = len(head)
+            self._kept_chunks = 1
 
     @property
     def start(self) -> int:
@@ -82,23 +110,38 @@ class Run:
         while data and self._wanted:
             part = data[: self._wanted - self._filled]
             data = data[len(part) :]
-            self._digest.update(part)
-            self._chunks.append(part)
-            self._filled += len(part)
+            self._add(part)
             if self._filled == self._wanted:
                 index = self._index
+                if self._kept:  # first, so that both together never take more room than the piece
+                    self._unfinished.forget(self.remote.file.pieces[index])
                 self._index += 1
                 complete(self, index, self._chunks, self._digest.hexdigest())
                 self._begin()
+        if self._filled and time.monotonic() - self._since > _KEEP_SECONDS:
+            self.keep()
         return before - len(data)
+
+    def keep(self) -> None:
+        """Keep what has come of the present piece for a later transfer, should this one be killed."""
+        if self._filled > self._kept:
+            new = self._chunks[self._kept_chunks :]
+            self._unfinished.add(self.remote.file.pieces[self._index], self._kept, new)
+            self._kept, self._kept_chunks, self._since = self._filled, len(self._chunks), time.monotonic()
 
     def retry(self, index: int, found: str) -> Run:
         """A run of one piece that did not have its digest, but ``found``."""
-        return Run(self.remote, self.partial, range(index, index + 1), (*self.refused, found))
+        return Run(self.remote, self.partial, range(index, index + 1), self._unfinished, (*self.refused, found))
+
+    def _add(self, part: memoryview) -> None:
+        self._digest.update(part)
+        self._chunks.append(part)
+        self._filled += len(part)
 
     def _begin(self) -> None:
         """Begin with the next piece; after the last one, 0 bytes are wanted."""
-        self._filled = 0
+        self._filled = self._kept = self._kept_chunks = self.resumed = 0
+        self._since = time.monotonic()
         self._wanted = self.partial.length(self._index) if self._index < self._pieces.stop else 0
         self._chunks.clear()  # at once: memory that was just used is the fastest there is
         self._digest = blake3()
@@ -110,15 +153,25 @@ class Queue:
     Args:
         partial_files: files that lack pieces.
         key: gives the key of a file in the registry by its path here.
+        unfinished: what is there of pieces that are not complete; a run begins with each.
         minimum: bytes of a run at least, as long as so many consecutive ones are missing.
     """
 
-    def __init__(self, partial_files: Sequence[PartialFile], key: Callable[[str], str], minimum: int) -> None:
+    def __init__(
+        self,
+        partial_files: Sequence[PartialFile],
+        key: Callable[[str], str],
+        unfinished: UnfinishedPieces,
+        minimum: int,
+    ) -> None:
         self._minimum = minimum
+        self._unfinished = unfinished
         self._spans = deque(
             (RemoteFile(key(partial.file.path), partial.file), partial, span)
             for partial in partial_files
-            for span in _spans(partial.missing)
+            for span in _spans(
+                partial.missing, {index for index in partial.missing if unfinished.has(partial.file.pieces[index])}
+            )
         )
         self._retries: list[Run] = []
         self._lock = Lock()
@@ -144,7 +197,7 @@ class Queue:
             if len(span) > count:
                 self._spans.appendleft((remote, partial, span[count:]))
             self.left -= sum(map(partial.length, run))
-            return Run(remote, partial, run)
+            return Run(remote, partial, run, self._unfinished)
 
     def retry(self, run: Run) -> None:
         """Hand out a run once more, before all others."""
@@ -152,8 +205,8 @@ class Queue:
             self._retries.append(run)
 
 
-def _spans(indices: Sequence[int]) -> Iterator[range]:
-    """Ranges without a gap, of rising numbers."""
-    ends = [at for at, (one, other) in enumerate(pairwise(indices), 1) if other != one + 1]
+def _spans(indices: Sequence[int], first: Collection[int]) -> Iterator[range]:
+    """Ranges without a gap, of rising numbers; those in ``first`` are each the first of one."""
+    ends = [at for at, (one, other) in enumerate(pairwise(indices), 1) if other != one + 1 or other in first]
     for start, stop in pairwise([0, *ends, len(indices)]):
         yield range(indices[start], indices[stop - 1] + 1)

@@ -3,9 +3,10 @@
 1. Every file is found or made in its full size, and what a killed attempt has left there is verified piece by piece.
 2. What is missing is handed out as runs (see ``pieces``) to a few threads, each with one connection. A thread asks for
    its run, hashes the bytes as they come, and writes each piece that has its digest to its place; a piece that has not
-   is asked for again. Where a connection breaks, the run goes on behind the last byte that came.
+   is asked for again. Where a connection breaks, the run goes on behind the last byte that came; where this process
+   does, behind what was kept of the pieces that came slowly (``unfinished``).
 3. The caller's thread watches: it reports progress, keeps the deadline, adds threads where a connection alone is slow
-   (not where the disk is), and stops all of them at the first error that asking again cannot fix.
+   and more would bring more (``pace``), and stops all of them at the first error that asking again cannot fix.
 4. When all pieces are there, each name must still mean the file that was filled. Another process may have replaced it;
    such files are done again, from step 1.
 """
@@ -21,8 +22,10 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import IntegrityError, ModeldropError
+from modeldrop.fetcher.download.pace import Growth, Pace
 from modeldrop.fetcher.download.partial_file import PartialFile
 from modeldrop.fetcher.download.pieces import Queue, Run
+from modeldrop.fetcher.download.unfinished import UnfinishedPieces
 from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.storage.read.interface import Fault, FaultKind
 from modeldrop.util.named_tuples import NamedTuple
@@ -53,8 +56,10 @@ class Limits(NamedTuple):
             towards the end, and all connections end together.
         slow_max_request: as ``max_request``, where connections are slow and many.
         slow_shares: as ``shares`` there, where the last one would be waited for longer.
-        chunk: bytes that are collected before Python sees them.
-        min_chunk: the same, once a request took too long to bring ``chunk``.
+        chunk: bytes that are collected before Python sees them, at most,
+        first_chunk: before it is known how fast a connection is,
+        min_chunk: and at least.
+        slow_chunk: seconds; where a chunk takes longer, smaller ones are asked for.
         failures: of a run in a row without a byte in between, before the transfer gives up; stalls do not count.
         refusals: of a piece whose bytes were wrong, each time in another way.
         changes: of a file's ETag before it is not looked at any more.
@@ -77,7 +82,9 @@ class Limits(NamedTuple):
     slow_max_request: int = 8 << 20
     slow_shares: int = 4
     chunk: int = 256 << 10
+    first_chunk: int = 64 << 10
     min_chunk: int = 4 << 10
+    slow_chunk: float = 2.0
     failures: int = 8
     refusals: int = 8
     changes: int = 3
@@ -97,7 +104,7 @@ _FOLDER_SECONDS = 1.0
 _UNTOUCHED = "The snapshot in use is untouched. Publish the version again, or promote another one."
 
 
-def transfer(
+def transfer(  # noqa: PLR0913  by name
     reader: RegistryReader,
     prefix: str,
     files: Sequence[File],
@@ -107,6 +114,7 @@ def transfer(
     deadline: Deadline,
     progress: Callable[[int], None],
     published: Mapping[str, str] | None = None,
+    unfinished: Path | str = "",
 ) -> TransferStats:
     """Complete ``files``, found below the key ``prefix``, in the folder ``into``: verified, synced, mode 0444.
 
@@ -119,8 +127,10 @@ def transfer(
         piece_size: of the manifest, bytes.
         into: an existing folder; may hold some of it.
         deadline: of the whole command.
-        progress: told bytes that are on disk, verified; called in this thread. The sum is that of the files' sizes.
+        progress: told bytes that are there, as they come, and negative ones for those that were refused; called in this
+            thread. The sum is that of the files' sizes.
         published: path of a file here to its path in the version, where they differ.
+        unfinished: an existing folder for what has come of unfinished pieces; "" keeps nothing of them.
 
     Returns:
         What came from the registry, and what was adopted.
@@ -129,7 +139,7 @@ def transfer(
         IntegrityError: a piece or a size is not what the manifest says, and asking again did not help.
         RegistryError: it cannot be read, or not in time.
         FileNotFoundError: ``into`` is gone: who finished it first renamed it.
-        OSError: the disk is full, or cannot be written. What is verified is kept.
+        OSError: the disk is full, or cannot be written. What has come is kept.
     """
     counters = _Counters(progress)
     wanted = list(files)
@@ -147,7 +157,7 @@ def transfer(
             counters.report(partial.file, partial.verified_bytes)
             adopted += partial.verified_bytes if not attempt else 0
         incomplete = [partial for partial in partial_files if partial.missing]
-        queue = Queue(incomplete, key, LIMITS.min_request)
+        queue = Queue(incomplete, key, UnfinishedPieces(unfinished), LIMITS.min_request)
         connections = _Connections(reader, queue, piece_size, counters)
         try:
             connections.add(LIMITS.first)
@@ -157,7 +167,7 @@ def transfer(
         wanted = [partial.file for partial in partial_files if not partial.is_current()]
         if not wanted:
             check_folder()
-            return TransferStats(fetched=counters.fetched, adopted=adopted, retries=counters.retries)
+            return TransferStats(fetched=counters.fetched, adopted=adopted + counters.resumed, retries=counters.retries)
     raise OSError(f"Files in {into} are replaced again and again by other processes.")
 
 
@@ -167,34 +177,41 @@ class _Counters:
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.fetched = 0
         self.retries = 0
+        self.resumed = 0
         self.writing = 0.0
         self._progress = progress
         self._reported: dict[str, int] = {}
-        self._written = Counter[str]()
+        self._came = Counter[str]()
         self._lock = threading.Lock()
 
-    def report(self, file: File, total: int) -> None:
-        """Note that so many bytes of a file are verified; tell what was not told before."""
+    def report(self, file: File, total: int, *, less: bool = False) -> None:
+        """Note that so many bytes of a file are there; tell what was not told before, or that it is ``less`` again."""
         news = total - self._reported.get(file.path, 0)
-        if news > 0:  # a file that was replaced by another process is looked at again, and told once
+        if news > 0 or less:  # a file that was replaced by another process is looked at again, and told once
             self._reported[file.path] = total
             self._progress(news)
 
-    def count(self, *, fetched: int = 0, retries: int = 0) -> None:
+    def count_retry(self) -> None:
+        """Note that a request must be made again."""
         with self._lock:
-            self.fetched += fetched
-            self.retries += retries
+            self.retries += 1
 
-    def count_written(self, file: File, length: int, seconds: float) -> None:
-        """Note that so many verified bytes more of a file are on disk, and how long a thread was busy with that."""
+    def count_came(self, file: File, count: int, *, fetched: bool = True) -> None:
+        """Note that so many bytes of a file have come, or were refused (fewer than 0)."""
         with self._lock:
-            self._written[file.path] += length
+            self._came[file.path] += count
+            self.fetched += count if fetched else 0
+
+    def count_written(self, resumed: int, seconds: float) -> None:
+        """Note that a piece is on disk, verified, what of it was resumed, and how long a thread was busy with that."""
+        with self._lock:
+            self.resumed += resumed
             self.writing += seconds
 
-    def take_written(self) -> Counter[str]:
-        """Bytes that were written since this was asked last, by path."""
+    def take_came(self) -> Counter[str]:
+        """Bytes that came since this was asked last, without those that were refused, by path."""
         with self._lock:
-            taken, self._written = self._written, Counter()
+            taken, self._came = self._came, Counter()
         return taken
 
 
@@ -242,20 +259,21 @@ class _Connections:
     def __len__(self) -> int:
         return len(self._threads)
 
-    def add(self, maximum: int) -> None:
-        """Work with so many connections, if there is work for them."""
+    def add(self, maximum: int, rate: float = 0.0) -> None:
+        """Work with so many connections, if there is work for them; ``rate`` is what each may bring, 0 for unknown."""
         smallest = max(1, min(self._queue.left, LIMITS.min_request))
         wanted = min(maximum, self._max, len(self._threads) + -(-self._queue.left // smallest))
         self._workers = max(self._workers, wanted)  # before they take their first runs, whose length this decides
         while len(self._threads) < wanted:
-            thread = threading.Thread(target=self._work, name="modeldrop-transfer", daemon=True)
+            pace = Pace(LIMITS, rate)
+            thread = threading.Thread(target=self._work, args=(pace,), name="modeldrop-transfer", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def add_all(self) -> None:
-        """Connections are slow: use all there may be, with shorter requests."""
+    def add_slow(self, maximum: int, rate: float) -> None:
+        """Connections are slow: use so many, with shorter requests; together they bring ``rate`` bytes a second."""
         self._max_request, self._shares = min(LIMITS.slow_max_request, LIMITS.max_request), LIMITS.slow_shares
-        self.add(LIMITS.connections)
+        self.add(maximum, rate / maximum)
 
     def stop(self) -> None:
         """End the threads; one that waits for the network ends later, and touches nothing any more."""
@@ -264,14 +282,14 @@ class _Connections:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _work(self) -> None:
+    def _work(self, pace: Pace) -> None:
         """A thread: bring runs until there are none."""
         try:
             while not self._stopped.is_set():
                 run = self._queue.next_run(self._workers * self._shares, self._max_request)
                 if run is None:
                     return
-                self._fetch_run(run)
+                self._fetch_run(run, pace)
         except _StoppedError:
             pass
         except _DiskFailedError as failed:
@@ -281,29 +299,33 @@ class _Connections:
         finally:
             self.ended.put(None)
 
-    def _fetch_run(self, run: Run) -> None:
+    def _fetch_run(self, run: Run, pace: Pace) -> None:
         """Bring a run, however often the connection breaks, going on where it broke."""
-        remote = run.remote
-        chunk, failures = LIMITS.chunk, 0
+        remote, failures = run.remote, 0
         seen = Counter[FaultKind]()
+        self.counters.count_came(remote.file, run.resumed, fetched=False)
         while run.left:
-            before, etag = run.left, remote.etag
+            before, etag, began = run.left, remote.etag, time.monotonic()
             try:
-                self._request(run, etag, chunk)
-                if not run.left:
-                    return
-                fault = Fault(FaultKind.OTHER, self.reader.ended_early(remote.key))
+                fault = None
+                if not self._request(run, etag, pace):
+                    fault = Fault(FaultKind.OTHER, self.reader.ended_early(remote.key))
             except self._failures as error:
                 fault = self._explain(run, error)
             came = before - run.left
-            self.counters.count(retries=1)
+            pace.note(came, time.monotonic() - began)
+            if fault is None:
+                continue
+            run.keep()
+            self.counters.count_retry()
             self.trouble = fault.error
             seen[fault.kind] += 1
             if fault.kind in _CERTAIN and seen[fault.kind] >= _CERTAIN[fault.kind]:
                 raise fault.error
             failures = 0 if came else failures
             if fault.kind is FaultKind.STALLED:
-                chunk = chunk if came else max(LIMITS.min_chunk, chunk // 8)
+                if not came:
+                    pace.stalled()
             elif fault.kind is FaultKind.CHANGED and etag:
                 if remote.etag == etag:  # or another thread has found out
                     remote.changes, remote.etag = remote.changes + 1, ""
@@ -314,13 +336,14 @@ class _Connections:
                 first = LIMITS.busy_pause if fault.kind is FaultKind.BUSY else LIMITS.pause
                 self._stopped.wait(jittered(backoff(failures, first, LIMITS.max_pause)))
 
-    def _request(self, run: Run, etag: str, chunk: int) -> None:
-        """One request for what a run lacks."""
+    def _request(self, run: Run, etag: str, pace: Pace) -> bool:
+        """One request for what a run lacks, or less where that would take too long; whether the answer was complete."""
         if self._stopped.is_set():
             raise _StoppedError
-        remote, left = run.remote, run.left
+        remote, chunk, left = run.remote, pace.chunk, pace.length(run.left)
         # A whole file is asked for without a range: that works wherever anything works.
         length = None if left == remote.file.size else left
+        looked = time.monotonic()
         stream = self.reader.stream(remote.key, run.start, length, etag, chunk)
         if stream.size != remote.file.size:
             raise _WrongSizeError(stream.size)
@@ -329,7 +352,15 @@ class _Connections:
         for data in stream.chunks:
             if self._stopped.is_set():
                 raise _StoppedError
-            self.counters.count(fetched=run.receive(memoryview(data), self._complete))
+            came = run.receive(memoryview(data), self._complete)
+            self.counters.count_came(remote.file, came)
+            left -= came
+            before, looked = looked, time.monotonic()
+            # What is under way would be lost with this process; smaller chunks come sooner. But who was asked for the
+            # whole file may know no ranges.
+            if left and length and looked - before > LIMITS.slow_chunk and chunk > LIMITS.min_chunk:
+                return True
+        return left <= 0
 
     def _complete(self, run: Run, index: int, buffers: list[memoryview], found: str) -> None:
         """Write a piece if it has its digest; else ask for it again."""
@@ -341,8 +372,9 @@ class _Connections:
                 partial.write(buffers, start)
             except OSError as error:
                 raise _DiskFailedError(error) from error
-            self.counters.count_written(remote.file, length, time.monotonic() - began)
+            self.counters.count_written(run.resumed, time.monotonic() - began)
             return
+        self.counters.count_came(remote.file, -length, fetched=False)
         if found in run.refused or len(run.refused) >= LIMITS.refusals:
             raise IntegrityError(
                 f"{self.reader.url}/{remote.key} is damaged: bytes {start} to {start + length} are not those of the "
@@ -350,7 +382,7 @@ class _Connections:
                 _UNTOUCHED,
             )
         remote.etag = ""
-        self.counters.count(retries=1)
+        self.counters.count_retry()
         self._queue.retry(run.retry(index, found))
 
     def _explain(self, run: Run, error: BaseException) -> Fault:
@@ -382,6 +414,7 @@ def _watch(
     files = {partial.file.path: partial for partial in partial_files}
     done = {path: partial.verified_bytes for path, partial in files.items()}
     folder_checked = looked = time.monotonic()
+    growth = Growth(LIMITS, looked)
     fetched = ended = 0
     writing = 0.0
     while ended < len(connections):
@@ -390,9 +423,9 @@ def _watch(
             if error is not None:
                 raise error
             ended += 1
-        for path, length in counters.take_written().items():
-            done[path] += length
-            counters.report(files[path].file, done[path])
+        for path, count in counters.take_came().items():
+            done[path] += count
+            counters.report(files[path].file, done[path], less=count < 0)
         _check_time(connections, partial_files, sum(done.values()), deadline)
         if not counters.fetched:  # nothing is known of the line before it has brought something
             looked = time.monotonic()
@@ -401,7 +434,8 @@ def _watch(
             # More connections help against a slow line, and not against a slow disk.
             waiting = seconds * len(connections) - (counters.writing - writing)
             if counters.fetched - fetched < waiting * LIMITS.fast:
-                connections.add_all()
+                wanted = growth.wanted(len(connections), counters.fetched, time.monotonic())
+                connections.add_slow(wanted, growth.rate)
             looked, fetched, writing = time.monotonic(), counters.fetched, counters.writing
         if time.monotonic() > folder_checked + _FOLDER_SECONDS:
             check_folder()

@@ -1,0 +1,92 @@
+"""How fast the line is, and what follows from that: how many connections, how long a request, what is handed over.
+
+Many connections and long requests are right for a fast line. On a slow one every connection would have a piece that
+grows too slowly to be finished before somebody loses patience, and a request would be cut by its time limit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modeldrop.fetcher.download.transfer import Limits
+
+_CHUNK_SECONDS = 0.25
+_REQUEST_SECONDS = 8.0  # well below the time limit of a request
+_KNOWN_BYTES, _KNOWN_SECONDS = 64 << 10, 1.0
+_SHORTEST = 16 << 10
+_THIN = 1e6
+_THIN_SECONDS = 2.0
+_WORTH_IT = 1.3
+_LEAST = 16e3
+
+
+class Pace:
+    """How fast one connection is.
+
+    Args:
+        limits: of the transfer.
+        rate: bytes a second, as far as is known before its first request; 0 for unknown.
+
+    Attributes:
+        chunk: bytes that are collected before Python sees them: a quarter of a second's, so that little is lost with
+            a connection, or with this process.
+    """
+
+    def __init__(self, limits: Limits, rate: float = 0.0) -> None:
+        self._limits = limits
+        self._rate = rate
+        self.chunk = self._chunk() if rate else min(limits.first_chunk, limits.chunk)
+
+    def length(self, left: int) -> int:
+        """How many of the bytes that are left the next request should ask for."""
+        return min(left, max(_SHORTEST, int(self._rate * _REQUEST_SECONDS))) if self._rate else left
+
+    def note(self, count: int, seconds: float) -> None:
+        """So many bytes came with one request, in so many seconds."""
+        if count and (count >= _KNOWN_BYTES or seconds >= _KNOWN_SECONDS):
+            self._rate = count / max(seconds, 1e-9)
+            self.chunk = self._chunk()
+
+    def stalled(self) -> None:
+        """Nothing was handed over before the request took too long."""
+        self.chunk = max(self._limits.min_chunk, self.chunk // 8)
+
+    def _chunk(self) -> int:
+        return max(self._limits.min_chunk, min(self._limits.chunk, int(self._rate * _CHUNK_SECONDS)))
+
+
+class Growth:
+    """Whether more connections would bring more.
+
+    Over a thin line there are twice as many each time that this has helped, not at once as many as there may be.
+
+    Args:
+        limits: of the transfer.
+        now: when it begins, in seconds.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._at = now
+        self._fetched = 0
+        self._best = 0.0
+        self.rate = 0.0
+
+    def wanted(self, connections: int, fetched: int, now: float) -> int:
+        """How many connections there should be, where each alone is slow.
+
+        Args:
+            connections: how many there are.
+            fetched: bytes that have come since the beginning.
+            now: in seconds.
+        """
+        seconds = now - self._at
+        self.rate = (fetched - self._fetched) / max(seconds, 1e-9)
+        if self.rate > _THIN:
+            return self._limits.connections
+        if seconds < _THIN_SECONDS:
+            return connections
+        helps = self.rate > max(self._best * _WORTH_IT, 2 * connections * _LEAST)
+        self._at, self._fetched, self._best = now, fetched, max(self._best, self.rate)
+        return 2 * connections if helps else connections
