@@ -105,9 +105,16 @@ class IncompleteError(ModeldropError):
 
 
 class RegistryError(ModeldropError):
-    """The registry cannot be reached, read or written."""
+    """The registry cannot be reached, read or written.
+
+    ``patience`` is for how many seconds asking again may help; 0: it will not.
+    """
 
     exit_code = 12
+
+    def __init__(self, message: str, hint: str = "", *, patience: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.patience = patience
 
 
 class ConflictError(ModeldropError):

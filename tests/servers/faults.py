@@ -65,7 +65,7 @@ _NONE = Fault()
 
 
 class FaultyServer:
-    """``s3://faulty`` at ``http://127.0.0.1:PORT``; a context manager. Serves GET.
+    """``s3://faulty`` at ``http://127.0.0.1:PORT``; a context manager. Serves GET, and HEAD without a body.
 
     Args:
         folder: what it serves.
@@ -195,6 +195,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with file:
             self._serve(file, key, headers)
+
+    def do_HEAD(self) -> None:
+        """Nobody but whoever looks for Retry-After asks so: it is not noted, and answered as the rule says."""
+        key = unquote(urlsplit(self.path).path).removeprefix(f"/{BUCKET}/")
+        fault = self.faulty.rule(ReceivedRequest(key=key, start=0, end=0, nth=0, headers={})) or _NONE
+        self.send_response_only(fault.status or 200)
+        for name, value in {**fault.headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
     def _serve(self, file: BinaryIO, key: str, headers: Mapping[str, str]) -> None:
         faulty = self.faulty

@@ -31,6 +31,8 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GCE_METADATA_HOST", DEAD)
     monkeypatch.setenv("GCE_METADATA_IP", DEAD)
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://{DEAD}")
+    # Named as above they should be here, and would be waited for.
+    monkeypatch.setattr("modeldrop.storage.read.obstore_client.may_come", lambda _: False)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
 

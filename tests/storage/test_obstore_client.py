@@ -381,7 +381,7 @@ def test_proxies(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(
         RegistryError, match=f"localhost:{server.port} through the proxy {DEAD} cannot be reached"
     ) as caught:
-        fetch(reference, tmp_path / "other")
+        fetch(reference, tmp_path / "other", timeout=1)
     assert "connection refused" in str(caught.value)
     assert "pass-word" not in str(caught.value)
     monkeypatch.setenv("NO_PROXY", "localhost")

@@ -158,7 +158,13 @@ def fetch_all(
             track.progress(done, total)
 
         try:
-            snapshot = fetch(reference, arguments.directory, options=options[index], progress=progress)
+            snapshot = fetch(
+                reference,
+                arguments.directory,
+                options=options[index],
+                progress=progress,
+                on_wait=lambda text: display.emit(events.warned(reference.model, text)),
+            )
         except ModeldropError as error:
             track.end()
             display.emit(events.failed_event(reference.model, error))

@@ -58,6 +58,7 @@ def fetch(
     *,
     options: Options | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_wait: Callable[[str], object] = lambda _what: None,
     **overrides: Any,
 ) -> Snapshot:
     """Make sure that a version is on the local disk, complete and verified; return its snapshot.
@@ -72,6 +73,7 @@ def fetch(
             ``~/.cache/modeldrop``.
         options: how; see ``Options``.
         progress: told bytes done and bytes in all while files arrive.
+        on_wait: told, in a sentence, what is waited for because this disk has nothing else.
         overrides: fields of ``Options`` by name, such as ``variant="fp32"``.
 
     Raises:
@@ -91,7 +93,7 @@ def fetch(
         reference = parse_reference(reference, default_registry())
     home = home_folder(directory)
     try:
-        fetcher = Fetcher(reference, home, options, progress)
+        fetcher = Fetcher(reference, home, options, progress, on_wait=on_wait)
         fetcher.reader_name = f"{fetcher.home.path}@{fetcher.link or ''}"
         fetcher.home.check_registry(fetcher.registry)
     except OSError as error:
@@ -146,6 +148,9 @@ class Fetcher:
         home: the folder that holds the models' folders.
         options: how.
         progress: told bytes done and bytes in all while files arrive.
+        on_wait: told in a sentence what is waited for.
+        patient: whether to wait for a registry that does not answer, if this disk has nothing else; ``watch`` asks
+            again anyway.
 
     Attributes:
         link: the name of the link that names the snapshot; None for a pinned version.
@@ -160,6 +165,9 @@ class Fetcher:
         home: Path,
         options: Options,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
+        *,
+        on_wait: Callable[[str], object] = lambda _what: None,
+        patient: bool = True,
     ) -> None:
         self.reference = reference
         self.options = options
@@ -172,6 +180,8 @@ class Fetcher:
         self.reader_name = ""
         self._deadline = time_limit(options.timeout)
         self._progress = progress
+        self._on_wait = on_wait
+        self._patient = patient
         self._began = time.monotonic()
         self._asked = time.time()
 
@@ -205,7 +215,7 @@ class Fetcher:
             return ResolvedVersion(self.reference.version, self.reference.digest)
         if self.options.on_unavailable == OFFLINE:
             raise RegistryError(f"{self.registry} was not asked: this is offline.")
-        data = self.reader.get(self.channel_key, MAX_CHANNEL)
+        data = self._get(self.channel_key, MAX_CHANNEL)
         if data is None:
             raise NotFoundError(
                 f"{self.registry} has no channel {self.channel_key}.",
@@ -412,7 +422,7 @@ class Fetcher:
 
         self._check_online(version)
         model = f"{self.registry}/{self.reference.model}"
-        data = self.reader.get(f"{self.reference.model}/v{version.version}/manifest.json", MAX_BYTES)
+        data = self._get(f"{self.reference.model}/v{version.version}/manifest.json", MAX_BYTES)
         see = f"modeldrop ls {model}"
         if data is None:
             raise NotFoundError(f"{model} has no version v{version.version}.", f"See what there is: {see}")
@@ -434,6 +444,37 @@ class Fetcher:
                 "the snapshot in use is untouched.",
             )
         return data
+
+    def _get(self, key: str, limit: int) -> bytes | None:
+        """A small document. Who has nothing else on this disk is patient.
+
+        Raises:
+            RegistryError: it cannot be read.
+            IntegrityError: it is larger than ``limit`` bytes.
+        """
+        try:
+            return self.reader.get(key, limit)
+        except RegistryError as error:
+            if not (self._patient and error.patience) or self._has_last_good(error):
+                raise
+            from modeldrop.storage.read.patience import ask_again
+
+            return ask_again(
+                lambda: self.reader.get(key, limit),
+                error,
+                deadline=self._deadline,
+                retry_after=self.reader.retry_after,
+                tell=self._on_wait,
+            )
+
+    def _has_last_good(self, error: RegistryError) -> bool:
+        from modeldrop.fetcher.last_good import last_good
+
+        try:
+            last_good(self.home, self.link, self.stored_state, self.options, error)
+        except ModeldropError:
+            return False
+        return True
 
     def _check_online(self, version: ResolvedVersion) -> None:
         """Refuse to ask for a version that is not there, where nothing may be asked."""

@@ -27,6 +27,12 @@ _SECRETS = (
 )
 _MAX_DETAIL = 200
 
+UNREACHABLE_SECONDS = 20.0
+"""For how long a place that gives no answer is asked again, where there is nothing else: networks start late, too."""
+
+UNAVAILABLE_SECONDS = 120.0
+"""The same for a place that answers that it cannot serve just now."""
+
 
 def redact(text: str) -> str:
     """The text without what could be a secret: signatures, keys, tokens, passwords in URLs."""
@@ -67,8 +73,17 @@ def denied(url: str, verb: str, key: str, *, may_be_missing: bool = False) -> Re
     return RegistryError(message, f"Which rights are needed, and who is signed in: modeldrop doctor {url}")
 
 
-def no_credentials(url: str, looked: str) -> RegistryError:
-    """Nobody is signed in. ``looked``: where credentials were looked for and how to get them there."""
+def no_credentials(url: str, looked: str, *, late: bool = False) -> RegistryError:
+    """Nobody is signed in.
+
+    Args:
+        url: the registry.
+        looked: where credentials were looked for, and how to get them there.
+        late: there should be a metadata service here, and it has not answered.
+    """
+    if late:
+        message = f"{url}: no credentials were found, and the metadata service of this machine does not answer."
+        return RegistryError(message, looked, patience=UNREACHABLE_SECONDS)
     return RegistryError(f"{url}: no credentials were found.", looked)
 
 
@@ -111,11 +126,19 @@ def wrong_account(url: str, have: str, wanted: str) -> RegistryError:
     )
 
 
-def unreachable(url: str, endpoint: str, reason: str) -> RegistryError:
-    """No connection to the service. ``reason``: such as ``connection refused`` or ``its name does not resolve``."""
+def unreachable(url: str, endpoint: str, reason: str, patience: float = UNREACHABLE_SECONDS) -> RegistryError:
+    """The service gives no answer.
+
+    Args:
+        url: the registry.
+        endpoint: the service's address.
+        reason: such as ``connection refused`` or ``its name does not resolve``.
+        patience: seconds for which asking again may help.
+    """
     return RegistryError(
         f"{url}: {redact(endpoint)} cannot be reached: {reason}.",
         "Check the endpoint, the network, and HTTPS_PROXY/NO_PROXY.",
+        patience=patience,
     )
 
 
@@ -147,7 +170,9 @@ def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:
     """The service answers, and cannot serve just now (5xx, throttling, stalls), after the retries."""
     where = f"{url}/{key}" if key else url
     return RegistryError(
-        f"Could not {verb} {where}: {reason}.", "The service is overloaded or down. Run the same command again later."
+        f"Could not {verb} {where}: {reason}.",
+        "The service is overloaded or down. Run the same command again later.",
+        patience=UNAVAILABLE_SECONDS,
     )
 
 

@@ -125,18 +125,19 @@ def opener(url: str) -> OpenerDirector:
     Raises:
         CertificatesError: a variable names no usable certificates.
     """
-    import ssl
-    from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
+    from urllib.request import BaseHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
     class NoRedirect(HTTPRedirectHandler):
         def redirect_request(self, *_: object) -> None:
             return None
 
-    proxy = proxy_for(url)
-    trust = ssl.create_default_context(cafile=ca_bundle() or None)
-    return build_opener(
-        NoRedirect, HTTPSHandler(context=trust), ProxyHandler({urlsplit(url).scheme: proxy} if proxy else {})
-    )
+    scheme, proxy = urlsplit(url).scheme, proxy_for(url)
+    handlers: list[BaseHandler] = [NoRedirect(), ProxyHandler({scheme: proxy} if proxy else {})]
+    if scheme == "https":
+        import ssl
+
+        handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle() or None)))
+    return build_opener(*handlers)
 
 
 # --- certificates

@@ -44,7 +44,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(obstore_client, "_REQUEST", "120s")
     quick = transfers.LIMITS._replace(
         max_request=PIECE, min_request=PIECE, first=4, connections=4, chunk=4096, min_chunk=64, failures=4, pause=0.01,
-        busy_pause=0.02, max_pause=0.1,
+        busy_pause=0.02, max_pause=0.1, quiet=0.0,
     )  # fmt: skip
     monkeypatch.setattr(transfers, "LIMITS", quick)
 

@@ -61,6 +61,7 @@ class Limits(NamedTuple):
         min_chunk: and at least.
         slow_chunk: seconds; where a chunk takes longer, smaller ones are asked for.
         failures: of a run in a row without a byte in between, before the transfer gives up; stalls do not count.
+        quiet: seconds without a byte for which it goes on even so, where the error says that asking again may help.
         refusals: of a piece whose bytes were wrong, each time in another way.
         changes: of a file's ETag before it is not looked at any more.
         pause: after the first failure; doubled after each further one.
@@ -86,11 +87,12 @@ class Limits(NamedTuple):
     min_chunk: int = 4 << 10
     slow_chunk: float = 2.0
     failures: int = 8
+    quiet: float = 120.0
     refusals: int = 8
     changes: int = 3
     pause: float = 0.1
-    busy_pause: float = 1.0
-    max_pause: float = 8.0
+    busy_pause: float = 0.5
+    max_pause: float = 2.0
     stop_seconds: float = 0.5
     verifiers: int = 2
     max_open: int = 100
@@ -301,7 +303,7 @@ class _Connections:
 
     def _fetch_run(self, run: Run, pace: Pace) -> None:
         """Bring a run, however often the connection breaks, going on where it broke."""
-        remote, failures = run.remote, 0
+        remote, failures, quiet_since = run.remote, 0, time.monotonic()
         seen = Counter[FaultKind]()
         self.counters.count_came(remote.file, run.resumed, fetched=False)
         while run.left:
@@ -322,7 +324,8 @@ class _Connections:
             seen[fault.kind] += 1
             if fault.kind in _CERTAIN and seen[fault.kind] >= _CERTAIN[fault.kind]:
                 raise fault.error
-            failures = 0 if came else failures
+            if came:
+                failures, quiet_since = 0, time.monotonic()
             if fault.kind is FaultKind.STALLED:
                 if not came:
                     pace.stalled()
@@ -331,7 +334,8 @@ class _Connections:
                     remote.changes, remote.etag = remote.changes + 1, ""
             else:
                 failures += 1
-                if failures >= LIMITS.failures:
+                patience = min(LIMITS.quiet, getattr(fault.error, "patience", 0.0))
+                if failures >= LIMITS.failures and time.monotonic() >= quiet_since + patience:
                     raise fault.error
                 first = LIMITS.busy_pause if fault.kind is FaultKind.BUSY else LIMITS.pause
                 self._stopped.wait(jittered(backoff(failures, first, LIMITS.max_pause)))

@@ -87,7 +87,11 @@ class Watcher:
         if not 0 < interval <= _MAX_INTERVAL:
             raise UsageError("The interval of a watch is more than 0 s and at most 24 h.", "Write such as 30s.")
         folder = home_folder(home)
-        self._follower = Follower(lambda: Fetcher(reference, folder, options, self._progress), receiver, tell)
+
+        def make() -> Fetcher:
+            return Fetcher(reference, folder, options, self._progress, patient=False)
+
+        self._follower = Follower(make, receiver, tell)
         self._reference = reference
         self._interval = interval
         self._tell = tell

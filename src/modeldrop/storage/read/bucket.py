@@ -12,6 +12,7 @@ from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.storage.read import runtime
 from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, Stream, Unchanged
+from modeldrop.storage.read.metadata import PATIENT_SECONDS, QUICK_SECONDS
 from modeldrop.storage.read.obstore_client import open_client
 from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.util.retry import Deadline, retry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from modeldrop.config import RegistrySettings
+    from modeldrop.errors import ModeldropError
 
 _Result = TypeVar("_Result")
 # Seconds. A small document is asked for up to three times, none of them late: a dead address is told in 6 s, one that
@@ -52,6 +54,8 @@ class BucketReader:
 
             raise panicked(self.url, error) from error
         self._client = open_client(settings)
+        self._busy = ""  # the address of the last document that a busy service did not give
+        self._metadata_seconds = QUICK_SECONDS
 
     def get(self, key: str, limit: int) -> bytes | None:
         found = self.get_if_changed(key, limit, "")
@@ -106,6 +110,13 @@ class BucketReader:
 
         return classify(self._client, key, error)
 
+    def retry_after(self) -> float:
+        if not self._busy:
+            return 0.0
+        from modeldrop.storage.read.patience import retry_after
+
+        return retry_after(self._busy)
+
     def ended_early(self, key: str) -> RegistryError:
         from modeldrop.storage.errors import unavailable
 
@@ -117,9 +128,12 @@ class BucketReader:
 
         def again(error: Exception, _pause: float) -> bool:
             answered = isinstance(error, (NotModifiedError, FileNotFoundError, ObjectNotFoundError))
-            if answered or not isinstance(error, (OSError, BaseError)):
+            if (answered and not self._client.late) or not isinstance(error, (OSError, BaseError)):
                 return False
-            return self.fault(key, error).kind in RETRYABLE and limit.left() > 0
+            fault = self.fault(key, error)
+            if not limit.left():
+                return False
+            return fault.kind in RETRYABLE or (self._client.late and self._ask_for_identity(fault.error))
 
         return retry(lambda: self._in_its_region(ask), _PAUSES, again)
 
@@ -141,9 +155,20 @@ class BucketReader:
             with without_panics():
                 return ask(reopened.store)
 
-    def _unreadable(self, key: str, error: BaseException) -> RegistryError:
-        from modeldrop.storage.read.obstore_errors import explain
+    def _ask_for_identity(self, error: ModeldropError) -> bool:
+        """Ask the metadata service once more, and longer, where its silence is why nothing was signed."""
+        if not isinstance(error, RegistryError) or not error.patience:
+            return False
+        self._metadata_seconds = min(2 * self._metadata_seconds, PATIENT_SECONDS)
+        region = self._client.address.region if self._client.address else ""
+        self._client = open_client(self._client.settings, region, self._metadata_seconds)
+        return True
 
+    def _unreadable(self, key: str, error: BaseException) -> RegistryError:
+        from modeldrop.storage.read.obstore_errors import explain, parse
+
+        request = parse(error)
+        self._busy = request.address if request.status in {429, 503} else ""
         return explain(self._client, "read", key, error)
 
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import MissingExtraError, RegistryError
-from modeldrop.storage.errors import detail, expired, half_credential, wrong_account
+from modeldrop.storage.errors import UNREACHABLE_SECONDS, detail, expired, half_credential, wrong_account
 from modeldrop.storage.read.metadata import ADDRESS as METADATA_ADDRESS
 from modeldrop.storage.read.metadata import ContainerCredentials, has_plain_token
 from modeldrop.storage.urls import CONNECTION_VARIABLE, check_key, parse_connection
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _OBSTORE_GOOGLE = ("service_account", "authorized_user")
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _SDK_SECONDS = 5
+_CONNECTION_ERRORS = ("Connect", "ServiceRe", "Timeout", "Transport")  # botocore's, azure-core's and google-auth's
 # obstore asks again when less than five minutes are left. boto3 renews credentials that have less than ten left, so
 # those that it gives are valid for ten.
 _SDK_VALID_SECONDS = 600
@@ -351,4 +352,9 @@ def _refused(url: str, name: str, error: Exception) -> RegistryError:
     text = detail(error)
     if "expired" in text.lower():
         return expired(url, f"the sign-in by {name}")
-    return RegistryError(f"{url}: could not sign in with {name}: {text}", "Sign in again, and check its settings.")
+    lost = isinstance(error, OSError) or any(word in type(error).__name__ for word in _CONNECTION_ERRORS)
+    return RegistryError(
+        f"{url}: could not sign in with {name}: {text}",
+        "Sign in again, and check its settings.",
+        patience=UNREACHABLE_SECONDS if lost else 0.0,
+    )

@@ -64,6 +64,9 @@ class FolderReader:
     def fault(self, key: str, error: BaseException) -> Fault:
         return Fault(FaultKind.FINAL, self._unreadable(key, error))
 
+    def retry_after(self) -> float:
+        return 0.0
+
     def ended_early(self, key: str) -> RegistryError:
         from modeldrop.storage.errors import unavailable
 

@@ -122,6 +122,9 @@ class RegistryReader(Protocol):
     def fault(self, key: str, error: BaseException) -> Fault:
         """What a failure of ``stream`` means for whoever could ask again."""
 
+    def retry_after(self) -> float:
+        """Seconds for which a service that was busy wants to be left alone; 0 where it says none."""
+
     def ended_early(self, key: str) -> RegistryError:
         """The error for an answer that was shorter than it should have been."""
 

@@ -26,7 +26,7 @@ from modeldrop.storage.read.credentials import (
     choose_s3,
     sdk_credentials,
 )
-from modeldrop.storage.read.metadata import Identity, ask_identity
+from modeldrop.storage.read.metadata import QUICK_SECONDS, Identity, ask_identity, may_come
 from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.storage.s3_address import s3_address
 from modeldrop.storage.urls import Bucket, parse_bucket
@@ -45,6 +45,7 @@ _REQUEST = "15s"  # in all, however steadily its bytes drip in; it is then made 
 _NO_RETRIES: Any = {"max_retries": 0}
 
 
+_LATE = "an identity that may come"
 _SEARCHED = {
     "s3": "Looked in AWS_ACCESS_KEY_ID, web identity, ~/.aws, container and instance metadata; the bucket is not "
     "public. In a container give it a role; elsewhere: aws configure.",
@@ -66,11 +67,12 @@ class ObstoreClient:
         endpoint: the service's address, with an S3 bucket in its host's name where that is asked.
         address: of an S3 bucket, else None.
         searched: where credentials were searched for in vain, if it is therefore read unsigned; else "".
+        late: whether that is because a metadata service that should be here has not answered.
         sdk: the SDK's credentials, where they are used.
     """
 
     # No NamedTuple: to define one of eight fields takes as long as all the rest of this module.
-    __slots__ = ("address", "endpoint", "scheme", "sdk", "searched", "settings", "store", "what")
+    __slots__ = ("address", "endpoint", "late", "scheme", "sdk", "searched", "settings", "store", "what")
 
     def __init__(
         self,
@@ -91,15 +93,17 @@ class ObstoreClient:
         self.endpoint = endpoint
         self.address = address
         self.searched = searched
+        self.late = False
         self.sdk = sdk
 
 
-def open_client(settings: RegistrySettings, region: str = "") -> ObstoreClient:
+def open_client(settings: RegistrySettings, region: str = "", seconds: float = QUICK_SECONDS) -> ObstoreClient:
     """Open a registry that is no folder.
 
     Args:
         settings: the registry's.
         region: the region that an S3 bucket has turned out to be in.
+        seconds: how long to wait for each answer of a metadata service.
 
     Raises:
         UsageError: the URL cannot be one.
@@ -116,8 +120,8 @@ def open_client(settings: RegistrySettings, region: str = "") -> ObstoreClient:
                 return _open_https(settings)
             bucket = parse_bucket(settings.url)
             if scheme == "s3":
-                return _open_s3(settings, bucket, region)
-            return (_open_gcs if scheme == "gs" else _open_azure)(settings, bucket)
+                return _open_s3(settings, bucket, region, seconds)
+            return (_open_gcs if scheme == "gs" else _open_azure)(settings, bucket, seconds)
     except http.CertificatesError as error:
         raise unusable_certificates(error) from None
     except PanickedError as error:
@@ -147,7 +151,7 @@ def _open_https(settings: RegistrySettings) -> ObstoreClient:
     )
 
 
-def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> ObstoreClient:
+def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str, seconds: float) -> ObstoreClient:
     env = os.environ
     profile = aws_profile(env, Path.home())
     source = choose_s3(env, profile, bucket.url, anonymous=settings.anonymous)
@@ -163,7 +167,7 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Obstore
         "aws_endpoint_url_sts": address.sts,
         "request_payer": str(address.requester_pays).lower(),
     }
-    source = _settled(source, "s3")
+    source = _settled(source, "s3", seconds)
     return _open_bucket(
         S3Store,
         settings,
@@ -176,7 +180,7 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str) -> Obstore
     )
 
 
-def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
+def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> ObstoreClient:
     env = os.environ
     emulator = env.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
     if emulator and "://" not in emulator:
@@ -187,7 +191,7 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
         source = CredentialSource(Signer.OBSTORE, {"bearer_token": "emulator"})
     else:
         source = choose_gcs(env, Path.home(), anonymous=settings.anonymous)
-    source = _settled(source, "gs")
+    source = _settled(source, "gs", seconds)
     config: Any = dict(source.config)
     if endpoint:
         config["base_url"] = endpoint
@@ -197,9 +201,9 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
     return _open_bucket(GCSStore, settings, bucket, endpoint or "https://storage.googleapis.com", config, source)
 
 
-def _open_azure(settings: RegistrySettings, bucket: Bucket) -> ObstoreClient:
+def _open_azure(settings: RegistrySettings, bucket: Bucket, seconds: float) -> ObstoreClient:
     source = choose_azure(os.environ, Path.home(), bucket, anonymous=settings.anonymous)
-    source = _settled(source, "az")
+    source = _settled(source, "az", seconds)
     config: Any = dict(source.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"
     config |= {"account_name": bucket.account, "endpoint": endpoint}
@@ -238,7 +242,7 @@ def _open_bucket(
         what = f"container {bucket.name} in the storage account {bucket.account}"
     # Read unsigned only because there is nothing to sign with, and not because the settings say so.
     in_vain = source.signer is Signer.UNSIGNED and bool(source.name)
-    return ObstoreClient(
+    client = ObstoreClient(
         store=store,
         settings=settings,
         scheme=bucket.scheme,
@@ -248,6 +252,8 @@ def _open_bucket(
         searched=_SEARCHED[bucket.scheme] if in_vain else "",
         sdk=sdk,
     )
+    client.late = in_vain and source.name == _LATE
+    return client
 
 
 def _unopened(url: str, error: Exception) -> RegistryError:
@@ -270,13 +276,15 @@ def _unopened(url: str, error: Exception) -> RegistryError:
     return failed_request(url, "open", "", text)
 
 
-def _settled(source: CredentialSource, scheme: str) -> CredentialSource:
+def _settled(source: CredentialSource, scheme: str, seconds: float) -> CredentialSource:
     """The source, once it is known whether the machine's metadata service has an identity."""
     if source.signer is not Signer.METADATA:
         return source
-    if ask_identity(scheme, source.config) is Identity.THERE:
+    identity = ask_identity(scheme, source.config, seconds)
+    if identity is Identity.THERE:
         return source._replace(signer=Signer.OBSTORE)
-    return CredentialSource(Signer.UNSIGNED, name="nothing")
+    late = identity is Identity.UNKNOWN and may_come(scheme)
+    return CredentialSource(Signer.UNSIGNED, name=_LATE if late else "nothing")
 
 
 def _client_options(endpoint: str, scheme: str, ca_bundle: str = "") -> Any:

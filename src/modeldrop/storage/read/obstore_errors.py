@@ -52,6 +52,7 @@ _CAUSES = {
     "kind: Timeout": "no answer in time",
     "kind: Connect": "no connection",
 }
+_LASTING = {_CAUSES["InvalidContentType"], _CAUSES["ProxyAuthRequired"]}
 _CERTIFICATES = {
     "UnknownIssuer": "its issuer is unknown here",
     "Expired": "it has expired",
@@ -129,7 +130,7 @@ def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | 
     if request.code in _NO_BUCKET:
         return storage_errors.no_bucket(client.settings.url, client.what)
     if client.searched and client.scheme == "az" and request.code in _PRIVATE:
-        return storage_errors.no_credentials(client.settings.url, client.searched)
+        return storage_errors.no_credentials(client.settings.url, client.searched, late=client.late)
     return None
 
 
@@ -164,7 +165,7 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
 def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
     url = client.settings.url
     if client.searched:
-        return storage_errors.no_credentials(url, client.searched)
+        return storage_errors.no_credentials(url, client.searched, late=client.late)
     if request.code == "RequestTimeTooSkewed":
         return storage_errors.failed_request(url, verb, key, "this machine's clock is off by more than 15 minutes")
     if request.code in _REJECTED or (request.status == 401 and client.scheme != "https"):
@@ -189,12 +190,15 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
         return storage_errors.failed_request(url, verb, key, f"{where} answers with other bytes than it was asked for")
     if not reason:
         return storage_errors.failed_request(url, verb, key, _condensed(request.text))
+    patience = 0.0 if reason in _LASTING else storage_errors.UNAVAILABLE_SECONDS
+    if patience and "kind: Connect" in request.text:
+        patience = storage_errors.UNREACHABLE_SECONDS
     proxy = http.proxy_for(where).rpartition("@")[2].rpartition("://")[2].rstrip("/")
     if proxy:
-        return storage_errors.unreachable(url, f"{where} through the proxy {proxy}", reason)
+        return storage_errors.unreachable(url, f"{where} through the proxy {proxy}", reason, patience)
     if reason == _CAUSES["dns error"] and client.scheme == "az" and ".blob." in where:
         reason += " (is there such a storage account?)"
-    return storage_errors.unreachable(url, where, reason)
+    return storage_errors.unreachable(url, where, reason, patience)
 
 
 def _serves_no_ranges(request: FailedRequest) -> bool:
