@@ -147,6 +147,12 @@ class RefusedError(ModeldropError):
     exit_code = 17
 
 
+class HookError(ModeldropError):
+    """A program could not be told which version is in use. The message is a sentence, without secrets."""
+
+    exit_code = 20
+
+
 class UserTestError(ModeldropError):
     """A version failed the user's own test: it is published, and no channel is moved to it but by ``promote``.
 

@@ -17,7 +17,7 @@ from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.resources import ResourceNeeds, check_need
 from modeldrop.export.thresholds import check_sizes, check_speeds, judge
 from modeldrop.export.worker_process import run_worker
-from modeldrop.fetcher.notes import Quarantine, write_quarantine
+from modeldrop.fetcher.notes import Quarantine, WatchNote, read_state, write_quarantine, write_watch_note
 from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
 from modeldrop.registry.channels import move_forward, promote, rollback
@@ -154,6 +154,14 @@ def _(bench: Bench) -> Ended:
     (bench.home / "embedder").mkdir(parents=True)
     write_quarantine(bench.home / "embedder", "current", why)
     return bench.fetch()
+
+
+@provokes("not every hook has been told")
+def _(bench: Bench) -> Ended:
+    assert bench.fetch().code == 0
+    model = bench.home / "embedder"
+    write_watch_note(model, "current", WatchNote(telling=read_state(model, "current")))
+    return bench.run("status", bench.home)
 
 
 @provokes("and offline nothing is fetched")

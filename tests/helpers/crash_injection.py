@@ -167,7 +167,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
             snapshot = fetch(reference, home)
             return [str(snapshot.path), snapshot.figures.fetched, snapshot.figures.adopted]
 
-        children.append(_Child(body))
+        children.append(Child(body))
     for _ in children:
         os.read(ready[0], 1)
     os.close(lead_go[1])
@@ -178,7 +178,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
     return [child.wait() for child in children]
 
 
-class _Child:
+class Child:
     """A fork that runs ``body`` and hands back what it returned, as JSON, or its traceback."""
 
     def __init__(self, body: Callable[[], Any]) -> None:
@@ -231,7 +231,7 @@ def _fetch(reference: str, home: Path, *, step: int = 0, kill_after: float | Non
             kill_before(step)
         return str(fetch(reference, home).path)
 
-    child = _Child(body)
+    child = Child(body)
     if kill_after is not None:
         time.sleep(kill_after)
         child.kill()

@@ -4,8 +4,9 @@
     modeldrop status /models --json --max-age 1h
 
 Exit codes: 0 healthy; 5 nothing is there, or not yet; 14 a snapshot in use is damaged (files missing or of a wrong
-size; 'modeldrop verify' reads them all); 12 the registry last answered longer ago than --max-age. A version in
-quarantine is shown, and is no reason to be unhealthy: the one before is in use.
+size; 'modeldrop verify' reads them all); 20 a watch has not told every hook of what is in use, or is telling them; 12
+the registry last answered longer ago than --max-age. A version in quarantine is shown, and is no reason to be
+unhealthy: the one before is in use.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(status: ChannelStatus, max_age: float | None) -> tuple[str, ...]:
-    states = {0: "healthy", 5: "nothing there", 12: "stale", 14: "damaged"}
+    states = {0: "healthy", 5: "nothing there", 12: "stale", 14: "damaged", 20: "untold"}
     return (
         status.model,
         status.link or "(pinned)",
@@ -70,7 +71,7 @@ def _row(status: ChannelStatus, max_age: float | None) -> tuple[str, ...]:
 
 
 def _lines(status: ChannelStatus) -> list[str]:
-    lines = [status.fault] if status.fault else []
+    lines = [line for line in (status.fault, status.untold) if line]
     if status.quarantine is not None:
         found = status.quarantine
         lines.append(

@@ -88,7 +88,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
             reference=reference,
             home=arguments.directory,
             options=settings.options,
-            receiver=Receiver(hooks.changed, hooks.returned, resume=True),
+            receiver=Receiver(hooks.changed, hooks.returned, hooks.doubt, resume=True),
             interval=interval,
             tell=display.emit,
             after=figures.note,

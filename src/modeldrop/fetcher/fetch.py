@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.read.interface import RegistryReader
 
 _LOCK_SECONDS = 2.0
+_NO_TRANSFER = TransferStats()
 
 
 def fetch(
@@ -331,16 +332,7 @@ class Fetcher:
         """
         self.stats = self.stats._replace(seconds=time.monotonic() - self._began)
         if self.link is not None and version.generation is not None:
-            state = ChannelState(
-                version=version.version,
-                digest=local.digest,
-                generation=version.generation,
-                nonce=version.nonce,
-                variant=local.variant,
-                snapshot=local.path.name,
-                checked=self._asked,
-                choice_key=_choice_key(local),
-            )
+            state = self.channel_state(version, local)
             if self._is_linked(local) and state.is_same(self.stored_state):
                 confirm_state(self.home.path, self.link, state.checked)
             else:
@@ -357,7 +349,20 @@ class Fetcher:
 
             evict(self.home, self.options.keep, now=time.time())
         checked = "registry" if self.link is not None or self.stats.fetched else "disk"
-        return self._snapshot(local, version.generation, checked=checked)
+        return self.snapshot_of(local, version.generation, checked=checked, figures=self.stats, warnings=self.warnings)
+
+    def channel_state(self, version: ResolvedVersion, local: LocalSnapshot) -> ChannelState:
+        """What is to be remembered of the channel when it names this version, which is on this disk."""
+        return ChannelState(
+            version=version.version,
+            digest=local.digest,
+            generation=version.generation or 1,
+            nonce=version.nonce,
+            variant=local.variant,
+            snapshot=local.path.name,
+            checked=self._asked,
+            choice_key=_choice_key(local),
+        )
 
     def last_good(self, error: ModeldropError) -> Snapshot:
         """What this disk has of the channel, when what it names now could not be had.
@@ -377,7 +382,7 @@ class Fetcher:
             name, age = found.local.path.name, age_text(found.age)
             trouble = " ".join(str(error).split())
             self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {age} ago.",)
-        return self._snapshot(found.local, found.generation, checked="disk", age=found.age)
+        return self.snapshot_of(found.local, found.generation, checked="disk", age=found.age, warnings=self.warnings)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
         """The snapshot that the link names, if it was chosen for this version on this machine before, and is whole.
@@ -525,7 +530,17 @@ class Fetcher:
     def _version_url(self, version: ResolvedVersion) -> str:
         return f"{self.registry}/{self.reference.model}/v{version.version}"
 
-    def _snapshot(self, local: LocalSnapshot, generation: int | None, *, checked: str, age: float = 0.0) -> Snapshot:
+    def snapshot_of(
+        self,
+        local: LocalSnapshot,
+        generation: int | None,
+        *,
+        checked: str,
+        age: float = 0.0,
+        figures: TransferStats = _NO_TRANSFER,
+        warnings: tuple[str, ...] = (),
+    ) -> Snapshot:
+        """What is handed out for a snapshot on this disk; see ``Snapshot``."""
         return Snapshot(
             path=local.path,
             model=self.reference.model,
@@ -537,8 +552,8 @@ class Fetcher:
             generation=generation,
             age=age,
             checked=checked,
-            figures=self.stats,
-            warnings=self.warnings,
+            figures=figures,
+            warnings=warnings,
         )
 
 

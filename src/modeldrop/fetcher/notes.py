@@ -2,18 +2,17 @@
 
 ``.state/<link>.json``       what the channel named when the registry was last asked
 ``.quarantine/<link>.json``  the version it named that failed here; nobody tries it again until the channel moves
-``.watch/<link>.json``       what the last watch has delivered, and since when it fails
+``.watch/<link>.json``       what the last watch has delivered, what it was telling, and since when it fails
 
-Writing is best effort: a volume may be read-only. The state is written after the link: whoever is killed in between
-knows a little less than there is, and asks again. The modification time of a state is when the registry last confirmed
-it; of a watch's note, when the registry last answered.
+Writing is best effort: a volume may be read-only. Only what a watch is about to tell must be on the disk before. The
+state is written after the link: whoever is killed in between knows a little less than there is, and asks again. The
+modification time of a state is when the registry last confirmed it; of a watch's note, when the registry last answered.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
@@ -91,12 +90,17 @@ class WatchNote(NamedTuple):
 
     Attributes:
         delivered: what was handed over last: its hooks ran well. None before the first.
+        telling: what hooks may have heard of since, without all of them having taken what is in use; None where
+            all have.
+        refusal: why they did not take it when they were told last; "" where they were not told to the end.
         error: why the last attempt failed, "" where it did not.
         failed_at: when that was first so, in Unix seconds; 0 where it did not fail.
         answered: when the registry last answered, in Unix seconds; 0 where it never did.
     """
 
     delivered: ChannelState | None = None
+    telling: ChannelState | None = None
+    refusal: str = ""
     error: str = ""
     failed_at: float = 0.0
     answered: float = 0.0
@@ -153,6 +157,8 @@ def read_watch_note(model_home: Path, link: str) -> WatchNote:
         found, changed = _read(_path(model_home, _WATCH, link), "watch note")
         return WatchNote(
             delivered=_state(found.child("told"), changed) if found.has("told") else None,
+            telling=_state(found.child("telling"), changed) if found.has("telling") else None,
+            refusal=found.text("refusal", default="", limit=2 * _MAX_TEXT),
             error=found.text("error", limit=2 * _MAX_TEXT),
             failed_at=float(found.integer("failed_at", low=0, high=_MAX_NUMBER)),
             answered=changed if found.boolean("answered") else 0.0,
@@ -162,16 +168,22 @@ def read_watch_note(model_home: Path, link: str) -> WatchNote:
 
 
 def write_watch_note(model_home: Path, link: str, note: WatchNote) -> None:
-    """Remember it; a failure during which nobody answered keeps the time of the last answer."""
+    """Remember it, durably; a failure during which nobody answered keeps the time of the last answer.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     values = {
         "told": None if note.delivered is None else _state_json(note.delivered),
+        "telling": None if note.telling is None else _state_json(note.telling),
+        "refusal": note.refusal[:_MAX_TEXT],
         "error": note.error[:_MAX_TEXT],
         "failed_at": int(note.failed_at),
         "answered": note.answered > 0,
     }
     path = _path(model_home, _WATCH, link)
-    _write(path, values)
-    _confirm(path, note.answered or time.time())
+    make_folder(path.parent)
+    replace_file(path, dump(values), at=note.answered or None, sync=True)
 
 
 def confirm_watch_note(model_home: Path, link: str, answered: float) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError, RegistryError
+from modeldrop.errors import DiskError, FormatError, HookError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.home import find_links, find_snapshots, read_link
 from modeldrop.fetcher.notes import Quarantine, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
@@ -15,6 +15,8 @@ from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from modeldrop.fetcher.notes import WatchNote
 
 HEALTHY = 0
 
@@ -30,6 +32,7 @@ class ChannelStatus(NamedTuple):
         fault: what is damaged, or "".
         age: seconds since the registry last answered, None where that is not known.
         quarantine: a version that failed here and is not used.
+        untold: that a watch has not told every hook which version is in use, and why; "" where it has.
         error: why a watch could not ask the registry or take what it names, "" where it could.
         error_seconds: for how long that has been so.
     """
@@ -41,6 +44,7 @@ class ChannelStatus(NamedTuple):
     fault: str = ""
     age: float | None = None
     quarantine: Quarantine | None = None
+    untold: str = ""
     error: str = ""
     error_seconds: float = 0.0
 
@@ -54,6 +58,8 @@ class ChannelStatus(NamedTuple):
             return IntegrityError.exit_code
         if self.snapshot is None:
             return NotFoundError.exit_code
+        if self.untold:
+            return HookError.exit_code
         stale = max_age is not None and self.link is not None and (self.age is None or self.age > max_age)
         return RegistryError.exit_code if stale else HEALTHY
 
@@ -72,6 +78,7 @@ class ChannelStatus(NamedTuple):
             "fault": self.fault or None,
             "age_seconds": None if self.age is None else round(self.age, 3),
             "quarantine": None if quarantine is None else quarantine._asdict() | {"version": f"v{quarantine.version}"},
+            "untold": self.untold or None,
             "error": self.error or None,
             "error_seconds": round(self.error_seconds) if self.error else None,
         }
@@ -95,9 +102,14 @@ def read_status(home: Path) -> list[ChannelStatus]:
 
 
 def overall_code(found: list[ChannelStatus], max_age: float | None = None) -> int:
-    """The exit code for all of them: damage first, then what is missing, then what is old."""
+    """The exit code for all of them: damage first, then what is missing, then what was not told, then what is old."""
     codes = {status.code(max_age) for status in found}
-    for code in (IntegrityError.exit_code, NotFoundError.exit_code, RegistryError.exit_code):
+    for code in (
+        IntegrityError.exit_code,
+        NotFoundError.exit_code,
+        HookError.exit_code,
+        RegistryError.exit_code,
+    ):
         if code in codes:
             return code
     return HEALTHY if found else NotFoundError.exit_code
@@ -120,6 +132,7 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
         folder.name,
         link,
         quarantine=read_quarantine(folder, link),
+        untold=_untold(note),
         error=note.error,
         error_seconds=max(0.0, now - note.failed_at) if note.error else 0.0,
     )
@@ -141,6 +154,13 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
     except FormatError:
         return known._replace(fault=f"{folder / link} names no snapshot, but {target[:80]!r}.")
     return known._replace(snapshot=snapshot, fault=_fault(snapshot))
+
+
+def _untold(note: WatchNote) -> str:
+    if note.telling is None:
+        return ""
+    why = note.refusal or f"a watch has begun to tell of v{note.telling.version}, and has not come to its end."
+    return f"not every hook has been told of what is in use: {why} A watch tells them again."
 
 
 def _fault(snapshot: LocalSnapshot) -> str:

@@ -45,16 +45,19 @@ def write_new(path: Path, data: bytes, mode: int | None = None) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float | None = None) -> None:
+def replace_file(
+    path: Path, data: bytes, *, mode: int | None = None, at: float | None = None, sync: bool = False
+) -> None:
     """Give a file other bytes, or make it, in one step: whoever reads it finds all of the old ones or of the new ones.
 
-    It is not synced: after a power cut there may be an older file, never half of one on the file systems in use.
+    Without ``sync`` there may be an older file after a power cut, never half of one on the file systems in use.
 
     Args:
         path: the file; its folder must be there.
         data: all of it.
         mode: its permissions, whatever the umask says; None for a file as open as its folder.
         at: when it was changed, in Unix seconds; None for now.
+        sync: make sure that it is on disk.
 
     Raises:
         OSError: it cannot be written.
@@ -62,7 +65,10 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float 
     # The end of its name says what it is: a collector of *.prom files must not read it before it is whole.
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
-        temporary.write_bytes(data)
+        if sync:
+            write_new(temporary, data)
+        else:
+            temporary.write_bytes(data)
         if mode is None:
             share(temporary, path.parent)
         else:
@@ -70,6 +76,8 @@ def replace_file(path: Path, data: bytes, *, mode: int | None = None, at: float 
         if at is not None:
             os.utime(temporary, (at, at))
         temporary.replace(path)
+        if sync:
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

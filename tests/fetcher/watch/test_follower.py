@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.errors import FidelityError, UsageError
+from modeldrop.errors import FidelityError, HookError, UsageError
 from modeldrop.fetcher.fetch import Fetcher, fetch
 from modeldrop.fetcher.leases import user_of
 from modeldrop.fetcher.notes import read_quarantine, read_state
+from modeldrop.fetcher.status import read_status
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.format.manifest import serialize_manifest
 from tests.fetcher.small_versions import make_version, weights
@@ -134,20 +135,21 @@ def test_a_quarantine_outlives_the_process(watch_setup: WatchSetup) -> None:
     assert again.refused is not None
 
 
-def test_a_quarantined_version_is_better_than_none(watch_setup: WatchSetup) -> None:
+def test_a_first_version_that_is_not_taken_is_told_again(watch_setup: WatchSetup) -> None:
     watch_setup.publish("a")
     watch_setup.app.bad.add(1)
     follower = watch_setup.follower()
     assert follower.poll()
     assert follower.poll()
-    assert watch_setup.app.log == ["nothing to v1"]
+    assert watch_setup.app.log == ["nothing to v1"] * 2
+    assert watch_setup.app.names == ["moved", "hook-failed"]  # once: it is the same reason
     assert follower.snapshot is None
-    assert follower.refused is not None
+    assert follower.note.refusal == "v1 does not load, password=[redacted]."
     assert watch_setup.link() == 1  # a program that starts later finds it
     watch_setup.app.bad.clear()
-    again = watch_setup.follower()
-    assert again.poll()
-    assert version(again) == 1
+    assert follower.poll()
+    assert version(follower) == 1
+    assert follower.note.refusal == ""
 
 
 def test_who_has_nothing_gets_the_one_before_when_the_new_fails(watch_setup: WatchSetup) -> None:
@@ -379,6 +381,163 @@ def test_a_lost_link_is_made_again(watch_setup: WatchSetup) -> None:
     assert watch_setup.follower(resume=True).poll()
     assert watch_setup.link() == 1
     assert watch_setup.app.log == ["nothing to v1"]
+
+
+def test_a_link_that_is_removed_is_made_again_by_the_next_look(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    follower = watch_setup.follower(resume=True)
+    assert follower.poll()
+    (watch_setup.model / "current").unlink()
+    assert follower.poll()
+    assert watch_setup.link() == 1
+    assert watch_setup.app.log == ["nothing to v1"]
+    Path(watch_setup.registry).rename(watch_setup.folder / "away")
+    (watch_setup.model / "current").unlink()
+    assert not follower.poll()
+    assert watch_setup.link() == 1
+    (watch_setup.folder / "away").rename(watch_setup.registry)
+    shutil.rmtree(watch_setup.model)
+    assert follower.poll()
+    assert watch_setup.link() == 1
+    assert follower.snapshot is not None
+    assert follower.snapshot.model_file.exists()
+    assert watch_setup.app.log == ["nothing to v1", "v1 to v1"]
+
+
+class KilledError(BaseException):
+    """The watch is killed: nothing more is done."""
+
+
+def killed_telling(watch_setup: WatchSetup, number: int) -> None:
+    """Let a watch be killed while it tells of a version."""
+    follower = watch_setup.follower(resume=True)
+    told = watch_setup.app.changed
+
+    def changed(new: Snapshot, old: Snapshot | None) -> None:
+        told(new, old)
+        if new.version == number:
+            raise KilledError
+
+    follower._receiver = Receiver(changed, watch_setup.app.returned, resume=True)
+    with pytest.raises(KilledError):
+        follower.poll()
+    follower.release()
+    watch_setup.app.log.clear()
+
+
+def outstanding(watch_setup: WatchSetup) -> str:
+    [status] = read_status(watch_setup.home)
+    assert bool(status.untold) == (status.code() == HookError.exit_code)
+    return status.untold
+
+
+def test_a_move_back_is_told_to_whoever_was_being_told_of_the_newer(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+    assert "has begun to tell of v2, and has not come to its end" in outstanding(watch_setup)
+    watch_setup.promote(1)
+    follower = watch_setup.follower(resume=True)
+    watch_setup.app.bad.add(1)  # the service is restarting
+    for _ in range(3):
+        assert follower.poll()
+    assert watch_setup.app.log == ["v2 to v1"] * 3
+    assert "not every hook has been told of what is in use: v1 does not load" in outstanding(watch_setup)
+    watch_setup.app.bad.clear()
+    assert follower.poll()
+    assert follower.poll()
+    assert watch_setup.app.log == ["v2 to v1"] * 4
+    assert watch_setup.app.names[-1] == "told"
+    assert (outstanding(watch_setup), watch_setup.link(), version(follower)) == ("", 1, 1)
+
+
+def test_a_first_telling_that_was_broken_off_is_finished(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    killed_telling(watch_setup, 1)
+    follower = watch_setup.follower(resume=True)
+    assert follower.snapshot is None
+    assert follower.poll()
+    assert watch_setup.app.log == ["nothing to v1"]
+    assert outstanding(watch_setup) == ""
+
+
+def test_the_channel_moves_on_while_a_watch_is_away(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+    watch_setup.publish("c")
+    assert watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log == ["v1 to v3"]
+    assert (outstanding(watch_setup), watch_setup.link()) == ("", 3)
+
+
+def test_without_a_registry_what_the_link_names_is_told(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+    Path(watch_setup.registry).rename(watch_setup.folder / "away")
+    assert not watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log == ["v1 to v2"]
+    assert (outstanding(watch_setup), watch_setup.link()) == ("", 2)
+
+
+def test_without_a_registry_what_fails_is_taken_back(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+    Path(watch_setup.registry).rename(watch_setup.folder / "away")
+    watch_setup.app.bad.add(2)
+    assert not watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log == ["v1 to v2", "back from v2 to v1"]
+    assert (outstanding(watch_setup), watch_setup.link()) == ("", 1)
+
+
+def test_the_note_of_an_older_release_says_less(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    path = watch_setup.model / ".watch/current.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in {"telling", "refusal"}}
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+    path.write_text(json.dumps(old))
+    watch_setup.promote(1)
+    assert watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log == ["v2 to v1"]
+    watch_setup.app.log.clear()
+    path.write_text(json.dumps(old))
+    assert watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log == []
+
+
+def test_an_app_that_follows_the_same_link_changes_nothing_of_what_hooks_were_told(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    assert watch_setup.follower().poll()
+    assert watch_setup.app.log == ["nothing to v1", "nothing to v2"]
+    assert watch_setup.follower(resume=True).poll()
+    assert watch_setup.app.log[2:] == ["v1 to v2"]
+
+
+def test_nobody_is_told_what_cannot_be_written_down(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    follower = watch_setup.follower(resume=True)
+    assert follower.poll()
+    watch_setup.publish("b")
+    note = watch_setup.model / ".watch"
+    note.rename(note.with_name("away"))
+    note.touch()
+    assert not follower.poll()
+    assert watch_setup.app.log == ["nothing to v1"]
+    assert watch_setup.link() == 1
+    note.unlink()
+    note.with_name("away").rename(note)
+    assert follower.poll()
+    assert watch_setup.app.log == ["nothing to v1", "v1 to v2"]
 
 
 def test_a_snapshot_is_held_while_it_is_in_use(watch_setup: WatchSetup) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from modeldrop.errors import UsageError
+from modeldrop.errors import HookError, UsageError
 from modeldrop.fetcher.snapshot import Snapshot
-from modeldrop.fetcher.watch.hooks import ExecHook, HookCall, HookError, Hooks, PostHook, SignalHook
+from modeldrop.fetcher.watch.hooks import ExecHook, HookCall, Hooks, PostHook, SignalHook
 from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_for_end, wait_for_line
 from tests.servers.tls import TlsServer
 
@@ -386,5 +386,19 @@ def test_those_who_have_heard_of_the_new_hear_of_the_old_again() -> None:
     with pytest.raises(HookError, match=r"^b failed\.$"):
         hooks.returned(snapshot(1), snapshot(2))
     assert log == ["a v2", "b v2", "a v1 returned", "b v1 returned"]
+    with pytest.raises(HookError, match=r"^b failed\.$"):
+        hooks.returned(snapshot(1), snapshot(2))
+    assert log[4:] == ["b v1 returned"]  # the other has taken it
     hooks.stop()
-    assert log[4:] == ["a stopped", "b stopped", "c stopped"]
+    assert log[5:] == ["a stopped", "b stopped", "c stopped"]
+
+
+def test_all_are_told_where_an_earlier_watch_may_have_begun() -> None:
+    log: list[str] = []
+    hooks = Hooks([_Told("a", log), _Told("b", log)], threading.Lock())
+    hooks.returned(snapshot(1), snapshot(2))
+    assert log == []
+    hooks.doubt()
+    hooks.returned(snapshot(1), None)
+    hooks.returned(snapshot(1), None)
+    assert log == ["a v1 returned", "b v1 returned"]

@@ -11,7 +11,8 @@ import modeldrop
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.fetcher.watch.follower import StoppedError
-from modeldrop.fetcher.watch.watcher import Watcher, next_delay
+from modeldrop.fetcher.watch.record import next_delay
+from modeldrop.fetcher.watch.watcher import Watcher
 from tests.fetcher.watch.watch_setup import SECONDS, WatchSetup
 
 if TYPE_CHECKING:

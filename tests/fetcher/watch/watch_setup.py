@@ -48,7 +48,8 @@ class RecordingApp:
         if new.version in self.bad:
             raise ValueError(f"v{new.version} does not load, password=hunter2")
 
-    def returned(self, good: Snapshot, bad: Snapshot) -> None:
+    def returned(self, good: Snapshot, bad: Snapshot | None) -> None:
+        assert bad is not None
         self.log.append(f"back from v{bad.version} to v{good.version}")
 
     def waits_for(self, line: str) -> None:

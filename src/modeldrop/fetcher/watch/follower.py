@@ -10,14 +10,16 @@ Each ``poll`` asks the registry once what the channel names (a conditional reque
 - The registry cannot be asked, or what it holds is damaged: what is in use stays in use. Who has nothing yet is given
   the last good snapshot of this disk, if the policy allows it.
 
-The order makes it safe to be killed at any moment: the link moves before the receiver is told, and what was delivered
-is written down (``notes.WatchNote``) only after the receiver has taken it. So the link always names a good snapshot,
-old or new, and the next watch delivers what the channel names again.
+The order makes it safe to be killed at any moment: what is about to be told is written down (``record.py``), then the
+link moves, then the receiver is told, and that is struck out only after it has taken what is in use. So the link always
+names a good snapshot, old or new, and whoever may have heard of another one is told again: by the next watch, and by
+this one after a pause, until it succeeds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -31,25 +33,22 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.fetcher.events import Event, warned
-from modeldrop.fetcher.fetch import unwritable
+from modeldrop.fetcher.fetch import ResolvedVersion, unwritable
 from modeldrop.fetcher.leases import InUse
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_openvino
 from modeldrop.fetcher.notes import (
     ChannelState,
     Quarantine,
-    WatchNote,
     clear_quarantine,
     confirm_state,
-    confirm_watch_note,
     read_quarantine,
     read_state,
-    read_watch_note,
     write_quarantine,
     write_state,
-    write_watch_note,
 )
 from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE
-from modeldrop.fetcher.snapshot import Snapshot
+from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.fetcher.watch.record import WatchRecord
 from modeldrop.format.channel import MAX_BYTES
 from modeldrop.storage.errors import redact
 from modeldrop.storage.read.interface import UNCHANGED
@@ -57,13 +56,16 @@ from modeldrop.storage.read.interface import UNCHANGED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.fetcher.fetch import Fetcher, ResolvedVersion
+    from modeldrop.fetcher.fetch import Fetcher
+    from modeldrop.fetcher.notes import WatchNote
+    from modeldrop.fetcher.snapshot import Snapshot
 
 FOLLOWING = "following"
 MOVED = "moved"
 CHANGED = "changed"
 QUARANTINED = "quarantined"
 RETURNED = "returned"
+TOLD = "told"
 UNAVAILABLE = "unavailable"
 AVAILABLE = "available"
 HOOK_FAILED = "hook-failed"
@@ -81,21 +83,25 @@ class Receiver:
 
     Args:
         changed: called with the new snapshot and the one before (None for the first); an exception refuses the new one.
-        returned: called with the snapshot that is in use again and the one that failed, where ``changed`` had begun
-            to tell others of that; an exception is only reported.
+            Where there is no older one, or it may have heard of another one since it took it, it is called again.
+        returned: called with the snapshot that is in use again and the one that failed (None if that is gone), where
+            ``changed`` had begun to tell others of that; after an exception it is called again.
+        doubt: called first of all where an earlier watch has begun to tell of something and not come to its end.
         resume: whether it lives on between watches, as other programs do: it is then not told again of what an
-            earlier watch has told it.
+            earlier watch has told it to the end.
     """
 
     def __init__(
         self,
         changed: Callable[[Snapshot, Snapshot | None], object],
-        returned: Callable[[Snapshot, Snapshot], object] = lambda _good, _bad: None,
+        returned: Callable[[Snapshot, Snapshot | None], object] = lambda _good, _bad: None,
+        doubt: Callable[[], object] = lambda: None,
         *,
         resume: bool = False,
     ) -> None:
         self.changed = changed
         self.returned = returned
+        self.doubt = doubt
         self.resume = resume
 
 
@@ -137,16 +143,16 @@ class Follower:
         self._home = fetcher.home
         self._receiver = receiver
         self._tell_all = tell
-        # A failure of an earlier watch is told again if it goes on; since when it does is kept.
-        self._note = read_watch_note(self._home.path, self.link)._replace(error="")
+        self._record = WatchRecord(self._home.path, self.link, lasting=receiver.resume)
         self._etag = ""
         self._pending: ResolvedVersion | None = None  # what the channel names and is not in use yet
         self._announced: ResolvedVersion | None = None
         self._refused: Quarantine | None = None
-        self._declined = ""  # digest of an older snapshot that the receiver has refused
         self._snapshot: Snapshot | None = None  # what is in use, and what the channel said of it
         self._state: ChannelState | None = None
         self._use: InUse | None = None
+        if self._record.outstanding:
+            receiver.doubt()
         if receiver.resume:
             self._resume()
 
@@ -158,7 +164,7 @@ class Follower:
     @property
     def note(self) -> WatchNote:
         """What is remembered."""
-        return self._note
+        return self._record.note
 
     @property
     def refused(self) -> Quarantine | None:
@@ -167,6 +173,7 @@ class Follower:
 
     def begin(self, interval: float) -> None:
         """Say what is followed, and how often the registry is asked, in seconds."""
+        self._record.interval = interval
         used = self._snapshot
         now = f"v{used.version} is in use: {used.path}" if used else "nothing is in use yet."
         self._tell(FOLLOWING, f"asking {self._fetcher.registry} every {interval:g} s; {now}", used)
@@ -181,9 +188,10 @@ class Follower:
             StoppedError: ``stopping`` was set.
         """
         try:
+            self._keep_link()
             version = self._read_channel()
-            if version is not None:
-                self._apply(version)
+            if version is None or not self._apply(version):
+                self._tell_again()
         except (ModeldropError, OSError) as error:
             self._check_stopping()
             self._failed(error)
@@ -215,19 +223,24 @@ class Follower:
         self._etag, self._pending = answer.etag, version
         return version
 
-    def _apply(self, version: ResolvedVersion) -> None:
-        if self._snapshot is not None and self._state is not None and self._state.digest == version.digest:
+    def _apply(self, version: ResolvedVersion) -> bool:
+        """Use what the channel names; whether the receiver was told of something."""
+        used, state = self._snapshot, self._state
+        if used is not None and state is not None and state.digest == version.digest and used.path.is_dir():
             self._refused = None
             clear_quarantine(self._home.path, self.link)
-            self._confirm(self._snapshot, self._state, version)
-            return
+            self._confirm(used, state, version)
+            return False
         quarantine = self._refused or read_quarantine(self._home.path, self.link)
         if quarantine is not None and quarantine.applies_to(version.digest, version.generation):
             self._refused = quarantine
-            if self._snapshot is not None or self._deliver_stored(version.digest):
-                return
+            if used is not None and state is not None:
+                self._set_link(used, state, version)
+                return False
+            if self._deliver_stored(version.digest):
+                return True
             # There is nothing else: better this than no model at all.
-        self._switch(version)
+        return self._switch(version)
 
     def _confirm(self, snapshot: Snapshot, before: ChannelState, version: ResolvedVersion) -> None:
         """The channel names what is in use, maybe by another move."""
@@ -236,11 +249,21 @@ class Follower:
         if (before.generation, before.nonce) == (state.generation, state.nonce):
             return
         self._snapshot, self._state = snapshot.with_values(generation=version.generation), state
-        self._remember(self._note._replace(delivered=state))
+        self._record.moved(state)
         self._tell(MOVED, f"generation {version.generation} names v{version.version}, which is in use.", self._snapshot)
 
-    def _switch(self, version: ResolvedVersion) -> None:
-        """Fetch another version, move the link to it, deliver it; or go back."""
+    def _keep_link(self) -> None:
+        """Make the link again if somebody has removed it; if the snapshot too, read the channel again to fetch it."""
+        if self._snapshot is None or self._state is None:
+            return
+        if not self._snapshot.path.is_dir():
+            self._etag = ""
+        elif not os.path.lexists(self._home.path / self.link):
+            seen = _version_of(self._state)
+            self._set_link(self._snapshot, self._state, seen)
+
+    def _switch(self, version: ResolvedVersion) -> bool:
+        """Fetch another version, move the link to it, deliver it; or go back. Whether the receiver was told."""
         if version != self._announced:
             self._announced = version
             text = f"generation {version.generation} names v{version.version}."
@@ -252,70 +275,110 @@ class Follower:
         except FidelityError as error:
             self._check_stopping()
             self._quarantine(version, _reason(error))
-            if self._snapshot is None:
-                self._deliver_stored(version.digest)
-            return
+            return self._snapshot is None and self._deliver_stored(version.digest)
         except NotFoundError:
             self._etag, self._pending = "", None  # pruned since? What does the channel name now?
             raise
         self._check_stopping()
-        if self._note.delivered is None and self._state is not None:
-            # It was there before the first watch. Whoever is killed after the link has moved must know.
-            self._remember(self._note._replace(delivered=self._state))
+        state = fetcher.channel_state(version, local)
+        self._record.begin(state, self._state)
         snapshot = fetcher.activate(version, local)
         for warning in snapshot.warnings:
             self._tell_all(warned(snapshot.model, warning))
-        try:
-            self._deliver(snapshot, _state_of(snapshot, version.nonce))
-        except Exception as error:  # noqa: BLE001  whatever the receiver raises, it did not take the snapshot
-            self._check_stopping()
-            self._go_back(version, snapshot, error, stored)
-            return
-        self._refused = None
-        clear_quarantine(self._home.path, self.link)
+        if self._deliver(snapshot, state, version, stored):
+            self._refused = None
+            clear_quarantine(self._home.path, self.link)
+        return True
 
-    def _deliver(self, snapshot: Snapshot, state: ChannelState) -> None:
-        """Tell the receiver; what it raises is raised, and then what was in use before still is."""
+    def _deliver(
+        self, snapshot: Snapshot, state: ChannelState, version: ResolvedVersion, before: ChannelState | None
+    ) -> bool:
+        """Tell the receiver what the link names now; whether it was taken. Else go back.
+
+        Args:
+            snapshot: what it names.
+            state: the same, to be remembered.
+            version: what is quarantined if it is not taken.
+            before: what the link named before; where nothing is in use, it goes back to that.
+        """
         old, old_use = self._snapshot, self._use
         use = InUse.take(snapshot.path)
         try:
             self._receiver.changed(snapshot, old)
-        except BaseException:
+        except BaseException as error:
             use.release()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            self._check_stopping()
+            self._go_back(version, snapshot, error, before)
+            return False
         self._snapshot, self._state, self._use = snapshot, state, use
         if old_use is not None:
             old_use.release()
-        self._remember(self._note._replace(delivered=state))
+        self._record.finish(state)
         was = f", before v{old.version}" if old else ""
         self._tell(CHANGED, f"v{snapshot.version} {snapshot.variant} is in use{was}: {snapshot.path}", snapshot)
+        return True
 
-    def _go_back(self, version: ResolvedVersion, bad: Snapshot, error: Exception, stored: ChannelState | None) -> None:
+    def _go_back(self, version: ResolvedVersion, bad: Snapshot, error: Exception, before: ChannelState | None) -> None:
         """Point the link at what was in use before, else at what it named, and tell the receiver."""
         reason = _reason(error)
         good, state = self._snapshot, self._state
         if good is None:
-            good, state = self._find_on_disk(stored), stored
-        elif stored is not None and state is not None and stored.digest == state.digest:
-            state = stored
+            good, state = self._find_on_disk(before), before
+        elif before is not None and state is not None and before.digest == state.digest:
+            state = before
         if good is None or state is None or state.digest == bad.digest:
             # Nothing to go back to: the link stays, so that a program that starts later finds a model.
-            self._refused = _quarantine_of(version, reason)
-            text = f"v{bad.version} was not taken: {reason} There is no older one."
-            self._tell(HOOK_FAILED, text, bad, reason=reason)
+            self._note_refusal(bad, reason, f"v{bad.version} was not taken, and there is no older one: {reason}")
             return
         self._set_link(good, state, version)
         self._quarantine(version, reason)
         if self._snapshot is None:
-            self._try_to_deliver(good, state)
+            self._deliver_stored(version.digest)
             return
         self._tell(RETURNED, f"v{good.version} is in use again: {good.path}", good)
+        self._tell_used(good, state, bad)
+
+    def _tell_again(self) -> None:
+        """Tell of what is in use where somebody may not have taken it, if the pause after the last attempt is over."""
+        if not (self._record.outstanding and self._record.may_tell):
+            return
+        used, state, stored = self._snapshot, self._state, self._stored_state()
+        if used is None or state is None:
+            self._deliver_stored(None)
+            return
+        if stored is not None and stored.digest != state.digest:
+            # A watch was killed after the link had moved on, and the registry says nothing else.
+            held = self._refused or read_quarantine(self._home.path, self.link)
+            if held is not None and held.applies_to(stored.digest, stored.generation):
+                self._set_link(used, state, _version_of(stored))
+            elif self._deliver_stored(None):
+                return
+        heard = self._find_on_disk(self._record.note.telling)
+        if self._tell_used(used, state, None if heard is None or heard.path == used.path else heard):
+            self._tell(TOLD, f"v{used.version} is in use, and that has been told again: {used.path}", used)
+
+    def _tell_used(self, used: Snapshot, state: ChannelState, heard: Snapshot | None) -> bool:
+        """Tell the receiver of what is in use, after it may have heard of another one; whether it was taken."""
+        held = None if heard is None else InUse.take(heard.path)  # it may be loaded, until this is taken
         try:
-            self._receiver.returned(good, bad)
-        except Exception as again:  # noqa: BLE001  there is nothing more to go back to
+            (self._receiver.changed if self._refused is None else self._receiver.returned)(used, heard)
+        except Exception as error:  # noqa: BLE001  there is nothing to go back to
             self._check_stopping()
-            text = _reason(again)
-            self._tell(HOOK_FAILED, f"telling of v{good.version} failed too: {text}", good, reason=text)
+            reason = _reason(error)
+            self._note_refusal(used, reason, f"telling of v{used.version} failed too: {reason}")
+            return False
+        finally:
+            if held is not None:
+                held.release()
+        self._record.finish(state)
+        return True
+
+    def _note_refusal(self, snapshot: Snapshot, reason: str, text: str) -> None:
+        """What is in use was not taken: it is told again, and so is the reason if that is another one."""
+        if self._record.refuse(reason):
+            self._tell(HOOK_FAILED, f"{text} It is told again.", snapshot, reason=reason)
 
     def _quarantine(self, version: ResolvedVersion, reason: str) -> None:
         self._refused = _quarantine_of(version, reason)
@@ -338,69 +401,67 @@ class Follower:
             write_state(self._home.path, self.link, state)
 
     def _deliver_stored(self, unless: str | None) -> bool:
-        """Deliver what the link names, unless that is the version with the digest ``unless``."""
+        """Deliver what this disk last knew of the channel, unless that is the version with the digest ``unless``.
+
+        Returns:
+            Whether the receiver was told.
+        """
         state = self._stored_state()
         found = self._find_on_disk(state)
-        return found is not None and state is not None and state.digest != unless and self._try_to_deliver(found, state)
-
-    def _try_to_deliver(self, snapshot: Snapshot, state: ChannelState) -> bool:
-        """Deliver an older snapshot to who has none, unless it was refused before."""
-        if state.digest == self._declined:
+        if found is None or state is None or state.digest == unless:
             return False
-        try:
-            self._deliver(snapshot, state)
-        except Exception as error:  # noqa: BLE001  as above
-            self._check_stopping()
-            self._declined, reason = state.digest, _reason(error)
-            self._tell(HOOK_FAILED, f"v{snapshot.version} was not taken: {reason}", snapshot, reason=reason)
-            return False
+        self._record.begin(state, self._state)
+        self._home.link(self.link, found.path)
+        self._deliver(found, state, _version_of(state), None)
         return True
 
     def _failed(self, error: ModeldropError | OSError) -> None:
         self._fetcher = self._make()  # credentials may have changed, or a mount
         text = _reason(error if isinstance(error, ModeldropError) else unwritable(self._home.path, error))
-        if text != self._note.error:
-            self._remember(self._note._replace(error=text, failed_at=self._note.failed_at or time.time()))
+        if self._record.failed(text):
             stays = f" v{self._snapshot.version} stays in use." if self._snapshot else ""
             self._tell(UNAVAILABLE, f"{text}{stays}", self._snapshot, message=text)
-        if self._snapshot is None and self._fetcher.options.on_unavailable != FAIL:
-            self._deliver_last_good(error if isinstance(error, ModeldropError) else RegistryError(text))
+        with contextlib.suppress(ModeldropError, OSError):
+            if self._snapshot is not None:
+                self._tell_again()
+            elif self._fetcher.options.on_unavailable != FAIL and self._record.may_tell:
+                self._deliver_last_good(error if isinstance(error, ModeldropError) else RegistryError(text))
 
     def _deliver_last_good(self, error: ModeldropError) -> None:
-        """Deliver what is on disk to who has nothing, if the policy allows it."""
-        try:
-            found = self._fetcher.last_good(error)
-        except ModeldropError:
-            return
+        """Deliver what is on disk to who has nothing, if the policy allows it.
+
+        Raises:
+            ModeldropError: there is nothing that would do.
+            OSError: the disk cannot be written.
+        """
+        found = self._fetcher.last_good(error)
         if self._refused is None or self._refused.digest != found.digest:
-            self._try_to_deliver(found, self._stored_state() or _state_of(found, ""))
+            state = self._stored_state() or self._fetcher.channel_state(
+                ResolvedVersion(found.version, found.digest, found.generation or 1), LocalSnapshot(found.path)
+            )
+            self._record.begin(state, None)
+            self._deliver(found, state, _version_of(state), None)
 
     def _answered(self) -> None:
         """The registry answered, and all is done."""
-        now = time.time()
         stored, used = self._stored_state(), self._state
         if stored is not None and used is not None and self._refused is None and stored.nonce == used.nonce:
-            confirm_state(self._home.path, self.link, now)
-        if self._note.failed_at:
-            again = bool(self._note.error)
-            self._remember(self._note._replace(error="", failed_at=0.0, answered=now))
-            if again:
-                self._tell(AVAILABLE, "the registry answers again.", self._snapshot)
-        elif not self._note.answered:
-            self._remember(self._note._replace(answered=now))
-        else:
-            self._note = self._note._replace(answered=now)
-            confirm_watch_note(self._home.path, self.link, now)
+            confirm_state(self._home.path, self.link, time.time())
+        if self._record.answered():
+            self._tell(AVAILABLE, "the registry answers again.", self._snapshot)
 
     def _resume(self) -> None:
-        """Go on with what the receiver was told last; else with what the link names: it may have found that itself."""
-        for state in (self._note.delivered, self._stored_state()):
-            found = self._find_on_disk(state)
-            if found is not None:
-                with contextlib.suppress(OSError):  # it has just been evicted
-                    self._use = InUse.take(found.path)
-                    self._snapshot, self._state = found, state
-                    return
+        """Go on with what the receiver took last; before the first, with what the link names: it may have found that.
+
+        Where it may have been told of something else since, that is told again once the registry was asked.
+        """
+        note = self._record.note
+        state = note.delivered if note.delivered or note.telling else self._stored_state()
+        found = self._find_on_disk(state)
+        if found is not None:
+            with contextlib.suppress(OSError):  # it has just been evicted
+                self._use = InUse.take(found.path)
+                self._snapshot, self._state = found, state
 
     def _find_on_disk(self, state: ChannelState | None) -> Snapshot | None:
         """What a state names, if it is there, whole."""
@@ -410,27 +471,12 @@ class Follower:
         local = self._home.find(state.version, state.digest, state.variant, as_name=fetcher.options.as_name)
         if local is None:
             return None
-        return Snapshot(
-            path=local.path,
-            model=fetcher.reference.model,
-            version=state.version,
-            variant=local.variant,
-            digest=local.digest,
-            registry=fetcher.registry,
-            channel=fetcher.reference.channel,
-            generation=state.generation,
-            age=max(0.0, time.time() - state.checked),
-            checked="disk",
-        )
+        age = max(0.0, time.time() - state.checked)
+        return fetcher.snapshot_of(local, state.generation, checked="disk", age=age)
 
     def _stored_state(self) -> ChannelState | None:
         """What this disk knows of the channel now: others may fetch it too."""
         return read_state(self._home.path, self.link)
-
-    def _remember(self, note: WatchNote) -> None:
-        self._note = note
-        if self._home.path.is_dir():
-            write_watch_note(self._home.path, self.link, note)
 
     def _tell(self, name: str, text: str, snapshot: Snapshot | None, **more: object) -> None:
         model, channel = self._fetcher.reference.model, self._fetcher.reference.channel
@@ -449,16 +495,8 @@ class Follower:
             raise StoppedError
 
 
-def _state_of(snapshot: Snapshot, nonce: str) -> ChannelState:
-    return ChannelState(
-        version=snapshot.version,
-        digest=snapshot.digest,
-        generation=snapshot.generation or 1,
-        nonce=nonce,
-        variant=snapshot.variant,
-        snapshot=snapshot.path.name,
-        checked=time.time() - snapshot.age,
-    )
+def _version_of(state: ChannelState) -> ResolvedVersion:
+    return ResolvedVersion(state.version, state.digest, state.generation, state.nonce)
 
 
 def _reason(error: Exception) -> str:

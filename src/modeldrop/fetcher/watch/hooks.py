@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from modeldrop._version import __version__
-from modeldrop.errors import UsageError
+from modeldrop.errors import HookError, UsageError
 from modeldrop.storage.errors import detail
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.process import end_group, parse_signal, signal_name, standard_error
@@ -32,10 +32,6 @@ _LISTENS = 0.25  # seconds between two attempts while nobody listens
 _PROC = Path("/proc")
 _MAX_PID_FILE = 64
 _MAX_PID = 1 << 22
-
-
-class HookError(Exception):
-    """A hook did not do its work; the message is a sentence for people, without secrets."""
 
 
 class HookCall(NamedTuple):
@@ -326,31 +322,38 @@ class Hooks:
     def __init__(self, hooks: Sequence[Hook], turn: threading.Lock) -> None:
         self._hooks = tuple(hooks)
         self._turn = turn
-        self._begun: tuple[Hook, ...] = ()
+        # Who may have heard of something else than what is in use: whoever began, until it took that.
+        self._unsure: tuple[Hook, ...] = ()
+
+    def doubt(self) -> None:
+        """Any of them may have heard of something else: an earlier watch began to tell them."""
+        self._unsure = self._hooks
 
     def changed(self, new: Snapshot, previous: Snapshot | None) -> None:
-        """Tell of a new snapshot.
+        """Tell all of a snapshot.
 
         Raises:
-            HookError: one failed.
+            HookError: one failed; those behind it were not told.
         """
         with self._turn:
-            self._begun = ()
             for hook in self._hooks:
-                self._begun = (*self._begun, hook)
+                if hook not in self._unsure:
+                    self._unsure = (*self._unsure, hook)
                 hook.run(HookCall(new, previous))
+            self._unsure = ()
 
-    def returned(self, good: Snapshot, bad: Snapshot) -> None:
-        """Tell those of the older snapshot who have heard of the newer one: it may be half loaded.
+    def returned(self, good: Snapshot, bad: Snapshot | None) -> None:
+        """Tell those of the older snapshot who may have heard of the newer one: it may be half loaded.
 
         Raises:
-            HookError: some failed again; all were told.
+            HookError: some failed again; the others were told.
         """
         failed = []
         with self._turn:
-            for hook in self._begun:
+            for hook in self._unsure:
                 try:
                     hook.run(HookCall(good, bad, returned=True))
+                    self._unsure = tuple(other for other in self._unsure if other is not hook)
                 except HookError as error:
                     failed.append(str(error))
         if failed:

@@ -13,10 +13,11 @@ from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import TOUCH_SECONDS
 from modeldrop.fetcher.options import Options, with_overrides
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
+from modeldrop.fetcher.watch.record import next_delay
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
 from modeldrop.util.named_tuples import NamedTuple
-from modeldrop.util.retry import Deadline, backoff, jittered
+from modeldrop.util.retry import Deadline, jittered
 
 if TYPE_CHECKING:
     import os
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import Snapshot
 
 DEFAULT_INTERVAL = 30.0
-_JITTER = 0.2
-_MAX_BACK_OFF = 300.0
 _MAX_INTERVAL = 24 * 3600.0
 _STOP_SECONDS = 10.0
 
@@ -213,12 +212,6 @@ class Watcher:
     def _progress(self, _done: int, _total: int) -> None:
         if self._follower.stopping.is_set():
             raise StoppedError
-
-
-def next_delay(interval: float, failures: int) -> float:
-    """Seconds to the next request: the interval, doubled by every failure up to 5 minutes, and up to a fifth off it."""
-    seconds = backoff(failures + 1, interval, max(interval, _MAX_BACK_OFF))
-    return jittered(seconds, 1 - _JITTER, 1 + _JITTER)
 
 
 def watch(
