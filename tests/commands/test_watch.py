@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
-from tests.helpers.builds import make_build, publish_build, publish_folder
+from tests.helpers.builds import environment, make_build, publish_build, publish_folder
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
+from tests.helpers.waiting import HANG_SECONDS
 from tests.helpers.watch_process import Webhook, eventually, link
 
 
@@ -196,6 +198,48 @@ def test_what_a_damaged_registry_does(registry: Path, home: Path, watch: Any, tm
     ran = modeldrop("status", home)
     assert ran.code == 0
     assert "is no channel, but an empty answer" in ran.out
+
+
+ENDS_BY_ITSELF = """
+import sys
+from modeldrop.cli import main
+from modeldrop.errors import RegistryError
+from modeldrop.fetcher.watch.follower import Follower
+
+class PanicException(BaseException):
+    pass
+
+def poll(self):
+    if self.link == "current":
+        raise {error}
+    return True
+
+Follower.poll = poll
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ("PanicException('no entry found')", 1, "unexpected PanicException: no entry found"),
+        ("SystemExit(0)", 1, "unexpected SystemExit"),
+    ],
+)
+def test_a_watch_that_ends_by_itself_ends_the_process(
+    error: str, code: int, message: str, registry: Path, home: Path
+) -> None:
+    publish_build(registry, "a")
+    ran = subprocess.run(
+        [
+            sys.executable, "-c", ENDS_BY_ITSELF.format(error=error), "watch", f"{registry}/embedder@staging",
+            f"{registry}/embedder", "-d", home, "--quiet",
+        ],
+        env=environment(), capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
+    )  # fmt: skip
+    assert ran.returncode == code
+    assert f"modeldrop: The watch of {registry}/embedder has ended: {message}" in ran.stderr
+    assert "Start the watch again" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Reporting:
         self.display.__exit__(kind, error, trace)
         if isinstance(error, ModeldropError):
             self.display.emit(events.failed_event("", error))
-        if isinstance(error, _ShownError):
+        if isinstance(error, ShownError):
             if self._debug:
                 raise error.error
             error = error.error
@@ -132,7 +132,7 @@ def fetch_all(
 
     Raises:
         UsageError: an invalid option.
-        _ShownError: one or several failed, and the display has said so.
+        ShownError: one or several failed, and the display has said so.
     """
     settings = fetch_settings(arguments)
     if settings.start_jitter and settings.options.on_unavailable != OFFLINE:
@@ -182,11 +182,11 @@ def fetch_all(
     snapshots = [result for result in results if not isinstance(result, ModeldropError)]
     for result in results:
         if isinstance(result, ModeldropError):
-            raise _ShownError(result)
+            raise ShownError(result)
     return snapshots
 
 
-class _ShownError(Exception):
+class ShownError(Exception):
     """Something failed, and the display has said so."""
 
     def __init__(self, error: ModeldropError) -> None:

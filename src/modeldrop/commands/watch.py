@@ -14,6 +14,7 @@ MODELDROP_PREVIOUS_PATH in its environment. SIGTERM ends the watch with exit cod
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -23,10 +24,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
-from modeldrop.commands.fetch import Reporting
+from modeldrop.commands.fetch import Reporting, ShownError
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fetch_settings
 from modeldrop.config import read_duration
-from modeldrop.errors import DiskError, UsageError
+from modeldrop.errors import DiskError, ModeldropError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.prometheus import Metrics, ReferenceMetrics
 from modeldrop.fetcher.watch.follower import Receiver
@@ -81,6 +82,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
     settings = fetch_settings(arguments)
     interval = read_duration(arguments.interval, "--interval", unit="s")
     figures = _Figures(settings.metrics, display)
+    ended = _Ended()
     turn = threading.Lock()
     all_hooks = [Hooks(_hooks(arguments), turn) for _ in references]
     watchers = [
@@ -92,6 +94,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
             interval=interval,
             tell=display.emit,
             after=figures.note,
+            ended=ended.wake,
         )
         for reference, hooks in zip(references, all_hooks, strict=True)
     ]
@@ -99,12 +102,16 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
     for model, link in links:
         if links.count((model, link)) > 1:
             raise UsageError(f"Two references would move the same link {model}/{link}.", "Watch with one of them.")
-    ended = _Ended()
     if not ended.within(jittered(settings.start_jitter, 0)):
         for watcher in watchers:
             watcher.start()
     code = ended.wait()
+    failure = next((watcher.failure for watcher in watchers if watcher.failure), None)
+    if failure is not None:
+        code = failure.exit_code
     _end(watchers, all_hooks, code)
+    if failure is not None:
+        raise ShownError(failure)
     return code
 
 
@@ -162,7 +169,7 @@ def _refreshed(metrics: Metrics, status: WatchStatus, now: float, *, well: bool)
 
 
 class _Ended:
-    """SIGTERM and SIGINT, as the exit code they mean."""
+    """SIGTERM and SIGINT, as the exit code they mean; and a watch that has ended by itself."""
 
     def __init__(self) -> None:
         # A pipe: a handler may take no lock that the waiting thread could hold.
@@ -182,11 +189,13 @@ class _Ended:
         """Wait for one; the exit code."""
         return os.read(self._read, 1)[0]
 
-    def _end(self, code: int, _number: int, _frame: FrameType | None) -> None:
-        try:
+    def wake(self) -> None:
+        """A watch has ended."""
+        self._end(ModeldropError.exit_code)
+
+    def _end(self, code: int, _number: int = 0, _frame: FrameType | None = None) -> None:
+        with contextlib.suppress(BlockingIOError):  # thousands came already
             os.write(self._write, bytes([code]))
-        except BlockingIOError:
-            return  # thousands came already
 
 
 def _end(watchers: Sequence[Watcher], all_hooks: Sequence[Hooks], code: int) -> None:

@@ -138,6 +138,36 @@ def test_a_defect_does_not_end_the_watch(watch_setup: WatchSetup) -> None:
     assert any("unexpected ZeroDivisionError" in event.text for event in watch_setup.app.events)
 
 
+class PanicException(BaseException):
+    """What Rust raises where it cannot go on."""
+
+
+@pytest.mark.parametrize("when", ["moved", "changed", "following"])
+def test_whoever_waits_hears_that_the_watch_has_ended_by_itself(when: str, watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    ended = threading.Event()
+
+    def tell(event: Event) -> None:
+        watch_setup.app.events.append(event)
+        if event.name == when:
+            raise PanicException("called `Result::unwrap()` on an `Err` value")
+        if event.name == "error":
+            ended.set()
+
+    with modeldrop.watch(
+        f"{watch_setup.registry}/embedder", watch_setup.app.changed, directory=watch_setup.home, on_event=tell
+    ) as watcher:
+        assert ended.wait(SECONDS)
+        watcher._thread.join(SECONDS)
+        why = "unexpected PanicException: called `Result::unwrap"
+        with pytest.raises(ModeldropError, match=why):
+            watcher.wait()
+        status = watcher.status()
+    assert not status.running
+    assert why in status.error
+    assert why in watch_setup.app.events[-1].text
+
+
 def test_expected_errors_are_sentences(watch_setup: WatchSetup) -> None:
     watch_setup.publish("a")
     follower = watch_setup.follower()

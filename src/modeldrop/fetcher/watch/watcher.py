@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop.config import default_registry, home_folder
-from modeldrop.errors import RegistryError, UsageError
-from modeldrop.fetcher.events import Event
+from modeldrop.errors import ModeldropError, RegistryError, UsageError
+from modeldrop.fetcher.events import Event, failed_event
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import TOUCH_SECONDS
 from modeldrop.fetcher.options import Options, with_overrides
@@ -40,7 +41,9 @@ class WatchStatus(NamedTuple):
         channel: the channel it follows.
         snapshot: what is in use, None before the first.
         age: seconds since the registry last answered, None where it never did.
-        error: why it did not answer, or what it names cannot be had; "" where all is well.
+        error: why it did not answer, or what it names cannot be had, or why the watch ended by itself; "" where all is
+            well.
+        untold: why what is in use, or would be, was not taken when it was told; it is told again. "" where it was.
         quarantine: what the channel names and is not used, because it failed here.
         running: whether the watch goes on.
     """
@@ -50,6 +53,7 @@ class WatchStatus(NamedTuple):
     snapshot: Snapshot | None
     age: float | None
     error: str
+    untold: str
     quarantine: Quarantine | None
     running: bool
 
@@ -67,6 +71,10 @@ class Watcher:
         interval: seconds between two requests, give or take a fifth.
         tell: told what happens, in the watch's thread.
         after: called after each request with the watcher, and whether it went well.
+        ended: called when it has ended, by itself or not.
+
+    Attributes:
+        failure: what ended it, if nobody stopped it.
 
     Raises:
         UsageError: see ``watch``.
@@ -82,6 +90,7 @@ class Watcher:
         interval: float,
         tell: Callable[[Event], object],
         after: Callable[[Watcher, bool], object] = lambda _watcher, _well: None,
+        ended: Callable[[], object] = lambda: None,
     ) -> None:
         if not 0 < interval <= _MAX_INTERVAL:
             raise UsageError("The interval of a watch is more than 0 s and at most 24 h.", "Write such as 30s.")
@@ -95,6 +104,8 @@ class Watcher:
         self._interval = interval
         self._tell = tell
         self._after = after
+        self._ended = ended
+        self.failure: ModeldropError | None = None
         self._news = threading.Condition()
         self._thread = threading.Thread(
             target=self._run, name=f"modeldrop-watch-{reference.model}-{reference.channel}", daemon=True
@@ -123,13 +134,16 @@ class Watcher:
 
         Raises:
             RegistryError: there is none yet; says why.
+            ModeldropError: the watch has ended by itself; says why.
         """
         with self._news:
             self._news.wait_for(lambda: self.snapshot is not None or not self._thread.is_alive(), timeout)
+        if self.failure is not None:
+            raise self.failure
         snapshot = self.snapshot
         if snapshot is None:
-            refused = self._follower.refused
-            why = refused.reason if refused else self._follower.note.error
+            refused, note = self._follower.refused, self._follower.note
+            why = refused.reason if refused else note.error or note.refusal
             raise RegistryError(f"{self._reference} has given no snapshot yet. {why}".rstrip())
         return snapshot
 
@@ -141,7 +155,8 @@ class Watcher:
             channel=self._reference.channel or "",
             snapshot=self.snapshot,
             age=max(0.0, time.time() - note.answered) if note.answered else None,
-            error=note.error,
+            error=self.failure.message if self.failure else note.error,
+            untold=note.refusal,
             quarantine=self._follower.refused,
             running=self._thread.is_alive(),
         )
@@ -169,24 +184,42 @@ class Watcher:
         self.stop()
 
     def _run(self) -> None:
-        failures = 0
-        self._follower.begin(self._interval)
-        # Whoever has nothing asks at once; the others need not all ask at the moment of a rollout.
-        delay = 0.0 if self.snapshot is None else jittered(self._interval, 0)
         try:
-            while not self._stops_within(delay):
-                well = self._poll()
-                failures = 0 if well else failures + 1
-                self._after(self, well)
-                with self._news:
-                    self._news.notify_all()
-                delay = next_delay(self._interval, failures)
+            self._follow()
         except StoppedError:
             pass
+        except BaseException as error:  # noqa: BLE001  a panic in obstore, no memory: whoever waits must hear of it
+            self._fail(error)
         finally:
             self._follower.release()
             with self._news:
                 self._news.notify_all()
+            self._ended()
+
+    def _follow(self) -> None:
+        failures = 0
+        self._follower.begin(self._interval)
+        # Whoever has nothing asks at once; the others need not all ask at the moment of a rollout.
+        wanting = self.snapshot is None or self._follower.note.telling is not None
+        delay = 0.0 if wanting else jittered(self._interval, 0)
+        while not self._stops_within(delay):
+            well = self._poll()
+            failures = 0 if well else failures + 1
+            self._after(self, well)
+            with self._news:
+                self._news.notify_all()
+            delay = next_delay(self._interval, failures)
+
+    def _fail(self, error: BaseException) -> None:
+        """The watch ends by what it could not expect."""
+        if not isinstance(error, ModeldropError):
+            text = f"The watch of {self._reference} has ended: unexpected {type(error).__name__}: {detail(str(error))}"
+            failure = ModeldropError(text, "What is in use stays in use. Start the watch again, and report this.")
+            failure.__cause__ = error
+            error = failure
+        self.failure = error
+        with contextlib.suppress(Exception):  # what tells may be what failed
+            self._tell(failed_event(self._reference.model, error))
 
     def _stops_within(self, seconds: float) -> bool:
         """Wait; in between, say that the snapshot is still used."""
