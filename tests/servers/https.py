@@ -45,6 +45,7 @@ class HttpsServer(ThreadedServer):
         folder: what it serves.
         prefix: the path that the folder is below, such as ``models``.
         host: the name that its certificate is for, beside 127.0.0.1.
+        certificate: a PEM file with a key and the certificate to use instead.
 
     Attributes:
         ca_file: the PEM file of the CA that signed its certificate.
@@ -53,7 +54,9 @@ class HttpsServer(ThreadedServer):
         ranges: whether it knows them.
     """
 
-    def __init__(self, folder: Path, prefix: str = "", *, host: str = "localhost") -> None:
+    def __init__(
+        self, folder: Path, prefix: str = "", *, host: str = "localhost", certificate: Path | None = None
+    ) -> None:
         super().__init__(_Handler, "https")
         authority = trustme.CA()
         self.folder = folder
@@ -64,7 +67,10 @@ class HttpsServer(ThreadedServer):
         self.answer: Callable[[Request], Answer | None] = lambda _: None
         self.ranges = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(host, "127.0.0.1").configure_cert(context)
+        if certificate:
+            context.load_cert_chain(certificate)
+        else:
+            authority.issue_cert(host, "127.0.0.1").configure_cert(context)
         # The handshake is made by the thread that serves the connection, not by the one that accepts all.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError
@@ -196,6 +201,44 @@ def test_what_none_trusts(ground: Ground, variables: dict[str, str], monkeypatch
         monkeypatch.setenv(name, ground.files[file])
     for client, said in everybody(ground).items():
         assert "is not trusted" in said or "CERTIFICATE_VERIFY_FAILED" in said, (client, said)
+
+
+@pytest.mark.parametrize("authority", [False, True], ids=["a server's", "a CA's"])
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "AWS_CA_BUNDLE"])
+def test_a_self_signed_certificate_is_trusted_unless_it_is_a_ca_as_well(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, *, authority: bool
+) -> None:
+    (tmp_path / "served").mkdir()
+    with HttpsServer(tmp_path / "served", certificate=self_signed(tmp_path, authority=authority)) as server:
+        server.answer = answer
+        own = ground._replace(server=server)
+        point(monkeypatch, own, "localhost")
+        monkeypatch.setenv(variable, str(tmp_path / "own.pem"))
+        if not authority:
+            assert everybody(own) == dict.fromkeys(CLIENTS, "direct")
+            return
+        for client, said in everybody(own).items():
+            assert http.CA_AS_SERVER in said, (client, said)
+
+
+def self_signed(folder: Path, *, authority: bool) -> Path:
+    """A PEM file with a key and the certificate of localhost that it signs; ``own.pem`` has the certificate alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2099, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM
+    pem = certificate.public_bytes(form)
+    (folder / "own.pem").write_bytes(pem)
+    both = folder / "both.pem"
+    both.write_bytes(key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + pem)
+    return both
 
 
 @pytest.mark.parametrize(

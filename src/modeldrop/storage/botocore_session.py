@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
+from botocore.exceptions import SSLError
 from botocore.httpsession import ProxyConfiguration
 
 from modeldrop.util import http
@@ -36,6 +37,9 @@ class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
         client = super().create_client(*args, **kwargs)
+        if http.is_ca_as_server(client.meta.endpoint_url):
+            reason = f"certificate verify failed: {http.CA_AS_SERVER}"
+            raise SSLError(endpoint_url=client.meta.endpoint_url, error=reason)
         client._endpoint.http_session._proxy_config = _Proxies()  # noqa: SLF001  botocore asks for no proxy per host
         return client
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
@@ -51,6 +52,7 @@ class Adapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, **options: Any) -> None:
         self._trusted = http.ca_bundle() or True
+        self._checked: set[str] = set()
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -69,6 +71,10 @@ class Adapter(requests.adapters.HTTPAdapter):
         if isinstance(request.body, bytes) and len(request.body) > _SEND:
             request.body = _Slices(request.body)  # type: ignore[assignment]
         url = request.url or ""
+        host = urlsplit(url).netloc
+        if host not in self._checked and http.is_ca_as_server(url):
+            raise requests.exceptions.SSLError(f"certificate verify failed: {http.CA_AS_SERVER}", request=request)
+        self._checked.add(host)
         proxy = http.proxy_for(url)
         response = super().send(
             request,

@@ -42,6 +42,8 @@ _METADATA_VARIABLES = (
 )
 _PROXY_VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
 _EVERYTHING = "*,0.0.0.0/0,::/0"  # obstore takes "*" for names alone
+CA_AS_SERVER = "it belongs to a CA, and a server needs one with basicConstraints=CA:FALSE"
+"""Why a certificate is refused that OpenSSL accepts, and so the SDKs would, but rustls and so the fetcher does not."""
 _merged: dict[tuple[object, ...], str] = {}
 
 
@@ -78,6 +80,34 @@ def ca_bundle(also: str = "") -> str:
     sources += _certificates(_ADDED_VARIABLES, also)
     by_path = dict(sources)
     return next(iter(by_path), "") if len(by_path) < 2 else _merge(by_path)
+
+
+def is_ca_as_server(url: str) -> bool:
+    """Whether the variables let a self-signed certificate of this server be trusted that is a CA's too.
+
+    Only obstore refuses those by itself: what could be published could not be fetched.
+
+    Raises:
+        CertificatesError: a variable names no usable certificates.
+    """
+    import ssl
+
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    data = dict(_certificates((*_BASE_VARIABLES, *_ADDED_VARIABLES))) if parts.scheme == "https" else {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for certificates in data.values():
+        try:
+            context.load_verify_locations(cadata=certificates.decode("ascii", "ignore"))
+        except ssl.SSLError:
+            continue  # damaged: whoever verifies with it says so
+    names = {
+        str(name[1]).lower()
+        for certificate in context.get_ca_certs()
+        if certificate["subject"] == certificate["issuer"]
+        for name in certificate.get("subjectAltName", ())
+    }
+    return not names.isdisjoint({host, f"*.{host.partition('.')[2]}"})
 
 
 def proxy_for(url: str) -> str:
@@ -124,6 +154,7 @@ def opener(url: str) -> OpenerDirector:
 
     Raises:
         CertificatesError: a variable names no usable certificates.
+        SSLCertVerificationError: the server's own certificate is to be trusted, and is a CA's.
     """
     from urllib.request import BaseHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
@@ -136,6 +167,8 @@ def opener(url: str) -> OpenerDirector:
     if scheme == "https":
         import ssl
 
+        if is_ca_as_server(url):
+            raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
         handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle() or None)))
     return build_opener(*handlers)
 

@@ -209,8 +209,9 @@ def _of_the_net(error: Exception, what: str) -> ModeldropError | None:
             "Try again; HF_HUB_OFFLINE=1 uses what is in the cache.",
         )
     if "SSLError" in kinds or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        reason = f": {http.CA_AS_SERVER}" if http.CA_AS_SERVER in str(error) else ""
         return SourceError(
-            f"The certificate of {where} is not trusted here.",
+            f"The certificate of {where} is not trusted here{reason}.",
             "Behind a private CA, set SSL_CERT_FILE to its bundle.",
         )
     if "ProxyError" in kinds:

@@ -58,7 +58,7 @@ _CERTIFICATES = {
     "Expired": "it has expired",
     "NotValidYet": "it is not valid yet",
     "NotValidForName": "it is for another host",
-    "CaUsedAsEndEntity": "it is a CA's own",
+    "CaUsedAsEndEntity": http.CA_AS_SERVER,
 }
 
 
