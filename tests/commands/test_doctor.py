@@ -23,7 +23,8 @@ class Said(NamedTuple):
 
 
 @pytest.fixture
-def doctor(capsys: pytest.CaptureFixture[str]) -> Doctor:
+def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Doctor:
+    monkeypatch.setenv("MODELDROP_HOME", str(tmp_path / "home"))
     return Doctor(capsys)
 
 

@@ -1,25 +1,30 @@
 """Check a registry: can it be reached, read and written from here, and does it honour conditional writes?
 
-Prints a line for each check and, below one that failed, how to fix it. --policies prints the minimum permissions of a
+Prints a line for each check and, below one that failed, how to fix it. --reading checks what fetching needs, and no
+more; so do containers without the cloud's SDK, and what is read-only. --policies prints the minimum permissions of a
 publisher and a fetcher, without sending a request. The exit code is 12 if a check failed; a warning is no failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import default_registry, registry_settings
+from modeldrop.config import default_registry, home_folder, registry_settings
 from modeldrop.doctor.checks import CheckResult, CheckState, failed_check, ok, unchecked
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
+from modeldrop.fetcher.status import read_status
 from modeldrop.storage.urls import parse_bucket
+from modeldrop.util.text import age_text
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+LAST_GOOD = "last good"
 _MARKS = {
     CheckState.OK: "ok",
     CheckState.WARNING: "warning",
@@ -37,6 +42,14 @@ _HEADINGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("registry", metavar="REGISTRY", nargs="?", default="", help="default: MODELDROP_REGISTRY")
+    parser.add_argument("--reading", action="store_true", help="check what fetching needs, as a fetcher does it")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="read this model's channel (NAME@CHANNEL) and manifest too; default: those of the last good versions here",
+    )
     parser.add_argument("--policies", action="store_true", help="print the least-privilege policies, and nothing else")
     parser.add_argument(
         "--conformance",
@@ -51,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     registry = arguments.registry or default_registry()
     if arguments.policies:
         return _print_policies(_policies(registry), as_json=arguments.json)
-    results = check_registry(registry)
+    here = _last_good()
+    results = check_registry(registry, arguments.model or list(here), reading=arguments.reading)
+    results += [ok(LAST_GOOD, f"{model}: {text}") for model, text in here.items()]
     if arguments.conformance:
         results += _conformance(registry, results)
     well = all(result.state is not CheckState.FAILED for result in results)
@@ -60,6 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(results)
     return 0 if well else RegistryError.exit_code
+
+
+def _last_good() -> dict[str, str]:
+    """What this machine's home would use if the registry did not answer, by ``NAME@CHANNEL``."""
+    found = {}
+    with contextlib.suppress(ModeldropError):
+        for status in read_status(home_folder()):
+            if status.link is not None and status.snapshot is not None and not status.fault:
+                age = "" if status.age is None else f", confirmed {age_text(status.age)} ago"
+                channel = status.link.removesuffix(f"-{status.snapshot.variant}")
+                found[f"{status.model}@{channel}"] = f"v{status.snapshot.version}, {status.snapshot.variant}{age}"
+    return found
 
 
 def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckResult]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from modeldrop.errors import RegistryError
 from modeldrop.storage.errors import detail
+from modeldrop.util import http
 from modeldrop.util.retry import with_timeout
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ REGISTRY, REACHABLE, SIGNED_IN = "registry", "reachable", "signed in"
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
 CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
+FETCHER = "fetcher"
+WARN_SECONDS, FAIL_SECONDS = 60, 300
+"""S3, GCS and Azure refuse requests that are 15 minutes off."""
 
 
 class CheckState(enum.Enum):
@@ -167,3 +173,50 @@ def sentence(parts: Iterable[str]) -> str:
 def shortened_key_id(name: str) -> str:
     """Enough of an access key's id to recognize it. Some services use the same word as its secret."""
     return f"{name[:4]}…{name[-4:]}" if len(name) >= 16 else f"{name[:2]}…"
+
+
+def first_results(answer: FirstResponse) -> list[CheckResult]:
+    """What the first request says of reachability, sign-in and the clock."""
+    error = answer.error
+    if answer.stage is Stage.NOT_REACHED and error is not None:
+        return [failed_check(REACHABLE, error)]
+    if answer.stage is Stage.NOT_SIGNED_IN and error is not None:
+        reached = answer.ahead is not None
+        first = ok(REACHABLE, _route(answer.endpoint)) if reached else unchecked(REACHABLE, "nobody is signed in")
+        return [first, failed_check(SIGNED_IN, error)]
+    results = [ok(REACHABLE, _route(answer.endpoint))]
+    if answer.stage is Stage.WRONG_CLOCK and error is not None:
+        return [*results, failed_check(CLOCK, error)]
+    if answer.ahead is not None:
+        results.append(_clock(answer.ahead))
+    return results
+
+
+def _clock(ahead: float) -> CheckResult:
+    off = abs(ahead)
+    if off < 2:  # the service tells whole seconds
+        return ok(CLOCK, "agrees with the service's")
+    text = f"{off:.0f} s {'ahead of' if ahead > 0 else 'behind'} the service's"
+    fix = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
+    if off > FAIL_SECONDS:
+        return failed_check(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
+    return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
+
+
+def _route(endpoint: str) -> str:
+    """An address, how it is reached, and which certificates besides the system's are trusted for it."""
+    if "://" not in endpoint:
+        return endpoint  # a folder's
+    proxy = http.proxy_for(endpoint).rpartition("@")[2].rpartition("://")[2]
+    variables = [name for name in http.CERTIFICATE_VARIABLES if os.environ.get(name)]
+    trusting = f"trusting {', '.join(variables)}" if variables and endpoint.startswith("https://") else ""
+    return ", ".join(part for part in (endpoint, f"through the proxy {proxy}" if proxy else "", trusting) if part)
+
+
+def advice(error: ModeldropError, policy: str) -> str:
+    """What to do about a refusal: the policy takes the place of the advice to ask the doctor."""
+    for asking in ("Which rights are needed", "Check it:"):
+        before, found, _ = error.hint.partition(asking)
+        if found and policy:
+            return f"{before.strip()}\n{policy}".strip()
+    return error.hint

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from modeldrop.config import registry_url
 from modeldrop.doctor.checks import (
     CLOCK,
     CREATE_ONLY,
     DELETE,
     EXPOSURE,
+    FETCHER,
     LIFECYCLE,
     LIST,
     REACHABLE,
@@ -19,20 +23,24 @@ from modeldrop.doctor.checks import (
     SWAP,
     WRITE,
     CheckResult,
-    FirstResponse,
+    CheckState,
     Probe,
     Stage,
+    advice,
     failed_check,
+    first_results,
     ok,
     unchecked,
     warning,
 )
-from modeldrop.errors import ConflictError, ModeldropError, RegistryError
+from modeldrop.doctor.reading import check_access, check_models, check_reading
+from modeldrop.errors import ConflictError, MissingExtraError, ModeldropError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import conditional, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from modeldrop.storage.write.azure.store import AzureContainerStore
     from modeldrop.storage.write.gcs.store import GCSBucketStore
@@ -52,15 +60,19 @@ ORDER = (
     CLOCK,
     LIFECYCLE,
     EXPOSURE,
+    FETCHER,
 )
-WARN_SECONDS, FAIL_SECONDS = 60, 300
-"""S3, GCS and Azure refuse requests that are 15 minutes off."""
-
 _WHAT = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 
 
-def check_registry(registry: str) -> list[CheckResult]:
+def check_registry(registry: str, models: Sequence[str] = (), *, reading: bool = False) -> list[CheckResult]:
     """Check a registry, given by its URL, folder or name.
+
+    Args:
+        registry: the registry.
+        models: whose channels and manifests are to be read, as ``NAME`` or ``NAME@CHANNEL``.
+        reading: check what fetching needs, and no more. So it is, too, where the cloud's SDK is not installed, and of
+            what is read-only.
 
     The results are in ORDER, those that an earlier failure has made pointless included; what makes no sense for
     a folder is left out, and its free space is added.
@@ -69,12 +81,17 @@ def check_registry(registry: str) -> list[CheckResult]:
     that publishing proves conditions with.
     """
     try:
+        left_out = _why_reading(registry) if not reading else "left out: --reading"
+        if left_out:
+            return _in_order(check_reading(registry, models, left_out))
         probe = _probe_for(open_store(registry))
+    except MissingExtraError as error:
+        return _in_order(check_reading(registry, models, f"needs an SDK: {error.hint}"))
     except ModeldropError as error:
         return _complete([failed_check(REGISTRY, error)])
     results = [ok(REGISTRY, _kind(probe.store.url))]
     answer = probe.first_request()
-    results += _first(answer)
+    results += first_results(answer)
     if answer.stage is not Stage.ANSWERED:
         return _complete(results)
     results.append(probe.identity())
@@ -82,7 +99,28 @@ def check_registry(registry: str) -> list[CheckResult]:
         results += _rights(probe)
     finally:
         probe.cleanup()
-    return _in_order([*results, *probe.bucket_checks()])
+    results += probe.bucket_checks()
+    if "://" in probe.store.url or (models and Path(probe.store.url).is_dir()):
+        results += _fetcher(registry, models)
+    return _in_order(results)
+
+
+def _why_reading(registry: str) -> str:
+    """Why only reading can be checked, "" where all can."""
+    return "it is read-only" if registry_url(registry).startswith("https://") else ""
+
+
+def _fetcher(registry: str, models: Sequence[str]) -> list[CheckResult]:
+    """Whether a fetcher with these settings can read what can be published; of a folder, its models alone."""
+    try:
+        reader = open_reader(registry)
+    except ModeldropError as error:
+        return [failed_check(FETCHER, error)]
+    access = check_access(reader)
+    failures = [replace(result, name=FETCHER) for result in access if result.state is CheckState.FAILED]
+    if failures:
+        return failures
+    return [*([ok(FETCHER, "reads it too")] if access else []), *check_models(reader, models)]
 
 
 def _probe_for(store: Store) -> Probe:
@@ -107,34 +145,6 @@ def _probe_for(store: Store) -> Probe:
 def _kind(url: str) -> str:
     scheme, separator, _ = url.partition("://")
     return f"{url}, on {_WHAT[scheme]}" if separator else f"{url}, a folder"
-
-
-def _first(answer: FirstResponse) -> list[CheckResult]:
-    """What the first request says of reachability, sign-in and the clock."""
-    error = answer.error
-    if answer.stage is Stage.NOT_REACHED and error is not None:
-        return [failed_check(REACHABLE, error)]
-    if answer.stage is Stage.NOT_SIGNED_IN and error is not None:
-        reached = answer.ahead is not None
-        first = ok(REACHABLE, answer.endpoint) if reached else unchecked(REACHABLE, "nobody is signed in")
-        return [first, failed_check(SIGNED_IN, error)]
-    results = [ok(REACHABLE, answer.endpoint)]
-    if answer.stage is Stage.WRONG_CLOCK and error is not None:
-        return [*results, failed_check(CLOCK, error)]
-    if answer.ahead is not None:
-        results.append(_clock(answer.ahead))
-    return results
-
-
-def _clock(ahead: float) -> CheckResult:
-    off = abs(ahead)
-    if off < 2:  # the service tells whole seconds
-        return ok(CLOCK, "agrees with the service's")
-    text = f"{off:.0f} s {'ahead of' if ahead > 0 else 'behind'} the service's"
-    fix = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
-    if off > FAIL_SECONDS:
-        return failed_check(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
-    return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
 
 
 def _rights(probe: Probe) -> list[CheckResult]:
@@ -167,7 +177,7 @@ def _tried(name: str, action: Callable[[], object], text: str, fix: str) -> Chec
     try:
         action()
     except ModeldropError as error:
-        return failed_check(name, error, _advice(error, fix))
+        return failed_check(name, error, advice(error, fix))
     return ok(name, text)
 
 
@@ -181,7 +191,7 @@ def _unwritable(error: ModeldropError, fix: str) -> list[CheckResult]:
         ]
     why = "nothing can be written"
     return [
-        failed_check(WRITE, error, _advice(error, fix)),
+        failed_check(WRITE, error, advice(error, fix)),
         *(unchecked(name, why) for name in (DELETE, CREATE_ONLY, SWAP)),
     ]
 
@@ -216,15 +226,6 @@ def _delete(store: Store, key: str) -> None:
     store.delete(key)
     if store.exists(key):
         raise RegistryError(f"{store.url}/{key} is still there after it was deleted.", "Look at it, and remove it.")
-
-
-def _advice(error: ModeldropError, policy: str) -> str:
-    """What to do about a refusal: the policy takes the place of the advice to ask the doctor."""
-    for asking in ("Which rights are needed", "Check it:"):
-        before, found, _ = error.hint.partition(asking)
-        if found and policy:
-            return f"{before.strip()}\n{policy}".strip()
-    return error.hint
 
 
 def _complete(results: list[CheckResult]) -> list[CheckResult]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BASE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _ADDED_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+CERTIFICATE_VARIABLES = (*_BASE_VARIABLES, *_ADDED_VARIABLES)
 _SYSTEM_FILES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
@@ -94,7 +95,7 @@ def is_ca_as_server(url: str) -> bool:
 
     parts = urlsplit(url)
     host = parts.hostname or ""
-    data = dict(_certificates((*_BASE_VARIABLES, *_ADDED_VARIABLES))) if parts.scheme == "https" else {}
+    data = dict(_certificates(CERTIFICATE_VARIABLES)) if parts.scheme == "https" else {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for certificates in data.values():
         try:
@@ -146,7 +147,7 @@ def proxy_and_excludes(url: str) -> tuple[str, str]:
 
 def is_configured() -> bool:
     """Whether any of the variables is set, so that another client's own reading of them could differ from ours."""
-    return bool(_proxies()) or any(os.environ.get(name) for name in (*_BASE_VARIABLES, *_ADDED_VARIABLES))
+    return bool(_proxies()) or any(os.environ.get(name) for name in CERTIFICATE_VARIABLES)
 
 
 def opener(url: str) -> OpenerDirector:

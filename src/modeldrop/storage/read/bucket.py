@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from modeldrop.config import RegistrySettings
     from modeldrop.errors import ModeldropError
+    from modeldrop.storage.read.obstore_client import ObstoreClient
 
 _Result = TypeVar("_Result")
 # Seconds. A small document is asked for up to three times, none of them late: a dead address is told in 6 s, one that
@@ -56,6 +57,11 @@ class BucketReader:
         self._client = open_client(settings)
         self._busy = ""  # the address of the last document that a busy service did not give
         self._metadata_seconds = QUICK_SECONDS
+
+    @property
+    def client(self) -> ObstoreClient:
+        """What it reads through."""
+        return self._client
 
     def get(self, key: str, limit: int) -> bytes | None:
         found = self.get_if_changed(key, limit, "")

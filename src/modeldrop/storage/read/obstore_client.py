@@ -69,32 +69,34 @@ class ObstoreClient:
         searched: where credentials were searched for in vain, if it is therefore read unsigned; else "".
         late: whether that is because a metadata service that should be here has not answered.
         sdk: the SDK's credentials, where they are used.
+        signed_by: the variable, file or service that holds the credentials, "" where requests are not signed.
     """
 
     # No NamedTuple: to define one of eight fields takes as long as all the rest of this module.
-    __slots__ = ("address", "endpoint", "late", "scheme", "sdk", "searched", "settings", "store", "what")
+    __slots__ = ("address", "endpoint", "late", "scheme", "sdk", "searched", "settings", "signed_by", "store", "what")
 
     def __init__(
         self,
         *,
         store: Any,
         settings: RegistrySettings,
-        scheme: str,
         what: str,
         endpoint: str,
         address: S3Address | None = None,
         searched: str = "",
         sdk: SdkCredentials | None = None,
+        signed_by: str = "",
     ) -> None:
         self.store = store
         self.settings = settings
-        self.scheme = scheme
+        self.scheme = settings.url.partition("://")[0]
         self.what = what
         self.endpoint = endpoint
         self.address = address
         self.searched = searched
         self.late = False
         self.sdk = sdk
+        self.signed_by = signed_by
 
 
 def open_client(settings: RegistrySettings, region: str = "", seconds: float = QUICK_SECONDS) -> ObstoreClient:
@@ -145,7 +147,6 @@ def _open_https(settings: RegistrySettings) -> ObstoreClient:
     return ObstoreClient(
         store=store,
         settings=settings,
-        scheme="https",
         what="bucket behind it",
         endpoint=f"https://{parts.netloc}",
     )
@@ -245,12 +246,12 @@ def _open_bucket(
     client = ObstoreClient(
         store=store,
         settings=settings,
-        scheme=bucket.scheme,
         what=what,
         endpoint=endpoint,
         address=address,
         searched=_SEARCHED[bucket.scheme] if in_vain else "",
         sdk=sdk,
+        signed_by="" if source.signer is Signer.UNSIGNED else source.name,
     )
     client.late = in_vain and source.name == _LATE
     return client

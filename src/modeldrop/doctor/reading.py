@@ -1,0 +1,176 @@
+"""What a fetcher needs, checked as a fetcher does it: with obstore, so that a container can do it without any SDK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import Request
+
+from modeldrop.doctor.checks import (
+    CREATE_ONLY,
+    DELETE,
+    EXPOSURE,
+    LIFECYCLE,
+    LIST,
+    READ,
+    REGISTRY,
+    SIGNED_IN,
+    SWAP,
+    WRITE,
+    CheckResult,
+    FirstResponse,
+    Stage,
+    advice,
+    failed_check,
+    first_results,
+    ok,
+    seconds_ahead,
+    unchecked,
+    within_time_limit,
+)
+from modeldrop.doctor.policies import policies_for
+from modeldrop.errors import FormatError, IntegrityError, ModeldropError
+from modeldrop.format import channel, keys, manifest
+from modeldrop.format.names import DEFAULT_CHANNEL
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.read.interface import open_reader
+from modeldrop.storage.urls import parse_bucket
+from modeldrop.storage.write import conditional
+from modeldrop.util import http
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeldrop.storage.read.interface import RegistryReader
+    from modeldrop.storage.read.obstore_client import ObstoreClient
+    from modeldrop.storage.read.obstore_errors import FailedRequest
+
+_WRITING = (LIST, WRITE, DELETE, CREATE_ONLY, SWAP, LIFECYCLE, EXPOSURE)
+_CLOCK_SECONDS = 5
+
+
+def check_reading(registry: str, models: Iterable[str], why: str) -> list[CheckResult]:
+    """Check what fetching needs, and no more.
+
+    Args:
+        registry: its URL, its folder, or its name in modeldrop.toml.
+        models: to read, as ``NAME`` or ``NAME@CHANNEL``.
+        why: the rest is left out.
+    """
+    try:
+        reader = open_reader(registry)
+    except ModeldropError as error:
+        return [failed_check(REGISTRY, error)]
+    results = [ok(REGISTRY, f"{reader.url}, read as a fetcher does")]
+    results += check_access(reader)
+    if all(result.state.value != "failed" for result in results):
+        results += check_models(reader, models)
+    return [*results, *(unchecked(name, why) for name in _WRITING)]
+
+
+def check_access(reader: RegistryReader) -> list[CheckResult]:
+    """Whether a bucket can be reached, signed in to and read, by one request for an object that may be missing.
+
+    Of a folder, whose reader would not have opened otherwise, nothing.
+    """
+    client: ObstoreClient | None = getattr(reader, "client", None)
+    if client is None:
+        return []
+    answer = _first_request(reader, client)
+    results = first_results(answer)
+    if answer.stage is not Stage.ANSWERED:
+        return results
+    results.append(ok(SIGNED_IN, _identity(client)))
+    if answer.error is None:
+        return [*results, ok(READ, "objects; one that is not there is told from one denied")]
+    policy = policies_for(parse_bucket(reader.url)).fetcher if client.scheme != "https" else ""
+    return [*results, failed_check(READ, answer.error, advice(answer.error, policy))]
+
+
+def check_models(reader: RegistryReader, models: Iterable[str]) -> list[CheckResult]:
+    """Whether the channels of models, and the manifests that they name, can be read and are right."""
+    return [_check_model(reader, *_split(model)) for model in models]
+
+
+def _split(model: str) -> tuple[str, str]:
+    name, _, channel_name = model.partition("@")
+    return name, channel_name or DEFAULT_CHANNEL
+
+
+def _check_model(reader: RegistryReader, name: str, channel_name: str) -> CheckResult:
+    title, key = f"{name}@{channel_name}", keys.channel(name, channel_name)
+    try:
+        data = reader.get(key, channel.MAX_BYTES)
+        if data is None:
+            return unchecked(title, f"{reader.url} has no {key}")
+        present = channel.parse_channel(data).present
+        key = keys.manifest(name, present.version)
+        data = reader.get(key, manifest.MAX_BYTES)
+        if data is None or manifest.manifest_digest(data) != present.digest:
+            what = "is not there" if data is None else f"has not the digest {present.digest}"
+            return failed_check(title, IntegrityError(f"{reader.url}/{key} {what}, though {channel_name} names it."))
+        variants = ", ".join(variant.name for variant in manifest.parse_manifest(data).variants)
+    except FormatError as error:
+        return failed_check(title, FormatError(f"{reader.url}/{key}: {error.message}", error.hint))
+    except ModeldropError as error:
+        return failed_check(title, error)
+    return ok(title, f"v{present.version}, generation {present.generation}: {variants}")
+
+
+def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstResponse:
+    from obstore.exceptions import NotFoundError
+
+    from modeldrop.storage.read.obstore_errors import no_bucket, parse
+
+    def ask() -> None:
+        reader.stream(conditional.KEY, 0, None, "", 1)
+
+    error: BaseException | None = None
+    try:
+        within_time_limit(ask)
+    except TimeoutError:
+        reason = "it takes connections and does not answer"
+        silent = storage_errors.unreachable(reader.url, client.endpoint, reason)
+        return FirstResponse(Stage.NOT_REACHED, client.endpoint, error=silent)
+    except reader.failures as caught:
+        error = caught
+    ahead = _seconds_ahead(client.endpoint)
+    if error is None:
+        return FirstResponse(Stage.ANSWERED, client.endpoint, ahead)
+    request = parse(error)
+    missing = isinstance(error, (FileNotFoundError, NotFoundError)) or request.status == 404
+    if missing and no_bucket(client, request) is None:
+        return FirstResponse(Stage.ANSWERED, client.endpoint, ahead)
+    explained = reader.fault(conditional.KEY, error).error
+    stage = _stage(client, request, explained)
+    return FirstResponse(stage, client.endpoint, ahead, explained)
+
+
+def _stage(client: ObstoreClient, request: FailedRequest, error: ModeldropError) -> Stage:
+    if request.code == "RequestTimeTooSkewed":
+        return Stage.WRONG_CLOCK
+    if client.sdk is not None and client.sdk.error is not None:
+        return Stage.NOT_SIGNED_IN
+    if error.hint != advice(error, "policy"):  # a refusal for lack of rights
+        return Stage.ANSWERED
+    return Stage.NOT_SIGNED_IN if request.status in {400, 401, 403} else Stage.NOT_REACHED
+
+
+def _identity(client: ObstoreClient) -> str:
+    if client.signed_by:
+        return f"with {client.signed_by}"
+    if client.searched:
+        return "as nobody: no credentials were found, and the bucket is public"
+    return "as nobody (anonymous = true in modeldrop.toml)" if client.settings.anonymous else "as nobody"
+
+
+def _seconds_ahead(endpoint: str) -> float | None:
+    """How far this clock is ahead of the service's; obstore does not show the header that tells."""
+    try:
+        with http.opener(endpoint).open(Request(endpoint, method="HEAD"), timeout=_CLOCK_SECONDS) as answer:  # noqa: S310  http or https
+            return seconds_ahead(answer.headers.get("Date"))
+    except HTTPError as error:
+        with error:
+            return seconds_ahead(error.headers.get("Date"))
+    except (OSError, ValueError):
+        return None
