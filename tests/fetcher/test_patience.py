@@ -157,7 +157,7 @@ def test_retry_after(faulty: FaultyServer) -> None:
 
 def test_what_a_busy_service_says_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(Deadline, "sleep", lambda _deadline, seconds: slept.append(seconds))
     asked: list[int] = []
 
     def ask() -> str:

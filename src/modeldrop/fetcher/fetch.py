@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,12 +29,13 @@ from modeldrop.fetcher.home import PARTIAL, ModelHome, read_link
 from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
-from modeldrop.fetcher.options import AUTO, OFFLINE, Options, time_limit, with_overrides
+from modeldrop.fetcher.options import AUTO, OFFLINE, Options, never, time_limit, with_overrides
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, Snapshot, TransferStats, folder_name
 from modeldrop.fetcher.verify import is_whole
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.reference import Reference, parse_reference
+from modeldrop.util.cached import cached_property
 from modeldrop.util.locks import try_lock
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from modeldrop.fetcher.helper import HelperReader
     from modeldrop.fetcher.self_test import Outcome
     from modeldrop.format.manifest import Variant
     from modeldrop.storage.read.interface import RegistryReader
@@ -152,6 +153,7 @@ class Fetcher:
         on_wait: told in a sentence what is waited for.
         patient: whether to wait for a registry that does not answer, if this disk has nothing else; ``watch`` asks
             again anyway.
+        stopped: whether it has been given up; it then ends with StoppedError.
 
     Attributes:
         link: the name of the link that names the snapshot; None for a pinned version.
@@ -169,6 +171,7 @@ class Fetcher:
         *,
         on_wait: Callable[[str], object] = lambda _what: None,
         patient: bool = True,
+        stopped: Callable[[], bool] = never,
     ) -> None:
         self.reference = reference
         self.options = options
@@ -179,26 +182,32 @@ class Fetcher:
         self.stats = TransferStats()
         self.warnings: tuple[str, ...] = ()
         self.reader_name = ""
-        self._deadline = time_limit(options.timeout)
+        self._deadline = time_limit(options.timeout, stopped)
         self._progress = progress
         self._on_wait = on_wait
         self._patient = patient
         self._began = time.monotonic()
         self._asked = time.time()
 
-    @functools.cached_property
-    def reader(self) -> RegistryReader:
+    @cached_property
+    def reader(self) -> RegistryReader | HelperReader:
         """The registry, opened when it is first needed.
 
         Raises:
+            UsageError: this is a forked child in which it cannot be.
             RegistryError: it cannot be, or the credentials cannot be used.
             MissingExtraError: the credentials need an SDK that is not installed.
         """
-        from modeldrop.storage.read.interface import open_reader  # a pinned version that is there needs none of it
+        from modeldrop.storage.read import runtime  # a pinned version that is there needs none of it
+        from modeldrop.storage.read.interface import open_reader
 
+        if "://" in self.registry and not runtime.runs_here():
+            from modeldrop.fetcher.helper import HelperReader
+
+            return HelperReader(self.reference.registry, self.registry, self._deadline)
         return open_reader(self.reference.registry)
 
-    @functools.cached_property
+    @cached_property
     def stored_state(self) -> ChannelState | None:
         """What this disk knew of the channel when it was first asked for."""
         return read_state(self.home.path, self.link) if self.link else None

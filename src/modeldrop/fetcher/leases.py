@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from modeldrop.util.files import make_folder, replace_file
-from modeldrop.util.locks import is_at
+from modeldrop.util.locks import disown, is_at, own
 
 LEASE_SECONDS = 600
 """A lease that nobody has touched for so long is over. Touch it more often."""
@@ -174,6 +174,7 @@ class InUse:
         """
         descriptor = hold(snapshot)
         os.set_inheritable(descriptor, False)  # this process's own use, not that of what it starts
+        own(descriptor)
         return cls(snapshot, descriptor, lease(snapshot))
 
     def touch(self) -> None:
@@ -184,7 +185,7 @@ class InUse:
     def release(self) -> None:
         """It is not used any more."""
         self.lease.release()
-        os.close(self.descriptor)
+        disown(self.descriptor)
 
 
 def user_of(snapshot: Path, now: float) -> str:

@@ -9,13 +9,17 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 AUTO = "auto"
 LAST_GOOD, FAIL, OFFLINE = "last-good", "fail", "offline"
 POLICIES = (LAST_GOOD, FAIL, OFFLINE)
 DEFAULT_TIMEOUT = 1800.0
 DEFAULT_KEEP = 3
+
+
+class StoppedError(Exception):
+    """Whoever wanted the fetch or the watch has stopped it while it was at work."""
 
 
 class _OptionFields(NamedTuple):
@@ -85,9 +89,18 @@ def with_overrides(options: Options | None, overrides: Mapping[str, Any], functi
     return Options(**{**(options or Options())._asdict(), **overrides})
 
 
-def time_limit(seconds: float) -> Deadline:
-    """The limit of one fetch, whatever it waits for."""
-    return Deadline(seconds, _too_late)
+def never() -> bool:
+    """Nobody stops it."""
+    return False
+
+
+def time_limit(seconds: float, stopped: Callable[[], bool] = never) -> Deadline:
+    """The limit of one fetch, whatever it waits for; StoppedError where somebody has ``stopped`` it."""
+
+    def error(seconds: float, what: str) -> Exception:
+        return StoppedError() if stopped() else _too_late(seconds, what)
+
+    return Deadline(seconds, error, stopped)
 
 
 def _too_late(seconds: float, what: str) -> RegistryError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import FormatError
 from modeldrop.fetcher.as_name import folder_suffix, read_renames
 from modeldrop.format.names import hex_digest
+from modeldrop.util.cached import cached_property
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class LocalSnapshot:
         if manifest is not None:
             self.manifest = manifest
 
-    @functools.cached_property
+    @cached_property
     def manifest_bytes(self) -> bytes:
         """The manifest as it was published."""
         data = (self.path / MANIFEST).read_bytes()
@@ -101,19 +102,19 @@ class LocalSnapshot:
             raise FormatError(f"{self.path / MANIFEST} has the digest sha256:{found}, not that of its folder.")
         return data
 
-    @functools.cached_property
+    @cached_property
     def digest(self) -> str:
         """The manifest's digest (``sha256:…``)."""
         return f"sha256:{hex_digest(self.manifest_bytes)}"
 
-    @functools.cached_property
+    @cached_property
     def manifest(self) -> Manifest:
         """The version's manifest."""
         from modeldrop.format.manifest import parse_manifest  # a snapshot that is found unchanged needs none of it
 
         return parse_manifest(self.manifest_bytes)
 
-    @functools.cached_property
+    @cached_property
     def renamed(self) -> Mapping[str, str]:
         """Path in the version to path in the folder, where they differ."""
         renamed = read_renames(self.path) if self.suffix else {}
@@ -121,17 +122,17 @@ class LocalSnapshot:
             raise FormatError(f"The note of renamed files in {self.path} is not that of its folder.")
         return renamed
 
-    @functools.cached_property
+    @cached_property
     def model(self) -> str:
         """Path of the variant's graph in the folder."""
         return self._files[0]
 
-    @functools.cached_property
+    @cached_property
     def sizes(self) -> Mapping[str, int]:
         """The size of every file, by its path in the folder."""
         return self._files[1]
 
-    @functools.cached_property
+    @cached_property
     def _files(self) -> tuple[str, Mapping[str, int]]:
         # Not by parsing the manifest: that was done when it came, its digest says that it is still the same, and it
         # takes longer than everything else in a fetch of what is there already.

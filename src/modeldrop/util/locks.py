@@ -13,6 +13,8 @@ from pathlib import Path
 
 from modeldrop.util.files import identity, share
 
+_owned: set[int] = set()
+
 
 class Lock:
     """A lock that is held.
@@ -35,7 +37,7 @@ class Lock:
         with contextlib.suppress(OSError):
             if _is_named(self.descriptor, self.path):
                 self.path.unlink()
-        os.close(self.descriptor)
+        disown(self.descriptor)
 
 
 def try_lock(path: Path) -> Lock | None:
@@ -50,11 +52,24 @@ def try_lock(path: Path) -> Lock | None:
         if works is None or not _is_named(descriptor, path):  # whoever had it has removed it
             os.close(descriptor)
             return None
+        own(descriptor)
         return Lock(path, descriptor, works=works and _excludes(path))
     except BaseException:
         with contextlib.suppress(OSError):
             os.close(descriptor)
         raise
+
+
+def own(descriptor: int) -> None:
+    """Close it in forked children: a lock is let go only when all descriptors of it are closed, and they live on."""
+    _owned.add(descriptor)
+
+
+def disown(descriptor: int) -> None:
+    """Close it here. Nothing is done in a child that was forked meanwhile: there it is closed."""
+    if descriptor in _owned:
+        _owned.discard(descriptor)
+        os.close(descriptor)
 
 
 def is_at(descriptor: int, path: str | os.PathLike[str]) -> bool:
@@ -75,6 +90,15 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return path.read_bytes().startswith(mark)
     except OSError:
         return False
+
+
+def _close_owned() -> None:
+    for descriptor in list(_owned):
+        os.close(descriptor)
+    _owned.clear()
+
+
+os.register_at_fork(after_in_child=_close_owned)
 
 
 def _open(path: Path) -> int:

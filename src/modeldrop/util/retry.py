@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _Result = TypeVar("_Result")
+_LOOK_SECONDS = 0.1
 
 
 def _late(seconds: float, what: str) -> Exception:
@@ -25,16 +26,33 @@ class Deadline:
     Args:
         seconds: the limit.
         error: makes the error that ``check`` raises, from the limit and from what was waited for.
+        stopped: whether it is over before its time.
     """
 
-    def __init__(self, seconds: float, error: Callable[[float, str], Exception] = _late) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        error: Callable[[float, str], Exception] = _late,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.seconds = seconds
         self._error = error
+        self._stopped = stopped
         self._end = time.monotonic() + seconds
+
+    def renewed(self) -> Deadline:
+        """The same, from now on."""
+        return Deadline(self.seconds, self._error, self._stopped)
 
     def left(self) -> float:
         """Seconds until it is over; never negative."""
-        return max(0.0, self._end - time.monotonic())
+        return 0.0 if self._stopped() else max(0.0, self._end - time.monotonic())
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, no longer than until it is over."""
+        end = time.monotonic() + seconds
+        while (left := min(end - time.monotonic(), self.left())) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
 
     def check(self, what: str) -> None:
         """Do nothing while there is time.

@@ -9,11 +9,13 @@ import pytest
 
 import modeldrop
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
+from modeldrop.fetcher.fetch import Fetcher, ResolvedVersion
 from modeldrop.fetcher.notes import read_quarantine
-from modeldrop.fetcher.watch.follower import StoppedError
+from modeldrop.fetcher.options import StoppedError
+from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.watch.record import next_delay
-from modeldrop.fetcher.watch.watcher import Watcher
 from tests.fetcher.watch.watch_setup import SECONDS, WatchSetup
+from tests.helpers.waiting import wait_until
 
 if TYPE_CHECKING:
     from modeldrop.fetcher.events import Event
@@ -65,17 +67,18 @@ def test_the_app_may_stop_the_watch_when_it_is_told(watch_setup: WatchSetup) -> 
 
 def test_a_download_ends_when_the_watch_does(watch_setup: WatchSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     watch_setup.publish("a")
-    progress, begun = Watcher._progress, threading.Event()
+    prepare, begun = Fetcher.prepare, threading.Event()
 
-    def stops(self: Watcher, done: int, total: int) -> None:
-        self._follower.stopping.set()
+    def stops(self: Fetcher, version: ResolvedVersion) -> LocalSnapshot:
         begun.set()
-        progress(self, done, total)
+        wait_until(lambda: not self._deadline.left(), "the watch to be stopped")
+        return prepare(self, version)
 
-    monkeypatch.setattr(Watcher, "_progress", stops)
+    monkeypatch.setattr(Fetcher, "prepare", stops)
     watcher = watch_setup.watcher()
     assert begun.wait(SECONDS)
     assert watcher.stop(SECONDS)
+    assert not list(watch_setup.model.glob("v1-*"))
     assert watcher.snapshot is None
     assert watch_setup.app.log == []
     assert watch_setup.app.names == ["following", "moved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from modeldrop.fetcher.download.room import Room
 from modeldrop.fetcher.download.staging import claims
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.download.volume import check_volume
+from modeldrop.fetcher.helper import HelperReader
 from modeldrop.fetcher.options import DEFAULT_KEEP
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
 from modeldrop.format.manifest import manifest_digest
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def download(  # noqa: PLR0913  what is known of a version, and how to bring it
-    reader: RegistryReader,
+    reader: RegistryReader | HelperReader,
     home: ModelHome,
     version: int,
     data: bytes,
@@ -75,6 +77,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     notes = {MANIFEST: data} | ({RENAMES_FILE: renames_file(renamed)} if renamed else {})
     total = manifest.size_of(variant)
     stats = TransferStats()
+    move = reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader)
 
     def is_finished() -> bool:
         as_name = renamed.get(variant.model, "")
@@ -93,8 +96,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                 linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance)
                 missing = [file for file in files if file.path not in linked]
                 room.check(_bytes_to_write(claim.path, missing))
-                moved = transfer(
-                    reader,
+                moved = move(
                     prefix,
                     missing,
                     manifest.piece_size,

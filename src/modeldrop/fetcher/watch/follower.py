@@ -46,7 +46,7 @@ from modeldrop.fetcher.notes import (
     write_quarantine,
     write_state,
 )
-from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE
+from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, StoppedError
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.watch.record import WatchRecord
 from modeldrop.format.channel import MAX_BYTES
@@ -72,10 +72,6 @@ HOOK_FAILED = "hook-failed"
 
 
 _MAX_REASON = 1000
-
-
-class StoppedError(Exception):
-    """The watch was told to end while it was at work."""
 
 
 class Receiver:
@@ -170,6 +166,15 @@ class Follower:
     def refused(self) -> Quarantine | None:
         """What the channel names and is not used, because it failed here."""
         return self._refused
+
+    def go_on(self) -> None:
+        """Go on in a forked child, whatever the parent's thread was at: what was taken is in the child's memory too."""
+        with contextlib.suppress(ModeldropError, OSError):  # the next look says what is wrong
+            self._fetcher = self._make()
+        self._etag, self._pending, self._announced, self._use = "", None, None, None
+        if self._snapshot is not None:
+            with contextlib.suppress(OSError):  # it has just been evicted
+                self._use = InUse.take(self._snapshot.path)
 
     def begin(self, interval: float) -> None:
         """Say what is followed, and how often the registry is asked, in seconds."""

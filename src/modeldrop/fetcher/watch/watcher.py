@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from modeldrop.config import default_registry, home_folder
+from modeldrop.config import default_registry, home_folder, registry_url
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
 from modeldrop.fetcher.events import Event, failed_event
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import TOUCH_SECONDS
-from modeldrop.fetcher.options import Options, with_overrides
-from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver, StoppedError
+from modeldrop.fetcher.options import Options, StoppedError, with_overrides
+from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver
 from modeldrop.fetcher.watch.record import next_delay
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
@@ -21,7 +24,6 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline, jittered
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from types import TracebackType
 
@@ -31,6 +33,27 @@ if TYPE_CHECKING:
 DEFAULT_INTERVAL = 30.0
 _MAX_INTERVAL = 24 * 3600.0
 _STOP_SECONDS = 10.0
+_SETTLE_SECONDS = 0.2  # multiprocessing says only after the fork that a child is one of its own
+
+# What the thread of a watch imports in its normal course, where that is done late.
+_MODULES = (
+    "concurrent.futures.thread",
+    "importlib.metadata",
+    "shutil",
+    "modeldrop.fetcher.choose_variant",
+    "modeldrop.fetcher.download.download",
+    "modeldrop.fetcher.eviction",
+    "modeldrop.fetcher.last_good",
+    "modeldrop.format.manifest",
+    "modeldrop.storage.read.folder",
+)
+_BUCKET_MODULES = (
+    *_MODULES,
+    "modeldrop.storage.read.bucket",
+    "modeldrop.storage.read.obstore_errors",
+    "modeldrop.storage.read.s3_region",
+)
+_running: set[Watcher] = set()
 
 
 class WatchStatus(NamedTuple):
@@ -61,7 +84,9 @@ class WatchStatus(NamedTuple):
 class Watcher:
     """A channel that is followed by a thread of its own; a context manager that stops it.
 
-    ``watch`` makes one for an app.
+    ``watch`` makes one for an app. Threads do not survive a fork, and so it is begun again in a forked child: at once
+    in a worker that a server forks, when it is first asked for something in a child of multiprocessing, which few
+    mean to load models, and never in one that the watch's own thread has forked.
 
     Args:
         reference: what to follow.
@@ -72,6 +97,7 @@ class Watcher:
         tell: told what happens, in the watch's thread.
         after: called after each request with the watcher, and whether it went well.
         ended: called when it has ended, by itself or not.
+        in_children: whether it goes on in forked children, too.
 
     Attributes:
         failure: what ended it, if nobody stopped it.
@@ -81,7 +107,7 @@ class Watcher:
         MissingExtraError: see ``watch``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  by name
         self,
         reference: Reference,
         home: os.PathLike[str] | str | None,
@@ -91,13 +117,15 @@ class Watcher:
         tell: Callable[[Event], object],
         after: Callable[[Watcher, bool], object] = lambda _watcher, _well: None,
         ended: Callable[[], object] = lambda: None,
+        *,
+        in_children: bool = True,
     ) -> None:
         if not 0 < interval <= _MAX_INTERVAL:
             raise UsageError("The interval of a watch is more than 0 s and at most 24 h.", "Write such as 30s.")
         folder = home_folder(home)
 
         def make() -> Fetcher:
-            return Fetcher(reference, folder, options, self._progress, patient=False)
+            return Fetcher(reference, folder, options, stopped=self._stopping, patient=False)
 
         self._follower = Follower(make, receiver, tell)
         self._reference = reference
@@ -106,13 +134,13 @@ class Watcher:
         self._after = after
         self._ended = ended
         self.failure: ModeldropError | None = None
-        self._news = threading.Condition()
-        self._thread = threading.Thread(
-            target=self._run, name=f"modeldrop-watch-{reference.model}-{reference.channel}", daemon=True
-        )
+        self._in_children = in_children
+        self._new_thread(forked=False)
+        self._wanted.set()
 
     def start(self) -> Self:
         """Begin; returns at once."""
+        _running.add(self)
         self._thread.start()
         return self
 
@@ -124,6 +152,7 @@ class Watcher:
     @property
     def snapshot(self) -> Snapshot | None:
         """The snapshot in use: the last that was taken. None before the first."""
+        self._wanted.set()
         return self._follower.snapshot
 
     def wait(self, timeout: float | None = None) -> Snapshot:
@@ -136,6 +165,7 @@ class Watcher:
             RegistryError: there is none yet; says why.
             ModeldropError: the watch has ended by itself; says why.
         """
+        self._wanted.set()
         with self._news:
             self._news.wait_for(lambda: self.snapshot is not None or not self._thread.is_alive(), timeout)
         if self.failure is not None:
@@ -149,6 +179,7 @@ class Watcher:
 
     def status(self) -> WatchStatus:
         """Its state now."""
+        self._wanted.set()
         note = self._follower.note
         return WatchStatus(
             model=self._reference.model,
@@ -170,7 +201,9 @@ class Watcher:
         Returns:
             Whether it has ended.
         """
+        _running.discard(self)
         self._follower.stopping.set()
+        self._wanted.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -183,14 +216,42 @@ class Watcher:
     ) -> None:
         self.stop()
 
-    def _run(self) -> None:
+    def go_on_in_child(self) -> None:
+        """Begin again in a process that was forked from the one where it ran, unless that is not wanted there."""
+        if not self._in_children or threading.get_ident() == self._thread.ident:
+            _running.discard(self)
+            return
+        self._follower.stopping = threading.Event()
+        self._new_thread(forked=True)
+        self._thread.start()
+
+    def _new_thread(self, *, forked: bool) -> None:
+        self._wanted = threading.Event()
+        self._news = threading.Condition()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(forked,),
+            name=f"modeldrop-watch-{self._reference.model}-{self._reference.channel}",
+            daemon=True,
+        )
+
+    def _stopping(self) -> bool:
+        return self._follower.stopping.is_set()
+
+    def _run(self, forked: bool) -> None:  # noqa: FBT001  as a thread's argument
         try:
+            if forked:
+                self._wanted.wait(_SETTLE_SECONDS)
+                if _is_multiprocessing_child():
+                    self._wanted.wait()
+                self._follower.go_on()
             self._follow()
         except StoppedError:
             pass
         except BaseException as error:  # noqa: BLE001  a panic in obstore, no memory: whoever waits must hear of it
             self._fail(error)
         finally:
+            _running.discard(self)
             self._follower.release()
             with self._news:
                 self._news.notify_all()
@@ -242,9 +303,25 @@ class Watcher:
             self._tell(Event(UNAVAILABLE, self._reference.model, f"{self._reference.model}: {text}", {"message": text}))
             return False
 
-    def _progress(self, _done: int, _total: int) -> None:
-        if self._follower.stopping.is_set():
-            raise StoppedError
+
+def _is_multiprocessing_child() -> bool:
+    module = sys.modules.get("multiprocessing.process")
+    parent = module.parent_process() if module else None
+    return parent is not None and parent.pid == os.getppid()
+
+
+def _import_all(registry: str) -> None:
+    """Import now what the thread will need: a child that is forked in the midst of an import cannot import that."""
+    for name in _BUCKET_MODULES if "://" in registry else _MODULES:
+        import_module(name)
+
+
+def _go_on_in_children() -> None:
+    for watcher in list(_running):
+        watcher.go_on_in_child()
+
+
+os.register_at_fork(after_in_child=_go_on_in_children)
 
 
 def watch(
@@ -255,6 +332,7 @@ def watch(
     interval: float = DEFAULT_INTERVAL,
     options: Options | None = None,
     on_event: Callable[[Event], object] = lambda _event: None,
+    in_children: bool = True,
     **overrides: Any,
 ) -> Watcher:
     """Follow a channel in a daemon thread, and hand every new snapshot to ``on_change``.
@@ -272,6 +350,8 @@ def watch(
         interval: seconds between two requests, give or take a fifth.
         options: how to fetch; see ``Options``.
         on_event: told, in that thread, what happens.
+        in_children: whether a forked child, such as a worker of gunicorn, goes on with the watch: ``on_change`` is
+            then called in each of them for every further move.
         overrides: fields of ``Options`` by name, such as ``self_test=True``.
 
     Returns:
@@ -285,6 +365,7 @@ def watch(
     options = with_overrides(options, overrides, "watch")
     if isinstance(reference, str):
         reference = parse_reference(reference, default_registry())
+    _import_all(registry_url(reference.registry))
     return Watcher(
         reference=reference,
         home=directory,
@@ -292,4 +373,5 @@ def watch(
         receiver=Receiver(on_change),
         interval=interval,
         tell=on_event,
+        in_children=in_children,
     ).start()

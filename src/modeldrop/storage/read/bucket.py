@@ -145,6 +145,8 @@ class BucketReader:
 
     def _in_its_region(self, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store, and once more where an S3 bucket turns out to be in another region."""
+        if not runtime.runs_here():  # it would wait for ever
+            raise RegistryError(f"{self.url} was opened before this process was forked.", "Open it again: fetch anew.")
         client = self._client  # several threads may find out at once
         try:
             with without_panics():

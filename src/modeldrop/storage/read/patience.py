@@ -44,7 +44,7 @@ def ask_again(
     failures = 1
     while (left := min(began + error.patience - time.monotonic(), deadline.left())) > 0:
         pause = max(jittered(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE)), retry_after())
-        time.sleep(min(pause, left))
+        deadline.sleep(min(pause, left))
         try:
             return ask()
         except RegistryError as again:

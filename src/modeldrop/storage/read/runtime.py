@@ -11,7 +11,7 @@ import os
 import sys
 
 _VARIABLE = "TOKIO_WORKER_THREADS"
-_SECONDS = 5.0
+_TASKS = "/proc/self/task"
 
 # Somebody else may have used it here, or in the process that this one was forked from.
 _unknown = "obstore" in sys.modules
@@ -22,7 +22,7 @@ def runs_here() -> bool:
     """Whether obstore works in this process: its threads are here, or can still begin here."""
     global _unknown, _started_in
     if _unknown and _started_in is None:
-        _unknown, _started_in = False, os.getpid() if _answers() else 0
+        _unknown, _started_in = False, os.getpid() if _has_threads() else 0
     return _started_in in {None, os.getpid()}
 
 
@@ -34,7 +34,7 @@ def start() -> None:
     one, or where another thread could be reading the environment.
     """
     global _started_in  # noqa: PLW0603
-    if _started_in is not None:
+    if _started_in is not None or not runs_here():
         return
     import threading
 
@@ -49,12 +49,17 @@ def start() -> None:
     _started_in = os.getpid()
 
 
-def _answers() -> bool:
-    from modeldrop.util.retry import with_timeout
-
-    with contextlib.suppress(TimeoutError):
-        with_timeout(_ask, _SECONDS, "modeldrop-obstore")
+def _has_threads() -> bool:
+    """Whether they are here; where that cannot be seen, they may be."""
+    _ask()  # begins them, if nobody ever has; what is in memory is answered without them
+    try:
+        tasks = os.listdir(_TASKS)  # noqa: PTH208
+    except OSError:
         return True
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/comm") as name:  # noqa: PTH123
+            if name.read().startswith("tokio"):
+                return True
     return False
 
 
