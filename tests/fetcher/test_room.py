@@ -6,11 +6,14 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pytest
 
+import modeldrop
 from modeldrop.cli import main
 from modeldrop.errors import DiskError
 from modeldrop.fetcher import leases
@@ -178,24 +181,61 @@ def test_unfinished_work_that_nobody_goes_on_with_goes_first(registry: Path, vol
         lock.release()
 
 
+def test_a_watch_takes_one_release_after_another(registry: Path, volume: Path) -> None:
+    publish_build(registry, "a")
+    taken: SimpleQueue[int] = SimpleQueue()
+    with modeldrop.watch(
+        f"{registry}/embedder", lambda new, _old: taken.put(new.version), directory=volume, interval=0.05, keep=1
+    ):
+        assert taken.get(timeout=HANG_SECONDS) == 1
+        for number, seed in enumerate("bcd", 2):
+            publish_build(registry, seed)
+            assert taken.get(timeout=HANG_SECONDS) == number
+
+
+def limit_writes(monkeypatch: pytest.MonkeyPatch, home: Path, size: int, code: str) -> list[int]:
+    """Let no more than ``size`` bytes be written below a home; return the list of refusals, which grows."""
+    refused: list[int] = []
+    write, lock = os.pwrite, threading.Lock()
+
+    def limited(descriptor: int, data: bytes, offset: int) -> int:
+        with lock:
+            if disk_bytes(home) + len(data) > size:
+                refused.append(offset)
+                raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+            return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", limited)
+    return refused
+
+
+def test_models_that_are_fetched_at_once_share_a_volume(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, size = tmp_path / "home", 9 * VERSION // 2
+    limit_writes(monkeypatch, home, size, "ENOSPC")  # what was free at the beginning, the other may have taken
+    monkeypatch.setattr(room, "free_bytes", lambda _: RESERVE + size - disk_bytes(home))
+    models = ("embedder", "reranker")
+    command = ["fetch", *(f"{registry}/{model}" for model in models), "-d", str(home), "--keep=1", "--quiet"]
+    for number, seed in enumerate("abcdef", 1):
+        for model in models:
+            publish_build(registry, seed + model, model=model)
+        assert main(command) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert [Path(line).name.partition("-")[0] for line in said.out.splitlines()] == [f"v{number}"] * 2
+
+
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT"])
 def test_a_quota_that_nothing_tells_of_is_met_by_one_eviction(
     registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    home, write = tmp_path / "home", os.pwrite
-    met: list[int] = []
-
-    def limited(descriptor: int, data: bytes, offset: int) -> int:
-        if disk_bytes(home) + len(data) > VERSION * 5 // 2:
-            met.append(offset)
-            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
-        return write(descriptor, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", limited)
+    home = tmp_path / "home"
+    refused = limit_writes(monkeypatch, home, VERSION * 5 // 2, code)
     for number, seed in enumerate("abcd", 1):
         publish_build(registry, seed)
         assert fetch(f"{registry}/embedder", home, keep=1).version == number
-    assert met
+    assert refused
     publish_build(registry, "e")
     versions_kept = fetch(f"{registry}/embedder", home, keep=3)
     assert (versions_kept.version, versions_kept.checked) == (4, "disk")
