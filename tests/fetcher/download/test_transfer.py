@@ -313,6 +313,7 @@ def test_the_pace_of_a_connection() -> None:
     pace = Pace(LIMITS)
     assert (pace.chunk, pace.length(1 << 30)) == (LIMITS.first_chunk, 1 << 30)
     pace.note(100, 0.1)  # says nothing
+    pace.note(100, 3.0)
     assert pace.length(1 << 30) == 1 << 30
     pace.note(1 << 20, 0.01)
     assert (pace.chunk, pace.length(32 << 20)) == (LIMITS.chunk, 32 << 20)
@@ -321,6 +322,10 @@ def test_the_pace_of_a_connection() -> None:
     assert pace.length(32 << 20) == 8 * 32_000  # within a request's time limit
     pace.stalled()
     assert pace.chunk == LIMITS.min_chunk
+    pace.note(10_000, 8.0)
+    assert pace.length(32 << 20) == 16 << 10
+    pace.note(16 << 10, 0.01)  # it was only a moment
+    assert (pace.chunk, pace.length(8 << 20)) == (LIMITS.chunk, 8 << 20)
     assert Pace(LIMITS, 1e9).chunk == LIMITS.chunk
 
 

@@ -44,8 +44,11 @@ class Pace:
 
     def note(self, count: int, seconds: float) -> None:
         """So many bytes came with one request, in so many seconds."""
-        if count and (count >= _KNOWN_BYTES or seconds >= _KNOWN_SECONDS):
-            self._rate = count / max(seconds, 1e-9)
+        rate = count / max(seconds, 1e-9)
+        # A short answer says little, but that the line is faster than was known.
+        enough = count >= (_KNOWN_BYTES if seconds < _KNOWN_SECONDS else self._limits.min_chunk)
+        if enough or 0 < self._rate < rate:
+            self._rate = rate
             self.chunk = self._chunk()
 
     def stalled(self) -> None:

@@ -307,7 +307,7 @@ class _Connections:
         seen = Counter[FaultKind]()
         self.counters.count_came(remote.file, run.resumed, fetched=False)
         while run.left:
-            before, etag, began = run.left, remote.etag, time.monotonic()
+            before, etag = run.left, remote.etag
             try:
                 fault = None
                 if not self._request(run, etag, pace):
@@ -315,7 +315,6 @@ class _Connections:
             except self._failures as error:
                 fault = self._explain(run, error)
             came = before - run.left
-            pace.note(came, time.monotonic() - began)
             if fault is None:
                 continue
             run.keep()
@@ -347,23 +346,27 @@ class _Connections:
         remote, chunk, left = run.remote, pace.chunk, pace.length(run.left)
         # A whole file is asked for without a range: that works wherever anything works.
         length = None if left == remote.file.size else left
-        looked = time.monotonic()
         stream = self.reader.stream(remote.key, run.start, length, etag, chunk)
+        began = looked = time.monotonic()  # how long the service thinks about it says nothing of the line
         if stream.size != remote.file.size:
             raise _WrongSizeError(stream.size)
         if stream.etag and not remote.etag and remote.changes < LIMITS.changes:
             remote.etag = stream.etag
-        for data in stream.chunks:
-            if self._stopped.is_set():
-                raise _StoppedError
-            came = run.receive(memoryview(data), self._complete)
-            self.counters.count_came(remote.file, came)
-            left -= came
-            before, looked = looked, time.monotonic()
-            # What is under way would be lost with this process; smaller chunks come sooner. But who was asked for the
-            # whole file may know no ranges.
-            if left and length and looked - before > LIMITS.slow_chunk and chunk > LIMITS.min_chunk:
-                return True
+        wanted = left
+        try:
+            for data in stream.chunks:
+                if self._stopped.is_set():
+                    raise _StoppedError
+                came = run.receive(memoryview(data), self._complete)
+                self.counters.count_came(remote.file, came)
+                left -= came
+                before, looked = looked, time.monotonic()
+                # What is under way would be lost with this process; smaller chunks come sooner. But who was asked for
+                # the whole file may know no ranges.
+                if left and length and looked - before > LIMITS.slow_chunk and chunk > LIMITS.min_chunk:
+                    return True
+        finally:
+            pace.note(wanted - left, time.monotonic() - began)
         return left <= 0
 
     def _complete(self, run: Run, index: int, buffers: list[memoryview], found: str) -> None:
