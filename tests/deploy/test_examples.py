@@ -16,10 +16,9 @@ import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from modeldrop.config import parse_config
+from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import UsageError
-from modeldrop.storage.urls import parse_bucket
 from tests.deploy.example_files import (
     CLOUD_RUN,
     COMPOSE,
@@ -182,11 +181,11 @@ def test_the_policies_are_those_that_doctor_prints() -> None:
     def text(name: str) -> str:
         return (DEPLOY / "identity" / name).read_text("utf-8").replace('"$PRINCIPAL"', "$PRINCIPAL")
 
-    s3 = policies_for(parse_bucket("s3://acme-models"))
+    s3 = policies_for(RegistrySettings("s3://acme-models"))
     assert text("aws-fetcher.json") == s3.fetcher + "\n"
     assert text("aws-publisher.json") == s3.publisher + "\n"
     for name, registry in (("google.sh", "gs://acme-models"), ("azure.sh", "az://acmemodels/models")):
-        assert policies_for(parse_bucket(registry)).fetcher.replace('"$PRINCIPAL"', "$PRINCIPAL") in text(name)
+        assert policies_for(RegistrySettings(registry)).fetcher.replace('"$PRINCIPAL"', "$PRINCIPAL") in text(name)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from modeldrop.config import parse_config
+from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.doctor import gcs, s3
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER
-from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write import headers
 from tests.docs.pages import DOCS, blocks, links
 from tests.docs.pages import read as read_page
@@ -49,17 +48,16 @@ def added(all_of: str, without: str) -> list[Any]:
 
 def key_of(page: str) -> tuple[Policies, Policies]:
     """A page's policies without, and with, the encryption key that it names."""
-    bucket = parse_bucket(BUCKETS[page])
     [settings] = [registry for text in texts(page, "toml") for registry in parse_config(text).registries.values()]
-    assert settings.url == bucket.url
+    assert settings.url == BUCKETS[page]
     assert settings.encryption_key
-    return policies_for(bucket), policies_for(bucket, encryption_key=settings.encryption_key)
+    return policies_for(RegistrySettings(settings.url)), policies_for(settings._replace(region=""))
 
 
 @pytest.mark.parametrize("page", BUCKETS)
 def test_the_policies_are_those_that_doctor_prints(page: str) -> None:
     shown = texts(page, "json", "sh")
-    for who, policy in policies_for(parse_bucket(BUCKETS[page])).to_json().items():
+    for who, policy in policies_for(RegistrySettings(BUCKETS[page])).to_json().items():
         nothing_more = re.fullmatch(r"# Nothing more: (.+)", policy)
         assert nothing_more[1] in read(page).replace("`", "") if nothing_more else policy in shown, who
 
@@ -87,9 +85,9 @@ def test_an_azure_key_needs_no_right() -> None:
     ("page", "right"), [("storage/s3.md", "s3:PutObjectTagging"), ("storage/azure.md", "tags/write")]
 )
 def test_what_tags_need_is_what_doctor_prints(page: str, right: str) -> None:
-    bucket = parse_bucket(BUCKETS[page])
-    assert right in policies_for(bucket, tags=True).publisher
-    assert right not in policies_for(bucket).publisher
+    settings = RegistrySettings(BUCKETS[page], tags={"team": "search"})
+    assert right in policies_for(settings).publisher
+    assert right not in policies_for(RegistrySettings(settings.url)).publisher
     assert right in read(page)
 
 

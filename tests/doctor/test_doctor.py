@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 import pytest
 
+from modeldrop.config import RegistrySettings
 from modeldrop.doctor.checks import CheckResult, CheckState
-from modeldrop.doctor.policies import policies_for
+from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
 from modeldrop.storage.urls import parse_bucket
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from tests.servers.gcs import GCSServer
     from tests.servers.interface import CloudServer
     from tests.servers.s3 import S3Server
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_out(monkeypatch)
 
 
 @pytest.fixture
@@ -50,6 +56,10 @@ def azure(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AzureServer:
     server: Any = servers["azure"]
     sign_in(monkeypatch, server)
     return server  # type: ignore[no-any-return]
+
+
+def policies(url: str, **settings: Any) -> Policies:
+    return policies_for(RegistrySettings(url, **settings))
 
 
 def look(registry: str) -> dict[str, CheckResult]:
@@ -415,13 +425,15 @@ def test_a_public_container_of_azure(azure: AzureServer) -> None:
 
 @pytest.mark.parametrize("url", ["s3://acme-models/team/models", "s3://acme-models"])
 def test_policies_of_s3_are_the_least_that_works(url: str) -> None:
-    policies = policies_for(parse_bucket(url), tags=True, encryption_key="alias/models")
-    documents = {who: json.loads(text)["Statement"] for who, text in policies.to_json().items()}
+    found = policies(url, tags={"team": "search"}, encryption_key="alias/models")
+    documents = {who: json.loads(text)["Statement"] for who, text in found.to_json().items()}
     allowed = {
         who: {
-            action for one in found for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+            action
+            for one in statements
+            for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
         }
-        for who, found in documents.items()
+        for who, statements in documents.items()
     }
     assert allowed["fetcher"] == {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"}
     assert "s3:DeleteObject" not in allowed["publisher"]
@@ -448,33 +460,33 @@ def test_policies_of_s3_are_the_least_that_works(url: str) -> None:
     ],
 )
 def test_a_key_of_kms_may_be_named_in_four_ways(key: str, resource: str) -> None:
-    policies = policies_for(parse_bucket("s3://acme-models"), region="cn-north-1", encryption_key=key)
-    statement = json.loads(policies.fetcher)["Statement"][-1]
+    found = policies("s3://acme-models", region="cn-north-1", encryption_key=key)
+    statement = json.loads(found.fetcher)["Statement"][-1]
     assert statement["Resource"] == resource
     assert ("Condition" in statement) == ("alias/" in key)
 
 
 def test_policies_of_other_kinds_of_buckets() -> None:
     arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/models"
-    point = json.loads(policies_for(parse_bucket(f"s3://{arn}/team"), acl=True).publisher)["Statement"]
+    point = json.loads(policies(f"s3://{arn}/team", acl="private").publisher)["Statement"]
     assert [statement["Resource"] for statement in point] == [f"{arn}/object/team/*", arn]
     assert "s3:PutObjectAcl" in point[0]["Action"]
-    directory = policies_for(parse_bucket("s3://acme--euw1-az1--x-s3"), region="eu-west-1")
+    directory = policies("s3://acme--euw1-az1--x-s3", region="eu-west-1")
     [session] = json.loads(directory.fetcher)["Statement"]
     assert session["Action"] == ["s3express:CreateSession"]
     assert session["Resource"] == "arn:aws:s3express:eu-west-1:*:bucket/acme--euw1-az1--x-s3"
     assert "Condition" in session
     for region, partition in (("eusc-de-east-1", "aws-eusc"), ("us-isob-east-1", "aws-iso-b")):
-        assert f"arn:{partition}:s3:::acme/*" in policies_for(parse_bucket("s3://acme"), region=region).fetcher
+        assert f"arn:{partition}:s3:::acme/*" in policies("s3://acme", region=region).fetcher
 
 
 def test_policies_of_gcs_and_azure_name_their_place() -> None:
-    google = policies_for(parse_bucket("gs://acme-models/team"), encryption_key="projects/p/key")
+    google = policies("gs://acme-models/team", encryption_key="projects/p/key")
     assert 'startsWith(\\"projects/_/buckets/acme-models/objects/team/\\")' in google.publisher
     assert "--authorize-cmek=projects/p/key" in google.publisher
     assert "roles/storage.objectViewer" in google.fetcher
-    assert "condition" not in policies_for(parse_bucket("gs://acme-models")).fetcher
-    azure = policies_for(parse_bucket("az://acme/models/team"), tags=True)
+    assert "condition" not in policies("gs://acme-models").fetcher
+    azure = policies("az://acme/models/team", tags={"team": "search"})
     assert "blobs/tags/write" in azure.publisher
     assert "/delete" not in azure.publisher
     assert "storageAccounts/acme/blobServices/default/containers/models" in azure.fetcher

@@ -17,7 +17,6 @@ from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.fetcher.status import read_status
-from modeldrop.storage.urls import parse_bucket
 from modeldrop.util.text import age_text
 
 if TYPE_CHECKING:
@@ -63,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     registry = arguments.registry or default_registry()
     if arguments.policies:
-        return _print_policies(_policies(registry), as_json=arguments.json)
+        settings = registry_settings(registry)
+        in_bucket = settings.url.startswith(("s3://", "gs://", "az://"))
+        return _print_policies(policies_for(settings) if in_bucket else None, as_json=arguments.json)
     here = _last_good()
     results = check_registry(registry, arguments.model or list(here), reading=arguments.reading)
     results += [ok(LAST_GOOD, f"{model}: {text}") for model, text in here.items()]
@@ -107,19 +108,6 @@ def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckRes
     except ModeldropError as error:
         found.append(failed_check("conformance", error))
     return found
-
-
-def _policies(registry: str) -> Policies | None:
-    settings = registry_settings(registry)
-    if "://" not in settings.url or settings.url.startswith("https://"):
-        return None
-    return policies_for(
-        parse_bucket(settings.url),
-        region=settings.region,
-        encryption_key=settings.encryption_key,
-        tags=bool(settings.tags),
-        acl=bool(settings.acl),
-    )
 
 
 def _print_policies(policies: Policies | None, *, as_json: bool) -> int:

@@ -23,7 +23,7 @@ from modeldrop.doctor.checks import (
     warning,
     within_time_limit,
 )
-from modeldrop.doctor.policies import azure
+from modeldrop.doctor.policies import policies_for
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.azure import errors as azure_errors
 
@@ -39,7 +39,7 @@ class AzureProbe:
 
     def __init__(self, store: AzureContainerStore) -> None:
         self.store = store
-        self.policies = azure(store.bucket, tags=bool(store.settings.tags))
+        self.policies = policies_for(store.settings)
 
     def first_request(self) -> FirstResponse:
         store, endpoint = self.store, self.store.sign_in.endpoint

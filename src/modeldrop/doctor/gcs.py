@@ -25,7 +25,7 @@ from modeldrop.doctor.checks import (
     warning,
     within_time_limit,
 )
-from modeldrop.doctor.policies import google
+from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import ModeldropError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.gcs.errors import explained
@@ -45,7 +45,7 @@ class GCSProbe:
 
     def __init__(self, store: GCSBucketStore) -> None:
         self.store = store
-        self.policies = google(store.bucket, encryption_key=store.settings.encryption_key)
+        self.policies = policies_for(store.settings)
 
     def first_request(self) -> FirstResponse:
         bucket, stage, ahead, endpoint = self.store.bucket, Stage.NOT_SIGNED_IN, None, ""

@@ -11,12 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.storage.s3_address import partition_of
-from modeldrop.storage.urls import access_point, express_zone
+from modeldrop.storage.s3_address import address_here, partition_of
+from modeldrop.storage.urls import access_point, express_zone, parse_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
 
 _CONDITION_FILE = "modeldrop-condition.json"
@@ -45,28 +46,20 @@ class Policies:
         return {"publisher": self.publisher, "fetcher": self.fetcher, "prune": self.prune, "doctor": self.doctor}
 
 
-def policies_for(
-    bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False, acl: bool = False
-) -> Policies:
-    """The policies of a registry.
+def policies_for(settings: RegistrySettings) -> Policies:
+    """The policies of a registry: for its prefix, encryption key, tags and ACL.
 
-    Args:
-        bucket: where it is.
-        region: of an S3 bucket; it tells the partition.
-        encryption_key: as in modeldrop.toml.
-        tags: whether modeldrop.toml sets tags.
-        acl: whether it sets an ACL.
+    Raises:
+        UsageError: no bucket can have that name.
+        RegistryError: an S3 bucket's settings contradict each other.
     """
+    bucket = parse_bucket(settings.url)
     if bucket.scheme == "s3":
-        return aws(bucket, region=region, encryption_key=encryption_key, tags=tags, acl=acl)
-    if bucket.scheme == "gs":
-        return google(bucket, encryption_key=encryption_key)
-    return azure(bucket, tags=tags)
+        return aws(bucket, settings, address_here(bucket, settings)[0].region)
+    return google(bucket, settings.encryption_key) if bucket.scheme == "gs" else azure(bucket, tags=bool(settings.tags))
 
 
-def aws(
-    bucket: Bucket, *, region: str = "", encryption_key: str = "", tags: bool = False, acl: bool = False
-) -> Policies:
+def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
     """IAM policies for a registry on S3.
 
     Listing is limited to the registry's prefix. It is part of the fetcher's policy because S3 otherwise answers
@@ -74,7 +67,7 @@ def aws(
     """
     partition = partition_of(region).name
     if express_zone(bucket.name):
-        return _express(f"arn:{partition}:s3express:{region or '*'}:*:bucket/{bucket.name}")
+        return _express(f"arn:{partition}:s3express:{region}:*:bucket/{bucket.name}")
     point = access_point(bucket.name)
     everything = bucket.name if point else f"arn:{partition}:s3:::{bucket.name}"
     objects = f"{everything}/{'object/' if point else ''}{bucket.prefix}*"
@@ -82,15 +75,15 @@ def aws(
     if bucket.prefix:
         listing["Condition"] = {"StringLike": {"s3:prefix": f"{bucket.prefix}*"}}
     writing = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-    if acl:
+    if settings.acl:
         writing.append("s3:PutObjectAcl")
-    if tags:
+    if settings.tags:
         writing.append("s3:PutObjectTagging")
     publisher = [_allow(writing, objects), listing]
     fetcher = [_allow(["s3:GetObject"], objects), listing]
-    if encryption_key:
-        publisher.append(_aws_key(["kms:GenerateDataKey", "kms:Decrypt"], encryption_key, partition))
-        fetcher.append(_aws_key(["kms:Decrypt"], encryption_key, partition))
+    if settings.encryption_key:
+        publisher.append(_aws_key(["kms:GenerateDataKey", "kms:Decrypt"], settings.encryption_key, partition))
+        fetcher.append(_aws_key(["kms:Decrypt"], settings.encryption_key, partition))
     prune = [_allow(["s3:DeleteObject"], objects), _allow(["s3:ListBucketMultipartUploads"], everything)]
     doctor = [
         _allow(["s3:DeleteObject"], objects),
@@ -115,7 +108,7 @@ def _express(bucket: str) -> Policies:
     return Policies(publisher, _aws_document([reading]), publisher, publisher)
 
 
-def google(bucket: Bucket, *, encryption_key: str = "") -> Policies:
+def google(bucket: Bucket, encryption_key: str = "") -> Policies:
     """Commands that grant roles on a bucket of GCS, limited to the registry's prefix.
 
     Listing is a right on the bucket, so whoever has it sees the names of all objects in it. GCS asks for

@@ -34,7 +34,6 @@ from modeldrop.format import channel, keys, manifest
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.read.interface import open_reader
-from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write import conditional
 from modeldrop.util import http
 
@@ -83,7 +82,7 @@ def check_access(reader: RegistryReader) -> list[CheckResult]:
     results.append(ok(SIGNED_IN, _identity(client)))
     if answer.error is None:
         return [*results, ok(READ, "objects; one that is not there is told from one denied")]
-    policy = policies_for(parse_bucket(reader.url)).fetcher if client.scheme != "https" else ""
+    policy = policies_for(client.settings).fetcher if client.scheme != "https" else ""
     return [*results, failed_check(READ, answer.error, advice(answer.error, policy))]
 
 

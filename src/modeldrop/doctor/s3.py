@@ -23,7 +23,7 @@ from modeldrop.doctor.checks import (
     warning,
     within_time_limit,
 )
-from modeldrop.doctor.policies import aws
+from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import ModeldropError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.botocore_session import Session
@@ -52,14 +52,7 @@ class S3Probe:
 
     def __init__(self, store: S3BucketStore) -> None:
         self.store = store
-        settings = store.settings
-        self.policies = aws(
-            store.bucket,
-            region=settings.region,
-            encryption_key=settings.encryption_key,
-            tags=bool(settings.tags),
-            acl=bool(settings.acl),
-        )
+        self.policies = policies_for(store.settings)
 
     def first_request(self) -> FirstResponse:
         store = self.store

@@ -6,10 +6,13 @@ lead all of them to the same place. A test compares it with botocore's own rules
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from modeldrop.errors import RegistryError
+from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.environment import check_address
 from modeldrop.storage.urls import access_point, express_zone
 from modeldrop.util.named_tuples import NamedTuple
@@ -146,6 +149,16 @@ def s3_address(
         dual_stack=dual_stack,
         requester_pays=settings.requester_pays or env.get("AWS_REQUEST_PAYER", "").lower() in {"requester", "true"},
     )
+
+
+def address_here(bucket: Bucket, settings: RegistrySettings, region: str = "") -> tuple[S3Address, AwsProfile]:
+    """Where this process asks for a bucket, and the AWS profile in use.
+
+    Raises:
+        RegistryError: the settings contradict each other, or there is no such profile.
+    """
+    profile = aws_profile(os.environ, Path.home())
+    return s3_address(bucket, settings, os.environ, profile, region), profile
 
 
 def is_amazon(address: str) -> bool:

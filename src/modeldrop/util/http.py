@@ -83,10 +83,14 @@ def ca_bundle(also: str = "") -> str:
     return next(iter(by_path), "") if len(by_path) < 2 else _merge(by_path)
 
 
-def is_ca_as_server(url: str) -> bool:
+def is_ca_as_server(url: str, also: str = "") -> bool:
     """Whether the variables let a self-signed certificate of this server be trusted that is a CA's too.
 
     Only obstore refuses those by itself: what could be published could not be fetched.
+
+    Args:
+        url: an address of the server.
+        also: one more file of certificates to trust, or "": AWS profiles name one.
 
     Raises:
         CertificatesError: a variable names no usable certificates.
@@ -95,7 +99,7 @@ def is_ca_as_server(url: str) -> bool:
 
     parts = urlsplit(url)
     host = parts.hostname or ""
-    data = dict(_certificates(CERTIFICATE_VARIABLES)) if parts.scheme == "https" else {}
+    data = dict(_certificates(CERTIFICATE_VARIABLES, also)) if parts.scheme == "https" else {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for certificates in data.values():
         try:
@@ -127,14 +131,15 @@ def proxy_and_excludes(url: str) -> tuple[str, str]:
     proxies = _proxies()
     excluded = proxies.pop("no", "")
     scheme = urlsplit(url).scheme
-    proxy = proxies.get(scheme) or proxies.get("all") or ""
+    own = proxies.get(scheme) or proxies.get("all") or ""
+    proxy = own or proxies.get("https", "")  # where it signs in
     if not proxy:
         # Naming a proxy is what keeps obstore from those of the environment.
         unused = [value for name in _PROXY_VARIABLES for value in _spellings(name) if value and value.strip()]
         return (_with_scheme(unused[0]), _EVERYTHING) if unused else ("", "")
     host = urlsplit(url).hostname or ""
     hosts = [*_METADATA_HOSTS, *(name for name, _ in _metadata_services())]
-    if _is_direct(url, excluded):
+    if not own or _is_direct(url, excluded):
         hosts.append(host)
     for entry in _entries(excluded):
         name, port = _split_entry(entry)

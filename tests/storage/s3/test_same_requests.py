@@ -86,7 +86,7 @@ def configure(
     monkeypatch.setenv("MODELDROP_CONFIG", str(config))
     if profile:
         (folder / ".aws").mkdir()
-        (folder / ".aws/config").write_text(profile)
+        (folder / ".aws/config").write_text(profile.format(folder=folder))
     for name, value in env.items():
         monkeypatch.setenv(name, value.format(folder=folder))
 
@@ -129,6 +129,13 @@ EXPRESS, ALIAS = "acme--euw1-az1--x-s3", "ab-0123456789-s3alias"
 POINT = "models-123456789012.s3-accesspoint"
 HOST, ONE = "acme.s3.eu-west-1.amazonaws.com", "both.acme.dev"
 OWN_STS = "[default]\nservices = own\n[services own]\nsts =\n  endpoint_url = https://sts.acme.dev\n"
+ROLE = """\
+[default]
+use_fips_endpoint = true
+role_arn = arn:aws:iam::123456789012:role/reader
+role_session_name = dana
+web_identity_token_file = {folder}/token
+"""
 CASES = {
     "region": Case(HOST, env=KEYS | EU),
     "none": Case("acme.s3.us-east-1.amazonaws.com", "us-east-1"),
@@ -154,6 +161,7 @@ CASES = {
     "one for both": Case(f"{ONE}/acme", env=WEB | {"AWS_ENDPOINT_URL": f"https://{ONE}"}, sts=ONE),
     "S3 elsewhere": Case("minio.acme.dev/acme", env=WEB, sts=STS, settings=MINIO),
     "global STS": Case(HOST, env=WEB | {"AWS_STS_REGIONAL_ENDPOINTS": "legacy"}, sts="sts.amazonaws.com"),
+    "a profile's role": Case("acme.s3-fips.eu-west-1.amazonaws.com", env={}, sts=f"sts-fips{STS[3:]}", profile=ROLE),
     "services": Case(HOST, env=WEB, sts="sts.acme.dev", profile=OWN_STS),
 }  # fmt: skip
 
@@ -174,6 +182,19 @@ def test_all_ask_the_same_address(
         signing = {request.host for request in proxy.requests if request.method == "POST"}
         if case.sts or client != "doctor":  # which asks who is signed in
             assert signing == ({case.sts} if case.sts else set()), client
+
+
+def test_s3_is_asked_directly_and_sts_through_the_proxy(
+    proxy: RecordingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "s3://acme/team"
+    # It serves plain HTTP, too: a path that begins with / has not come through a proxy.
+    configure(monkeypatch, tmp_path, url, WEB | EU | {"AWS_ENDPOINT_URL_S3": proxy.url}, "", "")
+    for client, ask in CLIENTS.items():
+        proxy.reset()
+        ask(url)
+        assert {request.host for request in proxy.requests if request.method == "POST"} == {STS}, client
+        assert all(request.path.startswith("/") for request in proxy.requests), client
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from modeldrop.errors import RegistryError, UsageError
-from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import failed_request, panicked, unusable_certificates
 from modeldrop.storage.read.credentials import (
@@ -28,7 +27,7 @@ from modeldrop.storage.read.credentials import (
 )
 from modeldrop.storage.read.metadata import QUICK_SECONDS, Identity, ask_identity, may_come
 from modeldrop.storage.read.panics import PanickedError, without_panics
-from modeldrop.storage.s3_address import s3_address
+from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.urls import Bucket, parse_bucket
 from modeldrop.util import http
 
@@ -153,10 +152,8 @@ def _open_https(settings: RegistrySettings) -> ObstoreClient:
 
 
 def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str, seconds: float) -> ObstoreClient:
-    env = os.environ
-    profile = aws_profile(env, Path.home())
-    source = choose_s3(env, profile, bucket.url, anonymous=settings.anonymous)
-    address = s3_address(bucket, settings, env, profile, region)
+    address, profile = address_here(bucket, settings, region)
+    source = choose_s3(os.environ, profile, bucket.url, anonymous=settings.anonymous)
     config: Any = {
         **source.config,
         "region": address.region,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3.session
@@ -12,31 +11,19 @@ from botocore.config import Config
 
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
-from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.botocore_session import Session
-from modeldrop.storage.s3_address import s3_address
 
 if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
+    from modeldrop.storage.aws_profile import AwsProfile
     from modeldrop.storage.s3_address import S3Address
-    from modeldrop.storage.urls import Bucket
 
 CONNECT_SECONDS = 3
 READ_SECONDS = 60
 CONNECTIONS = 16
 
 
-def address_of(bucket: Bucket, settings: RegistrySettings) -> tuple[S3Address, str]:
-    """Where the bucket is asked, and the AWS profile in use.
-
-    Raises:
-        RegistryError: the settings contradict each other, or the profile is not there.
-    """
-    profile = aws_profile(os.environ, Path.home())
-    return s3_address(bucket, settings, os.environ, profile), profile.name
-
-
-def make_client(settings: RegistrySettings, address: S3Address, profile: str) -> Any:
+def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProfile) -> Any:
     """Sign in and make the client. It makes no retries: ``S3BucketStore`` decides about them.
 
     Raises:
@@ -44,7 +31,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: str) ->
         Exception: whatever botocore raises where it cannot sign in; ``s3_errors.explain`` has the sentences.
     """
     _refuse_half_credential(settings.url)
-    session = Session(address, profile)
+    session = Session(address, profile.name)
     session.user_agent_extra = f"modeldrop/{__version__}"
     # Clients that sign-in needs (STS, SSO) are made by the session, with time limits of minutes.
     session.set_default_client_config(

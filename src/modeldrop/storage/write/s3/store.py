@@ -26,6 +26,7 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.write import headers, multipart
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
@@ -40,7 +41,7 @@ from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
     from modeldrop.storage.write.s3 import errors as s3_errors
-    from modeldrop.storage.write.s3.client import address_of, make_client
+    from modeldrop.storage.write.s3.client import make_client
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
         raise
@@ -119,7 +120,7 @@ class S3BucketStore:
     @property
     def address(self) -> S3Address:
         """Where the bucket is asked."""
-        return address_of(self.bucket, self.settings)[0]
+        return address_here(self.bucket, self.settings)[0]
 
     @property
     def client(self) -> Any:
@@ -127,7 +128,7 @@ class S3BucketStore:
         with self._lock:
             if self._client is None:
                 try:
-                    self._client = make_client(self.settings, *address_of(self.bucket, self.settings))
+                    self._client = make_client(self.settings, *address_here(self.bucket, self.settings))
                 except ModeldropError:
                     raise
                 except Exception as error:  # noqa: BLE001 - botocore raises its own, ValueError and OSError
