@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import unquote
@@ -96,8 +99,8 @@ def check(path: Path) -> None:
     assert not (path / "onnx/model.onnx").exists()
 
 
-def xml(code: str, more: str = "") -> bytes:
-    text = f"<Error><Code>{code}</Code><Message>No.</Message>{more}</Error>"
+def xml(code: str, more: str = "", *, message: str = "No.") -> bytes:
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
 
 
@@ -229,8 +232,28 @@ REFUSALS = [
     ("https", 401, b"", "Not allowed to read"),
     ("https", 403, b"", "Not allowed to read"),
     ("https", 403, xml("AccessDenied"), "may not list the bucket"),
-    ("https", 502, b"<html>", "answered 502"),
-]
+    ("https", 502, b"<html><head><title>Bad Gateway</title></head>", "the service answered 502 Bad Gateway"),
+    *((scheme, status, xml(code, message=message), sentence) for scheme, status, code, message, sentence in (
+        ("s3", 403, "AccessDenied", ("User: arn:aws:sts::1:x/y is not authorized to perform: s3:GetObject on resource: "
+         "&quot;arn:aws:s3:::acme/m&quot; with an explicit deny in a resource-based policy"),
+         'Not allowed to read .* AccessDenied: User: arn:aws:sts::1:x/y is not .*"arn.* with an explicit deny'),
+        ("s3", 403, "AccessDenied", "User: x is not authorized to perform: kms:Decrypt on resource: y",
+         "is encrypted, and its key cannot be used: AccessDenied: User: x is not authorized to perform: kms:Decrypt"),
+        ("s3", 400, "KMS.DisabledException", "k is disabled.", "cannot be used: KMS.DisabledException: k is"),
+        ("s3", 403, "InvalidObjectState", "Not valid for the object's storage class",
+         "is archived and cannot be read: InvalidObjectState: Not valid"),
+        ("s3", 400, "Odd", "token=c2VjcmV0 what", "answered 400 Odd: token=.redacted. what"),
+        ("s3", 500, "InternalError", "We failed.", "answered 500 InternalError: We failed"),
+        ("az", 409, "BlobArchived", "Not on an archived blob.\nRequestId:1",
+         "is archived and cannot be read: BlobArchived: Not on an archived blob[.]$"),
+        ("az", 403, "AuthorizationFailure", "This request is not authorized.",
+         "answered 403 AuthorizationFailure: This request is not authorized[.]$"),
+        ("az", 403, "KeyBasedAuthenticationNotPermitted", "No.", "answered 403 KeyBasedAuthenticationNotPermitted: No"),
+        ("gs", 403, "AccessDenied", ("Access denied.</Message><Details>Request is prohibited by organization's policy."
+         "</Details><Message>"), "Access denied. Request is prohibited by organization's policy"),
+        ("gs", 403, "UserProjectAccountProblem", "The billing is disabled", "UserProjectAccountProblem: The billing"),
+    )),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -255,12 +278,69 @@ def test_what_the_service_says(
         lambda reader: reader.read("m/v1/x", 0, 10),
     ]
     for ask in asks:
-        with pytest.raises(RegistryError, match=sentence) as caught:
+        with pytest.raises(RegistryError) as caught:
             ask(open_reader(url))
+        assert re.search(sentence, caught.value.message), caught.value.message
         assert "\n" not in caught.value.message
         assert "Debug source" not in str(caught.value)
         assert "c2VjcmV0" not in str(caught.value)
     assert len(server.requests) == 2 * (1 if status < 500 else 3)  # what cannot heal is not tried again
+
+
+def test_who_signs_in_is_not_taken_for_the_store(
+    models: Path, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "token").write_text("token\n")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/reader")
+    with HttpsServer(models) as sts:
+        (tmp_path / "both.pem").write_text(server.ca_file.read_text() + sts.ca_file.read_text())
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "both.pem"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"https://localhost:{sts.port}")
+        for status, code, sentence in (
+            (
+                503,
+                "ServiceUnavailable",
+                "localhost, which was asked for credentials, answered 503 ServiceUn",
+            ),
+            (403, "AccessDenied", r"does not accept these credentials .localhost answered 403 AccessDenied: No"),
+        ):
+            sts.answer = lambda _, status=status, code=code: Answer(status, xml(code))  # type: ignore[misc]
+            with pytest.raises(RegistryError, match=sentence):
+                open_reader(url).get("m/current", 100)
+    with pytest.raises(RegistryError, match=f"localhost:{sts.port}, which is asked for credentials, cannot be reached"):
+        open_reader(url).get("m/current", 100)
+    assert not server.requests
+    monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{DEAD}/v1")
+    with pytest.raises(RegistryError, match=r"could not sign in with AWS_CONTAINER_CREDENTIALS_FULL_URI: .*refused"):
+        open_reader(url).get("m/current", 100)
+
+
+class BadGateway(BaseHTTPRequestHandler):
+    """What a proxy answers whose own way out is blocked."""
+
+    def do_GET(self) -> None:
+        self.send_error(502, "Bad Gateway")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_answer_of_a_proxy_names_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = point(monkeypatch, tmp_path, "gs", "http://models.example")
+    with ThreadingHTTPServer(("127.0.0.1", 0), BadGateway) as proxy:
+        Thread(target=proxy.serve_forever, daemon=True).start()
+        port = proxy.server_address[1]
+        monkeypatch.setenv("HTTP_PROXY", f"http://dana:pass-word@127.0.0.1:{port}")
+        with pytest.raises(RegistryError, match=rf"the proxy 127.0.0.1:{port}, or .*, answered 502") as caught:
+            open_reader(url).get("m/current", 100)
+        proxy.shutdown()
+    assert "pass-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az", "https"])

@@ -25,7 +25,6 @@ _SECRETS = (
     re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]+"),
     re.compile(r"(://)[^/@\s]+(?=@)"),
 )
-_MAX_DETAIL = 200
 
 UNREACHABLE_SECONDS = 20.0
 """For how long a place that gives no answer is asked again, where there is nothing else: networks start late, too."""
@@ -41,12 +40,12 @@ def redact(text: str) -> str:
     return text
 
 
-def detail(error: BaseException | str) -> str:
-    """The first line of an SDK's message: short, printable, without secrets."""
+def detail(error: BaseException | str, limit: int = 200) -> str:
+    """The first line of an SDK's message: printable, without secrets, cut to ``limit`` characters."""
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     text = "".join(char if char.isprintable() else "?" for char in text)
-    return text if len(text) <= _MAX_DETAIL else f"{text[: _MAX_DETAIL - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def no_bucket(url: str, what: str) -> RegistryError:
@@ -54,23 +53,53 @@ def no_bucket(url: str, what: str) -> RegistryError:
     return RegistryError(f"{url}: there is no {what}.", "Check its name and account for a typing error, or create it.")
 
 
-def denied(url: str, verb: str, key: str, *, may_be_missing: bool = False) -> RegistryError:
-    """The service answered 403.
+def denied(
+    url: str,
+    verb: str,
+    key: str,
+    *,
+    may_be_missing: bool = False,
+    status: int = 403,
+    said: str = "",
+    hint: str = "",
+) -> RegistryError:
+    """The service refused.
 
     Args:
         url: the registry.
         verb: what was tried: ``read``, ``write``, ``list``, ``delete``.
         key: the object, or "".
         may_be_missing: S3 answers 403 for an object that is not there to whoever may not list the bucket.
+        status: what it answered.
+        said: what it says, in its own words, or "".
+        hint: what that means, where it is known.
     """
     where = f"{url}/{key}" if key else url
-    message = f"Not allowed to {verb} {where}: the service answered 403."
+    answered = f"the service answered {status}{' ' if said else ''}{said}".rstrip(".")
+    message = f"Not allowed to {verb} {where}: {answered}."
     if may_be_missing:
         message = (
-            f"Could not {verb} {where}: the service answered 403. Either this identity has no right to {verb} it, "
+            f"Could not {verb} {where}: {answered}. Either this identity has no right to {verb} it, "
             "or it is not there and the identity may not list the bucket (S3 then says 403 instead of 404)."
         )
-    return RegistryError(message, f"Which rights are needed, and who is signed in: modeldrop doctor {url}")
+    doctor = f"Which rights are needed, and who is signed in: modeldrop doctor {url}"
+    return RegistryError(message, f"{hint} {doctor}".lstrip())
+
+
+def archived(url: str, key: str, said: str) -> RegistryError:
+    """The object is in a tier that cannot be read."""
+    return RegistryError(
+        f"{url}/{key} is archived and cannot be read: {said.rstrip('.')}.",
+        "Restore it, and keep models in storage classes that are read at once: no lifecycle rule may move them away.",
+    )
+
+
+def key_denied(url: str, key: str, said: str) -> RegistryError:
+    """The object may be read, but not the key that it is encrypted with be used."""
+    return RegistryError(
+        f"{url}/{key} is encrypted, and its key cannot be used: {said.rstrip('.')}.",
+        "The key must be enabled, and its policy and this identity's must allow kms:Decrypt.",
+    )
 
 
 def no_credentials(url: str, looked: str, *, late: bool = False) -> RegistryError:
@@ -176,10 +205,12 @@ def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:
     )
 
 
-def failed_request(url: str, verb: str, key: str, error: BaseException | str) -> RegistryError:
+def failed_request(url: str, verb: str, key: str, error: BaseException | str, hint: str = "") -> RegistryError:
     """Anything else: the first line of what the SDK says."""
     where = f"{url}/{key}" if key else url
-    return RegistryError(f"Could not {verb} {where}: {detail(error)}", f"Check it: modeldrop doctor {url}")
+    return RegistryError(
+        f"Could not {verb} {where}: {detail(error, 400)}", f"{hint} Check it: modeldrop doctor {url}".lstrip()
+    )
 
 
 def panicked(url: str, error: BaseException) -> RegistryError:

@@ -23,14 +23,32 @@ if TYPE_CHECKING:
     from modeldrop.storage.read.obstore_client import ObstoreClient
 
 _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)", re.DOTALL)
-_ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")  # Azure's is REDACTED where it holds a signature
+# REDACTED is Azure's where it holds a signature, and that of a POST to STS.
+_ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")
+_POST = "Error performing POST REDACTED"
 _CODE = re.compile(r"<Code>\s*([\w.-]+)")
+_MESSAGE = re.compile(r"<(?:Message|Details|title)>\s*([^<]+?)\s*<", re.IGNORECASE)
+_MAX_SAID = 300
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _REJECTED = {
     "InvalidAccessKeyId", "InvalidAuthenticationInfo", "InvalidClientTokenId", "InvalidIdentityToken",
     "InvalidSecurity", "InvalidToken", "SignatureDoesNotMatch", "UnrecognizedClientException", "AuthenticationFailed",
     "NotSignedUp",
 }  # fmt: skip
+_ARCHIVED = {"BlobArchived", "BlobBeingRehydrated", "InvalidObjectState"}
+_HINTS = {
+    "explicit deny": "A policy denies it explicitly: look for a Deny in the policies of the bucket, a VPC endpoint and "
+    "the organization.",
+    "organization's policy": "A perimeter of VPC Service Controls keeps this network or identity out.",
+    "AuthorizationFailure": "Mostly the storage account's firewall: let this network in, or use a private endpoint. A "
+    "shared access signature may lack the right, too.",
+    "AuthorizationPermissionMismatch": "The identity has no role for the data: Storage Blob Data Reader.",
+    "AuthorizationSourceIPMismatch": "The shared access signature is for other IP addresses.",
+    "KeyBasedAuthenticationNotPermitted": "The storage account forbids its keys: sign in with an identity.",
+    "AccountProblem": "The account, or its billing, is disabled.",
+    "AccountIsDisabled": "The account, or its billing, is disabled.",
+    "UserProjectMissing": "The requester pays for this bucket: name the project that does.",
+}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _PRIVATE = {"NoAuthenticationInformation", "PublicAccessNotPermitted", "ResourceNotFound"}
 _CAUSES = {
@@ -68,6 +86,7 @@ class FailedRequest(NamedTuple):
     Attributes:
         status: of the answer; 0 if there was none.
         code: the service's own name of the error, or "".
+        said: what the service says, code and message, in one line without secrets; or "".
         body: the answer's body.
         address: what was asked, or "".
         text: all that obstore says.
@@ -75,6 +94,7 @@ class FailedRequest(NamedTuple):
 
     status: int
     code: str
+    said: str
     body: str
     address: str
     text: str
@@ -114,15 +134,47 @@ def parse(error: BaseException) -> FailedRequest:
     text = str(error)
     status = _STATUS.search(text)
     body = status[2] if status else ""
-    code = _CODE.search(body)
+    code, said = _read_body(body)
     address = _ADDRESS.search(text)
     return FailedRequest(
         status=int(status[1]) if status else 0,
-        code=code[1] if code else "",
+        code=code,
+        said=said,
         body=body,
         address=address[1] if address else "",
         text=text,
     )
+
+
+def _read_body(body: str) -> tuple[str, str]:
+    """The code and all that the body of an answer says: XML, JSON of several kinds, HTML or text."""
+    found = _CODE.search(body)
+    code = found[1] if found else ""
+    texts = _MESSAGE.findall(body)
+    if body.lstrip().startswith("{"):
+        code, texts = _read_json(body)
+    elif "<" not in body:
+        texts = [body]
+    from html import unescape
+
+    lines = [unescape(text).strip().partition("\n")[0].rstrip() for text in texts]
+    message = " ".join(dict.fromkeys(line for line in lines if line))
+    said = ": ".join(part for part in (code, message) if part)
+    return code, storage_errors.detail(said, _MAX_SAID) if said else ""
+
+
+def _read_json(body: str) -> tuple[str, list[str]]:
+    import json
+
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return "", []
+    inner = document.get("error")
+    found = inner if isinstance(inner, dict) else document
+    texts = [found.get(name) for name in ("message", "Message", "error_description")]
+    code = next((found[name] for name in ("status", "Code", "code", "error") if isinstance(found.get(name), str)), "")
+    return code, [text for text in texts if isinstance(text, str)]
 
 
 def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | None:
@@ -144,22 +196,46 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
     request = parse(error)
     if not request.status:
         return _unanswered(client, verb, key, request)
+    if _is_elsewhere(client, request):
+        return _sign_in_failed(client, verb, key, request)
     missing = no_bucket(client, request)
     if missing is not None:
         return missing
-    if _is_elsewhere(client, request):
-        return _sign_in_failed(url, verb, key, request)
     if request.code in _EXPIRED or _says_expired(request):
         return storage_errors.expired(url)
+    unusable = _unusable_object(url, key, request)
+    if unusable is not None:
+        return unusable
     if request.status in {401, 403} or request.code in _REJECTED:
         return _refused(client, verb, key, request)
     if request.status in {408, 429} or request.status >= 500:
-        return storage_errors.unavailable(
-            url, verb, key, f"the service answered {request.status} {request.code}".strip()
-        )
-    return storage_errors.failed_request(
-        url, verb, key, f"the service answered {request.status} {_brief(request)}".strip()
-    )
+        return storage_errors.unavailable(url, verb, key, _answered(_answerer(client, request), request))
+    return storage_errors.failed_request(url, verb, key, _answered("the service", request), _hint(request))
+
+
+def _unusable_object(url: str, key: str, request: FailedRequest) -> RegistryError | None:
+    """The error for an object that is there, and that this identity may read, and that is not given even so."""
+    if request.code in _ARCHIVED:
+        return storage_errors.archived(url, key, request.said)
+    if request.code.startswith("KMS.") or "kms:" in request.said.lower():
+        return storage_errors.key_denied(url, key, request.said)
+    return None
+
+
+def _answered(who: str, request: FailedRequest) -> str:
+    return f"{who} answered {request.status} {request.said}".rstrip()
+
+
+def _answerer(client: ObstoreClient, request: FailedRequest) -> str:
+    """Who has given an answer: through a plain proxy it may be the proxy's own, which has no code of the service."""
+    if request.code or not client.endpoint.startswith("http://"):
+        return "the service"
+    proxy = _proxy(client.endpoint)
+    return f"the proxy {proxy}, or the service behind it," if proxy else "the service"
+
+
+def _hint(request: FailedRequest) -> str:
+    return next((hint for words, hint in _HINTS.items() if words in request.said), "")
 
 
 def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
@@ -169,16 +245,20 @@ def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest)
     if request.code == "RequestTimeTooSkewed":
         return storage_errors.failed_request(url, verb, key, "this machine's clock is off by more than 15 minutes")
     if request.code in _REJECTED or (request.status == 401 and client.scheme != "https"):
-        return storage_errors.credentials_rejected(url, request.code or str(request.status))
-    # A CDN in front of S3 passes its 403 on.
+        return storage_errors.credentials_rejected(url, request.said or str(request.status))
+    # A CDN in front of S3 passes its 403 on. Where S3 says that the object may not be read, it is there.
     unsure = request.status == 403 and (client.scheme == "s3" or (client.scheme == "https" and bool(request.code)))
-    return storage_errors.denied(url, verb, key, may_be_missing=unsure)
+    unsure = unsure and "s3:GetObject" not in request.said and not _hint(request)
+    return storage_errors.denied(
+        url, verb, key, may_be_missing=unsure, status=request.status, said=request.said, hint=_hint(request)
+    )
 
 
 def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
     url = client.settings.url
-    address = urlsplit(request.address or client.endpoint)
+    address = urlsplit(_asked(client, request) or client.endpoint)
     where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+    role = ", which is asked for credentials," if _is_elsewhere(client, request) else ""
     if "Certificate" in request.text:
         reason = next((said for name, said in _CERTIFICATES.items() if name in request.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
@@ -193,12 +273,24 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
     patience = 0.0 if reason in _LASTING else storage_errors.UNAVAILABLE_SECONDS
     if patience and "kind: Connect" in request.text:
         patience = storage_errors.UNREACHABLE_SECONDS
-    proxy = http.proxy_for(where).rpartition("@")[2].rpartition("://")[2].rstrip("/")
+    proxy = _proxy(where)
     if proxy:
-        return storage_errors.unreachable(url, f"{where} through the proxy {proxy}", reason, patience)
+        return storage_errors.unreachable(url, f"{where} through the proxy {proxy}{role}", reason, patience)
     if reason == _CAUSES["dns error"] and client.scheme == "az" and ".blob." in where:
         reason += " (is there such a storage account?)"
-    return storage_errors.unreachable(url, where, reason, patience)
+    return storage_errors.unreachable(url, f"{where}{role}", reason, patience)
+
+
+def _proxy(address: str) -> str:
+    """The proxy that leads to an address, without its password; or ""."""
+    return http.proxy_for(address).rpartition("@")[2].rpartition("://")[2].rstrip("/")
+
+
+def _asked(client: ObstoreClient, request: FailedRequest) -> str:
+    """The address that was asked, as far as it is known."""
+    if not request.address and client.address is not None and _POST in request.text:
+        return client.address.sts
+    return request.address
 
 
 def _serves_no_ranges(request: FailedRequest) -> bool:
@@ -206,20 +298,19 @@ def _serves_no_ranges(request: FailedRequest) -> bool:
 
 
 def _is_elsewhere(client: ObstoreClient, request: FailedRequest) -> bool:
-    """Whether it was not the store that answered, but a service that gives out credentials."""
-    asked = urlsplit(request.address).netloc
+    """Whether it was not the store that was asked, but a service that gives out credentials."""
+    asked = urlsplit(_asked(client, request)).netloc
     return bool(asked) and asked != urlsplit(client.endpoint).netloc
 
 
-def _sign_in_failed(url: str, verb: str, key: str, request: FailedRequest) -> RegistryError:
-    host = urlsplit(request.address).hostname
-    if request.status >= 500:
-        return storage_errors.unavailable(
-            url, verb, key, f"{host} answered {request.status} when asked for credentials"
-        )
+def _sign_in_failed(client: ObstoreClient, verb: str, key: str, request: FailedRequest) -> RegistryError:
+    url, host = client.settings.url, urlsplit(_asked(client, request)).hostname
+    if request.status == 429 or request.status >= 500:
+        answered = _answered(f"{host}, which was asked for credentials,", request)
+        return storage_errors.unavailable(url, verb, key, answered)
     if request.code in _EXPIRED or "expired" in request.body.lower():
         return storage_errors.expired(url)
-    return storage_errors.credentials_rejected(url, f"{host} answered {request.status} {_brief(request)}".strip())
+    return storage_errors.credentials_rejected(url, _answered(str(host), request))
 
 
 def _says_expired(request: FailedRequest) -> bool:
@@ -232,9 +323,3 @@ def _says_expired(request: FailedRequest) -> bool:
 def _condensed(text: str) -> str:
     """What obstore says, without the address, the time taken and the inside of its error."""
     return text.partition("\n\nDebug source:")[0].rpartition(" - ")[2]
-
-
-def _brief(request: FailedRequest) -> str:
-    if request.code:
-        return request.code
-    return storage_errors.detail(request.body)[:80] if request.body.strip() and "<" not in request.body else ""

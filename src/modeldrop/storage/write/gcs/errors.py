@@ -163,10 +163,7 @@ class _Explainer:
                 return storage_errors.no_credentials(self._url, f"The service says: {text}. {_LOOKED}")
             return storage_errors.credentials_rejected(self._url, text)
         if code == 403:
-            denied = storage_errors.denied(self._url, self._verb, self._key)
-            denied.message = f"{denied.message.rstrip('.')} ({text})."
-            denied.args = (denied.message,)
-            return denied
+            return storage_errors.denied(self._url, self._verb, self._key, said=f"({text})")
         if code in _RETRYABLE:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
         return storage_errors.failed_request(self._url, self._verb, self._key, f"the service answered {code} ({text}).")

@@ -193,8 +193,14 @@ def _explain_region(there: str, context: RequestContext) -> ModeldropError:
 def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code, status = code_of(error), status_of(error)
     if code in {"AccessDenied", "Forbidden", "AllAccessDisabled"} or status in {401, 403}:
+        said = f"{code}: {error.response.get('Error', {}).get('Message', '')}"
         return storage_errors.denied(
-            context.url, context.verb, context.key, may_be_missing=context.verb == "read" and bool(context.key)
+            context.url,
+            context.verb,
+            context.key,
+            may_be_missing=context.verb == "read" and bool(context.key),
+            status=status,
+            said=storage_errors.detail(said, 300).rstrip(": "),
         )
     if code in _FULL or status == 507:
         return DiskError(f"The store of {context.url} is full: could not {context.verb} {context.key}.", "Free some.")
