@@ -118,6 +118,10 @@ def _run(arguments: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     rest = arguments[1:]
+    if os.getpid() == 1 and name != "watch":  # which starts others, and has a process of its own for that
+        from modeldrop.util.init_process import end_on_signals
+
+        end_on_signals()
     if name == "run":
         rest, command = _split(rest)
         parser.set_defaults(command=command)

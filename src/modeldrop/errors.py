@@ -153,6 +153,18 @@ class HookError(ModeldropError):
     exit_code = 20
 
 
+class NotExecutableError(ModeldropError):
+    """The program that is to run is there, and cannot be executed: the exit code is a shell's."""
+
+    exit_code = 126
+
+
+class CommandNotFoundError(ModeldropError):
+    """The program that is to run is not there: the exit code is a shell's."""
+
+    exit_code = 127
+
+
 class UserTestError(ModeldropError):
     """A version failed the user's own test: it is published, and no channel is moved to it but by ``promote``.
 

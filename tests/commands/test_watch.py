@@ -7,20 +7,25 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from modeldrop.fetcher.fetch import fetch
-from modeldrop.fetcher.notes import read_quarantine
+from modeldrop.fetcher.notes import read_quarantine, read_watch_note
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import environment, make_build, publish_build, publish_folder
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
+from tests.helpers.process_1 import AS_PROCESS_1, ORPHANS_COME_HERE, needs_namespaces
 from tests.helpers.waiting import HANG_SECONDS
 from tests.helpers.watch_process import Webhook, eventually, link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def noting(file: Path, then: str = "") -> str:
@@ -240,6 +245,42 @@ def test_a_watch_that_ends_by_itself_ends_the_process(
     assert ran.returncode == code
     assert f"modeldrop: The watch of {registry}/embedder has ended: {message}" in ran.stderr
     assert "Start the watch again" in ran.stderr
+
+
+LEAVES_ORPHANS = "sh -c 'for i in 1 2 3; do setsid sh -c : & done; echo $MODELDROP_VERSION >> {told}; exit {code}'"
+
+
+def watches_as_process_1(prefix: Sequence[str], *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*prefix, *map(str, arguments)], env=environment(), start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        [sys.executable, "-c", ORPHANS_COME_HERE],
+        pytest.param([*AS_PROCESS_1, sys.executable, "-m", "modeldrop"], marks=needs_namespaces),
+    ],
+    ids=["subreaper", "namespace"],
+)
+def test_as_process_1_it_collects_what_its_hooks_leave(
+    prefix: list[str], registry: Path, home: Path, tmp_path: Path
+) -> None:
+    publish_build(registry, "a")
+    hook = LEAVES_ORPHANS.format(told=tmp_path / "told", code=0)
+    refusing = LEAVES_ORPHANS.format(told=tmp_path / "refused", code=5)
+    process = watches_as_process_1(
+        prefix, "watch", f"{registry}/embedder", "-d", home, "--interval", "1s", "--exec", hook, "--exec", refusing
+    )
+    try:
+        # Exit codes are not lost to whoever collects.
+        eventually(lambda: "ended with exit code 5" in read_watch_note(home / "embedder", "current").refusal)
+        [first] = psutil.Process(process.pid).children() if prefix[0] == "unshare" else [psutil.Process(process.pid)]
+        eventually(lambda: len(first.children()) == 1)  # the watch, and nothing that a hook has left
+        first.send_signal(signal.SIGTERM)
+        assert process.wait(HANG_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(

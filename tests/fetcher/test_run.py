@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from modeldrop.errors import DiskError, UsageError
+from modeldrop.errors import DiskError, NotExecutableError, UsageError
 from modeldrop.fetcher.exec import exec_command, variable_name
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.leases import user_of
 from tests.helpers.builds import digest_of, environment, publish_build
+from tests.helpers.process_1 import AS_PROCESS_1, needs_namespaces
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import HttpsServer, Request
 
@@ -26,17 +27,6 @@ SAY = (
     "import json, os, sys; print(json.dumps([sys.argv[1:], os.getpid(), "
     "{n: v for n, v in os.environ.items() if n.startswith('MODELDROP_MODEL_')}]))"
 )
-AS_PROCESS_1 = ("unshare", "--pid", "--fork")
-
-
-def _has_namespaces() -> bool:
-    try:
-        return subprocess.run([*AS_PROCESS_1, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
-needs_namespaces = pytest.mark.skipif(not _has_namespaces(), reason="may not make process namespaces (unshare --pid)")
 
 
 @pytest.fixture
@@ -214,7 +204,11 @@ def test_process_1_hands_its_place_on(published: Path, tmp_path: Path) -> None:
 
 
 @needs_namespaces
-def test_process_1_can_be_stopped_while_it_fetches(published: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["run", "fetch"])
+def test_process_1_can_be_stopped_while_it_fetches(
+    command: str, number: signal.Signals, published: Path, tmp_path: Path
+) -> None:
     asked, opened = threading.Event(), threading.Event()
 
     def answer(request: Request) -> None:
@@ -224,7 +218,8 @@ def test_process_1_can_be_stopped_while_it_fetches(published: Path, tmp_path: Pa
 
     with HttpsServer(published) as server:
         server.answer = answer
-        arguments = ("run", f"{server.url}/embedder", "-d", tmp_path / "home", "--", "true")
+        then = ["--", "true"] if command == "run" else []
+        arguments = (command, f"{server.url}/embedder", "-d", tmp_path / "home", *then)
         process = subprocess.Popen(
             [*AS_PROCESS_1, sys.executable, "-m", "modeldrop", *map(str, arguments)],
             env=environment(SSL_CERT_FILE=str(server.ca_file)),
@@ -235,11 +230,11 @@ def test_process_1_can_be_stopped_while_it_fetches(published: Path, tmp_path: Pa
         try:
             assert asked.wait(HANG_SECONDS)
             (child,) = psutil.Process(process.pid).children()
-            child.send_signal(signal.SIGTERM)
+            child.send_signal(number)
             output, _ = process.communicate(timeout=HANG_SECONDS)
         finally:
             opened.set()
-    assert (process.returncode, output) == (143, b"")
+    assert (process.returncode, output) == (128 + number, b"")
 
 
 def test_a_pipeline_ends_when_its_reader_does(published: Path, tmp_path: Path) -> None:
@@ -275,14 +270,26 @@ def test_no_command(published: Path, tmp_path: Path, end: list[str]) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_a_command_that_is_not_there(published: Path, tmp_path: Path) -> None:
-    code, _, errors = run(f"{published}/embedder", "--quiet", "-d", tmp_path, "--", "no-such-command", "x")
-    assert code == UsageError.exit_code
-    assert "Could not start no-such-command: No such file or directory." in errors
-    (tmp_path / "script").write_text("not executable")
-    code, _, errors = run(f"{published}/embedder", "--quiet", "-d", tmp_path, "--", tmp_path / "script")
-    assert code == UsageError.exit_code
-    assert "script: Permission denied." in errors
+@pytest.mark.parametrize(
+    ("program", "code", "message"),
+    [
+        ("no-such-command", 127, "Could not start no-such-command: No such file or directory."),
+        ("./file/command", 127, "Could not start ./file/command: Not a directory."),
+        ("./file", 126, "Could not start ./file: Permission denied."),
+        ("./script", 126, "./script: No such file or directory. It is there; what its first line names"),
+    ],
+)
+def test_a_command_that_cannot_be_started(
+    program: str, code: int, message: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("not executable")
+    Path("script").write_text("#!/no/such/interpreter\n")
+    Path("script").chmod(0o755)
+    found, _, errors = run(f"{published}/embedder", "--quiet", "-d", tmp_path, "--", program, "x")
+    assert found == code
+    assert message in errors
+    assert "Check the command after '--'." in errors
 
 
 def test_no_reference(published: Path) -> None:
@@ -321,6 +328,6 @@ def test_names_of_variables() -> None:
 
 def test_execute_says_what_it_could_not_start(tmp_path: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)]
-    with pytest.raises(UsageError, match=r"Could not start .*: Permission denied"):
+    with pytest.raises(NotExecutableError, match=r"Could not start .*: Permission denied"):
         exec_command([os.fspath(tmp_path)], [])
     assert [signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGXFSZ)] == handlers

@@ -17,8 +17,6 @@ What is neither a letter nor a digit in a model's name is an underscore there.
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
     from modeldrop.format.reference import Reference
 
-_TERMINATED = 128 + signal.SIGTERM
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments; what stands behind ``--`` is in ``command`` already."""
@@ -45,9 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns only by an error."""
     with Reporting(arguments) as report:
-        if os.getpid() == 1:
-            # Of signals that a process has no handler for, the kernel delivers none to process 1.
-            signal.signal(signal.SIGTERM, lambda *_: os._exit(_TERMINATED))
         if not arguments.command:
             raise UsageError(
                 "No command to run.", "Write it after '--': modeldrop run ./models/embedder -- python serve.py"

@@ -33,6 +33,7 @@ from modeldrop.fetcher.prometheus import Metrics, ReferenceMetrics
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.fetcher.watch.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
 from modeldrop.fetcher.watch.watcher import Watcher, WatchStatus
+from modeldrop.util.init_process import become_init, end_on_signals, is_first
 from modeldrop.util.retry import Deadline, jittered
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
     references = [reference_argument(text) for text in arguments.references]
     settings = fetch_settings(arguments)
     interval = read_duration(arguments.interval, "--interval", unit="s")
-    figures = _Figures(settings.metrics, display)
-    ended = _Ended()
     turn = threading.Lock()
     all_hooks = [Hooks(_hooks(arguments), turn) for _ in references]
+    if is_first() and not become_init():
+        end_on_signals()
+    figures = _Figures(settings.metrics, display)
+    ended = _Ended()
     watchers = [
         Watcher(
             reference=reference,

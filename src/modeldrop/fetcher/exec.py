@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from modeldrop.errors import DiskError, UsageError
+from modeldrop.errors import CommandNotFoundError, DiskError, ModeldropError, NotExecutableError
 from modeldrop.fetcher.leases import hold
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def exec_command(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoRet
     """Replace this process by ``command``, with every snapshot in its environment.
 
     Raises:
-        UsageError: the command cannot be started.
+        CommandNotFoundError, NotExecutableError: the command cannot be started.
         DiskError: a snapshot has been removed meanwhile.
     """
     environment = dict(os.environ)
@@ -74,7 +74,18 @@ def exec_command(command: Sequence[str], snapshots: Iterable[Snapshot]) -> NoRet
     except OSError as error:
         for number, handler in before:
             signal.signal(number, handler)
-        raise UsageError(f"Could not start {command[0]}: {error.strerror}.", "Check the command after '--'.") from error
+        raise _not_started(command[0], error) from error
+
+
+def _not_started(program: str, error: OSError) -> ModeldropError:
+    text, hint = f"Could not start {program}: {error.strerror}.", "Check the command after '--'."
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotExecutableError(text, hint)
+    import shutil  # it takes a while to load
+
+    if shutil.which(program) is None:
+        return CommandNotFoundError(text, hint)
+    return NotExecutableError(f"{text} It is there; what its first line names, or its loader, is not.", hint)
 
 
 def _keep(snapshot: Snapshot) -> None:

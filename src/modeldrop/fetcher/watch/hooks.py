@@ -166,13 +166,15 @@ class SignalHook:
                 )
             self._signal = found
         self._who = who if colon else target
+        # As process 1 the watch goes on in a child, and what it is told is handed on by this one.
+        self._made_by = os.getpid()
         self._proc = proc
         if not self._who:
             raise UsageError(f"--signal {target[:80]!r} names no process.", "Write PID, FILE or NAME.")
         if self._who.lstrip("-").isdigit():
             if not 0 < int(self._who) <= _MAX_PID:
                 raise UsageError(f"--signal {self._who[:20]} is not the number of a process.", "Write PID 1 or more.")
-            if int(self._who) == os.getpid():
+            if self._is_us(int(self._who)):
                 raise UsageError(f"--signal {self._who} is this watch itself.", "Name the program that is to reload.")
         elif "/" not in self._who and not proc.is_dir():
             raise UsageError(
@@ -200,11 +202,14 @@ class SignalHook:
             return [int(self._who)]
         if "/" in self._who:
             return [self._from_file()]
-        parents = {pid: parent for pid, parent in self._named() if pid != os.getpid()}
+        parents = {pid: parent for pid, parent in self._named() if not self._is_us(pid)}
         found = [pid for pid, parent in parents.items() if parent not in parents]
         if not found:
             raise HookError(f"{self}: no process has this name.")
         return sorted(found)
+
+    def _is_us(self, pid: int) -> bool:
+        return pid in {os.getpid(), self._made_by}
 
     def _from_file(self) -> int:
         try:
@@ -215,7 +220,7 @@ class SignalHook:
         if not text.isdigit() or not 0 < int(text) <= _MAX_PID:
             raise HookError(f"{self}: the file holds no number of a process.")
         pid = int(text)
-        if pid == os.getpid():
+        if self._is_us(pid):
             raise HookError(f"{self}: the file holds the number of this watch.")
         if pid == 1:
             raise HookError(f"{self}: the file holds the number 1. If that is meant, write --signal 1.")
