@@ -22,6 +22,7 @@ from modeldrop.util.retry import Deadline
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
 from tests.servers.faults import Fault, FaultyServer
+from tests.servers.https import Answer
 from tests.storage.cloud_addresses import ACCOUNT, models, server
 from tests.storage.test_credentials import Metadata, authorizations, configure
 
@@ -212,9 +213,7 @@ def test_a_metadata_service_that_comes_late(
     assert signed in authorizations(server)[-1]
 
 
-def refusal(url: str) -> object:
-    from tests.servers.https import Answer
-
+def refusal(url: str) -> Answer:
     if url.startswith("az"):
         return Answer(404, b"<Error><Code>ResourceNotFound</Code></Error>")
     return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
