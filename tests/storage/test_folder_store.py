@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modeldrop.cli import main
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, RegistryError
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import (
@@ -297,6 +298,7 @@ def test_a_writer_that_is_stopped_while_others_move_on_never_takes_the_object_ba
     """Many swaps at once, then the object is what the last move says."""
     program = """
 import sys
+from modeldrop.cli import main
 from modeldrop.errors import ConflictError
 from modeldrop.storage.write.folder import FolderStore
 s = FolderStore(sys.argv[1])
@@ -322,3 +324,62 @@ def test_a_version_on_disk_is_plain_files(tmp_path: Path) -> None:
     publish_build(tmp_path / "registry", "a")
     found = {path.name for path in (tmp_path / "registry" / "embedder").iterdir()}
     assert found == {"v1", "builds", "current", ".moves", ".tmp"}
+
+
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on exFAT, which not everybody may mount: ``tests/soak/test_volumes.py`` does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.link", refuse)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_nothing_is_published(store: FolderStore) -> None:
+    with pytest.raises(RegistryError, match="has no hard links, so nothing can be created there only once") as caught:
+        store.create(KEY, b"one")
+    assert f"modeldrop mirror REFERENCE {store.url}" in str(caught.value)
+    assert store.get(KEY) is None
+    assert leftovers(store) == []
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_a_carrier_without_hard_links_keeps_the_promises_to_one_writer(store: FolderStore, tmp_path: Path) -> None:
+    carrier = FolderStore(store.url, carrier=True)
+    carrier.create(KEY, b"one")
+    with pytest.raises(ConflictError):
+        carrier.create(KEY, b"other")
+    assert get(carrier) == (b"one", "0")
+    carrier.swap(KEY, b"two", "0")
+    for tag in ("0", None, "7"):
+        with pytest.raises(ConflictError):
+            carrier.swap(KEY, b"other", tag)
+    assert get(carrier) == (b"two", "1")
+    assert get(FolderStore(store.url)) == (b"two", "1")
+    assert (Path(store.url) / KEY).read_bytes() == b"two"
+    source = tmp_path / "file"
+    source.write_bytes(b"data")
+    carrier.upload("embedder/v1/file", source, describe("file", b"data"), PIECE, lambda _: None)
+    with pytest.raises(ConflictError):
+        carrier.upload("embedder/v1/file", source, describe("file", b"data"), PIECE, lambda _: None)
+    assert leftovers(store) == []
+
+
+def test_mirror_writes_to_a_carrier(registry: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    publish_build(registry, "a")
+    request.getfixturevalue("no_hard_links")
+    assert main(["mirror", f"{registry}/embedder", str(tmp_path / "disk"), "--channel", "current", "--quiet"]) == 0
+    assert main(["verify", str(tmp_path / "disk/embedder")]) == 0
+    assert main(["promote", f"{tmp_path}/disk/embedder@v1", "--channel", "next"]) == 12
+
+
+def test_a_file_that_is_too_large_for_the_file_system(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr("os.write", refuse)
+    with pytest.raises(DiskError, match="takes no file as large as") as caught:
+        store.create(KEY, b"one")
+    assert "FAT32" in str(caught.value)

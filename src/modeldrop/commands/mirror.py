@@ -4,6 +4,7 @@ modeldrop mirror s3://acme-models/embedder gs://acme-models-eu
 modeldrop mirror s3://acme-models/embedder@v3 /mnt/usb/models --channel current
 
 The copy has the same manifest digest and a number of its own. A registry that has it already keeps what it has.
+To a folder on a disk without hard links (exFAT, FAT, SMB) only one mirror may write at a time.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     channel = None if arguments.channel is None else check_channel(arguments.channel)
     reference = reference_argument(arguments.reference)
-    source, target = open_store(reference.registry), open_store(arguments.registry)
+    source, target = open_store(reference.registry), open_store(arguments.registry, carrier=True)
     if source.url == target.url:
         raise UsageError(f"{source.url} is both the source and the destination.", "Name another registry.")
     model = reference.model

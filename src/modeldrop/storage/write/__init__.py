@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.store import Store
 
 
-def open_store(registry: str) -> Store:
+def open_store(registry: str, *, carrier: bool = False) -> Store:
     """Open a registry for reading and writing. Nothing is sent before the first method is called.
 
     Args:
         registry: its URL, its folder, or its name in modeldrop.toml.
+        carrier: whether a folder may be on a disk without hard links, which only this process writes now.
 
     Raises:
         UsageError: no registry is named, it is read-only, or it cannot be one.
@@ -31,7 +32,7 @@ def open_store(registry: str) -> Store:
     if not separator:
         from modeldrop.storage.write.folder import FolderStore
 
-        return FolderStore(settings.url)
+        return FolderStore(settings.url, carrier=carrier)
     if scheme == "https":
         raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
     clean_environment(scheme, settings.url)

@@ -5,12 +5,16 @@ A compare-and-swap commits by linking ``<model>/.moves/<rest of the key>/<n>.jso
 the highest there: of all writers that saw the same state one succeeds. The object itself is replaced after
 that; whoever reads for writing takes the highest link as the truth and repairs an object that lags behind.
 No lock is used, because flock is silently absent on some network file systems.
+
+A file system without hard links (exFAT, FAT, SMB) cannot promise that, so nothing is published there. A version can be
+carried on it all the same: ``mirror`` writes as the only one, and renames finished files to their names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
@@ -35,12 +39,20 @@ _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
 _MOVES = ".moves"
 _STALE_SECONDS = 24 * 3600
+# What link(2) says where there are no hard links; EIO is rclone's word for it.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO}
 
 
 class FolderStore:
-    """Objects as files below a folder. See ``Store`` for what the methods promise."""
+    """Objects as files below a folder. See ``Store`` for what the methods promise.
 
-    def __init__(self, folder: str) -> None:
+    Args:
+        folder: the registry.
+        carrier: whether it may be a disk without hard links, which only this process writes now.
+    """
+
+    def __init__(self, folder: str, *, carrier: bool = False) -> None:
+        self._carrier = carrier
         self._root = Path(folder).expanduser().absolute()
         self.url = str(self._root)
 
@@ -226,14 +238,29 @@ class FolderStore:
         except FileExistsError:
             raise storage_errors.taken(key) from None
         except OSError as error:
-            if error.errno in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+            if error.errno not in _NO_LINKS:
+                raise
+            if not self._carrier:
                 raise RegistryError(
                     f"The file system of {self.url} has no hard links, so nothing can be created there only once.",
-                    "Put the registry on a file system that has them (ext4, xfs, btrfs, zfs, apfs, NFS).",
+                    "Publish to a file system that has them (ext4, xfs, btrfs, zfs, apfs, NFS). To carry a version on "
+                    f"this disk: modeldrop mirror REFERENCE {self.url}",
                 ) from error
-            raise
+            self._rename(temporary, target, key)
         for folder in (target.parent, *made):
             sync_folder(folder)
+
+    def _rename(self, temporary: Path, target: Path, key: str) -> None:
+        """The same without hard links: good against other processes of this machine, where its locks work."""
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.lexists(target):
+                raise storage_errors.taken(key)
+            temporary.rename(target)
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def _temporary(self, key: str) -> Iterator[Path]:
@@ -252,7 +279,12 @@ class FolderStore:
             yield
         except OSError as error:
             where = self._root / key if key else self._root
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            if error.errno == errno.EFBIG:
+                raise DiskError(
+                    f"The file system of {self.url} takes no file as large as {where}.",
+                    "FAT32 takes files of up to 4 GB: format the disk as exFAT.",
+                ) from error
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise DiskError(
                     f"The disk of the registry {self.url} is full: could not {verb} {where}.",
                     "Nothing that readers see has changed. Free some space and run the same command again.",
