@@ -401,7 +401,8 @@ def test_a_destination_that_may_not_be_written(published: Path, home: Path, tmp_
     open_to_all(tmp_path)
     with read_only(home):
         printed = run_python(FETCH, f"{published}/embedder", home, user=unprivileged())
-    assert re.match(rf"DiskError Could not write into {home}: Permission denied\. Name a folder", printed)
+    whose = rf"{home} is of user \d+, group \d+, mode 555; this is user \d+, group [\d, ]+\."
+    assert re.match(rf"DiskError Could not write into {home}: Permission denied\. {whose} Name a folder", printed)
     fetch(f"{published}/embedder", home)
     with read_only(home):  # a snapshot that is there needs no right to write
         printed = run_python(FETCH, f"{published}/embedder", home, user=unprivileged())

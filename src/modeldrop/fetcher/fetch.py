@@ -568,8 +568,10 @@ class Fetcher:
 
 def unwritable(home: Path, error: OSError) -> DiskError:
     """The error for a home that cannot be used."""
+    from modeldrop.fetcher.download.volume import denied  # only needed in trouble
+
     return DiskError(
-        f"Could not write into {home}: {error.strerror or error}.",
+        f"Could not write into {home}: {error.strerror or error}.{denied(error)}",
         "Name a folder that this user may write and that has room (-d or MODELDROP_HOME); "
         "the snapshot in use is untouched.",
     )

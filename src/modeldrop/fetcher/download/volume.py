@@ -7,8 +7,10 @@ files are copied (``reuse.py``), permissions are given where there are any and f
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
@@ -16,7 +18,6 @@ from modeldrop.util.files import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from modeldrop.format.manifest import File
 
@@ -62,6 +63,22 @@ def check_volume(partial: Path, files: Iterable[File]) -> None:
 
         for path in (folder, renamed):
             rmtree(path, ignore_errors=True)
+
+
+def denied(error: OSError) -> str:
+    """Whose it is that this user may not use, as a sentence with a blank before it; "" for any other error."""
+    if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(error.filename, str | os.PathLike):
+        return ""
+    path = Path(error.filename)
+    for there in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = there.stat()
+            groups = ", ".join(map(str, sorted({os.getegid(), *os.getgroups()})))
+            return (
+                f" {there} is of user {found.st_uid}, group {found.st_gid}, mode {found.st_mode & 0o7777:o}; "
+                f"this is user {os.geteuid()}, group {groups}."
+            )
+    return ""
 
 
 def _try(partial: Path, what: str, hint: str, action: Callable[[], object]) -> None:
