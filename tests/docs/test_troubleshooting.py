@@ -17,6 +17,7 @@ from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.resources import ResourceNeeds, check_need
 from modeldrop.export.thresholds import check_sizes, check_speeds, judge
 from modeldrop.export.worker_process import run_worker
+from modeldrop.fetcher.download.volume import check_volume
 from modeldrop.fetcher.notes import Quarantine, WatchNote, read_state, write_quarantine, write_watch_note
 from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
@@ -173,6 +174,26 @@ def _(bench: Bench) -> Ended:
 def _(bench: Bench) -> Ended:
     (bench.folder / "file").write_text("")
     return bench.fetch(home=bench.folder / "file/home")
+
+
+@provokes("cannot write the parts of a file in any order")
+def _(bench: Bench) -> Ended:
+    (bench.home / "embedder").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.pread", lambda *_: b"")
+        return fails(lambda: check_volume(bench.home / "embedder/.partial", ()))
+
+
+@provokes("holds no snapshots: nothing was verified")
+def _(bench: Bench) -> Ended:
+    return bench.run("verify", "-d", bench.home)
+
+
+@provokes("does not belong there")
+def _(bench: Bench) -> Ended:
+    assert bench.fetch().code == 0
+    (bench.home / "embedder/current/cache").write_text("")
+    return bench.run("verify", "-d", bench.home)
 
 
 @provokes("holds this model from")
