@@ -265,7 +265,7 @@ def test_a_fetch_tries_the_volume_first(registry: Path, home: Path, monkeypatch:
         raise DiskError("It lacks something.", "")
 
     monkeypatch.setattr("modeldrop.fetcher.download.download.check_volume", refuse)
-    monkeypatch.setattr("modeldrop.fetcher.download.download.transfer", None)
+    monkeypatch.setattr("modeldrop.fetcher.download.download.transfer", pytest.fail)
     with pytest.raises(DiskError, match="It lacks something"):
         fetch(f"{registry}/embedder", home)
     assert contents("a")[MODELS["int8"]] not in [path.read_bytes() for path in home.rglob("*") if path.is_file()]
