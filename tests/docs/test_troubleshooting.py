@@ -14,7 +14,7 @@ from modeldrop.errors import ConflictError, ModeldropError
 from modeldrop.export.messages import Measurement
 from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.preflight.files import check_complete
-from modeldrop.export.preflight.resources import ResourceNeeds, check_need
+from modeldrop.export.preflight.resources import ResourceNeeds, check_resources
 from modeldrop.export.thresholds import check_sizes, check_speeds, judge
 from modeldrop.export.worker_process import run_worker
 from modeldrop.fetcher.download.volume import check_volume
@@ -257,12 +257,12 @@ def _(bench: Bench) -> Ended:
 
 @provokes("of memory; building this model needs about")
 def _(bench: Bench) -> Ended:
-    return fails(lambda: check_need(ResourceNeeds(memory=1 << 60, disk=0), bench.folder))
+    return fails(lambda: check_resources(ResourceNeeds(memory=1 << 60, disk=0), bench.folder))
 
 
 @provokes("free; building this model needs about")
 def _(bench: Bench) -> Ended:
-    return fails(lambda: check_need(ResourceNeeds(memory=0, disk=1 << 60), bench.folder))
+    return fails(lambda: check_resources(ResourceNeeds(memory=0, disk=1 << 60), bench.folder))
 
 
 @provokes("The build does not behave like the original")

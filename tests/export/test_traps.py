@@ -512,9 +512,9 @@ def test_memory_that_a_build_needs_is_said_before_it_starts(
     monkeypatch.setattr(resources, "memory_limit", lambda: need // 2)
     there, wanted = size_text(need // 2), size_text(need)
     with pytest.raises(ExportError, match=f"has {there} of memory; building this model needs about {wanted}"):
-        resources.check_resources(asked, tmp_path)
+        resources.check_resources(resources.needs(asked), tmp_path)
     monkeypatch.setattr(resources, "memory_limit", lambda: need)
-    resources.check_resources(asked, tmp_path)
+    resources.check_resources(resources.needs(asked), tmp_path)
 
 
 def test_disk_that_a_build_needs_grows_with_its_variants(
@@ -523,9 +523,9 @@ def test_disk_that_a_build_needs_grows_with_its_variants(
     weights = (classifier / "model.safetensors").stat().st_size
     free = shutil.disk_usage(tmp_path)._replace(free=(16 << 20) + 3 * weights)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    resources.check_resources(checked(classifier, "fp32,int8,fp16"), tmp_path)
+    resources.check_resources(resources.needs(checked(classifier, "fp32,int8,fp16")), tmp_path)
     with pytest.raises(DiskError, match="needs about 18"):
-        resources.check_resources(checked(classifier, "fp32,int8,fp16,int4"), tmp_path)
+        resources.check_resources(resources.needs(checked(classifier, "fp32,int8,fp16,int4")), tmp_path)
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from modeldrop.export.messages import (
 from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
-from modeldrop.export.preflight.resources import check_resources, makes_beside
+from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
 from modeldrop.export.thresholds import check_sizes, check_speeds
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
@@ -61,7 +61,7 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
         ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
             DiskError, MissingExtraError.
     """
-    check_resources(checked, output.parent)
+    check_resources(needs(checked), output.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
             manifest = _build_in(checked, Path(scratch), provenance, steps)

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
+from modeldrop.export.builtin_texts import BUILT_IN
 from modeldrop.export.inputs import Sample, builtin_sample
 
 CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
 """Metrics of scores of labels; see ``inference.metrics``."""
 TOKENS = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl", "greedy_prefix", "perplexity_gap")
 """Metrics of models that write."""
+WRITING_TEXTS = BUILT_IN[::4]
+"""The built-in texts for models that write: fewer, for writing takes longer than reading."""
 ENCODER_DECODER = ("encoder_model", "decoder_model_merged")
 """The graphs of models whose encoder reads once and whose decoder writes token by token."""
 
@@ -37,6 +39,13 @@ class Family(ABC):
     """How many texts a sample may have: 2 where pairs are read, 0 where none is."""
     openvino_inputs: ClassVar[tuple[frozenset[str], frozenset[str]] | None] = None
     """What a ready OpenVINO graph must take, and may take; None where such graphs are not taken as they are."""
+    measured: ClassVar[tuple[str, ...]] = ()
+    """The fidelity metrics of all its models."""
+    texts: ClassVar[tuple[str, ...]] = ()
+    """What variants are compared on where the recipe names no inputs; () for pictures and recordings, which the worker
+    draws."""
+    golden: ClassVar[tuple[int, ...]] = ()
+    """Indices of those texts whose answers the manifest keeps; () where the worker chooses."""
 
     @abstractmethod
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
@@ -48,21 +57,13 @@ class Family(ABC):
             embedder: whether it has a modules.json, as sentence-transformers models do.
         """
 
-    @abstractmethod
     def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
         """The fidelity metrics that a checkpoint built for ``task`` is measured by."""
+        return self.measured
 
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        """What variants are compared on where the recipe names no inputs, and the indices of what the manifest keeps.
-
-        Models of pictures and recordings, whose inputs the worker draws, have none here.
-        """
-        return tuple(builtin_sample((text,)) for text in BUILT_IN), GOLDEN
-
-
-def writing_samples() -> tuple[Sample, ...]:
-    """The built-in texts for models that write: fewer, for writing takes longer than reading."""
-    return tuple(builtin_sample((text,)) for text in BUILT_IN[::4])
+        """The samples that variants are compared on where the recipe names none, and which of them are golden."""
+        return tuple(builtin_sample((text,)) for text in self.texts), self.golden
 
 
 def label_count(config: Mapping[str, Any]) -> int:

@@ -70,21 +70,12 @@ def makes_beside(checked: CheckedRequest) -> bool:
     return checked.request.source.weight_bytes() < _BESIDE
 
 
-def check_resources(checked: CheckedRequest, folder: Path) -> None:
-    """Refuse to begin where the work would not fit.
+def check_resources(need: ResourceNeeds, folder: Path) -> None:
+    """Refuse to begin where there is less.
 
     Args:
-        checked: what is to be built.
+        need: what the build takes.
         folder: where it is built.
-
-    Raises:
-        DiskError, ExportError: see ``check_need``.
-    """
-    check_need(needs(checked), folder)
-
-
-def check_need(need: ResourceNeeds, folder: Path) -> None:
-    """Refuse to begin where there is less.
 
     Raises:
         DiskError, ExportError: says how much there is of disk or memory, and how much is needed.

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
-from modeldrop.export.report.figures import variant_figures
-from modeldrop.export.report.header import name_of, tiles, verdict
+from modeldrop.export.report.figures import framework_of, variant_figures
 from modeldrop.export.report.search import searches
 from modeldrop.export.report.tables import file_rows, graph_tables, latencies, variant_rows, worst_inputs
 from modeldrop.format.labels import inputs_of
@@ -32,12 +31,11 @@ def render(manifest: Manifest) -> bytes:
         .get_template("page.html")
         .render(
             manifest=manifest,
-            name=name_of(manifest),
+            name=_name_of(manifest),
+            framework=framework_of(manifest),
             input=one,
             several_inputs=several,
-            verdict=verdict(manifest),
             smallest=min(manifest.variants, key=manifest.weights_of),
-            tiles=tiles(manifest),
             charts=charts(manifest),
             original_latencies=latencies(manifest.original.speed, {}),
             variants=variant_rows(manifest),
@@ -55,6 +53,16 @@ def render(manifest: Manifest) -> bytes:
     return page.encode()
 
 
+def _name_of(manifest: Manifest) -> str:
+    """What the page is called. A folder has no name of its own, only a digest: that stands further down."""
+    identity = manifest.source.identity
+    if "://" in identity:
+        where = identity.rpartition("@sha256:")[0] or identity
+    else:
+        where = "an earlier version" if identity.startswith("modeldrop:") else "a folder"
+    return manifest.source.repository or f"{manifest.architecture} from {where}"
+
+
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # most commands render no report
@@ -70,6 +78,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "as_json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
         "counted": formatting.counted,
+        "faster": formatting.faster,
         "moment": formatting.moment,
         "number": formatting.number,
         "quoted": lambda value: json.dumps(value, ensure_ascii=False),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.export.report.figures import figure
+from modeldrop.export.report.figures import figure, framework_of
 from modeldrop.export.report.formatting import size, time
-from modeldrop.export.report.header import framework_of
 from modeldrop.format.labels import inputs_of, metric_name
 from modeldrop.format.recipe import METRICS
 from modeldrop.format.tasks import task_of

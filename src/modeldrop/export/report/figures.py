@@ -79,6 +79,11 @@ class Figure:
         return self.value is not None and self.value == self.perfect
 
 
+def framework_of(manifest: Manifest) -> str:
+    """The original's framework without its version."""
+    return manifest.original.framework.split(" ")[0] or "original"
+
+
 def figure(manifest: Manifest, metric: str, value: float | None, threshold: float | None) -> Figure:
     """A metric's value as this manifest means it."""
     side = manifest.recipe.side(metric)
@@ -99,13 +104,3 @@ def variant_figures(manifest: Manifest, variant: Variant) -> list[Figure]:
     present = {*fidelity.metrics, *fidelity.thresholds}
     names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
     return [figure(manifest, name, fidelity.metrics.get(name), fidelity.thresholds.get(name)) for name in names]
-
-
-def missed(manifest: Manifest, variant: Variant) -> list[Figure]:
-    """The figures by which a variant is not faithful."""
-    return [one for one in variant_figures(manifest, variant) if one.passed is False]
-
-
-def is_judged(manifest: Manifest, variant: Variant) -> bool:
-    """Whether anything is required of it."""
-    return any(one.passed is not None for one in variant_figures(manifest, variant))

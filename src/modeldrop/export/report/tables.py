@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeldrop.export.report.figures import Figure, figure, is_judged, missed
+from modeldrop.export.report.figures import Figure, figure, framework_of, variant_figures
 from modeldrop.export.report.formatting import faster
-from modeldrop.export.report.header import framework_of
 from modeldrop.format.manifest import Graph, Tensor
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ def variant_rows(manifest: Manifest) -> list[VariantRow]:
         others = {framework_of(manifest): manifest.original.speed}
         if fp32 is not None and fp32.name != variant.name:
             others["fp32"] = fp32.speed
-        verdict = "not faithful" if missed(manifest, variant) else "faithful"
-        verdict = verdict if is_judged(manifest, variant) else "not judged"
+        passed = {one.passed for one in variant_figures(manifest, variant)}
+        verdict = "not faithful" if False in passed else "faithful" if True in passed else "not judged"
         rows.append(VariantRow(variant, manifest.weights_of(variant), verdict, latencies(variant.speed, others)))
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -65,11 +66,10 @@ def resolve_source(
     source = _resolve(spec, rules, offline=offline)
     if tokenizer is None:
         return source
-    return SourceWithTokenizer(source, _resolve(tokenizer, FileRules(), offline=offline, support_only=True))
+    return SourceWithTokenizer(source, _resolve(tokenizer, FileRules(support_only=True), offline=offline))
 
 
-def _resolve(spec: str, rules: FileRules, *, offline: bool | None, support_only: bool = False) -> Source:
-    """See ``resolve_source``; with ``support_only``, only the files beside weights are wanted of it."""
+def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
     if "\0" in spec:
         raise UsageError(f"{spec!r} is not a source.")
     path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
@@ -77,7 +77,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None, support_only:
     if not mark or (path_like and _path_of(spec).exists()):
         place = spec
     elif graph.strip("/."):
-        rules = FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+        rules = replace(rules, graph=graph)
     else:
         raise UsageError(f"{spec!r} names no file after the #.", f"Leave the # out, or write {place}#onnx/model.onnx.")
     if spec.startswith(_BUCKETS):
@@ -85,14 +85,14 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None, support_only:
             return _version(place)
         from modeldrop.export.sources.bucket import BucketSource
 
-        return BucketSource(place, spec=spec, rules=rules, support_only=support_only)
+        return BucketSource(place, spec=spec, rules=rules)
     hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
     if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
         from modeldrop.export.sources import hub as on_hub
 
-        return on_hub.resolve_hub(hub or place, spec=spec, offline=offline, rules=rules, support_only=support_only)
+        return on_hub.resolve_hub(hub or place, spec=spec, offline=offline, rules=rules)
     if path_like or (place and Path(place).exists()):
-        return _on_disk(place, spec, rules, support_only=support_only)
+        return _on_disk(place, spec, rules)
     if _BARE_REFERENCE.fullmatch(place):
         return _version(place)
     # People paste signed URLs, and addresses with a password in them.
@@ -103,19 +103,17 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None, support_only:
     )
 
 
-def _on_disk(place: str, spec: str, rules: FileRules, *, support_only: bool) -> Source:
+def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
     path = _path_of(place)
     if path.is_file() and path.suffix in {".onnx", ".xml"}:
         # What lies beside a graph in onnx/ is in the folder above.
         up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent
         graph = path.relative_to(folder).as_posix()
-        return FolderSource(
-            folder, spec=spec, rules=FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
-        )
+        return FolderSource(folder, spec=spec, rules=replace(rules, graph=graph))
     if "@" in path.name and not path.exists():
         return _version(place)
-    return FolderSource(path, spec=spec, rules=rules, support_only=support_only)
+    return FolderSource(path, spec=spec, rules=rules)
 
 
 def _version(reference: str) -> Source:

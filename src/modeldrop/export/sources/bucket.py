@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
-from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
+from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject
@@ -34,24 +33,19 @@ class BucketSource(FileListSource):
         MissingExtraError: the cloud's SDK is not installed.
     """
 
-    def __init__(self, url: str, *, spec: str, rules: FileRules = DEFAULT, support_only: bool = False) -> None:
-        self._spec = spec
+    def __init__(self, url: str, *, spec: str, rules: FileRules) -> None:
+        self.spec = spec
         if url.endswith((".onnx", ".xml")):
             url, _, graph = url.rpartition("/")
-            rules = FileRules(rules.allow_pickle, rules.trust_remote_code, graph, rules.bare)
+            rules = replace(rules, graph=graph)
         self._store = open_store(url)
         self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith((".onnx", ".xml")) else ""
         self._graphs = self._graphs or f"{PurePosixPath(rules.graph).parent}/".removeprefix("./")
         self._listing = self._list()
         where = self._store.url
-        choice = (
-            file_choice.choose_support(self._listing, where=where)
-            if support_only
-            else file_choice.choose_files(self._listing, where=where, rules=rules)
-        )
-        if choice.index is not None:
-            choice = file_choice.with_shards(choice, self._document(choice.index), self._listing, where=where)
-        self._choice: ChosenFiles = choice
+        self._choose(self._listing, where, rules)
+        if (index := self._choice.index) is not None:
+            self._choice = file_choice.with_shards(self._choice, self._document(index), self._listing, where=where)
 
     @property
     def identity(self) -> str:
@@ -138,12 +132,6 @@ class BucketSource(FileListSource):
 
     def _size(self, name: str) -> int:
         return self._listing[name].size
-
-    def _document(self, name: str) -> Any:
-        try:
-            return json.loads(self._bytes(name))
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{self._called(name)} is not valid JSON: {error}.") from error
 
     def _called(self, name: str) -> str:
         return f"{name} of {self._store.url}"

@@ -113,12 +113,14 @@ class FileRules:
         graph: the ready ONNX or OpenVINO file, or the folder of ONNX files, that is meant instead of a checkpoint's
             weights; or "".
         bare: whether config.json may lie elsewhere, with the tokenizer.
+        support_only: take only what lies beside weights.
     """
 
     allow_pickle: bool = False
     trust_remote_code: bool = False
     graph: str = ""
     bare: bool = False
+    support_only: bool = False
 
 
 DEFAULT = FileRules()
@@ -134,11 +136,15 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
         rules: what is wanted.
 
     Raises:
-        SourceError: an unsafe name, no config.json, no weights, or only pickles where they are not allowed.
+        SourceError: an unsafe name, no config.json, no weights, or only pickles where they are not allowed; no
+            tokenizer, where only what lies beside weights is wanted.
     """
     there = sorted(set(names))
     for name in there:
         check_name(name, where)
+    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
+    if rules.support_only:
+        return _only_support(support, where)
     known = frozenset(there)
     allow_pickle = rules.allow_pickle
     if "config.json" not in known and not rules.bare:
@@ -146,7 +152,6 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
             f"{where} has no config.json, so it is not a transformers checkpoint.",
             "Give the folder or repository that holds config.json next to the weights.",
         )
-    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
     papers = [name for name in there if _PAPER.fullmatch(name)]
     if rules.trust_remote_code:
         support += [name for name in there if _CODE.fullmatch(name)]
@@ -170,16 +175,7 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
 
 
-def choose_support(names: Iterable[str], *, where: str) -> ChosenFiles:
-    """Choose what lies beside weights out of all that is there: tokenizer, configuration, model card.
-
-    Raises:
-        SourceError: an unsafe name, or no tokenizer.
-    """
-    there = sorted(set(names))
-    for name in there:
-        check_name(name, where)
-    support = [name for name in there if _SUPPORT.fullmatch(name) or _TEMPLATE.fullmatch(name)]
+def _only_support(support: Iterable[str], where: str) -> ChosenFiles:
     if not any(name in support for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")):
         raise SourceError(f"{where} has no tokenizer.", "Name the folder or repository that holds tokenizer.json.")
     # The poolings of another model are not its tokenizer's.

@@ -10,7 +10,7 @@ from typing import Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
-from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
+from modeldrop.export.sources.file_choice import DEFAULT, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
@@ -22,8 +22,6 @@ _POINTER_LIMIT = 1024
 class FolderSource(FileListSource):
     r"""A folder with config.json, a tokenizer, and weights or ready graphs.
 
-    Of one for ``support_only`` only what lies beside weights is used.
-
     Its identity is ``sha256:`` and the digest of the sorted lines ``<SHA-256>  <path>\n`` of every file
     that influences the build: what else lies in the folder, where it lies and its README do not count.
     Links are followed, wherever they lead: the snapshots of the Hugging Face cache are made of them.
@@ -32,25 +30,22 @@ class FolderSource(FileListSource):
         SourceError: no such folder, no config.json, no weights that may be loaded, a missing shard or data file.
     """
 
-    def __init__(self, folder: Path, *, spec: str = "", rules: FileRules = DEFAULT, support_only: bool = False) -> None:
-        self._spec = spec or str(folder)
+    def __init__(self, folder: Path, *, spec: str = "", rules: FileRules = DEFAULT) -> None:
+        self.spec = spec or str(folder)
         self._folder = folder
         self._identity: str | None = None
-        self._stamps = _listing(folder, self._spec)
+        self._stamps = _listing(folder, self.spec)
         for path in _files_in(folder / rules.graph):
             self._stamps[path.relative_to(folder).as_posix()] = _stamp(path)
-        choice = (
-            file_choice.choose_support(self._stamps, where=self._spec)
-            if support_only
-            else file_choice.choose_files(self._stamps, where=self._spec, rules=rules)
-        )
+        self._choose(self._stamps, self.spec, rules)
+        choice = self._choice
         if choice.index is not None:
-            choice = file_choice.with_shards(choice, self._document(choice.index), self._stamps, where=self._spec)
+            choice = file_choice.with_shards(choice, self._document(choice.index), self._stamps, where=self.spec)
         for graph in choice.graphs.values():
             self._check_there(graph)
             locations = graphs.external_locations(self._path(graph), self._called(graph))
-            choice = file_choice.with_external(choice, graph, locations, self._stamps, where=self._spec)
-        self._choice: ChosenFiles = choice
+            choice = file_choice.with_external(choice, graph, locations, self._stamps, where=self.spec)
+        self._choice = choice
         for name in choice.names:
             self._check_there(name)
         self._config = super().config()
@@ -105,7 +100,7 @@ class FolderSource(FileListSource):
         return disk.read_json(self._path(name), self._called(name))
 
     def _called(self, name: str) -> str:
-        return f"{name} of {self._spec}"
+        return f"{name} of {self.spec}"
 
     def _check_there(self, name: str) -> None:
         """Refuse a link to nowhere, a file that may not be read, and what git left in a file's place."""

@@ -68,11 +68,8 @@ def resolve_hub(
     spec: str = "",
     offline: bool | None = None,
     rules: FileRules = DEFAULT,
-    support_only: bool = False,
 ) -> HubSource:
     """Pin ``org/name[@revision]`` to a commit: one request, or none if offline.
-
-    With ``support_only``, only what lies beside weights is wanted of it.
 
     Raises:
         UsageError: the id or the revision is malformed.
@@ -92,51 +89,34 @@ def resolve_hub(
         pinned = Pinned(name, revision, commit, _licence(info), gated=bool(info.gated))
         if not _COMMIT.fullmatch(commit):
             raise hub_client.not_a_hub()
-    where = f"{name}@{commit[:12]}"
-    choice = (
-        file_choice.choose_support(listing, where=where)
-        if support_only
-        else file_choice.choose_files(listing, where=where, rules=rules)
-    )
-    return HubSource(spec or repository, pinned, listing, choice)
+    return HubSource(spec or repository, pinned, listing, rules)
 
 
 class HubSource(FileListSource):
     """One commit of one repository. Made by ``resolve_hub``."""
 
-    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], choice: ChosenFiles) -> None:
-        self._spec = spec
-        self._repository = pinned.repository
+    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], rules: FileRules) -> None:
+        self.spec = spec
+        self.repository = self._repository = pinned.repository
+        self.commit = self._commit = pinned.commit
+        self.gated = pinned.gated
         self._revision = pinned.revision
-        self._commit = pinned.commit
         self._licence = pinned.licence
-        self._gated = pinned.gated
         self._offline = pinned.offline
         self._listing = listing
-        self._choice = choice
+        self._where = f"{pinned.repository}@{pinned.commit[:12]}"
         self._verified: dict[str, Path] = {}
+        self._choose(listing, self._where, rules)
 
     @property
     def identity(self) -> str:
         return f"hf:{self._repository}@{self._commit}"
 
     @property
-    def repository(self) -> str | None:
-        return self._repository
-
-    @property
-    def commit(self) -> str | None:
-        return self._commit
-
-    @property
     def licence(self) -> str | None:
         if self._licence is None and self._offline and "README.md" in self._listing:
             self._licence = file_choice.licence_in(disk.read_readme(self._fetch("README.md")))
         return self._licence
-
-    @property
-    def gated(self) -> bool:
-        return self._gated
 
     def weight_bytes(self) -> int:
         return sum(self._size(name) for name in self._with_shards().weights)
@@ -182,21 +162,18 @@ class HubSource(FileListSource):
         return disk.read_json(self._fetch(name), self._called(name))
 
     def _called(self, name: str) -> str:
-        return f"{name} of {self._repository}@{self._commit[:12]}"
+        return f"{name} of {self._where}"
 
     def _with_shards(self) -> ChosenFiles:
         if self._choice.index is None:
             return self._choice
         document = self._document(self._choice.index)
-        return file_choice.with_shards(
-            self._choice, document, self._listing, where=f"{self._repository}@{self._commit[:12]}"
-        )
+        return file_choice.with_shards(self._choice, document, self._listing, where=self._where)
 
     def _with_external(self, choice: ChosenFiles) -> ChosenFiles:
         for graph in choice.graphs.values():
             locations = graphs.external_locations(self._fetch(graph), self._called(graph))
-            where = f"{self._repository}@{self._commit[:12]}"
-            choice = file_choice.with_external(choice, graph, locations, self._listing, where=where)
+            choice = file_choice.with_external(choice, graph, locations, self._listing, where=self._where)
         return choice
 
     def _fetch(self, name: str) -> Path:

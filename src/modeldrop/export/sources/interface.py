@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import openvino
+from modeldrop.export.sources import file_choice, openvino
 
 if TYPE_CHECKING:
     from modeldrop.export.openvino_ir import Ir
-    from modeldrop.export.sources.file_choice import ChosenFiles
+    from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
@@ -23,38 +24,25 @@ class Source(ABC):
 
     A source is resolved once, and everything it says afterwards is about that one state: a branch
     that moves later, or a folder that changes, never mixes two states.
+
+    Attributes:
+        spec: what the user wrote.
+        worker: the worker that makes graphs of it, and asks the original: ``adopt`` for ready ONNX graphs,
+            ``adopt_openvino`` for an OpenVINO graph; the graphs of the others are in fp32.
+        support: paths of the files that are handed over beside the weights: configuration, tokenizer.
+        task: the task that its graphs were made for; None where config.json tells it.
+        repository: ``org/name`` on the Hub, or None.
+        commit: the full commit on the Hub, or None.
+        gated: whether the Hub gives it only to those who have accepted its terms.
     """
 
-    @property
-    def worker(self) -> str:
-        """The worker that makes graphs of it, and asks the original.
-
-        ``adopt`` for ready ONNX graphs, ``adopt_openvino`` for an OpenVINO graph; those of the others are in fp32.
-        """
-        return "export"
-
-    def openvino_graph(self) -> Ir | None:
-        """What its ready OpenVINO graph tells of itself; None for a source that is none. Fetches no weights.
-
-        Raises:
-            SourceError: it cannot be had, or is not whole.
-        """
-        return None
-
-    @property
-    def task(self) -> str | None:
-        """The task that its graphs were made for; None where config.json tells it."""
-        return None
-
-    @property
-    def gated(self) -> bool:
-        """Whether the Hub gives it only to those who have accepted its terms."""
-        return False
-
-    @property
-    @abstractmethod
-    def spec(self) -> str:
-        """What the user wrote."""
+    spec: str
+    worker: str = "export"
+    support: frozenset[str] = frozenset()
+    task: str | None = None
+    repository: str | None = None
+    commit: str | None = None
+    gated: bool = False
 
     @property
     @abstractmethod
@@ -71,23 +59,13 @@ class Source(ABC):
         return None
 
     @property
-    def repository(self) -> str | None:
-        """``org/name`` on the Hub, or None."""
-        return None
-
-    @property
-    def commit(self) -> str | None:
-        """The full commit on the Hub, or None."""
-        return None
-
-    @property
     @abstractmethod
     def licence(self) -> str | None:
         """The licence that the model card names, such as ``apache-2.0``, or None."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """The parsed config.json; fetches no other file.
+        """The parsed config.json, {} where there is none; fetches no other file.
 
         Raises:
             SourceError: it cannot be had, or is not a JSON object.
@@ -101,10 +79,13 @@ class Source(ABC):
             SourceError: it cannot be had, or is not a JSON array.
         """
 
-    @property
     @abstractmethod
-    def support(self) -> frozenset[str]:
-        """Paths of the files that are handed over beside the weights: configuration, tokenizer."""
+    def openvino_graph(self) -> Ir | None:
+        """What its ready OpenVINO graph tells of itself; None for a source that is none. Fetches no weights.
+
+        Raises:
+            SourceError: it cannot be had, or is not whole.
+        """
 
     @abstractmethod
     def weight_bytes(self) -> int:
@@ -128,34 +109,26 @@ class Source(ABC):
 
 
 class FileListSource(Source):
-    """A source whose files are chosen by their names, into ``_choice``: a folder, a bucket, a repository on the Hub."""
+    """A source that knows its files by name before it has them: a folder, a bucket, a repository, a version."""
 
-    _spec: str
     _choice: ChosenFiles
+    _graph = ""
     _openvino: Ir | None = None
 
-    @property
-    def worker(self) -> str:
-        return self._choice.worker
-
-    @property
-    def spec(self) -> str:
-        return self._spec
-
-    @property
-    def support(self) -> frozenset[str]:
-        return frozenset(self._choice.support)
+    def _choose(self, names: Iterable[str], where: str, rules: FileRules) -> None:
+        """Choose the files that are needed. The shards of weights are added later, when their index can be read."""
+        self._choice = file_choice.choose_files(names, where=where, rules=rules)
+        self.worker, self._graph = self._choice.worker, self._choice.openvino
+        self.support = frozenset(self._choice.support)
 
     def config(self) -> dict[str, Any]:
-        if "config.json" not in self._choice.support:
-            return {}
-        document = self._document("config.json")
+        document = self._document("config.json") if "config.json" in self.support else {}
         if not isinstance(document, dict):
             raise SourceError(f"{self._called('config.json')} is not a JSON object.")
         return document
 
     def modules(self) -> list[Any] | None:
-        if "modules.json" not in self._choice.support:
+        if "modules.json" not in self.support:
             return None
         document = self._document("modules.json")
         if not isinstance(document, list):
@@ -163,17 +136,27 @@ class FileListSource(Source):
         return document
 
     def openvino_graph(self) -> Ir | None:
-        graph = self._choice.openvino
-        if graph and self._openvino is None:
-            weights = openvino.data_of(graph)
+        if self._graph and self._openvino is None:
+            weights = openvino.data_of(self._graph)
             self._openvino = openvino.read(
-                self._bytes(graph),
+                self._bytes(self._graph),
                 self._size(weights),
-                graph=graph,
-                xml=self._called(graph),
+                graph=self._graph,
+                xml=self._called(self._graph),
                 weights=self._called(weights),
             )
         return self._openvino
+
+    def _document(self, name: str) -> Any:
+        """One of its JSON files, parsed.
+
+        Raises:
+            SourceError: it cannot be had, or is no JSON.
+        """
+        try:
+            return json.loads(self._bytes(name))
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{self._called(name)} is not valid JSON: {error}.") from error
 
     @abstractmethod
     def _bytes(self, name: str) -> bytes:
@@ -186,14 +169,6 @@ class FileListSource(Source):
     @abstractmethod
     def _size(self, name: str) -> int:
         """Bytes of one of its files, which is not fetched."""
-
-    @abstractmethod
-    def _document(self, name: str) -> Any:
-        """One of its JSON files, parsed.
-
-        Raises:
-            SourceError: it cannot be had, or is no JSON.
-        """
 
     @abstractmethod
     def _called(self, name: str) -> str:

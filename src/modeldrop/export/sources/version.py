@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 from modeldrop.config import default_registry
 from modeldrop.errors import IntegrityError, SourceError
 from modeldrop.export.sources import disk
-from modeldrop.export.sources.interface import Progress, Source
+from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.format import keys
 from modeldrop.format.manifest import File
 from modeldrop.format.reference import parse_reference
@@ -20,7 +18,7 @@ from modeldrop.storage.write import open_store
 _FP32 = "fp32"
 
 
-class VersionSource(Source):
+class VersionSource(FileListSource):
     """The fp32 variant of a version. Its identity is the digest of the manifest, which names every file's digest.
 
     Args:
@@ -32,8 +30,10 @@ class VersionSource(Source):
         RegistryError: the registry cannot be read.
     """
 
+    worker = "adopt"
+
     def __init__(self, reference: str) -> None:
-        self._spec = reference
+        self.spec = reference
         wanted = parse_reference(reference, default_registry())
         self._model = wanted.model
         self._store = open_store(wanted.registry)
@@ -41,60 +41,24 @@ class VersionSource(Source):
         manifest = self._version.manifest
         variant = manifest.variant(_FP32)
         if variant is None:
+            there = ", ".join(one.name for one in manifest.variants)
             raise SourceError(
-                f"{self._called} has no fp32 variant: it has {', '.join(one.name for one in manifest.variants)}.",
+                f"{self._model} v{self._version.number} has no fp32 variant: it has {there}.",
                 "Other variants are made of fp32. Name the source that it was built from.",
             )
         self._files = [manifest.file(path) for path in variant.files]
         self._weights = manifest.weights_of(variant)
-
-    @property
-    def worker(self) -> str:
-        return "adopt"
-
-    @property
-    def task(self) -> str | None:
-        return self._version.manifest.task
-
-    @property
-    def spec(self) -> str:
-        return self._spec
+        self.support = frozenset(variant.files)
+        self.task, self.gated = manifest.task, manifest.source.gated
+        self.repository, self.commit = manifest.source.repository or None, manifest.source.commit or None
 
     @property
     def identity(self) -> str:
         return f"modeldrop:{self._version.digest}"
 
     @property
-    def repository(self) -> str | None:
-        return self._version.manifest.source.repository or None
-
-    @property
-    def commit(self) -> str | None:
-        return self._version.manifest.source.commit or None
-
-    @property
     def licence(self) -> str | None:
         return self._version.manifest.source.licence or None
-
-    @property
-    def gated(self) -> bool:
-        return self._version.manifest.source.gated
-
-    def config(self) -> dict[str, Any]:
-        document = self._document("config.json")
-        if not isinstance(document, dict):
-            raise SourceError(f"config.json of {self._called} is not a JSON object.")
-        return dict(document)
-
-    def modules(self) -> list[Any] | None:
-        document = self._document("modules.json")
-        if document is not None and not isinstance(document, list):
-            raise SourceError(f"modules.json of {self._called} is not a JSON array.")
-        return document
-
-    @property
-    def support(self) -> frozenset[str]:
-        return frozenset(file.path for file in self._files)
 
     def weight_bytes(self) -> int:
         return self._weights
@@ -113,22 +77,18 @@ class VersionSource(Source):
                 progress(file.path, file.size, file.size)
         return into
 
-    def _document(self, path: str) -> Any:
-        """One of its JSON files, or None where there is none."""
-        file = next((file for file in self._files if file.path == path), None)
-        if file is None:
-            return None
+    def _bytes(self, name: str) -> bytes:
+        file = self._version.manifest.file(name)
         stored = self._store.get(self._key(file))
         if stored is None or hashlib.sha256(stored.data).hexdigest() != file.sha256:
             raise self._damaged(file)
-        try:
-            return json.loads(stored.data)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{path} of {self._called} is not valid JSON: {error}.") from error
+        return stored.data
 
-    @property
-    def _called(self) -> str:
-        return f"{self._model} v{self._version.number}"
+    def _size(self, name: str) -> int:
+        return self._version.manifest.file(name).size
+
+    def _called(self, name: str) -> str:
+        return f"{name} of {self._model} v{self._version.number}"
 
     def _key(self, file: File) -> str:
         return keys.file(self._model, self._version.number, file.path)

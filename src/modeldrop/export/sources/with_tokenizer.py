@@ -39,21 +39,10 @@ class SourceWithTokenizer(Source):
                 f"Neither {source.spec} nor {tokenizer.spec} has a config.json.",
                 "Put the config.json of the model that was exported beside the graph.",
             )
-
-    @property
-    def worker(self) -> str:
-        return self._source.worker
-
-    def openvino_graph(self) -> Ir | None:
-        return self._source.openvino_graph()
-
-    @property
-    def task(self) -> str | None:
-        return self._source.task
-
-    @property
-    def spec(self) -> str:
-        return self._source.spec
+        self.spec, self.worker, self.task = source.spec, source.worker, source.task
+        self.repository, self.commit = source.repository, source.commit
+        self.gated = source.gated or tokenizer.gated
+        self.support = source.support | tokenizer.support
 
     @property
     def identity(self) -> str:
@@ -64,30 +53,17 @@ class SourceWithTokenizer(Source):
         return self._tokenizer_source.identity
 
     @property
-    def repository(self) -> str | None:
-        return self._source.repository
-
-    @property
-    def commit(self) -> str | None:
-        return self._source.commit
-
-    @property
     def licence(self) -> str | None:
         return self._source.licence
 
-    @property
-    def gated(self) -> bool:
-        return self._source.gated or self._tokenizer_source.gated
+    def openvino_graph(self) -> Ir | None:
+        return self._source.openvino_graph()
 
     def config(self) -> dict[str, Any]:
         return dict(self._config)
 
     def modules(self) -> list[Any] | None:
         return self._source.modules()
-
-    @property
-    def support(self) -> frozenset[str]:
-        return self._source.support | self._tokenizer_source.support
 
     def weight_bytes(self) -> int:
         return self._source.weight_bytes()

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.export.models.family import TOKENS, Family, writing_samples
+from modeldrop.export.models.family import TOKENS, WRITING_TEXTS, Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from modeldrop.export.inputs import Sample
 
 
 class Causal(Family):
     """One graph that is given what it has computed for the tokens before."""
 
     name = "causal"
+    measured = TOKENS
+    texts = WRITING_TEXTS
     openvino_inputs = (frozenset({"input_ids", "attention_mask", "beam_idx"}), frozenset({"position_ids"}))
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         if embedder or config.get("is_encoder_decoder") or "vocab_size" not in config:
             return []
         return ["text-generation"] if architecture.endswith(("ForCausalLM", "LMHeadModel")) else []
-
-    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
-        return TOKENS
-
-    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        return writing_samples(), ()
 
 
 FAMILY = Causal()

@@ -9,13 +9,12 @@ from modeldrop.export.models.family import CLASSES, Family
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.inputs import Sample
-
 
 class Clip(Family):
     """One graph that takes pictures and texts; compared on which of a few texts fits a picture."""
 
     name = "clip"
+    measured = (*CLASSES, "top5")
     needed = (*Family.needed, "preprocessor_config.json")
     input_kind = "image"
     most_texts = 256
@@ -23,12 +22,6 @@ class Clip(Family):
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         both = "vision_config" in config and "text_config" in config
         return ["zero-shot-image-classification"] if both and architecture == "CLIPModel" else []
-
-    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
-        return (*CLASSES, "top5")
-
-    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        return (), ()
 
 
 FAMILY = Clip()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.export.models.family import ENCODER_DECODER, TOKENS, Family, writing_samples
+from modeldrop.export.models.family import ENCODER_DECODER, TOKENS, WRITING_TEXTS, Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from modeldrop.export.inputs import Sample
 
 
 class Seq2Seq(Family):
@@ -17,6 +15,8 @@ class Seq2Seq(Family):
 
     name = "seq2seq"
     graphs = ENCODER_DECODER
+    measured = TOKENS
+    texts = WRITING_TEXTS
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         writes = architecture.endswith(("ForConditionalGeneration", "LMHeadModel", "MTModel"))
@@ -24,12 +24,6 @@ class Seq2Seq(Family):
             return []
         # Whisper reads sound.
         return [] if "num_mel_bins" in config or "vision_config" in config else ["text2text-generation"]
-
-    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
-        return TOKENS
-
-    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        return writing_samples(), ()
 
 
 FAMILY = Seq2Seq()

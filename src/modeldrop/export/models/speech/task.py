@@ -9,14 +9,13 @@ from modeldrop.export.models.family import ENCODER_DECODER, TOKENS, Family
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.inputs import Sample
-
 
 class Speech(Family):
     """An encoder of sound, and a decoder that is given what it has computed for the tokens before."""
 
     name = "speech"
     graphs = ENCODER_DECODER
+    measured = TOKENS
     needed = (*Family.needed, "preprocessor_config.json")
     input_kind = "audio"
     most_texts = 0
@@ -24,12 +23,6 @@ class Speech(Family):
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         hears = "num_mel_bins" in config and bool(config.get("is_encoder_decoder"))
         return ["automatic-speech-recognition"] if hears and architecture.endswith("ForConditionalGeneration") else []
-
-    def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
-        return TOKENS
-
-    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        return (), ()
 
 
 FAMILY = Speech()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.export.builtin_texts import PAIRS
+from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN, PAIRS
 from modeldrop.export.inputs import Sample, builtin_sample
 from modeldrop.export.models.family import CLASSES, Family, label_count
 
@@ -25,6 +25,7 @@ class TextEncoders(Family):
 
     name = "text_encoders"
     most_texts = 2
+    texts, golden = BUILT_IN, GOLDEN
     openvino_inputs = (frozenset({"input_ids"}), frozenset({"attention_mask", "token_type_ids"}))
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:

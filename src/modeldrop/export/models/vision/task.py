@@ -9,8 +9,6 @@ from modeldrop.export.models.family import CLASSES, Family, label_count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.inputs import Sample
-
 
 class Vision(Family):
     """One graph that turns pictures into scores."""
@@ -27,9 +25,6 @@ class Vision(Family):
 
     def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
         return (*CLASSES, *(("top5",) if label_count(config) > 5 else ()))
-
-    def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        return (), ()
 
 
 FAMILY = Vision()
