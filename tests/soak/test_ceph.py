@@ -16,8 +16,8 @@ from blake3 import blake3
 from botocore.exceptions import ClientError
 
 from modeldrop.conformance.checks import CHECKS, Check
-from modeldrop.conformance.run import open_under_test
 from modeldrop.conformance.sample import describe_file
+from modeldrop.conformance.scratch import scratch_model
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
@@ -48,10 +48,10 @@ ROUNDS = 3
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_ceph_conforms(check: Check, ceph: str) -> None:
-    tested = open_under_test(ceph)
-    with tested.scratch_model() as scratch:
+    store = open_store(ceph)
+    with scratch_model(store) as scratch:
         check.run(scratch)
-    assert list(tested.store.objects("")) == []
+    assert list(store.objects("")) == []
 
 
 def test_its_gaps_are_those_that_are_known(ceph: str, ceph_server: CephServer) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     add_recipe_options(parser, several=False)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to build into")
     parser.add_argument("--force", action="store_true", help="build even if the folder holds a build of this recipe")
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     output: Path = arguments.output.expanduser().absolute()
     request = _request(arguments)
     build, built = build_folder(request, output, force=arguments.force, quiet=arguments.quiet)

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("before", metavar="BEFORE", help="REGISTRY/MODEL@VERSION")
     parser.add_argument("after", metavar="AFTER", help="the same, or only a version or channel of that model")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     before = reference_argument(arguments.before)
     if "/" in arguments.after or "@" in arguments.after:
         after = reference_argument(arguments.after)

@@ -93,11 +93,12 @@ def _last_good() -> dict[str, str]:
 def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckResult]:
     if any(result.state is CheckState.FAILED for result in results):
         return [unchecked("conformance", "an earlier check failed")]
-    from modeldrop.conformance.run import open_under_test, run_checks
+    from modeldrop.conformance.run import run_checks
+    from modeldrop.storage.write import open_store
 
     found = []
     try:
-        for outcome in run_checks(open_under_test(registry)):
+        for outcome in run_checks(open_store(registry)):
             title = outcome.check.title
             if outcome.fault:
                 found.append(failed_check("conformance", RegistryError(f"{title}: {outcome.fault}.")))

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL[@CHANNEL]")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     reference = reference_argument(arguments.reference)
     if reference.version is not None:
         raise UsageError("A version has no history.", f"Write {reference.model} or {reference.model}@CHANNEL.")

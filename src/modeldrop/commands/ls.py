@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
     parser.add_argument("--all", action="store_true", help="show pruned versions of a model too")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     store, models, single = models_named(arguments.what)
     if single:
         return _print_versions(store, models[0], all_of_them=arguments.all, as_json=arguments.json)

@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     add_model_choice(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     if arguments.all and arguments.only:
         raise UsageError("--all and --only exclude each other.", "Give one of them.")
     print(matrix_of(load_config_file(), arguments.only))

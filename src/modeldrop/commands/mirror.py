@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
     parser.add_argument("registry", metavar="REGISTRY", help="the registry to copy to; the model keeps its name")
     parser.add_argument("--channel", help="move this channel of the other registry forward to the copy")
@@ -36,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     channel = None if arguments.channel is None else check_channel(arguments.channel)
     reference = reference_argument(arguments.reference)
     source, target = open_store(reference.registry), open_store(arguments.registry, carrier=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     add_recipe_options(parser)
     parser.add_argument(
         "model", metavar="MODEL", nargs="?", help="destination: REGISTRY/MODEL, such as ./models/embedder"
@@ -29,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     plans = [plan(replace(request, offline=arguments.offline)) for request in publish_requests(arguments)]
     if arguments.json:
         plain = [_plain(one) for one in plans]

@@ -29,7 +29,6 @@ _MAX_GENERATION = 1 << 52  # the format allows twice that: there is room to coun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL@VERSION (or @CHANNEL)")
     parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
     parser.add_argument("--why", default="", help="the reason, for the history")
@@ -41,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     channel, above = check_channel(arguments.channel), arguments.generation_above
     if not 0 <= above <= _MAX_GENERATION:
         raise UsageError(f"{above} is no generation.", "Write the number that the readers name.")

@@ -43,7 +43,6 @@ _WILL = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("what", metavar="REGISTRY[/MODEL]", nargs="?", default="", help="default: MODELDROP_REGISTRY")
     parser.add_argument("--keep", type=int, default=5, metavar="N", help="keep the newest N versions (default: 5)")
     parser.add_argument("--older-than", default="30d", metavar="AGE", help="retire only older versions (default: 30d)")
@@ -56,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     if arguments.unretire is not None:
         return _unretire(arguments.what, parse_version(arguments.unretire), as_json=arguments.json)
     policy = _policy(arguments)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     add_recipe_options(parser)
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="destination: REGISTRY/MODEL, such as ./models/embedder")
@@ -64,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     seconds = read_duration(arguments.test_timeout, "--test-timeout", unit="s")
     # All are planned before the first is built: what is wrong with the last one is said now.
     plans = [plan(_with_options(request, arguments, seconds)) for request in publish_requests(arguments)]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="REGISTRY/MODEL")
     parser.add_argument("--channel", default=DEFAULT_CHANNEL, help="the channel to move (default: current)")
     parser.add_argument("--from", dest="expected", metavar="VERSION", help="only if the channel names this version")
@@ -25,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     channel = check_channel(arguments.channel)
     expected = parse_version(arguments.expected) if arguments.expected else None
     reference = model_argument(arguments.model)

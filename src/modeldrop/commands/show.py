@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="REGISTRY/MODEL[@VERSION|@CHANNEL]")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command."""
     reference = reference_argument(arguments.reference)
     store = open_store(reference.registry)
     all_channels = list_channels(store, reference.model)

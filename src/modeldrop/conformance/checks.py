@@ -336,7 +336,7 @@ def headers(scratch: ScratchModel) -> None:
         "current": ("application/json", checked),
     }
     for name, (content_type, cache_control) in wanted.items():
-        found = scratch.headers(scratch.key(name))
+        found = scratch.headers(name)
         equal(found.get("Content-Type"), content_type, f"the content type of {name}")
         equal(found.get("Cache-Control"), cache_control, f"the cache control of {name}")
 

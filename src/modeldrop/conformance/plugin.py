@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.conformance.run import RegistryUnderTest, open_under_test
+from modeldrop.conformance.scratch import scratch_model
+from modeldrop.storage.write import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modeldrop.conformance.scratch import ScratchModel
+    from modeldrop.storage.write.store import Store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,16 +22,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def tested(request: pytest.FixtureRequest) -> RegistryUnderTest:
+def store(request: pytest.FixtureRequest) -> Store:
     """The registry that the command line names."""
     registry = request.config.getoption("--registry")
     if not registry:
         raise pytest.UsageError("Name the registry to try: --registry s3://acme-models/scratch")
-    return open_under_test(registry)
+    return open_store(registry)
 
 
 @pytest.fixture
-def scratch(tested: RegistryUnderTest) -> Iterator[ScratchModel]:
+def scratch(store: Store) -> Iterator[ScratchModel]:
     """A scratch model of its own for every check."""
-    with tested.scratch_model() as scratch:
+    with scratch_model(store) as scratch:
         yield scratch

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import obstore
+
+from modeldrop.config import registry_settings
 from modeldrop.errors import ConflictError, ModeldropError
+from modeldrop.storage.read.interface import RegistryReader, open_reader
+from modeldrop.storage.read.obstore_client import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.storage.write.store import Store
 
 PREFIX = "conformance-"
@@ -31,17 +35,23 @@ class ScratchModel:
 
     Attributes:
         store: the publisher's store.
-        open_reader: opens the fetcher's reader on the same registry.
-        headers: what readers get an object served as: ``Content-Type`` and ``Cache-Control``.
         model: the scratch model's name.
         folder: an empty local folder.
     """
 
     store: Store
-    open_reader: Callable[[], RegistryReader]
-    headers: Callable[[str], Mapping[str, str]]
     model: str
     folder: Path
+
+    def open_reader(self) -> RegistryReader:
+        """A reader of its own, as a container opens it."""
+        return open_reader(self.store.url)
+
+    def headers(self, name: str) -> Mapping[str, str]:
+        """What readers get an object served as: ``Content-Type`` and ``Cache-Control``."""
+        # The fetcher has no use for them, so its reader does not offer them.
+        found = obstore.get(open_client(registry_settings(self.store.url)).store, self.key(name)).attributes
+        return {header: str(value) for header, value in found.items()}
 
     def key(self, name: str) -> str:
         """The key of ``name`` in the scratch model."""
@@ -78,14 +88,12 @@ def expect_refusal(action: Callable[[], object], what: str) -> None:
 
 
 @contextlib.contextmanager
-def scratch_model(
-    store: Store, open_reader: Callable[[], RegistryReader], headers: Callable[[str], Mapping[str, str]]
-) -> Iterator[ScratchModel]:
+def scratch_model(store: Store) -> Iterator[ScratchModel]:
     """A new scratch model; all of it is removed at the end."""
     model = f"{PREFIX}{secrets.token_hex(6)}"
     with tempfile.TemporaryDirectory(prefix="modeldrop-") as folder:
         try:
-            yield ScratchModel(store=store, open_reader=open_reader, headers=headers, model=model, folder=Path(folder))
+            yield ScratchModel(store, model, Path(folder))
         except BaseException:
             with contextlib.suppress(ModeldropError):  # what failed first is what counts
                 _clean(store, model)
