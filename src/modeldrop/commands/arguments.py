@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.config import default_registry
 from modeldrop.errors import UsageError
 from modeldrop.format.reference import Reference, parse_reference
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

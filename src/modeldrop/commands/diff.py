@@ -6,7 +6,7 @@ modeldrop diff ./models/embedder@v1 current
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.format.diff import diff
@@ -14,9 +14,6 @@ from modeldrop.format.reference import parse_reference
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import table
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.errors import UsageError
@@ -11,9 +11,6 @@ from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.registry.versions import get_channel
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import table
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
 from modeldrop.registry.versions import list_channels, list_folders, models_named, read_version, version_numbers
+from modeldrop.storage.write.store import Store
 from modeldrop.util.text import size_text, table
-
-if TYPE_CHECKING:
-    import argparse
-
-    from modeldrop.storage.write.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,15 +7,12 @@ A model in several registries has one registry in each line of ``registry``. Pat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.recipe_options import add_model_choice
 from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.publishing.request import matrix_of
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ To a folder on a disk without hard links (exFAT, FAT, SMB) only one mirror may w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
@@ -21,9 +21,6 @@ from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

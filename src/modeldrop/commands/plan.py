@@ -6,17 +6,13 @@ modeldrop plan --all
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
-from modeldrop.publishing.plan import outdated_tools, plan
-
-if TYPE_CHECKING:
-    import argparse
-
-    from modeldrop.publishing.plan import Plan
+from modeldrop.publishing.plan import Plan, outdated_tools, plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ modeldrop promote ./models/embedder@v3 --generation-above 25
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
@@ -21,9 +21,6 @@ from modeldrop.registry.channels import promote
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
-
-if TYPE_CHECKING:
-    import argparse
 
 _MAX_GENERATION = 1 << 52  # the format allows twice that: there is room to count on
 

@@ -10,10 +10,10 @@ within the grace, or would roll back to it. Schedule it to run every day.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.config import read_duration
@@ -24,12 +24,8 @@ from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Pruned, PrunePolicy, PruneStep, duration_text, prune, store_clock
 from modeldrop.registry.versions import claimed_numbers, models_named
 from modeldrop.storage.write import open_store
+from modeldrop.storage.write.store import Store
 from modeldrop.util.text import size_text, table
-
-if TYPE_CHECKING:
-    import argparse
-
-    from modeldrop.storage.write.store import Store
 
 _LEAST_GRACE = 3600
 _WILL = {

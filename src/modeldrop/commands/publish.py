@@ -12,27 +12,22 @@ the command fails, the version stays published, and only promote moves a channel
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
 from modeldrop.commands.summary import channel_json, channel_line, variant_table, variants_json
 from modeldrop.config import read_duration
 from modeldrop.errors import ModeldropError, UserTestError
-from modeldrop.publishing.plan import plan
+from modeldrop.publishing.plan import Plan, plan
 from modeldrop.publishing.publish import publish
-from modeldrop.registry.publish import ADOPTED, BUILT, MIRRORED, UNCHANGED
-
-if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
-
-    from modeldrop.publishing.plan import Plan
-    from modeldrop.publishing.request import PublishRequest
-    from modeldrop.registry.publish import Published
+from modeldrop.publishing.request import PublishRequest
+from modeldrop.registry.publish import ADOPTED, BUILT, MIRRORED, UNCHANGED, Published
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.commands.arguments import model_argument
 from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
+from modeldrop.format.recipe import Recipe
 from modeldrop.format.tasks import TASKS
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
-
-if TYPE_CHECKING:
-    import argparse
-
-    from modeldrop.format.recipe import Recipe
 
 _VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "tokenizer")
 _SWITCHES = ("allow_pickle", "trust_remote_code")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import add_json, model_argument, print_json
 from modeldrop.commands.summary import channel_json, channel_line
@@ -10,9 +10,6 @@ from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
 from modeldrop.registry.channels import rollback
 from modeldrop.registry.provenance import provenance
 from modeldrop.storage.write import open_store
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

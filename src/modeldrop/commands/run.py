@@ -17,18 +17,14 @@ What is neither a letter nor a digit in a model's name is an underscore there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from modeldrop.commands.arguments import reference_argument
 from modeldrop.commands.fetch import Reporting, fetch_all
 from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options
 from modeldrop.errors import UsageError
 from modeldrop.fetcher.exec import exec_command, variable_names
-
-if TYPE_CHECKING:
-    import argparse
-
-    from modeldrop.format.reference import Reference
+from modeldrop.format.reference import Reference
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

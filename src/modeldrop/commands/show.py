@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
@@ -11,9 +11,6 @@ from modeldrop.format.manifest import serialize_manifest
 from modeldrop.registry.versions import list_channels, resolve_reference
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import size_text, table
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.format.labels import inputs_of
+from modeldrop.format.manifest import Manifest, Speed, Variant
+from modeldrop.registry.channels import ChannelResult
 from modeldrop.util.text import size_text, table
-
-if TYPE_CHECKING:
-    from modeldrop.format.manifest import Manifest, Speed, Variant
-    from modeldrop.registry.channels import ChannelResult
 
 
 def variant_table(manifest: Manifest) -> str:

@@ -11,8 +11,8 @@ import functools
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.conformance.sample import describe_file, noise, write_build, write_file
 from modeldrop.conformance.scratch import (
@@ -25,17 +25,12 @@ from modeldrop.conformance.scratch import (
     together,
 )
 from modeldrop.errors import ConflictError, IntegrityError, NotFoundError, RegistryError
-from modeldrop.format.manifest import MIN_PIECE_SIZE, PIECE_SIZE
+from modeldrop.format.manifest import MIN_PIECE_SIZE, PIECE_SIZE, File
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.publish import read_build
 from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.storage.write.conditional import wrong_tag
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from modeldrop.format.manifest import File
-    from modeldrop.storage.write.store import StoredObject
+from modeldrop.storage.write.store import StoredObject
 
 RIVALS = 16
 MANY = 1005

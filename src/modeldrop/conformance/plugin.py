@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
-from modeldrop.conformance.scratch import scratch_model
+from modeldrop.conformance.scratch import ScratchModel, scratch_model
 from modeldrop.storage.write import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from modeldrop.conformance.scratch import ScratchModel
-    from modeldrop.storage.write.store import Store
+from modeldrop.storage.write.store import Store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

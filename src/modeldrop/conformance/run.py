@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from modeldrop.conformance.checks import CHECKS
+from modeldrop.conformance.checks import CHECKS, Check
 from modeldrop.conformance.scratch import NonconformantError, NotApplicableError, scratch_model
 from modeldrop.errors import ModeldropError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from modeldrop.conformance.checks import Check
-    from modeldrop.storage.write.store import Store
+from modeldrop.storage.write.store import Store
 
 
 @dataclass(frozen=True, slots=True)

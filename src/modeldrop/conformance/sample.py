@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from blake3 import blake3
 
@@ -23,9 +23,6 @@ from modeldrop.format.manifest import (
 )
 from modeldrop.format.recipe import Recipe
 from modeldrop.registry.provenance import now
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def noise(seed: str, size: int) -> bytes:

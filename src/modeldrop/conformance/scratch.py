@@ -6,10 +6,10 @@ import contextlib
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import obstore
 
@@ -17,11 +17,7 @@ from modeldrop.config import registry_settings
 from modeldrop.errors import ConflictError, ModeldropError
 from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.read.obstore_client import open_client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from modeldrop.storage.write.store import Store
+from modeldrop.storage.write.store import Store
 
 PREFIX = "conformance-"
 """Scratch models begin with it: one that a killed run left behind is known by its name, and may be deleted."""

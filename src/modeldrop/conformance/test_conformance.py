@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from modeldrop.conformance.checks import CHECKS, Check
-from modeldrop.conformance.scratch import NotApplicableError
-
-if TYPE_CHECKING:
-    from modeldrop.conformance.scratch import ScratchModel
+from modeldrop.conformance.scratch import NotApplicableError, ScratchModel
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from modeldrop.export.messages import ExportAnswer, MadeVariants, VerifyAnswer
+from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.request import EXPORTER_EPOCH
 from modeldrop.export.thresholds import judge
 from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.manifest import (
+    File,
     Graph,
     Manifest,
     OriginalModel,
@@ -21,13 +24,6 @@ from modeldrop.format.manifest import (
     Variant,
 )
 from modeldrop.format.variants import VARIANTS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from modeldrop.export.messages import ExportAnswer, MadeVariants, VerifyAnswer
-    from modeldrop.export.preflight.checks import CheckedRequest
-    from modeldrop.format.manifest import File
 
 # Which onnxruntime reads a graph. Source: its table of compatible ONNX versions, and its releases.
 _OLDEST = "1.14"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
 from modeldrop.export.messages import GraphDescription
 from modeldrop.format.manifest import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ONE_FILE = 1_900_000_000
 """Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""

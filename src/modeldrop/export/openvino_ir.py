@@ -12,10 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import starmap
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 MAX_BYTES = 256 * 1024 * 1024
 """An ``.xml`` that is larger is none: that of a language model of 80 layers has 10 MB."""

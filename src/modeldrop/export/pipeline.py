@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
@@ -32,16 +32,11 @@ from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
 from modeldrop.export.thresholds import check_sizes, check_speeds
 from modeldrop.export.worker_process import Worker, run_worker
-from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
+from modeldrop.format.manifest import File, Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import OPENVINO, VARIANTS
+from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from modeldrop.format.manifest import File
-    from modeldrop.util.progress import Steps
 
 __all__ = ["STEPS", "CheckedRequest", "build", "check_request"]
 

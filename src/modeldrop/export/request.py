@@ -6,18 +6,14 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
-from modeldrop.export.inputs import read_samples
+from modeldrop.export.inputs import Sample, read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants
+from modeldrop.export.sources import Source
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
-
-if TYPE_CHECKING:
-    from modeldrop.export.inputs import Sample
-    from modeldrop.export.sources import Source
 
 EXPORTER_EPOCH = 2
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""

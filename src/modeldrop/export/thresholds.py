@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from modeldrop.errors import FidelityError, GateError
+from modeldrop.export.messages import Measurement
 from modeldrop.format.manifest import Fidelity, WorstInput
-from modeldrop.format.recipe import METRICS
+from modeldrop.format.recipe import METRICS, Recipe, VariantOptions
 from modeldrop.util.text import size_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from modeldrop.export.messages import Measurement
-    from modeldrop.format.recipe import Recipe, VariantOptions
 
 _SHOWN = 200
 

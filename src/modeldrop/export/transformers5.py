@@ -7,13 +7,11 @@ without an error.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from modeldrop.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 # Where transformers 4 keeps the bases of layers that see all and of layers that see near; else there is one for all.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from modeldrop.format.variants import OPENVINO, VARIANTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.format.variants import VariantSpec
+from modeldrop.format.variants import OPENVINO, VARIANTS, VariantSpec
 
 LIBRARIES = {"openvino": ("nncf", "openvino")}
 """The libraries that make variants, by the extra of modeldrop that brings them."""

@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from modeldrop import errors
 from modeldrop.config import exporter_python
@@ -17,9 +18,6 @@ from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 from modeldrop.export.known_failures import NO_MEMORY, known_failure
 from modeldrop.export.messages import Failure, Request, WorkerEvent, from_json, to_json
 from modeldrop.util.process import end, signal_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 AnswerT = TypeVar("AnswerT")
 

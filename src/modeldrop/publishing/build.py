@@ -8,19 +8,16 @@ from __future__ import annotations
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.export import pipeline
+from modeldrop.export.pipeline import CheckedRequest
+from modeldrop.export.request import BuildRequest
+from modeldrop.publishing.plan import Plan
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import Build, read_build
 from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.util.progress import Steps
-
-if TYPE_CHECKING:
-    from modeldrop.export.pipeline import CheckedRequest
-    from modeldrop.export.request import BuildRequest
-    from modeldrop.publishing.plan import Plan
 
 _REGISTRY_FACTOR = 1.4
 """Bytes of a version against those of its source's weights, with some room."""

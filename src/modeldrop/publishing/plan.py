@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import UsageError
 from modeldrop.export.request import BuildRequest, make_request
 from modeldrop.export.sources import resolve_source
+from modeldrop.format.manifest import Manifest
+from modeldrop.format.recipe import Recipe
+from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import check_command
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import Version
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeldrop.format.manifest import Manifest
-    from modeldrop.format.recipe import Recipe
-    from modeldrop.publishing.request import PublishRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from modeldrop.errors import UserTestError
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.publishing.mirror import counter, mirror_missing, work_folder
+from modeldrop.publishing.plan import Plan
+from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import UserTests
-from modeldrop.registry.channels import create_if_missing, move_forward
+from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.publish import ADOPTED, UNCHANGED
+from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
 from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.registry.versions import read_channel
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from modeldrop.publishing.plan import Plan
-    from modeldrop.publishing.request import PublishRequest
-    from modeldrop.registry.channels import ChannelResult
-    from modeldrop.registry.publish import Build, Published
 
 
 def publish(

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from modeldrop.config import chosen_models, registries_of
+from modeldrop.config import ConfigFile, ModelSettings, chosen_models, registries_of
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from modeldrop.config import ConfigFile, ModelSettings
 
 TEST_SECONDS = 3600.0
 

@@ -23,25 +23,20 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.format.channel import Channel
+from modeldrop.format.records import Rejection
+from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.channels import reject, rejection_now
+from modeldrop.registry.publish import Published
 from modeldrop.registry.replicate import download_version
-from modeldrop.registry.versions import changed_manifest, find_rejection, get_version
+from modeldrop.registry.versions import Version, changed_manifest, find_rejection, get_version
+from modeldrop.storage.write.store import Store
 from modeldrop.util.process import end_group, signal_name, standard_error
 from modeldrop.util.retry import Deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from modeldrop.format.channel import Channel
-    from modeldrop.format.records import Rejection
-    from modeldrop.publishing.request import PublishRequest
-    from modeldrop.registry.publish import Published
-    from modeldrop.registry.versions import Version
-    from modeldrop.storage.write.store import Store
 
 _SHELL = "/bin/sh"
 _SYNTAX_SECONDS = 10.0

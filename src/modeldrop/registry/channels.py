@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format import keys
@@ -37,10 +37,8 @@ from modeldrop.registry.versions import (
     read_marks,
     version_numbers,
 )
+from modeldrop.storage.write.store import Store
 from modeldrop.util.retry import jittered
-
-if TYPE_CHECKING:
-    from modeldrop.storage.write.store import Store
 
 _ATTEMPTS = 200
 _ATTEMPTS_UNMOVED = 25

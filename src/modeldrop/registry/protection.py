@@ -6,16 +6,12 @@ import calendar
 import itertools
 import math
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from modeldrop.errors import FormatError
+from modeldrop.format.channel import Channel
 from modeldrop.registry.versions import list_channels
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.format.channel import Channel
-    from modeldrop.storage.write.store import Store
+from modeldrop.storage.write.store import Store
 
 
 class Protection:

@@ -6,13 +6,10 @@ import getpass
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from modeldrop.config import variable
 from modeldrop.format.manifest import Provenance
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
@@ -22,11 +22,7 @@ from modeldrop.format.records import Retirement, find_seal, parse_retirement, se
 from modeldrop.registry.protection import Protection, age, read_protection, time_text
 from modeldrop.registry.seal import Sealer, last_write, manifest_fault
 from modeldrop.registry.versions import CLAIM, MANIFEST, VersionListing, list_folders
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeldrop.storage.write.store import Store, UnfinishedUpload
+from modeldrop.storage.write.store import Store, UnfinishedUpload
 
 RETIRE, UNRETIRE, SEAL, ABANDON, SWEEP, ABORT = "retire", "unretire", "seal", "abandon", "sweep", "abort"
 DONE = "done"

@@ -16,8 +16,9 @@ from __future__ import annotations
 import enum
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from modeldrop.errors import ConflictError, FormatError, RegistryError
 from modeldrop.format import keys
@@ -29,6 +30,7 @@ from modeldrop.format.records import (
     serialize_build_record,
     serialize_claim,
 )
+from modeldrop.registry.channels import ChannelResult
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
     Version,
@@ -38,14 +40,8 @@ from modeldrop.registry.versions import (
     is_retired,
     read_version,
 )
+from modeldrop.storage.write.store import Store, StoredObject
 from modeldrop.util.retry import Deadline
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from modeldrop.registry.channels import ChannelResult
-    from modeldrop.storage.write.store import Store, StoredObject
 
 ADOPT_SECONDS = 10.0
 BUILT, ADOPTED, MIRRORED, UNCHANGED = "built", "adopted", "mirrored", "unchanged"

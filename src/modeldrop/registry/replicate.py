@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from modeldrop.errors import DiskError, IntegrityError
 from modeldrop.format import keys
+from modeldrop.format.manifest import File
 from modeldrop.registry.publish import (
     ADOPT_SECONDS,
     ADOPTED,
@@ -22,20 +24,13 @@ from modeldrop.registry.publish import (
     Adopt,
     Build,
     Published,
+    StagedVersion,
     commit,
     find_build,
     stage,
 )
-from modeldrop.registry.versions import changed_manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from modeldrop.format.manifest import File
-    from modeldrop.registry.publish import StagedVersion
-    from modeldrop.registry.versions import Version
-    from modeldrop.storage.write.store import Store
+from modeldrop.registry.versions import Version, changed_manifest
+from modeldrop.storage.write.store import Store
 
 _CHUNK = 1 << 20
 _NO_REPORT = "<!doctype html><title>No report</title><p>This version came without a report.</p>\n"

@@ -13,8 +13,8 @@ continues late cannot commit. What such an owner still writes is swept by the ne
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
@@ -22,11 +22,7 @@ from modeldrop.format.manifest import parse_manifest
 from modeldrop.format.records import Seal, find_seal, parse_build_record, parse_claim, serialize_seal
 from modeldrop.registry.protection import read_protection, time_text
 from modeldrop.registry.versions import CLAIM, VersionListing, is_retired, list_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeldrop.storage.write.store import Store, StoredObject, UnfinishedUpload
+from modeldrop.storage.write.store import Store, StoredObject, UnfinishedUpload
 
 _REPORT = "report.html"
 _DELETING = 8

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.config import default_registry
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError, UsageError
@@ -13,14 +13,9 @@ from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
-from modeldrop.format.reference import parse_reference, parse_registry
+from modeldrop.format.reference import Reference, parse_reference, parse_registry
 from modeldrop.storage.write import open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.format.reference import Reference
-    from modeldrop.storage.write.store import ListedObject, Store
+from modeldrop.storage.write.store import ListedObject, Store
 
 CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 

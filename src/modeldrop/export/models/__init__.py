@@ -7,16 +7,13 @@ folder with these two and a row for its task in ``format/tasks.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.errors import TaskError
+from modeldrop.export.models.family import Family
 from modeldrop.format.tasks import TASKS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.export.models.family import Family
 
 
 def family_of(task: str) -> Family:

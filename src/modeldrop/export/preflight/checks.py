@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.errors import RecipeError, SourceError
 from modeldrop.export.inputs import Sample
@@ -16,13 +17,9 @@ from modeldrop.export.preflight.files import check_tokenizer
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
+from modeldrop.export.request import BuildRequest
 from modeldrop.export.transformers5 import fixed_config
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.export.request import BuildRequest
-    from modeldrop.format.variants import VariantSpec
+from modeldrop.format.variants import VariantSpec
 
 _GOLDEN = 4
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from modeldrop.errors import IncompleteError, SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from pathlib import Path
 
 _TOKENIZER = "tokenizer.json"
 # What transformers makes a tokenizer.json of, where there is none.

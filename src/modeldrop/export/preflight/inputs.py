@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.inputs import PCM, sampling_rate
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.export.models.family import Family
-    from modeldrop.format.recipe import Recipe
+from modeldrop.export.inputs import PCM, Sample, sampling_rate
+from modeldrop.export.models.family import Family
+from modeldrop.format.recipe import Recipe
 
 _CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}
 _WRITTEN = {

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.errors import SourceError
-from modeldrop.export.models.family import label_count
-from modeldrop.export.openvino_ir import BITS, Ir
+from modeldrop.export.models.family import Family, label_count
+from modeldrop.export.openvino_ir import BITS, Ir, Port
+from modeldrop.export.sources import Source
 from modeldrop.export.variants import makeable, openvino_variant
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VariantSpec
-
-if TYPE_CHECKING:
-    from modeldrop.export.models.family import Family
-    from modeldrop.export.openvino_ir import Port
-    from modeldrop.export.sources import Source
 
 _ORDER = "beam_idx"
 _EMBEDDING = ("sentence_embedding", "last_hidden_state")

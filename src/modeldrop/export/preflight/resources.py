@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, ExportError
 from modeldrop.export.known_failures import NO_MEMORY
+from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.preflight.openvino_source import origin_of
-from modeldrop.format.variants import FP32, OPENVINO, OPTIMIZED, STATIC, VARIANTS
+from modeldrop.format.variants import FP32, OPENVINO, OPTIMIZED, STATIC, VARIANTS, VariantSpec
 from modeldrop.util.text import size_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from modeldrop.export.preflight.checks import CheckedRequest
-    from modeldrop.format.variants import VariantSpec
 
 # Memory besides the libraries', in times of the weights in fp32, as measured on a model of 568 million parameters.
 _EXPORTING = 2.6

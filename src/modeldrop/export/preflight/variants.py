@@ -5,17 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.config import exporter_python
 from modeldrop.errors import MissingExtraError, RecipeError
+from modeldrop.export.models.family import Family
 from modeldrop.export.preflight.calibration import check_calibration
 from modeldrop.export.variants import FUSIBLE, LIBRARIES, makeable
+from modeldrop.format.recipe import Recipe
 from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, VariantSpec
-
-if TYPE_CHECKING:
-    from modeldrop.export.models.family import Family
-    from modeldrop.format.recipe import Recipe
 
 _SECONDS = 60
 # Its weights are of a type of opset 21: the graph is called that, and before 18 operators were written otherwise.

@@ -5,17 +5,15 @@ Per channel, because per tensor (the command lines' default) costs MiniLM 5 poin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from modeldrop.export.onnx_files import ONE_FILE, external_files, settle_data, weight_bytes
 from modeldrop.export.quantizers.embeddings import load_quantized
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 

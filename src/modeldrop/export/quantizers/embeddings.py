@@ -8,6 +8,8 @@ rounded some rows at a time; data beside the graph is not loaded at all.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +19,6 @@ from onnxruntime.quantization.quant_utils import compute_data_quant_params, quan
 from modeldrop.export.onnx_files import all_graphs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 _UINT8 = onnx.TensorProto.UINT8

@@ -6,7 +6,9 @@ Made by onnxruntime's converter: onnxconverter-common's writes graphs that onnxr
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -14,10 +16,6 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from modeldrop.export.onnx_files import ONE_FILE, save, weight_bytes
 from modeldrop.export.quantizers.merged_decoder import join, split_branches
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 
 def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 
 from modeldrop.export.onnx_files import inner_graphs, save
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _OF_ENCODER = ".encoder."
 

@@ -6,17 +6,15 @@ The blocks keep the error small, and no product saturates: the answers are the s
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from modeldrop.export.onnx_files import save
 from modeldrop.export.quantizers.embeddings import load_quantized
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 # Of 4 bits, small blocks with a zero point: MiniLM's cosine is 0.963, and 0.895 with large symmetric ones.
 _BLOCKS = {8: 128, 4: 32}

@@ -16,11 +16,10 @@ from modeldrop.export.report.figures import framework_of, variant_figures
 from modeldrop.export.report.search import searches
 from modeldrop.export.report.tables import file_rows, graph_tables, latencies, variant_rows, worst_inputs
 from modeldrop.format.labels import inputs_of
+from modeldrop.format.manifest import Manifest
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from modeldrop.format.manifest import Manifest
 
 
 def render(manifest: Manifest) -> bytes:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.export.report.figures import figure, framework_of
 from modeldrop.export.report.formatting import size, time
 from modeldrop.format.labels import inputs_of, metric_name
+from modeldrop.format.manifest import Manifest, Speed
 from modeldrop.format.recipe import METRICS
 from modeldrop.format.tasks import task_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeldrop.format.manifest import Manifest, Speed
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.export.report import formatting
 from modeldrop.format.labels import metric_name
+from modeldrop.format.manifest import Manifest, Variant
 from modeldrop.format.recipe import METRICS
-
-if TYPE_CHECKING:
-    from modeldrop.format.manifest import Manifest, Variant
 
 _PERFECT = {">=": 1.0, "<=": 0.0}
 

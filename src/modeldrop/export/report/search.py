@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from modeldrop.export.report.figures import Figure, figure
 from modeldrop.export.report.formatting import counted, size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from modeldrop.format.manifest import Manifest, SearchStep, Variant
+from modeldrop.format.manifest import Manifest, SearchStep, Variant
 
 _HEIGHT, _TOP, _BOTTOM = 300, 26, 34
 _LEFT, _RIGHT = 9.0, 94.0

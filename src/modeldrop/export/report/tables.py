@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from modeldrop.export.report.figures import Figure, figure, framework_of, variant_figures
 from modeldrop.export.report.formatting import faster
-from modeldrop.format.manifest import Graph, Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from modeldrop.format.manifest import File, Manifest, Speed, Variant
+from modeldrop.format.manifest import File, Graph, Manifest, Speed, Tensor, Variant
 
 # The layer's number in past_key_values.7.decoder.key.
 _LAYER = re.compile(r"\.([0-9]+)\.")

@@ -6,14 +6,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
+from modeldrop.export.openvino_ir import Ir
 from modeldrop.export.sources import file_choice, openvino
-
-if TYPE_CHECKING:
-    from modeldrop.export.openvino_ir import Ir
-    from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
+from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.errors import SourceError
+from modeldrop.export.openvino_ir import Ir
 from modeldrop.export.sources import disk
 from modeldrop.export.sources.interface import Progress, Source
-
-if TYPE_CHECKING:
-    from modeldrop.export.openvino_ir import Ir
 
 _TOKENIZER = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "tekken.json",

@@ -10,19 +10,16 @@ import importlib.metadata
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modeldrop.errors import SourceError
 from modeldrop.export.messages import ExportAnswer, ExportRequest
 from modeldrop.export.models.shared.openvino_as_model import GRAPH
-from modeldrop.export.openvino_ir import read_ir
+from modeldrop.export.openvino_ir import Constant, read_ir
 from modeldrop.export.workers import export
 from modeldrop.export.workers.protocol import Events, serve
-
-if TYPE_CHECKING:
-    from modeldrop.export.openvino_ir import Constant
 
 _FLOATS = {"f32": np.float32, "f16": np.float16}
 

@@ -7,17 +7,15 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from modeldrop import errors
 from modeldrop.export.known_failures import known_failure
 from modeldrop.export.messages import Failure, WorkerEvent, from_json, to_json
 from modeldrop.util.process import die_with_parent, own_answers
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RequestT = TypeVar("RequestT")
 

@@ -5,15 +5,10 @@ Runs as ``python -m modeldrop.export.workers.report REQUEST``; see ``messages.Re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from modeldrop.export.messages import ReportRequest
 from modeldrop.export.report import render
-from modeldrop.export.workers.protocol import serve
+from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.manifest import parse_manifest
-
-if TYPE_CHECKING:
-    from modeldrop.export.workers.protocol import Events
 
 
 def work(request: ReportRequest, _: Events) -> None:

@@ -6,9 +6,10 @@ Runs as ``python -m modeldrop.export.workers.verify REQUEST``; see ``messages.Ve
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -23,13 +24,8 @@ from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS
 from modeldrop.inference import open_variant
 from modeldrop.inference.metrics import compare
-from modeldrop.inference.runs import rows
+from modeldrop.inference.runs import Array, ModelRun, OpenVariant, rows
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from modeldrop.inference.runs import Array, ModelRun, OpenVariant
 
 _PADDED = 8
 # Up to here, variants stay open from the proof until they are timed: all at once may need more memory than making them.

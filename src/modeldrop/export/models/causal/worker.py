@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
@@ -18,12 +21,6 @@ from modeldrop.export.models.shared.timing import BATCH, TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from modeldrop.export.inputs import Sample
 
 _ROLE = "model"
 

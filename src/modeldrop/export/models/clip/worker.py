@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
@@ -16,14 +19,7 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.export.models.vision.worker import load_processor
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.inference.runs import Array
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 _ROLE = "model"
 _GOLDEN = 2

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import transformers
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
+from modeldrop.export.models.shared.loaded_model import TimedRun
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.export.models.shared.loaded_model import TimedRun
-    from modeldrop.inference.runs import Array, ModelRun
+from modeldrop.inference.runs import Array, ModelRun
 
 _READ = 128
 

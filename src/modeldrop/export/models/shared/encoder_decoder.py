@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,9 +19,6 @@ from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     Read: TypeAlias = tuple[tuple[str, ...], ...]
 
 _ENCODER, _DECODER = ENCODER_DECODER

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modeldrop.format.golden import GOLDEN, Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
-from modeldrop.inference.runs import ModelAnswer, ModelRun
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from modeldrop.inference.runs import Array
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun
 
 _WIDTH = 64
 _PER_ROW = 8

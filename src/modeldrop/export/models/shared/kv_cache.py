@@ -13,9 +13,10 @@ cache: a graph takes it as inputs called ``past_key_values.*`` and gives it, one
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import onnx
@@ -23,9 +24,6 @@ import onnx
 from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 NEW_TOKENS = 16
 """How many tokens a model writes when it is compared."""

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import wave
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
 
 from modeldrop.errors import RecipeError
+from modeldrop.export.inputs import Sample
+from modeldrop.inference.runs import Array
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.inference.runs import Array
 
 _PICTURES = 16
 _SIDE = 320

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -11,10 +13,6 @@ from modeldrop.errors import ExportError, SourceError
 from modeldrop.export.onnx_files import external_files, save
 from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 FOLDER = "onnx"
 _NEEDED = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,6 @@ from modeldrop.export.openvino_ir import BITS, read_ir
 from modeldrop.export.variants import openvino_variant
 from modeldrop.inference.openvino import ORDER, open_graph
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GRAPH = "openvino/openvino_model.xml"
 _ROLE = "model"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from optimum.exporters.onnx import onnx_export_from_model
 from optimum.exporters.tasks import TasksManager
@@ -13,10 +15,6 @@ from modeldrop.export.models.shared import onnx_as_model
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:

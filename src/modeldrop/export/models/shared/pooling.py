@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import TaskError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
     import torch
 

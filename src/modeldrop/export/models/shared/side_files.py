@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 """Patterns of what every version takes along from its source."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import transformers
 
 from modeldrop.errors import SourceError
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import (
     Checkpoint,
@@ -18,15 +21,9 @@ from modeldrop.export.models.shared.checkpoint import (
 )
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
+from modeldrop.export.models.shared.loaded_model import TimedRun
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.export.models.shared.loaded_model import TimedRun
-    from modeldrop.inference.runs import Array, ModelRun
+from modeldrop.inference.runs import Array, ModelRun
 
 _FEATURES = "input_features"
 _GOLDEN = 2

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN, PAIRS
 from modeldrop.export.inputs import Sample, builtin_sample
 from modeldrop.export.models.family import CLASSES, Family, label_count
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _HEADS = {
     "ForSequenceClassification": "text-classification",

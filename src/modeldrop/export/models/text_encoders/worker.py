@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -20,11 +22,6 @@ from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
 
 _EMBED = "feature-extraction"
 _CLASSES = {

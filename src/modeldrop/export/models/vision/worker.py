@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
+from modeldrop.export.inputs import Sample
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.checkpoint import Checkpoint, load_model, load_preprocessor
 from modeldrop.export.models.shared.golden import narrowed
@@ -15,14 +18,7 @@ from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from modeldrop.export.inputs import Sample
-    from modeldrop.inference.runs import Array
+from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 _ROLE = "model"
 _GOLDEN = 2
