@@ -23,10 +23,11 @@ import transformers
 from optimum.exporters.onnx import onnx_export_from_model
 
 from modeldrop.errors import ModeldropError
+from modeldrop.export.messages import Checkpoint
 
 # Before transformers: it keeps away what transformers imports needlessly.
 from modeldrop.export.models.shared import optimum_export
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
 
 
 class Forgetful:

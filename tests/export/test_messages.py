@@ -10,6 +10,7 @@ import pytest
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import (
+    Checkpoint,
     Comparison,
     ExportRequest,
     GraphDescription,
@@ -27,19 +28,15 @@ METRIC = OwnMetric(
     spelled="quality:accuracy", file=Path("/quality.py"), module="", function="accuracy", digest="0" * 64
 )
 EXPORT = ExportRequest(
-    source=Path("/source"),
+    checkpoint=Checkpoint(Path("/source"), "text-classification", opset=18, trust_remote_code=True),
     output=Path("/output"),
     reference=Path("/reference.npz"),
-    task="text-classification",
     samples=(Sample(("a", "b"), where="line 1", fields={"query": "a", "passage": "b", "more": [1, {"x": None}]}),),
     golden=(0,),
-    max_length=None,
-    opset=18,
     openvino=False,
-    allow_pickle=False,
-    trust_remote_code=True,
     beside=True,
 )
+CHECKPOINT = to_json(EXPORT.checkpoint)
 SEARCH = SearchRequest(
     output=Path("/output"),
     roles=("model",),
@@ -64,7 +61,14 @@ def test_a_message_arrives_as_it_was_sent(message: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"more": 1}, {"task": None}, {"opset": "18"}, {"golden": 0}, {"samples": [{"texts": ["a"]}]}, {"beside": 1}],
+    [
+        {"more": 1},
+        {"checkpoint": CHECKPOINT | {"task": None}},
+        {"checkpoint": CHECKPOINT | {"opset": "18"}},
+        {"golden": 0},
+        {"samples": [{"texts": ["a"]}]},
+        {"beside": 1},
+    ],
 )
 def test_what_is_no_such_message_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
@@ -73,6 +77,6 @@ def test_what_is_no_such_message_is_refused(change: dict[str, Any]) -> None:
 
 def test_a_key_that_is_missing_is_refused() -> None:
     plain = to_json(EXPORT)
-    del plain["opset"]
+    del plain["checkpoint"]["opset"]
     with pytest.raises(TypeError, match="opset"):
         from_json(ExportRequest, plain)

@@ -12,7 +12,7 @@ import pytest
 
 from modeldrop.errors import NotFoundError
 from modeldrop.fetcher.fetch import fetch
-from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback
+from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.prune import ABANDON, PrunePolicy, prune
 from modeldrop.registry.publish import Adopt, commit, find_build, read_build, stage
 from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
@@ -68,7 +68,7 @@ def kill_publishers_at_every_step(any_registry: str, tmp_path: Path) -> None:
         assert (found is not None) == committed
         version = found or publish_seed(store, tmp_path, f"seed {step}", model)
         if found is not None:
-            create_if_missing(store, model, found, "current", by="dana")
+            move_forward(store, model, found, "current", by="dana", unchanged=True)
         assert version.number == (1 if committed or not claimed else 2)
         snapshot = fetch(f"{any_registry}/{model}", tmp_path / "home")
         assert snapshot.version == version.number
@@ -147,7 +147,7 @@ def publish_after_a_rollback(any_registry: str, tmp_path: Path) -> None:
     publish_seed(store, tmp_path, "a")
     version = publish_seed(store, tmp_path, "b")
     rollback(store, "embedder", "current", by="dana")
-    unchanged = create_if_missing(store, "embedder", version, "current", by="dana")
+    unchanged = move_forward(store, "embedder", version, "current", by="dana", unchanged=True)
     assert (unchanged.moved, unchanged.after) == (False, 1)
     assert not move_forward(store, "embedder", version, "current", by="dana").moved
 

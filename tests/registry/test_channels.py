@@ -16,7 +16,7 @@ from modeldrop.errors import (
 )
 from modeldrop.format.channel import KEPT_MOVES, Channel
 from modeldrop.format.reference import parse_reference
-from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward, promote, rollback
+from modeldrop.registry.channels import ChannelResult, move_forward, promote, rollback
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve_reference
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
@@ -86,7 +86,7 @@ def test_a_version_rolled_back_is_not_published_again(bench: Callable[[int], Ben
     again = three.forward(2)
     assert (again.moved, again.after) == (False, 1)
     assert "rolled back from v2. To override: modeldrop promote" in again.reason
-    unchanged = create_if_missing(three.store, "embedder", three.versions[1], "current", by="ci")
+    unchanged = move_forward(three.store, "embedder", three.versions[1], "current", by="ci", unchanged=True)
     assert (unchanged.moved, unchanged.after) == (False, 1)
     assert three.forward(3).after == 3
     assert three.promote(2).after == 2
@@ -95,11 +95,11 @@ def test_a_version_rolled_back_is_not_published_again(bench: Callable[[int], Ben
 def test_an_unchanged_publish_only_makes_a_missing_channel(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
     first, second = two.versions
-    assert create_if_missing(two.store, "embedder", first, "staging", by="ci").after == 1
-    kept = create_if_missing(two.store, "embedder", second, "staging", by="ci")
+    assert move_forward(two.store, "embedder", first, "staging", by="ci", unchanged=True).after == 1
+    kept = move_forward(two.store, "embedder", second, "staging", by="ci", unchanged=True)
     assert (kept.moved, kept.after) == (False, 1)
     assert kept.reason.endswith(f"modeldrop promote {two.registry}/embedder@v2 --channel staging")
-    same = create_if_missing(two.store, "embedder", first, "staging", by="ci")
+    same = move_forward(two.store, "embedder", first, "staging", by="ci", unchanged=True)
     assert (same.moved, same.reason) == (False, "it names this version already")
 
 

@@ -19,7 +19,7 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
-from modeldrop.registry.channels import create_if_missing, move_forward, promote, rollback, unretire
+from modeldrop.registry.channels import move_forward, promote, rollback, unretire
 from modeldrop.registry.protection import time_text
 from modeldrop.registry.prune import duration_text
 from modeldrop.registry.versions import (
@@ -97,7 +97,7 @@ def test_a_publisher_does_not_move_a_channel_to_what_was_retired_meanwhile(
     four = make_registry(4, channel=None)
     mark = Retirement(time_text(time.time()), "dana", "")
     four.store.create(keys.retired("embedder", 4), serialize_retirement(mark))
-    made = create_if_missing(four.store, "embedder", four.versions[3], "current", by="ci")
+    made = move_forward(four.store, "embedder", four.versions[3], "current", by="ci", unchanged=True)
     assert (made.moved, made.after, made.reason) == (False, None, "v4 is retired: prune is about to remove it")
     assert read_channel(four.store, "embedder", "current") == (None, None)
     four.write_channel("current", [(3, DAY)])

@@ -7,7 +7,7 @@ import pytest
 from modeldrop.errors import FormatError
 from modeldrop.format import keys
 from modeldrop.format.records import Rejection
-from modeldrop.registry.channels import create_if_missing, move_forward, promote, reject, rejection_now
+from modeldrop.registry.channels import move_forward, promote, reject, rejection_now
 from modeldrop.registry.prune import PrunePolicy, prune
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
 from modeldrop.storage.write.folder import FolderStore
@@ -42,9 +42,9 @@ def test_a_damaged_mark_lets_nothing_pass(registry: Path) -> None:
     version = publish_build(registry, channel=None)
     store = FolderStore(str(registry))
     store.create(keys.rejected("embedder", 1), b"{")
-    for move in (move_forward, create_if_missing):
+    for unchanged in (False, True):
         with pytest.raises(FormatError, match=r"embedder/v1/rejected\.json: rejection is not JSON"):
-            move(store, "embedder", version, "current", by="ci")
+            move_forward(store, "embedder", version, "current", by="ci", unchanged=unchanged)
     assert read_channel(store, "embedder", "current") == (None, None)
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
-from modeldrop.registry.versions import list_channels, list_folders, models_named, read_version, version_numbers
+from modeldrop.registry.versions import (
+    VersionListing,
+    list_channels,
+    list_folders,
+    models_named,
+    read_version,
+    version_numbers,
+)
 from modeldrop.storage.write.store import Store
 from modeldrop.util.text import size_text, table
 
@@ -57,52 +65,48 @@ def _print_versions(store: Store, model: str, *, all_of_them: bool, as_json: boo
     rows = []
     plain: list[dict[str, object]] = []
     for folder in reversed(list_folders(store, model)):
-        number = folder.number
         if folder.emptied and not all_of_them:
             continue  # nearly all versions of a model that is pruned every day: not one request for each
-        names = [name for name, channel in channels.items() if channel.version == number]
-        try:
-            version = read_version(store, model, number) if folder.committed else None
-        except ModeldropError as error:
-            rows.append((f"v{number}", ", ".join(names), "damaged", "", "", error.message))
-            plain.append({"version": f"v{number}", "channels": names, "state": "damaged"})
+        names = [name for name, channel in channels.items() if channel.version == folder.number]
+        state, cells, more = _describe(store, model, folder)
+        if state == "pruned" and not all_of_them:
             continue
-        if isinstance(version, Seal):
-            if all_of_them:
-                rows.append((f"v{number}", ", ".join(names), "pruned", version.at, "", version.why))
-                plain.append({"version": f"v{number}", "channels": names, "state": "pruned"})
-            continue
-        if version is None:
-            rows.append((f"v{number}", ", ".join(names), "unfinished", "", "", ""))
-            plain.append({"version": f"v{number}", "channels": names, "state": "unfinished"})
-            continue
-        manifest = version.manifest
-        marks = [name for name, there in (("rejected", folder.rejected), ("retired", folder.retired)) if there]
-        variants = ", ".join(f"{item.name} {size_text(manifest.weights_of(item))}" for item in manifest.variants)
-        rows.append(
-            (
-                f"v{number}",
-                ", ".join(names),
-                version.digest[:19] + "".join(f" ({mark})" for mark in marks),
-                manifest.provenance.created,
-                variants,
-                manifest.source.repository or manifest.source.identity[:19],
-            )
-        )
-        plain.append(
-            {
-                "version": f"v{number}",
-                "channels": names,
-                "state": "retired" if folder.retired else "published",
-                "rejected": folder.rejected,
-                "digest": version.digest,
-                "created": manifest.provenance.created,
-                "variants": {item.name: manifest.weights_of(item) for item in manifest.variants},
-                "source": manifest.source.identity,
-            }
-        )
+        rows.append((f"v{folder.number}", ", ".join(names), *cells))
+        plain.append({"version": f"v{folder.number}", "channels": names, "state": state} | more)
     if as_json:
         print_json(plain)
     else:
         print(table(("version", "channels", "digest", "built", "variants", "source"), rows))
     return 0
+
+
+def _describe(store: Store, model: str, folder: VersionListing) -> tuple[str, Sequence[str], dict[str, object]]:
+    """A version's state, its cells from the digest on, and what else JSON has of it."""
+    try:
+        version = read_version(store, model, folder.number) if folder.committed else None
+    except ModeldropError as error:
+        return "damaged", ("damaged", "", "", error.message), {}
+    if version is None:
+        return "unfinished", ("unfinished", "", "", ""), {}
+    if isinstance(version, Seal):
+        return "pruned", ("pruned", version.at, "", version.why), {}
+    manifest = version.manifest
+    sizes = {variant.name: manifest.weights_of(variant) for variant in manifest.variants}
+    marks = [name for name, there in (("rejected", folder.rejected), ("retired", folder.retired)) if there]
+    cells = (
+        version.digest[:19] + "".join(f" ({mark})" for mark in marks),
+        manifest.provenance.created,
+        ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items()),
+        manifest.source.repository or manifest.source.identity[:19],
+    )
+    return (
+        "retired" if folder.retired else "published",
+        cells,
+        {
+            "rejected": folder.rejected,
+            "digest": version.digest,
+            "created": manifest.provenance.created,
+            "variants": sizes,
+            "source": manifest.source.identity,
+        },
+    )

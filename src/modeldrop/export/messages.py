@@ -8,6 +8,7 @@ of another type is an error at once, not a surprise later.
 from __future__ import annotations
 
 import functools
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -22,36 +23,52 @@ from modeldrop.format.recipe import Threshold
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder of weights, and how it may be loaded.
+
+    Attributes:
+        folder: where it is.
+        task: what it is to do, by the Hub's name.
+        max_length: tokens a text is cut to, or None for the model's own limit.
+        opset: version of ONNX's operators to export with, or None for the one that suits the model.
+        allow_pickle: whether pickles may be loaded.
+        trust_remote_code: whether its own Python code may run.
+    """
+
+    folder: Path
+    task: str
+    max_length: int | None = None
+    opset: int | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    def read(self, name: str) -> Mapping[str, Any]:
+        """One of its JSON files; {} where there is none."""
+        path = self.folder / name
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
     """Asks ``export``, ``adopt`` and ``adopt_openvino`` for a model's graphs and what the original answers.
 
     Attributes:
-        source: the folder of the model.
+        checkpoint: the model.
         output: the version's folder.
         reference: a file to write the original's answers into, for ``search`` and ``verify``.
-        task: what the model is to do.
         samples: what it is run on; () for built-in pictures and recordings.
         golden: indices of the samples whose answers the manifest keeps.
-        max_length: tokens a text is cut to, or None for the model's own limit.
-        opset: version of ONNX's operators, or None for the one that suits the model.
         openvino: whether variants are made for OpenVINO.
-        allow_pickle: whether pickles may be loaded.
-        trust_remote_code: whether the source's own Python code may run.
         beside: whether variants are made while the original answers.
     """
 
-    source: Path
+    checkpoint: Checkpoint
     output: Path
     reference: Path
-    task: str
     samples: tuple[Sample, ...]
     golden: tuple[int, ...]
-    max_length: int | None
-    opset: int | None
     openvino: bool
-    allow_pickle: bool
-    trust_remote_code: bool
     beside: bool
 
 

@@ -14,6 +14,7 @@ from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
 from modeldrop.export.manifest import assemble
 from modeldrop.export.messages import (
+    Checkpoint,
     Comparison,
     ExportAnswer,
     ExportRequest,
@@ -128,17 +129,19 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         calibration=None if recipe.calibration is None else Path(recipe.calibration).resolve(),
     )
     to_export = ExportRequest(
-        source=source,
+        checkpoint=Checkpoint(
+            folder=source,
+            task=checked.task,
+            max_length=recipe.max_length,
+            opset=recipe.opset,
+            allow_pickle=recipe.allow_pickle,
+            trust_remote_code=recipe.trust_remote_code,
+        ),
         output=output,
         reference=scratch / _REFERENCE,
-        task=checked.task,
         samples=checked.samples,
         golden=checked.golden,
-        max_length=recipe.max_length,
-        opset=recipe.opset,
         openvino=any(VARIANTS[name].quantizer == OPENVINO for name in recipe.variants),
-        allow_pickle=recipe.allow_pickle,
-        trust_remote_code=recipe.trust_remote_code,
         beside=makes_beside(checked),
     )
     steps.start("export")

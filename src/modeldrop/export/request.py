@@ -74,15 +74,10 @@ def load_recipe(path: Path) -> Recipe:
         recipe = parse_recipe(plain)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error.message}", error.hint) from None
-    if recipe.inputs is not None:
-        recipe = recipe._replace(inputs=str(path.parent / recipe.inputs))
-    if recipe.metric is not None:
-        recipe = recipe._replace(metric=str(path.parent / recipe.metric))
-    if recipe.calibration is not None:
-        recipe = recipe._replace(calibration=str(path.parent / recipe.calibration))
+    named = {name: getattr(recipe, name) for name in ("inputs", "metric", "calibration")}
     if recipe.tokenizer is not None and recipe.tokenizer.startswith(("./", "../")):
-        recipe = recipe._replace(tokenizer=str(path.parent / recipe.tokenizer))
-    return recipe
+        named["tokenizer"] = recipe.tokenizer
+    return recipe._replace(**{name: str(path.parent / text) for name, text in named.items() if text is not None})
 
 
 def _digest(key: str, path: Path) -> str:

@@ -1,5 +1,7 @@
 """Channels: movable pointers to a version, and the rules of moving them."""
 
+from __future__ import annotations
+
 from modeldrop.format.codec import (
     DocumentFormat,
     InlineField,
@@ -72,7 +74,7 @@ class Channel(NamedTuple):
         """All known moves, newest first, the present one included."""
         return (self.present, *self.history)
 
-    def moved(self, move: Move) -> "Channel":
+    def moved(self, move: Move) -> Channel:
         """The channel after ``move``, which becomes the next generation at least; the oldest moves fall off.
 
         The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has

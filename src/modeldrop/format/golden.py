@@ -4,6 +4,8 @@ Text encoders have ``cases``: token ids in, one output. Models that take picture
 after the other, have ``chains``.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -1,5 +1,7 @@
 """Manifests: everything about a version, and all that a reader needs to verify it."""
 
+from __future__ import annotations
+
 import posixpath
 from collections.abc import Mapping
 from typing import Any

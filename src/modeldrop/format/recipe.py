@@ -1,5 +1,7 @@
 """Recipes: what a build should make, and the build key that tells whether it was made before."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
@@ -193,7 +195,7 @@ class Recipe(NamedTuple):
         own = (limits[metric].side for limits in self.own_thresholds.values() if metric in limits)
         return METRICS.get(metric) or next(own, None)
 
-    def without_folders(self) -> "Recipe":
+    def without_folders(self) -> Recipe:
         """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
         tokenizer = self.tokenizer
         local = tokenizer is not None and tokenizer.startswith((".", "/", "~"))

@@ -1,5 +1,7 @@
 """Small documents beside a manifest: claims, build records, rejections, retirements and seals."""
 
+from __future__ import annotations
+
 from modeldrop.errors import FormatError
 from modeldrop.format.codec import DocumentFormat, GroupField, Record, TextField, TimeField, VersionField
 from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST

@@ -1,5 +1,7 @@
 """References: ``REGISTRY/MODEL``, ``…@v3``, ``…@staging``, ``…@v3@sha256:<manifest digest>``."""
 
+from __future__ import annotations
+
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, DIGEST, VERSION, check_channel, check_model, parse_version
 from modeldrop.util.named_tuples import NamedTuple

@@ -3,6 +3,8 @@
 A new task is a row here; one of a new family of models also a folder in ``export/models``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 from modeldrop.util.named_tuples import NamedTuple

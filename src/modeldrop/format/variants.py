@@ -5,6 +5,8 @@ the exporter and the fetcher read this table and keep no list of their own; it i
 that chooses a variant imports it too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from typing import Any
 

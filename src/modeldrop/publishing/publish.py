@@ -17,7 +17,7 @@ from modeldrop.publishing.mirror import counter, mirror_missing, work_folder
 from modeldrop.publishing.plan import Plan
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import UserTests
-from modeldrop.registry.channels import ChannelResult, create_if_missing, move_forward
+from modeldrop.registry.channels import ChannelResult, move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
 from modeldrop.registry.replicate import commit_all, stage_all
@@ -88,10 +88,16 @@ def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> 
                 tests.check(one, compared)
             results.append(None)
         else:
-            move = create_if_missing if unchanged else move_forward
-            check = partial(tests.check, one)
-            by = provenance().actor
-            results.append(move(one.store, request.model, one.version, request.channel, by=by, check=check))
+            moved = move_forward(
+                one.store,
+                request.model,
+                one.version,
+                request.channel,
+                by=provenance().actor,
+                unchanged=unchanged,
+                check=partial(tests.check, one),
+            )
+            results.append(moved)
     return results
 
 

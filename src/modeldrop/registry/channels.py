@@ -103,21 +103,23 @@ def move_forward(
     *,
     by: str,
     why: str = "",
+    unchanged: bool = False,
     check: VersionCheck = _no_check,
 ) -> ChannelResult:
     """Move a channel to a version just published, unless that would take it back.
 
     Never to a version that the channel left by rollback, nor where it names or has ever named a higher one, nor
-    to one that was rejected or retired: then it stays, and ``reason`` says why and how to override.
+    to one that was rejected or retired: then it stays, and ``reason`` says why and how to override. A version that was
+    there before (``unchanged``) only gets a channel that does not exist.
     """
     promote = f"modeldrop promote {store.url}/{model}@v{version.number}"
-    if channel != "current":
+    if unchanged or channel != "current":
         promote += f" --channel {channel}"
 
     def decide(present: Channel | None) -> Move | _NoMove:
-        if present is not None:
-            if present.version == version.number:
-                return _NoMove("it names this version already")
+        if present is not None and present.version == version.number:
+            return _NoMove("it names this version already")
+        if present is not None and not unchanged:
             if version.number in present.rolled_back():
                 return _NoMove(f"it was rolled back from v{version.number}. To override: {promote}")
             if present.version > version.number:
@@ -125,37 +127,17 @@ def move_forward(
             highest = max(move.version for move in present.moves())
             if highest > version.number:
                 return _NoMove(f"it has left the newer v{highest} already. To override: {promote}")
-        rejection = find_rejection(store, model, version.number) or check(present)
+        rejection = find_rejection(store, model, version.number)
+        if rejection is None and not (unchanged and present):
+            rejection = check(present)
         if rejection is not None:
-            return _rejected(version.number, rejection, promote)
+            failed = f"v{version.number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}"
+            return _NoMove(failed, rejection)
+        if unchanged and present:
+            return _NoMove(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
         return _move("publish", version.number, version.digest, by, why)
 
     return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
-
-
-def create_if_missing(
-    store: Store, model: str, version: Version, channel: str, *, by: str, check: VersionCheck = _no_check
-) -> ChannelResult:
-    """Point a channel that does not exist at a version, unless that was rejected; one that exists stays as it is."""
-    promote = f"modeldrop promote {store.url}/{model}@v{version.number} --channel {channel}"
-
-    def decide(present: Channel | None) -> Move | _NoMove:
-        if present is not None and present.version == version.number:
-            return _NoMove("it names this version already")
-        rejection = find_rejection(store, model, version.number)
-        if rejection is None and present is None:
-            rejection = check(present)
-        if rejection is not None:
-            return _rejected(version.number, rejection, promote)
-        if present is not None:
-            return _NoMove(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
-        return _move("publish", version.number, version.digest, by, "")
-
-    return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
-
-
-def _rejected(number: int, rejection: Rejection, promote: str) -> _NoMove:
-    return _NoMove(f"v{number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}", rejection)
 
 
 def promote(

@@ -32,7 +32,7 @@ _TEXT = ("input_ids", "attention_mask")
 def work(request: ExportRequest, events: Events) -> ExportAnswer:
     """Check the graphs, then do what ``export`` does, with onnxruntime in PyTorch's place."""
     events.step("check")
-    for path in sorted((request.source / "onnx").glob("*.onnx")):
+    for path in sorted((request.checkpoint.folder / "onnx").glob("*.onnx")):
         check(path)
     framework = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
     return replace(export.work(request, events), framework=framework)

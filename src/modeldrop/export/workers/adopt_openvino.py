@@ -27,7 +27,7 @@ _FLOATS = {"f32": np.float32, "f16": np.float16}
 def work(request: ExportRequest, events: Events) -> ExportAnswer:
     """Check the weights, then do what ``export`` does, with openvino in PyTorch's place."""
     events.step("check")
-    check_weights(request.source / GRAPH)
+    check_weights(request.checkpoint.folder / GRAPH)
     done, release = export.work(request, events), importlib.metadata.version("openvino")
     return replace(done, framework=f"OpenVINO {release}", toolchain={**done.toolchain, "openvino": release})
 

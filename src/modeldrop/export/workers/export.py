@@ -18,7 +18,6 @@ from packaging.utils import canonicalize_name
 from modeldrop.export.builtin_texts import BUILT_IN
 from modeldrop.export.messages import ExportAnswer, ExportRequest, OpenVinoTokenizer
 from modeldrop.export.models.shared import loaded_model
-from modeldrop.export.models.shared.checkpoint import Checkpoint
 from modeldrop.export.models.shared.media import check_pictures
 from modeldrop.export.models.shared.reference import ReferenceRuns
 from modeldrop.export.models.shared.timing import median_ms
@@ -36,17 +35,8 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     torch.manual_seed(0)
     events.step("load")
     check_pictures(request.samples)
-    fix_configs(request.source)
-    model = loaded_model.load_model(
-        Checkpoint(
-            folder=request.source,
-            task=request.task,
-            max_length=request.max_length,
-            opset=request.opset,
-            allow_pickle=request.allow_pickle,
-            trust_remote_code=request.trust_remote_code,
-        )
-    )
+    fix_configs(request.checkpoint.folder)
+    model = loaded_model.load_model(request.checkpoint)
     events.step("export")
     model.export(request.output)
     model.save_side_files(request.output)
@@ -82,7 +72,7 @@ def _openvino_tokenizer(request: ExportRequest) -> OpenVinoTokenizer:
     from modeldrop.export.quantizers.openvino_tokenizer import convert
 
     texts = dict.fromkeys((*BUILT_IN, *(text for sample in request.samples for text in sample.texts)))
-    return convert(request.output, list(texts), writes=task_of(request.task).writes)
+    return convert(request.output, list(texts), writes=task_of(request.checkpoint.task).writes)
 
 
 def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:

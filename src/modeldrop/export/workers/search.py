@@ -43,18 +43,6 @@ _EXPECTED = _MOST_GROUPS + 16  # graphs that a search makes
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
-    """What a metric must reach (``>=``) or stay below (``<=``), and the original's own value."""
-
-    side: str
-    value: float
-    perfect: float
-
-    def holds(self, value: float) -> bool:
-        return value >= self.value if self.side == ">=" else value <= self.value
-
-
-@dataclass(frozen=True, slots=True)
 class _Group:
     """Layers that are kept or made small together: names of nodes, and bytes of their weights in fp32."""
 
@@ -73,7 +61,14 @@ class _Search:
         self._name = name
         self._reference = reference
         self._own = own
-        self._limits = _limits(request.thresholds[name], own.original if own else {})
+        # By metric, what it must reach, and the original's own value. An own metric may not give every figure.
+        perfect = {metric: 1.0 if side == ">=" else 0.0 for metric, side in METRICS.items()}
+        self._perfect = perfect | (own.original if own else {})
+        self._limits = {
+            metric: Threshold(limit.side, limit.value(self._perfect[metric]))
+            for metric, limit in request.thresholds[name].items()
+            if metric in self._perfect
+        }
         self.paths = {role: VARIANTS[name].path(role) for role in request.roles}
         self._sources = [self._output / FP32.path(role) for role in self.paths]
         self._kept = kept_nodes(name, request.keep.get(name, ()), self._sources)
@@ -120,9 +115,9 @@ class _Search:
     def _give_up(self) -> None:
         nearest = min(self.tried, key=self._badness)
         misses = ", ".join(
-            f"{metric} is {nearest.metrics[metric]:.6g}, required is {limit.side} {limit.value:.7g}"
+            f"{metric} is {nearest.metrics[metric]:.6g}, required is {limit.side} {limit.number:.7g}"
             for metric, limit in sorted(self._limits.items())
-            if metric in nearest.metrics and not limit.holds(nearest.metrics[metric])
+            if metric in nearest.metrics and not limit.holds(nearest.metrics[metric], 0.0)
         )
         raise FidelityError(
             f"{self._name}: none of {len(self.tried)} ways smaller than fp16 holds. The nearest, {nearest.what} "
@@ -138,8 +133,8 @@ class _Search:
         shares = [0.0]
         for metric, limit in self._limits.items():
             if metric in tried.metrics:
-                allowed = max(abs(limit.perfect - limit.value), 1e-9)
-                shares.append(abs(limit.perfect - tried.metrics[metric]) / allowed)
+                allowed = max(abs(self._perfect[metric] - limit.number), 1e-9)
+                shares.append(abs(self._perfect[metric] - tried.metrics[metric]) / allowed)
         return max(shares)
 
     def _try(self, what: str, way: Mapping[str, bool], kept: Sequence[_Group]) -> SearchStep:
@@ -147,7 +142,7 @@ class _Search:
         proof = self._reference.proof
         variant = open_checked(VariantFolder(self._output, self.paths), proof[0])
         metrics, _ = figures(variant, self._output, proof, self._comparison, self._own, self._name)
-        holds = all(limit.holds(metrics[name]) for name, limit in self._limits.items() if name in metrics)
+        holds = all(limit.holds(metrics[name], 0.0) for name, limit in self._limits.items() if name in metrics)
         if kept:
             count = sum(len(group.names) for group in kept)
             what = f"{what}, {count} {'layer' if count == 1 else 'layers'} kept"
@@ -211,20 +206,6 @@ def _groups(layers: Sequence[_Group]) -> list[_Group]:
         )
         for begin in range(0, len(layers), length)
     ]
-
-
-def _limits(thresholds: Mapping[str, Threshold], original: Mapping[str, float]) -> dict[str, _Limit]:
-    """Of an own metric only the thresholds of figures that it gives; ``original`` are those of the original."""
-    limits = {}
-    for metric, threshold in thresholds.items():
-        if metric in METRICS:
-            perfect = 1.0 if threshold.side == ">=" else 0.0
-        elif metric in original:
-            perfect = original[metric]
-        else:
-            continue
-        limits[metric] = _Limit(threshold.side, threshold.value(perfect), perfect)
-    return limits
 
 
 def work(request: SearchRequest, events: Events) -> MadeVariants:

@@ -11,8 +11,8 @@ import torch
 import transformers
 
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
@@ -28,8 +28,10 @@ _ROLE = "model"
 class CausalModel(LoadedModel):
     """One graph with a KV cache; compared on the text itself, and token by token on how the original goes on."""
 
+    source_files = ("generation_config.json", "chat_template.*")
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
+        super().__init__(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         self._model = load_model(checkpoint, transformers.AutoModelForCausalLM)
         self.max_length = self._tokenizer.model_max_length
@@ -38,12 +40,6 @@ class CausalModel(LoadedModel):
         export(self._model, "text-generation-with-past", (_ROLE,), output)
         keeps_cache = isinstance(self._model, OpenVinoModel)
         self._cache = KvCache(self._model.inputs, {}) if keeps_cache else KvCache.of(output / FP32.path(_ROLE))
-
-    def save_side_files(self, output: Path) -> None:
-        side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy_side_files(
-            self._source, output, (*side_files.ALWAYS, "generation_config.json", "chat_template.*")
-        )
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch
 import transformers
 
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.media import coarse, open_picture, pictures
-from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.export.models.vision.worker import load_processor
 from modeldrop.format.golden import StepOutput
@@ -32,20 +30,14 @@ LABELS = (
 class ClipModel(LoadedModel):
     """One graph; compared on how well each of a few texts fits a picture."""
 
+    source_files = ("preprocessor_config.json",)
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
-        self._task = checkpoint.task
+        super().__init__(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint).text_config)
         self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
         self._processor = load_processor(checkpoint)
         self.max_length = self._tokenizer.model_max_length
-
-    def export(self, output: Path) -> None:
-        export(self._model, self._task, (_ROLE,), output)
-
-    def save_side_files(self, output: Path) -> None:
-        side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:

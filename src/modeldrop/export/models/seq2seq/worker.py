@@ -9,8 +9,8 @@ import numpy as np
 import transformers
 
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import TimedRun
@@ -23,18 +23,16 @@ _READ = 128
 class Seq2SeqModel(EncoderDecoder):
     """An encoder that reads a text, and a decoder."""
 
+    source_files = ("generation_config.json",)
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
+        super().__init__(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         self._model = load_model(checkpoint, transformers.AutoModelForSeq2SeqLM)
         self.max_length = self._tokenizer.model_max_length
 
     def export(self, output: Path) -> None:
         self.export_as("text2text-generation-with-past", output)
-
-    def save_side_files(self, output: Path) -> None:
-        side_files.save_tokenizer(self._tokenizer, output)
-        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "generation_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         # Reading more than this makes the comparison slow, and shows nothing new.

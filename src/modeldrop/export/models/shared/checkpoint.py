@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +11,13 @@ import transformers
 from safetensors import safe_open
 
 from modeldrop.errors import SourceError, TaskError
+from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import onnx_as_model, openvino_as_model
 from modeldrop.util.text import first_line
 
 _OF_SAVING = frozenset({"dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache", "model_type"})
 """Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and compared without a KV cache."""
 _UNBOUNDED = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A folder of weights, and how it may be loaded.
-
-    Attributes:
-        folder: where it is.
-        task: what it is to do, by the Hub's name.
-        max_length: tokens a text is cut to, or None for the model's own limit.
-        opset: version of ONNX's operators to export with, or None for the one that suits the model.
-        allow_pickle: whether pickles may be loaded.
-        trust_remote_code: whether its own Python code may run.
-    """
-
-    folder: Path
-    task: str
-    max_length: int | None = None
-    opset: int | None = None
-    allow_pickle: bool = False
-    trust_remote_code: bool = False
-
-    def read(self, name: str) -> Mapping[str, Any]:
-        """One of its JSON files; {} where there is none."""
-        path = self.folder / name
-        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def load_config(checkpoint: Checkpoint) -> Any:

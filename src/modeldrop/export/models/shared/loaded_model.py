@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared.checkpoint import Checkpoint
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared import side_files
+from modeldrop.export.models.shared.optimum_export import export
+from modeldrop.format.manifest import MODEL
 from modeldrop.format.tasks import TASKS
 from modeldrop.inference.runs import ModelRun
 
@@ -34,25 +37,31 @@ class LoadedModel(ABC):
         TaskError: the recipe asks for what the model cannot do.
     """
 
+    source_files: ClassVar[tuple[str, ...]] = ()
+    """Patterns of the files that a version takes from the source, besides those that it takes from every source."""
     labels: Sequence[str] = ()
     """Names of the classes, by index."""
     max_length: int | None = None
     """Tokens a text is cut to."""
+    _model: Any
+    _tokenizer: Any = None
 
-    @abstractmethod
-    def __init__(self, checkpoint: Checkpoint) -> None: ...
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._source, self._task = checkpoint.folder, checkpoint.task
 
-    @abstractmethod
     def export(self, output: Path) -> None:
         """Write the graphs in fp32 into the version's folder, under their names there.
 
         Raises:
             TaskError, ExportError: it cannot be exported.
         """
+        export(self._model, self._task, (MODEL,), output)
 
-    @abstractmethod
     def save_side_files(self, output: Path) -> None:
         """Write everything beside the graphs that a runtime needs."""
+        if self._tokenizer is not None:
+            side_files.save_tokenizer(self._tokenizer, output)
+        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *self.source_files))
 
     @abstractmethod
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:

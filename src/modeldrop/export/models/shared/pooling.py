@@ -255,21 +255,9 @@ def _dense(folder: Path) -> Dense:
 _PREFIX = "modeldrop_pooling/"
 _SHARED = frozenset(
     {
-        "h",
-        "one",
-        "two",
-        "flat",
-        "mask",
-        "masked",
-        "counted",
-        "tiny",
-        "length",
-        "unit",
-        "zeros",
-        "ones",
-        "pooled",
+        "h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled",
     }
-)
+)  # fmt: skip
 _GRAPH_NAMES = frozenset({"last_hidden_state", "attention_mask", "sentence_embedding"})
 
 

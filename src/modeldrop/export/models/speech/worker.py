@@ -11,9 +11,8 @@ import transformers
 
 from modeldrop.errors import SourceError
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared import side_files
+from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared.checkpoint import (
-    Checkpoint,
     load_config,
     load_model,
     load_preprocessor,
@@ -32,9 +31,10 @@ _GOLDEN = 2
 class SpeechRecognizer(EncoderDecoder):
     """An encoder that hears the checkpoint's own spectrograms, and a decoder: Whisper."""
 
+    source_files = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
-        self._task = checkpoint.task
+        super().__init__(checkpoint)
         config = load_config(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, config)
         self._extractor = load_preprocessor(checkpoint, transformers.AutoFeatureExtractor, "feature extractor")
@@ -43,11 +43,6 @@ class SpeechRecognizer(EncoderDecoder):
 
     def export(self, output: Path) -> None:
         self.export_as(f"{self._task}-with-past", output)
-
-    def save_side_files(self, output: Path) -> None:
-        side_files.save_tokenizer(self._tokenizer, output)
-        names = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
-        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *names))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, sound in sounds_of(samples, self._extractor.sampling_rate):

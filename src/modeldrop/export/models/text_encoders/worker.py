@@ -12,11 +12,11 @@ import torch
 import transformers
 
 from modeldrop.export.inputs import Sample
+from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
-from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.pooling import append_head, pool, read_head
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
@@ -29,7 +29,6 @@ _CLASSES = {
     "text-classification": transformers.AutoModelForSequenceClassification,
     "token-classification": transformers.AutoModelForTokenClassification,
 }
-_SENTENCE_TRANSFORMERS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 _MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
 _ROLE = "model"
 _SENTENCE = "sentence_embedding"
@@ -40,10 +39,11 @@ _PREFIX = "modeldrop_positions/"
 class TextEncoder(LoadedModel):
     """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
 
+    source_files = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
+        super().__init__(checkpoint)
         self._embeds = checkpoint.task == _EMBED
-        self._task = checkpoint.task
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
@@ -59,7 +59,7 @@ class TextEncoder(LoadedModel):
         self._inputs: list[str] = []
 
     def export(self, output: Path) -> None:
-        export(self._model, self._task, (_ROLE,), output)
+        super().export(output)
         if isinstance(self._model, OpenVinoModel):
             self._inputs = list(self._model.inputs)
             return
@@ -73,9 +73,9 @@ class TextEncoder(LoadedModel):
             onnx.save(graph, path)
 
     def save_side_files(self, output: Path) -> None:
-        side_files.save_tokenizer(self._tokenizer, output)
-        modules = _MODULES if self._embeds and (self._source / "modules.json").is_file() else ()
-        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *_SENTENCE_TRANSFORMERS, *modules))
+        super().save_side_files(output)
+        if self._embeds and (self._source / "modules.json").is_file():
+            side_files.copy_side_files(self._source, output, _MODULES)
         side_files.save_sentence_config(output, self._tokenizer.model_max_length)
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 from modeldrop.export.inputs import Sample
-from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import Checkpoint, load_model, load_preprocessor
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared.checkpoint import load_model, load_preprocessor
 from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
-from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH
 from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
@@ -27,18 +25,13 @@ _GOLDEN = 2
 class ImageClassifier(LoadedModel):
     """One graph that takes ``pixel_values``, as the checkpoint's own image processor makes them."""
 
+    source_files = ("preprocessor_config.json",)
+
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._source = checkpoint.folder
-        self._task = checkpoint.task
+        super().__init__(checkpoint)
         self._model = load_model(checkpoint, transformers.AutoModelForImageClassification)
         self._processor = load_processor(checkpoint)
         self.labels = label_names(self._model.config)
-
-    def export(self, output: Path) -> None:
-        export(self._model, self._task, (_ROLE,), output)
-
-    def save_side_files(self, output: Path) -> None:
-        side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, "preprocessor_config.json"))
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for name, picture in pictures_of(samples):
