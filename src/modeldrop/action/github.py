@@ -21,7 +21,7 @@ _MAX_ANNOTATION = 4000
 # GitHub refuses a step's whole summary where it has more than 1 MiB.
 _MAX_SUMMARY = (1 << 20) - 4096
 _CUT = "\n\n*The summary was cut here: GitHub takes at most 1 MiB.*\n"
-# Their values are secrets, also if GitHub was not told so.
+# Values of variables with such names are secrets, even if GitHub does not know them as such.
 _SECRETS = re.compile(r"TOKEN$|SECRET|PASSWORD|PASSWD|_KEY$|CONNECTION_STRING$|SAS$")
 _MIN_SECRET = 8
 

@@ -47,28 +47,28 @@ class ActionInputs:
         request: the model that is wanted, and the channel that is to move, if one is; None where only the matrix of
             several models is asked for.
         phase: one of ``PHASES``.
+        matrix: the models of modeldrop.toml, else this one, for ``strategy.matrix``: one line of JSON.
+        summary: whether a job summary is wanted.
         publishes: whether anything may be written into the registries.
         channel: the channel that the run is about, whether or not it may move it.
         reason: why nothing is published, or why no channel is moved, or "".
-        matrix: the models of modeldrop.toml, else this one, for ``strategy.matrix``: one line of JSON.
         parts: what must be installed to plan: ``hub``, ``s3``, ``gcs``, ``azure``.
         build_folder: where the build is kept.
         own_folder: whether that is a place of ours, which only this job and these inputs use.
         torch_index: where PyTorch's CPU build comes from.
-        summary: whether a job summary is wanted.
     """
 
     request: PublishRequest | None
     phase: str
-    publishes: bool
-    channel: str
-    reason: str
     matrix: str
-    parts: tuple[str, ...]
-    build_folder: Path
-    own_folder: bool
-    torch_index: str
     summary: bool
+    publishes: bool = False
+    channel: str = ""
+    reason: str = ""
+    parts: tuple[str, ...] = ()
+    build_folder: Path = Path()
+    own_folder: bool = True
+    torch_index: str = ""
 
     @property
     def builds(self) -> bool:
@@ -96,19 +96,7 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     if not reader.text("model") and not reader.text("name") and len(settings.model_tables) > 1:
         if phase == "plan":
             reader.finish(matrix)
-            return ActionInputs(
-                request=None,
-                phase=phase,
-                publishes=False,
-                channel="",
-                reason="",
-                matrix=matrix,
-                parts=(),
-                build_folder=Path(),
-                own_folder=True,
-                torch_index="",
-                summary=summary,
-            )
+            return ActionInputs(request=None, phase=phase, matrix=matrix, summary=summary)
         known = ", ".join(settings.model_tables)
         reader.problem(
             "name",

@@ -1,4 +1,4 @@
-"""The job summary: what people want to know of a run, in Markdown.
+"""The job summary of a run, in Markdown.
 
 Everything from outside (names, messages, figures) goes through ``markdown_text`` or ``markdown_code``, so that none
 of it can be Markdown or HTML.

@@ -12,6 +12,7 @@ from typing import Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
+from modeldrop.commands.summary import plan_json
 from modeldrop.publishing.plan import Plan, outdated_tools, plan
 
 
@@ -49,13 +50,5 @@ def _print(one: Plan) -> None:
 
 
 def _plain(one: Plan) -> dict[str, Any]:
-    first = one.found[0]
-    return {
-        "model": one.request.model,
-        "source": one.build_request.source.identity,
-        "build_key": one.build_request.key,
-        "would_build": one.would_build,
-        "would_mirror": [store.url for store in one.would_mirror],
-        "version": first and f"v{first.number}",
-        "outdated": outdated_tools(one.present[1].manifest) if one.present else {},
-    }
+    outdated = outdated_tools(one.present[1].manifest) if one.present else {}
+    return plan_json(one) | {"source": one.build_request.source.identity, "outdated": outdated}

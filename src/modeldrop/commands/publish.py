@@ -21,7 +21,7 @@ from typing import Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
-from modeldrop.commands.summary import channel_json, channel_line, variant_table, variants_json
+from modeldrop.commands.summary import channel_json, channel_line, plan_json, variant_table, variants_json
 from modeldrop.config import read_duration
 from modeldrop.errors import ModeldropError, UserTestError
 from modeldrop.publishing.plan import Plan, plan
@@ -185,16 +185,4 @@ def _dry_run(one: Plan) -> tuple[str, dict[str, Any]]:
             else f"{model}: would build nothing, {store.url} has this recipe as v{version.number}"
             for store, version in one.registries()
         ]
-    return "\n".join(lines), _plan_document(one)
-
-
-def _plan_document(one: Plan) -> dict[str, Any]:
-    """What would be done, for programs."""
-    first = one.found[0]
-    return {
-        "model": one.request.model,
-        "build_key": one.build_request.key,
-        "would_build": one.would_build,
-        "would_mirror": [store.url for store in one.would_mirror],
-        "version": first and f"v{first.number}",
-    }
+    return "\n".join(lines), plan_json(one)

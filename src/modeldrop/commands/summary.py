@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.registry.channels import ChannelResult
 from modeldrop.util.text import size_text, table
+
+if TYPE_CHECKING:
+    from modeldrop.publishing.plan import Plan  # with the exporter, which most commands do without
 
 
 def variant_table(manifest: Manifest) -> str:
@@ -51,6 +54,18 @@ def channel_json(moved: ChannelResult) -> dict[str, Any]:
         "moved": moved.moved,
         "reason": moved.reason,
         "rejected": moved.rejection is not None,
+    }
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """What a publish would do, for programs."""
+    first = plan.found[0]
+    return {
+        "model": plan.request.model,
+        "build_key": plan.build_request.key,
+        "would_build": plan.would_build,
+        "would_mirror": [store.url for store in plan.would_mirror],
+        "version": first and f"v{first.number}",
     }
 
 

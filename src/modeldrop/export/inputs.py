@@ -214,7 +214,7 @@ def _media_sample(kind: str, path: Path, texts: tuple[str, ...], where: str, fie
 
 
 def _check_media(path: Path, kind: str, where: str) -> int:
-    """Refuse what is no such file; its size in bytes."""
+    """Check that a file is a picture or a recording; return its size in bytes."""
     if not path.is_file():
         _refuse(where, f"names {path}, which is not a file", "Paths are relative to the file that names them.")
     size = path.stat().st_size

@@ -89,7 +89,7 @@ class OpenVinoTokenizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportAnswer:
-    """What a manifest tells of the original and of what it was exported with.
+    """What a manifest records about the original, and the software that exported it.
 
     Attributes:
         labels: names of the classes, by index.
@@ -133,7 +133,7 @@ class QuantizeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphDescription:
-    """What a manifest tells of a graph.
+    """What a manifest records about a graph.
 
     Attributes:
         opset: of ONNX's operators, or of OpenVINO's operations.
@@ -242,7 +242,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyAnswer:
-    """What a manifest tells of all variants.
+    """What a manifest records about all variants.
 
     Attributes:
         variants: by name.
@@ -276,7 +276,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """What a worker tells meanwhile: one of these.
+    """Progress of a worker: one of these.
 
     Attributes:
         step: a part of the work that begins.

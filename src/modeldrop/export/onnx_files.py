@@ -75,7 +75,7 @@ def weight_bytes(path: Path) -> int:
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph whose weights are in memory; with its data in ``<file>_data`` where one file cannot hold it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Protobuf cannot tell the size of what is too large for it.
+    # Protobuf cannot compute the size of a message over its own limit.
     if sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer) > ONE_FILE:
         data = path.with_name(f"{path.name}_data")
         data.unlink(missing_ok=True)  # onnx appends

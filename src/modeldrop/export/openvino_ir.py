@@ -15,7 +15,7 @@ from itertools import starmap
 from pathlib import Path
 
 MAX_BYTES = 256 * 1024 * 1024
-"""An ``.xml`` that is larger is none: that of a language model of 80 layers has 10 MB."""
+"""The largest ``.xml`` that is read: that of a language model with 80 layers has 10 MB."""
 
 BITS = {"f32": 32, "f16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
 """The types of weights that variants are called after, with their bits."""
@@ -27,7 +27,7 @@ _FAMILIAR = frozenset(
     }
 )  # fmt: skip
 _WEIGHTY = frozenset({"MatMul", "Convolution", "GroupConvolution"})
-# What lies between stored weights and the product they are part of.
+# Operations between stored weights and the product that uses them.
 _UNPACKING = frozenset(
     {"Convert", "FakeConvert", "FakeQuantize", "Multiply", "Reshape", "Squeeze", "Subtract", "Transpose", "Unsqueeze"}
 )

@@ -118,7 +118,7 @@ def _defined(tree: ast.Module) -> set[str]:
             case ast.Assign():
                 names.update(target.id for target in node.targets if isinstance(target, ast.Name))
             case ast.If() | ast.Try():
-                # Defined under a condition: loading it will tell.
+                # Defined under a condition: only loading it shows whether it exists.
                 names.add("*")
             case _:
                 pass

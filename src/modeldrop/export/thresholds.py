@@ -46,7 +46,7 @@ def judge(
             continue
         thresholds[name] = threshold
         if (value < threshold) if METRICS[name] == ">=" else (value > threshold):
-            # A mean has no worst input of its own: the one of the lowest cosine, or largest difference, stands for it.
+            # A mean has no worst input: the one with the lowest cosine, or the largest difference, is shown.
             at = worst.get(name) or worst.get("cosine_min") or worst["max_abs"]
             misses.append(
                 f"{variant}: {name} is {value:.6g}, required is {METRICS[name]} {threshold:.7g}; "

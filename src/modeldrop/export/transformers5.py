@@ -68,7 +68,7 @@ def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "without a word.",
             "Use a revision of the checkpoint that transformers 4 has saved.",
         )
-    # Keys of transformers 4 that are there already take precedence: whoever wrote them wrote them for it.
+    # Keys of transformers 4 that exist already were written for it, and take precedence.
     return old | fixed
 
 

@@ -21,7 +21,7 @@ from modeldrop.util.process import end, signal_name
 
 AnswerT = TypeVar("AnswerT")
 
-# By the kernel, mostly; a shell around the interpreter tells it in its own way.
+# Killed by the kernel: directly, or reported by a shell that wraps the interpreter.
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _SECRET_NAMES = re.compile(
     r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
@@ -42,12 +42,12 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
-        "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on onnxruntime tells Microsoft of every model that it opens
+        "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on, onnxruntime reports every model it opens to Microsoft
     }
 
 
 class Worker(Generic[AnswerT]):
-    """One run of ``modeldrop.export.workers.<name>``, begun when it is made. Use it in a ``with`` statement.
+    """One run of ``modeldrop.export.workers.<name>``, started by the constructor. Use it in a ``with`` statement.
 
     Leaving the statement ends the process, whatever became of it.
 
@@ -78,7 +78,7 @@ class Worker(Generic[AnswerT]):
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log_file,
-                    # What libraries write for a while lies beside the work, whose disk was checked, and goes with it.
+                    # Temporary files of libraries go to the checked disk, and are removed with the work.
                     env={"TMPDIR": str(folder)} | worker_environment(os.environ),
                 )
             except OSError as error:

@@ -196,7 +196,7 @@ class Recipe(NamedTuple):
         return METRICS.get(metric) or next(own, None)
 
     def without_folders(self) -> Recipe:
-        """The same with files named, and not where they lay on the machine that built: a manifest is for everybody."""
+        """The same with names of files instead of paths, which mean nothing on other machines."""
         tokenizer = self.tokenizer
         local = tokenizer is not None and tokenizer.startswith((".", "/", "~"))
         return self._replace(
@@ -467,7 +467,7 @@ def build_key(source: str, recipe: Recipe, inputs: Mapping[str, str], epoch: int
     """
     # A recipe that names none has the key of one that names the default, as it always had.
     counted = {"variants": list(DEFAULT_VARIANTS)} | recipe.to_json()
-    # A file counts by what is in it, not by where it lies.
+    # A file counts by its content, not by its path.
     counted.update({name: f"sha256:{digest}" for name, digest in inputs.items()})
     if "inputs" in counted:
         # The key of what was built while they were called texts must stay the same.

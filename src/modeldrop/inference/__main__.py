@@ -33,7 +33,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     answers.write(json.dumps(answer(folder, request)))
     answers.flush()
-    # The libraries take their time to take themselves down; there is nothing left to save.
+    # Shutting down the libraries takes time, and nothing is left to save.
     os._exit(0)
 
 
@@ -76,7 +76,7 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _be_the_first_to_go() -> None:
-    """Where memory runs out, the kernel is to take this process and not the service beside it; and leave no core."""
+    """If memory runs out, let the kernel kill this process and not the service; write no core file."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     with contextlib.suppress(OSError, ValueError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from modeldrop.format.golden import GoldenCase, GoldenChain, StepOutput, TensorValue
+from modeldrop.format.golden import DTYPES, GoldenCase, GoldenChain, StepOutput, TensorValue
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "NDArray[Any]"
 
-_DTYPES = {
-    "tensor(bool)": "bool",
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-}
+_DTYPES = {f"tensor({name})": name for name in DTYPES}  # of others, the one in fp32 is tensor(float)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def mirror_version(
 
 
 def counter(steps: Steps, total: int) -> Callable[[int], None]:
-    """What is to be told every number of bytes done, so that the open step shows their share of ``total``."""
+    """A function that adds up bytes and shows their share of ``total`` as the progress of the open step."""
     done = 0
 
     def count(size: int) -> None:

@@ -241,7 +241,7 @@ def unretire(store: Store, model: str, number: int) -> bool:
     if stored is None:
         return False
     store.delete(keys.retired(model, number), stored.tag)
-    # Prune may have been sealing it at this moment; it looks for its mark before it does that for good.
+    # Prune may be sealing it at this moment: it reads the mark once more before the final seal.
     get_version(store, model, number)
     return True
 

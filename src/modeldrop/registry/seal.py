@@ -60,13 +60,13 @@ class Sealer:
             if damaged := manifest_fault(stored.data):
                 return f"its manifest cannot be read: {damaged}"
             undecided = Seal(time_text(self._now), self._by, why, stored.data.decode())
-            # If this is refused, another prune was first, or our reply was lost: what is there now tells.
+            # A refusal means that another prune was first, or that our reply was lost; finish() reads which.
             with contextlib.suppress(ConflictError):
                 self._store.swap(keys.manifest(self._model, number), serialize_seal(undecided), stored.tag)
         return self.finish(number)
 
     def finish(self, number: int) -> str:
-        """Bring what a prune has begun to its end: put the manifest back, or make the seal final and sweep."""
+        """Complete a started prune: put the manifest back, or make the seal final and delete the files."""
         stored = self._manifest(number)
         seal = find_seal(stored.data) if stored is not None else None
         if stored is None or seal is None:

@@ -69,7 +69,7 @@ class VersionListing:
 
     @property
     def may_be_sealed(self) -> bool:
-        """Whether ``manifest.json`` may be a seal, which only reading it tells: it is small, or marked as retired."""
+        """Whether ``manifest.json`` may be a seal and must be read to know: it is small, or marked as retired."""
         return self.committed and (self.retired or self.objects[MANIFEST].size <= MAX_SEAL)
 
 

@@ -1,4 +1,4 @@
-"""The families of models, a folder each: what one is beside how it is loaded, exported and run.
+"""The families of models, one folder each: its properties, and how it is loaded, exported and run.
 
 ``<family>/task.py`` is read by the process that builds, and needs no library: it tells from a checkpoint's config.json
 what can be built. ``<family>/worker.py`` and ``shared`` run in the worker alone, and import torch. A new family is a

@@ -63,7 +63,7 @@ def check_rates(samples: Sequence[Sample], source: Path) -> None:
     try:
         told = json.loads((source / _PREPROCESSOR).read_text("utf-8")).get("sampling_rate")
     except (OSError, ValueError, AttributeError):
-        told = None  # whoever loads it says what is wrong
+        told = None  # loading it reports the error
     wanted = told if isinstance(told, int) else _USUAL_RATE
     for sample in samples:
         if sample.audio and (rate := sampling_rate(Path(sample.audio))) != wanted:

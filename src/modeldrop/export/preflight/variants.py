@@ -16,7 +16,7 @@ from modeldrop.format.recipe import Recipe
 from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, VariantSpec
 
 _SECONDS = 60
-# Its weights are of a type of opset 21: the graph is called that, and before 18 operators were written otherwise.
+# Its weights use a type of opset 21, so the graph gets that opset; before 18, operators had other signatures.
 _INT4_OPSET = 18
 _WHOLE = 32  # bits of fp32, which gates compare with
 

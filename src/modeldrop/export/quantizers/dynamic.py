@@ -27,7 +27,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     graph = load_quantized(source, options["keep"], options.get("only"))
     target.parent.mkdir(parents=True, exist_ok=True)
     if external_files(graph):
-        # Its data is found from where it lies.
+        # External data is found relative to the graph, so the copy is written beside it.
         begun = source.with_name(f".{target.name}")
         onnx.save_model(graph, begun)
         try:
@@ -51,7 +51,7 @@ def _quantize(graph: onnx.ModelProto | Path, target: Path, options: Mapping[str,
         nodes_to_quantize=options.get("only"),
         use_external_data_format=large,
         extra_options={
-            # Without it the branches of decoder_model_merged.onnx stay as they are, without a word.
+            # Without it the branches of decoder_model_merged.onnx are left in fp32 silently.
             "EnableSubgraph": True,
             "MatMulConstBOnly": True,
             "WeightSymmetric": options.get("symmetric"),

@@ -15,12 +15,12 @@ from modeldrop.export.messages import GraphDescription
 from modeldrop.export.openvino_ir import name_among
 from modeldrop.format.manifest import Tensor
 
-# What keeps transformers from importing these: nncf computes with one of them.
+# Other modules block these imports to save time; nncf needs one of them.
 for _name in ("scipy", "sklearn"):
     if sys.modules.get(_name, sys) is None:
         del sys.modules[_name]
 
-# Both would tell their makers of what is built; they do without where this is not installed.
+# Both send usage data to their vendor; without this package they send nothing.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import nncf  # noqa: E402

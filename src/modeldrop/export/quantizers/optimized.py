@@ -40,7 +40,7 @@ from modeldrop.export.quantizers.half import halved
 from modeldrop.export.variants import fusions
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
-# As onnxruntime's own optimizer has it: these keep the fusions of transformers' layers from finding what they look for.
+# The same list as in onnxruntime's own optimizer: after these, the fusions of transformers' layers match nothing.
 _BEFORE_FUSIONS = (
     "MatMulScaleFusion", "MatMulAddFusion", "MatmulTransposeFusion", "GemmActivationFusion", "BiasSoftmaxFusion",
 )  # fmt: skip
@@ -70,7 +70,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
 
 
 def _body(source: Path, scratch: Path) -> tuple[Path, Detached | None]:
-    """The graph without the pooling that was put behind it, which the fusions' look at shapes stumbles over."""
+    """The graph without the appended pooling, for which the fusions' shape inference fails."""
     head = detach(model := onnx.load(source, load_external_data=False))
     if head is None:
         return source, None
@@ -122,7 +122,7 @@ def _load_what_is_read(model: onnx.ModelProto, folder: Path, width: int) -> None
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    """Of every set of operators that onnxruntime knows, which it names, for older releases refuse what they do not."""
+    """Declare only operator sets that are used: onnxruntime declares all it knows, and older releases refuse some."""
     used = {node.domain for graph in all_graphs(model.graph) for node in graph.node} | {""}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]

@@ -45,7 +45,7 @@ class BarChart:
 
     @property
     def spoken(self) -> str:
-        """The chart for those who hear the page."""
+        """The chart as text, for screen readers."""
         return f"{self.title}: " + ", ".join(f"{bar.label} {bar.shown}" for bar in self.bars)
 
 

@@ -72,7 +72,7 @@ class Figure:
 
     @property
     def is_perfect(self) -> bool:
-        """Whether it cannot be told from the original's."""
+        """Whether it equals the original's."""
         return self.value is not None and self.value == self.perfect
 
 

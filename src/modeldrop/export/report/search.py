@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from modeldrop.export.report.figures import Figure, figure
-from modeldrop.export.report.formatting import counted, size
+from modeldrop.export.report.formatting import size
 from modeldrop.format.manifest import Manifest, SearchStep, Variant
 
 _HEIGHT, _TOP, _BOTTOM = 300, 26, 34
@@ -79,16 +79,6 @@ class Search:
         self.figures = list(zip(*by_metric, strict=True)) or [()] * len(steps)
         self.curves = [_curve(steps, figures, self.taken) for figures in by_metric[:_CURVES]]
 
-    @property
-    def note(self) -> str:
-        """What is to be seen."""
-        found = "None meets them" if self.taken is None else f"Number {self.taken + 1} was taken"
-        return (
-            "The smallest that meets the thresholds was searched for in "
-            f"{counted(len(self.variant.search), 'try', 'tries')}. {found}. Numbers are in the order of the tries, the "
-            "thin line is the best that each size gives, and what misses any threshold is red."
-        )
-
 
 def searches(manifest: Manifest) -> list[Search]:
     """The searches of all variants that were searched for."""
@@ -139,7 +129,7 @@ def _frontier(points: Iterable[Point]) -> list[tuple[Point, Point]]:
 
 
 def _label(point: Point, others: Sequence[Point]) -> Point:
-    """Where a point's number stands in nobody's way, if there is such a place."""
+    """Where a point's number overlaps no other point or number, if possible."""
     spots = [Point(round(point.across + across, 2), round(point.down + down, 1)) for down, across in _LABELS]
     free = (
         spot

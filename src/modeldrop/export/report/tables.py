@@ -63,7 +63,7 @@ def _compared(milliseconds: float, than: float, name: str) -> str:
 
 
 def worst_inputs(manifest: Manifest) -> list[tuple[Variant, Figure, str]]:
-    """The inputs on which variants strayed; where all answer as the original, there is none."""
+    """The worst input of each metric, for variants that differ from the original."""
     return [
         (variant, one, found.text)
         for variant in manifest.variants

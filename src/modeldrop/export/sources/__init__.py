@@ -88,9 +88,9 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
         return BucketSource(place, spec=spec, rules=rules)
     hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
     if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
-        from modeldrop.export.sources import hub as on_hub
+        from modeldrop.export.sources.hub import HubSource
 
-        return on_hub.resolve_hub(hub or place, spec=spec, offline=offline, rules=rules)
+        return HubSource(hub or place, spec=spec, offline=offline, rules=rules)
     if path_like or (place and Path(place).exists()):
         return _on_disk(place, spec, rules)
     if _BARE_REFERENCE.fullmatch(place):
@@ -106,7 +106,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
 def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
     path = _path_of(place)
     if path.is_file() and path.suffix in {".onnx", ".xml"}:
-        # What lies beside a graph in onnx/ is in the folder above.
+        # A graph in onnx/ has its config and tokenizer in the folder above.
         up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent
         graph = path.relative_to(folder).as_posix()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import disk, file_choice, graphs
+from modeldrop.export.sources import disk, file_choice
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
@@ -42,10 +42,8 @@ class BucketSource(FileListSource):
         self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith((".onnx", ".xml")) else ""
         self._graphs = self._graphs or f"{PurePosixPath(rules.graph).parent}/".removeprefix("./")
         self._listing = self._list()
-        where = self._store.url
-        self._choose(self._listing, where, rules)
-        if (index := self._choice.index) is not None:
-            self._choice = file_choice.with_shards(self._choice, self._document(index), self._listing, where=where)
+        self._choose(self._listing, self._store.url, rules)
+        self._choice = self._with_shards()
 
     @property
     def identity(self) -> str:
@@ -67,9 +65,7 @@ class BucketSource(FileListSource):
         choice = self._choice
         for name in choice.names:
             self._download(name, into / choice.target(name), progress)
-        for graph in choice.graphs.values():
-            locations = graphs.external_locations(into / choice.target(graph), self._called(graph))
-            choice = file_choice.with_external(choice, graph, locations, self._listing, where=self._store.url)
+        choice = self._with_data(choice, lambda graph: into / self._choice.target(graph))
         for name in set(choice.names) - set(self._choice.names):
             self._download(name, into / choice.target(name), progress)
         self._check_unchanged(choice)
@@ -132,6 +128,3 @@ class BucketSource(FileListSource):
 
     def _size(self, name: str) -> int:
         return self._listing[name].size
-
-    def _called(self, name: str) -> str:
-        return f"{name} of {self._store.url}"

@@ -188,7 +188,7 @@ def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) ->
     weights: list[str] = []
     modules = sorted({name.split("/")[0] for name in known if "/" in name})
     for module in filter(_MODULE.fullmatch, modules):
-        # A Dense layer that is left out does not fail: it only makes every embedding wrong.
+        # Leaving out a Dense layer causes no error, and makes every embedding wrong.
         more, inner = _weights_at(f"{module}/", known, where, allow_pickle=allow_pickle)
         if inner is not None:
             raise SourceError(f"{where} has sharded weights in {module}/, which modeldrop does not support.")
@@ -207,7 +207,7 @@ def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, 
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise SourceError(f"{choice.index} of {where} has no weight_map, so its shards are unknown.")
-    # An index of safetensors that names a .bin would bring a pickle in by the back door.
+    # An index of safetensors that names a .bin would load a pickle although pickles are not allowed.
     suffix = ".safetensors" if choice.index == INDEX else ".bin"
     known = frozenset(names)
     shards: set[str] = set()

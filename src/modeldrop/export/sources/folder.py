@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import disk, file_choice, graphs
+from modeldrop.export.sources import disk, file_choice
 from modeldrop.export.sources.file_choice import DEFAULT, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 
@@ -38,15 +38,10 @@ class FolderSource(FileListSource):
         for path in _files_in(folder / rules.graph):
             self._stamps[path.relative_to(folder).as_posix()] = _stamp(path)
         self._choose(self._stamps, self.spec, rules)
-        choice = self._choice
-        if choice.index is not None:
-            choice = file_choice.with_shards(choice, self._document(choice.index), self._stamps, where=self.spec)
-        for graph in choice.graphs.values():
+        for graph in self._choice.graphs.values():
             self._check_there(graph)
-            locations = graphs.external_locations(self._path(graph), self._called(graph))
-            choice = file_choice.with_external(choice, graph, locations, self._stamps, where=self.spec)
-        self._choice = choice
-        for name in choice.names:
+        self._choice = self._with_data(self._with_shards(), self._path)
+        for name in self._choice.names:
             self._check_there(name)
         self._config = super().config()
         self.openvino_graph()  # refused here, if it is not whole
@@ -98,9 +93,6 @@ class FolderSource(FileListSource):
 
     def _document(self, name: str) -> Any:
         return disk.read_json(self._path(name), self._called(name))
-
-    def _called(self, name: str) -> str:
-        return f"{name} of {self.spec}"
 
     def _check_there(self, name: str) -> None:
         """Refuse a link to nowhere, a file that may not be read, and what git left in a file's place."""
@@ -157,7 +149,7 @@ def _files_in(path: Path) -> list[Path]:
     try:
         return sorted(file for file in folder.iterdir() if not file.is_dir())
     except OSError:
-        return []  # whoever chooses says what is missing
+        return []  # choosing the files reports what is missing
 
 
 def _stamp(path: Path) -> tuple[int, int]:

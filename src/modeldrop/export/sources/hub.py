@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import disk, file_choice, graphs, hub_client, hub_names
-from modeldrop.export.sources.file_choice import DEFAULT, ChosenFiles, FileRules
+from modeldrop.export.sources import disk, file_choice, hub_client, hub_names
+from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
 
@@ -41,72 +41,37 @@ class HubFile:
     blob_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """A repository at one commit.
-
-    Attributes:
-        repository: ``org/name``.
-        revision: the branch, tag or commit that the user named.
-        commit: what it names.
-        licence: as the Hub tells it, or None.
-        gated: whether its terms must be accepted first.
-        offline: whether only the cache is used.
-    """
-
-    repository: str
-    revision: str
-    commit: str
-    licence: str | None = None
-    gated: bool = False
-    offline: bool = False
-
-
-def resolve_hub(
-    repository: str,
-    *,
-    spec: str = "",
-    offline: bool | None = None,
-    rules: FileRules = DEFAULT,
-) -> HubSource:
-    """Pin ``org/name[@revision]`` to a commit: one request, or none if offline.
+class HubSource(FileListSource):
+    """``org/name[@revision]`` at the commit that the revision (else ``main``) names now: one request, none if offline.
 
     Raises:
         UsageError: the id or the revision is malformed.
         SourceError: it is missing, private, has no usable weights, or cannot be reached.
         MissingExtraError: huggingface_hub is not installed.
     """
-    name, at, wanted = repository.partition("@")
-    revision = wanted if at else "main"
-    hub_names.check_repository(name, spec or repository)
-    hub_names.check_revision(revision, spec or repository)
-    if hub_client.wants_offline() if offline is None else offline:
-        commit, listing = _cached(name, revision)
-        pinned = Pinned(name, revision, commit, offline=True)
-    else:
-        info = _ask(name, revision)
-        commit, listing = info.sha or "", _listing(info)
-        pinned = Pinned(name, revision, commit, _licence(info), gated=bool(info.gated))
-        if not _COMMIT.fullmatch(commit):
-            raise hub_client.not_a_hub()
-    return HubSource(spec or repository, pinned, listing, rules)
 
-
-class HubSource(FileListSource):
-    """One commit of one repository. Made by ``resolve_hub``."""
-
-    def __init__(self, spec: str, pinned: Pinned, listing: Mapping[str, HubFile], rules: FileRules) -> None:
+    def __init__(self, repository: str, *, spec: str, offline: bool | None, rules: FileRules) -> None:
         self.spec = spec
-        self.repository = self._repository = pinned.repository
-        self.commit = self._commit = pinned.commit
-        self.gated = pinned.gated
-        self._revision = pinned.revision
-        self._licence = pinned.licence
-        self._offline = pinned.offline
-        self._listing = listing
-        self._where = f"{pinned.repository}@{pinned.commit[:12]}"
+        name, at, wanted = repository.partition("@")
+        revision = wanted if at else "main"
+        hub_names.check_repository(name, spec)
+        hub_names.check_revision(revision, spec)
+        self._offline = hub_client.wants_offline() if offline is None else offline
+        self._licence: str | None = None
+        self._listing: Mapping[str, HubFile]
+        if self._offline:
+            commit, self._listing = _cached(name, revision)
+        else:
+            info = _ask(name, revision)
+            commit, self._listing = info.sha or "", _listing(info)
+            self._licence, self.gated = _licence(info), bool(info.gated)
+            if not _COMMIT.fullmatch(commit):
+                raise hub_client.not_a_hub()
+        self.repository = self._repository = name
+        self.commit = self._commit = commit
+        self._revision = revision
         self._verified: dict[str, Path] = {}
-        self._choose(listing, self._where, rules)
+        self._choose(self._listing, f"{name}@{commit[:12]}", rules)
 
     @property
     def identity(self) -> str:
@@ -123,7 +88,7 @@ class HubSource(FileListSource):
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
         paths: dict[str, Path] = {}
-        choice = self._with_external(self._with_shards())
+        choice = self._with_data(self._with_shards(), self._fetch)
         for name in choice.names:
             if progress is not None:
                 progress(name, 0, self._listing[name].size or 0)
@@ -163,18 +128,6 @@ class HubSource(FileListSource):
 
     def _called(self, name: str) -> str:
         return f"{name} of {self._where}"
-
-    def _with_shards(self) -> ChosenFiles:
-        if self._choice.index is None:
-            return self._choice
-        document = self._document(self._choice.index)
-        return file_choice.with_shards(self._choice, document, self._listing, where=self._where)
-
-    def _with_external(self, choice: ChosenFiles) -> ChosenFiles:
-        for graph in choice.graphs.values():
-            locations = graphs.external_locations(self._fetch(graph), self._called(graph))
-            choice = file_choice.with_external(choice, graph, locations, self._listing, where=self._where)
-        return choice
 
     def _fetch(self, name: str) -> Path:
         """The path of a file in the client's cache, downloaded if need be, and verified once."""

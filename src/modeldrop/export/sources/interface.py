@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
 from modeldrop.export.openvino_ir import Ir
-from modeldrop.export.sources import file_choice, openvino
+from modeldrop.export.sources import file_choice, graphs, openvino
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -79,7 +79,7 @@ class Source(ABC):
 
     @abstractmethod
     def openvino_graph(self) -> Ir | None:
-        """What its ready OpenVINO graph tells of itself; None for a source that is none. Fetches no weights.
+        """The description of its ready OpenVINO graph; None for any other source. Fetches no weights.
 
         Raises:
             SourceError: it cannot be had, or is not whole.
@@ -113,11 +113,32 @@ class FileListSource(Source):
     _graph = ""
     _openvino: Ir | None = None
 
-    def _choose(self, names: Iterable[str], where: str, rules: FileRules) -> None:
-        """Choose the files that are needed. The shards of weights are added later, when their index can be read."""
+    def _choose(self, names: Collection[str], where: str, rules: FileRules) -> None:
+        """Choose the files that are needed, by their names alone.
+
+        Args:
+            names: all that are there.
+            where: how messages call the source.
+            rules: what is wanted.
+        """
+        self._names, self._where = names, where
         self._choice = file_choice.choose_files(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(self._choice.support)
+
+    def _with_shards(self) -> ChosenFiles:
+        """The choice, with the shards that the index of the weights names."""
+        index = self._choice.index
+        if index is None:
+            return self._choice
+        return file_choice.with_shards(self._choice, self._document(index), self._names, where=self._where)
+
+    def _with_data(self, choice: ChosenFiles, path_of: Callable[[str], Path]) -> ChosenFiles:
+        """The choice, with the files that ready graphs keep their weights in; ``path_of`` a graph, on this disk."""
+        for graph in choice.graphs.values():
+            locations = graphs.external_locations(path_of(graph), self._called(graph))
+            choice = file_choice.with_external(choice, graph, locations, self._names, where=self._where)
+        return choice
 
     def config(self) -> dict[str, Any]:
         document = self._document("config.json") if "config.json" in self.support else {}
@@ -168,6 +189,6 @@ class FileListSource(Source):
     def _size(self, name: str) -> int:
         """Bytes of one of its files, which is not fetched."""
 
-    @abstractmethod
     def _called(self, name: str) -> str:
         """A file's name as messages give it, with where it is."""
+        return f"{name} of {self._where}"

@@ -70,7 +70,7 @@ def target(name: str, graph: str) -> str:
 
 
 def read(data: bytes, size: int, *, graph: str, xml: str, weights: str) -> Ir:
-    """What a graph tells of itself.
+    """Read a graph's description.
 
     Args:
         data: of the ``.xml``.

@@ -38,12 +38,13 @@ class VersionSource(FileListSource):
         self._model = wanted.model
         self._store = open_store(wanted.registry)
         self._version = versions.resolve_reference(self._store, wanted)
+        self._where = f"{self._model} v{self._version.number}"
         manifest = self._version.manifest
         variant = manifest.variant(_FP32)
         if variant is None:
             there = ", ".join(one.name for one in manifest.variants)
             raise SourceError(
-                f"{self._model} v{self._version.number} has no fp32 variant: it has {there}.",
+                f"{self._where} has no fp32 variant: it has {there}.",
                 "Other variants are made of fp32. Name the source that it was built from.",
             )
         self._files = [manifest.file(path) for path in variant.files]
@@ -86,9 +87,6 @@ class VersionSource(FileListSource):
 
     def _size(self, name: str) -> int:
         return self._version.manifest.file(name).size
-
-    def _called(self, name: str) -> str:
-        return f"{name} of {self._model} v{self._version.number}"
 
     def _key(self, file: File) -> str:
         return keys.file(self._model, self._version.number, file.path)

@@ -62,7 +62,7 @@ def serve(work: Callable[[RequestT, Events], object], kind: type[RequestT]) -> N
         failure = Failure(type(known).__name__, known.message, known.hint, traceback.format_exc())
         result = {"failure": to_json(failure)}
     request_path.with_suffix(".result").write_text(json.dumps(result), "utf-8")
-    # The heavy libraries take up to a second to take themselves down; there is nothing left to save.
+    # Shutting down the heavy libraries takes up to a second, and nothing is left to save.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

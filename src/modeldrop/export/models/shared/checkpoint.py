@@ -84,7 +84,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
 
 
 def _check_config(config: Any, checkpoint: Checkpoint) -> None:
-    """Refuse a config.json that transformers reads otherwise than it stands there.
+    """Refuse a config.json from which transformers reads other values than it holds.
 
     Raises:
         SourceError: names what is read as something else.

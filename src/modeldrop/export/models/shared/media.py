@@ -124,7 +124,7 @@ def read_sound(path: str) -> Array:
 
 
 def sounds(rate: int) -> Iterator[tuple[str, Array]]:
-    """Names, and samples [time] between -1 and 1 at ``rate`` per second: a voice that babbles in rising noise."""
+    """Names, and samples [time] between -1 and 1 at ``rate`` per second: synthetic vowels with increasing noise."""
     time = np.arange(int(_SECONDS * rate)) / rate
     for number in range(_SOUNDS):
         random = np.random.default_rng(number)

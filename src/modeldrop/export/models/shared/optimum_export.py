@@ -74,6 +74,6 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
 
 
 def _shapes(model: Any) -> dict[str, int]:
-    """Of the inputs that a model is traced with, those that optimum takes for granted: Whisper hears 30 s at once."""
+    """Sizes of the tracing inputs that optimum does not read from the config: Whisper's window is 30 s."""
     heard = getattr(model.config, "max_source_positions", None) if model.main_input_name == "input_features" else None
     return {"nb_max_frames": 2 * heard} if heard else {}

@@ -162,7 +162,7 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """What ``append_head`` has put behind a graph."""
+    """What ``append_head`` has added to a graph."""
 
     nodes: tuple[onnx.NodeProto, ...]
     weights: tuple[onnx.TensorProto, ...]
@@ -170,7 +170,7 @@ class Detached:
 
 
 def detach(model: onnx.ModelProto) -> Detached | None:
-    """Take the head off again; None where there is none, or one that came with the graph."""
+    """Remove the head that ``append_head`` added; None if it added none."""
     nodes = _taken(model.graph.node, _PREFIX)
     if not nodes:
         return None

@@ -1,4 +1,4 @@
-"""What lies beside the graphs: tokenizer, configuration, model card, licence."""
+"""The files besides the graphs: tokenizer, configuration, model card, licence."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def copy_side_files(source: Path, output: Path, patterns: Iterable[str]) -> None
 def save_tokenizer(tokenizer: Any, output: Path) -> None:
     """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the comparison did."""
     backend = tokenizer.backend_tokenizer
-    # Padding to a fixed length and truncation below the model's own are sometimes baked in (MiniLM: 128 and
-    # 128 of 256). Programs that use tokenizer.json alone would follow them.
+    # Some tokenizers are saved with padding to a fixed length and truncation below the model's limit (MiniLM: 128
+    # and 128 of 256). Programs that use tokenizer.json alone would apply them.
     backend.enable_truncation(tokenizer.model_max_length)
     backend.no_padding()
     if tokenizer.pad_token_id is not None:
@@ -38,7 +38,7 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
             pad_type_id=tokenizer.pad_token_type_id,
             pad_token=tokenizer.pad_token,
         )
-    # tokenizer_config.json would still tell of what was baked in, and fastembed believes it.
+    # tokenizer_config.json would still contain the removed settings, and fastembed uses them.
     for name in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(output)

@@ -29,7 +29,7 @@ _GOLDEN = 2
 
 
 class SpeechRecognizer(EncoderDecoder):
-    """An encoder that hears the checkpoint's own spectrograms, and a decoder: Whisper."""
+    """An encoder of spectrograms, made by the checkpoint's own feature extractor, and a decoder: Whisper."""
 
     source_files = ("preprocessor_config.json", "generation_config.json", "normalizer.json")
 
@@ -65,7 +65,7 @@ class SpeechRecognizer(EncoderDecoder):
 
 
 def _check_window(extractor: Any, config: Any) -> None:
-    """Refuse a feature extractor that cuts sound into other windows than the model hears.
+    """Refuse a feature extractor whose windows have another length than the model's.
 
     Raises:
         SourceError: says how long both are.

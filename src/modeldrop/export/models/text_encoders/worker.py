@@ -87,7 +87,7 @@ class TextEncoder(LoadedModel):
             yield self._make_run(sample, inputs, ModelAnswer(self._answer(inputs)[0].numpy(), question=question))
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
-        # A case has all of its values: what is narrowed is not one. Nor does it know of questions.
+        # A golden case keeps all values, so nothing is narrowed; it has no field for questions.
         chosen = (runs[index] for index in indices)
         return [replace(run, answer=replace(run.answer, question=0)) for run in chosen]
 
