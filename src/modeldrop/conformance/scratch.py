@@ -27,13 +27,7 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class ScratchModel:
-    """A scratch model, as its publishers and as its readers have it.
-
-    Attributes:
-        store: the publisher's store.
-        model: the scratch model's name.
-        folder: an empty local folder.
-    """
+    """A scratch model, as its publishers and as its readers have it, with an empty local folder."""
 
     store: Store
     model: str

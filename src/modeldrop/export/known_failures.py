@@ -10,13 +10,7 @@ NO_MEMORY = "Build on a machine with more memory: about 4 times the weights in f
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """A failure that libraries report in many words.
-
-    Attributes:
-        pattern: what they say.
-        sentence: what it means.
-        hint: what to do.
-    """
+    """A failure that libraries report: the pattern of their messages, what it means, and what to do."""
 
     pattern: str
     sentence: str

@@ -40,12 +40,7 @@ _FIRST = 10
 
 
 def measure_of(task: str, shape: Sequence[int]) -> str:
-    """What the answers of a task mean.
-
-    Args:
-        task: its Hub name.
-        shape: of one answer.
-    """
+    """What the answers of a task mean; ``shape`` is that of one answer."""
     answers = task_of(task).answers
     if answers == "classes":
         return "classes" if shape[-1] > 1 else "score"

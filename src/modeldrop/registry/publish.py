@@ -138,12 +138,6 @@ def find_build(store: Store, model: str, build_key: str) -> Version | None:
 def stage(store: Store, model: str, build: Build, progress: Callable[[int], None] = lambda _: None) -> StagedVersion:
     """Claim a number and upload a build below it. Readers see nothing of it yet.
 
-    Args:
-        store: the registry.
-        model: the model's name.
-        build: what to upload.
-        progress: told every number of bytes uploaded.
-
     Raises:
         IntegrityError: a file changed after it was built.
         RegistryError, DiskError: the registry cannot be written.

@@ -53,10 +53,6 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: 
 def check_rates(samples: Sequence[Sample], source: Path) -> None:
     """Refuse recordings of another sampling rate than the model's; nothing here resamples.
 
-    Args:
-        samples: the recipe's inputs.
-        source: the model's folder.
-
     Raises:
         RecipeError: names the recording, its rate, and the rate that is wanted.
     """

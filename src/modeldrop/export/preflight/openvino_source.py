@@ -57,13 +57,6 @@ def embeds(ir: Ir) -> bool:
 def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[str, Any]) -> None:
     """Refuse a graph that is not the task's.
 
-    Args:
-        ir: it.
-        spec: how its source was named.
-        task: what it is to do.
-        family: of models for that.
-        config: the model's config.json.
-
     Raises:
         SourceError: its inputs, outputs or labels are others, or its shapes are fixed.
     """

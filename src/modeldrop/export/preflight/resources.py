@@ -68,10 +68,6 @@ def makes_beside(checked: CheckedRequest) -> bool:
 def check_resources(need: ResourceNeeds, folder: Path) -> None:
     """Refuse to begin where there is less.
 
-    Args:
-        need: what the build takes.
-        folder: where it is built.
-
     Raises:
         DiskError, ExportError: says how much there is of disk or memory, and how much is needed.
     """

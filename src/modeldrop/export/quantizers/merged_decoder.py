@@ -51,10 +51,6 @@ def separate(source: Path, folder: Path) -> tuple[Path, Path]:
     """Write the branches as two graphs with no more inputs and outputs than they need: for a first run, and for later.
 
     What the later runs are given of the encoder they do not give back.
-
-    Args:
-        source: the graph with both.
-        folder: where to write.
     """
     model = onnx.load(source)
     paths = {}

@@ -114,13 +114,7 @@ class FileListSource(Source):
     _openvino: Ir | None = None
 
     def _choose(self, names: Collection[str], where: str, rules: FileRules) -> None:
-        """Choose the files that are needed, by their names alone.
-
-        Args:
-            names: all that are there.
-            where: how messages call the source.
-            rules: what is wanted.
-        """
+        """Choose the files that are needed, by their names alone."""
         self._names, self._where = names, where
         self._choice = file_choice.choose_files(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino

@@ -116,10 +116,6 @@ class OwnMeasure:
 def own_measure(comparison: Comparison, proof: Sequence[ModelRun]) -> OwnMeasure | None:
     """The recipe's own metric, if it has one, with its figures of the original.
 
-    Args:
-        comparison: what is to be compared.
-        proof: the original's runs.
-
     Raises:
         RecipeError: see ``OwnMeasure``.
     """

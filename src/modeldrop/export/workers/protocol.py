@@ -44,12 +44,7 @@ class Events:
 
 
 def serve(work: Callable[[RequestT, Events], object], kind: type[RequestT]) -> None:
-    """Run ``work`` on the request that the command line names; write its answer, or its failure, beside it.
-
-    Args:
-        work: makes the answer, one of ``messages``.
-        kind: the class of the request.
-    """
+    """Run ``work`` on the request that the command line names; write its answer, or its failure, beside it."""
     die_with_parent()  # its standard input is a pipe of ours
     request_path = Path(sys.argv[1])
     request = from_json(kind, json.loads(request_path.read_text("utf-8")))

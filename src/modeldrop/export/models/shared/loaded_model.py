@@ -29,9 +29,6 @@ class TimedRun:
 class LoadedModel(ABC):
     """A model that is loaded. It is exported, and its side files are saved, before it is run.
 
-    Args:
-        checkpoint: where the model is.
-
     Raises:
         SourceError: it cannot be loaded as it is.
         TaskError: the recipe asks for what the model cannot do.

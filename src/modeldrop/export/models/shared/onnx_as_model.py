@@ -31,10 +31,6 @@ def has_graphs(folder: Path) -> bool:
 def load_onnx(folder: Path, kind: Any) -> Any:
     """The graphs as a model that answers as ``kind`` would.
 
-    Args:
-        folder: of the source.
-        kind: the transformers class, such as ``AutoModelForCausalLM``.
-
     Raises:
         SourceError: a graph lacks the output that the task needs.
     """

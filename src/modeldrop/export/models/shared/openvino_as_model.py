@@ -29,10 +29,6 @@ def has_graph(folder: Path) -> bool:
 class OpenVinoModel:
     """A graph on the CPU, with the precision that variants are compared in.
 
-    Args:
-        folder: of the source.
-        config: the model's, of transformers.
-
     Raises:
         SourceError: openvino cannot open it.
     """
