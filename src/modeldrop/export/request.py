@@ -6,6 +6,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
@@ -77,7 +78,8 @@ def load_recipe(path: Path) -> Recipe:
     named = {name: getattr(recipe, name) for name in ("inputs", "metric", "calibration")}
     if recipe.tokenizer is not None and recipe.tokenizer.startswith(("./", "../")):
         named["tokenizer"] = recipe.tokenizer
-    return recipe._replace(**{name: str(path.parent / text) for name, text in named.items() if text is not None})
+    paths: dict[str, Any] = {name: str(path.parent / text) for name, text in named.items() if text is not None}
+    return recipe._replace(**paths)
 
 
 def _digest(key: str, path: Path) -> str:

@@ -150,14 +150,8 @@ class FileListSource(Source):
 
     def openvino_graph(self) -> Ir | None:
         if self._graph and self._openvino is None:
-            weights = openvino.data_of(self._graph)
-            self._openvino = openvino.read(
-                self._bytes(self._graph),
-                self._size(weights),
-                graph=self._graph,
-                xml=self._called(self._graph),
-                weights=self._called(weights),
-            )
+            data, size = self._bytes(self._graph), self._size(openvino.data_of(self._graph))
+            self._openvino = openvino.read(data, size, self._graph, where=self._where)
         return self._openvino
 
     def _document(self, name: str) -> Any:

@@ -69,15 +69,14 @@ def target(name: str, graph: str) -> str:
     return f"{FOLDER}{MODEL}{_SUFFIX if name == graph else _DATA}"
 
 
-def read(data: bytes, size: int, *, graph: str, xml: str, weights: str) -> Ir:
+def read(data: bytes, size: int, graph: str, *, where: str) -> Ir:
     """Read a graph's description.
 
     Args:
         data: of the ``.xml``.
         size: bytes of the ``.bin``.
-        graph: the path of the ``.xml``.
-        xml: how messages call it.
-        weights: how messages call the ``.bin``.
+        graph: path of the ``.xml``.
+        where: how messages call the source.
 
     Raises:
         SourceError: one of them is not whole.
@@ -85,10 +84,13 @@ def read(data: bytes, size: int, *, graph: str, xml: str, weights: str) -> Ir:
     try:
         ir = parse_ir(data)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{xml} is not a whole OpenVINO graph ({error}).", "Export or copy it again.") from error
+        raise SourceError(
+            f"{graph} of {where} is not a whole OpenVINO graph ({error}).", "Export or copy it again."
+        ) from error
     if size < ir.data_bytes:
         raise SourceError(
-            f"{weights} is truncated: it has {size} bytes, {PurePosixPath(graph).name} asks for {ir.data_bytes}.",
+            f"{data_of(graph)} of {where} is truncated: it has {size} bytes, {PurePosixPath(graph).name} asks for "
+            f"{ir.data_bytes}.",
             "Copy or download it again; or it belongs to another graph.",
         )
     return ir
