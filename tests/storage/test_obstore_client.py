@@ -27,6 +27,7 @@ from tests.helpers.builds import contents, environment
 from tests.helpers.clouds import sign_in
 from tests.helpers.imported_packages import imported
 from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.faults import BUCKET, Fault, FaultyServer
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
 from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, models, nobody, server, upload
@@ -319,6 +320,33 @@ def test_who_signs_in_is_not_taken_for_the_store(
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{DEAD}/v1")
     with pytest.raises(RegistryError, match=r"could not sign in with AWS_CONTAINER_CREDENTIALS_FULL_URI: .*refused"):
         open_reader(url).get("m/current", 100)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_another_host_gets_no_token(scheme: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer(models) as here, FaultyServer(models) as other:
+        there = f"http://localhost:{other.port}/{BUCKET}/embedder/current"
+        here.rule = lambda _: Fault(status=307, headers={"Location": there})
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "secret")
+        monkeypatch.setenv("AZURE_STORAGE_TOKEN", "secret")
+        url = {"s3": f"s3://{BUCKET}", "gs": f"gs://{BUCKET}", "az": f"az://{ACCOUNT}/{BUCKET}"}[scheme]
+        config = tmp_path / "settings.toml"
+        config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "http://127.0.0.1:{here.port}"\n')
+        monkeypatch.setenv("MODELDROP_CONFIG", str(config))
+        reader = open_reader(url)
+        if scheme == "s3":
+            with pytest.raises(RegistryError, match=f"http://127.0.0.1:{here.port} redirects to another host"):
+                reader.get("embedder/current", 1 << 20)
+            assert not other.asks
+            assert here.asks[0].headers["x-amz-security-token"] == "secret"
+            monkeypatch.delenv("AWS_SESSION_TOKEN")
+            reader = open_reader(url)
+        assert reader.get("embedder/current", 1 << 20)
+        for ask in other.asks:
+            assert not {"authorization", "x-amz-security-token"} & set(ask.headers)
+        assert len(other.asks) == 1
 
 
 class BadGateway(BaseHTTPRequestHandler):

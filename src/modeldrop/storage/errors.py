@@ -171,6 +171,14 @@ def unreachable(url: str, endpoint: str, reason: str, patience: float = UNREACHA
     )
 
 
+def redirected(url: str, endpoint: str) -> RegistryError:
+    """The service sends its clients to another host, which would be given the security token."""
+    return RegistryError(
+        f"{url}: {redact(endpoint)} redirects to another host, which is not followed: it would get the security token.",
+        "Name that host as the endpoint, if it is to be trusted.",
+    )
+
+
 def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
     """TLS failed: the certificate is not one that this machine trusts."""
     return RegistryError(

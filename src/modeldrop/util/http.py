@@ -42,6 +42,9 @@ _METADATA_VARIABLES = (
     "IDENTITY_ENDPOINT",
 )
 _PROXY_VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
+NOWHERE = "http://127.0.0.1:0"
+"""Nothing ever listens there."""
+
 _EVERYTHING = "*,0.0.0.0/0,::/0"  # obstore takes "*" for names alone
 CA_AS_SERVER = "it belongs to a CA, and a server needs one with basicConstraints=CA:FALSE"
 """Why a certificate is refused that OpenSSL accepts, and so the SDKs would, but rustls and so the fetcher does not."""
@@ -148,6 +151,16 @@ def proxy_and_excludes(url: str) -> tuple[str, str]:
         elif not port or (port == 443 and not _matches(name, host)):  # where it signs in, the port is 443
             hosts.append(name)
     return _with_scheme(proxy), ",".join(dict.fromkeys(hosts))
+
+
+def direct_only(*urls: str) -> tuple[str, str]:
+    """A proxy that is none, and the hosts that are reached without it: these and the metadata services.
+
+    For a client that follows redirections with more than it should send: to any other host it finds no way.
+    """
+    hosts = [*(urlsplit(url).hostname or "" for url in urls), *_METADATA_HOSTS]
+    hosts += [name for name, _ in _metadata_services()]
+    return NOWHERE, ",".join(dict.fromkeys(hosts))
 
 
 def is_configured() -> bool:

@@ -231,7 +231,7 @@ def _open_bucket(
         bucket.name,
         prefix=bucket.prefix or None,
         config=config,
-        client_options=_client_options(endpoint, bucket.scheme, ca_bundle),
+        client_options=_client_options(endpoint, bucket.scheme, ca_bundle) | _no_redirection(address, source),
         retry_config=_NO_RETRIES,
         credential_provider=sdk,
     )
@@ -283,6 +283,20 @@ def _settled(source: CredentialSource, scheme: str, seconds: float) -> Credentia
         return source._replace(signer=Signer.OBSTORE)
     late = identity is Identity.UNKNOWN and may_come(scheme)
     return CredentialSource(Signer.UNSIGNED, name=_LATE if late else "nothing")
+
+
+def _no_redirection(address: S3Address | None, source: CredentialSource) -> dict[str, str]:
+    """Options that keep obstore from following S3 to another host, where that host would be given the security token.
+
+    It drops the signature on such a way, but not the token. Through a real proxy every host can be reached.
+    """
+    has_token = source.name != "AWS_ACCESS_KEY_ID" or bool(os.environ.get("AWS_SESSION_TOKEN"))
+    if address is None or source.signer is Signer.UNSIGNED or not has_token:
+        return {}
+    if http.proxy_for(address.endpoint) or http.proxy_for(address.sts):
+        return {}
+    proxy, excludes = http.direct_only(address.endpoint, address.sts)
+    return {"proxy_url": proxy, "proxy_excludes": excludes}
 
 
 def _client_options(endpoint: str, scheme: str, ca_bundle: str = "") -> Any:

@@ -70,6 +70,7 @@ _CAUSES = {
     "kind: Timeout": "no answer in time",
     "kind: Connect": "no connection",
 }
+_REDIRECTED = f"{http.NOWHERE.partition('://')[2]},"
 _LASTING = {_CAUSES["InvalidContentType"], _CAUSES["ProxyAuthRequired"]}
 _CERTIFICATES = {
     "UnknownIssuer": "its issuer is unknown here",
@@ -120,6 +121,8 @@ def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
         return FaultKind.BUSY
     if request.status:
         return FaultKind.OTHER if request.status == 408 or request.status >= 500 else FaultKind.FINAL
+    if _REDIRECTED in request.text:
+        return FaultKind.FINAL
     if "Certificate" in request.text or "Header missing" in request.text or isinstance(error, FileNotFoundError):
         return FaultKind.FINAL
     if _serves_no_ranges(request):
@@ -259,6 +262,8 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
     address = urlsplit(_asked(client, request) or client.endpoint)
     where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
     role = ", which is asked for credentials," if _is_elsewhere(client, request) else ""
+    if _REDIRECTED in request.text:
+        return storage_errors.redirected(url, where)
     if "Certificate" in request.text:
         reason = next((said for name, said in _CERTIFICATES.items() if name in request.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
