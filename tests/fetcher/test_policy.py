@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ import pytest
 
 from modeldrop.cli import main
 from modeldrop.errors import FormatError, NotFoundError, RefusedError, RegistryError, UsageError
+from modeldrop.fetcher.events import done
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import read_state, state_path
+from modeldrop.fetcher.prometheus import Metrics
+from modeldrop.fetcher.status import read_status
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import publish_build, publish_folder, read_only, run_python, unprivileged
@@ -57,6 +61,7 @@ def test_without_the_registry_the_last_good_snapshot_is_used_and_its_age_told(pu
     aged(home, 3 * HOUR)
     again = fetch(reference, home)
     assert (again.path, again.version, again.generation, again.checked) == (first.path, 1, 1, "disk")
+    assert again.age is not None
     assert 3 * HOUR <= again.age < 4 * HOUR
     (warning,) = again.warnings
     assert "is not a folder, or is not there" in warning
@@ -71,6 +76,33 @@ def test_without_the_registry_the_last_good_snapshot_is_used_and_its_age_told(pu
         fetch(reference, home / "new")
     with pytest.raises(RegistryError, match="is not there"):
         fetch(reference, home, variant="fp32")  # never fetched
+
+
+def test_a_clock_that_was_ahead_makes_nothing_young(published: Path, home: Path) -> None:
+    reference = f"{published}/embedder"
+    fetch(reference, home)
+    aged(home, -48 * HOUR)
+    away = gone(published)
+    unknown = "last confirmed (it )?at a time that is not known: the clock was set back"
+    with pytest.raises(RegistryError, match=f"{unknown}; at most 1000.0 d are allowed"):
+        fetch(reference, home, max_stale=1000 * 24 * HOUR)
+    snapshot = fetch(reference, home)
+    assert (snapshot.age, snapshot.to_json()["age_seconds"]) == (None, None)
+    assert re.search(unknown, snapshot.warnings[0])
+    assert "at a time that is not known" in done(snapshot).text
+    text = Metrics().with_snapshot(snapshot, time.time()).text(time.time())
+    assert 'modeldrop_information_age_seconds{model="embedder",channel="current"} +Inf' in text.splitlines()
+    [status] = read_status(home)
+    assert (status.age, status.code(), status.code(1000 * 24 * HOUR)) == (None, 0, 12)
+    aged(home, -60)  # two machines that share a volume
+    assert fetch(reference, home, max_stale=HOUR).age == 0
+    aged(home, -48 * HOUR)
+    away.rename(published)
+    fetch(reference, home)
+    [status] = read_status(home)
+    assert status.code(HOUR) == 0
+    gone(published)
+    assert fetch(reference, home, max_stale=HOUR).version == 1
 
 
 def test_an_emptied_registry_takes_nothing_away(published: Path, home: Path) -> None:
@@ -313,6 +345,7 @@ def test_a_home_without_state_still_has_its_last_good_snapshot(published: Path, 
 
 OFFLINE = """
 import sys
+from modeldrop.fetcher.events import done
 from modeldrop.fetcher.fetch import fetch
 snapshot = fetch(sys.argv[1], sys.argv[2])
 print(snapshot.version, snapshot.checked)

@@ -172,6 +172,30 @@ def test_what_a_watch_learned(registry: Path, fetched: Path) -> None:
     assert "is not JSON" in modeldrop("status", fetched).out
 
 
+def test_a_clock_that_was_ahead_when_a_watch_asked(registry: Path, fetched: Path) -> None:
+    parsed = parse_reference(f"{registry}/embedder")
+    ahead = time.time() + 7200
+
+    def watched() -> Follower:
+        receiver = Receiver(lambda _new, _old: None, resume=True)
+        follower = Follower(lambda: Fetcher(parsed, fetched, Options()), receiver, lambda _event: None)
+        follower.poll()
+        follower.release()
+        return follower
+
+    watched()
+    for name in (".state", ".watch"):
+        os.utime(fetched / "embedder" / name / "current.json", (ahead, ahead))
+    registry.rename(registry.with_name("away"))
+    follower = watched()
+    assert follower.snapshot is not None
+    assert follower.snapshot.age is None
+    assert only(fetched).code(3600) == 12
+    registry.with_name("away").rename(registry)
+    watched()
+    assert only(fetched).code(3600) == 0
+
+
 def test_a_watch_that_has_nothing_yet(registry: Path, home: Path) -> None:
     registry.mkdir()
     (home / "embedder").mkdir(parents=True)

@@ -75,7 +75,7 @@ class Slot:
         """Seconds since the registry last said that this is what it names; None where nobody knows."""
         told = self._watcher.status().age if self._watcher else None
         serving = self.serving
-        if told is not None or serving is None or serving.snapshot is None:
+        if told is not None or serving is None or serving.snapshot is None or serving.snapshot.age is None:
             return told
         return serving.snapshot.age + time.time() - serving.since
 

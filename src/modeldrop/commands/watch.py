@@ -29,6 +29,7 @@ from modeldrop.commands.fetch_options import ENVIRONMENT, add_fetch_options, fet
 from modeldrop.config import read_duration
 from modeldrop.errors import DiskError, ModeldropError, UsageError
 from modeldrop.fetcher import events
+from modeldrop.fetcher.notes import age_of
 from modeldrop.fetcher.prometheus import Metrics, ReferenceMetrics
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.fetcher.watch.hooks import DEFAULT_AUTHORIZATION, ExecHook, Hook, Hooks, PostHook, SignalHook
@@ -168,6 +169,8 @@ def _refreshed(metrics: Metrics, status: WatchStatus, now: float, *, well: bool)
     snapshot = status.snapshot
     if snapshot is not None and status.age is not None:
         snapshot = snapshot.with_values(age=status.age - (now - known.at))  # the age is counted on from known.at
+    elif snapshot is not None and age_of(known.at) is None:
+        snapshot = snapshot.with_values(age=None)  # the clock was set back
     return metrics.with_reference(key, known._replace(snapshot=snapshot, succeeded=well))
 
 

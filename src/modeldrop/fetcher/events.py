@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modeldrop.util.named_tuples import NamedTuple
-from modeldrop.util.text import clock_text
+from modeldrop.util.text import ago_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def done(snapshot: Snapshot) -> Event:
             "linked_bytes": figures.linked,
             "retries": figures.retries,
             "seconds": round(figures.seconds, 3),
-            "age": round(snapshot.age, 3),
+            "age": None if snapshot.age is None else round(snapshot.age, 3),
             "checked": snapshot.checked,
         },
     )
@@ -130,5 +130,5 @@ def _outcome(snapshot: Snapshot) -> str:
         came.append(f"{figures.linked / 1e6:.1f} MB shared with other versions")
     text = ", ".join(came) or "already there"
     if snapshot.channel is not None and snapshot.checked == "disk":
-        text += f"; {snapshot.channel} as it was {clock_text(snapshot.age)} ago"
+        text += f"; {snapshot.channel} as it was {ago_text(snapshot.age)}"
     return text

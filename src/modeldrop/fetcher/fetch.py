@@ -39,7 +39,7 @@ from modeldrop.util.cached import cached_property
 from modeldrop.util.locks import try_lock
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
-from modeldrop.util.text import age_text
+from modeldrop.util.text import ago_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -388,9 +388,9 @@ class Fetcher:
         note_use(found.local.path, reader=self.reader_name)
         self.stats, self.warnings = TransferStats(), ()
         if self.options.on_unavailable != OFFLINE:
-            name, age = found.local.path.name, age_text(found.age)
+            name, when = found.local.path.name, ago_text(found.age)
             trouble = " ".join(str(error).split())
-            self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {age} ago.",)
+            self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {when}.",)
         return self.snapshot_of(found.local, found.generation, checked="disk", age=found.age, warnings=self.warnings)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
@@ -545,7 +545,7 @@ class Fetcher:
         generation: int | None,
         *,
         checked: str,
-        age: float = 0.0,
+        age: float | None = 0.0,
         figures: TransferStats = _NO_TRANSFER,
         warnings: tuple[str, ...] = (),
     ) -> Snapshot:

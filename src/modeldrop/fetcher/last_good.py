@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, ModeldropError, RefusedError, RegistryError
 from modeldrop.fetcher.home import read_link
+from modeldrop.fetcher.notes import age_of
 from modeldrop.fetcher.options import FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.util.named_tuples import NamedTuple
-from modeldrop.util.text import age_text
+from modeldrop.util.text import age_text, ago_text
 
 if TYPE_CHECKING:
     from modeldrop.fetcher.fetch import ResolvedVersion
@@ -39,9 +39,9 @@ class LastGood(NamedTuple):
     checked: float
 
     @property
-    def age(self) -> float:
-        """Seconds since the registry last said so."""
-        return max(0.0, time.time() - self.checked)
+    def age(self) -> float | None:
+        """Seconds since the registry last said so, None where that is not known."""
+        return age_of(self.checked)
 
 
 def last_good(
@@ -71,9 +71,9 @@ def last_good(
     if found is None or (found.generation or 0) < options.min_generation:
         raise error
     age, limit = found.age, options.max_stale
-    if limit is not None and age > limit:
+    if limit is not None and (age is None or age > limit):
         raise RegistryError(
-            f"{found.local.path.name} is on this disk, but the registry last confirmed it {age_text(age)} ago; "
+            f"{found.local.path.name} is on this disk, but the registry last confirmed it {ago_text(age)}; "
             f"at most {age_text(limit)} are allowed. {error.message}",
             error.hint,
         ) from error

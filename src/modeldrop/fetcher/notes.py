@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
@@ -29,6 +30,7 @@ _STATE, _QUARANTINE, _WATCH = ".state", ".quarantine", ".watch"
 _MAX_BYTES = 64 << 10
 _MAX_TEXT = 2000
 _MAX_NUMBER = 1 << 53
+_SKEW = 300.0
 
 
 class ChannelState(NamedTuple):
@@ -104,6 +106,17 @@ class WatchNote(NamedTuple):
     error: str = ""
     failed_at: float = 0.0
     answered: float = 0.0
+
+
+def age_of(moment: float) -> float | None:
+    """Seconds since a moment that was written down, in Unix seconds; None where that cannot be known.
+
+    A moment in the future was written by a clock that was ahead, then or by now corrected. How old it is nobody knows,
+    and so it is no answer to how old something may be; as 0 s it would be young until the clock has caught up. Clocks
+    of machines that share a volume differ a little.
+    """
+    age = time.time() - moment
+    return max(0.0, age) if moment > 0 and age >= -_SKEW else None
 
 
 def read_state(model_home: Path, link: str) -> ChannelState | None:

@@ -6,6 +6,7 @@ Counters count what this process has done, so that a new process begins at zero,
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from pathlib import Path
@@ -164,7 +165,9 @@ def _samples(
     what = (("version", f"v{snapshot.version}"), ("variant", snapshot.variant), ("digest", snapshot.digest))
     yield "modeldrop_model_info", (*labels, *what), 1
     if snapshot.channel is not None:
-        yield "modeldrop_information_age_seconds", labels, snapshot.age + max(now - one.at, 0)
+        # Not known is older than any limit: whoever is told of what is old is told of it.
+        age = math.inf if snapshot.age is None else max(0.0, snapshot.age + now - one.at)
+        yield "modeldrop_information_age_seconds", labels, age
     if snapshot.generation is not None:
         yield "modeldrop_channel_generation", labels, snapshot.generation
 
@@ -178,4 +181,6 @@ def _escaped(value: str) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "+Inf"
     return str(int(value)) if value == int(value) else repr(float(value))

@@ -162,7 +162,7 @@ class Snapshot:
         channel: the channel that was followed, None for a pinned version.
         generation: the channel's generation then, None for a pinned version.
         age: seconds since the registry last said that the channel names this; 0 where it was asked just now, and
-            for a pinned version.
+            for a pinned version; None where nobody knows, because the clock was set back since.
         checked: ``registry`` where it was asked just now; ``disk`` where what was there is used: a pinned version,
             or the last good one of a channel that could not be asked.
         figures: what it took.
@@ -191,7 +191,7 @@ class Snapshot:
     registry: str
     channel: str | None
     generation: int | None
-    age: float
+    age: float | None
     checked: str
     figures: TransferStats
     warnings: tuple[str, ...]
@@ -207,7 +207,7 @@ class Snapshot:
         registry: str,
         channel: str | None = None,
         generation: int | None = None,
-        age: float = 0.0,
+        age: float | None = 0.0,
         checked: str = "registry",
         figures: TransferStats = _NOTHING,
         warnings: tuple[str, ...] = (),
@@ -248,7 +248,7 @@ class Snapshot:
             "registry": self.registry,
             "channel": self.channel,
             "generation": self.generation,
-            "age_seconds": round(self.age, 3),
+            "age_seconds": None if self.age is None else round(self.age, 3),
             "checked": self.checked,
             "downloaded_bytes": self.figures.fetched,
             "adopted_bytes": self.figures.adopted,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, HookError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.home import find_links, find_snapshots, read_link
-from modeldrop.fetcher.notes import Quarantine, links_with_notes, read_quarantine, read_state, read_watch_note
+from modeldrop.fetcher.notes import Quarantine, age_of, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
 from modeldrop.util.named_tuples import NamedTuple
@@ -126,7 +125,6 @@ def _of_model(folder: Path) -> list[ChannelStatus]:
 
 
 def _of_link(folder: Path, link: str) -> ChannelStatus:
-    now = time.time()
     state, note = read_state(folder, link), read_watch_note(folder, link)
     known = ChannelStatus(
         folder.name,
@@ -134,7 +132,7 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
         quarantine=read_quarantine(folder, link),
         untold=_untold(note),
         error=note.error,
-        error_seconds=max(0.0, now - note.failed_at) if note.error else 0.0,
+        error_seconds=age_of(note.failed_at) or 0.0 if note.error else 0.0,
     )
     try:
         target = read_link(folder / link)
@@ -144,9 +142,9 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
         fault = f"{folder / link} is not there, though {state.snapshot} was fetched for it."
         return known._replace(fault=fault, error="", error_seconds=0.0)
     # A release that kept no state still made the link when the registry had answered.
-    answered = max((folder / link).lstat().st_mtime if state is None else state.checked, note.answered)
+    answers = ((folder / link).lstat().st_mtime if state is None else state.checked, note.answered)
     known = known._replace(
-        age=max(0.0, now - answered),
+        age=min((age for age in map(age_of, answers) if age is not None), default=None),
         generation=state.generation if state is not None and state.snapshot == target else None,
     )
     try:

@@ -53,6 +53,11 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
+def ago_text(seconds: float | None) -> str:
+    """When something was, by its age: ``12 min ago``; None for an age that is not known."""
+    return "at a time that is not known: the clock was set back" if seconds is None else f"{age_text(seconds)} ago"
+
+
 def clock_text(seconds: float) -> str:
     """``0:42``, ``12:05`` or ``1:02:03``."""
     minutes, second = divmod(round(seconds), 60)

@@ -39,6 +39,7 @@ from modeldrop.fetcher.machine import installed_onnxruntime, installed_openvino
 from modeldrop.fetcher.notes import (
     ChannelState,
     Quarantine,
+    age_of,
     clear_quarantine,
     confirm_state,
     read_quarantine,
@@ -476,8 +477,7 @@ class Follower:
         local = self._home.find(state.version, state.digest, state.variant, as_name=fetcher.options.as_name)
         if local is None:
             return None
-        age = max(0.0, time.time() - state.checked)
-        return fetcher.snapshot_of(local, state.generation, checked="disk", age=age)
+        return fetcher.snapshot_of(local, state.generation, checked="disk", age=age_of(state.checked))
 
     def _stored_state(self) -> ChannelState | None:
         """What this disk knows of the channel now: others may fetch it too."""

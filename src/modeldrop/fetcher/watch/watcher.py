@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,7 @@ from modeldrop.errors import ModeldropError, RegistryError, UsageError
 from modeldrop.fetcher.events import Event, failed_event
 from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.leases import TOUCH_SECONDS
+from modeldrop.fetcher.notes import age_of
 from modeldrop.fetcher.options import Options, StoppedError, with_overrides
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver
 from modeldrop.fetcher.watch.record import next_delay
@@ -185,7 +185,7 @@ class Watcher:
             model=self._reference.model,
             channel=self._reference.channel or "",
             snapshot=self.snapshot,
-            age=max(0.0, time.time() - note.answered) if note.answered else None,
+            age=age_of(note.answered),
             error=self.failure.message if self.failure else note.error,
             untold=note.refusal,
             quarantine=self._follower.refused,
