@@ -13,6 +13,7 @@ from modeldrop.cli import main
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.status import read_status
 from modeldrop.fetcher.verify import is_whole
+from modeldrop.format.records import Seal, serialize_seal
 from tests.helpers.builds import MODELS, contents, digest_of, publish_build
 
 if TYPE_CHECKING:
@@ -165,6 +166,23 @@ def test_a_damaged_copy_is_reported(
     code, _, errors = verify(capsys, copied / "embedder")
     assert code == 14
     assert said in errors
+
+
+def test_a_pruned_version_is_no_damage(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seal = Seal(at="2026-11-20T00:00:00Z", by="dana", why="old")
+    (copied / "embedder/v1/manifest.json").write_bytes(serialize_seal(seal))
+    code, _, errors = verify(capsys, copied / "embedder@v1")
+    assert code == 5
+    assert "embedder/v1 was pruned on 2026-11-20" in errors
+
+
+def test_any_link_may_lead_to_a_snapshot(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = current(home).path
+    (tmp_path / "link").symlink_to(snapshot)
+    (home / "embedder/named").write_text(snapshot.name)
+    for path in (tmp_path / "link", home / "embedder/named", home / "embedder/current"):
+        code, [found], _ = verify(capsys, path)
+        assert (code, found["path"]) == (0, str(snapshot))
 
 
 def test_a_folder_that_was_copied_alone_is_verified(

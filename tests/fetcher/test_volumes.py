@@ -11,7 +11,7 @@ import pytest
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.download.volume import check_volume
 from modeldrop.fetcher.fetch import fetch
-from modeldrop.fetcher.home import find_links, read_link
+from modeldrop.fetcher.home import ModelHome, find_links, read_link
 from modeldrop.fetcher.leases import let_go
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.status import read_status
@@ -121,6 +121,21 @@ def test_another_user_reads_what_an_init_container_with_umask_077_has_fetched(
     status = "import sys; from modeldrop.fetcher.status import *; from pathlib import Path\n"
     status += "[found] = read_status(Path(sys.argv[1])); print(found.fault, found.generation)"
     assert run_python(status, home, user=user) == "1"
+
+
+@pytest.mark.parametrize(("around", "made"), [(0o755, 0o700), (0o777, 0o775), (0o2775, 0o2775), (0o1777, 0o700)])
+def test_how_open_a_home_is_that_is_made(tmp_path: Path, around: int, made: int) -> None:
+    """Below a folder that others may write, a volume, the umask says nothing; below /tmp and a user's own it does."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(around)
+    before = os.umask(0o077)
+    try:
+        ModelHome(volume / "home", "embedder").create("/registry")
+    finally:
+        os.umask(before)
+    for path in (volume / "home", volume / "home/embedder"):
+        assert stat.S_IMODE(path.stat().st_mode) == made
 
 
 def test_a_private_home_stays_private(registry: Path, home: Path) -> None:

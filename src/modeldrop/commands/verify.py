@@ -26,6 +26,7 @@ from modeldrop.format import keys
 from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.manifest import MAX_BYTES, manifest_digest, parse_manifest
+from modeldrop.format.records import find_seal
 from modeldrop.util.text import table
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _verify(text: str, home: Path, *, in_home: bool) -> list[Verified]:
     """
     path = Path(text).expanduser()
     with contextlib.suppress(OSError):
-        path = path.with_name(read_link(path))  # also where a link is a file
+        path = path.parent / read_link(path)  # also where a link is a file
     path = path.resolve()
     if path.is_dir():
         with contextlib.suppress(FormatError):
@@ -155,6 +156,9 @@ def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> Ver
     except FileNotFoundError:
         raise NotFoundError(f"{path} is not there.", "It was not copied, or not yet.") from None
     except FormatError as error:
+        seal = find_seal(data)
+        if seal is not None:
+            raise NotFoundError(f"{folder} was pruned on {seal.at[:10]}: it holds no version any more.") from None
         return Verified(str(folder), (f"{path}: {error.message}",), (), "")
     found = manifest_digest(data)
     damages, variants = find_damage_of_copy(folder, manifest, all_variants=all_variants)

@@ -149,7 +149,7 @@ def _find(home: ModelHome, link: str, state: ChannelState | None, as_name: str) 
     # Written by a release that kept no state, or on a volume that became read-only.
     with contextlib.suppress(OSError, FormatError):
         path = home.path / link
-        linked = LocalSnapshot(path.with_name(read_link(path)))
+        linked = LocalSnapshot(path.parent / read_link(path))
         local = home.find(linked.version, linked.digest, linked.variant, as_name=as_name)
         if local is not None and local.path == linked.path:
             return LastGood(local, None, path.lstat().st_mtime)
