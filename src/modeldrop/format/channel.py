@@ -38,7 +38,6 @@ class Move(NamedTuple):
 
 MOVE = Record(
     Move,
-    "One move of the channel.",
     version=VersionField("The version it went to."),
     digest=TextField("Digest of that version's manifest.", pattern=DIGEST),
     generation=IntegerField(
@@ -55,7 +54,7 @@ MOVE = Record(
 
 
 class Channel(NamedTuple):
-    """A channel as it stands: its present move, and those before it, newest first."""
+    """A movable pointer to a version: its present move, and those before it, newest first."""
 
     present: Move
     history: tuple[Move, ...] = ()
@@ -128,7 +127,6 @@ CHANNEL = DocumentFormat(
     "channel",
     Record(
         Channel,
-        "A movable pointer to a version, with the moves that led there.",
         check=_check_generations,
         present=InlineField(MOVE),
         history=ListField(

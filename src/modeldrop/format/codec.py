@@ -264,7 +264,7 @@ class Record(Generic[T]):
 
     Attributes:
         make: the class of its instances.
-        description: what it is, for the schemas.
+        description: what it is, for the schemas; the first paragraph of the class's docstring unless given.
         fields: its fields by their names.
         check: refuses, by ``Fields.fail``, what each field allows but not all of them together.
         strict: whether unknown fields are refused. Only what people write is strict: documents may be of a later
@@ -274,7 +274,7 @@ class Record(Generic[T]):
     def __init__(
         self,
         make: Callable[..., T],
-        description: str,
+        description: str = "",
         /,
         *,
         check: Callable[[Fields, T], None] | None = None,
@@ -282,10 +282,15 @@ class Record(Generic[T]):
         **fields: Field,
     ) -> None:
         self.make = make
-        self.description = description
+        self._description = description
         self.check = check
         self.strict = strict
         self.fields = fields
+
+    @property
+    def description(self) -> str:
+        """See the class."""
+        return self._description or " ".join((self.make.__doc__ or "").split("\n\n")[0].split()).replace("``", "")
 
     def read(self, fields: Fields) -> T:
         """The instance that an object holds.

@@ -45,7 +45,6 @@ class GoldenCase(NamedTuple):
 
 GOLDEN_CASE = Record(
     GoldenCase,
-    "A known input and the original's answer.",
     text=TextField("What was tokenized."),
     inputs=MapField(
         "Per graph input, the token ids of a batch of one.", ListField("Token ids.", _COUNT, limit=_MAX_KEPT)
@@ -55,10 +54,9 @@ GOLDEN_CASE = Record(
 
 
 class TensorValue(NamedTuple):
-    """A known tensor.
+    """A known tensor. Where a grid is given, the values are its, and each is repeated to fill the shape.
 
-    A picture or a second of sound takes few numbers where ``grid`` is given: then ``values`` has the shape ``grid``,
-    whose dimensions divide the tensor's, and every value is repeated to fill the tensor.
+    So a picture or a second of sound takes few numbers. The dimensions of ``grid`` divide the tensor's.
     """
 
     dtype: str
@@ -94,7 +92,6 @@ def _check_tensor(fields: Fields, tensor: TensorValue) -> None:
 
 TENSOR_VALUE = Record(
     TensorValue,
-    "A known tensor. Where a grid is given, the values are its, and each is repeated to fill the shape.",
     check=_check_tensor,
     dtype=ChoiceField("Type of the elements.", DTYPES, "a type of known tensors"),
     shape=ListField("Dimensions, the batch of one included.", _COUNT, limit=_MAX_RANK),
@@ -118,7 +115,6 @@ class StepOutput(NamedTuple):
 
 STEP_OUTPUT = Record(
     StepOutput,
-    "A tensor that an earlier step of the same chain has computed.",
     step=IntegerField("Which step, from 0.", low=0, high=_MAX_STEPS - 1),
     output=TextField("The output's name.", limit=1024),
 )
@@ -146,7 +142,6 @@ class GoldenStep(NamedTuple):
 
 GOLDEN_STEP = Record(
     GoldenStep,
-    "One run of one graph.",
     graph=TextField("Role of the graph in the variant.", limit=64),
     inputs=MapField("Where each input comes from.", StepInputField()),
 )
@@ -191,8 +186,6 @@ def _check_chain(fields: Fields, chain: GoldenChain) -> None:
 
 GOLDEN_CHAIN = Record(
     GoldenChain,
-    "Runs of graphs one after the other, and the original's answer: the outputs named, without their batch dimension,"
-    " as rows one below the other.",
     check=_check_chain,
     text=TextField("What people are shown: the text, or what the picture or sound is."),
     steps=ListField("The runs.", ObjectField(GOLDEN_STEP), limit=_MAX_STEPS, minimum=1),
@@ -243,7 +236,6 @@ class Golden(NamedTuple):
 
 GOLDEN = Record(
     Golden,
-    "Known inputs and the original's outputs, to test a variant where it serves.",
     output=TextField("The main output: what the values of cases, and the answers of chains, belong to.", limit=1024),
     cases=ListField("The cases.", ObjectField(GOLDEN_CASE), limit=256),
     metrics=MapField(

@@ -62,7 +62,6 @@ class File(NamedTuple):
 
 FILE = Record(
     File,
-    "A file of the version.",
     path=PathField("Its path below the version.", limit=4096),
     size=IntegerField("Bytes.", low=0, high=MAX_FILE_SIZE),
     sha256=TextField("SHA-256 of the file.", pattern=HEX64),
@@ -87,7 +86,6 @@ class Tensor(NamedTuple):
 
 TENSOR = Record(
     Tensor,
-    "An input or output of a graph.",
     name=TextField("Its name.", limit=1024),
     dtype=TextField(
         "Element type by numpy's name, such as float32; earlier releases wrote ONNX's float and double too.", limit=64
@@ -105,7 +103,6 @@ class Speed(NamedTuple):
 
 SPEED = Record(
     Speed,
-    "Median latency.",
     batch_1_ms=NumberField("Milliseconds for one text."),
     batch_32_ms=NumberField("Milliseconds for a batch of 32 texts."),
 )
@@ -121,7 +118,6 @@ class WorstInput(NamedTuple):
 
 WORST_INPUT = Record(
     WorstInput,
-    "The worst input.",
     text=TextField("Its text, cut to 200 characters by the writer."),
     value=NumberField("The value there."),
 )
@@ -138,7 +134,6 @@ class Fidelity(NamedTuple):
 
 FIDELITY = Record(
     Fidelity,
-    "How the variant compares with the original.",
     metrics=metrics_field("Numbers by metric."),
     thresholds=metrics_field("Thresholds as they were applied, by metric.", default={}),
     worst=MapField("Per metric, the input on which it was worst.", ObjectField(WORST_INPUT), default={}),
@@ -157,7 +152,6 @@ class SearchStep(NamedTuple):
 
 SEARCH_STEP = Record(
     SearchStep,
-    "A step of the search for the smallest variant that meets its thresholds.",
     what=TextField("How it was made.", limit=256),
     weights=IntegerField("Bytes of its graphs and weights.", low=0, high=MAX_FILE_SIZE),
     metrics=metrics_field("How it compares with the original."),
@@ -176,7 +170,6 @@ class Graph(NamedTuple):
 
 GRAPH = Record(
     Graph,
-    "A further graph of a variant.",
     role=TextField("What it is in the model, such as decoder_model_merged.", limit=64),
     path=FilePathField("Its path; one of the variant's files."),
     inputs=ListField("Its inputs.", ObjectField(TENSOR), limit=1000),
@@ -214,7 +207,6 @@ class Variant(NamedTuple):
 
 VARIANT = Record(
     Variant,
-    "One build of the weights.",
     name=TextField("Its name, such as int8.", pattern=NAME),
     model=FilePathField("The graph a runtime opens; one of files."),
     files=ListField(
@@ -268,7 +260,6 @@ class OriginalModel(NamedTuple):
 
 ORIGINAL_MODEL = Record(
     OriginalModel,
-    "What the variants are compared with.",
     framework=TextField("Framework and version.", limit=128),
     weight_bytes=IntegerField("Bytes of its weights.", low=0, high=MAX_FILE_SIZE),
     speed=_SPEED_FIELD,
@@ -288,7 +279,6 @@ class SourceInfo(NamedTuple):
 
 SOURCE_INFO = Record(
     SourceInfo,
-    "Where the weights came from.",
     identity=TextField("What the build key holds.", limit=4096),
     repository=TextField("Repository.", limit=1024, default=""),
     commit=TextField("Commit.", limit=128, default=""),
@@ -298,7 +288,7 @@ SOURCE_INFO = Record(
 
 
 class Provenance(NamedTuple):
-    """Who built it and when: git repository and commit, CI run and actor, all "" where unknown."""
+    """Who built it, and when: git repository and commit, CI run and actor, all "" where unknown."""
 
     created: str
     repository: str = ""
@@ -309,7 +299,6 @@ class Provenance(NamedTuple):
 
 PROVENANCE = Record(
     Provenance,
-    "Who built it, and when.",
     created=TimeField("When it was built."),
     repository=TextField("Git repository.", limit=2048, default=""),
     commit=TextField("Git commit.", limit=128, default=""),
@@ -319,7 +308,10 @@ PROVENANCE = Record(
 
 
 class Manifest(NamedTuple):
-    """A version: files, variants, and how it came to be."""
+    """Everything about a version, and all that a reader needs to verify it.
+
+    It names neither a version number nor a registry.
+    """
 
     build_key: str
     epoch: int
@@ -406,8 +398,6 @@ MANIFEST = DocumentFormat(
     "manifest",
     Record(
         Manifest,
-        "Everything about a version, and all that a reader needs to verify it. Names neither a version number nor a"
-        " registry.",
         check=_check_manifest,
         piece_size=IntegerField(
             "Bytes of every piece of a file but its last one.", low=MIN_PIECE_SIZE, high=MAX_PIECE_SIZE

@@ -134,22 +134,22 @@ def fold(path: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
-def check_distinct(paths: Iterable[str], field: str = "files") -> None:
+def check_distinct(paths: Iterable[str]) -> None:
     """Refuse paths that would meet on some file system: repeated, alike but for case, or a file as a folder.
 
     Raises:
-        FormatError: naming ``field`` and the two paths.
+        FormatError: naming the two paths.
     """
     seen: dict[str, str] = {}
     for path in paths:
         key = fold(path)
         if key in seen:
-            raise FormatError(f"{path!r} and {seen[key]!r} are the same file on some systems", field=field)
+            raise FormatError(f"{path!r} and {seen[key]!r} are the same file on some systems", field="files")
         seen[key] = path
     for key, path in seen.items():
         # Looked up, not collected: ten thousand deep paths have millions of folders.
         end = key.find("/")
         while end >= 0:
             if key[:end] in seen:
-                raise FormatError(f"{seen[key[:end]]!r} is a file and also a folder of {path!r}", field=field)
+                raise FormatError(f"{seen[key[:end]]!r} is a file and also a folder of {path!r}", field="files")
             end = key.find("/", end + 1)

@@ -132,7 +132,6 @@ class FactorField(Field):
 def _variant_options(*, strict: bool) -> Record[VariantOptions]:
     return Record(
         VariantOptions,
-        "What a variant must meet besides thresholds, and how it is made.",
         strict=strict,
         max_size=TextField(
             "The most its graphs and weights may take: a share of fp32's (27%), or bytes (25 MB).",
@@ -385,7 +384,6 @@ _OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits th
 
 WRITTEN_RECIPE = Record(
     Recipe,
-    "What a build should make, besides its source.",
     strict=True,
     variants=VariantsField(
         "Which variants to build, in any order; those that suit the source where absent.", default=(), omit=True

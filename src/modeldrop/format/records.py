@@ -14,7 +14,7 @@ MAX_SEAL = 4 << 10
 
 
 class Claim(NamedTuple):
-    """Who took a version's number."""
+    """Who took a version's number. Only the owner, who knows the nonce, writes into the version."""
 
     nonce: str
     build_key: str
@@ -28,7 +28,6 @@ CLAIM = DocumentFormat(
     "claim",
     Record(
         Claim,
-        "Who took a version's number. Only the owner, who knows the nonce, writes into the version.",
         nonce=TextField("Random; proves ownership.", limit=64),
         build_key=TextField("What is being built.", pattern=HEX64),
         by=TextField("Who claimed it.", limit=256),
@@ -53,7 +52,6 @@ BUILD_RECORD = DocumentFormat(
     "build record",
     Record(
         BuildRecord,
-        "Which version a recipe produced, or is about to produce.",
         version=VersionField("The version."),
         nonce=TextField("Nonce of the claim on that version.", limit=64),
         at=TimeField("When it was decided."),
@@ -64,7 +62,10 @@ parse_build_record, serialize_build_record = BUILD_RECORD.parse, BUILD_RECORD.se
 
 
 class Rejection(NamedTuple):
-    """The mark of a version whose own test failed. ``why`` never holds the test's command, which may hold a secret."""
+    """The mark of a version whose own test failed: only a promote moves a channel to it.
+
+    ``why`` never holds the test's command, which may hold a secret.
+    """
 
     at: str
     by: str
@@ -77,7 +78,6 @@ REJECTION = DocumentFormat(
     "rejection",
     Record(
         Rejection,
-        "The mark of a version whose own test failed: only a promote moves a channel to it.",
         at=TimeField("When it was rejected."),
         by=TextField("Who tested it.", limit=256),
         run=TextField("The CI run, or empty.", limit=2048),
@@ -89,7 +89,7 @@ parse_rejection, serialize_rejection = REJECTION.parse, REJECTION.serialize
 
 
 class Retirement(NamedTuple):
-    """The mark of a version that is about to be pruned."""
+    """The mark of a version that prune is about to seal; it stays beside the seal."""
 
     at: str
     by: str
@@ -101,7 +101,6 @@ RETIREMENT = DocumentFormat(
     "retirement",
     Record(
         Retirement,
-        "The mark of a version that prune is about to seal; it stays beside the seal.",
         at=TimeField("When it was retired."),
         by=TextField("Who retired it.", limit=256),
         why=TextField("The reason.", limit=512),
@@ -112,7 +111,7 @@ parse_retirement, serialize_retirement = RETIREMENT.parse, RETIREMENT.serialize
 
 
 class Seal(NamedTuple):
-    """What stands where a manifest stood, or would have.
+    """What stands in place of a manifest: the version does not exist, and never will again.
 
     ``manifest`` is "" once prune will not put it back, and for a claim that was never committed.
     """
@@ -128,7 +127,6 @@ SEAL = DocumentFormat(
     "seal",
     Record(
         Seal,
-        "What stands in place of a manifest: the version does not exist, and never will again.",
         sealed=GroupField(
             "Who sealed it, when and why.",
             at=TimeField("When it was sealed."),

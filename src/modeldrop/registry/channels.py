@@ -102,7 +102,6 @@ def move_forward(
     channel: str,
     *,
     by: str,
-    why: str = "",
     unchanged: bool = False,
     check: VersionCheck = _no_check,
 ) -> ChannelResult:
@@ -135,7 +134,7 @@ def move_forward(
             return _NoMove(failed, rejection)
         if unchanged and present:
             return _NoMove(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
-        return _move("publish", version.number, version.digest, by, why)
+        return _move("publish", version.number, version.digest, by, "")
 
     return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
 

@@ -219,7 +219,8 @@ def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, 
     missing = sorted(shards - known)
     if missing:
         raise SourceError(
-            f"{where} lacks {_some(missing)}: {len(missing)} of the {len(shards)} shards that {choice.index} names.",
+            f"{where} lacks {openvino.some_of(missing)}: {len(missing)} of the {len(shards)} shards that "
+            f"{choice.index} names.",
             "The upload, the copy or the download of this checkpoint was not finished.",
         )
     return replace(choice, weights=tuple(sorted({*choice.weights, *shards})))
@@ -288,12 +289,8 @@ def _no_weights(there: list[str], where: str) -> SourceError:
             "Merge it into its base model (merge_and_unload, save_pretrained) and give that folder.",
         )
     other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
-    found = f" What it has is not loaded: {_some(other)}." if other else ""
+    found = f" What it has is not loaded: {openvino.some_of(other)}." if other else ""
     return SourceError(
         f"{where} has no weights: neither model.safetensors nor {INDEX}.{found}",
         "Give the folder or repository where save_pretrained wrote the model.",
     )
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -45,13 +45,13 @@ def choose_openvino(names: Iterable[str], wanted: str, *, where: str) -> str:
         alone = [name for name in here if PurePosixPath(name).name.startswith(MODEL)]
         if here and not alone:
             raise SourceError(
-                f"{where} has no weights but OpenVINO graphs of parts of a model ({_some(here)}); one graph alone is "
+                f"{where} has no weights but OpenVINO graphs of parts of a model ({some_of(here)}); one graph alone is "
                 "taken as it is.",
                 _ORIGIN,
             )
         if whole not in alone and len(alone) > 1:
             raise SourceError(
-                f"{where} has {len(alone)} OpenVINO graphs and none called {MODEL}{_SUFFIX}: {_some(alone)}.",
+                f"{where} has {len(alone)} OpenVINO graphs and none called {MODEL}{_SUFFIX}: {some_of(alone)}.",
                 f"Name the most exact one: SOURCE#{alone[0]}",
             )
         if alone:
@@ -109,5 +109,6 @@ def _with_data(graph: str, known: frozenset[str], where: str) -> str:
     return graph
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+def some_of(names: list[str]) -> str:
+    """The first names of a list, for messages."""
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

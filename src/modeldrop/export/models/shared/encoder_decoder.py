@@ -43,16 +43,15 @@ class EncoderDecoder(LoadedModel):
             # optimum switches the cache on everywhere, and T5's encoder refuses to answer with it.
             encoder.config.use_cache = False
 
-    def make_run(self, text: str, inputs: Mapping[str, Array], read: Read, limit: int = NEW_TOKENS) -> ModelRun:
-        """The run of the encoder, then one of the decoder for every token that the original writes.
+    def make_run(self, text: str, inputs: Mapping[str, Array], read: Read) -> ModelRun:
+        """The run of the encoder, then one of the decoder for every token that the original writes, 16 at most.
 
         Args:
             text: what people are shown.
             inputs: of the encoder, of a batch of one.
             read: what the tokenizer makes them of; () without one.
-            limit: of the tokens written; the original may end before.
         """
-        return self._run_writing(text, inputs, read, self._greedy(inputs, limit, stop=True)[0])
+        return self._run_writing(text, inputs, read, self._greedy(inputs, NEW_TOKENS, stop=True)[0])
 
     def timed_on(self, inputs: Mapping[str, Array]) -> list[TimedRun]:
         """One input and a batch of 32 equal ones, writing the same number of tokens whatever they are."""
