@@ -15,7 +15,6 @@ import stat
 from pathlib import Path
 
 READ_ONLY = 0o444
-_READ = 1 << 20
 # What a file system answers that has no permissions, or whose permissions cannot be changed (exFAT, SMB, gcsfuse).
 _NO_PERMISSIONS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # ... and one whose folders cannot be synced.
@@ -184,28 +183,3 @@ def identity(file: int | str | os.PathLike[str]) -> tuple[int, int]:
     """
     status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
     return status.st_dev, status.st_ino
-
-
-def copy_open_file(descriptor: int, size: int, target: Path) -> None:
-    """Copy an open file, sharing its blocks where the file system can; what it lacks of ``size`` the copy lacks too.
-
-    Raises:
-        OSError: it cannot be read or written; FileExistsError where something is there.
-    """
-    copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        share(copy, target.parent)
-        done = 0
-        with contextlib.suppress(OSError):
-            while done < size and hasattr(os, "copy_file_range"):
-                count = os.copy_file_range(descriptor, copy, min(size - done, 1 << 30), done, done)
-                if not count:
-                    break
-                done += count
-        while done < size:
-            data = os.pread(descriptor, min(_READ, size - done), done)
-            if not data:
-                break
-            done += os.pwrite(copy, data, done)
-    finally:
-        os.close(copy)

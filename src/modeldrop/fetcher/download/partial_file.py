@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from modeldrop.fetcher.verify import piece_matches
-from modeldrop.util.files import READ_ONLY, copy_open_file, identity, make_folders_below, set_mode, share
+from modeldrop.util.files import READ_ONLY, identity, make_folders_below, set_mode, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,17 +168,8 @@ class PartialFile:
                     self._open = None if missing else target
                     self._identity = identity(target.number)
                     return missing
-                if len(missing) < len(self.file.pieces):
-                    self._copy_in_place(target)  # another user's, or shared: what is good of it is kept
-                    continue
             _remove(self._path)
         raise OSError(f"{self._path} is replaced again and again by other processes.")
-
-    def _copy_in_place(self, target: _Descriptor) -> None:
-        """Put a copy in the place of a file that must not be written."""
-        copy = self._path.with_name(f".{os.urandom(8).hex()}")
-        copy_open_file(target.number, self.file.size, copy)
-        copy.replace(self._path)
 
     def _make(self) -> bool:
         """Make it; False if somebody else just did."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import FormatError
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.verify import matches_digest
-from modeldrop.util.files import READ_ONLY, copy_open_file, make_folders_below
+from modeldrop.util.files import READ_ONLY, make_folders_below, share
 from modeldrop.util.locks import is_at
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import LocalSnapshot
     from modeldrop.format.manifest import File
 
+_READ = 1 << 20
 _MAX_SNAPSHOTS = 64
 _LINKED, _COPIED = "linked", "copied"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -120,8 +121,7 @@ def _bring(source: Path, file: File, piece_size: int, target: Path, progress: Ca
                 os.fsync(descriptor)
                 return _LINKED
             progress(-told)  # it will be told when the copy is verified
-        target.unlink(missing_ok=True)
-        copy_open_file(descriptor, file.size, target)
+        _copy(descriptor, file.size, target)
         return _COPIED
     except OSError as error:
         if error.errno in _FULL or not target.parent.is_dir():
@@ -142,3 +142,25 @@ def _link(source: Path, descriptor: int, target: Path) -> bool:
         return True
     target.unlink()  # what was verified has just been replaced
     return False
+
+
+def _copy(descriptor: int, size: int, target: Path) -> None:
+    """Copy an open file, sharing its blocks where the file system can."""
+    target.unlink(missing_ok=True)
+    copy = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        share(copy, target.parent)
+        done = 0
+        with contextlib.suppress(OSError):
+            while done < size and hasattr(os, "copy_file_range"):
+                count = os.copy_file_range(descriptor, copy, min(size - done, 1 << 30), done, done)
+                if not count:
+                    break
+                done += count
+        while done < size:
+            data = os.pread(descriptor, min(_READ, size - done), done)
+            if not data:
+                break
+            done += os.pwrite(copy, data, done)
+    finally:
+        os.close(copy)
