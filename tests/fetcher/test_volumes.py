@@ -138,6 +138,25 @@ def test_how_open_a_home_is_that_is_made(tmp_path: Path, around: int, made: int)
         assert stat.S_IMODE(path.stat().st_mode) == made
 
 
+def test_a_volume_has_folders_of_its_own(registry: Path, home: Path, tmp_path: Path) -> None:
+    """An ext4 volume's root, which nobody but root may read all of; exFAT's, as Windows leaves it."""
+    publish_build(registry, "a")
+    fetch(f"{registry}/embedder", home)
+    (home / "System Volume Information").mkdir()
+    (home / "lost+found").mkdir(mode=0o000)
+    open_to_all(tmp_path)
+    status = "import sys; from modeldrop.fetcher.status import *; from pathlib import Path\n"
+    status += "print([one.model for one in read_status(Path(sys.argv[1]))])"
+    assert run_python(status, home, user=USERS[0] if ROOT else None) == "['embedder']"
+    for command in ("status", "verify", "cache"):
+        assert (
+            modeldrop(
+                *({"cache": ["cache", "ls", "-d"], "verify": ["verify", "-d"]}.get(command, [command])), home
+            ).code
+            == 0
+        )
+
+
 def test_a_private_home_stays_private(registry: Path, home: Path) -> None:
     publish_build(registry, "a")
     home.mkdir(mode=0o700)

@@ -10,6 +10,7 @@ from modeldrop.fetcher.home import find_links, find_snapshots, read_link
 from modeldrop.fetcher.notes import Quarantine, age_of, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
+from modeldrop.format.names import NAME
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def read_status(home: Path) -> list[ChannelStatus]:
         DiskError: the home cannot be read.
     """
     try:
-        models = sorted(entry.name for entry in os.scandir(home) if entry.is_dir() and not entry.name.startswith("."))
+        # By their names: a volume has folders of its own (lost+found), which not everybody may read.
+        models = sorted(entry.name for entry in os.scandir(home) if NAME.fullmatch(entry.name) and entry.is_dir())
         return [status for model in models for status in _of_model(home / model)]
     except (FileNotFoundError, NotADirectoryError):
         return []
