@@ -56,7 +56,7 @@ def kill_at(step: int, *names: str) -> None:
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def kill_before(step: int) -> None:
+def kill_before(step: int, number: int = signal.SIGKILL) -> None:
     """Kill this process right before its ``step``-th call that changes the disk, in whichever thread that is."""
     calls = 0
     lock = threading.Lock()
@@ -68,7 +68,7 @@ def kill_before(step: int) -> None:
                 with lock:
                     calls += 1
                     if calls == step:
-                        os.kill(os.getpid(), signal.SIGKILL)
+                        os.kill(os.getpid(), number)
             return call(*arguments, **options)
 
         return counted

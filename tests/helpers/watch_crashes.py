@@ -84,17 +84,23 @@ def main(reference: str, home: str, scratch: str, refuse: str, first: str, strid
 
     wrong: list[str] = []
     count, afterwards = 0, itertools.cycle(["stays", "goes back", "moves on"])
-    steps = (Kill(signal.SIGKILL, step=step) for step in itertools.count(int(first), int(stride)))
-    for kill in steps if int(first) else _in_hooks(refuse, each):
+    for kill in _before_changes(int(first), int(stride), each) if int(first) else _in_hooks(refuse, each):
         for after in ["stays", "goes back", "moves on"] if each == "all" else [next(afterwards)]:
             place = Path(scratch) / f"{count}"
             count += 1
             settled, faults = _crash(reference, Path(home), place, kill, after, refuse)
             wrong += [f"{kill}, then the channel {after}: {fault}" for fault in faults]
             shutil.rmtree(place)
-        if settled:
+        if settled and kill.number is signal.SIGKILL:
             break
     json.dump({"kills": count, "wrong": wrong}, sys.stdout)
+
+
+def _before_changes(first: int, stride: int, each: str) -> Iterator[Kill]:
+    signals = itertools.cycle([signal.SIGKILL, signal.SIGTERM])
+    for step in itertools.count(first, stride):
+        for number in [signal.SIGTERM, signal.SIGKILL] if each == "all" else [next(signals)]:
+            yield Kill(number, step=step)
 
 
 def _in_hooks(refuse: str, each: str) -> Iterator[Kill]:
@@ -121,8 +127,8 @@ def _crash(reference: str, home: Path, place: Path, kill: Kill, after: str, refu
     if kill.hook:
         (place / "kill").write_text(f"{kill.when} {kill.hook} {kill.version}\n")
         (place / "signal").write_text(f"{kill.number:d}\n")
-    code, settled = _watch(reference, place, kill.step)
-    faults = [] if code in {0, -signal.SIGKILL} else [f"it ended with {code}"]
+    code, settled = _watch(reference, place, kill)
+    faults = [] if code in {0, -signal.SIGKILL, -signal.SIGTERM} else [f"it ended with {code}"]
     if (place / "kill").exists():
         faults.append("nothing was killed")
     version = {"stays": 2, "goes back": 1, "moves on": 3}[after]
@@ -155,7 +161,7 @@ def _promote(registry: Path, version: int) -> None:
     promote(FolderStore(str(registry)), "embedder", version, "current", by="dana")
 
 
-def _watch(reference: str, place: Path, step: int = 0) -> tuple[int, bool]:
+def _watch(reference: str, place: Path, kill: Kill | None = None) -> tuple[int, bool]:
     """Watch until everything is told, or something kills it; its exit code, and whether everything was."""
 
     def body() -> int:
@@ -165,8 +171,8 @@ def _watch(reference: str, place: Path, step: int = 0) -> tuple[int, bool]:
 
         # Seconds are the least that can be asked for, and too long for so many watches.
         vars(watch)["read_duration"] = lambda text, *_, **__: 0.02 if text == "1s" else read_duration(text, "")
-        if step:
-            kill_before(step)
+        if kill is not None and kill.step:
+            kill_before(kill.step, kill.number)
         hooks = [word for hook in HOOKS for word in ("--exec", f"{place / 'hook'} {hook}")]
         with (place / "log").open("a") as log:
             os.dup2(log.fileno(), 2)

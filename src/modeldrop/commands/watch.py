@@ -8,7 +8,8 @@ One conditional request per model and interval. If a new version fails its test,
 to the old version, the hooks that had begun are run again for it, and the new one is quarantined until the channel
 moves. A registry that is empty, damaged or not reachable changes nothing. Hooks run after every move, in the order
 --exec, --signal, --post; also for one that came while no watch was running, and not for what was there before the
-first watch. A command finds MODELDROP_MODEL (the name), MODELDROP_PATH, MODELDROP_VERSION, MODELDROP_GENERATION and
+first watch. They run at least once: again where a watch ended while they ran, or where they failed on the way back.
+A command finds MODELDROP_MODEL (the name), MODELDROP_PATH, MODELDROP_VERSION, MODELDROP_GENERATION and
 MODELDROP_PREVIOUS_PATH in its environment. SIGTERM ends the watch with exit code 0, SIGINT with 130.
 """
 

@@ -342,7 +342,7 @@ class Fetcher:
         self.stats = self.stats._replace(seconds=time.monotonic() - self._began)
         if self.link is not None and version.generation is not None:
             state = self.channel_state(version, local)
-            if self._is_linked(local) and state.is_same(self.stored_state):
+            if self.is_linked(local) and state.is_same(self.stored_state):
                 confirm_state(self.home.path, self.link, state.checked)
             else:
                 with self._link_lock():
@@ -412,7 +412,7 @@ class Fetcher:
             local = LocalSnapshot(self.home.path / known.snapshot)
             if (
                 not local.suffix
-                and self._is_linked(local)
+                and self.is_linked(local)
                 and known.choice_key == _choice_key(local)
                 and known.digest == local.digest
                 and is_whole(local)
@@ -517,7 +517,8 @@ class Fetcher:
         remember(self.home.path, local.path.name, this_machine(), installed_runtime(variant), outcome)
         return outcome
 
-    def _is_linked(self, local: LocalSnapshot) -> bool:
+    def is_linked(self, local: LocalSnapshot) -> bool:
+        """Whether the channel's link names it."""
         with contextlib.suppress(OSError):
             return read_link(self.home.path / str(self.link)) == local.path.name
         return False

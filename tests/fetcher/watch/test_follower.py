@@ -540,6 +540,23 @@ def test_nobody_is_told_what_cannot_be_written_down(watch_setup: WatchSetup) -> 
     assert watch_setup.app.log == ["nothing to v1", "v1 to v2"]
 
 
+def test_nobody_is_told_of_what_could_not_be_linked(watch_setup: WatchSetup) -> None:
+    watch_setup.publish("a")
+    follower = watch_setup.follower(resume=True)
+    assert follower.poll()
+    watch_setup.publish("b")
+    link = watch_setup.model / "current"
+    link.rename(link.with_name("away"))
+    link.mkdir()
+    for _ in range(2):
+        assert not follower.poll()
+    assert "is in the way" in watch_setup.app.events[-1].text
+    assert follower.note.telling is None
+    link.rmdir()
+    assert follower.poll()
+    assert watch_setup.app.log == ["nothing to v1", "v1 to v2"]
+
+
 def test_a_snapshot_is_held_while_it_is_in_use(watch_setup: WatchSetup) -> None:
     watch_setup.publish("a")
     follower = watch_setup.follower()

@@ -240,7 +240,7 @@ class Follower:
         quarantine = self._refused or read_quarantine(self._home.path, self.link)
         if quarantine is not None and quarantine.applies_to(version.digest, version.generation):
             self._refused = quarantine
-            if used is not None and state is not None:
+            if used is not None and state is not None and used.path.is_dir():
                 self._set_link(used, state, version)
                 return False
             if self._deliver_stored(version.digest):
@@ -287,8 +287,14 @@ class Follower:
             raise
         self._check_stopping()
         state = fetcher.channel_state(version, local)
+        note = self._record.note
         self._record.begin(state, self._state)
-        snapshot = fetcher.activate(version, local)
+        try:
+            snapshot = fetcher.activate(version, local)
+        except (ModeldropError, OSError):
+            if not fetcher.is_linked(local):
+                self._record.withdraw(note)  # nobody was told, nor could have seen it
+            raise
         for warning in snapshot.warnings:
             self._tell_all(warned(snapshot.model, warning))
         if self._deliver(snapshot, state, version, stored):
@@ -330,7 +336,7 @@ class Follower:
         """Point the link at what was in use before, else at what it named, and tell the receiver."""
         reason = _reason(error)
         good, state = self._snapshot, self._state
-        if good is None:
+        if good is None or not good.path.is_dir():
             good, state = self._find_on_disk(before), before
         elif before is not None and state is not None and before.digest == state.digest:
             state = before

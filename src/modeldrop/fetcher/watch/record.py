@@ -70,6 +70,10 @@ class WatchRecord:
         self._write(note)
         self.note = note
 
+    def withdraw(self, note: WatchNote) -> None:
+        """What was to be told is not: remember what was remembered before."""
+        self._try_to_save(telling=note.telling, refusal=note.refusal)
+
     def finish(self, state: ChannelState) -> None:
         """All have taken it."""
         self._try_to_save(delivered=state, telling=None, refusal="")
