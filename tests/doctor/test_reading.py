@@ -38,6 +38,7 @@ def test_in_a_container_without_an_sdk(
     cloud: str, extra: str, servers: Servers, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server: Any = servers[cloud]
+    server.reset()
     sign_in(monkeypatch, server)
     publish_build(registry)
     url = server.registry()
@@ -45,7 +46,7 @@ def test_in_a_container_without_an_sdk(
     fetch(f"{url}/embedder", tmp_path / "home")
     monkeypatch.setenv("MODELDROP_HOME", str(tmp_path / "home"))
     ran = modeldrop("doctor", url, "--json", python=RUNTIME_PYTHON)
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.out
     found = states(ran.json["checks"])
     assert {name for name, state in found.items() if state == "not checked"} == WRITING
     well = {"registry", "reachable", "signed in", "read", MODEL, "last good"}

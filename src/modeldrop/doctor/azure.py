@@ -16,6 +16,7 @@ from modeldrop.doctor.checks import (
     CheckResult,
     FirstResponse,
     Stage,
+    first_request,
     no_answer,
     ok,
     seconds_ahead,
@@ -24,7 +25,6 @@ from modeldrop.doctor.checks import (
     within_time_limit,
 )
 from modeldrop.doctor.policies import policies_for
-from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.azure import errors as azure_errors
 
 if TYPE_CHECKING:
@@ -48,24 +48,18 @@ class AzureProbe:
         def note(response: Any) -> None:
             dates.append(response.http_response.headers.get("Date", ""))
 
-        def listing() -> None:
+        def ask() -> str:
             blobs = store.client.list_blobs(store.bucket.prefix, results_per_page=1, raw_response_hook=note)
             next(blobs.by_page(), None)
+            return dates[-1] if dates else ""
 
-        try:
-            within_time_limit(listing)
-        except TimeoutError:
-            reason = "it takes connections and does not answer"
-            return FirstResponse(
-                Stage.NOT_REACHED, endpoint, error=storage_errors.unreachable(store.url, endpoint, reason)
-            )
-        except (AzureError, ValueError, OSError) as error:
+        def explained(error: Exception) -> FirstResponse:
             context = azure_errors.StoreContext(store.bucket, store.sign_in, tags=bool(store.settings.tags))
             response = getattr(error, "response", None)
-            date = response.headers.get("Date") if response is not None else None
-            explained = azure_errors.explain(error, context, "list", "")
-            return FirstResponse(_stage(error), endpoint, seconds_ahead(date), explained)
-        return FirstResponse(Stage.ANSWERED, endpoint, seconds_ahead(dates[-1] if dates else None))
+            ahead = seconds_ahead(response.headers.get("Date") if response is not None else None)
+            return FirstResponse(_stage(error), endpoint, ahead, azure_errors.explain(error, context, "list", ""))
+
+        return first_request(store.url, endpoint, ask, explained)
 
     def identity(self) -> CheckResult:
         sign_in = self.store.sign_in

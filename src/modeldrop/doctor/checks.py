@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modeldrop.errors import RegistryError
-from modeldrop.storage.errors import detail
+from modeldrop.storage.errors import WHICH_RIGHTS, detail, unreachable
 from modeldrop.util import http
 from modeldrop.util.retry import with_timeout
 
@@ -175,6 +175,27 @@ def shortened_key_id(name: str) -> str:
     return f"{name[:4]}…{name[-4:]}" if len(name) >= 16 else f"{name[:2]}…"
 
 
+def first_request(
+    url: str, endpoint: str, ask: Callable[[], str | None], explained: Callable[[Exception], FirstResponse]
+) -> FirstResponse:
+    """Make the first request.
+
+    Args:
+        url: the registry.
+        endpoint: the service's address.
+        ask: makes it, and gives the answer's ``Date``.
+        explained: what its failure means.
+    """
+    try:
+        date = within_time_limit(ask)
+    except TimeoutError:
+        error = unreachable(url, endpoint, "it takes connections and does not answer")
+        return FirstResponse(Stage.NOT_REACHED, endpoint, error=error)
+    except Exception as failure:  # noqa: BLE001  SDKs raise their own, ValueError and OSError
+        return explained(failure)
+    return FirstResponse(Stage.ANSWERED, endpoint, seconds_ahead(date))
+
+
 def first_results(answer: FirstResponse) -> list[CheckResult]:
     """What the first request says of reachability, sign-in and the clock."""
     error = answer.error
@@ -215,7 +236,7 @@ def _route(endpoint: str) -> str:
 
 def advice(error: ModeldropError, policy: str) -> str:
     """What to do about a refusal: the policy takes the place of the advice to ask the doctor."""
-    for asking in ("Which rights are needed", "Check it:"):
+    for asking in (WHICH_RIGHTS, "Check it:"):
         before, found, _ = error.hint.partition(asking)
         if found and policy:
             return f"{before.strip()}\n{policy}".strip()

@@ -16,6 +16,7 @@ from modeldrop.doctor.checks import (
     CheckResult,
     FirstResponse,
     Stage,
+    first_request,
     no_answer,
     ok,
     seconds_ahead,
@@ -27,7 +28,6 @@ from modeldrop.doctor.checks import (
 )
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import ModeldropError
-from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.gcs.errors import explained
 
 if TYPE_CHECKING:
@@ -48,31 +48,31 @@ class GCSProbe:
         self.policies = policies_for(store.settings)
 
     def first_request(self) -> FirstResponse:
-        bucket, stage, ahead, endpoint = self.store.bucket, Stage.NOT_SIGNED_IN, None, ""
+        registry, bucket = self.store.url, self.store.bucket
         try:
             client = self.store.client
-            endpoint = client._connection.API_BASE_URL  # noqa: SLF001  Google offers no other way
-            with explained(self.store.url, endpoint, "list", ""):
-                url = f"{endpoint}/storage/v1/b/{bucket.name}/o"
-                question = {"maxResults": "1", "prefix": bucket.prefix}
-                stage = Stage.NOT_REACHED
-                try:
-                    reply = within_time_limit(lambda: client._http.get(url, params=question, timeout=_TIMEOUT))  # noqa: SLF001
-                except auth.GoogleAuthError as error:
-                    unreachable = isinstance(error, auth.TransportError | auth.TimeoutError)
-                    stage = Stage.NOT_REACHED if unreachable else Stage.NOT_SIGNED_IN
-                    raise
-                except TimeoutError:
-                    raise storage_errors.unreachable(
-                        self.store.url, endpoint, "it takes connections and does not answer"
-                    ) from None
-                ahead = seconds_ahead(reply.headers.get("Date"))
-                stage = _stage(reply.status_code)
-                if reply.status_code != 200:
-                    raise api.from_http_response(reply)
         except ModeldropError as error:
-            return FirstResponse(stage, endpoint, ahead, error)
-        return FirstResponse(Stage.ANSWERED, endpoint, ahead)
+            return FirstResponse(Stage.NOT_SIGNED_IN, "", error=error)
+        endpoint = client._connection.API_BASE_URL  # noqa: SLF001  Google offers no other way
+
+        def ask() -> str | None:
+            question = {"maxResults": "1", "prefix": bucket.prefix}
+            reply = client._http.get(f"{endpoint}/storage/v1/b/{bucket.name}/o", params=question, timeout=_TIMEOUT)  # noqa: SLF001
+            if reply.status_code != 200:
+                raise api.from_http_response(reply)
+            date = reply.headers.get("Date")
+            return None if date is None else str(date)
+
+        def failed(error: Exception) -> FirstResponse:
+            response = getattr(error, "response", None)
+            ahead = seconds_ahead(None if response is None else response.headers.get("Date"))
+            try:
+                with explained(registry, endpoint, "list", ""):
+                    raise error
+            except ModeldropError as why:
+                return FirstResponse(_stage(error), endpoint, ahead, why)
+
+        return first_request(registry, endpoint, ask, failed)
 
     def identity(self) -> CheckResult:
         credentials = self.store.client._credentials  # noqa: SLF001  Google offers no other way
@@ -135,10 +135,13 @@ class GCSProbe:
         return ok(EXPOSURE, "no role is given to everybody")
 
 
-def _stage(status: int) -> Stage:
-    if status in {200, 403}:
+def _stage(error: Exception) -> Stage:
+    if isinstance(error, auth.GoogleAuthError):
+        unreachable = isinstance(error, auth.TransportError | auth.TimeoutError)
+        return Stage.NOT_REACHED if unreachable else Stage.NOT_SIGNED_IN
+    if isinstance(error, api.Forbidden):
         return Stage.ANSWERED
-    return Stage.NOT_SIGNED_IN if status == 401 else Stage.NOT_REACHED
+    return Stage.NOT_SIGNED_IN if isinstance(error, api.Unauthorized) else Stage.NOT_REACHED
 
 
 def _look(ask: Callable[[], object]) -> Exception | None:

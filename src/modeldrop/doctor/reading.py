@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import Request
@@ -22,11 +23,11 @@ from modeldrop.doctor.checks import (
     Stage,
     advice,
     failed_check,
+    first_request,
     first_results,
     ok,
     seconds_ahead,
     unchecked,
-    within_time_limit,
 )
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError
@@ -124,25 +125,17 @@ def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstRespon
     def ask() -> None:
         reader.stream(conditional.KEY, 0, None, "", 1)
 
-    error: BaseException | None = None
-    try:
-        within_time_limit(ask)
-    except TimeoutError:
-        reason = "it takes connections and does not answer"
-        silent = storage_errors.unreachable(reader.url, client.endpoint, reason)
-        return FirstResponse(Stage.NOT_REACHED, client.endpoint, error=silent)
-    except reader.failures as caught:
-        error = caught
-    ahead = _seconds_ahead(client.endpoint)
-    if error is None:
-        return FirstResponse(Stage.ANSWERED, client.endpoint, ahead)
-    request = parse(error)
-    missing = isinstance(error, (FileNotFoundError, NotFoundError)) or request.status == 404
-    if missing and no_bucket(client, request) is None:
-        return FirstResponse(Stage.ANSWERED, client.endpoint, ahead)
-    explained = reader.fault(conditional.KEY, error).error
-    stage = _stage(client, request, explained)
-    return FirstResponse(stage, client.endpoint, ahead, explained)
+    def explained(error: Exception) -> FirstResponse:
+        request = parse(error)
+        missing = isinstance(error, (FileNotFoundError, NotFoundError)) or request.status == 404
+        if missing and no_bucket(client, request) is None:
+            return FirstResponse(Stage.ANSWERED, client.endpoint)
+        why = reader.fault(conditional.KEY, error).error
+        return FirstResponse(_stage(client, request, why), client.endpoint, error=why)
+
+    answer = first_request(reader.url, client.endpoint, ask, explained)
+    silent = answer.stage is Stage.NOT_REACHED
+    return answer if silent else replace(answer, ahead=_seconds_ahead(client.endpoint))
 
 
 def _stage(client: ObstoreClient, request: FailedRequest, error: ModeldropError) -> Stage:
@@ -150,7 +143,7 @@ def _stage(client: ObstoreClient, request: FailedRequest, error: ModeldropError)
         return Stage.WRONG_CLOCK
     if client.sdk is not None and client.sdk.error is not None:
         return Stage.NOT_SIGNED_IN
-    if error.hint != advice(error, "policy"):  # a refusal for lack of rights
+    if request.status == 403 and storage_errors.WHICH_RIGHTS in error.hint:
         return Stage.ANSWERED
     return Stage.NOT_SIGNED_IN if request.status in {400, 401, 403} else Stage.NOT_REACHED
 

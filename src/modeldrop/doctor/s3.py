@@ -14,6 +14,7 @@ from modeldrop.doctor.checks import (
     CheckResult,
     FirstResponse,
     Stage,
+    first_request,
     ok,
     seconds_ahead,
     sentence,
@@ -25,7 +26,6 @@ from modeldrop.doctor.checks import (
 )
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import ModeldropError
-from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.botocore_session import Session
 from modeldrop.storage.urls import access_point, express_zone
 from modeldrop.storage.write.s3 import errors as s3_errors
@@ -61,23 +61,18 @@ class S3Probe:
         except ModeldropError as error:
             return FirstResponse(Stage.NOT_SIGNED_IN, "", error=error)
         endpoint, region = store.address.service, store.address.region
-        try:
-            reply = within_time_limit(
-                lambda: client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1)
-            )
-        except TimeoutError:
-            return FirstResponse(
-                Stage.NOT_REACHED,
-                endpoint,
-                error=storage_errors.unreachable(store.url, endpoint, "it takes connections and does not answer"),
-            )
-        except Exception as error:  # noqa: BLE001  botocore raises its own, ValueError and OSError
+
+        def ask() -> str | None:
+            return _date(client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1))
+
+        def explained(error: Exception) -> FirstResponse:
             context = s3_errors.RequestContext(
                 url=store.url, bucket=store.bucket.name, verb="list", key="", endpoint=endpoint, region=region
             )
-            explained = s3_errors.explain(error, context)
-            return FirstResponse(_stage(error), endpoint, _ahead(getattr(error, "response", {})), explained)
-        return FirstResponse(Stage.ANSWERED, endpoint, _ahead(reply))
+            ahead = seconds_ahead(_date(getattr(error, "response", {})))
+            return FirstResponse(_stage(error), endpoint, ahead, s3_errors.explain(error, context))
+
+        return first_request(store.url, endpoint, ask, explained)
 
     def identity(self) -> CheckResult:
         if self.store.settings.anonymous:
@@ -155,8 +150,9 @@ def _stage(error: Exception) -> Stage:
     return Stage.NOT_REACHED if unreadable or silent else Stage.NOT_SIGNED_IN
 
 
-def _ahead(reply: Mapping[str, Any]) -> float | None:
-    return seconds_ahead(reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"))
+def _date(reply: Mapping[str, Any]) -> str | None:
+    date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return None if date is None else str(date)
 
 
 def _credentials(client: Any) -> Any:

@@ -25,6 +25,8 @@ _SECRETS = (
     re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]+"),
     re.compile(r"(://)[^/@\s]+(?=@)"),
 )
+WHICH_RIGHTS = "Which rights are needed"
+"""Begins the advice after a refusal for lack of rights, in whose place ``doctor`` puts the policy."""
 
 UNREACHABLE_SECONDS = 20.0
 """For how long a place that gives no answer is asked again, where there is nothing else: networks start late, too."""
@@ -82,7 +84,7 @@ def denied(
             f"Could not {verb} {where}: {answered}. Either this identity has no right to {verb} it, "
             "or it is not there and the identity may not list the bucket (S3 then says 403 instead of 404)."
         )
-    doctor = f"Which rights are needed, and who is signed in: modeldrop doctor {url}"
+    doctor = f"{WHICH_RIGHTS}, and who is signed in: modeldrop doctor {url}"
     return RegistryError(message, f"{hint} {doctor}".lstrip())
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modeldrop.storage.write.s3 import connection
 from modeldrop.storage.write.s3 import store as s3
 from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.helpers.clouds import Servers, sign_in
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def small_parts_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SINGLE", "MIN_PART", "_RANGE"):
         monkeypatch.setattr(s3, name, PART)
-    monkeypatch.setattr(s3, "_MAX_PAUSE", 0.05)
+    monkeypatch.setattr(connection, "_MAX_PAUSE", 0.05)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.errors import ModeldropError, RegistryError
-from modeldrop.storage.write.s3 import store as s3
+from modeldrop.storage.write.s3 import connection
 from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.servers.s3 import SECRET, S3Server
 from tests.storage.cloud_addresses import DEAD
@@ -111,13 +111,13 @@ def test_a_service_that_is_down_is_said_to_be(
 def test_a_service_that_says_nothing_is_given_up(
     store: S3BucketStore, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "_FIRST_ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "_FIRST_ANSWER_SECONDS", 0.3)
     server.rule("silent", times=-1)
     assert "cannot be reached: it does not answer within" in refusal(lambda: store.get(CHANNEL))
 
 
 def test_an_endpoint_where_nobody_listens(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "_CONNECT_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "_CONNECT_RETRY_SECONDS", 0.0)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{DEAD}")
     text = refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
     assert f"http://{DEAD} cannot be reached: connection refused" in text
@@ -125,7 +125,7 @@ def test_an_endpoint_where_nobody_listens(server: S3Server, monkeypatch: pytest.
 
 def test_an_endpoint_whose_backlog_is_full_is_given_up(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nearest to a firewall that drops packets: connecting gets no answer at all."""
-    monkeypatch.setattr(s3, "_FIRST_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "_FIRST_ANSWER_SECONDS", 0.5)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
@@ -138,7 +138,7 @@ def test_an_endpoint_whose_backlog_is_full_is_given_up(server: S3Server, monkeyp
 
 
 def test_a_name_that_does_not_resolve(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "_CONNECT_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "_CONNECT_RETRY_SECONDS", 0.0)
 
     def no_such_name(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -146,6 +146,8 @@ def open_reader(registry: str) -> RegistryReader:
         from modeldrop.storage.read.folder import FolderReader
 
         return FolderReader(settings.url)
-    from modeldrop.storage.read.bucket import BucketReader  # and obstore, of which a folder needs nothing
+    # In this order: it must see whether obstore was in use before. Of both a folder needs nothing.
+    from modeldrop.storage.read import runtime  # noqa: F401  isort: skip
+    from modeldrop.storage.read.bucket import BucketReader  # isort: skip
 
     return BucketReader(settings)

@@ -12,6 +12,7 @@ import sys
 
 _VARIABLE = "TOKIO_WORKER_THREADS"
 _TASKS = "/proc/self/task"
+_LOOKS, _LOOK_SECONDS = 50, 0.01
 
 # Somebody else may have used it here, or in the process that this one was forked from.
 _unknown = "obstore" in sys.modules
@@ -51,15 +52,19 @@ def start() -> None:
 
 def _has_threads() -> bool:
     """Whether they are here; where that cannot be seen, they may be."""
+    import time
+
     _ask()  # begins them, if nobody ever has; what is in memory is answered without them
-    try:
-        tasks = os.listdir(_TASKS)  # noqa: PTH208
-    except OSError:
-        return True
-    for task in tasks:
-        with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/comm") as name:  # noqa: PTH123
-            if name.read().startswith("tokio"):
-                return True
+    for _ in range(_LOOKS):
+        try:
+            tasks = os.listdir(_TASKS)  # noqa: PTH208
+        except OSError:
+            return True
+        for task in tasks:
+            with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/comm") as name:  # noqa: PTH123
+                if name.read().startswith("tokio"):
+                    return True
+        time.sleep(_LOOK_SECONDS)  # one that has just begun gives itself its name
     return False
 
 

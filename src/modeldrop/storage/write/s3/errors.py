@@ -11,6 +11,7 @@ from botocore import exceptions
 
 from modeldrop.errors import DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.s3_address import is_amazon
 from modeldrop.storage.write.s3.client import signing_in_actions
 
 
@@ -157,7 +158,7 @@ def _explain_answer(error: exceptions.ClientError, context: RequestContext) -> M
     if error.operation_name.startswith("AssumeRole") or error.operation_name == "GetRoleCredentials":
         return _explain_role(error, context)
     if code == "NoSuchBucket":
-        there = f" at {storage_errors.redact(context.endpoint)}" if "amazonaws.com" not in context.endpoint else ""
+        there = f" at {storage_errors.redact(context.endpoint)}" if not is_amazon(context.endpoint) else ""
         return storage_errors.no_bucket(url, f"bucket {context.bucket}{there}")
     if code in _MISSING:
         return NotFoundError(f"{url}/{context.key} is not there.", "It was removed by hand, or pruned.")

@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import os
 import re
-import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -26,7 +24,6 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.storage import errors as storage_errors
-from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.write import headers, multipart
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
@@ -37,11 +34,10 @@ from modeldrop.storage.write.store import (
     one_at_a_time,
     too_large,
 )
-from modeldrop.util.retry import backoff, retry, with_timeout
 
 try:
     from modeldrop.storage.write.s3 import errors as s3_errors
-    from modeldrop.storage.write.s3.client import make_client
+    from modeldrop.storage.write.s3.connection import S3Connection
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
         raise
@@ -68,12 +64,6 @@ IN_FLIGHT = 8
 
 _RANGE = 16 << 20
 _CHUNK = 1 << 20
-_FIRST_ANSWER_SECONDS = 8.0
-_CONNECT_RETRY_SECONDS = 2.0
-_RECONNECT_RETRY_SECONDS = 8.0
-_ATTEMPTS = 6
-_UPLOAD_ATTEMPTS = 9
-_MAX_PAUSE = 4.0
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 _Result = TypeVar("_Result")
@@ -111,29 +101,19 @@ class S3BucketStore:
         self.url = bucket.url
         self.bucket = bucket
         self.settings = settings
-        self._client: Any = None
-        self._lock = threading.Lock()
-        self._answered = False
+        self._connection = S3Connection(bucket, settings)
         self._unquoted = False
         self._new_object_options = _new_object_options(settings)
 
     @property
     def address(self) -> S3Address:
         """Where the bucket is asked."""
-        return address_here(self.bucket, self.settings)[0]
+        return self._connection.address
 
     @property
     def client(self) -> Any:
         """boto3's S3 client, signed in."""
-        with self._lock:
-            if self._client is None:
-                try:
-                    self._client = make_client(self.settings, *address_here(self.bucket, self.settings))
-                except ModeldropError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - botocore raises its own, ValueError and OSError
-                    raise s3_errors.explain(error, self._context("read", "")) from None
-            return self._client
+        return self._connection.client
 
     def get(self, key: str) -> StoredObject | None:
         def read() -> StoredObject:
@@ -144,7 +124,7 @@ class S3BucketStore:
                 return StoredObject(body.read(), reply["ETag"])
 
         try:
-            return self._call("read", key, read)
+            return self._connection.call("read", key, read)
         except NotFoundError:
             return None
 
@@ -154,7 +134,7 @@ class S3BucketStore:
             self.client.get_object(Bucket=self.bucket.name, Key=self._key(key), Range="bytes=0-0")["Body"].close()
 
         try:
-            self._call("read", key, read)
+            self._connection.call("read", key, read)
         except NotFoundError:
             return False
         except s3_errors.OutOfRangeError:
@@ -223,12 +203,8 @@ class S3BucketStore:
             os.close(target)
 
     def delete(self, key: str, tag: str | None = None) -> None:
-        def remove(**condition: str) -> None:
-            self._call(
-                "delete",
-                key,
-                lambda: self.client.delete_object(Bucket=self.bucket.name, Key=self._key(key), **condition),
-            )
+        def remove(**condition: Any) -> None:
+            self._connection.object_request("delete", "delete_object", key, **condition)
 
         with contextlib.suppress(NotFoundError):
             if tag is None:
@@ -240,7 +216,7 @@ class S3BucketStore:
         found: list[UnfinishedUpload] = []
         arguments = {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
         while True:
-            page = self._call("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
+            page = self._connection.call("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
             for entry in page.get("Uploads", ()):
                 key = entry["Key"][len(self.bucket.prefix) :]
                 found.append(UnfinishedUpload(key, entry["UploadId"], entry["Initiated"].timestamp()))
@@ -250,17 +226,11 @@ class S3BucketStore:
 
     def abort(self, upload: UnfinishedUpload) -> None:
         with contextlib.suppress(NotFoundError):
-            self._call(
-                "delete",
-                upload.key,
-                lambda: self.client.abort_multipart_upload(
-                    Bucket=self.bucket.name, Key=self._key(upload.key), UploadId=upload.id
-                ),
-            )
+            self._connection.object_request("delete", "abort_multipart_upload", upload.key, UploadId=upload.id)
 
     def check_writable(self, need: int) -> None:
         # A listing, because its refusals say what is wrong; those of HEAD have no body.
-        self._call(
+        self._connection.call(
             "list",
             "",
             lambda: self.client.list_objects_v2(Bucket=self.bucket.name, Prefix=self.bucket.prefix, MaxKeys=1),
@@ -275,7 +245,7 @@ class S3BucketStore:
     def _pages(self, prefix: str, **arguments: str) -> Iterator[Any]:
         arguments |= {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
         while True:
-            page = self._call("list", prefix, lambda: self.client.list_objects_v2(**arguments))
+            page = self._connection.call("list", prefix, lambda: self.client.list_objects_v2(**arguments))
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -283,19 +253,16 @@ class S3BucketStore:
 
     def _put(self, key: str, data: bytes, *, large: bool = False, **condition: str) -> Any:
         digest = _base64(hashlib.sha256(data).digest())
-        return self._call(
+        return self._connection.object_request(
             "write",
+            "put_object",
             key,
-            lambda: self.client.put_object(
-                Bucket=self.bucket.name,
-                Key=self._key(key),
-                Body=data,
-                ChecksumSHA256=digest,
-                **_content_headers(key),
-                **self._new_object_options,
-                **condition,
-            ),
             large=large,
+            Body=data,
+            ChecksumSHA256=digest,
+            **_content_headers(key),
+            **self._new_object_options,
+            **condition,
         )
 
     def _if_match(self, key: str, tag: str, write: Callable[[str], _Result]) -> _Result:
@@ -321,11 +288,7 @@ class S3BucketStore:
     def _head(self, key: str) -> Any:
         """What the service says about an object, None if there is none."""
         try:
-            return self._call(
-                "read",
-                key,
-                lambda: self.client.head_object(Bucket=self.bucket.name, Key=self._key(key), ChecksumMode="ENABLED"),
-            )
+            return self._connection.object_request("read", "head_object", key, ChecksumMode="ENABLED")
         except NotFoundError:
             return None
         except RegistryError:
@@ -347,17 +310,14 @@ class S3BucketStore:
                 raise storage_errors.taken(key)
             progress(file.size)
             return
-        begun = self._call(
+        begun = self._connection.object_request(
             "write",
+            "create_multipart_upload",
             key,
-            lambda: self.client.create_multipart_upload(
-                Bucket=self.bucket.name,
-                Key=self._key(key),
-                ChecksumAlgorithm="SHA256",
-                **_content_headers(key),
-                **self._new_object_options,
-            ),
             large=True,
+            ChecksumAlgorithm="SHA256",
+            **_content_headers(key),
+            **self._new_object_options,
         )
         upload = UnfinishedUpload(key, begun["UploadId"], 0)
         checksums = begun.get("ChecksumAlgorithm") == "SHA256"
@@ -381,18 +341,15 @@ class S3BucketStore:
         digest = hashlib.sha256(data).digest() if checksums else b""
         md5 = b"" if checksums else hashlib.md5(data, usedforsecurity=False).digest()
         proof = {"ChecksumSHA256": _base64(digest)} if checksums else {"ContentMD5": _base64(md5)}
-        reply = self._call(
+        reply = self._connection.object_request(
             "write",
+            "upload_part",
             upload.key,
-            lambda: self.client.upload_part(
-                Bucket=self.bucket.name,
-                Key=self._key(upload.key),
-                UploadId=upload.id,
-                PartNumber=part.number,
-                Body=data,
-                **proof,
-            ),
             large=True,
+            UploadId=upload.id,
+            PartNumber=part.number,
+            Body=data,
+            **proof,
         )
         proven = _confirmed(reply, data, digest) if checksums else reply["ETag"].strip('"') == md5.hex()
         return _Sent(part.number, reply["ETag"], digest, proven)
@@ -414,17 +371,14 @@ class S3BucketStore:
         if not all(part.proven for part in sent):
             checksums = etags = set()  # they would only say that the parts were put together
         try:
-            self._call(
+            self._connection.object_request(
                 "write",
+                "complete_multipart_upload",
                 upload.key,
-                lambda: self.client.complete_multipart_upload(
-                    Bucket=self.bucket.name,
-                    Key=self._key(upload.key),
-                    UploadId=upload.id,
-                    IfNoneMatch="*",
-                    MultipartUpload={"Parts": [part.listed() for part in sent]},
-                ),
                 large=True,
+                UploadId=upload.id,
+                IfNoneMatch="*",
+                MultipartUpload={"Parts": [part.listed() for part in sent]},
             )
         except (ConflictError, NotFoundError, RegistryError) as error:
             # The reply may be lost and the object there; a second try then finds neither the upload nor room.
@@ -464,7 +418,7 @@ class S3BucketStore:
                     size += len(chunk)
             return size, digest.hexdigest()
 
-        return self._call("read", key, read)
+        return self._connection.call("read", key, read)
 
     def _damaged(self, key: str, tag: str | None) -> IntegrityError:
         """Remove what arrived wrong, and say so."""
@@ -497,7 +451,7 @@ class S3BucketStore:
                         done += len(chunk)
                         report(len(chunk))
 
-            self._call("read", key, copy)
+            self._connection.call("read", key, copy)
             return size
 
         try:
@@ -510,97 +464,6 @@ class S3BucketStore:
         ]
         if rest:
             multipart.send_all(rest, lambda part: read(part.start, part.start + part.length), in_flight=IN_FLIGHT)
-
-    def _context(self, verb: str, key: str) -> s3_errors.RequestContext:
-        address = self.address
-        return s3_errors.RequestContext(
-            url=self.url,
-            bucket=self.bucket.name,
-            verb=verb,
-            key=key,
-            endpoint=address.service,
-            region=address.region,
-        )
-
-    def _call(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
-        """Call ``action``, again where that may help, and raise our own errors.
-
-        Args:
-            verb: what it does: ``read``, ``write``, ``list``, ``delete``.
-            key: to what.
-            action: sends one request.
-            large: it is part of an upload: worth more retries, and its body may take long to send.
-        """
-        attempts = _UPLOAD_ATTEMPTS if large else _ATTEMPTS
-        _ = self.client
-        try:
-            if self._answered or large:
-                return self._retry(action, attempts)
-            return self._first_contact(action, attempts)
-        except ModeldropError:
-            raise
-        except TimeoutError:
-            raise storage_errors.unreachable(
-                self.url,
-                self._context(verb, key).endpoint,
-                f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
-            ) from None
-        except Exception as error:  # noqa: BLE001  not only BotoCoreError: parsers and resolvers raise their own
-            if s3_errors.out_of_range(error):
-                raise s3_errors.OutOfRangeError from None
-            raise s3_errors.explain(error, self._context(verb, key)) from None
-
-    def _first_contact(self, action: Callable[[], _Result], attempts: int) -> _Result:
-        """The first contact, in a thread that is left behind when nothing answers.
-
-        A name server, eight addresses of one service, a proxy and TLS each have a limit of their own; only
-        this bounds their sum.
-        """
-        given_up = threading.Event()
-        failures: list[Exception] = []
-
-        def wait(seconds: float) -> None:
-            if given_up.wait(seconds):
-                raise TimeoutError  # nobody waits for it any more
-
-        def run() -> _Result:
-            return self._retry(action, attempts, failures, wait)
-
-        try:
-            return with_timeout(run, _FIRST_ANSWER_SECONDS, "modeldrop-first-contact")
-        except TimeoutError:
-            given_up.set()
-            if failures:
-                raise failures[-1] from None
-            raise
-
-    def _retry(
-        self,
-        action: Callable[[], _Result],
-        attempts: int,
-        failures: list[Exception] | None = None,
-        wait: Callable[[float], object] = time.sleep,
-    ) -> _Result:
-        begun = time.monotonic()
-
-        def noted() -> _Result:
-            try:
-                return action()
-            except Exception as error:
-                self._answered |= s3_errors.answered(error)
-                if failures is not None:
-                    failures.append(error)
-                raise
-
-        def again(error: Exception, _pause: float) -> bool:
-            limit = _RECONNECT_RETRY_SECONDS if self._answered else _CONNECT_RETRY_SECONDS
-            hopeless = s3_errors.never_reached(error) and time.monotonic() - begun > limit
-            return not hopeless and s3_errors.is_retryable(error)
-
-        pauses = (backoff(failed, 0.25, _MAX_PAUSE) for failed in range(1, attempts))
-        result = retry(noted, pauses, again, wait)
-        self._answered = True
-        return result
 
 
 def _new_object_options(settings: RegistrySettings) -> dict[str, str]:
