@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -12,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from modeldrop._version import __version__
-from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.errors import DiskError, ModeldropError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,10 @@ COMMANDS = {
     "prune": "remove old versions and what crashed publishers left",
 }
 _INTERRUPTED = 130
+_REFUSED = {
+    errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
+    errno.EROFS,
+}  # fmt: skip
 # Python collects garbage after every 700 new objects; imports make 50,000, and none of them is garbage.
 _GARBAGE = 50_000
 
@@ -75,24 +80,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModeldropError as error:
         if debug:
             raise
-        print(f"modeldrop: {error}", file=sys.stderr)
+        _say(f"modeldrop: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         if debug:
             raise
-        print("modeldrop: interrupted", file=sys.stderr)
+        _say("modeldrop: interrupted")
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has ended; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()  # its reader has ended
         return 0
     except Exception as error:
         if debug:
             raise
-        print(
+        known = _fault_of_machine(error)
+        if known is not None:
+            if isinstance(error, OSError):
+                _discard_output()
+            _say(f"modeldrop: {known}")
+            return known.exit_code
+        _say(
             f"modeldrop: unexpected {type(error).__name__}: {error}\n"
-            "  This is a defect of modeldrop. Run the command again with --debug and report what it prints.",
-            file=sys.stderr,
+            "  This is a defect of modeldrop. Run the command again with --debug and report what it prints."
         )
         return ModeldropError.exit_code
     return code
@@ -126,6 +135,45 @@ def _run(arguments: list[str]) -> int:
         rest, command = _split(rest)
         parser.set_defaults(command=command)
     return int(module.run(parser.parse_args(rest)))
+
+
+def _fault_of_machine(error: Exception) -> DiskError | None:
+    """The error for what this machine refuses; None if it is no fault of a machine."""
+    if isinstance(error, MemoryError):
+        return DiskError("There is not enough memory for this.", "Give the process, or the container, more.")
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return DiskError(
+            "This process may start no more threads.", "Raise the limit: ulimit -u, or the container's pids limit."
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return DiskError(
+            f"A file's name cannot be written here: this process's encoding is {error.encoding}.",
+            "Set LC_ALL=C.UTF-8 or PYTHONUTF8=1.",
+        )
+    if not isinstance(error, OSError) or not error.strerror:
+        return None
+    if error.filename is not None:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        return DiskError(f"{where} cannot be used: {error.strerror}.", "Check who may use it, and that it is there.")
+    if error.errno in _REFUSED:
+        return DiskError(
+            f"This machine refuses it: {error.strerror}.",
+            "What is written or printed has no room, or a limit is met.",
+        )
+    return None
+
+
+def _discard_output() -> None:
+    """Let nothing more be written to where our output cannot go; the interpreter would try once more at its end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _say(text: str) -> None:
+    """Tell it on standard error, if that can be written."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr)
 
 
 def _tolerate_any_text() -> None:

@@ -10,10 +10,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.errors import FormatError, RecipeError, UsageError
+from modeldrop.errors import DiskError, FormatError, RecipeError, UsageError
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.reference import parse_registry
+from modeldrop.util.files import expand_user
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import parse_duration
 
@@ -372,7 +373,7 @@ def one_spelling(url: str) -> str:
     """A URL as it is; a folder as the same absolute path, wherever and however it was named."""
     if "://" in url:
         return url
-    folder = Path(url).expanduser().absolute()
+    folder = expand_user(url).absolute()
     return str(folder.resolve() if ".." in folder.parts else folder)
 
 
@@ -387,9 +388,19 @@ def default_registry() -> str:
 
 
 def home_folder(directory: str | os.PathLike[str] | None = None) -> Path:
-    """Where snapshots are kept: ``directory``, else ``MODELDROP_HOME``, else the user's cache."""
+    """Where snapshots are kept: ``directory``, else ``MODELDROP_HOME``, else the user's cache.
+
+    Raises:
+        DiskError: none is named, and this user has no home folder.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(directory or variable("home") or f"{cache}/modeldrop").expanduser().absolute()
+    folder = expand_user(directory or variable("home") or f"{cache}/modeldrop")
+    if not folder.is_absolute() and str(folder).startswith("~"):
+        raise DiskError(
+            "This user has no home folder, and no other place for snapshots is named.",
+            "Name a folder that it may write: -d or MODELDROP_HOME; or set HOME.",
+        )
+    return folder.absolute()
 
 
 def exporter_python() -> str:

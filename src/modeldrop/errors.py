@@ -130,7 +130,7 @@ class IntegrityError(ModeldropError):
 
 
 class DiskError(ModeldropError):
-    """The local disk is full, read-only, or the destination cannot be used."""
+    """The local disk is full, read-only, or the destination cannot be used; or this machine's limits are met."""
 
     exit_code = 15
 

@@ -14,6 +14,7 @@ from modeldrop.export.request import BuildRequest
 from modeldrop.publishing.build import build_folder
 from modeldrop.publishing.plan import build_request_of
 from modeldrop.publishing.request import recipe_of_model
+from modeldrop.util.files import expand_user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    output: Path = arguments.output.expanduser().absolute()
+    output: Path = expand_user(arguments.output).absolute()
     request = _request(arguments)
     build, built = build_folder(request, output, force=arguments.force, quiet=arguments.quiet)
     if arguments.json:

@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _prune(home, arguments)
     except OSError as error:
+        if error.filename is None:
+            raise  # it is what was printed that found no room
         raise DiskError(
             f"{home} cannot be read: {error.strerror or error}.", "Name the folder that fetch was given (-d)."
         ) from error

@@ -7,6 +7,7 @@ modeldrop.toml, each in the variant that its table [models.<name>.fetch] names.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -219,16 +220,21 @@ def _at_once(
 
     # Daemons: what does not react to an interrupt within a while must not keep the process alive.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(count, _AT_ONCE))]
-    for thread in threads:
-        thread.start()
+    started = []
     try:
         for thread in threads:
+            with contextlib.suppress(RuntimeError):  # no more threads are to be had
+                thread.start()
+                started.append(thread)
+        if not started:
+            work()
+        for thread in started:
             thread.join()
     except KeyboardInterrupt as interrupt:
         defects.append(interrupt)
         stop()
         end = time.monotonic() + _STOP_SECONDS
-        for thread in threads:
+        for thread in started:
             thread.join(max(end - time.monotonic(), 0))
         raise
     if defects:

@@ -27,6 +27,7 @@ from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.manifest import MAX_BYTES, manifest_digest, parse_manifest
 from modeldrop.format.records import find_seal
+from modeldrop.util.files import expand_user
 from modeldrop.util.text import table
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             found = [_verify_snapshot(one) for model in find_models(home) for one in find_snapshots(home / model)]
     except OSError as error:
+        if error.filename is None:
+            raise  # it is what was printed that found no room
         raise DiskError(
             f"{error.filename or home} cannot be read: {error.strerror or error}.",
             "Name the folder that fetch was given.",
@@ -101,7 +104,7 @@ def _verify(text: str, home: Path, *, in_home: bool) -> list[Verified]:
     Raises:
         NotFoundError: nothing is there.
     """
-    path = Path(text).expanduser()
+    path = expand_user(text)
     with contextlib.suppress(OSError):
         path = path.parent / read_link(path)  # also where a link is a file
     path = path.resolve()
@@ -135,7 +138,7 @@ def _verify_version(reference: Reference) -> Verified:
     Raises:
         NotFoundError: there is none.
     """
-    registry, number, digest = Path(reference.registry).expanduser(), reference.version, reference.digest
+    registry, number, digest = expand_user(reference.registry), reference.version, reference.digest
     if number is None:
         path = registry / keys.channel(reference.model, str(reference.channel))
         try:

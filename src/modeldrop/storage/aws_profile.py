@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import RegistryError
+from modeldrop.util.files import expand_user
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def aws_profile(env: Mapping[str, str], home: Path) -> AwsProfile:
     """
     named = env.get("AWS_PROFILE") or env.get("AWS_DEFAULT_PROFILE") or ""
     files = [
-        Path(env.get("AWS_CONFIG_FILE") or home / ".aws" / "config").expanduser(),
-        Path(env.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials").expanduser(),
+        expand_user(env.get("AWS_CONFIG_FILE") or home / ".aws" / "config"),
+        expand_user(env.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials"),
     ]
     found: dict[str, str] = {}
     known = False

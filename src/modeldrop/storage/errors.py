@@ -223,14 +223,19 @@ def failed_request(url: str, verb: str, key: str, error: BaseException | str, hi
     )
 
 
+def no_threads(url: str) -> RegistryError:
+    """Reading needs threads, and this process gets none."""
+    return RegistryError(
+        f"{url} cannot be read: this process may start no more threads.",
+        "Raise the limit on processes: ulimit -u, or the container's pids limit.",
+    )
+
+
 def panicked(url: str, error: BaseException) -> RegistryError:
     """The library that reads buckets met something that it does not expect."""
     text = detail(error)
     if "spawn" in text:
-        return RegistryError(
-            f"{url} cannot be read: this process may start no more threads.",
-            "Raise the limit on processes: ulimit -u, or the container's pids limit.",
-        )
+        return no_threads(url)
     return RegistryError(
         f"{url} cannot be read: obstore panicked: {text}",
         "Check what the cloud's variables hold; if all of it is right, report this with what --debug prints.",

@@ -7,7 +7,6 @@ lead all of them to the same place. A test compares it with botocore's own rules
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from modeldrop.errors import RegistryError
 from modeldrop.storage.aws_profile import aws_profile
 from modeldrop.storage.environment import check_address
 from modeldrop.storage.urls import access_point, express_zone
+from modeldrop.util.files import expand_user
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import is_true
 
@@ -157,7 +157,7 @@ def address_here(bucket: Bucket, settings: RegistrySettings, region: str = "") -
     Raises:
         RegistryError: the settings contradict each other, or there is no such profile.
     """
-    profile = aws_profile(os.environ, Path.home())
+    profile = aws_profile(os.environ, expand_user("~"))
     return s3_address(bucket, settings, os.environ, profile, region), profile
 
 

@@ -21,6 +21,14 @@ _NO_PERMISSIONS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, e
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR, errno.EACCES}
 
 
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is the user's home folder; as it is where nothing names one, neither HOME nor the system.
+
+    ``Path.expanduser`` raises there, and containers often run as users that the system does not know.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def write_new(path: Path, data: bytes, mode: int | None = None) -> None:
     """Create a file and make sure that its bytes are on disk.
 

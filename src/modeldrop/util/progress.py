@@ -169,7 +169,8 @@ class Display:
 
                 self._over = threading.Event()
                 self._ticker = threading.Thread(target=self._tick, args=(self._over,), daemon=True)
-                self._ticker.start()
+                with contextlib.suppress(RuntimeError):  # no thread to be had: it is not drawn
+                    self._ticker.start()
 
     def drop(self, one: Shown, outcome: str = "") -> None:
         """Something has ended; a line with its outcome stays, if it has one."""

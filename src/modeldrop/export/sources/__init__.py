@@ -13,6 +13,7 @@ from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.folder import FolderSource
 from modeldrop.export.sources.interface import Progress, Source
 from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
+from modeldrop.util.files import expand_user
 
 __all__ = ["FORMS", "Progress", "Source", "resolve_source"]
 
@@ -124,7 +125,7 @@ def _version(reference: str) -> Source:
 
 def _path_of(text: str) -> Path:
     if not text.startswith("file:"):
-        return Path(text).expanduser()
+        return expand_user(text)
     parts = urlsplit(text)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:

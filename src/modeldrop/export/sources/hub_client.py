@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from modeldrop.errors import DiskError, MissingExtraError, ModeldropError, SourceError, UsageError
 from modeldrop.util import http
+from modeldrop.util.files import expand_user
 
 _PUBLIC = "https://huggingface.co"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -55,9 +56,9 @@ def cache() -> Path:
     """The client's cache, by the client's own rules; known without importing it."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return expand_user(os.environ[variable])
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return expand_user(home) / "hub"
 
 
 def storage(repository: str) -> Path:

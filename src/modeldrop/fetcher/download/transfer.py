@@ -269,8 +269,15 @@ class _Connections:
         while len(self._threads) < wanted:
             pace = Pace(LIMITS, rate)
             thread = threading.Thread(target=self._work, args=(pace,), name="modeldrop-transfer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                if self._threads:
+                    return  # those that could be started do all of it
+                from modeldrop.storage.errors import no_threads
+
+                raise no_threads(self.reader.url) from error
             self._threads.append(thread)
-            thread.start()
 
     def add_slow(self, maximum: int, rate: float) -> None:
         """Connections are slow: use so many, with shorter requests; together they bring ``rate`` bytes a second."""

@@ -6,7 +6,6 @@ Nothing is sent yet, but to the machine's metadata service.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.urls import Bucket, parse_bucket
 from modeldrop.util import http
+from modeldrop.util.files import expand_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,7 +188,7 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> Obs
         # An emulator asks for some token and does not look at it; a real one must not go out unencrypted.
         source = CredentialSource(Signer.OBSTORE, {"bearer_token": "emulator"})
     else:
-        source = choose_gcs(env, Path.home(), anonymous=settings.anonymous)
+        source = choose_gcs(env, expand_user("~"), anonymous=settings.anonymous)
     source = _settled(source, "gs", seconds)
     config: Any = dict(source.config)
     if endpoint:
@@ -200,7 +200,7 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> Obs
 
 
 def _open_azure(settings: RegistrySettings, bucket: Bucket, seconds: float) -> ObstoreClient:
-    source = choose_azure(os.environ, Path.home(), bucket, anonymous=settings.anonymous)
+    source = choose_azure(os.environ, expand_user("~"), bucket, anonymous=settings.anonymous)
     source = _settled(source, "az", seconds)
     config: Any = dict(source.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"

@@ -27,7 +27,7 @@ from modeldrop.errors import DiskError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.multipart import changed
 from modeldrop.storage.write.store import MAX_DOCUMENT, ListedObject, StoredObject, too_large
-from modeldrop.util.files import make_folders, sync_folder, write_new
+from modeldrop.util.files import expand_user, make_folders, sync_folder, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class FolderStore:
 
     def __init__(self, folder: str, *, carrier: bool = False) -> None:
         self._carrier = carrier
-        self._root = Path(folder).expanduser().absolute()
+        self._root = expand_user(folder).absolute()
         self.url = str(self._root)
 
     def get(self, key: str) -> StoredObject | None:
