@@ -234,3 +234,24 @@ print("done")
     assert (said, parent.returncode) == ("done\n", 0), errors
     for child in children:
         assert (tmp_path / f"home-told/{child}-told").read_text() == "1 2\n"
+
+
+def test_who_has_imported_obstore_before_can_fetch(s3: S3Server, tmp_path: Path) -> None:
+    place = s3.registry()
+    publish_seed(place, tmp_path, "a")
+    for _ in range(5):  # its threads name themselves, at some moment
+        program = "import sys, obstore, modeldrop; modeldrop.fetch(*sys.argv[1:]); print('done')"
+        assert run_python(program, f"{place}/embedder", tmp_path / "home") == "done"
+
+
+def test_obstore_is_given_half_the_cpus(s3: S3Server, tmp_path: Path) -> None:
+    place = s3.registry()
+    publish_seed(place, tmp_path, "a")
+    program = """
+import os, sys, modeldrop
+os.sched_getaffinity = lambda _: range(6)
+modeldrop.fetch(*sys.argv[1:])
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(sum(name.startswith("tokio") for name in names))
+"""
+    assert int(run_python(program, f"{place}/embedder", tmp_path / "home")) == 3
