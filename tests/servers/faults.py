@@ -7,6 +7,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tests.helpers.waiting import HANG_SECONDS
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _RESET = struct.pack("ii", 1, 0)  # close() then sends RST instead of what is left
+_BLOCK = 4096
 BUCKET = "faulty"
 
 
@@ -76,6 +78,7 @@ class FaultyServer:
         sent: bytes of bodies that were sent.
         stalled: requests that stall now.
         weak: whether its ETags are weak.
+        rate: bytes a second that it sends at most, to all together; 0 for any number.
     """
 
     url = f"s3://{BUCKET}"
@@ -87,6 +90,8 @@ class FaultyServer:
         self.sent = 0
         self.stalled = 0
         self.weak = False
+        self.rate = 0.0
+        self._paid = 0.0
         self.stopped = threading.Event()
         self.lock = threading.Lock()
         self._counts: Counter[tuple[str, int, int]] = Counter()
@@ -133,6 +138,13 @@ class FaultyServer:
             self.asks.clear()
             self._counts.clear()
             self.sent = 0
+
+    def pay(self, count: int) -> None:
+        """Wait for the time that so many bytes take."""
+        with self.lock:
+            self._paid = max(self._paid, time.monotonic()) + count / self.rate
+            seconds = self._paid - time.monotonic()
+        self.stopped.wait(max(0.0, seconds))
 
     def _listen(self, port: int) -> None:
         self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"faulty": self}))
@@ -262,10 +274,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._then(fault)
 
     def _send(self, data: bytes) -> None:
-        self.wfile.write(data)
-        self.wfile.flush()
-        with self.faulty.lock:
-            self.faulty.sent += len(data)
+        block = _BLOCK if self.faulty.rate else len(data) or 1
+        for start in range(0, len(data) or 1, block):
+            part = data[start : start + block]
+            self.wfile.write(part)
+            self.wfile.flush()
+            with self.faulty.lock:
+                self.faulty.sent += len(part)
+            if self.faulty.rate:
+                self.faulty.pay(len(part))
 
     def _then(self, fault: Fault) -> None:
         self.close_connection = True
