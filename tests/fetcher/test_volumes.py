@@ -138,6 +138,32 @@ def test_how_open_a_home_is_that_is_made(tmp_path: Path, around: int, made: int)
         assert stat.S_IMODE(path.stat().st_mode) == made
 
 
+def test_work_of_another_user_that_may_not_be_gone_on_with_is_an_error(
+    registry: Path, home: Path, tmp_path: Path
+) -> None:
+    """Not a wait for him: he may have begun it with an older release."""
+    version = publish_build(registry, "a")
+    work = home / f"embedder/.partial/{version.digest[7:39]}-int8"
+    work.mkdir(parents=True)
+    (home / "embedder/.registry").write_text(f"{registry}\n")
+    open_to_all(tmp_path)
+    for folder in (home, home / "embedder", home / "embedder/.partial"):
+        folder.chmod(0o777)
+    (work / "lost").mkdir()
+    work.chmod(0o555)
+    program = """
+import sys
+from modeldrop.errors import DiskError
+from modeldrop.fetcher.fetch import fetch
+try:
+    fetch(*sys.argv[1:])
+except DiskError as error:
+    print(error)
+"""
+    said = run_python(program, f"{registry}/embedder", home, user=USERS[0] if ROOT else None)
+    assert said.startswith(f"Could not write into {home}: Permission denied. {work} is of user ")
+
+
 def test_a_volume_has_folders_of_its_own(registry: Path, home: Path, tmp_path: Path) -> None:
     """An ext4 volume's root, which nobody but root may read all of; exFAT's, as Windows leaves it."""
     publish_build(registry, "a")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.home import find_links, find_snapshots
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
@@ -63,7 +62,8 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
                 "rclone that forgets": ("--vfs-cache-mode", "writes", "--dir-cache-time", "1s", "--attr-timeout", "0s"),
                 "rclone without a cache": (),
             }[kind]
-            call("rclone", "mount", f":local:{behind}", folder, "--daemon", *options)
+            cache = ("--cache-dir", tmp_path / "cache")  # it would remember an earlier test's files of the same names
+            call("rclone", "mount", f":local:{behind}", folder, "--daemon", *cache, *options)
             wait_until(folder.is_mount, folder)
         undo.append(("umount", folder))
         return folder
@@ -71,6 +71,14 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield make
     for command in reversed(undo):
         call(*command)
+
+
+def fetch(reference: str, home: Path, *options: str) -> tuple[Path, bool]:
+    """Fetch in a process of its own: one that has fetched holds the volume. Where it is, and whether it was there."""
+    ran = modeldrop("fetch", reference, "-d", home, "--timeout", f"{HANG_SECONDS:.0f}s", "--json", "--quiet", *options)
+    assert ran.code == 0, ran.err
+    [found] = ran.json
+    return Path(found["path"]), not found["downloaded_bytes"] + found["adopted_bytes"] + found["linked_bytes"]
 
 
 def whole(path: Path) -> bool:
@@ -81,25 +89,25 @@ def whole(path: Path) -> bool:
 def test_a_home_works_there(registry: Path, mount: Callable[[str], Path], kind: str) -> None:
     home = mount(kind) / "home"
     publish_build(registry, "a")
-    first = fetch(f"{registry}/embedder", home, timeout=HANG_SECONDS)
-    assert whole(first.path)
-    assert find_links(home / "embedder") == {"current": first.path.name}
-    assert fetch(f"{registry}/embedder", home).figures.found_all
+    first, _ = fetch(f"{registry}/embedder", home)
+    assert whole(first)
+    assert find_links(home / "embedder") == {"current": first.name}
+    assert fetch(f"{registry}/embedder", home) == (first, True)
     publish_build(registry, "b")
-    second = fetch(f"{registry}/embedder", home, timeout=HANG_SECONDS)
-    assert whole(second.path)
-    assert find_links(home / "embedder") == {"current": second.path.name}
-    fp32 = fetch(f"{registry}/embedder", home, variant="fp32", timeout=HANG_SECONDS)
-    assert whole(fp32.path)
+    second, _ = fetch(f"{registry}/embedder", home)
+    assert whole(second)
+    assert find_links(home / "embedder") == {"current": second.name}
+    fp32, _ = fetch(f"{registry}/embedder", home, "--variant", "fp32")
+    assert whole(fp32)
     assert modeldrop("status", home).code == 0
     assert modeldrop("verify", "-d", home).code == 0
     seen = modeldrop("run", f"{registry}/embedder", "-d", home, "--", "sh", "-c", "echo $MODELDROP_MODEL_EMBEDDER")
-    assert seen.out.strip() == str(second.path)
+    assert seen.out.strip() == str(second)
     pruned = modeldrop("cache", "prune", "-d", home, "--keep", "0", "--older-than", "0s")
     assert pruned.code == 0
-    assert {one.path for one in find_snapshots(home / "embedder")} == {second.path, fp32.path}
+    assert {one.path for one in find_snapshots(home / "embedder")} == {second, fp32}
     registry.rename(registry.with_name("gone"))
-    assert fetch(f"{registry}/embedder", home).path == second.path
+    assert fetch(f"{registry}/embedder", home) == (second, True)
 
 
 @pytest.mark.parametrize("kind", ["rclone", "rclone that forgets"])
@@ -136,7 +144,7 @@ def test_a_version_is_carried_on_it(registry: Path, mount: Callable[[str], Path]
     inside = tmp_path / "inside"
     ran = modeldrop("mirror", f"{disk}/embedder", inside, "--channel", "current", "--json", "--quiet")
     assert (ran.json["version"], ran.json["digest"]) == ("v1", digest_of(registry, 2))
-    assert fetch(f"{disk}/embedder", tmp_path / "home").version == 2
+    assert fetch(f"{disk}/embedder", tmp_path / "home")[0].name.startswith("v2-")
 
 
 def test_what_an_image_brings_is_replaced_and_evicted(
@@ -157,8 +165,8 @@ def test_what_an_image_brings_is_replaced_and_evicted(
     (damaged / "config.json").unlink()
     options = f"lowerdir={lower},upperdir={lower.parent}/upper,workdir={lower.parent}/work,redirect_dir=off,index=off"
     call("mount", "-t", "overlay", "overlay", "-o", options, home)
-    assert whole(fetch(f"{registry}/embedder@v2", home).path)
-    assert whole(fetch(f"{registry}/embedder", home, timeout=HANG_SECONDS).path)
+    assert whole(fetch(f"{registry}/embedder@v2", home)[0])
+    assert whole(fetch(f"{registry}/embedder", home)[0])
     assert modeldrop("cache", "prune", "-d", home, "--keep", "0", "--older-than", "0s").code == 0
     assert [one.version for one in find_snapshots(home / "embedder")] == [3]
     assert list((home / "embedder/.partial").iterdir()) == []

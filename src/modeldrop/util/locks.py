@@ -104,8 +104,11 @@ os.register_at_fork(after_in_child=_close_owned)
 def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError:  # another user's, which can be locked all the same
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, which can be locked all the same
+        except OSError:
+            raise error from None
     share(descriptor, path.parent)
     return descriptor
 
