@@ -145,6 +145,10 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         files={"serve.py": SERVE},
         before="class app:\n    def load(file):\n        print(file)\n",
     ),
+    "docs/servers.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 1})},
+        before="def Model(file):\n    return open(file, 'rb').read()\n",
+    ),
     "docs/service.md": PageSetup(
         registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 1, "reranker": 1, "classifier": 1})},
         variables={"MODELDROP_REGISTRY": "s3://acme-models", "SERVICE_RELOAD_TOKEN": "a" * 16},

@@ -103,7 +103,8 @@ def gunicorn(place: str, tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
 def test_every_preloaded_worker_is_told_of_every_move(place: str, gunicorn: Server) -> None:
     store = open_store(place)
-    workers = wait_until(lambda: len(found := gunicorn.watching()) == WORKERS and found)
+    wait_until(lambda: len(gunicorn.watching()) == WORKERS, "four workers")
+    workers = gunicorn.watching()
     everybody = {*workers, str(gunicorn.process.pid)}
     moves = rounds(2, 10)
     wanted: list[int] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modeldrop.config import default_registry, home_folder, registry_url
 from modeldrop.errors import (
@@ -44,8 +44,10 @@ from modeldrop.util.text import ago_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import Unpack
 
     from modeldrop.fetcher.helper import HelperReader
+    from modeldrop.fetcher.option_values import OptionValues
     from modeldrop.fetcher.self_test import Outcome
     from modeldrop.format.manifest import Variant
     from modeldrop.storage.read.interface import RegistryReader
@@ -59,9 +61,9 @@ def fetch(
     directory: str | os.PathLike[str] | None = None,
     *,
     options: Options | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
     on_wait: Callable[[str], object] = lambda _what: None,
-    **overrides: Any,
+    **overrides: Unpack[OptionValues],
 ) -> Snapshot:
     """Make sure that a version is on the local disk, complete and verified; return its snapshot.
 
@@ -90,12 +92,26 @@ def fetch(
         MissingExtraError: a package that is needed for this is not installed.
         DiskError: the home cannot be written, or is full, and there is none either.
     """
-    options = with_overrides(options, overrides, "fetch")
+    return fetch_with(
+        reference, directory, with_overrides(options, overrides, "fetch"), progress=progress, on_wait=on_wait
+    )
+
+
+def fetch_with(
+    reference: str | Reference,
+    directory: str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    progress: Callable[[int, int], object],
+    on_wait: Callable[[str], object],
+    stopped: Callable[[], bool] = never,
+) -> Snapshot:
+    """``fetch``, which ends with StoppedError soon after ``stopped`` has become true."""
     if isinstance(reference, str):
         reference = parse_reference(reference, default_registry())
     home = home_folder(directory)
     try:
-        fetcher = Fetcher(reference, home, options, progress, on_wait=on_wait)
+        fetcher = Fetcher(reference, home, options, progress, on_wait=on_wait, stopped=stopped)
         fetcher.reader_name = f"{fetcher.home.path}@{fetcher.link or ''}"
         fetcher.home.check_registry(fetcher.registry)
     except OSError as error:
@@ -167,7 +183,7 @@ class Fetcher:
         reference: Reference,
         home: Path,
         options: Options,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        progress: Callable[[int, int], object] = lambda _done, _total: None,
         *,
         on_wait: Callable[[str], object] = lambda _what: None,
         patient: bool = True,

@@ -11,6 +11,8 @@ from modeldrop.util.retry import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from modeldrop.fetcher.option_values import OptionValues
+
 AUTO = "auto"
 LAST_GOOD, FAIL, OFFLINE = "last-good", "fail", "offline"
 POLICIES = (LAST_GOOD, FAIL, OFFLINE)
@@ -77,7 +79,7 @@ class Options(_OptionFields):
             raise UsageError("min-generation is 0 or more, keep is 1 or more.")
 
 
-def with_overrides(options: Options | None, overrides: Mapping[str, Any], function: str) -> Options:
+def with_overrides(options: Options | None, overrides: Mapping[str, Any] | OptionValues, function: str) -> Options:
     """Options with some fields set by name.
 
     Raises:

@@ -41,7 +41,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     renamed: Mapping[str, str],
     keep: int = DEFAULT_KEEP,
     deadline: Deadline,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], object],
 ) -> tuple[LocalSnapshot, TransferStats]:
     """Bring a variant's files into a finished snapshot.
 
@@ -124,7 +124,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     return LocalSnapshot(target, manifest), stats
 
 
-def _advance(claim: StagingClaim, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+def _advance(claim: StagingClaim, total: int, progress: Callable[[int, int], object]) -> Callable[[int], None]:
     done = 0
 
     def advance(count: int) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from modeldrop.config import default_registry, home_folder, registry_url
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
@@ -26,8 +26,10 @@ from modeldrop.util.retry import Deadline, jittered
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Unpack
 
     from modeldrop.fetcher.notes import Quarantine
+    from modeldrop.fetcher.option_values import OptionValues
     from modeldrop.fetcher.snapshot import Snapshot
 
 DEFAULT_INTERVAL = 30.0
@@ -333,7 +335,7 @@ def watch(
     options: Options | None = None,
     on_event: Callable[[Event], object] = lambda _event: None,
     in_children: bool = True,
-    **overrides: Any,
+    **overrides: Unpack[OptionValues],
 ) -> Watcher:
     """Follow a channel in a daemon thread, and hand every new snapshot to ``on_change``.
 
