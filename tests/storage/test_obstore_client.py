@@ -541,6 +541,26 @@ def test_the_variables_of_s3_endpoints(server: HttpsServer, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
+    ("scheme", "variables"),
+    [
+        ("s3", {"AWS_ENDPOINT": f"https://{DEAD}", "AWS_S3_EXPRESS": "true"}),
+        ("s3", {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}),
+        ("gs", {"GOOGLE_BASE_URL": f"https://{DEAD}"}),
+        ("az", {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURE_STORAGE_ENDPOINT": f"https://{DEAD}"}),
+    ],
+    ids=str,
+)
+def test_variables_that_obstore_alone_knows_lead_nowhere_else(
+    scheme: str, variables: dict[str, str], server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert open_reader(url).get("embedder/current", 1 << 20)
+
+
+@pytest.mark.parametrize(
     ("bucket", "region", "address"),
     [
         ("acme", "", "https://acme.s3.us-east-1.amazonaws.com"),

@@ -41,6 +41,7 @@ _CONNECT = "3s"
 _READ = "8s"  # without a byte
 _REQUEST = "15s"  # in all, however steadily its bytes drip in; it is then made again
 # Retries happen in the fetcher, not in obstore, so that they are counted, and slowed down where a service is busy.
+_GOOGLE = "https://storage.googleapis.com"
 _NO_RETRIES: Any = {"max_retries": 0}
 
 
@@ -191,12 +192,11 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> Obs
         source = choose_gcs(env, expand_user("~"), anonymous=settings.anonymous)
     source = _settled(source, "gs", seconds)
     config: Any = dict(source.config)
-    if endpoint:
-        config["base_url"] = endpoint
+    config["base_url"] = endpoint or _GOOGLE  # obstore has a variable of its own for it
     if source.signer is Signer.UNSIGNED:
         # The token is not sent. It keeps obstore from looking for another one, and failing if that is no good.
         config |= {"bearer_token": "unused"}
-    return _open_bucket(GCSStore, settings, bucket, endpoint or "https://storage.googleapis.com", config, source)
+    return _open_bucket(GCSStore, settings, bucket, endpoint or _GOOGLE, config, source)
 
 
 def _open_azure(settings: RegistrySettings, bucket: Bucket, seconds: float) -> ObstoreClient:
@@ -204,7 +204,7 @@ def _open_azure(settings: RegistrySettings, bucket: Bucket, seconds: float) -> O
     source = _settled(source, "az", seconds)
     config: Any = dict(source.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"
-    config |= {"account_name": bucket.account, "endpoint": endpoint}
+    config |= {"account_name": bucket.account, "endpoint": endpoint, "use_emulator": "false"}
     return _open_bucket(AzureStore, settings, bucket, endpoint, config, source)
 
 
