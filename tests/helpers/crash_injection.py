@@ -226,11 +226,12 @@ def _fetch(reference: str, home: Path, *, step: int = 0, kill_after: float | Non
     _preload()
 
     def body() -> Any:
-        from modeldrop.fetcher.download import pieces, transfer
+        from modeldrop.fetcher.download import pieces, staging, transfer
         from modeldrop.fetcher.fetch import fetch
 
         if step:
-            # The steps are the same each time, however a busy machine hands the bytes over.
+            # The steps are the same each time, however a busy machine hands the bytes over, and however slowly.
+            staging._TOUCH_SECONDS = math.inf
             pieces._KEEP_SECONDS = math.inf
             transfer.LIMITS = transfer.LIMITS._replace(first_chunk=transfer.LIMITS.chunk)
             kill_before(step)
