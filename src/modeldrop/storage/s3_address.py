@@ -176,7 +176,8 @@ def _style(name: str, wanted: str, *, amazon: bool) -> bool:
 
 
 def _chosen(kind: str, env: Mapping[str, str], profile: AwsProfile) -> bool:
-    return is_true(env.get(f"AWS_USE_{kind.upper()}_ENDPOINT") or profile.get(f"use_{kind}_endpoint"))
+    key = f"use_{kind}_endpoint"
+    return is_true(env.get(f"AWS_{key.upper()}") or profile.get(key) or profile.get(f"s3.{key}"))
 
 
 def _custom_endpoints(settings: RegistrySettings, env: Mapping[str, str], profile: AwsProfile) -> tuple[str, str]:

@@ -130,6 +130,7 @@ EXPRESS, ALIAS = "acme--euw1-az1--x-s3", "ab-0123456789-s3alias"
 POINT = "models-123456789012.s3-accesspoint"
 HOST, ONE = "acme.s3.eu-west-1.amazonaws.com", "both.acme.dev"
 OWN_STS = "[default]\nservices = own\n[services own]\nsts =\n  endpoint_url = https://sts.acme.dev\n"
+S3_SECTION = "[default]\ns3 =\n  use_dualstack_endpoint = true\n"
 ROLE = """\
 [default]
 use_fips_endpoint = true
@@ -157,6 +158,7 @@ CASES = {
     "sovereign": Case("acme.s3.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", WEB, "sts.eusc-de-east-1.amazonaws.eu"),
     "both": Case("acme.s3-fips.dualstack.eu-west-1.amazonaws.com", env=KEYS | FIPS | DUAL),
     "a profile": Case("acme.s3-fips.eu-west-1.amazonaws.com", profile="[default]\nuse_fips_endpoint = true\n"),
+    "of S3 alone": Case("acme.s3.dualstack.eu-west-1.amazonaws.com", profile=S3_SECTION),
     "path style": Case("s3.eu-west-1.amazonaws.com/acme", profile="[default]\ns3 =\n  addressing_style = path\n"),
     "dots": Case("s3.eu-west-1.amazonaws.com/acme.models", bucket="acme.models"),
     "an alias": Case(f"{ALIAS}.s3.eu-west-1.amazonaws.com", bucket=ALIAS),

@@ -62,6 +62,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
                 "payload_signing_enabled": False,
                 "addressing_style": "virtual" if address.by_host else "path",
                 "use_accelerate_endpoint": False,
+                "use_dualstack_endpoint": False,
             },
         ),
     )
