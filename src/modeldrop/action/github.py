@@ -30,7 +30,8 @@ def annotate(level: str, title: str, message: str) -> None:
     """An annotation: ``error``, ``warning`` or ``notice``; whatever the message holds, it remains one."""
     text = message if len(message) <= _MAX_ANNOTATION else f"{message[: _MAX_ANNOTATION - 1]}…"
     text = "".join(char if char.isprintable() or char in "\r\n" else "?" for char in text)
-    _write(f"::{level} title={_escape_property(title)}::{_escape(text)}")
+    title = _escape(title).replace(":", "%3A").replace(",", "%2C")
+    _write(f"::{level} title={title}::{_escape(text)}")
 
 
 def say(text: str) -> None:
@@ -112,10 +113,6 @@ def _check_output(name: str) -> None:
 
 def _escape(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _escape_property(text: str) -> str:
-    return _escape(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _write(line: str) -> None:

@@ -66,16 +66,9 @@ def _headline(result: RunResult) -> str:
     elif result.would_build:
         said = "failed" if result.failure else "would be built"
     else:
-        said = f"unchanged, {first.version or _elsewhere(result)}"
-    return f"{said}; rejected by its test" if _rejected(result) else said
-
-
-def _elsewhere(result: RunResult) -> str:
-    return next((registry.version for registry in result.registries if registry.version), "")
-
-
-def _rejected(result: RunResult) -> bool:
-    return any(registry.tested is False for registry in result.registries)
+        said = f"unchanged, {next((one.version for one in result.registries if one.version), '')}"
+    rejected = any(registry.tested is False for registry in result.registries)
+    return f"{said}; rejected by its test" if rejected else said
 
 
 def _registries(result: RunResult) -> str:

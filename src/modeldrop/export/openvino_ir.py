@@ -108,6 +108,8 @@ def parse_ir(data: bytes) -> Ir:
     feeds = _feeds(root)
     every = list(root.iter("layer"))  # also those inside others: the bodies of loops
     constants = tuple(_constant(layer) for layer in every if layer.get("type") == "Const")
+    stored = [_data(layer) for layer in every if layer.get("type") == "Const"]
+    opsets = [_OPSET.fullmatch(layer.get("version", "")) for layer in every]
     types = _weight_types(layers, feeds)
     return Ir(
         inputs=tuple(_port(layer) for layer in layers.values() if layer.get("type") == "Parameter"),
@@ -115,9 +117,9 @@ def parse_ir(data: bytes) -> Ir:
         weights=min(types, key=lambda name: (BITS.get(name, 0), name), default=""),
         constants=constants,
         names=tuple(layer.get("name", "") for layer in layers.values()),
-        data_bytes=max((_end(layer) for layer in every if layer.get("type") == "Const"), default=0),
+        data_bytes=max((_number(one.get("offset")) + _number(one.get("size")) for one in stored), default=0),
         stateful=any(layer.get("type") == "ReadValue" for layer in every),
-        opset=max((_opset(layer) for layer in every), default=1),
+        opset=max((int(match[1]) for match in opsets if match), default=1),
         version=_number(root.get("version")),
     )
 
@@ -173,21 +175,11 @@ def _constant(layer: ET.Element) -> Constant:
     return Constant(layer.get("name", ""), data.get("element_type", ""), shape, _number(data.get("offset")))
 
 
-def _end(layer: ET.Element) -> int:
-    data = _data(layer)
-    return _number(data.get("offset")) + _number(data.get("size"))
-
-
 def _data(layer: ET.Element) -> ET.Element:
     data = layer.find("data")
     if data is None:
         raise ValueError(f"the constant {layer.get('name')} has no data")
     return data
-
-
-def _opset(layer: ET.Element) -> int:
-    match = _OPSET.fullmatch(layer.get("version", ""))
-    return int(match[1]) if match else 1
 
 
 def _weight_types(layers: Mapping[str, ET.Element], feeds: _Feeds) -> set[str]:

@@ -54,7 +54,8 @@ def find_metric(spelled: str) -> OwnMetric:
     function = spelled.rpartition(":")[2]
     if not _NAME.fullmatch(name):
         raise RecipeError(f"metric: {name[:80]!r} is no module, nor a file called *.py.", _HINT)
-    path = Path(folder or ("/" if spelled.startswith("/") else "."), _file_of(name))
+    inner = Path(name) if name.endswith(".py") else Path(*name.split(".")).with_suffix(".py")
+    path = Path(folder or ("/" if spelled.startswith("/") else "."), inner)
     module = ""
     file: Path | None = path
     if not os.path.isfile(path):  # noqa: PTH113  whatever is wrong with a path, there is no such file
@@ -71,10 +72,6 @@ def find_metric(spelled: str) -> OwnMetric:
     _check_function(content, file, function)
     digest = hashlib.sha256(function.encode() + b"\0" + content).hexdigest()
     return OwnMetric(spelled=spelled, file=file.resolve(), module=module, function=function, digest=digest)
-
-
-def _file_of(name: str) -> Path:
-    return Path(name) if name.endswith(".py") else Path(*name.split(".")).with_suffix(".py")
 
 
 def _installed(module: str) -> Path | None:

@@ -33,7 +33,7 @@ from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
 from modeldrop.export.thresholds import check_sizes, check_speeds
 from modeldrop.export.worker_process import Worker, run_worker
-from modeldrop.format.manifest import File, Manifest, Provenance, serialize_manifest
+from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.util.progress import Steps
@@ -99,7 +99,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     every_file = {path for own in own_files.values() for path in own}
     flag_external_data(output, every_file)
     check_complete(output, checked.family.needed, every_file)
-    files = _describe(output)
+    files = tuple(describe_file(output, path) for path in sorted(output.rglob("*")) if path.is_file())
     shared = [file.path for file in files if file.path not in every_file]
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
@@ -170,7 +170,8 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
     origin_bytes = sum(_graph_bytes(output / origin.path(role)) for role in family.graphs)
     if origin.name not in recipe.variants:
         for role in family.graphs:
-            _remove_graph(output / origin.path(role))
+            for part in _graph_parts(output / origin.path(role)):
+                part.unlink()
     sizes = {
         name: sum(_graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
         for name in made.graphs
@@ -270,11 +271,6 @@ def _clean_copy(output: Path, target: Path, paths: list[str]) -> None:
             shutil.copyfile(output / path, target / path)
 
 
-def _describe(output: Path) -> tuple[File, ...]:
-    paths = sorted(path for path in output.rglob("*") if path.is_file())
-    return tuple(describe_file(output, path) for path in paths)
-
-
 def _graph_parts(path: Path) -> list[Path]:
     """A graph, and the files that hold its weights: ``<file>_data``, or OpenVINO's ``.bin``."""
     return [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f"{path.stem}.bin")]
@@ -282,11 +278,6 @@ def _graph_parts(path: Path) -> list[Path]:
 
 def _graph_bytes(path: Path) -> int:
     return sum(part.stat().st_size for part in _graph_parts(path))
-
-
-def _remove_graph(path: Path) -> None:
-    for part in _graph_parts(path):
-        part.unlink()
 
 
 def flag_external_data(output: Path, files: Iterable[str]) -> None:

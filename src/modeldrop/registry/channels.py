@@ -91,10 +91,6 @@ class _NoMove:
     rejection: Rejection | None = None
 
 
-def _no_check(_present: Channel | None) -> Rejection | None:
-    return None
-
-
 def move_forward(
     store: Store,
     model: str,
@@ -103,7 +99,7 @@ def move_forward(
     *,
     by: str,
     unchanged: bool = False,
-    check: VersionCheck = _no_check,
+    check: VersionCheck = lambda _present: None,
 ) -> ChannelResult:
     """Move a channel to a version just published, unless that would take it back.
 

@@ -12,6 +12,7 @@ from modeldrop.export.inputs import PCM, Sample, sampling_rate
 from modeldrop.export.models.family import Family
 from modeldrop.format.recipe import Recipe
 
+_ONE = {"text": "a text", "image": "a picture", "audio": "a recording"}
 _CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}
 _WRITTEN = {
     "text": 'a file of texts, one per line, or lines such as {"text": …}',
@@ -33,7 +34,7 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: 
     for sample in samples:
         if sample.kind != family.input_kind:
             raise RecipeError(
-                f"inputs: {sample.where} is {_a(sample.kind)}; models for {task} take {_CALLED[family.input_kind]}.",
+                f"inputs: {sample.where} is {_ONE[sample.kind]}; models for {task} take {_CALLED[family.input_kind]}.",
                 f"Name {_WRITTEN[family.input_kind]}.",
             )
         if len(sample.texts) > family.most_texts:
@@ -67,10 +68,6 @@ def check_rates(samples: Sequence[Sample], source: Path) -> None:
                 f"inputs: {sample.where} has {rate} samples per second; this model takes {wanted}.",
                 PCM.replace(str(_USUAL_RATE), str(wanted)),
             )
-
-
-def _a(kind: str) -> str:
-    return {"text": "a text", "image": "a picture", "audio": "a recording"}[kind]
 
 
 def _lacking(metric: str, samples: Sequence[Sample]) -> str:

@@ -48,7 +48,10 @@ def needs(checked: CheckedRequest) -> ResourceNeeds:
     """What building this takes, by what was measured."""
     source = checked.request.source
     weights, origin = source.weight_bytes(), origin_of(source)
-    half = _stored_as(source.config()) in _HALF if origin is FP32 else origin.options["bits"] == 16
+    config = source.config()
+    half = (
+        (config.get("dtype") or config.get("torch_dtype")) in _HALF if origin is FP32 else origin.options["bits"] == 16
+    )
     fp32 = weights * (2 if half else 1)
     others = [VARIANTS[name] for name in checked.request.recipe.variants if name != origin.name]
     making = max((_MAKING[spec.quantizer] for spec in others), default=0.0)
@@ -103,7 +106,3 @@ def _share(spec: VariantSpec) -> float:
         spec.quantizer == OPENVINO and spec.options["bits"] == 32
     )
     return 1.0 if whole else 0.5
-
-
-def _stored_as(config: Mapping[str, object]) -> object:
-    return config.get("dtype") or config.get("torch_dtype")

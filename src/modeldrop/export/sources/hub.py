@@ -132,13 +132,11 @@ class HubSource(FileListSource):
     def _fetch(self, name: str) -> Path:
         """The path of a file in the client's cache, downloaded if need be, and verified once."""
         if name not in self._verified:
-            path = self._cached_path(name) if self._offline else self._download(name)
+            cached = hub_client.storage(self._repository) / "snapshots" / self._commit / name
+            path = cached if self._offline else self._download(name)
             self._verify(name, path)
             self._verified[name] = path
         return self._verified[name]
-
-    def _cached_path(self, name: str) -> Path:
-        return hub_client.storage(self._repository) / "snapshots" / self._commit / name
 
     def _download(self, name: str) -> Path:
         with hub_client.client(self._repository, self._commit, name) as hub:

@@ -40,7 +40,8 @@ def choose_openvino(names: Iterable[str], wanted: str, *, where: str) -> str:
             )
         return _with_data(wanted, known, where)
     for folder in _FOLDERS:
-        here = sorted(name for name in known if _is_graph(name) and name[: name.rfind("/") + 1] == folder)
+        names = (name for name in known if name[: name.rfind("/") + 1] == folder)
+        here = sorted(name for name in names if _GRAPH.fullmatch(PurePosixPath(name).name))
         whole = f"{folder}{MODEL}{_SUFFIX}"
         alone = [name for name in here if PurePosixPath(name).name.startswith(MODEL)]
         if here and not alone:
@@ -94,10 +95,6 @@ def read(data: bytes, size: int, graph: str, *, where: str) -> Ir:
             "Copy or download it again; or it belongs to another graph.",
         )
     return ir
-
-
-def _is_graph(name: str) -> bool:
-    return bool(_GRAPH.fullmatch(PurePosixPath(name).name))
 
 
 def _with_data(graph: str, known: frozenset[str], where: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +72,6 @@ class SourceWithTokenizer(Source):
             for path in into.glob(pattern):
                 path.unlink()
         there = {path.name for path in into.iterdir()}
-        disk.link_more(into, _files(other, there))
+        more = {path.name: Path(os.path.realpath(path)) for path in other.iterdir() if path.name not in there}
+        disk.link_more(into, more)
         return into
-
-
-def _files(folder: Path, there: set[str]) -> Mapping[str, Path]:
-    return {path.name: Path(os.path.realpath(path)) for path in folder.iterdir() if path.name not in there}

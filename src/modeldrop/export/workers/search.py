@@ -83,7 +83,9 @@ class _Search:
         """
         for what, way in _WAYS:
             self._try(what, way, ())
-        order = sorted(range(len(_WAYS)), key=lambda index: self._rank(self.tried[index]))
+        # The smallest that holds, else the one that is nearest to it.
+        ranks = [(0.0, tried.weights) if tried.holds else (1.0, self._badness(tried)) for tried in self.tried]
+        order = sorted(range(len(_WAYS)), key=ranks.__getitem__)
         what, way = _WAYS[order[0]]
         if self.tried[order[0]].holds:
             self._make(way, ())
@@ -124,9 +126,6 @@ class _Search:
             f"({nearest.weights / self._fp32:.0%} of fp32): {misses or 'holds, and is larger than fp16'}.",
             f"Nothing was published. Build int8-accurate or fp16 instead, or set [thresholds.{self._name}].",
         )
-
-    def _rank(self, tried: SearchStep) -> tuple[float, float]:
-        return (0.0, tried.weights) if tried.holds else (1.0, self._badness(tried))
 
     def _badness(self, tried: SearchStep) -> float:
         """How far it is from perfect, in shares of what is allowed, by its worst metric: 1.0 just holds."""

@@ -39,7 +39,8 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
     reference = load_reference(comparison.reference)
     own = own_measure(comparison, reference.proof)
     held: dict[str, OpenVariant] = {}
-    weights = sum(_bytes_in(variant.folder) for variant in request.variants.values())
+    paths = (path for variant in request.variants.values() for path in variant.folder.rglob("*"))
+    weights = sum(path.stat().st_size for path in paths if path.is_file())
     compared: dict[str, Callable[..., Measurement]] = {}
     events.inputs(len(reference.proof))
     events.step("prove")
@@ -72,10 +73,6 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
         original_metrics=own.original if own else {},
         golden=golden_of(reference.golden, cases=encodes),
     )
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def figures(
