@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -211,6 +211,28 @@ def test_a_metadata_service_that_comes_late(
         assert fetch(f"{url}/embedder", tmp_path / "home", on_wait=come).version == 1
     assert "no credentials were found, and the metadata service of this machine does not answer" in told[0]
     assert signed in authorizations(server)[-1]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("url", ["s3://acme/models", "gs://acme/models", f"az://{ACCOUNT}/acme/models"])
+def test_a_metadata_service_that_takes_four_seconds_for_each_answer(
+    url: str, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Metadata):
+        def answer(self, path: str, headers: Any) -> tuple[int, str]:
+            time.sleep(4)
+            return super().answer(path, headers)
+
+    sign_out(monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    server.answer = lambda request: None if "authorization" in request.headers else refusal(url)
+    with Slow() as metadata:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.host}")
+        monkeypatch.setenv("GCE_METADATA_HOST", metadata.host)
+        monkeypatch.setenv("GCE_METADATA_IP", metadata.host)
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", f"http://{metadata.host}")
+        configure(monkeypatch, tmp_path, url, server)
+        assert fetch(f"{url}/embedder", tmp_path / "home").version == 1
 
 
 def refusal(url: str) -> Answer:

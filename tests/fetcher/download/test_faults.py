@@ -172,6 +172,23 @@ def test_what_cannot_heal_is_not_tried_again(status: int, sentence: str, server:
     assert len(server.asks) <= transfers.LIMITS.connections
 
 
+def test_a_busy_service_is_left_alone_for_as_long_as_it_says(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(server.folder, DATA)
+    asked: list[str] = []
+
+    def ask(address: str) -> float:
+        asked.append(address)
+        return 0.0
+
+    monkeypatch.setattr("modeldrop.storage.read.patience.retry_after", ask)
+    server.rule = lambda ask: Fault(status=503, headers={"Retry-After": "1"}) if ask.nth <= 2 else None
+    bring(server, tmp_path)
+    assert asked
+    assert all(address.startswith(f"http://127.0.0.1:{server.port}/faulty/") for address in asked)
+
+
 def test_stalls_use_up_no_retries(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = transfers.LIMITS.failures + 2
     monkeypatch.setattr(obstore_client, "_READ", "100ms")

@@ -102,6 +102,7 @@ LIMITS = Limits()
 # After so many faults of these kinds there is no doubt: to ask more often would not help.
 _CERTAIN = {FaultKind.FINAL: 1, FaultKind.PAST_END: 2, FaultKind.NO_RANGES: 3}
 _ROUNDS = 10
+_ASK_WHEN = 2  # failures of a run in a row after which a busy service is asked, once, for how long it is
 _FOLDER_SECONDS = 1.0
 _UNTOUCHED = "The snapshot in use is untouched. Publish the version again, or promote another one."
 
@@ -340,11 +341,18 @@ class _Connections:
                     remote.changes, remote.etag = remote.changes + 1, ""
             else:
                 failures += 1
-                patience = min(LIMITS.quiet, getattr(fault.error, "patience", 0.0))
-                if failures >= LIMITS.failures and time.monotonic() >= quiet_since + patience:
-                    raise fault.error
-                first = LIMITS.busy_pause if fault.kind is FaultKind.BUSY else LIMITS.pause
-                self._stopped.wait(jittered(backoff(failures, first, LIMITS.max_pause)))
+                self._pause(fault, failures, time.monotonic() - quiet_since)
+
+    def _pause(self, fault: Fault, failures: int, quiet: float) -> None:
+        """Wait after a failure, the last of so many in a row, or raise it where so many seconds without a byte do."""
+        patience = min(LIMITS.quiet, getattr(fault.error, "patience", 0.0))
+        if failures >= LIMITS.failures and quiet >= patience:
+            raise fault.error
+        is_busy = fault.kind is FaultKind.BUSY
+        pause = jittered(backoff(failures, LIMITS.busy_pause if is_busy else LIMITS.pause, LIMITS.max_pause))
+        if is_busy and failures == _ASK_WHEN:
+            pause = max(pause, self.reader.retry_after())
+        self._stopped.wait(pause)
 
     def _request(self, run: Run, etag: str, pace: Pace) -> bool:
         """One request for what a run lacks, or less where that would take too long; whether the answer was complete."""

@@ -11,7 +11,7 @@ from obstore.exceptions import NotFoundError as ObjectNotFoundError
 
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.storage.read import runtime
-from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, Stream, Unchanged
+from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, FaultKind, Stream, Unchanged
 from modeldrop.storage.read.metadata import PATIENT_SECONDS, QUICK_SECONDS
 from modeldrop.storage.read.obstore_client import open_client
 from modeldrop.storage.read.panics import PanickedError, without_panics
@@ -55,7 +55,7 @@ class BucketReader:
 
             raise panicked(self.url, error) from error
         self._client = open_client(settings)
-        self._busy = ""  # the address of the last document that a busy service did not give
+        self._busy = ""  # what a busy service did not give, the last time that it was busy
         self._metadata_seconds = QUICK_SECONDS
 
     @property
@@ -112,16 +112,20 @@ class BucketReader:
         return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
 
     def fault(self, key: str, error: BaseException) -> Fault:
-        from modeldrop.storage.read.obstore_errors import classify
+        from modeldrop.storage.read.obstore_errors import classify, parse
 
-        return classify(self._client, key, error)
+        fault = classify(self._client, key, error)
+        if fault.kind is FaultKind.BUSY:
+            self._busy = parse(error).address
+        return fault
 
     def retry_after(self) -> float:
-        if not self._busy:
+        busy, self._busy = self._busy, ""
+        if not busy:
             return 0.0
         from modeldrop.storage.read.patience import retry_after
 
-        return retry_after(self._busy)
+        return retry_after(busy)
 
     def ended_early(self, key: str) -> RegistryError:
         from modeldrop.storage.errors import unavailable
@@ -173,10 +177,8 @@ class BucketReader:
         return True
 
     def _unreadable(self, key: str, error: BaseException) -> RegistryError:
-        from modeldrop.storage.read.obstore_errors import explain, parse
+        from modeldrop.storage.read.obstore_errors import explain
 
-        request = parse(error)
-        self._busy = request.address if request.status in {429, 503} else ""
         return explain(self._client, "read", key, error)
 
 
