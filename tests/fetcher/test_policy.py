@@ -250,6 +250,27 @@ FOREIGN = {
 }
 
 
+def test_a_damaged_channel_is_mended_as_its_error_says(
+    published: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_build(published, "b")
+    reference = f"{published}/embedder"
+    fetch(reference, home)
+    channel = published / "embedder/current"
+    channel.write_bytes(b"{")
+    shutil.rmtree(published / "embedder/.moves")  # which a bucket has not
+    assert "or remove it" in fetch(reference, home).warnings[0]
+    assert main(["promote", f"{reference}@v1"]) == FormatError.exit_code
+    assert f"remove this object, and name a version anew: modeldrop promote {reference}@vN" in capsys.readouterr().err
+    channel.unlink()
+    assert main(["promote", f"{reference}@v1"]) == 0
+    found = fetch(reference, home)
+    assert found.checked == "disk"  # its generations began anew with the object
+    assert main(found.warnings[0].partition("modeldrop ")[2].partition(";")[0].split()) == 0
+    found = fetch(reference, home)
+    assert (found.version, found.generation, found.checked) == (1, 3, "registry")
+
+
 @pytest.mark.parametrize("name", FOREIGN)
 def test_an_answer_that_is_no_channel_leaves_the_last_good_one(published: Path, home: Path, name: str) -> None:
     first = fetch(f"{published}/embedder", home)

@@ -264,19 +264,19 @@ class Fetcher:
             NotFoundError: the channel has never named the digest that the reference wants.
             FormatError, RefusedError, RegistryError: as ``resolve``.
         """
-        where = f"{self.registry}/{self.channel_key}"
+        model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
         try:
             channel = parse_channel(data)
         except FormatError as error:
             from modeldrop.fetcher.last_good import not_a_channel
 
-            raise not_a_channel(where, data, error) from None
+            raise not_a_channel(model, name, data, error) from None
         move, digest = channel.present, self.reference.digest
         if digest is not None and digest != move.digest:
             older = channel.find_digest(digest)
             if older is None:
                 raise NotFoundError(
-                    f"{where} has never named {digest}.",
+                    f"{model}/{name} has never named {digest}.",
                     f"Name its version too: {self.reference.model}@vN@{digest[:19]}…",
                 )
             move = older
@@ -288,7 +288,6 @@ class Fetcher:
         if channel.generation < minimum or not (known is None or known.allows(channel.generation, version.nonce)):
             from modeldrop.fetcher.last_good import old_pointer
 
-            model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
             raise old_pointer(model, name, version, minimum, known)
         return version
 

@@ -80,20 +80,27 @@ def last_good(
     return found
 
 
-def not_a_channel(where: str, data: bytes, error: FormatError) -> FormatError:
+def not_a_channel(model: str, channel: str, data: bytes, error: FormatError) -> FormatError:
     """The error for an answer that is no channel, saying what it is instead.
 
     Args:
-        where: the channel's address.
+        model: the model's address.
+        channel: the channel.
         data: the answer.
         error: why it does not parse.
     """
-    kind = _kind(data)
+    kind, where = _kind(data), f"{model}/{channel}"
     return FormatError(
         f"{where} is no channel, but {kind}." if kind else f"{where}: {error.message}",
         error.hint
-        or "Somebody else answers for the registry (a proxy, a sign-in page), or the object was damaged or replaced; "
-        "in that case name the version anew: modeldrop promote.",
+        or "Somebody else answers for the registry (a proxy, a sign-in page), or the object was damaged: then restore "
+        f"it from a copy; or remove it, and name a version anew: {_promote(model, channel)}",
+    )
+
+
+def _promote(model: str, channel: str, version: str = "vN", more: str = "") -> str:
+    return f"modeldrop promote {model}@{version}{more}" + (
+        "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
     )
 
 
@@ -130,8 +137,7 @@ def old_pointer(
             f"{where} has generation {generation}, below the required {minimum}: an old pointer was replayed.",
             f"Look at the registry: modeldrop history {model}. To accept it, ask for a lower --min-generation.",
         )
-    promote = f"modeldrop promote {model}@v{version.version} --generation-above {stored.generation}"
-    promote += "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
+    promote = _promote(model, channel, f"v{version.version}", f" --generation-above {stored.generation}")
     return RegistryError(
         f"{where} went back from generation {stored.generation} to {generation}."
         if generation < stored.generation

@@ -11,7 +11,7 @@ from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFou
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
-from modeldrop.format.names import NAME, check_channel
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
 from modeldrop.format.reference import Reference, parse_reference, parse_registry
 from modeldrop.storage.write import open_store
@@ -81,7 +81,13 @@ def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, s
     try:
         return parse_channel(stored.data), stored.tag
     except FormatError as error:
-        raise error_in_object(error, store, keys.channel(model, name)) from None
+        # No promote helps: nobody may write over what he cannot read.
+        hint = (
+            "It was changed by hand or damaged. Restore it from a copy; or remove this object, and name a version anew:"
+            f" modeldrop promote {store.url}/{model}@vN{'' if name == DEFAULT_CHANNEL else f' --channel {name}'}"
+        )
+        named = FormatError(error.message, error.hint or hint)
+        raise error_in_object(named, store, keys.channel(model, name)) from None
 
 
 def find_version(store: Store, model: str, number: int) -> Version | None:
