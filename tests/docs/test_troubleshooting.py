@@ -112,6 +112,13 @@ def _(bench: Bench) -> Ended:
         return bench.fetch(reference=f"{server.url}/embedder", SSL_CERT_FILE=str(server.ca_file))
 
 
+@provokes("is no channel, but")
+def _(bench: Bench) -> Ended:
+    with HttpsServer(bench.registry) as server:
+        server.answer = lambda _: Answer(200, b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        return bench.fetch(reference=f"{server.url}/embedder", SSL_CERT_FILE=str(server.ca_file))
+
+
 @provokes("has expired")
 def _(bench: Bench) -> Ended:
     with S3Server() as server:
