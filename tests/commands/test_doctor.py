@@ -138,3 +138,14 @@ def test_conformance_runs_every_check_that_is_not_slow(doctor: Doctor, tmp_path:
 
 def test_conformance_is_not_tried_on_what_is_not_well(doctor: Doctor, lookalike: str) -> None:
     assert "not checked  conformance" in doctor(lookalike, "--conformance").out
+
+
+def test_reading_alone(doctor: Doctor, registry: Path) -> None:
+    publish_build(registry)
+    said = doctor(registry, "--reading", "--model", "embedder")
+    assert said.code == 0
+    assert "embedder@current  v1, generation 1: fp32, int8" in said.out
+    assert "left out: --reading" in said.out
+    missing = doctor(registry, "--model", "embedder@staging")
+    assert missing.code == 12
+    assert "has no embedder/staging" in missing.out

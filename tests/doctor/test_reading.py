@@ -30,7 +30,8 @@ def states(checks: list[dict[str, str]]) -> dict[str, str]:
 
 
 def read_checks(registry: str, *models: str) -> dict[str, CheckResult]:
-    return {result.name: result for result in check_registry(registry, models, reading=True)}
+    wanted = dict.fromkeys(models, False)
+    return {result.name: result for result in check_registry(registry, wanted, reading=True)}
 
 
 @pytest.mark.parametrize(("cloud", "extra"), [("s3", "s3"), ("gcs", "gcs"), ("azure", "azure")])
@@ -110,7 +111,9 @@ def test_what_is_read_only_is_read(registry: Path, tmp_path: Path, monkeypatch: 
     with HttpsServer(registry, "acme/models") as server:
         assert read_checks(server.url)["reachable"].state is CheckState.FAILED  # nobody trusts it yet
         monkeypatch.setenv("SSL_CERT_FILE", str(server.ca_file))
-        found = {result.name: result for result in check_registry(server.url, ["embedder", "embedder@staging"])}
+        found = {
+            result.name: result for result in check_registry(server.url, {"embedder": True, "embedder@staging": False})
+        }
         assert {result.state for name, result in found.items() if name not in WRITING | {"embedder@staging"}} == {
             CheckState.OK
         }
@@ -125,7 +128,7 @@ def test_what_is_read_only_is_read(registry: Path, tmp_path: Path, monkeypatch: 
 
 def test_a_folder_is_read_as_well(registry: Path) -> None:
     publish_build(registry)
-    found = {result.name: result.state for result in check_registry(str(registry), ["embedder"])}
+    found = {result.name: result.state for result in check_registry(str(registry), {"embedder": True})}
     assert found[MODEL] is CheckState.OK
     assert read_checks(str(registry), "embedder")[MODEL].state is CheckState.OK
     assert read_checks(str(registry / "gone"))["registry"].state is CheckState.FAILED

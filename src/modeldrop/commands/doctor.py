@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         in_bucket = settings.url.startswith(("s3://", "gs://", "az://"))
         return _print_policies(policies_for(settings) if in_bucket else None, as_json=arguments.json)
     here = _last_good()
-    results = check_registry(registry, arguments.model or list(here), reading=arguments.reading)
+    results = check_registry(
+        registry, dict.fromkeys(arguments.model or here, bool(arguments.model)), reading=arguments.reading
+    )
     results += [ok(LAST_GOOD, f"{model}: {text}") for model, text in here.items()]
     if arguments.conformance:
         results += _conformance(registry, results)

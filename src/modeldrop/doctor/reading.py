@@ -30,7 +30,7 @@ from modeldrop.doctor.checks import (
     unchecked,
 )
 from modeldrop.doctor.policies import policies_for
-from modeldrop.errors import FormatError, IntegrityError, ModeldropError
+from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError
 from modeldrop.format import channel, keys, manifest
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.storage import errors as storage_errors
@@ -39,7 +39,7 @@ from modeldrop.storage.write import conditional
 from modeldrop.util import http
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.storage.read.obstore_client import ObstoreClient
@@ -49,12 +49,12 @@ _WRITING = (LIST, WRITE, DELETE, CREATE_ONLY, SWAP, LIFECYCLE, EXPOSURE)
 _CLOCK_SECONDS = 5
 
 
-def check_reading(registry: str, models: Iterable[str], why: str) -> list[CheckResult]:
+def check_reading(registry: str, models: Mapping[str, bool], why: str) -> list[CheckResult]:
     """Check what fetching needs, and no more.
 
     Args:
         registry: its URL, its folder, or its name in modeldrop.toml.
-        models: to read, as ``NAME`` or ``NAME@CHANNEL``.
+        models: to read, as ``NAME`` or ``NAME@CHANNEL``, and whether they must be there.
         why: the rest is left out.
     """
     try:
@@ -87,9 +87,9 @@ def check_access(reader: RegistryReader) -> list[CheckResult]:
     return [*results, failed_check(READ, answer.error, advice(answer.error, policy))]
 
 
-def check_models(reader: RegistryReader, models: Iterable[str]) -> list[CheckResult]:
+def check_models(reader: RegistryReader, models: Mapping[str, bool]) -> list[CheckResult]:
     """Whether the channels of models, and the manifests that they name, can be read and are right."""
-    return [_check_model(reader, *_split(model)) for model in models]
+    return [_check_model(reader, *_split(model), required=required) for model, required in models.items()]
 
 
 def _split(model: str) -> tuple[str, str]:
@@ -97,12 +97,13 @@ def _split(model: str) -> tuple[str, str]:
     return name, channel_name or DEFAULT_CHANNEL
 
 
-def _check_model(reader: RegistryReader, name: str, channel_name: str) -> CheckResult:
+def _check_model(reader: RegistryReader, name: str, channel_name: str, *, required: bool) -> CheckResult:
     title, key = f"{name}@{channel_name}", keys.channel(name, channel_name)
     try:
         data = reader.get(key, channel.MAX_BYTES)
         if data is None:
-            return unchecked(title, f"{reader.url} has no {key}")
+            missing = f"{reader.url} has no {key}"
+            return failed_check(title, NotFoundError(missing)) if required else unchecked(title, missing)
         present = channel.parse_channel(data).present
         key = keys.manifest(name, present.version)
         data = reader.get(key, manifest.MAX_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from modeldrop.config import registry_url
@@ -40,7 +41,7 @@ from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import conditional, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from modeldrop.storage.write.azure.store import AzureContainerStore
     from modeldrop.storage.write.gcs.store import GCSBucketStore
@@ -65,12 +66,15 @@ ORDER = (
 _WHAT = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 
 
-def check_registry(registry: str, models: Sequence[str] = (), *, reading: bool = False) -> list[CheckResult]:
+def check_registry(
+    registry: str, models: Mapping[str, bool] = MappingProxyType({}), *, reading: bool = False
+) -> list[CheckResult]:
     """Check a registry, given by its URL, folder or name.
 
     Args:
         registry: the registry.
-        models: whose channels and manifests are to be read, as ``NAME`` or ``NAME@CHANNEL``.
+        models: whose channels and manifests are to be read, as ``NAME`` or ``NAME@CHANNEL``, and whether they must be
+            there.
         reading: check what fetching needs, and no more. So it is, too, where the cloud's SDK is not installed, and of
             what is read-only.
 
@@ -110,7 +114,7 @@ def _why_reading(registry: str) -> str:
     return "it is read-only" if registry_url(registry).startswith("https://") else ""
 
 
-def _fetcher(registry: str, models: Sequence[str]) -> list[CheckResult]:
+def _fetcher(registry: str, models: Mapping[str, bool]) -> list[CheckResult]:
     """Whether a fetcher with these settings can read what can be published; of a folder, its models alone."""
     try:
         reader = open_reader(registry)

@@ -75,9 +75,9 @@ class S3Probe:
         return first_request(store.url, endpoint, ask, explained)
 
     def identity(self) -> CheckResult:
-        if self.store.settings.anonymous:
-            return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml)")
         client, address = self.store.client, self.store.address
+        if address.anonymous:
+            return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml, or AWS_SKIP_SIGNATURE)")
         if address.amazon:
             try:
                 return ok(SIGNED_IN, within_time_limit(lambda: _caller(client, address)))

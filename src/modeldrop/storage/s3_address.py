@@ -75,6 +75,7 @@ class S3Address(NamedTuple):
         fips: whether FIPS addresses are used.
         dual_stack: whether those are used that have IPv6 too.
         requester_pays: whether every request says that it pays for itself.
+        anonymous: whether requests are not signed.
     """
 
     region: str
@@ -87,6 +88,7 @@ class S3Address(NamedTuple):
     fips: bool
     dual_stack: bool
     requester_pays: bool
+    anonymous: bool
 
 
 def partition_of(region: str) -> Partition:
@@ -148,6 +150,7 @@ def s3_address(
         fips=fips,
         dual_stack=dual_stack,
         requester_pays=settings.requester_pays or env.get("AWS_REQUEST_PAYER", "").lower() in {"requester", "true"},
+        anonymous=settings.anonymous or is_true(env.get("AWS_SKIP_SIGNATURE")),
     )
 
 

@@ -149,6 +149,7 @@ CASES = {
     "requester pays": Case(HOST, settings="requester-pays = true", payer="requester"),
     "another STS": Case(HOST, env=WEB | {"AWS_ENDPOINT_URL_STS": "https://sts.acme.dev"}, sts="sts.acme.dev"),
     "a profile's role": Case("acme.s3-fips.eu-west-1.amazonaws.com", env={}, sts=f"sts-fips{STS[3:]}", profile=ROLE),
+    "unsigned": Case("acme.s3.us-east-1.amazonaws.com", "", KEYS | {"AWS_SKIP_SIGNATURE": "true"}),
     "an endpoint": Case("minio.acme.dev/acme", settings=MINIO),
     "region": Case(HOST, env=KEYS | EU),
     "none": Case("acme.s3.us-east-1.amazonaws.com", "us-east-1"),

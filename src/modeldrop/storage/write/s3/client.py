@@ -37,7 +37,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
     session.set_default_client_config(
         Config(connect_timeout=CONNECT_SECONDS, read_timeout=10, retries={"total_max_attempts": 2, "mode": "standard"})
     )
-    if not settings.anonymous:
+    if not address.anonymous:
         credentials = session.get_credentials()
         if credentials is not None:
             # Here and not with the first request, which is not given the time a person needs to type a code.
@@ -46,7 +46,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
         "s3",
         endpoint_url=address.service,
         config=Config(
-            signature_version=UNSIGNED if settings.anonymous else None,
+            signature_version=UNSIGNED if address.anonymous else None,
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"total_max_attempts": 1, "mode": "standard"},
