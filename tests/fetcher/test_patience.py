@@ -16,11 +16,14 @@ import pytest
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.download import transfer
 from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.watch.follower import UNAVAILABLE
+from modeldrop.fetcher.watch.watcher import watch
 from modeldrop.storage.read import patience
 from modeldrop.storage.read.patience import ask_again, retry_after
 from modeldrop.util.retry import Deadline
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
+from tests.helpers.waiting import wait_until
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import Answer
 from tests.storage.cloud_addresses import ACCOUNT, models, server
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from modeldrop.fetcher.events import Event
     from tests.servers.faults import ReceivedRequest
     from tests.servers.https import HttpsServer
 
@@ -125,6 +129,23 @@ def test_who_has_a_snapshot_does_not_wait(faulty: FaultyServer, tmp_path: Path) 
     with pytest.raises(RegistryError, match="the service answered 503"):
         fetch(reference, home, on_wait=told.append, on_unavailable="fail", timeout=0.5)
     assert told
+
+
+@pytest.mark.parametrize("missing", ["current", "manifest.json"])
+def test_a_watch_does_not_wait(missing: str, faulty: FaultyServer, tmp_path: Path) -> None:
+    faulty.rule = lambda ask: Fault(status=503) if ask.key.endswith(missing) else None
+    asked: list[int] = []
+
+    def note(event: Event) -> None:
+        if event.name == UNAVAILABLE:
+            asked.append(sum(ask.key.endswith(missing) for ask in faulty.asks))
+
+    watcher = watch(
+        f"{faulty.url}/embedder", lambda _new, _old: None, directory=tmp_path / "home", interval=600, on_event=note
+    )
+    with watcher:
+        wait_until(lambda: asked)
+    assert asked[0] == 3
 
 
 def test_what_asking_again_cannot_mend_is_told_at_once(faulty: FaultyServer, tmp_path: Path) -> None:

@@ -315,6 +315,9 @@ def test_who_signs_in_is_not_taken_for_the_store(
                 open_reader(url).get("m/current", 100)
     with pytest.raises(RegistryError, match=f"localhost:{sts.port}, which is asked for credentials, cannot be reached"):
         open_reader(url).get("m/current", 100)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://{DEAD}")
+    with pytest.raises(RegistryError, match=f"{DEAD}, which is asked .* its address must begin with https://"):
+        open_reader(url).get("m/current", 100)
     assert not server.requests
     monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{DEAD}/v1")

@@ -60,6 +60,7 @@ _CAUSES = {
     "UnexpectedEof": "it closes the connection",
     "NetworkUnreachable": "there is no route to it",
     "HostUnreachable": "there is no route to it",
+    "BadScheme": "its address must begin with https://",
     "InvalidContentType": "it does not speak TLS there (an http:// endpoint?)",
     "ProxyAuthRequired": "the proxy asks for a user name and password",
     "TunnelUnsuccessful": "the proxy refuses to connect to it",
@@ -71,7 +72,7 @@ _CAUSES = {
     "kind: Connect": "no connection",
 }
 _REDIRECTED = f"{http.NOWHERE.partition('://')[2]},"
-_LASTING = {_CAUSES["InvalidContentType"], _CAUSES["ProxyAuthRequired"]}
+_LASTING = {_CAUSES["BadScheme"], _CAUSES["InvalidContentType"], _CAUSES["ProxyAuthRequired"]}
 _CERTIFICATES = {
     "UnknownIssuer": "its issuer is unknown here",
     "Expired": "it has expired",

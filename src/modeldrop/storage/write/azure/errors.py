@@ -224,7 +224,7 @@ def _explain_denied(error: BaseException, context: StoreContext, verb: str, key:
         # An account key may do all, so it is not that a right is missing.
         refusal = credentials_rejected(url, context.sign_in.how)
         return RegistryError(refusal.message, f"{refusal.hint} Or the account's firewall keeps this network out.")
-    sentence = denied(url, verb, key)
+    sentence = denied(url, verb, key, said=": ".join(dict.fromkeys([what, detail(error, 300)])).strip(": "))
     role = "Storage Blob Data Reader" if verb in {"read", "list"} else "Storage Blob Data Contributor"
     if context.tags and verb == "write":
         role = "Storage Blob Data Owner, because tags are set in modeldrop.toml,"
@@ -232,7 +232,7 @@ def _explain_denied(error: BaseException, context: StoreContext, verb: str, key:
     if not context.sign_in.identity:
         needs = f"What signs in is {context.sign_in.how}: it needs the right to {verb}"
     firewall = " (or the account's firewall keeps this network out)" if what == "AuthorizationFailure" else ""
-    return RegistryError(f"{sentence.message[:-1]} {what}.".replace(" .", "."), f"{needs}{firewall}. {sentence.hint}")
+    return RegistryError(sentence.message, f"{needs}{firewall}. {sentence.hint}")
 
 
 def _explain_identity(error: BaseException, url: str) -> RegistryError:
