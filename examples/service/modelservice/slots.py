@@ -84,7 +84,7 @@ class Slot:
         if self._watcher is None:
             return ""
         status = self._watcher.status()
-        return status.quarantine.reason if status.quarantine else status.error
+        return status.quarantine.reason if status.quarantine else status.error or status.untold
 
     def stop(self) -> None:
         """Follow the channel no longer. Does not wait: what is under way ends with the process."""
