@@ -255,3 +255,129 @@ names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/pr
 print(sum(name.startswith("tokio") for name in names))
 """
     assert int(run_python(program, f"{place}/embedder", tmp_path / "home")) == 3
+
+
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_child_of_multiprocessing_watches_only_if_it_asks(place: str, tmp_path: Path) -> None:
+    publish_seed(place, tmp_path, "a")
+    publish_seed(place, tmp_path, "b")
+    promote(open_store(place), "embedder", 1, "current", by="dana")
+    program = """
+forking = multiprocessing.get_context("fork")
+moved, asked = forking.Event(), forking.Event()
+
+def compute():
+    asked.wait()
+    assert moved.wait()
+    note("told", "asks")
+    while watcher.snapshot.version == 1:
+        time.sleep(0.01)
+    assert watcher.stop(300)
+
+child = forking.Process(target=compute)
+child.start()
+print(child.pid, flush=True)
+while watcher.snapshot.version == 1:
+    time.sleep(0.01)
+for _ in range(20):  # looks of the parent, and nobody else's
+    time.sleep(0.05)
+moved.set()
+asked.set()
+child.join()
+assert child.exitcode == 0
+print("done")
+"""
+    parent = start(WATCHED + program, f"{place}/embedder", tmp_path / "home")
+    assert parent.stdout is not None
+    child = parent.stdout.readline().strip()
+    promote(open_store(place), "embedder", 2, "current", by="dana")
+    said, errors = parent.communicate(timeout=HANG_SECONDS)
+    assert (said, parent.returncode) == ("done\n", 0), errors
+    assert (tmp_path / f"home-told/{child}-told").read_text() == "asks\n1 2\n"
+
+
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_watch_that_does_not_go_on_says_so(place: str, tmp_path: Path) -> None:
+    publish_seed(place, tmp_path, "a")
+    program = """
+forked = []
+
+def forks(new, old):
+    child = os.fork()
+    if not child:
+        forked_watchers = (own, other)
+        assert not any(one.status().running for one in forked_watchers if one is not own)
+        os._exit(0 if own not in sys.modules["modeldrop.fetcher.watch.watcher"]._running else 1)
+    forked.append(os.waitpid(child, 0)[1])
+
+other = modeldrop.watch(reference, print, directory=home, interval=0.05, in_children=False)
+assert other.wait().version == 1
+assert in_child(lambda: other.status().running) == "False"
+assert in_child(lambda: other.snapshot.version) == "1"
+watcher.stop()
+assert in_child(lambda: watcher.status().running) == "False"
+ready = []
+own = None
+
+def begin(new, old):
+    while own is None:
+        time.sleep(0.01)
+    forks(new, old)
+
+own = modeldrop.watch(reference, begin, directory=home, interval=0.05)
+assert own.wait().version == 1
+assert forked == [0], forked
+"""
+    run_python(WATCHED + program, f"{place}/embedder", tmp_path / "home")
+
+
+@EVERYWHERE
+def test_the_thread_of_a_watch_imports_nothing(place: str, tmp_path: Path) -> None:
+    publish_seed(place, tmp_path, "a")
+    publish_seed(place, tmp_path, "b")
+    promote(open_store(place), "embedder", 1, "current", by="dana")
+    program = """
+from modeldrop.fetcher.watch.watcher import Watcher
+begin, before = Watcher.start, set()
+
+def start(self):
+    before.update(sys.modules)
+    return begin(self)
+
+Watcher.start = start
+watcher = modeldrop.watch(reference, lambda new, old: None, directory=home, interval=0.05)
+assert watcher.wait().version == 1
+print("waits", flush=True)
+while watcher.snapshot.version == 1:
+    time.sleep(0.01)
+print(*sorted(set(sys.modules) - before))
+"""
+    parent = start(FORKED + program, f"{place}/embedder", tmp_path / "home")
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    promote(open_store(place), "embedder", 2, "current", by="dana")
+    said, errors = parent.communicate(timeout=HANG_SECONDS)
+    assert (said, parent.returncode) == ("\n", 0), errors
+
+
+def test_a_forked_child_keeps_no_lock_of_its_parent(tmp_path: Path) -> None:
+    program = """
+import pathlib
+from modeldrop.fetcher.leases import InUse, user_of
+from modeldrop.util.locks import try_lock
+folder = pathlib.Path(home)
+folder.mkdir()
+lock, use = try_lock(folder / "lock"), InUse.take(folder)
+child = os.fork()
+if not child:
+    time.sleep(1000)
+assert try_lock(folder / "lock") is None
+os.close(lock.descriptor)  # as when it is killed: nothing is tidied up
+use.release()
+again = try_lock(folder / "lock")
+free = user_of(folder, time.time())
+os.kill(child, 9)
+assert again is not None
+assert not free, free
+"""
+    run_python(FORKED + program, "reference", tmp_path / "home")

@@ -18,6 +18,7 @@ from modeldrop.fetcher.notes import age_of
 from modeldrop.fetcher.options import Options, StoppedError, with_overrides
 from modeldrop.fetcher.watch.follower import UNAVAILABLE, Follower, Receiver
 from modeldrop.fetcher.watch.record import next_delay
+from modeldrop.format.names import hex_digest
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.storage.errors import detail
 from modeldrop.util.named_tuples import NamedTuple
@@ -48,9 +49,11 @@ _MODULES = (
     "modeldrop.fetcher.last_good",
     "modeldrop.format.manifest",
     "modeldrop.storage.read.folder",
+    "modeldrop.storage.read.runtime",
 )
 _BUCKET_MODULES = (
     *_MODULES,
+    "html",
     "modeldrop.storage.read.bucket",
     "modeldrop.storage.read.obstore_errors",
     "modeldrop.storage.read.s3_region",
@@ -316,6 +319,7 @@ def _import_all(registry: str) -> None:
     """Import now what the thread will need: a child that is forked in the midst of an import cannot import that."""
     for name in _BUCKET_MODULES if "://" in registry else _MODULES:
         import_module(name)
+    hex_digest(b"")
 
 
 def _go_on_in_children() -> None:
