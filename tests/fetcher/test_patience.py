@@ -26,8 +26,8 @@ from tests.helpers.clouds import sign_out
 from tests.helpers.waiting import wait_until
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import Answer
-from tests.storage.cloud_addresses import ACCOUNT, models, server
-from tests.storage.test_credentials import Metadata, authorizations, configure
+from tests.servers.metadata import Metadata
+from tests.storage.cloud_addresses import ACCOUNT, authorizations, configure, models, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
 from tests.servers.https import HttpsServer
+from tests.servers.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,3 +59,24 @@ def upload(folder: Path, url: str) -> None:
         key = path.relative_to(folder).as_posix()
         if path.is_file() and "/." not in f"/{key}":
             store.create(key, path.read_bytes())
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    """Metadata services that have an identity; no client looks there yet."""
+    with Metadata() as running:
+        yield running
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, server: HttpsServer) -> RegistryReader:
+    """A reader of a registry that the server serves, with whatever credentials there are."""
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "https://localhost:{server.port}"\n')
+    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
+    return open_reader("acme")
+
+
+def authorizations(server: HttpsServer) -> list[str]:
+    """How the requests that came were signed."""
+    return [request.headers.get("authorization", "") for request in server.requests if request.method == "GET"]

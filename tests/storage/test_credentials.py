@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,20 +17,31 @@ from modeldrop.storage.read.credentials import (
     choose_gcs,
     choose_s3,
 )
-from modeldrop.storage.read.interface import RegistryReader, open_reader
+from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.urls import parse_bucket
 from tests.helpers.clouds import sign_in
 from tests.servers.https import Answer, HttpsServer
-from tests.storage.cloud_addresses import ACCOUNT, DEAD, models, nobody, server, upload
+from tests.servers.metadata import Metadata
+from tests.storage.cloud_addresses import (
+    ACCOUNT,
+    DEAD,
+    authorizations,
+    configure,
+    metadata,
+    models,
+    nobody,
+    server,
+    upload,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from tests.helpers.clouds import Servers
     from tests.servers.https import Request
 
-__all__ = ["models", "nobody", "server"]
+__all__ = ["metadata", "models", "nobody", "server"]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
 WEB = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/token", "AWS_ROLE_ARN": "arn:aws:iam::1:role/reader"}
@@ -222,90 +230,6 @@ def test_another_account_or_half_a_credential_of_azure(tmp_path: Path) -> None:
         choose_azure({"AZURE_TENANT_ID": "x", "AZURE_CLIENT_ID": "id"}, tmp_path, BUCKET)
 
 
-class Metadata:
-    """The metadata services of three clouds on a free port; a context manager.
-
-    Its credentials are about to expire, so that every request needs new ones.
-    """
-
-    def __init__(self) -> None:
-        self.given = 0
-        self.refusal = 0
-        handler = type("Handler", (_Handler,), {"metadata": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def answer(self, path: str, headers: Any) -> tuple[int, str]:
-        soon = datetime.now(UTC) + timedelta(minutes=2)
-        if self.refusal:
-            return self.refusal, ""
-        if path == "/latest/api/token":
-            return 200, "session"
-        if path == "/container" and headers["Authorization"] != "secret":
-            return 401, ""
-        if path.startswith("/latest/meta-data/iam/security-credentials"):
-            if headers["X-aws-ec2-metadata-token"] != "session":
-                return 401, ""
-            if not path.endswith("/reader"):
-                return 200, "reader"
-        if path.endswith(("/reader", "/container")):
-            self.given += 1
-            keys = {"AccessKeyId": f"AKIDMETA{self.given}", "SecretAccessKey": "x", "Token": "t"}
-            return 200, json.dumps(keys | {"Expiration": f"{soon:%Y-%m-%dT%H:%M:%SZ}"})
-        if path.startswith("/metadata/identity/oauth2/token") and headers["Metadata"] != "true":
-            return 400, ""
-        if path.endswith("/email"):
-            return 200, "reader@acme.example"
-        self.given += 1
-        token = {"access_token": f"meta{self.given}", "token_type": "Bearer", "expires_on": f"{soon.timestamp():.0f}"}
-        return 200, json.dumps(token | {"expires_in": 120})
-
-
-class _Handler(BaseHTTPRequestHandler):
-    metadata: Metadata
-
-    def do_GET(self) -> None:
-        status, text = self.metadata.answer(self.path, self.headers)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    do_PUT = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def metadata() -> Iterator[Metadata]:
-    with Metadata() as running:
-        yield running
-
-
-def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, server: HttpsServer) -> RegistryReader:
-    """A reader of a registry that the server serves, with whatever credentials there are."""
-    config = tmp_path / "settings.toml"
-    config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "https://localhost:{server.port}"\n')
-    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
-    return open_reader("acme")
-
-
-def authorizations(server: HttpsServer) -> list[str]:
-    return [request.headers.get("authorization", "") for request in server.requests if request.method == "GET"]
-
-
 @pytest.mark.parametrize(
     ("url", "first", "second"),
     [
@@ -334,7 +258,10 @@ def test_metadata_services_are_found_and_asked_again(
     one, two = authorizations(server)
     assert first in one
     assert second in two
-    for status, sentence in ((403, "does not accept these credentials .127.0.0.1"), (500, "127.0.0.1 answered 500")):
+    for status, sentence in (
+        (403, "does not accept these credentials .127.0.0.1"),
+        (500, "127.0.0.1, which was asked for credentials, answered 500"),
+    ):
         metadata.refusal = status
         time.sleep(0.15)
         with pytest.raises(RegistryError, match=sentence):
@@ -501,7 +428,10 @@ def test_a_web_identity_of_aws(
         assert "Credential=AKIDROLE/" in authorizations(server)[0]
         refused = "<ErrorResponse><Error><Code>{}</Code><Message>No.</Message></Error></ErrorResponse>"
         for code, sentence in (
-            ("InvalidIdentityToken", "does not accept these credentials .InvalidIdentityToken"),
+            (
+                "InvalidIdentityToken",
+                "does not accept these credentials .localhost answered 400 InvalidIdentityToken: No",
+            ),
             ("ExpiredTokenException", "has expired"),
         ):
             sts.answer = answering("/", Answer(400, refused.format(code).encode()))

@@ -18,8 +18,8 @@ from modeldrop.storage.environment import clean_environment
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.clouds import sign_in
-from tests.storage.cloud_addresses import models, nobody, server, upload
-from tests.storage.test_credentials import Metadata, configure, metadata
+from tests.servers.metadata import Metadata
+from tests.storage.cloud_addresses import configure, metadata, models, nobody, server, upload
 
 if TYPE_CHECKING:
     from pathlib import Path
