@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from modeldrop.export.preflight.resources import ResourceNeeds, check_resources
 from modeldrop.export.thresholds import check_sizes, check_speeds, judge
 from modeldrop.export.worker_process import run_worker
 from modeldrop.fetcher.download.volume import check_volume
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import Quarantine, WatchNote, read_state, write_quarantine, write_watch_note
 from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
@@ -201,6 +203,39 @@ def _(bench: Bench) -> Ended:
     assert bench.fetch().code == 0
     (bench.home / "embedder/current/cache").write_text("")
     return bench.run("verify", "-d", bench.home)
+
+
+@provokes("has too little room for")
+def _(bench: Bench) -> Ended:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeldrop.fetcher.download.room.free_bytes", lambda _: 1)
+        return fails(lambda: fetch(f"{bench.registry}/embedder", bench.home))
+
+
+@provokes("became full while")
+def _(bench: Bench) -> Ended:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.pwrite", write)
+        return fails(lambda: fetch(f"{bench.registry}/embedder", bench.home))
+
+
+@provokes("is no channel, but")
+def _(bench: Bench) -> Ended:
+    (bench.registry / "embedder/current").write_text("<html><title>Sign in</title>")
+    return bench.fetch()
+
+
+@provokes("went back from generation")
+def _(bench: Bench) -> Ended:
+    channel = bench.registry / "embedder/current"
+    old = channel.read_bytes()
+    publish_build(bench.registry, "b")
+    assert bench.fetch().code == 0
+    channel.write_bytes(old)
+    return bench.fetch("--on-unavailable", "fail")
 
 
 @provokes("holds this model from")

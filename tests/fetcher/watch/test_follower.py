@@ -15,8 +15,6 @@ from modeldrop.fetcher.notes import read_quarantine, read_state
 from modeldrop.fetcher.status import read_status
 from modeldrop.fetcher.watch.follower import Receiver
 from modeldrop.format.manifest import serialize_manifest
-from modeldrop.registry.channels import promote
-from modeldrop.storage.write import open_store
 from tests.fetcher.small_versions import make_version, weights
 from tests.fetcher.watch.watch_setup import WatchSetup, version
 from tests.helpers.builds import describe, make_build
@@ -592,22 +590,3 @@ def test_a_home_of_another_registry(watch_setup: WatchSetup, tmp_path: Path) -> 
     fetch(f"{watch_setup.registry}/embedder", watch_setup.home)
     with pytest.raises(UsageError, match="holds this model from"):
         watch_setup.follower(reference=f"{tmp_path}/other/embedder")
-
-
-@pytest.mark.parametrize("accept", [False, True])
-def test_a_restored_registry_is_followed_once_it_is_accepted(watch_setup: WatchSetup, accept: bool) -> None:
-    for seed in "ab":
-        watch_setup.publish(seed)
-    follower = watch_setup.follower(accept_older_generation=accept)
-    assert follower.poll()
-    _gone_back(Path(watch_setup.registry))
-    shutil.rmtree(Path(watch_setup.registry) / "embedder/.moves")  # by which writers would know
-    assert follower.poll() == accept
-    assert version(follower) == watch_setup.link() == (1 if accept else 2)
-    store = open_store(watch_setup.registry)
-    promote(store, "embedder", 1, "current", by="dana", generation_above=0 if accept else 2)
-    assert follower.poll()
-    assert version(follower) == watch_setup.link() == 1
-    assert follower.snapshot is not None
-    assert follower.snapshot.generation == (1 if accept else 3)
-    assert watch_setup.app.log == ["nothing to v2", "v2 to v1"]
