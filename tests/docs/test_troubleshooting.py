@@ -193,6 +193,14 @@ def _(bench: Bench) -> Ended:
         return fails(lambda: check_volume(bench.home / "embedder/.partial", ()))
 
 
+@provokes("cannot be read in this forked child")
+def _(bench: Bench) -> Ended:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.executable", "/usr/bin/uwsgi")
+        patch.setattr("modeldrop.storage.read.runtime.runs_here", lambda: False)
+        return fails(lambda: fetch("s3://acme-models/embedder", bench.home))
+
+
 @provokes("holds no snapshots: nothing was verified")
 def _(bench: Bench) -> Ended:
     return bench.run("verify", "-d", bench.home)
