@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.clouds import any_registry, cloud, cloud_registry, lookalike, servers
 from tests.helpers.rounds import TEST_ROUNDS, rounds
 from tests.helpers.selection import heaviest_first, is_quick, is_quick_case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "lookalike", "servers"]
 
@@ -22,6 +27,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def let_go() -> Iterator[None]:
+    """Let no test's process use what an earlier test has fetched: each home would hold a descriptor until the end."""
+    yield
+    if "modeldrop.fetcher.leases" in sys.modules:
+        sys.modules["modeldrop.fetcher.leases"].let_go()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
