@@ -291,9 +291,11 @@ class PostHook:
                 raise HookError(f"{self}: {self._authorization} holds characters that no header may have.")
             headers["Authorization"] = secret
         body = json.dumps(_document(call)).encode()
+        refused: list[OSError] = []
         try:
-            status = with_timeout(lambda: self._send(headers, body), self._seconds, "modeldrop-post")
+            status = with_timeout(lambda: self._send(headers, body, refused), self._seconds, "modeldrop-post")
         except Exception as error:  # noqa: BLE001  whatever it is, the hook has failed
+            error = refused[0] if refused else error  # the time was over between two attempts
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 raise HookError(f"{self} was not answered within {self._seconds:g} s.") from None
@@ -301,14 +303,18 @@ class PostHook:
         if not 200 <= status <= 299:
             raise HookError(f"{self} was answered with status {status}.")
 
-    def _send(self, headers: dict[str, str], body: bytes) -> int:
+    def _send(self, headers: dict[str, str], body: bytes, refused: list[OSError]) -> int:
+        """Send it; ``refused`` holds the last error while nobody listens."""
         limit = Deadline(self._seconds)
         while True:
             try:
+                refused.clear()
                 return _post(self._url, headers, body, max(_LISTENS, limit.left()))
             except OSError as error:
-                refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
-                if not refused or limit.left() < 2 * _LISTENS:
+                if not isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                    raise
+                refused.append(error)
+                if limit.left() < 2 * _LISTENS:
                     raise
             time.sleep(_LISTENS)
 
