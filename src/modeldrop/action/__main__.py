@@ -16,6 +16,7 @@ from modeldrop.action.input_reader import InputsError
 from modeldrop.errors import ModeldropError, UsageError
 
 if TYPE_CHECKING:
+    from modeldrop.action.inputs import ActionInputs
     from modeldrop.action.result import RunFolder
 
 _INPUTS = "MODELDROP_INPUTS"
@@ -43,11 +44,10 @@ def main() -> int:
 
 
 def _check(event: WorkflowEvent) -> None:
-    from modeldrop.action.inputs import read_action_inputs
 
     temporary = _temporary()
     try:
-        inputs = read_action_inputs(_inputs_text(), event, temporary)
+        inputs = _read_inputs(event)
     except InputsError as error:
         github.step_output("matrix", error.matrix)
         raise
@@ -58,21 +58,19 @@ def _check(event: WorkflowEvent) -> None:
 
 
 def _install(event: WorkflowEvent) -> None:
-    from modeldrop.action.inputs import read_action_inputs
     from modeldrop.action.install import PipCache, install_planner
 
-    inputs = read_action_inputs(_inputs_text(), event, _temporary())
+    inputs = _read_inputs(event)
     cache = PipCache(none=not event.may_cache)
     python = install_planner(inputs.parts, _temporary() / "modeldrop", cache)
     github.step_output("python", str(python))
 
 
 def _plan(event: WorkflowEvent) -> None:
-    from modeldrop.action.inputs import read_action_inputs
     from modeldrop.action.install import exporter_lock
     from modeldrop.action.steps import explain_sign_in, plan_and_publish
 
-    inputs = read_action_inputs(_inputs_text(), event, _temporary())
+    inputs = _read_inputs(event)
     assert inputs.request is not None  # noqa: S101  check has ended the run else
     github.mask_secrets(os.environ)
     with github.group(f"Plan {inputs.request.model}"):
@@ -93,10 +91,9 @@ def _plan(event: WorkflowEvent) -> None:
 
 
 def _exporter(event: WorkflowEvent) -> None:
-    from modeldrop.action.inputs import read_action_inputs
     from modeldrop.action.install import PipCache, install_exporter
 
-    inputs = read_action_inputs(_inputs_text(), event, _temporary())
+    inputs = _read_inputs(event)
     cached = bool(os.environ.get("MODELDROP_PIP_CACHE"))
     cache = PipCache(_pip_cache() if cached else None, none=not event.may_cache)
     with github.group("Install the exporter: PyTorch for CPUs, transformers, optimum"):
@@ -105,14 +102,13 @@ def _exporter(event: WorkflowEvent) -> None:
 
 
 def _build(event: WorkflowEvent) -> None:
-    from modeldrop.action.inputs import read_action_inputs
     from modeldrop.action.install import wrap_exporter
     from modeldrop.action.steps import build_and_publish, explain_sign_in
 
     run = _run_folder()
     exporter = os.environ.pop("MODELDROP_OWN_EXPORTER", "") or os.environ[_EXPORTER]
     os.environ[_EXPORTER] = str(wrap_exporter(exporter, run.folder))
-    inputs = read_action_inputs(_inputs_text(), event, _temporary())
+    inputs = _read_inputs(event)
     assert inputs.request is not None  # noqa: S101  check has ended the run else
     github.mask_secrets(os.environ)
     with github.group(f"Build {inputs.request.model}"):
@@ -149,12 +145,14 @@ def _run_folder() -> RunFolder:
     return RunFolder(Path(os.environ[_STATE]))
 
 
-def _inputs_text() -> str:
+def _read_inputs(event: WorkflowEvent) -> ActionInputs:
+    from modeldrop.action.inputs import read_action_inputs
+
     # Taken out: what runs below (pip, the exporter, the user's test) need not know it.
     text = os.environ.pop(_INPUTS)
     if len(text) > 1 << 20:
         raise UsageError("The inputs have more than 1 MiB in all.", "Put texts and commands into files.")
-    return text
+    return read_action_inputs(text, event, _temporary())
 
 
 def _temporary() -> Path:
