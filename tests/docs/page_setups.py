@@ -128,7 +128,10 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
     "docs/action.md": PageSetup(registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})}),
     "docs/benchmarks.md": PageSetup(),
     "docs/deploy.md": PageSetup(
-        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})},
+        registries={
+            "s3://acme-models": RegistrySetup("s3", {"embedder": 3}),
+            "/mnt/usb/models": RegistrySetup("folder", {"embedder": 1}),
+        },
         files={"recipes/recipe.toml": RECIPE},
         substitutions={"/recipes/recipe.toml": "{folder}/recipes/recipe.toml"},
     ),

@@ -18,9 +18,10 @@ from modeldrop.cli import main
 from modeldrop.errors import DiskError
 from modeldrop.fetcher import leases
 from modeldrop.fetcher.download import room
+from modeldrop.fetcher.download import volume as volume_module
 from modeldrop.fetcher.eviction import disk_bytes
 from modeldrop.fetcher.fetch import fetch
-from modeldrop.fetcher.home import find_snapshots
+from modeldrop.fetcher.home import PARTIAL, ModelHome, find_snapshots
 from modeldrop.util.locks import try_lock
 from tests.helpers.builds import PIECE, environment, publish_build
 from tests.helpers.waiting import HANG_SECONDS
@@ -163,6 +164,22 @@ def test_nothing_goes_where_that_would_not_be_enough(registry: Path, volume: Pat
     assert (volume / "embedder/.partial/ours").is_dir()
     assert versions(volume) == ["v1", "v2"]
     os.close(held)
+
+
+def test_a_volume_that_is_being_tried_is_no_unfinished_work(registry: Path, volume: Path) -> None:
+    publish_build(registry, "a")
+    fetch(f"{registry}/embedder", volume)
+    home = ModelHome(volume, "embedder")
+    tried: list[list[Path]] = []
+
+    def look(path: Path) -> None:
+        tried.append([path.parent, *home.abandoned()])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(volume_module, "_write_anywhere", look)
+        volume_module.check_volume(volume / "embedder" / PARTIAL, ())
+    ((folder, *found),) = tried
+    assert folder not in found
 
 
 @pytest.mark.parametrize("locked", [False, True])

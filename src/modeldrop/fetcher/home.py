@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from modeldrop.util.retry import Deadline
 
 PARTIAL = ".partial"
+TRIAL = "trial-"
+"""Begins the names of folders below ``PARTIAL`` in which a volume is tried: for a moment, and without a lock."""
 STALE_SECONDS = 24 * 3600
 _REGISTRY = ".registry"
 _TRASH = "trash-"
@@ -283,6 +285,8 @@ class ModelHome:
         found = []
         with contextlib.suppress(OSError), os.scandir(self.path / PARTIAL) as entries:
             for path in sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)):
+                if path.name.startswith(TRIAL):
+                    continue
                 with contextlib.suppress(OSError):
                     lock = try_lock(path / "lock")
                     if lock is not None:

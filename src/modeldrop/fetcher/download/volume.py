@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
+from modeldrop.fetcher.home import TRIAL
 from modeldrop.util.files import make_folder
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def check_volume(partial: Path, files: Iterable[File]) -> None:
         OSError: nothing can be written at all.
     """
     make_folder(partial)
-    folder = partial / os.urandom(8).hex()
+    folder = partial / f"{TRIAL}{os.urandom(8).hex()}"
     make_folder(folder)
     first, second, renamed = folder / "1", folder / "2", folder.with_name(f"{folder.name}-renamed")
     try:
