@@ -1,9 +1,10 @@
 """``fetch`` and ``watch`` for asyncio: the work is done in a thread, and the event loop is never blocked.
 
-snapshot = await modeldrop.afetch("s3://acme-models/embedder")
+::
 
-async for change in modeldrop.changes("s3://acme-models/embedder"):
-model = await asyncio.to_thread(load, change.new)
+    snapshot = await modeldrop.afetch("s3://acme-models/embedder")
+    async for change in modeldrop.changes("s3://acme-models/embedder"):
+        model = await asyncio.to_thread(load, change.new)
 """
 
 from __future__ import annotations
