@@ -21,7 +21,16 @@ from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.fetcher.as_name import folder_suffix
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import is_whole, settle
-from modeldrop.util.files import READ_ONLY, is_shared, make_folder, set_mode, share, sync_folder, write_new
+from modeldrop.util.files import (
+    READ_ONLY,
+    is_shared,
+    make_folder,
+    remove_tree,
+    set_mode,
+    share,
+    sync_folder,
+    write_new,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -257,7 +266,7 @@ class ModelHome:
             # Of an image's layer, whose folders cannot be renamed: it is no snapshot any more without its manifest.
             (folder / MANIFEST).unlink(missing_ok=True)
             trash = folder
-        _remove(trash)
+        remove_tree(trash)
 
     def sweep(self, now: float) -> None:
         """Remove what killed processes have left in ``.partial`` and nobody has touched for a day.
@@ -270,7 +279,7 @@ class ModelHome:
                     path = Path(entry.path)
                     is_folder = entry.is_dir(follow_symlinks=False)
                     if entry.name.startswith(_TRASH) and is_folder:
-                        _remove(path)
+                        remove_tree(path)
                     elif now - path.lstat().st_mtime <= STALE_SECONDS:
                         continue
                     elif is_folder:
@@ -342,9 +351,3 @@ def _wait_until_shown(folder: Path, deadline: Deadline) -> None:
                 "A mount of a bucket is too slow: name a folder on a disk (-d or MODELDROP_HOME).",
             )
         time.sleep(_PAUSE)
-
-
-def _remove(folder: Path) -> None:
-    from shutil import rmtree  # it imports every compression there is, and a warm start needs none
-
-    rmtree(folder, ignore_errors=True)

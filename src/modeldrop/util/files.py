@@ -180,6 +180,13 @@ def make_folders_below(folder: Path, path: str) -> None:
             make_folder(folder)
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it, as far as that can be done; there may be none."""
+    from shutil import rmtree  # it imports every compression there is, and a warm start needs none
+
+    rmtree(folder, ignore_errors=True)
+
+
 def identity(file: int | str | os.PathLike[str]) -> tuple[int, int]:
     """What tells a file or folder from all others, whatever it is called: device and inode.
 

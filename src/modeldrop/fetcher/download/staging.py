@@ -23,7 +23,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Self
 
-from modeldrop.util.files import make_folder, share
+from modeldrop.util.files import make_folder, remove_tree, share
 from modeldrop.util.locks import Lock, try_lock
 from modeldrop.util.retry import jittered
 
@@ -130,9 +130,7 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
             if alone or nobody or time.monotonic() - seen[1] > patience:
                 claim = _claim(folder, found, lock, alone=alone)
                 if claim is not None and is_finished():  # by whoever had the lock a moment ago
-                    from shutil import rmtree  # see ModelHome.discard
-
-                    rmtree(claim.path, ignore_errors=True)
+                    remove_tree(claim.path)
                     claim = None
                 if claim is not None:
                     return claim
@@ -172,9 +170,7 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
                 return None
     except OSError as error:
         if error.errno == errno.EXDEV:  # of an image's layer, where nobody works and no folder can be renamed
-            from shutil import rmtree
-
-            rmtree(folder / found[-1][1], ignore_errors=True)
+            remove_tree(folder / found[-1][1])
             return None
         if isinstance(error, FileNotFoundError | FileExistsError) or error.errno == errno.ENOTEMPTY:
             return None

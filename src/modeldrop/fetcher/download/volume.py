@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.home import TRIAL
-from modeldrop.util.files import make_folder
+from modeldrop.util.files import make_folder, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,10 +60,8 @@ def check_volume(partial: Path, files: Iterable[File]) -> None:
             os.truncate(first, 0)
         _try(partial, "rename a folder with files in it", _MOUNT, lambda: folder.rename(renamed))
     finally:
-        from shutil import rmtree  # see ModelHome.discard
-
         for path in (folder, renamed):
-            rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
 
 def denied(error: OSError) -> str:
