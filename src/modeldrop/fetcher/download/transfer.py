@@ -319,7 +319,10 @@ class _Connections:
             try:
                 fault = None
                 if not self._request(run, etag, pace):
-                    fault = Fault(FaultKind.OTHER, self.reader.ended_early(remote.key))
+                    from modeldrop.storage.errors import unavailable  # only needed in trouble
+
+                    why = "answers end before they are complete"
+                    fault = Fault(FaultKind.OTHER, unavailable(self.reader.url, "read", remote.key, why))
             except self._failures as error:
                 fault = self._explain(run, error)
             came = before - run.left

@@ -127,11 +127,6 @@ class BucketReader:
 
         return retry_after(busy)
 
-    def ended_early(self, key: str) -> RegistryError:
-        from modeldrop.storage.errors import unavailable
-
-        return unavailable(self.url, "read", key, "answers end before they are complete")
-
     def _with_retries(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store, and again where that may help."""
         limit = Deadline(_PATIENCE)

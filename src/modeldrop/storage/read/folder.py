@@ -67,11 +67,6 @@ class FolderReader:
     def retry_after(self) -> float:
         return 0.0
 
-    def ended_early(self, key: str) -> RegistryError:
-        from modeldrop.storage.errors import unavailable
-
-        return unavailable(self.url, "read", key, "answers end before they are complete")
-
     def _path(self, key: str) -> str:
         return os.path.join(self.url, key)  # noqa: PTH118  a key, which was checked
 

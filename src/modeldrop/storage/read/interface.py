@@ -11,7 +11,7 @@ from modeldrop.util.named_tuples import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.errors import ModeldropError, RegistryError
+    from modeldrop.errors import ModeldropError
 
 
 class Unchanged(Enum):
@@ -124,9 +124,6 @@ class RegistryReader(Protocol):
 
     def retry_after(self) -> float:
         """Seconds for which a service that was busy wants to be left alone; 0 where it says none."""
-
-    def ended_early(self, key: str) -> RegistryError:
-        """The error for an answer that was shorter than it should have been."""
 
 
 def open_reader(registry: str) -> RegistryReader:

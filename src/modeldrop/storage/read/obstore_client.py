@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _CONNECT = "3s"
 _READ = "8s"  # without a byte
 _REQUEST = "15s"  # in all, however steadily its bytes drip in; it is then made again
-# Retries happen in the fetcher, not in obstore, so that they are counted, and slowed down where a service is busy.
 _GOOGLE = "https://storage.googleapis.com"
+# Retries happen in the fetcher, not in obstore, so that they are counted, and slowed down where a service is busy.
 _NO_RETRIES: Any = {"max_retries": 0}
 
 
