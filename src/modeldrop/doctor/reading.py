@@ -19,6 +19,7 @@ from modeldrop.doctor.checks import (
     SWAP,
     WRITE,
     CheckResult,
+    CheckState,
     FirstResponse,
     Stage,
     advice,
@@ -63,7 +64,7 @@ def check_reading(registry: str, models: Mapping[str, bool], why: str) -> list[C
         return [failed_check(REGISTRY, error)]
     results = [ok(REGISTRY, f"{reader.url}, read as a fetcher does")]
     results += check_access(reader)
-    if all(result.state.value != "failed" for result in results):
+    if all(result.state is not CheckState.FAILED for result in results):
         results += check_models(reader, models)
     return [*results, *(unchecked(name, why) for name in _WRITING)]
 
