@@ -14,16 +14,14 @@ from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.fetcher.watch.follower import Follower
 from tests.fetcher.crash_setup import publish_seed
 from tests.fetcher.watch.watch_setup import WatchSetup, watch_setup
-from tests.helpers.clouds import sign_in
 from tests.helpers.waiting import HANG_SECONDS, wait_until
-from tests.servers.s3 import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
     from pathlib import Path
 
     from modeldrop import Change
-    from tests.helpers.clouds import Servers
+    from tests.servers.s3 import S3Server
 
 __all__ = ["watch_setup"]
 TICKS = 20
@@ -105,16 +103,6 @@ def test_a_fetch_is_awaited(
                 await modeldrop.afetch(reference, **misspelt)
 
     run(program())
-
-
-@pytest.fixture
-def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = servers["s3"]
-    assert isinstance(server, S3Server)
-    sign_in(monkeypatch, server)
-    server.reset()
-    yield server
-    server.reset()
 
 
 def test_a_fetch_that_is_cancelled_ends_although_nothing_comes(s3: S3Server, tmp_path: Path) -> None:

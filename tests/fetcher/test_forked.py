@@ -12,14 +12,10 @@ from modeldrop.registry.channels import promote
 from modeldrop.storage.write import open_store
 from tests.fetcher.crash_setup import publish_seed
 from tests.helpers.builds import run_python, start
-from tests.helpers.clouds import sign_in
 from tests.helpers.waiting import HANG_SECONDS, wait_for_end, wait_until
-from tests.servers.s3 import S3Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.helpers.clouds import Servers
+    from tests.servers.s3 import S3Server
 
 EVERYWHERE = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
 WORKERS = 4
@@ -69,16 +65,6 @@ assert fetch("parent again") == 1
 print("done")
 """
     assert run_python(FORKED + program, f"{place}/embedder", tmp_path / "home").strip() == "done"
-
-
-@pytest.fixture
-def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    server = servers["s3"]
-    assert isinstance(server, S3Server)
-    sign_in(monkeypatch, server)
-    server.reset()
-    yield server
-    server.reset()
 
 
 def test_a_forked_child_is_told_what_its_parent_would_be(s3: S3Server, tmp_path: Path) -> None:

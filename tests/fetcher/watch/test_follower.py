@@ -425,6 +425,14 @@ def killed_telling(watch_setup: WatchSetup, number: int) -> None:
     watch_setup.app.log.clear()
 
 
+def killed_telling_v2(watch_setup: WatchSetup) -> None:
+    """Let a watch be killed while it tells of v2, after another one has told of v1."""
+    watch_setup.publish("a")
+    assert watch_setup.follower(resume=True).poll()
+    watch_setup.publish("b")
+    killed_telling(watch_setup, 2)
+
+
 def outstanding(watch_setup: WatchSetup) -> str:
     [status] = read_status(watch_setup.home)
     assert bool(status.untold) == (status.code() == HookError.exit_code)
@@ -432,10 +440,7 @@ def outstanding(watch_setup: WatchSetup) -> str:
 
 
 def test_a_move_back_is_told_to_whoever_was_being_told_of_the_newer(watch_setup: WatchSetup) -> None:
-    watch_setup.publish("a")
-    assert watch_setup.follower(resume=True).poll()
-    watch_setup.publish("b")
-    killed_telling(watch_setup, 2)
+    killed_telling_v2(watch_setup)
     assert "has begun to tell of v2, and has not come to its end" in outstanding(watch_setup)
     watch_setup.promote(1)
     follower = watch_setup.follower(resume=True)
@@ -463,10 +468,7 @@ def test_a_first_telling_that_was_broken_off_is_finished(watch_setup: WatchSetup
 
 
 def test_the_channel_moves_on_while_a_watch_is_away(watch_setup: WatchSetup) -> None:
-    watch_setup.publish("a")
-    assert watch_setup.follower(resume=True).poll()
-    watch_setup.publish("b")
-    killed_telling(watch_setup, 2)
+    killed_telling_v2(watch_setup)
     watch_setup.publish("c")
     assert watch_setup.follower(resume=True).poll()
     assert watch_setup.app.log == ["v1 to v3"]
@@ -474,10 +476,7 @@ def test_the_channel_moves_on_while_a_watch_is_away(watch_setup: WatchSetup) -> 
 
 
 def test_without_a_registry_what_the_link_names_is_told(watch_setup: WatchSetup) -> None:
-    watch_setup.publish("a")
-    assert watch_setup.follower(resume=True).poll()
-    watch_setup.publish("b")
-    killed_telling(watch_setup, 2)
+    killed_telling_v2(watch_setup)
     Path(watch_setup.registry).rename(watch_setup.folder / "away")
     assert not watch_setup.follower(resume=True).poll()
     assert watch_setup.app.log == ["v1 to v2"]
@@ -485,10 +484,7 @@ def test_without_a_registry_what_the_link_names_is_told(watch_setup: WatchSetup)
 
 
 def test_without_a_registry_what_fails_is_taken_back(watch_setup: WatchSetup) -> None:
-    watch_setup.publish("a")
-    assert watch_setup.follower(resume=True).poll()
-    watch_setup.publish("b")
-    killed_telling(watch_setup, 2)
+    killed_telling_v2(watch_setup)
     Path(watch_setup.registry).rename(watch_setup.folder / "away")
     watch_setup.app.bad.add(2)
     assert not watch_setup.follower(resume=True).poll()
