@@ -9,14 +9,14 @@ import sys
 import threading
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import modeldrop
 from modeldrop.cli import main
 from modeldrop.errors import DiskError
-from modeldrop.fetcher import leases
+from modeldrop.fetcher import eviction, leases
 from modeldrop.fetcher.download import room
 from modeldrop.fetcher.download import volume as volume_module
 from modeldrop.fetcher.eviction import disk_bytes
@@ -241,6 +241,55 @@ def test_models_that_are_fetched_at_once_share_a_volume(
         said = capsys.readouterr()
         assert said.err == ""
         assert [Path(line).name.partition("-")[0] for line in said.out.splitlines()] == [f"v{number}"] * 2
+
+
+@pytest.mark.parametrize("quota", [False, True])
+def test_room_that_another_download_takes_is_made_once_more(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: bool
+) -> None:
+    home, filler = tmp_path / "home", bytes(VERSION)
+    for model in ("embedder", "reranker"):
+        for seed in "ab":
+            publish_build(registry, seed + model, model=model)
+            fetch(f"{registry}/{model}", home, keep=2)
+    publish_build(registry, "c")
+    size = disk_bytes(home) + VERSION // 4
+    make_room, made = eviction.make_room, SimpleQueue[None]()
+
+    def make(*args: Any, **options: Any) -> bool:
+        found = make_room(*args, **options)
+        if made.empty():
+            made.put(None)
+            (home / "other").mkdir()
+            (home / "other/file").write_bytes(filler)
+        return found
+
+    monkeypatch.setattr(eviction, "make_room", make)
+    limit_writes(monkeypatch, home, size, "ENOSPC")
+    monkeypatch.setattr(room, "free_bytes", lambda _: 1 << 40 if quota else RESERVE + size - disk_bytes(home))
+    snapshot = fetch(f"{registry}/embedder", home, keep=1)
+    assert (snapshot.version, snapshot.warnings) == (3, ())
+    assert versions(home) == ["v2", "v3"]
+    assert versions(home, "reranker") == ["v2"]
+
+
+def test_room_that_another_process_has_just_made_is_used(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    for seed in "ab":
+        publish_build(registry, seed)
+        fetch(f"{registry}/embedder", home, keep=2)
+    publish_build(registry, "c")
+    refused = limit_writes(monkeypatch, home, disk_bytes(home) + VERSION // 4, "ENOSPC")
+
+    def make(model: ModelHome, *_: Any, **__: Any) -> bool:
+        model.discard(find_snapshots(model.path)[0].path)
+        return False
+
+    monkeypatch.setattr(eviction, "make_room", make)
+    snapshot = fetch(f"{registry}/embedder", home, keep=1)
+    assert (snapshot.version, snapshot.warnings, len(refused)) == (3, (), 1)
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT"])

@@ -14,7 +14,9 @@ for a program that has not opened it yet. Where a download does not fit, that go
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.fetcher.home import PARTIAL, ModelHome, find_links, find_models, find_snapshots
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.fetcher.snapshot import LocalSnapshot
+
+_PAUSE = 0.02  # seconds
+_TURNS = 500  # a process may be stopped while it removes something
 
 
 class DiskUse(NamedTuple):
@@ -101,10 +106,11 @@ def evict(
     Returns:
         The folders that were removed, or with ``dry_run`` would be; the last used first.
     """
-    if not dry_run:
-        home.sweep(now)
     removed = []
-    with contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        if not dry_run:
+            stack.enter_context(removing(home))
+            home.sweep(now)
         paths = [snapshot.path for snapshot in find_snapshots(home.path)]
         for path in sorted(paths, key=last_use, reverse=True)[max(0, keep) :]:
             with contextlib.suppress(OSError):
@@ -128,7 +134,7 @@ def make_room(home: ModelHome, missing: int, keep: int, *, spare: Path, partly: 
         now: in Unix seconds.
 
     Returns:
-        Whether something was removed.
+        Whether something is gone that was there.
     """
     with contextlib.suppress(OSError):
         others = [ModelHome(home.path.parent, name) for name in find_models(home.path.parent) if name != home.path.name]
@@ -140,12 +146,35 @@ def make_room(home: ModelHome, missing: int, keep: int, *, spare: Path, partly: 
             chosen += [(one, path) for path in reversed(evict(one, kept, now=now, idle=0, dry_run=True))]
         counts = range(1, len(chosen) + 1)
         enough = (count for count in counts if own_bytes(*(path for _, path in chosen[:count])) >= missing)
-        freed = [
-            one.discard_unlocked(path) if index < works else _evict(one, path, now, 0, dry_run=False)
-            for index, (one, path) in enumerate(chosen[: next(enough, len(chosen) if partly else 0)])
-        ]
-        return any(freed)
+        freed = False
+        for index, (one, path) in enumerate(chosen[: next(enough, len(chosen) if partly else 0)]):
+            with contextlib.suppress(OSError):
+                freed |= one.discard_unlocked(path) if index < works else _evict(one, path, now, 0, dry_run=False)
+            freed |= not path.exists()  # another process may have removed it
+        return freed
     return False
+
+
+@contextlib.contextmanager
+def removing(home: ModelHome) -> Iterator[None]:
+    """Let one process or thread after the other remove what lies in a home, as far as there are locks.
+
+    What another one is removing is neither there to be removed nor free yet: who looks in that moment finds no room.
+    """
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(home.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            for _ in range(_TURNS):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(_PAUSE)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: bool) -> bool:

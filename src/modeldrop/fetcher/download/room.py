@@ -20,6 +20,7 @@ _Result = TypeVar("_Result")
 _RESERVE = 1 << 20  # folders, and what is noted beside the files
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SHOWN = 6
+_ATTEMPTS = 8  # to fill a disk that others fill too
 
 
 class Room:
@@ -46,37 +47,49 @@ class Room:
             DiskError: they cannot.
         """
         self._needed = needed
-        if needed and self._missing() > 0:
-            self._make(self._missing())
-            if self._missing() > 0:
+        while needed and self._missing() > 0:
+            if not self._make():
                 raise self._too_little(f"{self._home.path} has too little room for {self._prefix}")
 
     def retry(self, fill: Callable[[], _Result]) -> _Result:
-        """Do what fills the disk; once more, where the disk was full, or a quota, and some room could be made.
+        """Do what fills the disk; again, where the disk was full, or a quota, as long as some room could be made.
+
+        What was made may be another download's before this one goes on; so there are some attempts. The last room
+        may have been made by another one at this moment; so one attempt follows where there was none to make.
 
         Raises:
             DiskError: it became full, and no room could be made, or too little.
         """
-        try:
-            return fill()
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            # What is free does not say how much is missing: there may be a quota, and others who write.
-            if not self._make(max(self._missing(), self._needed), partly=True):
-                raise self._full(error) from error
-        try:
-            return fill()
-        except OSError as error:
-            raise (self._full(error) if error.errno in _FULL else error) from error
+        made = True
+        for _ in range(_ATTEMPTS):
+            try:
+                return fill()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                full = error
+            could, made = made, self._make(full=True)
+            if not could and not made:
+                break
+        raise self._full(full) from full
 
     def _missing(self) -> int:
         return self._needed + _RESERVE - free_bytes(self._home.path)
 
-    def _make(self, missing: int, *, partly: bool = False) -> bool:
-        from modeldrop.fetcher.eviction import make_room
+    def _make(self, *, full: bool = False) -> bool:
+        """Make what is missing; return whether there is more room than before.
 
-        return make_room(self._home, missing, self._keep, spare=self._staging, partly=partly, now=time.time())
+        Args:
+            full: what is free does not say how much is missing: there may be a quota, and others who write.
+        """
+        from modeldrop.fetcher.eviction import make_room, removing
+
+        with removing(self._home):
+            missing = self._missing()
+            if missing <= 0 and not full:
+                return True  # another process has made it
+            missing = max(missing, self._needed) if full else missing
+            return make_room(self._home, missing, self._keep, spare=self._staging, partly=full, now=time.time())
 
     def _full(self, error: OSError) -> DiskError:
         return self._too_little(f"{self._home.path} became full while {self._prefix} was written ({error.strerror})")
