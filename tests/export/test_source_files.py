@@ -121,6 +121,23 @@ def test_does_not_take(name: str) -> None:
     assert name not in names(["config.json", "model.safetensors", name])
 
 
+@pytest.mark.parametrize(
+    ("there", "left_out"),
+    [
+        (MINILM, ()),
+        (TRAINED, ()),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX], ()),
+        (["model.safetensors", "consolidated.safetensors", "consolidated.00.pth", "scaler.pt"], ()),
+        (["model.safetensors", "model_head.pkl", "config_setfit.json"], ("model_head.pkl",)),
+        (["model.safetensors", "model_head.skops"], ("model_head.skops",)),
+        (["model.safetensors", "colbert_linear.pt", "sparse_linear.pt"], ("colbert_linear.pt", "sparse_linear.pt")),
+        (["model.safetensors", "2_Dense/config.json", "2_Dense/linear.pt"], ("2_Dense/linear.pt",)),
+    ],
+)
+def test_names_what_is_learned_and_in_no_graph(there: list[str], left_out: tuple[str, ...]) -> None:
+    assert choose_files(["config.json", *there], where="x").left_out == left_out
+
+
 def test_takes_code_only_if_trusted() -> None:
     assert "modeling.py" in names(["config.json", "model.safetensors", "modeling.py"], trust_remote_code=True)
 
@@ -151,7 +168,8 @@ def test_refuses_a_dense_layer_in_a_pickle() -> None:
         (["config.json", "tf_model.h5"], r"no weights.*tf_model\.h5"),
         (["config.json", "a.onnx", "b.onnx"], r"2 ONNX files.*a\.onnx, b\.onnx"),
         (["config.json", "onnx/encoder_model.onnx", "onnx/decoder_model.onnx"], r"no onnx/decoder_model_merged"),
-        (["config.json", "adapter_config.json", "adapter_model.safetensors"], "holds an adapter"),
+        (["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"], r"holds an adapter \(adapter_config"),
+        (["config.json", "model.safetensors", "adapter_config.json"], "an adapter .* beside its base model"),
         (
             ["config.json", "openvino_encoder_model.bin", "openvino_encoder_model.xml"],
             "no weights but OpenVINO graphs of parts of a model",

@@ -169,6 +169,7 @@ def _provenance(result: RunResult, manifest: Manifest) -> str:
         "source": result.source or manifest.source.identity,
         "licence": manifest.source.licence,
         "terms": "gated: to be accepted on the Hub before it may be used" if manifest.source.gated else "",
+        "in no graph": ", ".join(manifest.source.left_out),
         "task": manifest.task,
         "architecture": manifest.architecture,
         "manifest": first.digest if first else "",

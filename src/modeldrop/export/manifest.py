@@ -106,6 +106,7 @@ def assemble(
             commit=request.source.commit or "",
             licence=request.source.licence or "",
             gated=request.source.gated,
+            left_out=request.source.left_out,
         ),
         provenance=provenance,
         toolchain={**exported.toolchain, **made.toolchain},

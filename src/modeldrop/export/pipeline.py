@@ -79,7 +79,11 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     if request.metric is not None:  # what cannot be loaded is said before the download
         run_worker("own_metric", request.metric, type(None), scratch, lambda _: None)
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
-    steps.finish(f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}")
+    left_out = ", ".join(request.source.left_out)
+    steps.finish(
+        f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}"
+        + (f"; in no graph: {left_out}" if left_out else "")
+    )
 
     check_rates(checked.samples, source)
     exported, made = _export(checked, source, scratch, steps)

@@ -268,13 +268,14 @@ ORIGINAL_MODEL = Record(
 
 
 class SourceInfo(NamedTuple):
-    """Where the weights came from; "" where unknown."""
+    """Where the weights came from, "" where unknown, and which weights there are in no graph."""
 
     identity: str
     repository: str = ""
     commit: str = ""
     licence: str = ""
     gated: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 SOURCE_INFO = Record(
@@ -284,6 +285,13 @@ SOURCE_INFO = Record(
     commit=TextField("Commit.", limit=128, default=""),
     licence=TextField("Licence.", limit=256, default=""),
     gated=BooleanField("Whether the Hub gives it only to those who have accepted its terms.", default=False, omit=True),
+    left_out=ListField(
+        "Paths of the learned weights in the source that are in no graph, such as model_head.pkl.",
+        TextField(limit=4096),
+        limit=MAX_FILES,
+        default=(),
+        omit=True,
+    ),
 )
 
 

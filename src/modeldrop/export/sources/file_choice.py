@@ -35,6 +35,15 @@ _PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
 _CODE = re.compile(r"[^/]+\.py")
 _MODULE = re.compile(r"\d+_[^/]+")
 _OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
+_LEARNED = re.compile(r".*\.(?:pt|pth|bin|safetensors|pkl|pickle|joblib|skops|npy|npz)", re.IGNORECASE)
+_NO_PART = re.compile(
+    r"""(?:(?:tf_|flax_)?(?:model|weights|consolidated|pytorch_model)(?:[-.][^/]*)?  # the same in another form
+      | (?:optimizer|scheduler|scaler|rng_state|training_args|trainer_state|random_states)[^/]*  # of a training run
+      | openvino_(?:model|tokenizer|detokenizer)[^/]*
+    )\.[^/]+""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,8 @@ class ChosenFiles:
     ``papers`` (README, licence) change nothing in what is built. Where ``index`` is given, its shards
     are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
     role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
-    its ``.bin`` are the weights then.
+    its ``.bin`` are the weights then. ``left_out`` are learned weights that nothing loads: what another library puts
+    behind the model.
     """
 
     weights: tuple[str, ...]
@@ -54,6 +64,7 @@ class ChosenFiles:
     index: str | None = None
     graphs: Mapping[str, str] = field(default_factory=dict)
     openvino: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def worker(self) -> str:
@@ -147,6 +158,8 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
         return _only_support(support, where)
     known = frozenset(there)
     allow_pickle = rules.allow_pickle
+    if _ADAPTER in known and not rules.graph:
+        raise _adapter(there, where)
     if "config.json" not in known and not rules.bare:
         raise SourceError(
             f"{where} has no config.json, so it is not a transformers checkpoint.",
@@ -172,7 +185,15 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     weights += _module_weights(known, where, allow_pickle=allow_pickle)
     if index is not None:
         support.append(index)
-    return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index)
+    left_out = tuple(name for name in there if name not in weights and _is_part(name))
+    return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index, left_out=left_out)
+
+
+def _is_part(name: str) -> bool:
+    """Whether a file holds what somebody has learned, and is not the whole model in another form."""
+    folder, _, file = name.rpartition("/")
+    inside = not folder or _MODULE.fullmatch(folder) is not None
+    return inside and _LEARNED.fullmatch(file) is not None and _NO_PART.fullmatch(file) is None
 
 
 def _only_support(support: Iterable[str], where: str) -> ChosenFiles:
@@ -282,12 +303,18 @@ def _weights_at(folder: str, known: frozenset[str], where: str, *, allow_pickle:
     return [], None
 
 
+def _adapter(there: Iterable[str], where: str) -> SourceError:
+    """The error for an adapter: PEFT puts it over a base model, and without it the base model would answer."""
+    base = "" if "config.json" not in there else " beside its base model, which alone would answer otherwise"
+    return SourceError(
+        f"{where} holds an adapter ({_ADAPTER}){base}.",
+        "Merge it into its base model, and give the folder that is written: "
+        "peft.AutoPeftModelForFeatureExtraction.from_pretrained(FOLDER).merge_and_unload().save_pretrained(NEW), "
+        "with the class of your task, and the tokenizer's save_pretrained(NEW).",
+    )
+
+
 def _no_weights(there: list[str], where: str) -> SourceError:
-    if "adapter_config.json" in there:
-        return SourceError(
-            f"{where} holds an adapter (adapter_config.json), not a whole model.",
-            "Merge it into its base model (merge_and_unload, save_pretrained) and give that folder.",
-        )
     other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
     found = f" What it has is not loaded: {openvino.some_of(other)}." if other else ""
     return SourceError(

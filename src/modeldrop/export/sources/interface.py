@@ -32,6 +32,7 @@ class Source(ABC):
         repository: ``org/name`` on the Hub, or None.
         commit: the full commit on the Hub, or None.
         gated: whether the Hub gives it only to those who have accepted its terms.
+        left_out: paths of the learned weights in it that are in no graph.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class Source(ABC):
     repository: str | None = None
     commit: str | None = None
     gated: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -118,7 +120,7 @@ class FileListSource(Source):
         self._names, self._where = names, where
         self._choice = file_choice.choose_files(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino
-        self.support = frozenset(self._choice.support)
+        self.support, self.left_out = frozenset(self._choice.support), self._choice.left_out
 
     def _with_shards(self) -> ChosenFiles:
         """The choice, with the shards that the index of the weights names."""

@@ -51,6 +51,7 @@ class VersionSource(FileListSource):
         self._weights = manifest.weights_of(variant)
         self.support = frozenset(variant.files)
         self.task, self.gated = manifest.task, manifest.source.gated
+        self.left_out = manifest.source.left_out
         self.repository, self.commit = manifest.source.repository or None, manifest.source.commit or None
 
     @property

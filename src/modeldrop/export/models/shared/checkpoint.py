@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 import transformers
 from safetensors import safe_open
@@ -167,7 +168,19 @@ def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
             "The tokenizer belongs to another model: put the right tokenizer.json beside the weights.",
         )
     tokenizer.model_max_length = _max_length(checkpoint, config, tokenizer)
+    if checkpoint.read("sentence_bert_config.json").get("do_lower_case"):
+        _lower_case(tokenizer.backend_tokenizer)
     return tokenizer
+
+
+def _lower_case(tokenizer: Any) -> None:
+    """Have a tokenizer lower-case its texts, as sentence-transformers does before it calls a tokenizer that does not.
+
+    Others that load the files know only the tokenizer. Accents stay, which BERT's own lower-casing removes.
+    """
+    own = tokenizer.normalizer
+    lower = tokenizers.normalizers.Lowercase()
+    tokenizer.normalizer = lower if own is None else tokenizers.normalizers.Sequence([lower, own])
 
 
 def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: Any) -> Any:

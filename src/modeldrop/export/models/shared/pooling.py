@@ -238,6 +238,7 @@ def _modes(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _dense(folder: Path) -> Dense:
+    import torch
     from safetensors.torch import load_file
 
     config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -247,7 +248,9 @@ def _dense(folder: Path) -> Dense:
             f"The Dense module has an activation that cannot be put into the graph: {function}.",
             f"This release knows: {', '.join(name.rpartition('.')[2] for name in _ACTIVATIONS)}.",
         )
-    weights = load_file(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    # A pickle is there only where the recipe allows it; and one of tensors alone is all that is loaded.
+    weights = load_file(path) if path.is_file() else torch.load(folder / "pytorch_model.bin", weights_only=True)
     bias = weights.get("linear.bias")
     return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), _ACTIVATIONS[function])
 

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
@@ -29,7 +30,9 @@ _CLASSES = {
     "text-classification": transformers.AutoModelForSequenceClassification,
     "token-classification": transformers.AutoModelForTokenClassification,
 }
-_MODULES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors")
+_WEIGHTS = "model.safetensors"
+_MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
+_PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
 _ROLE = "model"
 _SENTENCE = "sentence_embedding"
 _POSITIONS = "position_ids"
@@ -76,6 +79,9 @@ class TextEncoder(LoadedModel):
         super().save_side_files(output)
         if self._embeds and (self._source / "modules.json").is_file():
             side_files.copy_side_files(self._source, output, _MODULES)
+            for path in self._source.glob(_PICKLED_MODULE):
+                target = output / path.relative_to(self._source).with_name(_WEIGHTS)
+                save_file(torch.load(path, weights_only=True), target)
         side_files.save_sentence_config(output, self._tokenizer.model_max_length)
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:

@@ -1,0 +1,94 @@
+"""The original is what the checkpoint's own library answers: sentence-transformers, or PEFT."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from modeldrop.format.manifest import parse_manifest
+from tests.helpers.checkpoints import bert, make_embedder, roberta
+from tests.helpers.command_line import Ran, modeldrop
+
+pytestmark = pytest.mark.heavy
+
+TEXTS = ["THE Harbour at NIGHT", "the harbour at night", "Größe UND Élan", "x"]
+
+
+def build(source: Path, output: Path, *arguments: str) -> Ran:
+    return modeldrop("build", source, "-o", output, "--variants", "fp32", *arguments)
+
+
+def answers(output: Path, texts: list[str], name: str) -> np.ndarray:
+    """What a service with onnxruntime and tokenizers alone gets."""
+    encodings = Tokenizer.from_file(str(output / "tokenizer.json")).encode_batch(texts)
+    session = onnxruntime.InferenceSession(output / "onnx" / "model.onnx")
+    columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    feeds = {one.name: np.array([getattr(two, columns[one.name]) for two in encodings]) for one in session.get_inputs()}
+    return np.asarray(session.run([name], feeds)[0])
+
+
+def test_a_cased_tokenizer_that_is_given_lower_case_and_a_dense_layer_in_a_pickle(tmp_path: Path) -> None:
+    source = make_embedder(roberta(tmp_path / "source"), {"pooling_mode_mean_tokens": True}, dense=True, normalize=True)
+    (source / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128, "do_lower_case": True}))
+    dense = source / "2_Dense/model.safetensors"
+    torch.save(load_file(dense), dense.with_name("pytorch_model.bin"))
+    dense.unlink()
+    (source / "model_head.pkl").write_bytes(pickle.dumps("a classifier"))
+
+    ran = build(source, tmp_path / "out", "--allow-pickle")
+    assert ran.code == 0, ran.err
+    assert "in no graph: model_head.pkl" in ran.err
+    manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest.source.left_out == ("model_head.pkl",)
+    assert "model_head.pkl" in (tmp_path / "out/report.html").read_text("utf-8")
+    theirs = SentenceTransformer(str(source), device="cpu").encode(TEXTS)
+    assert np.allclose(theirs[0], theirs[1])
+    assert np.allclose(answers(tmp_path / "out", TEXTS, "sentence_embedding"), theirs, atol=1e-5)
+    version = SentenceTransformer(str(tmp_path / "out"), backend="onnx", device="cpu")
+    assert np.allclose(version.encode(TEXTS), theirs, atol=1e-5)
+
+
+def test_an_adapter_is_refused_and_merged_as_the_message_says(tmp_path: Path) -> None:
+    base, adapter, merged = (tmp_path / name for name in ("base", "adapter", "merged"))
+    bert(base)
+    options = peft.LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
+    tuned = peft.get_peft_model(transformers.AutoModel.from_pretrained(base), options)
+    tuned.peft_config["default"].base_model_name_or_path = str(base)
+    tuned.save_pretrained(adapter)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    tokenizer.save_pretrained(adapter)
+    ran = build(adapter, tmp_path / "out")
+    assert ran.code == 7, ran.err
+    assert "holds an adapter" in ran.err
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (base / name).write_bytes((adapter / name).read_bytes())
+    ran = build(base, tmp_path / "out")
+    assert ran.code == 7, ran.err
+    assert "beside its base model" in ran.err
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (base / name).unlink()
+    call = ran.err.partition("is written: peft.")[2].partition("(FOLDER)")[0]
+    kind, method = call.split(".")
+    loaded = getattr(getattr(peft, kind), method)(adapter)
+    loaded.merge_and_unload().save_pretrained(merged)
+    tokenizer.save_pretrained(merged)
+    ran = build(merged, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    with torch.inference_mode():
+        inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+        theirs = tuned.eval()(**inputs).last_hidden_state.numpy()
+    ours = answers(tmp_path / "out", TEXTS, "last_hidden_state")
+    real = inputs["attention_mask"].numpy().astype(bool)
+    assert np.allclose(ours[real], theirs[real], atol=1e-4)
