@@ -16,7 +16,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
-from modeldrop.format.manifest import parse_manifest
+from modeldrop.errors import SourceError
+from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.shared.sentence_config import read_sentence_config
+from modeldrop.format.manifest import Embedding, parse_manifest
 from tests.helpers.checkpoints import bert, make_embedder, roberta
 from tests.helpers.command_line import Ran, modeldrop
 
@@ -59,13 +62,70 @@ def test_a_cased_tokenizer_that_is_given_lower_case_and_a_dense_layer_in_a_pickl
     assert np.allclose(version.encode(TEXTS), theirs, atol=1e-5)
 
 
+def with_prompts(source: Path, *, include: bool = True, **more: object) -> Path:
+    make_embedder(source, {"pooling_mode_mean_tokens": True, "include_prompt": include}, dense=False, normalize=True)
+    plain = {"prompts": {"query": "Find: ", "document": ""}, "similarity_fn_name": "dot"} | more
+    (source / "config_sentence_transformers.json").write_text(json.dumps(plain))
+    return source
+
+
+def test_the_default_prompt_and_a_cut_of_the_vectors(tmp_path: Path) -> None:
+    source = with_prompts(bert(tmp_path / "source"), default_prompt_name="query", truncate_dim=20)
+    ran = build(source, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest.embedding == Embedding(20, "dot", {"query": "Find: "}, "query")
+    assert manifest.embedding.prompt == "Find: "
+    theirs = SentenceTransformer(str(source), device="cpu")
+    ours = answers(tmp_path / "out", [f"Find: {text}" for text in TEXTS], "sentence_embedding")
+    assert ours.shape == (len(TEXTS), 20)
+    assert np.allclose(ours, theirs.encode(TEXTS), atol=1e-5)
+    version = SentenceTransformer(str(tmp_path / "out"), backend="onnx", device="cpu")
+    assert np.allclose(version.encode(TEXTS), theirs.encode(TEXTS), atol=1e-5)
+    for case in manifest.golden.cases:  # the answers that a container asks for again are those of encode
+        expected = theirs.encode([case.text])[0]
+        assert np.allclose(case.values, expected, atol=1e-5), case.text
+    assert "Find: " in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+def test_words_of_a_prompt_that_pooling_leaves_out(tmp_path: Path) -> None:
+    source = with_prompts(bert(tmp_path / "source"), include=False)
+    ran = build(source, tmp_path / "out")
+    assert ran.code == 8, ran.err
+    assert "leaves out the words of the prompts (query)" in ran.err
+    assert "Remove modules.json from a copy" in ran.err
+    (source / "modules.json").unlink()
+    ran = build(source, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    with torch.inference_mode():
+        inputs = transformers.AutoTokenizer.from_pretrained(source)(TEXTS, padding=True, return_tensors="pt")
+        theirs = transformers.AutoModel.from_pretrained(source)(**inputs).last_hidden_state.numpy()
+    real = inputs["attention_mask"].numpy().astype(bool)
+    assert np.allclose(answers(tmp_path / "out", TEXTS, "last_hidden_state")[real], theirs[real], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"default_prompt_name": "passage"}, "the default prompt 'passage', which is none of its prompts"),
+        ({"truncate_dim": "20"}, "no valid truncate_dim: '20'"),
+        ({"truncate_dim": 0}, "cuts vectors to 0 numbers"),
+        ({"prompts": {"query": 1}}, "a prompt that is no text"),
+    ],
+)
+def test_a_damaged_sentence_config(tmp_path: Path, more: dict[str, object], message: str) -> None:
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "q: "}} | more))
+    with pytest.raises(SourceError, match=message):
+        read_sentence_config(Checkpoint(tmp_path, "feature-extraction"))
+
+
 def test_an_adapter_is_refused_and_merged_as_the_message_says(tmp_path: Path) -> None:
     base, adapter, merged = (tmp_path / name for name in ("base", "adapter", "merged"))
     bert(base)
     options = peft.LoraConfig(r=4, target_modules=["query", "value"], init_lora_weights=False)
     tuned = peft.get_peft_model(transformers.AutoModel.from_pretrained(base), options)
     tuned.peft_config["default"].base_model_name_or_path = str(base)
-    tuned.save_pretrained(adapter)
+    tuned.save_pretrained(str(adapter))
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     tokenizer.save_pretrained(adapter)
     ran = build(adapter, tmp_path / "out")

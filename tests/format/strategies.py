@@ -12,6 +12,7 @@ from modeldrop.errors import FormatError
 from modeldrop.format.channel import Channel, Move
 from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
+    Embedding,
     Fidelity,
     File,
     Manifest,
@@ -186,7 +187,13 @@ def manifests(draw: st.DrawFn) -> Manifest:
         recipe=draw(any_recipes),
         source=draw(
             st.builds(
-                SourceInfo, identity=texts(), repository=texts(), commit=texts(), licence=texts(), gated=st.booleans()
+                SourceInfo,
+                identity=texts(),
+                repository=texts(),
+                commit=texts(),
+                licence=texts(),
+                gated=st.booleans(),
+                left_out=st.lists(texts(), max_size=2).map(tuple),
             )
         ),
         provenance=draw(
@@ -219,6 +226,16 @@ def manifests(draw: st.DrawFn) -> Manifest:
         ),
         labels=tuple(draw(st.lists(texts(), max_size=3))),
         max_length=draw(st.none() | st.integers(1, 1 << 31)),
+        embedding=draw(
+            st.none()
+            | st.builds(
+                Embedding,
+                dimension=st.integers(1, 1 << 31),
+                similarity=texts(),
+                prompts=st.dictionaries(texts(6), texts(), max_size=2),
+                default_prompt=texts(6),
+            )
+        ),
         piece_size=piece_size,
     )
 

@@ -123,6 +123,7 @@ def assemble(
         golden=golden._replace(metrics={name: measured.golden for name, measured in proven.variants.items()}),
         labels=exported.labels,
         max_length=exported.max_length,
+        embedding=exported.embedding,
     )
 
 

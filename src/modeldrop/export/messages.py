@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, g
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.own_metric import OwnMetric
-from modeldrop.format.manifest import SearchStep, Tensor
+from modeldrop.format.manifest import Embedding, SearchStep, Tensor
 from modeldrop.format.recipe import Threshold
 
 T = TypeVar("T")
@@ -94,6 +94,7 @@ class ExportAnswer:
     Attributes:
         labels: names of the classes, by index.
         max_length: tokens that a text is cut to.
+        embedding: how it embeds; None where sentences have no vector.
         framework: what the original was run by.
         speed: milliseconds of one input and of a batch of 32.
         openvino_tokenizer: see there.
@@ -103,6 +104,7 @@ class ExportAnswer:
 
     labels: tuple[str, ...]
     max_length: int | None
+    embedding: Embedding | None
     framework: str
     speed: tuple[float, float]
     openvino_tokenizer: OpenVinoTokenizer

@@ -16,7 +16,7 @@ from modeldrop.export.preflight.openvino_source import default_variants
 from modeldrop.export.sources import Source
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
 
-EXPORTER_EPOCH = 2
+EXPORTER_EPOCH = 3
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
 
 

@@ -295,6 +295,40 @@ SOURCE_INFO = Record(
 )
 
 
+class Embedding(NamedTuple):
+    """How an embedder is asked, and what its vectors are.
+
+    Attributes:
+        dimension: how many numbers a vector has.
+        similarity: the function that vectors are compared with, such as ``cosine``; "" where the source says none.
+        prompts: texts that are put before what is embedded, by name.
+        default_prompt: the name of the one for texts where nobody names one; "" for none.
+    """
+
+    dimension: int
+    similarity: str = ""
+    prompts: Mapping[str, str] = {}
+    default_prompt: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What is put before a text where nobody names a prompt."""
+        return self.prompts.get(self.default_prompt, "")
+
+
+EMBEDDING = Record(
+    Embedding,
+    dimension=IntegerField("How many numbers a vector has.", low=1, high=1 << 31),
+    similarity=TextField("What vectors are compared with, such as cosine.", limit=64, default=""),
+    prompts=MapField(
+        "Texts that are put before what is embedded, by name.", TextField("A text.", limit=100_000), default={}
+    ),
+    default_prompt=TextField(
+        "The prompt of texts for which none is named; golden inputs have it.", limit=1024, default=""
+    ),
+)
+
+
 class Provenance(NamedTuple):
     """Who built it, and when: git repository and commit, CI run and actor, all "" where unknown."""
 
@@ -336,6 +370,7 @@ class Manifest(NamedTuple):
     golden: Golden
     labels: tuple[str, ...] = ()
     max_length: int | None = None
+    embedding: Embedding | None = None
     piece_size: int = PIECE_SIZE
     environment: Mapping[str, str] = {}
 
@@ -418,6 +453,9 @@ MANIFEST = DocumentFormat(
             architecture=TextField("Class of the original.", limit=256),
             labels=ListField("Names of the classes, by index.", TextField("A name."), limit=100_000, default=()),
             max_length=IntegerField("Tokens a text is cut to.", low=1, high=1 << 31, default=None),
+            embedding=ObjectField(
+                EMBEDDING, "How it embeds; absent where sentences have no vector.", default=None, omit=True
+            ),
         ),
         source=ObjectField(SOURCE_INFO),
         build=GroupField(

@@ -13,7 +13,7 @@ from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.optimum_export import export
-from modeldrop.format.manifest import MODEL
+from modeldrop.format.manifest import MODEL, Embedding
 from modeldrop.format.tasks import TASKS
 from modeldrop.inference.runs import ModelRun
 
@@ -40,6 +40,8 @@ class LoadedModel(ABC):
     """Names of the classes, by index."""
     max_length: int | None = None
     """Tokens a text is cut to."""
+    embedding: Embedding | None = None
+    """How it embeds; None where sentences have no vector. Known once it has answered."""
     _model: Any
     _tokenizer: Any = None
 

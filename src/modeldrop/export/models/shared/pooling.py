@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from modeldrop.export.models.shared.sentence_config import SentenceConfig
+
 MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean")
 _OLD_NAMES = {
     "pooling_mode_cls_token": "cls",
@@ -60,15 +62,27 @@ class Dense:
 
 @dataclass(frozen=True)
 class Head:
-    """What follows the transformer: pooling modes (concatenated), dense layers, and whether to normalize."""
+    """What follows the transformer.
+
+    Attributes:
+        modes: of the pooling; their vectors are concatenated.
+        dense: layers behind it.
+        normalize: whether vectors are made as long as 1.
+        truncate_dim: how many numbers of a vector count, None for all; what is left is not normalized again.
+    """
 
     modes: tuple[str, ...]
     dense: tuple[Dense, ...]
     normalize: bool
+    truncate_dim: int | None = None
 
 
-def read_head(folder: Path) -> Head | None:
+def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     """The head that a source's modules.json describes; None where there is no modules.json.
+
+    Args:
+        folder: the source.
+        config: its config_sentence_transformers.json.
 
     Raises:
         TaskError: a module or pooling mode that cannot be appended to the graph.
@@ -84,7 +98,15 @@ def read_head(folder: Path) -> Head | None:
         if kind in {"Transformer", "Dropout"}:
             continue
         if kind == "Pooling" and not modes:
-            modes = _modes(json.loads((folder / module["path"] / "config.json").read_text("utf-8")))
+            pooling = json.loads((folder / module["path"] / "config.json").read_text("utf-8"))
+            if config.prompts and pooling.get("include_prompt") is False:
+                raise TaskError(
+                    f"The Pooling module leaves out the words of the prompts ({', '.join(config.prompts)}), "
+                    "and a graph cannot tell them from the text's.",
+                    "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
+                    "service pools what follows the prompt.",
+                )
+            modes = _modes(pooling)
         elif kind == "Dense" and modes and not normalize:
             dense.append(_dense(folder / module["path"]))
         elif kind == "Normalize" and modes:
@@ -96,7 +118,7 @@ def read_head(folder: Path) -> Head | None:
             )
     if not modes:
         raise TaskError("modules.json has no Pooling module.", "Add one, or remove modules.json from the source.")
-    return Head(modes, tuple(dense), normalize)
+    return Head(modes, tuple(dense), normalize, config.truncate_dim)
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
@@ -149,11 +171,19 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
             "",
         )
         last = "normal"
+    if head.truncate_dim is not None:
+        nodes += _parse(
+            f"""begin = Constant<value_ints = [0]>()  end = Constant<value_ints = [{head.truncate_dim}]>()
+            kept = Slice({last}, begin, end, one)""",
+            "",
+        )
+        last = "kept"
     nodes += _parse(f"sentence_embedding = Identity({last})", "")
     _drop_unused(nodes)
     model.graph.node.extend(nodes)
     hidden = model.graph.output[0].type.tensor_type
     dimension = head.dense[-1].weight.shape[0] if head.dense else hidden.shape.dim[2].dim_value * len(head.modes)
+    dimension = min(dimension, head.truncate_dim or dimension)
     batch = hidden.shape.dim[0].dim_param or "batch_size"
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
@@ -220,7 +250,9 @@ def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
         vector = torch.nn.functional.linear(vector, layer.weight, layer.bias)
         if layer.activation != "Identity":
             vector = getattr(torch, layer.activation.lower())(vector)
-    return torch.nn.functional.normalize(vector, dim=1) if head.normalize else vector
+    if head.normalize:
+        vector = torch.nn.functional.normalize(vector, dim=1)
+    return vector[:, : head.truncate_dim]
 
 
 def _modes(config: dict[str, Any]) -> tuple[str, ...]:

@@ -19,8 +19,10 @@ from modeldrop.export.models.shared.checkpoint import load_config, load_model, l
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.pooling import append_head, pool, read_head
+from modeldrop.export.models.shared.sentence_config import SentenceConfig, read_sentence_config
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
+from modeldrop.format.manifest import Embedding
 from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
 
@@ -52,7 +54,8 @@ class TextEncoder(LoadedModel):
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
         has_graph = isinstance(self._model, OpenVinoModel)
         # What modules.json puts behind the transformer is put into graphs that are exported, not into the source's own.
-        self._head = read_head(checkpoint.folder) if self._embeds and not has_graph else None
+        self._config = read_sentence_config(checkpoint) if self._embeds else SentenceConfig()
+        self._head = read_head(checkpoint.folder, self._config) if self._embeds and not has_graph else None
         self.max_length = self._tokenizer.model_max_length
         self.labels = [] if self._embeds else label_names(self._model.config)
         self._output = "logits"
@@ -87,10 +90,17 @@ class TextEncoder(LoadedModel):
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         questions: dict[str, int] = {}
         for sample in samples:
-            texts = sample.texts
+            texts = tuple(self._config.prompt + text for text in sample.texts)
             inputs = self._tokenizer(*([part] for part in texts), truncation=True, return_tensors="pt")
             question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
-            yield self._make_run(sample, inputs, ModelAnswer(self._answer(inputs)[0].numpy(), question=question))
+            answer = self._answer(inputs)[0].numpy()
+            if self._output == _SENTENCE and self.embedding is None:
+                self.embedding = self._embedding(len(answer))
+            yield self._make_run(sample.shown, texts, inputs, ModelAnswer(answer, question=question))
+
+    def _embedding(self, dimension: int) -> Embedding:
+        config = self._config
+        return Embedding(dimension, config.similarity, config.prompts, config.default_prompt)
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         # A golden case keeps all values, so nothing is narrowed; it has no field for questions.
@@ -106,13 +116,13 @@ class TextEncoder(LoadedModel):
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         return TimedRun(
-            self._make_run(Sample(), inputs, ModelAnswer(self._answer(inputs).numpy())), lambda: self._answer(inputs)
+            self._make_run("", (), inputs, ModelAnswer(self._answer(inputs).numpy())), lambda: self._answer(inputs)
         )
 
-    def _make_run(self, sample: Sample, inputs: Any, answer: ModelAnswer) -> ModelRun:
+    def _make_run(self, shown: str, read: tuple[str, ...], inputs: Any, answer: ModelAnswer) -> ModelRun:
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
         steps = (RunStep(_ROLE, arrays),)
-        return ModelRun(sample.shown, steps, (StepOutput(0, self._output),), answer, read=(sample.texts,))
+        return ModelRun(shown, steps, (StepOutput(0, self._output),), answer, read=(read,))
 
     def _answer(self, inputs: Any) -> torch.Tensor:
         with torch.inference_mode():
