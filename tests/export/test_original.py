@@ -13,14 +13,18 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from tokenizers import Tokenizer
 
-from modeldrop.errors import SourceError
+from modeldrop.errors import SourceError, TaskError
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared.sentence_config import read_sentence_config
+from modeldrop.export.preflight.checks import check_request
+from modeldrop.export.request import make_request
+from modeldrop.export.sources import resolve_source
 from modeldrop.format.manifest import Embedding, parse_manifest
-from tests.helpers.checkpoints import bert, make_embedder, roberta
+from modeldrop.format.recipe import Recipe
+from tests.helpers.checkpoints import bert, make_embedder, roberta, xlm_roberta
 from tests.helpers.command_line import Ran, modeldrop
 
 pytestmark = pytest.mark.heavy
@@ -117,6 +121,62 @@ def test_a_damaged_sentence_config(tmp_path: Path, more: dict[str, object], mess
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "q: "}} | more))
     with pytest.raises(SourceError, match=message):
         read_sentence_config(Checkpoint(tmp_path, "feature-extraction"))
+
+
+def test_a_transformer_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    source = make_embedder(bert(tmp_path / "source"), {"pooling_mode_cls_token": True}, dense=True, normalize=False)
+    inner = source / "0_Transformer"
+    inner.mkdir()
+    for path in [path for path in source.iterdir() if path.is_file() and path.name != "modules.json"]:
+        path.rename(inner / path.name)
+    modules = json.loads((source / "modules.json").read_text())
+    modules[0]["path"] = inner.name
+    (source / "modules.json").write_text(json.dumps(modules))
+    theirs = SentenceTransformer(str(source), device="cpu").encode(TEXTS)
+    ran = build(source, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert np.allclose(answers(tmp_path / "out", TEXTS, "sentence_embedding"), theirs, atol=1e-5)
+    version = SentenceTransformer(str(tmp_path / "out"), backend="onnx", device="cpu")
+    assert np.allclose(version.encode(TEXTS), theirs, atol=1e-5)
+
+
+def test_a_cross_encoder_as_sentence_transformers_saves_it(tmp_path: Path) -> None:
+    xlm_roberta(tmp_path / "trained", "XLMRobertaForSequenceClassification")
+    original = CrossEncoder(str(tmp_path / "trained"), device="cpu")
+    original.save_pretrained(str(tmp_path / "source"))
+    assert (tmp_path / "source/modules.json").is_file()
+    ran = build(tmp_path / "source", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    pairs = [("the harbour at night", text) for text in TEXTS]
+    version = CrossEncoder(str(tmp_path / "out"), backend="onnx", device="cpu")
+    assert np.allclose(version.predict(pairs), original.predict(pairs), atol=1e-5)
+
+
+def modules(*kinds: str) -> list[dict[str, object]]:
+    return [{"idx": index, "name": str(index), "path": "", "type": f"x.{kind}"} for index, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (modules("MLMTransformer", "SpladePooling"), "a sparse encoder"),
+        (modules("StaticEmbedding"), "static embeddings"),
+        (modules("Transformer", "Dense"), "late-interaction"),
+        (modules("Transformer", "Pooling", "LayerNorm"), "cannot be put into the graph: LayerNorm"),
+        (modules("Transformer", "Normalize", "Pooling"), "an order that is not known: Transformer, Normalize, Pooling"),
+        (modules("Router", "Pooling"), "two encoders behind a router"),
+        (modules(), "an order that is not known: none"),
+        (["Transformer"], "an entry without type and path"),
+    ],
+)
+def test_modules_that_no_graph_has_are_refused_before_any_work(
+    tmp_path: Path, document: list[object], message: str
+) -> None:
+    source = bert(tmp_path / "source")
+    (source / "modules.json").write_text(json.dumps(document))
+    request = make_request(resolve_source(str(source)), Recipe())
+    with pytest.raises(TaskError, match=message):
+        check_request(request)
 
 
 def test_an_adapter_is_refused_and_merged_as_the_message_says(tmp_path: Path) -> None:

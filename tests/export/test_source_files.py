@@ -138,6 +138,22 @@ def test_names_what_is_learned_and_in_no_graph(there: list[str], left_out: tuple
     assert choose_files(["config.json", *there], where="x").left_out == left_out
 
 
+def test_takes_a_transformer_out_of_its_own_folder() -> None:
+    mine = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "sentence_bert_config.json"]
+    there = ["modules.json", "tokenizer.json", "1_Pooling/config.json", *(f"0_Transformer/{name}" for name in mine)]
+    choice = choose_files(there, where="x")
+    assert {choice.target(name) for name in choice.names} == {
+        "config.json", "model.safetensors", "tokenizer.json", "sentence_bert_config.json", "modules.json",
+        "1_Pooling/config.json",
+    }  # fmt: skip
+    assert "tokenizer.json" not in choice.names
+    assert choice.left_out == ()
+    shards = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    shard = "0_Transformer/model-00001-of-00001.safetensors"
+    sharded = choose_files(["modules.json", "0_Transformer/config.json", f"0_Transformer/{INDEX}", shard], where="x")
+    assert with_shards(sharded, shards, [shard], where="x").weights == (shard,)
+
+
 def test_takes_code_only_if_trusted() -> None:
     assert "modeling.py" in names(["config.json", "model.safetensors", "modeling.py"], trust_remote_code=True)
 

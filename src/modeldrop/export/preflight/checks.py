@@ -18,6 +18,7 @@ from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
+from modeldrop.export.sentence_modules import read_modules
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.variants import VariantSpec
 
@@ -64,10 +65,11 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     config = request.source.config()
     fixed_config(config)
     _check_code(config, trusted=request.recipe.trust_remote_code)
-    embedder = request.source.modules() is not None
+    modules, ir = request.source.modules(), request.source.openvino_graph()
+    # A CrossEncoder's modules.json has the Transformer alone. A ready OpenVINO graph is taken without the modules.
+    embedder = modules is not None and (ir is not None or len(read_modules(modules)) > 1)
     task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
     family = family_of(task)
-    ir = request.source.openvino_graph()
     if ir is not None:
         check_graph(ir, request.source.spec, task, family, config)
         embedder = embeds(ir)  # it is taken without what modules.json would put behind it

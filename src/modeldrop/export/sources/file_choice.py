@@ -34,6 +34,7 @@ _TEMPLATE = re.compile(r"additional_chat_templates/[^/]+\.jinja")
 _PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
 _CODE = re.compile(r"[^/]+\.py")
 _MODULE = re.compile(r"\d+_[^/]+")
+_FIRST_MODULE = "0_Transformer/"
 _OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
 _LEARNED = re.compile(r".*\.(?:pt|pth|bin|safetensors|pkl|pickle|joblib|skops|npy|npz)", re.IGNORECASE)
 _NO_PART = re.compile(
@@ -55,7 +56,8 @@ class ChosenFiles:
     are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
     role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
     its ``.bin`` are the weights then. ``left_out`` are learned weights that nothing loads: what another library puts
-    behind the model.
+    behind the model. ``inner`` is the folder of the transformer's files,
+    where it has one of its own; they are taken out of it.
     """
 
     weights: tuple[str, ...]
@@ -65,6 +67,7 @@ class ChosenFiles:
     graphs: Mapping[str, str] = field(default_factory=dict)
     openvino: str = ""
     left_out: tuple[str, ...] = ()
+    inner: str = ""
 
     @property
     def worker(self) -> str:
@@ -78,6 +81,7 @@ class ChosenFiles:
 
         Graphs lie in ``onnx/`` or ``openvino/``, called as their role.
         """
+        name = name.removeprefix(self.inner)
         if self.openvino and name in {self.openvino, openvino.data_of(self.openvino)}:
             return openvino.target(name, self.openvino)
         for role, graph in self.graphs.items():
@@ -157,10 +161,14 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     if rules.support_only:
         return _only_support(support, where)
     known = frozenset(there)
+    # As sentence-transformers before 2.0 wrote it, and as it still reads it.
+    nested = "config.json" not in known and {"modules.json", f"{_FIRST_MODULE}config.json"} <= known
+    inner = _FIRST_MODULE if nested else ""
+    support = [name for name in support if not inner or inner + name not in known]
     allow_pickle = rules.allow_pickle
     if _ADAPTER in known and not rules.graph:
         raise _adapter(there, where)
-    if "config.json" not in known and not rules.bare:
+    if f"{inner}config.json" not in known and not rules.bare:
         raise SourceError(
             f"{where} has no config.json, so it is not a transformers checkpoint.",
             "Give the folder or repository that holds config.json next to the weights.",
@@ -168,7 +176,7 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     papers = [name for name in there if _PAPER.fullmatch(name)]
     if rules.trust_remote_code:
         support += [name for name in there if _CODE.fullmatch(name)]
-    weights, index = ([], None) if rules.graph else _weights_at("", known, where, allow_pickle=allow_pickle)
+    weights, index = ([], None) if rules.graph else _weights_at(inner, known, where, allow_pickle=allow_pickle)
     if not weights and index is None:
         mine = _module_weights(known, where, allow_pickle=allow_pickle)
         xml = rules.graph if rules.graph.endswith(".xml") else ""
@@ -182,11 +190,13 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
         parts = {*ready.values(), *(data for graph in ready.values() for data in graphs.data_beside(graph, there))}
         weights = [*parts, *mine]
         return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), graphs=ready)
-    weights += _module_weights(known, where, allow_pickle=allow_pickle)
+    weights += _module_weights(known, where, inner, allow_pickle=allow_pickle)
     if index is not None:
         support.append(index)
     left_out = tuple(name for name in there if name not in weights and _is_part(name))
-    return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index, left_out=left_out)
+    return ChosenFiles(
+        tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index, left_out=left_out, inner=inner
+    )
 
 
 def _is_part(name: str) -> bool:
@@ -204,14 +214,14 @@ def _only_support(support: Iterable[str], where: str) -> ChosenFiles:
     return ChosenFiles((), tuple(support), ())
 
 
-def _module_weights(known: frozenset[str], where: str, *, allow_pickle: bool) -> list[str]:
-    """The weights of sentence-transformers modules after the transformer."""
+def _module_weights(known: frozenset[str], where: str, inner: str = "", *, allow_pickle: bool) -> list[str]:
+    """The weights of sentence-transformers modules after the transformer, which may have the folder ``inner``."""
     weights: list[str] = []
-    modules = sorted({name.split("/")[0] for name in known if "/" in name})
+    modules = sorted({name.split("/")[0] for name in known if "/" in name and not (inner and name.startswith(inner))})
     for module in filter(_MODULE.fullmatch, modules):
         # Leaving out a Dense layer causes no error, and makes every embedding wrong.
-        more, inner = _weights_at(f"{module}/", known, where, allow_pickle=allow_pickle)
-        if inner is not None:
+        more, index = _weights_at(f"{module}/", known, where, allow_pickle=allow_pickle)
+        if index is not None:
             raise SourceError(f"{where} has sharded weights in {module}/, which modeldrop does not support.")
         weights += more
     return weights
@@ -229,14 +239,14 @@ def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, 
     if not isinstance(weight_map, dict) or not weight_map:
         raise SourceError(f"{choice.index} of {where} has no weight_map, so its shards are unknown.")
     # An index of safetensors that names a .bin would load a pickle although pickles are not allowed.
-    suffix = ".safetensors" if choice.index == INDEX else ".bin"
+    suffix = ".safetensors" if choice.index.endswith(INDEX) else ".bin"
     known = frozenset(names)
     shards: set[str] = set()
     for shard in weight_map.values():
         if not isinstance(shard, str) or "/" in shard or not shard.endswith(suffix):
             raise SourceError(f"{choice.index} of {where} names {shard!r} as a shard, not a *{suffix}.")
         check_name(shard, where)
-        shards.add(shard)
+        shards.add(choice.inner + shard)
     missing = sorted(shards - known)
     if missing:
         raise SourceError(

@@ -120,7 +120,8 @@ class FileListSource(Source):
         self._names, self._where = names, where
         self._choice = file_choice.choose_files(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino
-        self.support, self.left_out = frozenset(self._choice.support), self._choice.left_out
+        self.support = frozenset(map(self._choice.target, self._choice.support))
+        self.left_out = self._choice.left_out
 
     def _with_shards(self) -> ChosenFiles:
         """The choice, with the shards that the index of the weights names."""
@@ -137,7 +138,7 @@ class FileListSource(Source):
         return choice
 
     def config(self) -> dict[str, Any]:
-        document = self._document("config.json") if "config.json" in self.support else {}
+        document = self._document(f"{self._choice.inner}config.json") if "config.json" in self.support else {}
         if not isinstance(document, dict):
             raise SourceError(f"{self._called('config.json')} is not a JSON object.")
         return document

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import TaskError
+from modeldrop.export.sentence_modules import DENSE, NORMALIZE, POOLING, read_modules
 
 if TYPE_CHECKING:
     import onnx
@@ -90,34 +91,21 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     path = folder / "modules.json"
     if not path.is_file():
         return None
-    modes: tuple[str, ...] = ()
-    dense: list[Dense] = []
-    normalize = False
-    for module in json.loads(path.read_text("utf-8")):
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind in {"Transformer", "Dropout"}:
-            continue
-        if kind == "Pooling" and not modes:
-            pooling = json.loads((folder / module["path"] / "config.json").read_text("utf-8"))
-            if config.prompts and pooling.get("include_prompt") is False:
-                raise TaskError(
-                    f"The Pooling module leaves out the words of the prompts ({', '.join(config.prompts)}), "
-                    "and a graph cannot tell them from the text's.",
-                    "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
-                    "service pools what follows the prompt.",
-                )
-            modes = _modes(pooling)
-        elif kind == "Dense" and modes and not normalize:
-            dense.append(_dense(folder / module["path"]))
-        elif kind == "Normalize" and modes:
-            normalize = True
-        else:
-            raise TaskError(
-                f"modules.json has a module that cannot be put into the graph: {module.get('type')}.",
-                "This release knows Transformer, Pooling, Dense and Normalize, in that order.",
-            )
-    if not modes:
+    modules = read_modules(json.loads(path.read_text("utf-8")))
+    pooling = next((module for module in modules if module.kind == POOLING), None)
+    if pooling is None:
         raise TaskError("modules.json has no Pooling module.", "Add one, or remove modules.json from the source.")
+    options = json.loads((folder / pooling.path / "config.json").read_text("utf-8"))
+    if config.prompts and options.get("include_prompt") is False:
+        raise TaskError(
+            f"The Pooling module leaves out the words of the prompts ({', '.join(config.prompts)}), "
+            "and a graph cannot tell them from the text's.",
+            "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
+            "service pools what follows the prompt.",
+        )
+    modes = _modes(options)
+    dense = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
+    normalize = modules[-1].kind == NORMALIZE
     return Head(modes, tuple(dense), normalize, config.truncate_dim)
 
 

@@ -44,6 +44,14 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
     tokenizer.save_pretrained(output)
 
 
+def root_transformer(path: Path) -> None:
+    """Have modules.json say that the transformer's files lie beside it, as they do in a version."""
+    modules = json.loads(path.read_text("utf-8"))
+    if modules[0]["path"]:
+        modules[0]["path"] = ""
+        path.write_text(json.dumps(modules, indent=2) + "\n", "utf-8")
+
+
 def save_sentence_config(output: Path, max_length: int) -> None:
     """sentence-transformers cuts by its own figure: it must be the one that was compared."""
     path = output / "sentence_bert_config.json"

@@ -32,6 +32,7 @@ _CLASSES = {
     "text-classification": transformers.AutoModelForSequenceClassification,
     "token-classification": transformers.AutoModelForTokenClassification,
 }
+_MODULES_FILE = "modules.json"
 _WEIGHTS = "model.safetensors"
 _MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
 _PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
@@ -44,7 +45,7 @@ _PREFIX = "modeldrop_positions/"
 class TextEncoder(LoadedModel):
     """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
 
-    source_files = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+    source_files = (_MODULES_FILE, "sentence_bert_config.json", "config_sentence_transformers.json")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -80,7 +81,8 @@ class TextEncoder(LoadedModel):
 
     def save_side_files(self, output: Path) -> None:
         super().save_side_files(output)
-        if self._embeds and (self._source / "modules.json").is_file():
+        if self._embeds and (self._source / _MODULES_FILE).is_file():
+            side_files.root_transformer(output / _MODULES_FILE)
             side_files.copy_side_files(self._source, output, _MODULES)
             for path in self._source.glob(_PICKLED_MODULE):
                 target = output / path.relative_to(self._source).with_name(_WEIGHTS)
