@@ -17,14 +17,16 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from tokenizers import Tokenizer
 
 from modeldrop.errors import SourceError, TaskError
+from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared.sentence_config import read_sentence_config
+from modeldrop.export.models.text_encoders.worker import TextEncoder
 from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve_source
 from modeldrop.format.manifest import Embedding, parse_manifest
 from modeldrop.format.recipe import Recipe
-from tests.helpers.checkpoints import bert, make_embedder, roberta, xlm_roberta
+from tests.helpers.checkpoints import HIDDEN, bert, make_embedder, roberta, save_byte_tokenizer, xlm_roberta
 from tests.helpers.command_line import Ran, modeldrop
 
 pytestmark = pytest.mark.heavy
@@ -140,6 +142,29 @@ def test_a_transformer_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert np.allclose(version.encode(TEXTS), theirs, atol=1e-5)
 
 
+def test_embedding_gemma_and_a_config_for_torchscript(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    tokenizer = save_byte_tokenizer(tmp_path / "source", special, "<bos> $A <eos>")
+    config = transformers.Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=1, head_dim=16, intermediate_size=128, initializer_range=0.2,
+        max_position_embeddings=256, sliding_window=32,
+        query_pre_attn_scalar=16, use_bidirectional_attention=True, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+    )  # fmt: skip
+    transformers.Gemma3TextModel(config).save_pretrained(tmp_path / "source")
+    source = make_embedder(tmp_path / "source", {"pooling_mode_mean_tokens": True}, dense=True, normalize=True)
+    plain = json.loads((source / "config.json").read_text()) | {"sliding_window": 32}  # it is halved where it is read
+    (source / "config.json").write_text(json.dumps(plain))
+    texts = [*TEXTS, "night " * 100]
+    theirs = SentenceTransformer(str(source), device="cpu").encode(texts)
+    (source / "config.json").write_text(json.dumps(plain | {"torchscript": True}))
+    ran = build(source, tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert np.allclose(answers(tmp_path / "out", texts, "sentence_embedding"), theirs, atol=1e-4)
+
+
 def test_a_cross_encoder_as_sentence_transformers_saves_it(tmp_path: Path) -> None:
     xlm_roberta(tmp_path / "trained", "XLMRobertaForSequenceClassification")
     original = CrossEncoder(str(tmp_path / "trained"), device="cpu")
@@ -150,6 +175,23 @@ def test_a_cross_encoder_as_sentence_transformers_saves_it(tmp_path: Path) -> No
     pairs = [("the harbour at night", text) for text in TEXTS]
     version = CrossEncoder(str(tmp_path / "out"), backend="onnx", device="cpu")
     assert np.allclose(version.predict(pairs), original.predict(pairs), atol=1e-5)
+
+
+def test_texts_are_cut_to_the_positions_that_are_there(tmp_path: Path) -> None:
+    trained = roberta(tmp_path / "source")  # its tokenizer is data2vec's
+    source = tmp_path / "data2vec"
+    plain = transformers.RobertaConfig.from_pretrained(trained).to_dict()
+    del plain["model_type"], plain["architectures"]
+    transformers.Data2VecTextModel(transformers.Data2VecTextConfig(**plain)).save_pretrained(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained)
+    tokenizer.model_max_length = plain["max_position_embeddings"]
+    tokenizer.save_pretrained(source)
+    model = TextEncoder(Checkpoint(source, "feature-extraction"))
+    assert model.max_length == plain["max_position_embeddings"] - plain["pad_token_id"] - 1
+    (run,) = model.runs([Sample(("night " * 1000,))])
+    assert run.answer.values.shape[0] == model.max_length
+    with pytest.raises(TaskError, match=f"this model has {model.max_length} positions"):
+        TextEncoder(Checkpoint(source, "feature-extraction", max_length=model.max_length + 1))
 
 
 def modules(*kinds: str) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Rewrite configs of transformers 5 so that the exporter's transformers 4 reads the same from them.
+"""Rewrite configs so that the exporter's transformers 4 loads the model as it was trained, above all transformers 5's.
 
 transformers 4 ignores keys that it does not know: it would use its default rotary positions, or no tokenizer,
 without an error.
@@ -22,6 +22,8 @@ _BASES = {
     "gemma3n_text": ("rope_theta", "rope_local_base_freq"),
 }
 _NEOX = ("gpt_neox", "gpt_neox_japanese")
+_OF_CALLS = {"torchscript", "return_dict"}
+"""Entries that have a model answer with a tuple: how it was called where it was trained."""
 _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
@@ -42,12 +44,12 @@ def fix_configs(folder: Path) -> None:
 
 
 def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json with its ``rope_parameters`` also under the keys that transformers 4 reads.
+    """A config.json with its ``rope_parameters`` also under the keys that transformers 4 reads, without calls.
 
     Raises:
         SourceError: this architecture's cannot be written so.
     """
-    fixed = dict(config)
+    fixed = {name: value for name, value in config.items() if name not in _OF_CALLS}
     for name, value in config.items():
         if name.endswith("_config") and isinstance(value, dict):
             fixed[name] = fixed_config(value)

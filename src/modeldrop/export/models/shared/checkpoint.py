@@ -93,10 +93,14 @@ def _check_config(config: Any, checkpoint: Checkpoint) -> None:
     for name, value in checkpoint.read("config.json").items():
         if name in _OF_SAVING or not isinstance(value, int | float | str) or not hasattr(config, name):
             continue
-        if getattr(config, name) != value:
+        read = getattr(config, name)
+        both_ways = name == "sliding_window" and getattr(config, "use_bidirectional_attention", False)
+        if both_ways and read == value // 2 + 1:
+            continue  # Gemma3TextConfig: as wide, half of it to each side
+        if read != value:
             raise SourceError(
                 f"config.json says {name} = {value!r}, and transformers {transformers.__version__} reads "
-                f"{getattr(config, name)!r}: it would answer otherwise than the model that was trained.",
+                f"{read!r}: it would answer otherwise than the model that was trained.",
                 "Save the checkpoint with that release, or correct its config.json.",
             )
 
@@ -206,6 +210,27 @@ def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: A
         ) from error
 
 
+def limit_to_positions(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
+    """Have a tokenizer cut texts to as many tokens as a model that is loaded has positions for.
+
+    Of some kinds config.json says more: their table of positions begins with the padding token's and those before it.
+
+    Raises:
+        TaskError: the recipe's max_length is more.
+    """
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(module, torch.nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            positions = module.num_embeddings - unused
+            if (checkpoint.max_length or 0) > positions:
+                raise _too_long(checkpoint.max_length, positions)
+            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+
+
+def _too_long(asked: int | None, positions: int) -> TaskError:
+    return TaskError(f"max_length is {asked}; this model has {positions} positions.", "Ask for no more.")
+
+
 def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
     """Tokens a text is cut to: the recipe's, else what sentence-transformers, the tokenizer or the model says."""
     positions = getattr(config, "max_position_embeddings", None) or _UNBOUNDED
@@ -215,8 +240,6 @@ def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
     limit = min(positions, tokenizer.model_max_length, _UNBOUNDED)
     if checkpoint.max_length is not None:
         if checkpoint.max_length > positions:
-            raise TaskError(
-                f"max_length is {checkpoint.max_length}; this model has {positions} positions.", "Ask for no more."
-            )
+            raise _too_long(checkpoint.max_length, positions)
         return checkpoint.max_length
     return int(min(checkpoint.read("sentence_bert_config.json").get("max_seq_length") or limit, limit))

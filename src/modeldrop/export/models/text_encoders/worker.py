@@ -15,7 +15,12 @@ from safetensors.torch import save_file
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import (
+    limit_to_positions,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.pooling import append_head, pool, read_head
@@ -54,6 +59,8 @@ class TextEncoder(LoadedModel):
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
         has_graph = isinstance(self._model, OpenVinoModel)
+        if isinstance(self._model, torch.nn.Module):  # no ready graph
+            limit_to_positions(self._tokenizer, self._model, checkpoint)
         # What modules.json puts behind the transformer is put into graphs that are exported, not into the source's own.
         self._config = read_sentence_config(checkpoint) if self._embeds else SentenceConfig()
         self._head = read_head(checkpoint.folder, self._config) if self._embeds and not has_graph else None
