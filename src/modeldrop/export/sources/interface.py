@@ -113,6 +113,7 @@ class FileListSource(Source):
 
     _choice: ChosenFiles
     _graph = ""
+    _inner = ""
     _openvino: Ir | None = None
 
     def _choose(self, names: Collection[str], where: str, rules: FileRules) -> None:
@@ -121,7 +122,7 @@ class FileListSource(Source):
         self._choice = file_choice.choose_files(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(map(self._choice.target, self._choice.support))
-        self.left_out = self._choice.left_out
+        self.left_out, self._inner = self._choice.left_out, self._choice.inner
 
     def _with_shards(self) -> ChosenFiles:
         """The choice, with the shards that the index of the weights names."""
@@ -138,7 +139,7 @@ class FileListSource(Source):
         return choice
 
     def config(self) -> dict[str, Any]:
-        document = self._document(f"{self._choice.inner}config.json") if "config.json" in self.support else {}
+        document = self._document(f"{self._inner}config.json") if "config.json" in self.support else {}
         if not isinstance(document, dict):
             raise SourceError(f"{self._called('config.json')} is not a JSON object.")
         return document
