@@ -14,15 +14,15 @@ for a program that has not opened it yet. Where a download does not fit, that go
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from typing import TYPE_CHECKING
 
 from modeldrop.fetcher.home import PARTIAL, ModelHome, find_links, find_models, find_snapshots
 from modeldrop.fetcher.leases import LEASE_SECONDS, forget, holder, last_use, leaseholder, user_of
 from modeldrop.fetcher.options import DEFAULT_KEEP
+from modeldrop.util.locks import held_in_turn
 from modeldrop.util.named_tuples import NamedTuple
+from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from modeldrop.fetcher.snapshot import LocalSnapshot
 
+_LOCK = ".removing.lock"
 _PAUSE = 0.02  # seconds
-_TURNS = 500  # a process may be stopped while it removes something
+_TURN_SECONDS = 10.0  # a process may be stopped while it removes something
 
 
 class DiskUse(NamedTuple):
@@ -155,26 +156,12 @@ def make_room(home: ModelHome, missing: int, keep: int, *, spare: Path, partly: 
     return False
 
 
-@contextlib.contextmanager
-def removing(home: ModelHome) -> Iterator[None]:
+def removing(home: ModelHome) -> contextlib.AbstractContextManager[None]:
     """Let one process or thread after the other remove what lies in a home, as far as there are locks.
 
     What another one is removing is neither there to be removed nor free yet: who looks in that moment finds no room.
     """
-    descriptor = None
-    try:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(home.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            for _ in range(_TURNS):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(_PAUSE)
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
+    return held_in_turn(home.path.parent / _LOCK, Deadline(_TURN_SECONDS), _PAUSE)
 
 
 def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: bool) -> bool:

@@ -36,13 +36,13 @@ from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.cached import cached_property
-from modeldrop.util.locks import try_lock
+from modeldrop.util.locks import held_in_turn
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 from modeldrop.util.text import ago_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Unpack
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import Variant
     from modeldrop.storage.read.interface import RegistryReader
 
-_LOCK_SECONDS = 2.0
+_LOCK_SECONDS, _LOCK_PAUSE = 2.0, 0.01
 _NO_TRANSFER = TransferStats()
 
 
@@ -538,19 +538,10 @@ class Fetcher:
             return read_link(self.home.path / str(self.link)) == local.path.name
         return False
 
-    @contextlib.contextmanager
-    def _link_lock(self) -> Iterator[None]:
+    def _link_lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep two fetches that end together from moving the link crosswise; go without where locks do not work."""
-        lock = None
-        with contextlib.suppress(OSError):
-            limit = Deadline(min(_LOCK_SECONDS, self._deadline.left()))
-            while (lock := try_lock(self.home.path / PARTIAL / f"{self.link}.lock")) is None and limit.left():
-                time.sleep(0.01)
-        try:
-            yield
-        finally:
-            if lock is not None:
-                lock.release()
+        limit = Deadline(min(_LOCK_SECONDS, self._deadline.left()))
+        return held_in_turn(self.home.path / PARTIAL / f"{self.link}.lock", limit, _LOCK_PAUSE)
 
     def _version_url(self, version: ResolvedVersion) -> str:
         return f"{self.registry}/{self.reference.model}/v{version.version}"

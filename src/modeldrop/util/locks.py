@@ -9,9 +9,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modeldrop.util.files import identity, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modeldrop.util.retry import Deadline
 
 _owned: set[int] = set()
 
@@ -58,6 +65,26 @@ def try_lock(path: Path) -> Lock | None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
         raise
+
+
+@contextlib.contextmanager
+def held_in_turn(path: Path, limit: Deadline, pause: float) -> Iterator[None]:
+    """Hold the lock ``path``, as soon as others let it go; go on without it after ``limit``, or where there are none.
+
+    Args:
+        path: the lock.
+        limit: how long to wait for it.
+        pause: seconds between two looks.
+    """
+    lock = None
+    with contextlib.suppress(OSError):
+        while (lock := try_lock(path)) is None and limit.left():
+            time.sleep(pause)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def own(descriptor: int) -> None:
