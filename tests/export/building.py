@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.command_line import modeldrop
@@ -12,6 +16,10 @@ from tests.helpers.command_line import modeldrop
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+"""What a graph takes, and what tokenizers call it."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +43,15 @@ def build(folder: Path, source: Path, metrics: Iterable[str], variants: Iterable
     ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
     assert ran.code == 0, ran.err
     return Built(source, folder / "out", parse_manifest((folder / "out" / "manifest.json").read_bytes()))
+
+
+def answers(
+    folder: Path, inputs: list[str] | list[tuple[str, str]], output: str, *, taken: set[str] | None = None
+) -> np.ndarray:
+    """What a service with onnxruntime and tokenizers alone gets of the fp32 graph, which takes exactly ``taken``."""
+    encodings = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(inputs)
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
+    names = {tensor.name for tensor in session.get_inputs()}
+    assert taken in (None, names)
+    feeds = {name: np.array([getattr(one, COLUMNS[name]) for one in encodings]) for name in names}
+    return np.asarray(session.run([output], feeds)[0])

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer
 
 from modeldrop.export.models.family import CLASSES
 from modeldrop.fetcher.self_test import self_test
-from tests.export.building import build
+from tests.export.building import answers, build
 from tests.helpers.checkpoints import distilbert, make_embedder, mpnet, qwen, roberta, xlm_roberta
 
 if TYPE_CHECKING:
@@ -61,13 +59,8 @@ def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def asked(built: Built, inputs: list[str] | list[tuple[str, str]], output: str) -> np.ndarray:
-    """What a service with onnxruntime and tokenizers alone gets of the fp32 graph."""
-    encodings = Tokenizer.from_file(str(built.output / "tokenizer.json")).encode_batch(inputs)
-    session = onnxruntime.InferenceSession(built.output / "onnx" / "model.onnx")
-    columns = {"input_ids": "ids", "attention_mask": "attention_mask"}
-    feeds = {name: np.array([getattr(one, column) for one in encodings]) for name, column in columns.items()}
-    assert {tensor.name for tensor in session.get_inputs()} == set(feeds)
-    return np.asarray(session.run([output], feeds)[0])
+    """What a service gets that knows of token ids and masks."""
+    return answers(built.output, inputs, output, taken={"input_ids", "attention_mask"})
 
 
 def original(built: Built, kind: type, texts: list[str], *others: list[str]) -> np.ndarray:

@@ -16,6 +16,7 @@ import pytest
 
 from modeldrop.export.models.family import CLASSES
 from modeldrop.format.manifest import parse_manifest
+from tests.export.building import COLUMNS, answers
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, edit_weights, make_embedder
 from tests.helpers.command_line import modeldrop
@@ -126,26 +127,14 @@ def test_token_classifier(tmp_path: Path) -> None:
 
 
 def test_embedder_with_dense_layer_equals_sentence_transformers(tmp_path: Path) -> None:
-    import onnxruntime
     from sentence_transformers import SentenceTransformer
-    from tokenizers import Tokenizer
 
     source = make_embedder(bert(tmp_path / "source"), {"pooling_mode_cls_token": True}, dense=True, normalize=True)
     ran = modeldrop("build", source, "-o", tmp_path / "out", "--variants", "fp32")
     assert ran.code == 0, ran.err
     texts = ["a recipe for bread", "the court ruled", "x"]
     expected = SentenceTransformer(str(source), device="cpu").encode(texts)
-    tokenizer = Tokenizer.from_file(str(tmp_path / "out/tokenizer.json"))
-    encodings = tokenizer.encode_batch(texts)
-    session = onnxruntime.InferenceSession(tmp_path / "out/onnx/model.onnx")
-    answer = session.run(
-        ["sentence_embedding"],
-        {
-            "input_ids": np.array([encoding.ids for encoding in encodings]),
-            "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
-            "token_type_ids": np.array([encoding.type_ids for encoding in encodings]),
-        },
-    )[0]
+    answer = answers(tmp_path / "out", texts, "sentence_embedding", taken=set(COLUMNS))
     assert answer.shape == (3, 24)
     assert np.allclose(answer, expected, atol=1e-5)
 

@@ -14,6 +14,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from modeldrop.format.manifest import Manifest, parse_manifest
+from tests.export.building import COLUMNS
 from tests.export.trained import PASSAGES, TAUGHT, UNSEEN, belonging, train_reranker
 from tests.helpers.command_line import modeldrop
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.heavy
 
 GRAPHS = {"int8": "model_quantized.onnx", "int8-accurate": "model_int8.onnx"}
-COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 # What the build is proven on: of every topic one question that was taught, and one that was not.
 PROVEN = (*tuple(TAUGHT)[::10], *tuple(UNSEEN)[::2])
 

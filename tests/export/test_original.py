@@ -7,14 +7,12 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import peft
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from tokenizers import Tokenizer
 
 from modeldrop.errors import SourceError, TaskError
 from modeldrop.export.inputs import Sample
@@ -26,6 +24,7 @@ from modeldrop.export.request import make_request
 from modeldrop.export.sources import resolve_source
 from modeldrop.format.manifest import Embedding, parse_manifest
 from modeldrop.format.recipe import Recipe
+from tests.export.building import answers
 from tests.helpers.checkpoints import HIDDEN, bert, make_embedder, roberta, save_byte_tokenizer, xlm_roberta
 from tests.helpers.command_line import Ran, modeldrop
 
@@ -36,15 +35,6 @@ TEXTS = ["THE Harbour at NIGHT", "the harbour at night", "Größe UND Élan", "x
 
 def build(source: Path, output: Path, *arguments: str) -> Ran:
     return modeldrop("build", source, "-o", output, "--variants", "fp32", *arguments)
-
-
-def answers(output: Path, texts: list[str], name: str) -> np.ndarray:
-    """What a service with onnxruntime and tokenizers alone gets."""
-    encodings = Tokenizer.from_file(str(output / "tokenizer.json")).encode_batch(texts)
-    session = onnxruntime.InferenceSession(output / "onnx" / "model.onnx")
-    columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-    feeds = {one.name: np.array([getattr(two, columns[one.name]) for two in encodings]) for one in session.get_inputs()}
-    return np.asarray(session.run([name], feeds)[0])
 
 
 def test_a_cased_tokenizer_that_is_given_lower_case_and_a_dense_layer_in_a_pickle(tmp_path: Path) -> None:

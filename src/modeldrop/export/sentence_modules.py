@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TRANSFORMER, POOLING, DENSE, NORMALIZE = "Transformer", "Pooling", "Dense", "Normalize"
 _NO_EFFECT = "Dropout"
+_KNOWN = f"{TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order."
+_BY_ITS_OWN = "Export it with its own library, and publish the .onnx file beside config.json and tokenizer.json."
 _OTHERS = {
     "MLMTransformer": "a sparse encoder (SPLADE)",
     "SpladePooling": "a sparse encoder (SPLADE)",
@@ -62,13 +64,12 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
         if known in kinds:
             raise TaskError(
                 f"modules.json describes {sentence}: its module {known} cannot be put into the graph.",
-                f"This release builds {TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order. Export it with "
-                "its own library, and publish the .onnx file beside config.json and tokenizer.json.",
+                f"This release builds {_KNOWN} {_BY_ITS_OWN}",
             )
     if kinds[:2] == [TRANSFORMER, DENSE]:
         raise TaskError(
             "modules.json describes a late-interaction model (ColBERT): a Dense layer for every token, no Pooling.",
-            "Export it with its own library, and publish the .onnx file beside config.json and tokenizer.json.",
+            _BY_ITS_OWN,
         )
     rest = kinds[2:]
     fits = kinds[:2] == [TRANSFORMER, POOLING] and rest in (
@@ -81,6 +82,6 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
             f"modules.json has a module that cannot be put into the graph: {wrong}."
             if wrong
             else f"modules.json lists its modules in an order that is not known: {', '.join(kinds) or 'none'}.",
-            f"This release knows {TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order.",
+            f"This release knows {_KNOWN}",
         )
     return tuple(modules)

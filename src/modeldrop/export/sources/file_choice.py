@@ -56,8 +56,8 @@ class ChosenFiles:
     are not among the weights until ``with_shards`` has read it. ``graphs`` are ready ONNX graphs by
     role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
     its ``.bin`` are the weights then. ``left_out`` are learned weights that nothing loads: what another library puts
-    behind the model. ``inner`` is the folder of the transformer's files,
-    where it has one of its own; they are taken out of it.
+    behind the model. ``inner`` is the folder of the transformer's files, where it has one of its own; they are taken
+    out of it.
     """
 
     weights: tuple[str, ...]

@@ -57,7 +57,7 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     return ExportAnswer(
         labels=tuple(model.labels),
         max_length=model.max_length,
-        embedding=model.embedding,
+        embedding=model.embedding(runs),
         framework=f"PyTorch {torch.__version__}",
         speed=(one, batch),
         openvino_tokenizer=tokenizer,

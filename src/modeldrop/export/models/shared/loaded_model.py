@@ -40,8 +40,6 @@ class LoadedModel(ABC):
     """Names of the classes, by index."""
     max_length: int | None = None
     """Tokens a text is cut to."""
-    embedding: Embedding | None = None
-    """How it embeds; None where sentences have no vector. Known once it has answered."""
     _model: Any
     _tokenizer: Any = None
 
@@ -78,6 +76,14 @@ class LoadedModel(ABC):
             runs: what ``runs`` gave.
             indices: those that are meant to be kept, of families that keep them as they are.
         """
+
+    def embedding(self, runs: Sequence[ModelRun]) -> Embedding | None:
+        """How it embeds; None where sentences have no vector.
+
+        Args:
+            runs: what ``runs`` gave.
+        """
+        return None
 
     @abstractmethod
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:

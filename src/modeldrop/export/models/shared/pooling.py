@@ -103,10 +103,9 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
             "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
             "service pools what follows the prompt.",
         )
-    modes = _modes(options)
     dense = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
     normalize = modules[-1].kind == NORMALIZE
-    return Head(modes, tuple(dense), normalize, config.truncate_dim)
+    return Head(_modes(options), tuple(dense), normalize, config.truncate_dim)
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
@@ -257,10 +256,22 @@ def _modes(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(modes))
 
 
-def _dense(folder: Path) -> Dense:
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a module, by name.
+
+    A pickle is there only where the recipe allows it; and one of tensors alone is all that is loaded.
+    """
     import torch
     from safetensors.torch import load_file
 
+    path = folder / "model.safetensors"
+    if path.is_file():
+        return load_file(path)
+    pickled: dict[str, torch.Tensor] = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    return pickled
+
+
+def _dense(folder: Path) -> Dense:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     function = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if function not in _ACTIVATIONS:
@@ -268,9 +279,7 @@ def _dense(folder: Path) -> Dense:
             f"The Dense module has an activation that cannot be put into the graph: {function}.",
             f"This release knows: {', '.join(name.rpartition('.')[2] for name in _ACTIVATIONS)}.",
         )
-    path = folder / "model.safetensors"
-    # A pickle is there only where the recipe allows it; and one of tensors alone is all that is loaded.
-    weights = load_file(path) if path.is_file() else torch.load(folder / "pytorch_model.bin", weights_only=True)
+    weights = load_weights(folder)
     bias = weights.get("linear.bias")
     return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), _ACTIVATIONS[function])
 

@@ -23,7 +23,7 @@ from modeldrop.export.models.shared.checkpoint import (
 )
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
-from modeldrop.export.models.shared.pooling import append_head, pool, read_head
+from modeldrop.export.models.shared.pooling import append_head, load_weights, pool, read_head
 from modeldrop.export.models.shared.sentence_config import SentenceConfig, read_sentence_config
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.format.golden import StepOutput
@@ -92,8 +92,8 @@ class TextEncoder(LoadedModel):
             side_files.root_transformer(output / _MODULES_FILE)
             side_files.copy_side_files(self._source, output, _MODULES)
             for path in self._source.glob(_PICKLED_MODULE):
-                target = output / path.relative_to(self._source).with_name(_WEIGHTS)
-                save_file(torch.load(path, weights_only=True), target)
+                folder = path.parent
+                save_file(load_weights(folder), output / folder.relative_to(self._source) / _WEIGHTS)
         side_files.save_sentence_config(output, self._tokenizer.model_max_length)
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
@@ -102,14 +102,14 @@ class TextEncoder(LoadedModel):
             texts = tuple(self._config.prompt + text for text in sample.texts)
             inputs = self._tokenizer(*([part] for part in texts), truncation=True, return_tensors="pt")
             question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
-            answer = self._answer(inputs)[0].numpy()
-            if self._output == _SENTENCE and self.embedding is None:
-                self.embedding = self._embedding(len(answer))
-            yield self._make_run(sample.shown, texts, inputs, ModelAnswer(answer, question=question))
+            answer = ModelAnswer(self._answer(inputs)[0].numpy(), question=question)
+            yield self._make_run(sample.shown, texts, inputs, answer)
 
-    def _embedding(self, dimension: int) -> Embedding:
+    def embedding(self, runs: Sequence[ModelRun]) -> Embedding | None:
+        if self._output != _SENTENCE:
+            return None
         config = self._config
-        return Embedding(dimension, config.similarity, config.prompts, config.default_prompt)
+        return Embedding(len(runs[0].answer.values), config.similarity, config.prompts, config.default_prompt)
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         # A golden case keeps all values, so nothing is narrowed; it has no field for questions.
