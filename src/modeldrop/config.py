@@ -12,27 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import DiskError, FormatError, RecipeError, UsageError
 from modeldrop.format.json_fields import Fields
-from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME
 from modeldrop.format.reference import parse_registry
 from modeldrop.util.files import expand_user
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 FILE = "modeldrop.toml"
 _MAX_TAGS = 10  # S3's limit
-_MAX_REGISTRIES = 16
-_MAX_COMMAND = 8192
-_RELATIVE = (".", "..", "./", "../")
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _ACLS = (
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
     "bucket-owner-full-control",
 )  # fmt: skip
 _S3_ALONE = ("encryption", "acl", "requester-pays")
-_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch")
 
 
 def read_duration(text: str, where: str, *, unit: str = "") -> float:
@@ -198,6 +194,8 @@ class RegistrySettings(NamedTuple):
         encryption: S3: how new objects are encrypted, such as ``AES256``, where the bucket's policy wants that said.
         acl: S3: the canned ACL of new objects, such as ``bucket-owner-full-control``, where it wants that said.
         requester_pays: S3: whoever asks pays for the request.
+        section: which table of modeldrop.toml they are from, by its name; "" where none has this URL or the start of
+            it.
     """
 
     url: str
@@ -209,30 +207,7 @@ class RegistrySettings(NamedTuple):
     encryption: str = ""
     acl: str = ""
     requester_pays: bool = False
-
-
-class ModelSettings(NamedTuple):
-    """A model of modeldrop.toml: what to build, where to publish it, and how containers fetch it.
-
-    Attributes:
-        name: its name in the registries.
-        source: where its weights come from, as SOURCE on the command line.
-        registries: names in modeldrop.toml, URLs or folders; empty for the default one.
-        channel: the channel to move.
-        test: a shell command that must succeed before the channel is moved, or "".
-        recipe_file: a file with the recipe, or "".
-        recipe: keys of the recipe, which override the file's.
-        variant: the variant that containers fetch, or "" for their own choice.
-    """
-
-    name: str
-    source: str
-    registries: tuple[str, ...] = ()
-    channel: str = DEFAULT_CHANNEL
-    test: str = ""
-    recipe_file: str = ""
-    recipe: Mapping[str, Any] = {}
-    variant: str = ""
+    section: str = ""
 
 
 class ConfigFile:
@@ -240,7 +215,7 @@ class ConfigFile:
 
     Args:
         registries: by their names.
-        model_tables: the table ``models`` as it stands there; ``models`` reads it. A container that fetches need not.
+        model_tables: the table ``models`` as it stands there; ``model_settings`` reads it, containers need not.
         what: the file's name, for messages.
         folder: what paths are relative to; "" to leave them as they are.
     """
@@ -263,20 +238,10 @@ class ConfigFile:
         """The same, with the paths of its models as they stand in the file."""
         return ConfigFile(self.registries, self.model_tables, self.what)
 
-    def models(self) -> dict[str, ModelSettings]:
-        """The models by their names, in the order of the file.
-
-        Raises:
-            RecipeError: an unknown key, or a wrong value; it names the key.
-        """
-        try:
-            fields = Fields(self.model_tables, "models", self.what)
-            return {name: _model(name, fields.child(name), self.folder) for name in fields.names()}
-        except (FormatError, UsageError) as error:
-            raise RecipeError(f"{self.what}: {error.message}", error.hint) from None
-
     def registry(self, registry: str) -> RegistrySettings:
         """The settings of a registry, given by its name here, its URL or its folder.
+
+        Of the tables whose URL is this one, or its start up to a slash, that with the longest applies, as a whole.
 
         Raises:
             UsageError: it is neither a name here nor a registry.
@@ -290,7 +255,16 @@ class ConfigFile:
                 f"There: {known}. A folder is written with its start: ./{registry}.",
             )
         url = parse_registry(registry)
-        return next((known for known in self.registries.values() if known.url == url), RegistrySettings(url))
+        segments, found, most = _segments(url), RegistrySettings(url), 0
+        for known in self.registries.values():
+            start = _segments(known.url)
+            if len(start) > most and segments[: len(start)] == start:
+                found, most = known._replace(url=url), len(start)
+        return found
+
+    def has_url(self, url: str) -> bool:
+        """Whether a table has this very URL or folder, so that it is a registry and no model in one."""
+        return any(_segments(known.url) == _segments(url) for known in self.registries.values())
 
 
 _loaded: dict[tuple[Any, ...], ConfigFile] = {}
@@ -340,6 +314,7 @@ def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
         fields = Fields(tomllib.loads(text), "", what)
         table = fields.child("registries", optional=True)
         registries = {name: _registry(name, table.child(name), folder) for name in table.names()}
+        _refuse_contradictions(registries)
         models = fields.table("models")
         fields.refuse_unknown()
     except tomllib.TOMLDecodeError as error:
@@ -410,45 +385,34 @@ def exporter_python() -> str:
     return variable("exporter_python") or sys.executable
 
 
-def chosen_models(config: ConfigFile, names: Iterable[str] = ()) -> list[ModelSettings]:
-    """The models of modeldrop.toml by name, all where none is named.
+def _segments(url: str) -> list[str]:
+    """What stands between the slashes of a URL or a folder, the same for all of its spellings."""
+    segments = one_spelling(url).rstrip("/").split("/")
+    if url.startswith("https://"):
+        segments[2] = segments[2].lower().removesuffix(":443")
+    return segments
+
+
+def _refuse_contradictions(registries: Mapping[str, RegistrySettings]) -> None:
+    """Refuse two tables of one URL that say different things of it: none could be chosen.
 
     Raises:
-        UsageError: there is none, or none of that name.
-        RecipeError: modeldrop.toml is wrong.
+        FormatError: there are such; it names both.
     """
-    models = config.models()
-    wanted = list(dict.fromkeys(names)) or list(models)
-    for name in wanted:
-        if name not in models:
-            raise UsageError(
-                f"modeldrop.toml has no model {name[:80]!r}.", f"Its models: {', '.join(models) or 'none'}."
+    names: dict[tuple[str, ...], str] = {}
+    for name, settings in registries.items():
+        other = names.setdefault(tuple(_segments(settings.url)), name)
+        different = [
+            key.replace("_", "-")
+            for key, one, two in zip(settings._fields, settings, registries[other], strict=True)
+            if one != two and key not in {"url", "section"}
+        ]
+        if different:
+            raise FormatError(
+                f"[registries.{other}] and [registries.{name}] have the same url, {settings.url}, "
+                f"and different settings: {', '.join(different)}",
+                "Settings belong to the URL. Keep one of them.",
             )
-    if not wanted:
-        raise UsageError(
-            "There is no model in modeldrop.toml.",
-            "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
-            "or the one that MODELDROP_CONFIG names.",
-        )
-    return [models[name] for name in wanted]
-
-
-def registries_of(model: ModelSettings, config: ConfigFile) -> tuple[str, ...]:
-    """The registries of a model: its own, else MODELDROP_REGISTRY, else the only one of the file; URLs or folders.
-
-    Raises:
-        UsageError: none is named, and the file has none or several; or it names one that is not there.
-    """
-    if model.registries:
-        return tuple(config.registry(registry).url for registry in model.registries)
-    if default := default_registry():
-        return (default,)
-    if len(config.registries) == 1:
-        return tuple(registry.url for registry in config.registries.values())
-    raise UsageError(
-        f"modeldrop.toml says no registry for the model {model.name}.",
-        f'Write registry = "…" into [models.{model.name}], or set MODELDROP_REGISTRY.',
-    )
 
 
 def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
@@ -459,7 +423,7 @@ def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
     if len(tags) > _MAX_TAGS:
         fields.fail(f"has {len(tags)} tags; at most {_MAX_TAGS} are allowed", "tags")
     settings = RegistrySettings(
-        url=_below(folder, parse_registry(fields.text("url", limit=2048))),
+        url=below(folder, parse_registry(fields.text("url", limit=2048))),
         endpoint=fields.text("endpoint", default="", limit=2048).rstrip("/"),
         region=fields.text("region", default="", limit=64),
         encryption_key=fields.text("encryption-key", default="", limit=2048),
@@ -468,6 +432,7 @@ def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
         encryption=fields.text("encryption", default="", limit=64),
         acl=fields.text("acl", default="", limit=64),
         requester_pays=fields.boolean("requester-pays", default=False),
+        section=name,
     )
     for key, value, values in (("encryption", settings.encryption, _ENCRYPTIONS), ("acl", settings.acl, _ACLS)):
         if value and value not in values:
@@ -485,62 +450,7 @@ def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
     return settings
 
 
-def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
-    if not NAME.fullmatch(name):
-        raise FormatError("a name has small letters, digits, '.', '_' and '-', at most 64", field=fields.path)
-    source = fields.text("source", limit=4096)
-    channel = fields.text("channel", default=DEFAULT_CHANNEL, limit=64)
-    try:
-        check_channel(channel)
-    except UsageError as error:
-        raise FormatError(error.message, error.hint, field=fields.at("channel")) from None
-    recipe_file = fields.text("recipe", default="", limit=4096)
-    fetch = fields.child("fetch", optional=True)
-    variant = fetch.text("variant", default="", pattern=NAME)
-    fetch.refuse_unknown()
-    settings = ModelSettings(
-        name=name,
-        source=_below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source,
-        registries=_registries(fields, folder),
-        channel=channel,
-        test=fields.text("test", default="", limit=_MAX_COMMAND),
-        recipe_file=_below(folder, recipe_file),
-        recipe=_recipe(fields, folder),
-        variant=variant,
-    )
-    for text, key in ((source, "source"), (settings.test, "test")):
-        if key in fields.names() and not text.strip():
-            fields.fail("must not be empty", key)
-    return settings
-
-
-def _registries(fields: Fields, folder: str) -> tuple[str, ...]:
-    registries = fields.text_or_texts("registry", limit=_MAX_REGISTRIES, default=())
-    for index, registry in enumerate(registries):
-        if not registry.strip():
-            fields.fail("must not be empty", "registry")
-        if registry in registries[:index]:
-            fields.fail(f"{registry!r} is named twice", "registry")
-    return tuple(_below(folder, item) if item.startswith(_RELATIVE[2:]) else item for item in registries)
-
-
-def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
-    """The keys of the recipe that stand among a model's; all keys are known after this, or refused."""
-    from modeldrop.format.recipe import WRITTEN_RECIPE  # a container that fetches need not load it
-
-    WRITTEN_RECIPE.read(fields)
-    own = {name: fields.value(name) for name in fields.names() if name not in _NOT_RECIPE}
-    if "texts" in own:
-        own["inputs"] = own.pop("texts")
-    for name in ("inputs", "metric", "calibration"):
-        if isinstance(own.get(name), str):
-            own[name] = _below(folder, own[name])
-    if isinstance(own.get("tokenizer"), str) and own["tokenizer"].startswith(_RELATIVE[2:]):
-        own["tokenizer"] = _below(folder, own["tokenizer"])
-    return own
-
-
-def _below(folder: str, path: str) -> str:
+def below(folder: str, path: str) -> str:
     """A path that was written relative to ``folder``; URLs, "" and other paths as they are."""
     if not folder or not path or "://" in path or path.startswith(("/", "~")):
         return path

@@ -103,6 +103,14 @@ def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:
     assert pinned.registries == ("prod", "./copy")
 
 
+def test_a_url_below_a_registry_of_the_configuration_is_itself(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "modeldrop.toml").write_text('[registries.lab]\nurl = "s3://models"\nregion = "eu-west-1"\n', "utf-8")
+    given = {"model": "acme/embedder", "registry": "s3://models/team\ns3://models"}
+    request = read(config="modeldrop.toml", **given).request
+    assert request is not None
+    assert request.registries == ("s3://models/team", "s3://models")
+
+
 def test_a_recipe_may_bring_inputs_and_a_metric_of_its_own(read: Read, tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     lines = ['inputs = "pictures"', 'metric = "quality:accuracy"', "[thresholds.int8]", 'accuracy = ">= 0.9"']

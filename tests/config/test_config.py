@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.config import default_registry, load_config_file, registries_of, registry_settings
+from modeldrop.config import default_registry, load_config_file, registry_settings
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.fetcher.fetch import fetch
+from modeldrop.model_settings import read_models, registries_of
 from tests.helpers.builds import publish_build, publisher_environment
 from tests.helpers.command_line import modeldrop
 
@@ -77,7 +78,7 @@ def test_the_registry_of_a_model_is_its_own_the_default_or_the_only_one(
 
     def registries(name: str) -> tuple[str, ...]:
         settings = load_config_file()
-        return registries_of(settings.models()[name], settings)
+        return registries_of(read_models(settings)[name], settings)
 
     folder = config.parent
     assert registries("a") == (str(folder / "models"), str(folder / "x"), "gs://acme")

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from modeldrop.config import ModelSettings, parse_config
+from modeldrop.config import parse_config
 from modeldrop.errors import RecipeError
+from modeldrop.model_settings import ModelSettings, read_models
 
 WHOLE = """
 [registries.prod]
@@ -30,7 +31,7 @@ source = "./checkpoints/reranker"
 
 
 def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
-    embedder, reranker = parse_config(WHOLE, folder="/srv/my models").models().values()
+    embedder, reranker = read_models(parse_config(WHOLE, folder="/srv/my models")).values()
     assert embedder == ModelSettings(
         name="embedder",
         source="sentence-transformers/all-MiniLM-L6-v2",
@@ -48,7 +49,7 @@ def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
         variant="int8",
     )
     assert reranker == ModelSettings("reranker", "/srv/my models/checkpoints/reranker")
-    assert parse_config(WHOLE).models()["reranker"].source == "./checkpoints/reranker"
+    assert read_models(parse_config(WHOLE))["reranker"].source == "./checkpoints/reranker"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_models_are_read_and_their_paths_are_relative_to_the_file() -> None:
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
     settings = parse_config(text, "team.toml")
     with pytest.raises(RecipeError) as caught:
-        settings.models()
+        read_models(settings)
     assert caught.value.message.startswith(f"team.toml: {message}")
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.errors import RecipeError, UsageError
+from modeldrop.format.reference import parse_registry
 
 WHOLE = """
 [registries.prod]
@@ -30,12 +31,89 @@ def test_a_registry_is_found_by_its_name_its_url_and_any_spelling_of_it() -> Non
         region="eu-central-1",
         encryption_key="alias/models",
         tags={"team": "search", "cost-centre": "42"},
+        section="prod",
     )
     for spelling in ("prod", "s3://acme-models/team", "s3://acme-models/team/"):
         assert settings.registry(spelling) == prod
     assert settings.registry("public").anonymous
     assert settings.registry("s3://acme-models/other") == RegistrySettings("s3://acme-models/other")
     assert settings.registry("/srv/models") == RegistrySettings("/srv/models")
+
+
+MANY = """
+[registries.lab]
+url = "s3://models"
+endpoint = "https://minio.lab.acme.dev"
+[registries.team]
+url = "s3://models/team"
+endpoint = "https://minio.team.acme.dev"
+[registries.account]
+url = "az://acmemodels"
+endpoint = "https://blobs.acme.dev/acmemodels"
+[registries.gcs]
+url = "gs://models/a/"
+anonymous = true
+[registries.cdn]
+url = "https://CDN.acme.dev/models"
+anonymous = true
+[registries.folder]
+url = "file:///srv/models/"
+[registries.point]
+url = "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/models"
+region = "eu-west-1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "section"),
+    [
+        ("s3://models", "lab"),
+        ("s3://models/", "lab"),
+        ("s3://models/tea", "lab"),
+        ("s3://models/teams/embedder", "lab"),
+        ("s3://models/team", "team"),
+        ("s3://models/team/", "team"),
+        ("s3://models/team/deep/er", "team"),
+        ("s3://models-eu", ""),
+        ("s3://model", ""),
+        ("s3://models.eu/team", ""),
+        ("gs://models", ""),
+        ("gs://models/a", "gcs"),
+        ("gs://models/a/b/", "gcs"),
+        ("gs://models/ab", ""),
+        ("az://acmemodels/models", "account"),
+        ("az://acmemodels/other/team", "account"),
+        ("az://acmemodels2/models", ""),
+        ("https://cdn.acme.dev/models", "cdn"),
+        ("https://CDN.ACME.DEV:443/models/team", "cdn"),
+        ("https://cdn.acme.dev:8443/models", ""),
+        ("https://cdn.acme.dev/Models", ""),
+        ("/srv/models", "folder"),
+        ("file:///srv/models/team", "folder"),
+        ("/srv/models/../models", "folder"),
+        ("/srv/models-eu", ""),
+        ("s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/models/team", "point"),
+        ("s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/models2", ""),
+    ],
+)
+def test_the_table_with_the_longest_start_of_a_url_applies(given: str, section: str) -> None:
+    settings = parse_config(MANY)
+    found = settings.registry(given)
+    assert found.section == section
+    assert found.url == parse_registry(given)
+    known = settings.registries.get(section, RegistrySettings(""))
+    assert found._replace(url=known.url) == known
+
+
+def test_two_tables_of_one_url_must_agree() -> None:
+    same = "[registries.one]\nurl='s3://acme'\nregion='a'\n[registries.two]\nurl='s3://acme/'\nregion='{}'\n"
+    assert parse_config(same.format("a")).registry("s3://acme/x").region == "a"
+    words = r"\[registries.one\] and \[registries.two\] have the same url, s3://acme, and different settings: region"
+    with pytest.raises(RecipeError, match=words):
+        parse_config(same.format("b"))
+    hosts = "[registries.a]\nurl='https://CDN.acme.dev/m'\n[registries.b]\nurl='https://cdn.acme.dev:443/m'\nanonymous=true\n"
+    with pytest.raises(RecipeError, match=r"\[registries.a\] and \[registries.b\]"):
+        parse_config(hosts)
 
 
 def test_an_unknown_name_says_which_there_are() -> None:

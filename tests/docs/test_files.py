@@ -22,6 +22,7 @@ from botocore.validate import ParamValidator
 
 from modeldrop.config import parse_config
 from modeldrop.format.recipe import parse_recipe
+from modeldrop.model_settings import read_models
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_configuration, name_of, read, words_of
 from tests.helpers.command_line import modeldrop
 from tests.helpers.workflow_linters import NEWER_THAN_ACTIONLINT, actionlint, check_schema, shellcheck, zizmor
@@ -55,7 +56,7 @@ def test_settings_models_and_recipes_parse(block: Block, tmp_path: Path) -> None
     if is_configuration(block):
         assert not shown.keys() - MODELS_AND_REGISTRIES
         config = parse_config(block.text)
-        config.models()
+        read_models(config)
         (tmp_path / "modeldrop.toml").write_text(block.text, "utf-8")
         for name in config.registries:
             asked = modeldrop("doctor", name, "--policies", "--json", cwd=tmp_path)

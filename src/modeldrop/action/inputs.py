@@ -17,7 +17,7 @@ from typing import Any
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputReader
-from modeldrop.config import ConfigFile, ModelSettings, default_registry, load_config_file, read_duration, registries_of
+from modeldrop.config import ConfigFile, default_registry, load_config_file, read_duration
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve_source
@@ -25,6 +25,7 @@ from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_m
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
+from modeldrop.model_settings import ModelSettings, read_models, registries_of
 from modeldrop.publishing.request import PublishRequest, matrix_of, merged_recipe
 from modeldrop.publishing.user_test import check_command
 from modeldrop.storage.errors import redact
@@ -145,7 +146,7 @@ def _load(config: str) -> ConfigFile:
     if config and not Path(config).is_file():
         raise UsageError("There is no such file.", "Allowed: the path of a modeldrop.toml in the working directory.")
     settings = load_config_file()
-    settings.models()
+    read_models(settings)
     return settings
 
 
@@ -170,7 +171,7 @@ def _matrix_of_one(request: PublishRequest) -> str:
 
 def _model(reader: InputReader, settings: ConfigFile) -> ModelSettings | None:
     """The model of modeldrop.toml that is meant, whose values the inputs override; None where none is."""
-    models = settings.models()
+    models = read_models(settings)
     name = reader.line("name")
     if name in models:
         return models[name]

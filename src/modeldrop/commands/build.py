@@ -8,9 +8,10 @@ from pathlib import Path
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, from_settings, recipe_from_options
 from modeldrop.commands.summary import variant_table, variants_json
-from modeldrop.config import chosen_models, load_config_file
+from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.export.request import BuildRequest
+from modeldrop.model_settings import chosen_models
 from modeldrop.publishing.build import build_folder
 from modeldrop.publishing.plan import build_request_of
 from modeldrop.publishing.request import recipe_of_model

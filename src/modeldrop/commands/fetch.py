@@ -19,13 +19,14 @@ from modeldrop.commands.fetch_options import (
     log_format,
     variant_is_given,
 )
-from modeldrop.config import chosen_models, load_config_file, registries_of
+from modeldrop.config import load_config_file
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.display import open_display
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
+from modeldrop.model_settings import chosen_models, registries_of
 from modeldrop.util.retry import jittered
 
 if TYPE_CHECKING:

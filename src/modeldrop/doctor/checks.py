@@ -26,7 +26,7 @@ ANSWER_SECONDS = 8.0
 
 _Result = TypeVar("_Result")
 
-REGISTRY, REACHABLE, SIGNED_IN = "registry", "reachable", "signed in"
+REGISTRY, SETTINGS, REACHABLE, SIGNED_IN = "registry", "settings", "reachable", "signed in"
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
 CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"

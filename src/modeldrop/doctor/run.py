@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from modeldrop.config import registry_url
+from modeldrop.config import RegistrySettings, load_config_file, registry_settings, registry_url
 from modeldrop.doctor.checks import (
     CLOCK,
     CREATE_ONLY,
@@ -20,6 +21,7 @@ from modeldrop.doctor.checks import (
     REACHABLE,
     READ,
     REGISTRY,
+    SETTINGS,
     SIGNED_IN,
     SWAP,
     WRITE,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 ORDER = (
     REGISTRY,
+    SETTINGS,
     REACHABLE,
     SIGNED_IN,
     LIST,
@@ -63,6 +66,11 @@ ORDER = (
     EXPOSURE,
     FETCHER,
 )
+_OVERRIDING = {
+    ("s3", "endpoint"): ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    ("s3", "region"): ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    ("gs", "endpoint"): ("STORAGE_EMULATOR_HOST",),
+}
 _WHAT = {"s3": "S3", "gs": "Google Cloud Storage", "az": "Azure Blob Storage"}
 
 
@@ -84,13 +92,35 @@ def check_registry(
     It writes a small object below ``.doctor/`` and deletes it again; where it may not delete, it uses the one
     that publishing proves conditions with.
     """
+    return _in_order([*_settings(registry), *_checked(registry, models, reading=reading)])
+
+
+def _settings(registry: str) -> list[CheckResult]:
+    """Which table of modeldrop.toml applies, and which of its settings a variable overrides; nothing without tables."""
+    try:
+        settings, file = registry_settings(registry), load_config_file()
+    except ModeldropError:
+        return []  # the next check says it
+    if not settings.section:
+        known = ", ".join(dict.fromkeys(known.url for known in file.registries.values()))
+        return [ok(SETTINGS, f"no table of {file.what} applies; it has those of {known}")] if known else []
+    said = []
+    for key, value, default in zip(settings._fields, settings, RegistrySettings(settings.url), strict=True):
+        if value != default and key != "section":
+            wins = next((name for name in _OVERRIDING.get((settings.url[:2], key), ()) if os.environ.get(name)), "")
+            said.append(f"{key.replace('_', '-')}{f' (overridden by {wins})' if wins else ''}")
+    origin = f"[registries.{settings.section}] of {file.what}, {file.registries[settings.section].url}"
+    return [ok(SETTINGS, f"{origin}: {', '.join(said) or 'nothing but its URL'}")]
+
+
+def _checked(registry: str, models: Mapping[str, bool], *, reading: bool) -> list[CheckResult]:
     try:
         left_out = _why_reading(registry) if not reading else "left out: --reading"
         if left_out:
-            return _in_order(check_reading(registry, models, left_out))
+            return check_reading(registry, models, left_out)
         probe = _probe_for(open_store(registry))
     except MissingExtraError as error:
-        return _in_order(check_reading(registry, models, f"needs an SDK: {error.hint}"))
+        return check_reading(registry, models, f"needs an SDK: {error.hint}")
     except ModeldropError as error:
         return _complete([failed_check(REGISTRY, error)])
     results = [ok(REGISTRY, _kind(probe.store.url))]
@@ -106,7 +136,7 @@ def check_registry(
     results += probe.bucket_checks()
     if "://" in probe.store.url or (models and Path(probe.store.url).is_dir()):
         results += _fetcher(registry, models)
-    return _in_order(results)
+    return results
 
 
 def _why_reading(registry: str) -> str:
@@ -235,8 +265,8 @@ def _delete(store: Store, key: str) -> None:
 def _complete(results: list[CheckResult]) -> list[CheckResult]:
     """The results, and what was therefore not looked at."""
     names = {result.name for result in results}
-    rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in names]
-    return _in_order([*results, *rest])
+    rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in {*names, SETTINGS}]
+    return [*results, *rest]
 
 
 def _in_order(results: list[CheckResult]) -> list[CheckResult]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modeldrop.config import ConfigFile, ModelSettings, chosen_models, registries_of
+from modeldrop.config import ConfigFile
 from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
+from modeldrop.model_settings import ModelSettings, chosen_models, registries_of
 
 TEST_SECONDS = 3600.0
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modeldrop.config import default_registry
+from modeldrop.config import default_registry, load_config_file
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError, UsageError
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, parse_channel
@@ -220,6 +220,9 @@ def models_named(text: str) -> tuple[Store, list[str], bool]:
         store = open_store(default_registry())
         return store, list_models(store), False
     registry = _as_registry(text)
+    if registry is not None and load_config_file().has_url(registry):
+        store = open_store(registry)  # what is above may be another service's, or nobody's
+        return store, list_models(store), False
     try:
         reference = parse_reference(text, default_registry())
         store = open_store(reference.registry)
