@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.config import default_registry, home_folder, registry_url
+from modeldrop.config import default_registry, home_folder
 from modeldrop.errors import (
     DiskError,
     FormatError,
@@ -30,14 +30,12 @@ from modeldrop.fetcher.leases import note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
 from modeldrop.fetcher.options import AUTO, OFFLINE, Options, never, time_limit, with_overrides
+from modeldrop.fetcher.resolve import Resolver
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, Snapshot, TransferStats, folder_name
 from modeldrop.fetcher.verify import is_whole
-from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
-from modeldrop.format.channel import parse_channel
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.cached import cached_property
 from modeldrop.util.locks import held_in_turn
-from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 from modeldrop.util.text import ago_text
 
@@ -46,11 +44,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
-    from modeldrop.fetcher.helper import HelperReader
     from modeldrop.fetcher.option_values import OptionValues
+    from modeldrop.fetcher.resolve import ResolvedVersion
     from modeldrop.fetcher.self_test import Outcome
     from modeldrop.format.manifest import Variant
-    from modeldrop.storage.read.interface import RegistryReader
 
 _LOCK_SECONDS, _LOCK_PAUSE = 2.0, 0.01
 _NO_TRANSFER = TransferStats()
@@ -113,7 +110,7 @@ def fetch_with(
     try:
         fetcher = Fetcher(reference, home, options, progress, on_wait=on_wait, stopped=stopped)
         fetcher.reader_name = f"{fetcher.home.path}@{fetcher.link or ''}"
-        fetcher.home.check_registry(fetcher.registry)
+        fetcher.home.check_registry(fetcher.resolver.registry)
     except OSError as error:
         raise unwritable(home, error) from error
     try:
@@ -142,22 +139,6 @@ def _fetch(fetcher: Fetcher) -> Snapshot:
     return fetcher.activate(version, found)
 
 
-class ResolvedVersion(NamedTuple):
-    """What a reference means now.
-
-    Attributes:
-        version: the version's number.
-        digest: the manifest digest that it must have; None for a pinned version without one.
-        generation: the channel's, None for a pinned version.
-        nonce: of the channel's present move, "" for a pinned version.
-    """
-
-    version: int
-    digest: str | None
-    generation: int | None = None
-    nonce: str = ""
-
-
 class Fetcher:
     """The steps of fetching one reference into one home. It holds what it took: one fetch each.
 
@@ -172,6 +153,7 @@ class Fetcher:
         stopped: whether it has been given up; it then ends with StoppedError.
 
     Attributes:
+        resolver: what asks the registry.
         link: the name of the link that names the snapshot; None for a pinned version.
         stats: what the last ``prepare`` has brought.
         warnings: what whoever runs this should know of that, a sentence each.
@@ -191,37 +173,17 @@ class Fetcher:
     ) -> None:
         self.reference = reference
         self.options = options
-        self.registry = registry_url(reference.registry)
         self.home = ModelHome(home, reference.model)
         self.link = _link_name(reference, options)
-        self.channel_key = f"{reference.model}/{reference.channel}"
         self.stats = TransferStats()
         self.warnings: tuple[str, ...] = ()
         self.reader_name = ""
         self._deadline = time_limit(options.timeout, stopped)
+        self.resolver = Resolver(reference, options, self._deadline, waits=self._waits, on_wait=on_wait)
         self._progress = progress
-        self._on_wait = on_wait
         self._patient = patient
         self._began = time.monotonic()
         self._asked = time.time()
-
-    @cached_property
-    def reader(self) -> RegistryReader | HelperReader:
-        """The registry, opened when it is first needed.
-
-        Raises:
-            UsageError: this is a forked child in which it cannot be.
-            RegistryError: it cannot be, or the credentials cannot be used.
-            MissingExtraError: the credentials need an SDK that is not installed.
-        """
-        from modeldrop.storage.read import runtime  # a pinned version that is there needs none of it
-        from modeldrop.storage.read.interface import open_reader
-
-        if "://" in self.registry and not runtime.runs_here():
-            from modeldrop.fetcher.helper import HelperReader
-
-            return HelperReader(self.reference.registry, self.registry, self._deadline)
-        return open_reader(self.reference.registry)
 
     @cached_property
     def stored_state(self) -> ChannelState | None:
@@ -232,63 +194,16 @@ class Fetcher:
         """What the reference names now.
 
         Raises:
-            NotFoundError: there is no such channel.
-            FormatError: it does not parse.
-            RefusedError: its generation is below ``min_generation``, or ``watch`` has quarantined what it names.
-            RegistryError: it cannot be read, is older than what this disk has seen, or this is offline.
+            RefusedError: ``watch`` has quarantined what it names.
+            Otherwise what ``Resolver.resolve`` raises.
         """
-        if self.reference.version is not None:
-            return ResolvedVersion(self.reference.version, self.reference.digest)
-        if self.options.on_unavailable == OFFLINE:
-            raise RegistryError(f"{self.registry} was not asked: this is offline.")
-        data = self._get(self.channel_key, MAX_CHANNEL)
-        if data is None:
-            raise NotFoundError(
-                f"{self.registry} has no channel {self.channel_key}.",
-                "The model or the channel is misspelt, or nothing was published there yet: "
-                f"modeldrop ls {self.registry}",
-            )
-        version = self.resolve_document(data, self.stored_state)
+        version = self.resolver.resolve(self.stored_state)
         quarantine = read_quarantine(self.home.path, self.link) if self.link else None
         if quarantine is not None and quarantine.applies_to(version.digest, version.generation):
             raise RefusedError(
                 f"v{version.version} of {self.reference.model} is in quarantine here: {quarantine.reason}",
                 "It is tried again when the channel moves.",
             )
-        return version
-
-    def resolve_document(self, data: bytes, stored: ChannelState | None) -> ResolvedVersion:
-        """What a channel's document names, given what this disk knows of the channel.
-
-        Raises:
-            NotFoundError: the channel has never named the digest that the reference wants.
-            FormatError, RefusedError, RegistryError: as ``resolve``.
-        """
-        model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
-        try:
-            channel = parse_channel(data)
-        except FormatError as error:
-            from modeldrop.fetcher.last_good import not_a_channel
-
-            raise not_a_channel(model, name, data, error) from None
-        move, digest = channel.present, self.reference.digest
-        if digest is not None and digest != move.digest:
-            older = channel.find_digest(digest)
-            if older is None:
-                raise NotFoundError(
-                    f"{model}/{name} has never named {digest}.",
-                    f"Name its version too: {self.reference.model}@vN@{digest[:19]}…",
-                )
-            move = older
-        version = ResolvedVersion(
-            version=move.version, digest=move.digest, generation=channel.generation, nonce=channel.present.nonce
-        )
-        known = None if self.options.accept_older_generation else stored
-        minimum = self.options.min_generation
-        if channel.generation < minimum or not (known is None or known.allows(channel.generation, version.nonce)):
-            from modeldrop.fetcher.last_good import old_pointer
-
-            raise old_pointer(model, name, version, minimum, known)
         return version
 
     def prepare(self, version: ResolvedVersion) -> LocalSnapshot:
@@ -309,11 +224,11 @@ class Fetcher:
 
         wanted = None if self.options.variant == AUTO else self.options.variant
         present = self._find(version, wanted) or self.home.find(version.version, version.digest, None)
-        data = present.manifest_bytes if present else self._read_manifest(version)
+        data = present.manifest_bytes if present else self.resolver.read_manifest(version)
         try:
             manifest = present.manifest if present else parse_manifest(data)
         except FormatError as error:
-            raise _located(error, f"{self._version_url(version)}/manifest.json") from None
+            raise _located(error, f"{self.resolver.version_url(version)}/manifest.json") from None
         failed: list[Outcome] = []
         for variant in candidates(manifest, self.options.variant, with_fallbacks=self.options.self_test):
             renamed = rename_graph(manifest, variant, self.options.as_name) if self.options.as_name else {}
@@ -323,11 +238,11 @@ class Fetcher:
                 self.stats = TransferStats()
                 local = self._find(version, variant.name)
                 if local is None:
-                    self._check_online(version)
+                    self.resolver.check_online(version)
                     from modeldrop.fetcher.download.download import download
 
                     local, self.stats = download(
-                        self.reader,
+                        self.resolver.reader,
                         self.home,
                         version.version,
                         data,
@@ -347,7 +262,7 @@ class Fetcher:
             failed.append(outcome)
         from modeldrop.fetcher.self_test import no_variant_passed
 
-        raise no_variant_passed(self._version_url(version), failed)
+        raise no_variant_passed(self.resolver.version_url(version), failed)
 
     def activate(self, version: ResolvedVersion, local: LocalSnapshot) -> Snapshot:
         """Point the channel's link at what was prepared, unless a newer one was activated meanwhile.
@@ -439,79 +354,17 @@ class Fetcher:
         """A whole snapshot that is there already, with its graph under the name that was asked for."""
         return self.home.find(version.version, version.digest, variant, as_name=self.options.as_name)
 
-    def _read_manifest(self, version: ResolvedVersion) -> bytes:
-        """A version's manifest from the registry, with the digest that was promised.
-
-        Raises:
-            NotFoundError: there is none, or the version was pruned.
-            IntegrityError: it has another digest.
-            RegistryError: it cannot be read, or this is offline.
-        """
-        from modeldrop.format.manifest import MAX_BYTES, manifest_digest
-
-        self._check_online(version)
-        model = f"{self.registry}/{self.reference.model}"
-        data = self._get(f"{self.reference.model}/v{version.version}/manifest.json", MAX_BYTES)
-        see = f"modeldrop ls {model}"
-        if data is None:
-            raise NotFoundError(f"{model} has no version v{version.version}.", f"See what there is: {see}")
-        found = manifest_digest(data)
-        if version.digest == found:
-            return data
-        from modeldrop.format.records import find_seal
-
-        seal = find_seal(data)
-        if seal is not None:
-            raise NotFoundError(
-                f"v{version.version} of {model} was pruned on {seal.at[:10]}.",
-                f"Fetch another version, or publish it again. See what there is: {see}",
-            )
-        if version.digest is not None:
-            raise IntegrityError(
-                f"{self._version_url(version)}/manifest.json has the digest {found}, not {version.digest} as promised.",
-                "It was changed after it was published. Restore it, or promote another version; "
-                "the snapshot in use is untouched.",
-            )
-        return data
-
-    def _get(self, key: str, limit: int) -> bytes | None:
-        """A small document. Who has nothing else on this disk is patient.
-
-        Raises:
-            RegistryError: it cannot be read.
-            IntegrityError: it is larger than ``limit`` bytes.
-        """
-        try:
-            return self.reader.get(key, limit)
-        except RegistryError as error:
-            if not (self._patient and error.patience) or self._has_last_good(error):
-                raise
-            from modeldrop.storage.read.patience import ask_again
-
-            return ask_again(
-                lambda: self.reader.get(key, limit),
-                error,
-                deadline=self._deadline,
-                retry_after=self.reader.retry_after,
-                tell=self._on_wait,
-            )
-
-    def _has_last_good(self, error: RegistryError) -> bool:
+    def _waits(self, error: RegistryError) -> bool:
+        """Whether a registry that does not answer is waited for: who has something else on this disk uses that."""
+        if not self._patient:
+            return False
         from modeldrop.fetcher.last_good import last_good
 
         try:
             last_good(self.home, self.link, self.stored_state, self.options, error)
         except ModeldropError:
-            return False
-        return True
-
-    def _check_online(self, version: ResolvedVersion) -> None:
-        """Refuse to ask for a version that is not there, where nothing may be asked."""
-        if self.options.on_unavailable == OFFLINE:
-            raise RegistryError(
-                f"{self.registry} was not asked for v{version.version} of {self.reference.model}: this is offline.",
-                "Fetch it once with the registry at hand.",
-            )
+            return True
+        return False
 
     def _remembered_outcome(self, name: str, variant: Variant) -> Outcome | None:
         """What an earlier self-test of a snapshot found; None where there was none, or none is wanted."""
@@ -543,9 +396,6 @@ class Fetcher:
         limit = Deadline(min(_LOCK_SECONDS, self._deadline.left()))
         return held_in_turn(self.home.path / PARTIAL / f"{self.link}.lock", limit, _LOCK_PAUSE)
 
-    def _version_url(self, version: ResolvedVersion) -> str:
-        return f"{self.registry}/{self.reference.model}/v{version.version}"
-
     def snapshot_of(
         self,
         local: LocalSnapshot,
@@ -563,7 +413,7 @@ class Fetcher:
             version=local.version,
             variant=local.variant,
             digest=local.digest,
-            registry=self.registry,
+            registry=self.resolver.registry,
             channel=self.reference.channel,
             generation=generation,
             age=age,

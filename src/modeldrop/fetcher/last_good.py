@@ -19,10 +19,10 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import age_text, ago_text
 
 if TYPE_CHECKING:
-    from modeldrop.fetcher.fetch import ResolvedVersion
     from modeldrop.fetcher.home import ModelHome
     from modeldrop.fetcher.notes import ChannelState
     from modeldrop.fetcher.options import Options
+    from modeldrop.fetcher.resolve import ResolvedVersion
 
 
 class LastGood(NamedTuple):

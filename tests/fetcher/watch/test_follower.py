@@ -23,7 +23,7 @@ from tests.helpers.clouds import sign_in
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeldrop.fetcher.fetch import ResolvedVersion
+    from modeldrop.fetcher.resolve import ResolvedVersion
     from modeldrop.fetcher.snapshot import LocalSnapshot, Snapshot
 
 

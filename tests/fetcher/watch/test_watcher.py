@@ -9,9 +9,10 @@ import pytest
 
 import modeldrop
 from modeldrop.errors import ModeldropError, RegistryError, UsageError
-from modeldrop.fetcher.fetch import Fetcher, ResolvedVersion
+from modeldrop.fetcher.fetch import Fetcher
 from modeldrop.fetcher.notes import read_quarantine
 from modeldrop.fetcher.options import StoppedError
+from modeldrop.fetcher.resolve import ResolvedVersion
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.watch.record import next_delay
 from tests.fetcher.watch.watch_setup import SECONDS, WatchSetup

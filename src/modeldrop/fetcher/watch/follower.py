@@ -33,7 +33,7 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.fetcher.events import Event, warned
-from modeldrop.fetcher.fetch import ResolvedVersion, unwritable
+from modeldrop.fetcher.fetch import unwritable
 from modeldrop.fetcher.leases import InUse
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_openvino
 from modeldrop.fetcher.notes import (
@@ -48,6 +48,7 @@ from modeldrop.fetcher.notes import (
     write_state,
 )
 from modeldrop.fetcher.options import AUTO, FAIL, OFFLINE, StoppedError
+from modeldrop.fetcher.resolve import ResolvedVersion
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.watch.record import WatchRecord
 from modeldrop.format.channel import MAX_BYTES
@@ -132,7 +133,7 @@ class Follower:
                 "A self-test needs onnxruntime, which is not installed here.",
                 "Run the watch in the service's image, which has it; or pip install onnxruntime.",
             )
-        fetcher.home.check_registry(fetcher.registry)
+        fetcher.home.check_registry(fetcher.resolver.registry)
         self.link = fetcher.link
         self.stopping = threading.Event()
         self._make = make
@@ -182,7 +183,7 @@ class Follower:
         self._record.interval = interval
         used = self._snapshot
         now = f"v{used.version} is in use: {used.path}" if used else "nothing is in use yet."
-        self._tell(FOLLOWING, f"asking {self._fetcher.registry} every {interval:g} s; {now}", used)
+        self._tell(FOLLOWING, f"asking {self._fetcher.resolver.registry} every {interval:g} s; {now}", used)
 
     def poll(self) -> bool:
         """Ask once, and do what is to be done.
@@ -219,13 +220,14 @@ class Follower:
 
     def _read_channel(self) -> ResolvedVersion | None:
         """What the channel names, None where that is done. A document that is damaged is not remembered."""
-        answer = self._fetcher.reader.get_if_changed(self._fetcher.channel_key, MAX_BYTES, self._etag)
+        resolver = self._fetcher.resolver
+        answer = resolver.reader.get_if_changed(resolver.channel_key, MAX_BYTES, self._etag)
         if answer is UNCHANGED:
             return self._pending
         self._etag, self._pending = "", None
         if answer is None:
-            raise NotFoundError(f"{self._fetcher.registry} has no channel {self._fetcher.channel_key}.")
-        version = self._fetcher.resolve_document(answer.data, self._stored_state())
+            raise NotFoundError(f"{resolver.registry} has no channel {resolver.channel_key}.")
+        version = resolver.resolve_document(answer.data, self._stored_state())
         self._etag, self._pending = answer.etag, version
         return version
 
