@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.1
+_LONGEST_ASKED = 60.0
 
 
 def _late(seconds: float, what: str) -> Exception:
@@ -73,6 +74,20 @@ def jittered(seconds: float, low: float = 0.5, high: float = 1.0) -> float:
     Without ``random``, whose import takes as long as a small file to fetch.
     """
     return seconds * (low + (high - low) * int.from_bytes(os.urandom(4)) / 0xFFFF_FFFF)
+
+
+def parse_retry_after(said: str) -> float:
+    """The seconds that a header Retry-After asks for, a minute at most; 0 where it says nothing."""
+    if said.isdecimal():
+        return min(float(said), _LONGEST_ASKED)
+    if not said:
+        return 0.0
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return min(max(0.0, parsedate_to_datetime(said).timestamp() - time.time()), _LONGEST_ASKED)
+    except ValueError:
+        return 0.0
 
 
 def backoff(failures: int, first: float, longest: float) -> float:

@@ -28,6 +28,7 @@ _ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")
 _POST = "Error performing POST REDACTED"
 _CODE = re.compile(r"<Code>\s*([\w.-]+)")
 _MESSAGE = re.compile(r"<(?:Message|Details|title)>\s*([^<]+?)\s*<", re.IGNORECASE)
+_LACKING = re.compile(r"([\w-]+) Header missing")
 _MAX_SAID = 300
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _REJECTED = {
@@ -269,8 +270,9 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
         reason = next((said for name, said in _CERTIFICATES.items() if name in request.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
     reason = next((said for name, said in _CAUSES.items() if name in request.text), "")
-    if "Header missing" in request.text or _serves_no_ranges(request):
-        what = "does not serve ranges" if _serves_no_ranges(request) else "does not say how long objects are"
+    lacking = _LACKING.search(request.text)
+    if lacking or _serves_no_ranges(request):
+        what = f"answers without the header {lacking[1]}" if lacking else "does not serve ranges"
         return storage_errors.failed_request(url, verb, key, f"{where} {what}, which a registry needs")
     if "UnexpectedRange" in request.text:
         return storage_errors.failed_request(url, verb, key, f"{where} answers with other bytes than it was asked for")

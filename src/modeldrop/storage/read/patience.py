@@ -6,13 +6,12 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from modeldrop.errors import RegistryError
-from modeldrop.util.retry import Deadline, backoff, jittered
+from modeldrop.util.retry import Deadline, backoff, jittered, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SECONDS = 3.0
-_LONGEST = 60.0
 _Result = TypeVar("_Result")
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """Seconds before the second attempt, doubled before each further one up to the longest; less by chance."""
@@ -75,15 +74,4 @@ def retry_after(address: str) -> float:
             said = error.headers.get("Retry-After", "") if error.code in {429, 503} else ""
     except (OSError, ValueError):
         return 0.0
-    if said.isdecimal():
-        return min(float(said), _LONGEST)
-    return 0.0 if not said else _until(said)
-
-
-def _until(date: str) -> float:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return min(max(0.0, parsedate_to_datetime(date).timestamp() - time.time()), _LONGEST)
-    except ValueError:
-        return 0.0
+    return parse_retry_after(said)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import google.auth
 import google.auth.exceptions
 import google.auth.transport
 import google.auth.transport.requests
 import requests
-from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from modeldrop.storage.requests_adapter import prepare_session
-from modeldrop.storage.write.gcs.errors import is_retryable
+from modeldrop.storage.write.gcs.errors import is_retryable, retry_after
+from modeldrop.util.retry import Deadline, backoff, jittered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Result = TypeVar("_Result")
 
 QUICK_TIMEOUT = (4.0, 8.0)
 """Seconds to connect (also: in which some of what is sent must leave), and to wait for the next bytes."""
@@ -32,10 +39,43 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _SIGN_IN_TIMEOUT = (3.0, 8.0)
 _SIGN_IN_SECONDS = 5.0
 
-QUICK_RETRY = Retry(predicate=is_retryable, initial=0.2, maximum=1.5, multiplier=2.0, timeout=5.0)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Tries again what may succeed in a moment. Called as Google's own Retry, but waits as the service asks.
+
+    Attributes:
+        first: seconds between the first two attempts, doubled before each further one. Less by chance.
+        longest: between any two.
+        limit: within which the last attempt begins.
+        again: whether an error may be gone in a moment.
+    """
+
+    first: float
+    longest: float
+    limit: float
+    again: Callable[[Exception], bool] = is_retryable
+
+    def __call__(self, ask: Callable[..., _Result]) -> Callable[..., _Result]:
+        def attempts(*args: Any, **named: Any) -> _Result:
+            deadline = Deadline(self.limit)
+            for failures in itertools.count(1):
+                try:
+                    return ask(*args, **named)
+                except Exception as error:
+                    pause = max(jittered(backoff(failures, self.first, self.longest)), retry_after(error))
+                    if not self.again(error) or pause > deadline.left():
+                        raise
+                time.sleep(pause)
+            raise AssertionError
+
+        return attempts
+
+
+QUICK_RETRY = Retry(first=0.2, longest=1.5, limit=5.0)
 """For requests that may be the first: with QUICK_TIMEOUT, an address that nobody answers fails within 10 seconds."""
 
-UPLOAD_RETRY = Retry(predicate=is_retryable, initial=0.3, maximum=5.0, multiplier=2.0, timeout=60.0)
+UPLOAD_RETRY = Retry(first=0.3, longest=5.0, limit=60.0)
 """For an upload or a download that is under way."""
 
 

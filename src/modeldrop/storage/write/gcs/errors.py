@@ -16,6 +16,7 @@ from urllib3.exceptions import NameResolutionError
 
 from modeldrop.errors import IntegrityError, ModeldropError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.util.retry import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +68,24 @@ def said(error: api.GoogleAPICallError) -> str:
     return storage_errors.detail(str(text).removesuffix("."))
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether the service refuses because it is asked too often; it says either to the writers of one object."""
+    code = error.response.status_code if isinstance(error, InvalidResponse) else getattr(error, "code", None)
+    return code in {429, 503}
+
+
+def retry_after(error: Exception) -> float:
+    """Seconds for which the service wants to be left alone; 0 if it does not say."""
+    response = getattr(error, "response", None)
+    return 0.0 if response is None else parse_retry_after(response.headers.get("Retry-After", ""))
+
+
+def xml_code(error: api.GoogleAPICallError) -> str:
+    """The code of an error of the XML API, "" where it is no such document."""
+    code = _CODE.search(getattr(error.response, "text", "") or "")
+    return code[1] if code else ""
+
+
 def is_no_bucket(error: api.NotFound) -> bool:
     """Whether the bucket itself is missing, and not only an object in it."""
     text = said(error)
@@ -93,9 +112,6 @@ def explained(url: str, endpoint: str, verb: str, key: str, kms_key: str = "") -
         yield
     except ModeldropError:
         raise
-    except api.RetryError as error:
-        cause = error.cause if isinstance(error.cause, Exception) else error
-        raise _Explainer(url=url, endpoint=endpoint, verb=verb, key=key, kms_key=kms_key).of(cause) from None
     except (InvalidResponse, api.GoogleAPIError, auth.GoogleAuthError, DataCorruption, OSError, ValueError) as error:
         raise _Explainer(url=url, endpoint=endpoint, verb=verb, key=key, kms_key=kms_key).of(error) from None
 

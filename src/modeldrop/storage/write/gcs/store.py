@@ -1,21 +1,19 @@
 """A bucket of Google Cloud Storage as a registry, on Google's own SDK.
 
 Every conditional write names the generation of what it replaces (0: nothing), and a tag is a generation.
-Small objects go in one request of the JSON API. Large files go in parallel parts through the XML API, which
-knows no conditions: it is asked before whether the object is there, and nobody but the owner of a claim
-writes the files of a version. Every write carries the CRC32C of its bytes, which the service checks.
+Small objects go in one request of the JSON API. Large files go in parallel parts through the XML API, and where the
+service lacks that, in one stream through the JSON API. Every write carries the CRC32C of its bytes, which the
+service checks, and what it says of the whole is compared.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
-import threading
-import xml.etree.ElementTree as ET
-from datetime import datetime
+import itertools
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote, urlencode
 
 from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError
 
@@ -24,7 +22,11 @@ try:
     from google.api_core import exceptions as api
 
     from modeldrop.storage.write.gcs import client as gcs_client
-    from modeldrop.storage.write.gcs.errors import explained, is_elsewhere, is_no_bucket, said, unusable_credentials
+    from modeldrop.storage.write.gcs.checksums import encoded, joined
+    from modeldrop.storage.write.gcs.connection import Connection
+    from modeldrop.storage.write.gcs.errors import is_busy, is_elsewhere, is_no_bucket, is_retryable, retry_after
+    from modeldrop.storage.write.gcs.resumable import send_resumable
+    from modeldrop.storage.write.gcs.xml_multipart import XMLMultipart
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         f"gs:// needs Google's SDK, which is not installed ({error.name}).", "pip install 'modeldrop[gcs]'"
@@ -32,7 +34,7 @@ except ModuleNotFoundError as error:
 
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
-from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split_parts
+from modeldrop.storage.write.multipart import Part, read_part, read_whole, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -42,12 +44,12 @@ from modeldrop.storage.write.store import (
     one_at_a_time,
     too_large,
 )
+from modeldrop.util.retry import Deadline, backoff, jittered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import requests
     from google.cloud import storage
 
     from modeldrop.config import RegistrySettings
@@ -55,9 +57,10 @@ if TYPE_CHECKING:
     from modeldrop.storage.urls import Bucket
 
 _SMALLEST_PART = 16 << 20
-_IN_FLIGHT = 8
 _PROBE = ".modeldrop-probe"
-_ZEROS = bytes(1 << 20)
+_BUSY_SECONDS = 120.0
+_BUSY_PAUSES = 1.0, 8.0
+"""Seconds: the first pause, doubled by each further refusal, and the longest."""
 
 
 class GCSBucketStore:
@@ -77,18 +80,15 @@ class GCSBucketStore:
         self.url = bucket.url
         self.bucket = bucket
         self.settings = settings
-        emulator = gcs_client.emulator()
-        self._anonymous = bool(emulator) or settings.anonymous
-        self._endpoint = emulator or settings.endpoint
-        self._connected: tuple[storage.Client, requests.Session] | None = None
-        self._lock = threading.Lock()
+        self._connection = Connection(bucket, settings)
+        self._multipart = XMLMultipart(self._connection)
 
     @property
     def client(self) -> storage.Client:
-        return self._connect()[0]
+        return self._connection.client
 
     def get(self, key: str) -> StoredObject | None:
-        with self._explained("read", key):
+        with self._connection.explained("read", key):
             blob = self._blob(key)
             document = _Document(f"{self.url}/{key}")
             try:
@@ -105,12 +105,12 @@ class GCSBucketStore:
             return StoredObject(document.getvalue(), str(blob.generation))
 
     def exists(self, key: str) -> bool:
-        return self._facts(key) is not None
+        return self._look(key) is not None
 
     def names(self, prefix: str) -> list[str]:
         folder = self._folder(prefix)
         found: set[str] = set()
-        with self._explained("list", prefix):
+        with self._connection.explained("list", prefix):
             pages = self._list(folder, "items(name),prefixes,nextPageToken", delimiter="/").pages
             for page in pages:
                 found.update(blob.name for blob in page)
@@ -118,7 +118,7 @@ class GCSBucketStore:
         return sorted({name.removeprefix(folder).rstrip("/") for name in found} - {""})
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
-        with self._explained("list", prefix):
+        with self._connection.explained("list", prefix):
             for blob in self._list(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
                 key = blob.name.removeprefix(self.bucket.prefix)
                 yield ListedObject(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation))
@@ -131,20 +131,25 @@ class GCSBucketStore:
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
         parts = split_parts(file, piece_size, _SMALLEST_PART)
-        with self._explained("write", key):
+        with self._connection.explained("write", key):
             if len(parts) > 1:
-                self._upload_parts(key, path, file, piece_size, parts, one_at_a_time(progress))
+
+                def read(part: Part) -> bytes:
+                    return read_part(path, file, piece_size, part)
+
+                self._upload_large(key, parts, read, file.size, one_at_a_time(progress))
                 return
             data = read_whole(path, file)
             try:
                 self._write(key, data, 0, gcs_client.UPLOAD_RETRY)
             except ConflictError:
-                if self._facts(key) != (file.size, _encoded(google_crc32c.value(data))):
+                there = self._look(key)
+                if there is None or _facts(there) != (file.size, encoded(google_crc32c.value(data))):
                     raise
             progress(file.size)
 
     def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
-        with self._explained("read", key):
+        with self._connection.explained("read", key):
             blob = self._blob(key)
             try:
                 with _created(path) as target:
@@ -160,7 +165,7 @@ class GCSBucketStore:
                 raise NotFoundError(f"{self.url}/{key} is not there.", "It was removed by hand, or pruned.") from None
 
     def delete(self, key: str, tag: str | None = None) -> None:
-        with self._explained("delete", key):
+        with self._connection.explained("delete", key):
             try:
                 self._blob(key).delete(
                     if_generation_match=None if tag is None else int(tag),
@@ -173,24 +178,13 @@ class GCSBucketStore:
                 raise storage_errors.taken(key) from None
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
-        found: list[UnfinishedUpload] = []
-        query = {"uploads": "", "prefix": self._folder(prefix), "max-uploads": "1000"}
-        with self._explained("list", prefix):
-            while True:
-                reply = _parsed(self._xml("GET", "", query))
-                for upload in (child for child in reply if _tag(child) == "Upload"):
-                    started = datetime.fromisoformat(_text(upload, "Initiated")).timestamp()
-                    key = _text(upload, "Key").removeprefix(self.bucket.prefix)
-                    found.append(UnfinishedUpload(key, _text(upload, "UploadId"), started))
-                if _text(reply, "IsTruncated") != "true":
-                    return found
-                query["key-marker"] = _text(reply, "NextKeyMarker")
-                query["upload-id-marker"] = _text(reply, "NextUploadIdMarker")
+        with self._connection.explained("list", prefix):
+            return self._multipart.unfinished(self._folder(prefix))
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        with self._explained("delete", upload.key):
+        with self._connection.explained("delete", upload.key):
             try:
-                self._xml("DELETE", upload.key, {"uploadId": upload.id})
+                self._multipart.abort(upload.key, upload.id)
             except api.NotFound as error:
                 _check_object(error)
 
@@ -199,139 +193,120 @@ class GCSBucketStore:
 
         The service looks first whether we may write, then at the condition, and writes nothing.
         """
-        with self._explained("write", ""):
+        with self._connection.explained("write", ""):
             try:
                 self._put(_PROBE, b"", 1, gcs_client.QUICK_RETRY)
-            except api.PreconditionFailed:
+            except ConflictError:
                 return
             self._blob(_PROBE).delete(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
         raise storage_errors.no_conditional_writes(self.url, "it wrote an object although the condition did not hold")
 
-    # --- small writes
+    # --- writes
 
-    def _write(self, key: str, data: bytes, generation: int, retry: Any = None) -> None:
-        """Write ``data`` where the object with this generation is; 0: where there is none."""
-        with self._explained("write", key):
-            try:
-                stored = self._put(key, data, generation, retry or gcs_client.QUICK_RETRY)
-            except api.PreconditionFailed:
-                raise storage_errors.taken(key) from None
-            except api.NotFound as error:
-                _check_object(error)
-                raise storage_errors.taken(key) from None
-            if stored != (len(data), _encoded(google_crc32c.value(data))):
+    def _write(self, key: str, data: bytes, generation: int, retry: gcs_client.Retry = gcs_client.QUICK_RETRY) -> None:
+        """Write ``data`` where the object with this generation is; 0: where there is none.
+
+        The service takes about one write a second to an object and refuses more. Then somebody else's may have come
+        first, so it is looked at before the next attempt.
+        """
+        with self._connection.explained("write", key):
+            deadline = Deadline(_BUSY_SECONDS)
+            for failures in itertools.count(1):
+                try:
+                    stored = self._put(key, data, generation, retry)
+                    break
+                except api.GoogleAPICallError as error:
+                    pause = max(jittered(backoff(failures, *_BUSY_PAUSES)), retry_after(error))
+                    if not is_busy(error) or pause > deadline.left():
+                        raise
+                time.sleep(pause)
+                there = self._look(key)
+                if generation != (there.generation if there else 0):
+                    raise storage_errors.taken(key)
+            if _facts(stored) != (len(data), encoded(google_crc32c.value(data))):
                 raise _not_ours(f"{self.url}/{key}")
 
-    def _put(self, key: str, data: bytes, generation: int, retry: Any) -> tuple[int, str]:
+    def _put(self, key: str, data: bytes, generation: int, retry: gcs_client.Retry) -> storage.Blob:
         blob = self._blob(key)
         blob.cache_control = headers.cache_control(key)
         if self.settings.tags:
             blob.metadata = dict(self.settings.tags)
-        blob.upload_from_string(
-            data,
-            headers.content_type(key),
-            if_generation_match=generation,
-            checksum="crc32c",
-            timeout=gcs_client.QUICK_TIMEOUT if retry is gcs_client.QUICK_RETRY else gcs_client.TIMEOUT,
-            retry=retry,
-        )
-        return blob.size, blob.crc32c
+        try:
+            blob.upload_from_string(
+                data,
+                headers.content_type(key),
+                if_generation_match=generation,
+                checksum="crc32c",
+                timeout=gcs_client.QUICK_TIMEOUT if retry is gcs_client.QUICK_RETRY else gcs_client.TIMEOUT,
+                retry=replace(retry, again=_passes),
+            )
+        except api.PreconditionFailed:
+            raise storage_errors.taken(key) from None
+        except api.NotFound as error:
+            _check_object(error)
+            raise storage_errors.taken(key) from None
+        return blob
 
-    # --- large files
-
-    def _upload_parts(
+    def _upload_large(
         self,
         key: str,
-        path: Path,
-        file: File,
-        piece_size: int,
         parts: list[Part],
+        read: Callable[[Part], bytes],
+        size: int,
         progress: Callable[[int], None],
     ) -> None:
-        there = self._facts(key)
-        if there is not None:
-            whole = _joined((google_crc32c.value(read_part(path, file, piece_size, part)), part) for part in parts)
-            if there != (file.size, _encoded(whole)):
-                raise storage_errors.taken(key)
-            progress(file.size)
+        if self._has(key, parts, read, size):
+            progress(size)
             return
-        upload_id = _text(_parsed(self._xml("POST", key, {"uploads": ""}, headers=self._headers(key))), "UploadId")
-        if not upload_id:
-            raise storage_errors.failed_request(self.url, "write", key, "the service began no upload.")
-        try:
-            sent = send_all(
-                parts,
-                lambda part: self._send(key, upload_id, read_part(path, file, piece_size, part), part, progress),
-                in_flight=_IN_FLIGHT,
-            )
-            self._complete(key, upload_id, [(part.number, etag) for part, (etag, _) in zip(parts, sent, strict=True)])
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self._xml("DELETE", key, {"uploadId": upload_id})
-            raise
-        whole = _joined((crc32c, part) for part, (_, crc32c) in zip(parts, sent, strict=True))
-        if self._facts(key) != (file.size, _encoded(whole)):
+        left = size
+
+        def count(sent: int) -> None:
+            nonlocal left
+            left -= sent
+            progress(sent)
+
+        upload_id = self._multipart.begin(key)
+        if upload_id:
+            crc32c = self._multipart.send(key, upload_id, parts, read, progress)
+        else:
+            try:
+                crc32c = send_resumable(self._connection, key, parts, read, count)
+            except api.PreconditionFailed:
+                # Somebody came first: we ourselves, where a reply was lost.
+                if not self._has(key, parts, read, size):
+                    raise storage_errors.taken(key) from None
+                progress(left)
+                return
+        stored = self._look(key)
+        if stored is None or _facts(stored) != (size, encoded(crc32c)):
             raise _not_ours(f"{self.url}/{key}")
 
-    def _send(
-        self, key: str, upload_id: str, data: bytes, part: Part, progress: Callable[[int], None]
-    ) -> tuple[str, int]:
-        crc32c = google_crc32c.value(data)
-        query = {"partNumber": str(part.number), "uploadId": upload_id}
-        reply = self._xml(
-            "PUT",
-            key,
-            query,
-            data=data,
-            headers={"x-goog-hash": f"crc32c={_encoded(crc32c)}"},
-            timeout=gcs_client.TIMEOUT,
-            retry=gcs_client.UPLOAD_RETRY,
-        )
-        progress(part.length)
-        return reply.headers["ETag"], crc32c
+    def _has(self, key: str, parts: list[Part], read: Callable[[Part], bytes], size: int) -> bool:
+        """Whether an object is there, with our bytes.
 
-    def _complete(self, key: str, upload_id: str, parts: Iterable[tuple[int, str]]) -> None:
-        root = ET.Element("CompleteMultipartUpload")
-        for number, etag in parts:
-            part = ET.SubElement(root, "Part")
-            ET.SubElement(part, "PartNumber").text = str(number)
-            ET.SubElement(part, "ETag").text = etag
-        try:
-            self._xml(
-                "POST",
-                key,
-                {"uploadId": upload_id},
-                data=ET.tostring(root),
-                timeout=gcs_client.LONG_TIMEOUT,
-                retry=gcs_client.UPLOAD_RETRY,
-            )
-        except api.NotFound as error:
-            # A reply was lost, and the upload is complete: what is stored is compared anyway.
-            if "NoSuchUpload" not in said(error):
-                raise
-
-    def _headers(self, key: str) -> dict[str, str | bytes]:
-        """The headers that begin the upload of an object by the XML API."""
-        told: dict[str, str | bytes] = {
-            "Content-Type": headers.content_type(key),
-            "Cache-Control": headers.cache_control(key),
-        }
-        if self.settings.encryption_key:
-            told["x-goog-encryption-kms-key-name"] = self.settings.encryption_key
-        return told | {f"x-goog-meta-{name}": value.encode() for name, value in self.settings.tags.items()}
+        Raises:
+            ConflictError: it has others.
+        """
+        there = self._look(key)
+        if there is None:
+            return False
+        crc32c = joined((google_crc32c.value(read(part)), part) for part in parts)
+        if _facts(there) != (size, encoded(crc32c)):
+            raise storage_errors.taken(key)
+        return True
 
     # --- requests
 
-    def _facts(self, key: str) -> tuple[int, str] | None:
-        """The size and CRC32C of an object, None if there is none."""
-        with self._explained("read", key):
+    def _look(self, key: str) -> storage.Blob | None:
+        """What the service says about an object, None if there is none."""
+        with self._connection.explained("read", key):
             blob = self._blob(key)
             try:
                 blob.reload(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
             except api.NotFound as error:
                 _check_object(error)
                 return None
-            return blob.size, blob.crc32c
+            return blob
 
     def _list(self, folder: str, fields: str, **more: str) -> Any:
         return self.client.list_blobs(
@@ -343,49 +318,12 @@ class GCSBucketStore:
             **more,
         )
 
-    def _xml(
-        self,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        *,
-        data: bytes | None = None,
-        headers: Mapping[str, str | bytes] | None = None,
-        timeout: tuple[float, float] = gcs_client.QUICK_TIMEOUT,
-        retry: Any = gcs_client.QUICK_RETRY,
-    ) -> requests.Response:
-        client, session = self._connect()
-        where = f"/{quote(self.bucket.prefix + key, safe='/~')}" if key else ""
-        url = f"{client.api_endpoint}/{self.bucket.name}{where}?{urlencode(query)}"
-
-        def once() -> requests.Response:
-            reply = session.request(method, url, data=data, headers=headers, timeout=timeout)
-            if reply.status_code >= 300:
-                raise api.from_http_status(reply.status_code, reply.text, response=reply)
-            return reply
-
-        reply: requests.Response = retry(once)()
-        return reply
-
     def _blob(self, key: str) -> storage.Blob:
         bucket = self.client.bucket(self.bucket.name)
         return bucket.blob(self.bucket.prefix + key, kms_key_name=self.settings.encryption_key or None)
 
     def _folder(self, prefix: str) -> str:
         return f"{self.bucket.prefix}{prefix.rstrip('/')}/" if prefix.rstrip("/") else self.bucket.prefix
-
-    def _connect(self) -> tuple[storage.Client, requests.Session]:
-        with self._lock:
-            if self._connected is None:
-                try:
-                    self._connected = gcs_client.make_client(self._endpoint, anonymous=self._anonymous)
-                except Exception as error:  # noqa: BLE001
-                    # google-auth parses what others wrote: whatever it raises, the credentials cannot be used.
-                    raise unusable_credentials(self.url, error) from None
-            return self._connected
-
-    def _explained(self, verb: str, key: str) -> contextlib.AbstractContextManager[None]:
-        return explained(self.url, self._endpoint, verb, key, self.settings.encryption_key)
 
 
 class _Document(io.BytesIO):
@@ -433,6 +371,16 @@ def _created(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def _facts(blob: storage.Blob) -> tuple[int, str]:
+    """The size and CRC32C of an object. Of one without bytes, some services say neither."""
+    return blob.size or 0, blob.crc32c or encoded(0)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same write may be tried again without a look at what is there now."""
+    return is_retryable(error) and not is_busy(error)
+
+
 def _check_object(error: api.NotFound) -> None:
     """Pass where only an object is not there; a bucket, or a service, that is not there is an error."""
     if is_no_bucket(error) or is_elsewhere(error):
@@ -444,31 +392,3 @@ def _not_ours(where: str) -> IntegrityError:
         f"{where} is not what was sent: the service stored other bytes.",
         "Run the same command again. If it happens again, a proxy or the service changes bytes.",
     )
-
-
-def _encoded(crc32c: int) -> str:
-    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
-
-
-def _joined(parts: Iterable[tuple[int, Part]]) -> int:
-    """The CRC32C of a whole, from those of its parts in order."""
-    whole = 0
-    for crc32c, part in parts:
-        # As if as many zeros followed; the two inversions undo those that every CRC32C begins and ends with.
-        whole ^= 0xFFFFFFFF
-        for start in range(0, part.length, len(_ZEROS)):
-            whole = google_crc32c.extend(whole, _ZEROS[: part.length - start])
-        whole ^= 0xFFFFFFFF ^ crc32c
-    return whole
-
-
-def _parsed(reply: requests.Response) -> ET.Element:
-    return ET.fromstring(reply.content)  # noqa: S314 -- the service's own answer
-
-
-def _tag(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _text(element: ET.Element, name: str) -> str:
-    return next((child.text or "" for child in element if _tag(child) == name), "")
