@@ -33,8 +33,9 @@ def main() -> None:
     asked = parser.parse_args()
     registry = Registry(asked.model)
     manifest = describe(asked.files, asked.graph, asked.variant)
-    number, new = publish(registry, asked.files, manifest)
-    move(registry, asked.channel, number, new=new)
+    began = now()
+    number = publish(registry, asked.files, manifest)
+    promote(registry, asked.channel, number, manifest["build"]["key"], began)
     print(f"v{number}")
 
 
@@ -99,11 +100,11 @@ def pieces(path: Path, sha256: str = "") -> Iterator[bytes]:
         raise SystemExit(f"{path} changed meanwhile")
 
 
-def publish(registry: Registry, folder: Path, manifest: dict) -> tuple[int, bool]:
-    """Steps 1 to 5 of "Publishing": the version's number, and whether it was made now."""
+def publish(registry: Registry, folder: Path, manifest: dict) -> int:
+    """Steps 1 to 5 of "Publishing": the version's number."""
     key = manifest["build"]["key"]
     if (found := built(registry, key)) is not None:
-        return found, False
+        return found
     nonce = secrets.token_hex(16)
     names = [path.name for path in registry.model.glob("v*")]
     number = max((int(name[1:]) for name in names if name[1:].isdecimal()), default=0) + 1
@@ -119,11 +120,11 @@ def publish(registry: Registry, folder: Path, manifest: dict) -> tuple[int, bool
             break
         for _ in range(100):
             if (found := built(registry, key)) is not None:
-                return found, False
+                return found
             time.sleep(0.1)
     if not registry.create(f"v{number}/manifest.json", document(manifest)):
         raise SystemExit("the upload took so long that prune has sealed its number: publish again")
-    return number, True
+    return number
 
 
 def built(registry: Registry, key: str) -> int | None:
@@ -137,31 +138,52 @@ def built(registry: Registry, key: str) -> int | None:
     return int(version[1:]) if there and not (registry.model / version / "retired.json").exists() else None
 
 
-def move(registry: Registry, channel: str, number: int, *, new: bool) -> None:
-    """Step 7: move the channel, only forward, and look whether the version was marked meanwhile."""
-    digest = "sha256:" + hashlib.sha256((registry.model / f"v{number}/manifest.json").read_bytes()).hexdigest()
+def promote(registry: Registry, channel: str, number: int, key: str, began: str) -> None:
+    """Step 6: have the channel name the version, unless somebody has asked later, or moved it by hand since."""
+    manifest = (registry.model / f"v{number}/manifest.json").read_bytes()
     marks = [registry.model / f"v{number}" / name for name in ("retired.json", "rejected.json")]
     while True:
         present, at = registry.read(channel)
         moves = [] if present is None else [present, *present.pop("history")]
-        beyond = any(int(move["version"][1:]) >= number for move in moves)
-        if (moves and not new) or beyond or any(mark.exists() for mark in marks):
+        wanted = {"build_key": key, "at": began, "run": "", "generation": 1}
+        names_it = False
+        if moves:
+            before = present.pop("wanted", None) or last_wanted(registry, moves)
+            same, names_it = before["build_key"] == key, present["version"] == f"v{number}"
+            by_hand = same and present["generation"] > before["generation"]
+            wanted["generation"] = before["generation"] if same else present["generation"]
+            if now(24 * 3600) > before["at"] > began or (by_hand and not names_it):
+                return
+        if not names_it and any(mark.exists() for mark in marks):
             return
-        made = {
-            "schema": "modeldrop/channel/1",
-            "version": f"v{number}",
-            "digest": digest,
-            "generation": moves[0]["generation"] + 1 if moves else 1,
-            "nonce": secrets.token_hex(16),
-            "action": "publish",
-            "by": "",
-            "at": now(),
-            "history": moves[:50] + [move for move in moves[50:400] if move["at"] >= now(-24 * 3600)],
-        }
+        if names_it:
+            made = present | {"history": moves[1:], "wanted": wanted}
+        else:
+            generation = moves[0]["generation"] + 1 if moves else 1
+            made = {
+                "schema": "modeldrop/channel/1",
+                "version": f"v{number}",
+                "digest": "sha256:" + hashlib.sha256(manifest).hexdigest(),
+                "generation": generation,
+                "nonce": secrets.token_hex(16),
+                "action": "publish",
+                "by": "",
+                "at": now(),
+                "history": moves[:50] + [move for move in moves[50:400] if move["at"] >= now(-24 * 3600)],
+                "wanted": wanted | {"generation": generation},
+            }
         if registry.swap(channel, document(made), at):
             break
-    if any(mark.exists() for mark in marks):
+    if not names_it and any(mark.exists() for mark in marks):
         raise SystemExit(f"v{number} was rejected, or is about to be pruned: roll {channel} back")
+
+
+def last_wanted(registry: Registry, moves: list[dict]) -> dict:
+    """What a channel wants that does not say it."""
+    move = next((move for move in moves if move["action"] == "publish"), moves[0])
+    manifest, _ = registry.read(f"{move['version']}/manifest.json")
+    key = manifest["build"]["key"] if manifest and "build" in manifest else ""
+    return {"build_key": key, "at": move["at"], "generation": move["generation"]}
 
 
 class Registry:

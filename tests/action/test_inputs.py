@@ -13,6 +13,10 @@ MODEL = {"model": "acme/Mini LM".replace(" ", "-"), "registry": "s3://acme-model
 ON_MAIN = WorkflowEvent("push", "refs/heads/main", "main")
 ON_BRANCH = WorkflowEvent("push", "refs/heads/better", "main")
 PULL = WorkflowEvent("pull_request", "refs/pull/17/merge", "main")
+FORK = WorkflowEvent("pull_request_target", "refs/heads/main", "main", fork=True)
+QUEUE = WorkflowEvent("merge_group", "refs/heads/gh-readonly-queue/main/pr-17-0123", "main")
+SET_OFF = WorkflowEvent("workflow_run", "refs/heads/main", "main", cause="pull_request", head_branch="better")
+SET_OFF_BY_QUEUE = WorkflowEvent("workflow_run", "refs/heads/main", "main", cause="merge_group")
 TWO = """
 [registries.prod]
 url = "gs://acme-models"
@@ -43,9 +47,9 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     return read
 
 
-def problems(read: Read, **inputs: str) -> dict[str, str]:
+def problems(read: Read, event: WorkflowEvent = ON_MAIN, **inputs: str) -> dict[str, str]:
     with pytest.raises(InputsError) as caught:
-        read(**inputs)
+        read(event, **inputs)
     return {problem.name: str(problem) for problem in caught.value.problems}
 
 
@@ -74,6 +78,16 @@ def test_little_is_enough(read: Read) -> None:
         (PULL, {"channel": "pr-17"}, True, "pr-17"),
         (PULL, {"channel": "pr-17", "promote": "false"}, True, None),
         (WorkflowEvent("pull_request_target", "refs/heads/main", "main"), {}, False, None),
+        (QUEUE, {}, True, None),
+        (QUEUE, {"channel": "current"}, True, None),
+        (QUEUE, {"channel": "queue", "promote": "true"}, True, "queue"),
+        (SET_OFF, {}, False, None),
+        (SET_OFF, {"channel": "pr-4711"}, True, "pr-4711"),
+        (PULL, {"channel": "current", "promote": "FALSE"}, True, None),
+        (PULL, {"channel": "current", "phase": "build"}, False, None),
+        (PULL, {"channel": "current", "allow_channel_from_pull_request": "TRUE"}, True, "current"),
+        (FORK, {"channel": "pr-17"}, True, "pr-17"),
+        (ON_MAIN, {"promote": "TRUE"}, True, "current"),
         (ON_MAIN, {"dry_run": "true"}, False, None),
         (ON_MAIN, {"phase": "build"}, False, None),
         (ON_MAIN, {"phase": "publish"}, True, "current"),
@@ -87,6 +101,48 @@ def test_what_is_published_and_promoted(
     assert (inputs.publishes, inputs.request.channel) == (publishes, channel)
     assert bool(inputs.reason) is (channel is None)
     assert inputs.channel == given.get("channel", "current")
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "says"),
+    [
+        (PULL, {"channel": "current"}, ("on pull_request it may", "channel: pr-${{ github.event.number }}")),
+        (PULL, {"channel": "staging"}, ("on pull_request it may", "allow-channel-from-pull-request: true")),
+        (FORK, {"channel": "current"}, ("on pull_request_target from a fork", "No fork's may")),
+        (FORK, {"channel": "current", "allow_channel_from_pull_request": "true"}, ("from a fork", "No fork's may")),
+        (QUEUE, {"promote": "true"}, ("on merge_group it may", 'promote: "false"', "allow-channel")),
+        (SET_OFF, {"channel": "staging"}, ("workflow_run set off by pull_request", "github.event.workflow_run.id")),
+        (SET_OFF_BY_QUEUE, {"promote": "true"}, ("workflow_run set off by merge_group", 'promote: "false"')),
+    ],
+)
+def test_a_proposal_moves_no_channel_that_the_default_branch_uses(
+    read: Read, tmp_path: Path, event: WorkflowEvent, given: dict[str, str], says: tuple[str, ...]
+) -> None:
+    (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
+    found = problems(read, event=event, config="modeldrop.toml", name="embedder", **given)
+    assert list(found) == ["channel"]
+    channel = given.get("channel", "staging")
+    assert found["channel"].startswith(f"The input channel is '{channel}'. The default branch uses that channel")
+    assert all(part in found["channel"] for part in says), found["channel"]
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "proposal"),
+    [
+        (ON_MAIN, {}, False),
+        (ON_BRANCH, {"promote": "true"}, False),
+        (PULL, {"channel": "preview"}, True),
+        (PULL, {"channel": "preview", "allow_channel_from_pull_request": "true"}, False),
+        (FORK, {"channel": "preview", "allow_channel_from_pull_request": "true"}, True),
+        (QUEUE, {"channel": "preview", "promote": "true"}, True),
+    ],
+)
+def test_channels_of_other_names_are_the_pull_requests_if_nobody_elses(
+    read: Read, event: WorkflowEvent, given: dict[str, str], proposal: bool
+) -> None:
+    request = read(event, **MODEL, **given).request
+    assert request is not None
+    assert request.proposal is proposal
 
 
 def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:

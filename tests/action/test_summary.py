@@ -10,7 +10,13 @@ from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
 V2 = RegistryResult(
-    url="s3://acme-models", version="v2", digest="sha256:" + "a" * 64, done="built", before="v1", after="v2", moved=True
+    url="s3://acme-models",
+    version="v2",
+    digest="sha256:" + "a" * 64,
+    done="built",
+    before="v1",
+    after="v2",
+    promotion="moved",
 )
 
 

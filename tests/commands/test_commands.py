@@ -158,8 +158,8 @@ def test_show_needs_no_metric(cli: Cli, registry: Path, metrics: dict[str, float
 
 def test_promote_rollback_and_history(cli: Cli, registry: Path) -> None:
     assert cli.json("promote", "./registry/embedder@v1", "--why", "größer") == {
-        "channel": "current", "before": "v2", "after": "v1", "generation": 3, "moved": True, "reason": "",
-        "rejected": False,
+        "channel": "current", "before": "v2", "after": "v1", "generation": 3, "moved": True,
+        "promotion": "moved", "reason": "", "rejected": False,
     }  # fmt: skip
     assert cli.good("promote", "./registry/embedder@v1") == ("current stays at v1: it names this version already\n")
     assert cli.good("promote", "./registry/embedder@v2") == "current → v2 (was v1), generation 4\n"

@@ -61,7 +61,7 @@ def test_classifier_force_and_channels(classifier: Path, tmp_path: Path) -> None
     assert [tensor.name for tensor in manifest.variants[0].outputs] == ["logits"]
     assert (model / "staging").is_file()
     assert not (model / "current").exists()
-    # Unchanged: a channel that is missing is made, one that is there is not moved.
+    # Unchanged, and a channel that is missing is made.
     unchanged = modeldrop("publish", classifier, model, "--recipe", loose, "--json").json
     assert (unchanged["built"], unchanged["channel"]["after"], unchanged["channel"]["moved"]) == (
         False,
@@ -70,9 +70,9 @@ def test_classifier_force_and_channels(classifier: Path, tmp_path: Path) -> None
     )
     forced = modeldrop("publish", classifier, model, "--recipe", loose, "--force", "--no-promote", "--json").json
     assert (forced["built"], forced["version"], forced["channel"]) == (True, "v2", None)
-    # The recipe now names v2, and an unchanged publish does not move current away from v1.
+    # The recipe now names v2, and nobody has moved current by hand: it follows.
     again = modeldrop("publish", classifier, model, "--recipe", loose, "--json").json
-    assert (again["version"], again["channel"]["moved"], again["channel"]["after"]) == ("v2", False, "v1")
+    assert (again["version"], again["promotion"], again["channel"]["after"]) == ("v2", "moved", "v2")
 
 
 def test_hub_source_is_pinned_and_built_once(tmp_path: Path) -> None:

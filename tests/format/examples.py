@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from modeldrop.format.channel import Channel, Move, serialize_channel
+from modeldrop.format.channel import Channel, Move, Wanted, serialize_channel
 from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
 from modeldrop.format.manifest import (
     Fidelity,
@@ -195,6 +195,12 @@ def channel() -> Channel:
     return Channel(third, (second, first))
 
 
+def channel_wanted() -> Channel:
+    """The same, written by a release that remembers what a publish has wanted."""
+    wanted = Wanted(build_key=_BUILD_KEY, at="2026-11-20T09:38:55Z", run=_RUN, generation=2)
+    return channel()._replace(wanted=wanted)
+
+
 def claim() -> Claim:
     """The claim of the manifest's version."""
     return Claim(nonce="e0d94a7715c2f863", build_key=_BUILD_KEY, by="github:dana", run=_RUN, at="2026-11-20T09:40:02Z")
@@ -231,6 +237,7 @@ def documents() -> dict[str, bytes]:
         "manifest.json": serialize_manifest(manifest()),
         "manifest-graphs.json": serialize_manifest(manifest_of_graphs()),
         "channel.json": serialize_channel(channel()),
+        "channel-wanted.json": serialize_channel(channel_wanted()),
         "claim.json": serialize_claim(claim()),
         "build.json": serialize_build_record(build_record()),
         "rejected.json": serialize_rejection(rejection()),

@@ -144,6 +144,9 @@ CHANNELS_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "bad time": {"at": "2026-11-20"},
     "long reason": {"why": "a" * 4097},
     "no author": {"by": None},
+    "wanted as text": {"wanted": "v1"},
+    "wanted without a run": {"wanted": {"build_key": "0" * 64, "at": "2026-11-20T09:40:02Z", "generation": 1}},
+    "another key": {"wanted": {"build_key": "0", "at": "2026-11-20T09:40:02Z", "run": "", "generation": 1}},
 }
 
 MANIFEST_OF_GRAPHS = serialize_manifest(examples.manifest_of_graphs())

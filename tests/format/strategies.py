@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
-from modeldrop.format.channel import Channel, Move
+from modeldrop.format.channel import Channel, Move, Wanted
 from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
     Embedding,
@@ -252,14 +252,18 @@ moves = st.builds(
     why=texts(),
 )
 
+wishes = st.builds(
+    Wanted, build_key=hex64, at=times, run=texts(), generation=st.integers(1, 1 << 53), proposal=st.booleans()
+)
+
 
 @st.composite
 def channels(draw: st.DrawFn, most: int = 8) -> Channel:
     """A channel after some moves."""
     first, *later = draw(st.lists(moves, min_size=1, max_size=most))
-    channel = Channel(first)
+    channel = Channel(first, wanted=draw(st.none() | wishes))
     for move in later:
-        channel = channel.moved(move)
+        channel = channel.moved(move, draw(st.none() | wishes))
     return channel
 
 

@@ -169,14 +169,19 @@ def test_rollback_skips_what_was_moved_again() -> None:
     assert target.version == 1
 
 
-def test_versions_left_by_rollback() -> None:
-    assert _channel(1, 2, 3).rolled_back() == frozenset()
-    back = _channel(1, 2, 3, (2, "rollback"), (1, "rollback"))
-    assert back.rolled_back() == {2, 3}
-    assert back.moved(_move(3, "promote")).rolled_back() == {2}
-    assert back.moved(_move(4)).rolled_back() == {2, 3}
-    again = back.moved(_move(3, "promote")).moved(_move(1, "rollback"))
-    assert again.rolled_back() == {2, 3}
+def test_what_is_wanted_stays_until_something_else_is() -> None:
+    wanted = examples.channel_wanted().wanted
+    assert wanted is not None
+    published = Channel(_move(1)).moved(_move(2), wanted)
+    assert published.wanted == wanted._replace(generation=2)
+    back = published.moved(_move(1, "rollback"))
+    assert back.wanted == published.wanted
+    assert parse_channel(serialize_channel(back)) == back
+    assert _channel(1, 2).wanted is None
+
+
+def test_channels_of_releases_that_know_no_wishes_keep_their_bytes() -> None:
+    assert "wanted" not in json.loads(serialize_channel(_channel(1, 2)))
 
 
 def test_find_digest() -> None:

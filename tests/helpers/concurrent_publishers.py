@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import ConflictError, RefusedError
 from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.registry.promotion import Asked
+from modeldrop.registry.provenance import now
 from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder, run_python
@@ -37,14 +39,15 @@ def race(body: Callable[..., Any], count: int, registry: str, folder: Path, *arg
 
 
 def publish_one(number: int, registry: str, folder: Path, ready: Callable[[], object], seed: str) -> list[Any]:
-    """Publish a build (``seed`` may hold ``{}``, the process's number) and move ``current`` to it."""
+    """Publish a build (``seed`` may hold ``{}``, the process's number), and have ``current`` name it as that run."""
     build = folder / f"build-{number}"
     make_build(build, seed.format(number))
     store = open_store(registry)
     store.names("")  # signed in and connected
     ready()
     published = publish_folder(store, "embedder", build, adopt_seconds=600)
-    moved = move_forward(store, "embedder", published.version, "current", by=str(number))
+    asked = Asked(now(), f"https://ci.example/runs/{number}")
+    moved = move_forward(store, "embedder", published.version, "current", by=str(number), asked=asked)
     return [published.version.number, published.how == ADOPTED, moved.moved]
 
 
@@ -104,10 +107,11 @@ def interrupted(number: int, registry: str, folder: Path, ready: Callable[[], ob
     build = folder / f"build-{step}"
     make_build(build, f"seed {step}")
     store: Any = Stepping(open_store(registry), step, signal.Signals[kind])
+    asked = Asked("2026-01-01T00:00:00Z")
     ready()
     try:
         published = publish_folder(store, f"model-{step}", build, adopt_seconds=1)
-        moved = move_forward(store, f"model-{step}", published.version, "current", by="late")
+        moved = move_forward(store, f"model-{step}", published.version, "current", by="late", asked=asked)
     except ConflictError as error:
         return str(error)
     return [published.version.number, published.how == ADOPTED, moved.moved]

@@ -85,6 +85,7 @@ def test_a_missing_channel_is_made_after_the_test(publisher: Publisher, registry
     (made,) = publisher.publish("a", str(registry), test='test -f "$MODELDROP_NEW/onnx/model.onnx"', **with_channel)
     assert (made.how, made.tested, named(str(registry), "staging")) == ("unchanged", True, 1)
     (kept,) = publisher.publish("a", str(registry), test=FAILS, **with_channel)
+    assert kept.promotion == "unchanged"
     assert (kept.tested, why_rejected(str(registry), 1)) == (None, None)
     with pytest.raises(UserTestError, match="current was not made"):
         publisher.publish("a", str(registry), test=FAILS)
@@ -115,8 +116,10 @@ def test_a_move_that_would_not_be_made_needs_no_test(publisher: Publisher, regis
     rollback(FolderStore(str(registry)), MODEL, "current", by="dana")
     (outcome,) = publisher.publish("b", str(registry), test=FAILS)
     assert outcome.channel is not None
-    assert (outcome.tested, outcome.channel.after) == (None, 1)
+    assert (outcome.tested, outcome.promotion, outcome.channel.after) == (None, "held", 1)
     assert why_rejected(str(registry), 2) is None
+    (outcome,) = publisher.publish("c", str(registry), test="true")
+    assert (outcome.tested, outcome.promotion, named(str(registry))) == (True, "moved", 3)
 
 
 def test_several_registries_are_tested_once_and_rejected_together(publisher: Publisher, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_
     killed = start_publisher(tmp_path / "killed", "a", "kill -KILL $PPID", registry)
     assert killed.wait(HANG_SECONDS) == -signal.SIGKILL
     killed.communicate()
-    # It is a version, and it is not known whether it is good: the next run finds out, because there is no channel.
+    # It is a version, and it is not known whether it is good: the next run finds out.
     assert (named(str(registry)), why_rejected(str(registry), 1)) == (None, None)
     (outcome,) = publisher.publish("a", str(registry), test="true")
     assert (outcome.how, outcome.tested, named(str(registry))) == ("unchanged", True, 1)
@@ -79,6 +79,5 @@ def test_a_publisher_killed_before_its_test_has_ended(publisher: Publisher, tmp_
     assert killed.wait(HANG_SECONDS) == -signal.SIGKILL
     killed.communicate()
     (outcome,) = publisher.publish("b", str(registry), test="true")
-    assert outcome.channel is not None
-    assert (outcome.tested, outcome.channel.after) == (None, 1)
-    assert "To override: modeldrop promote" in outcome.channel.reason
+    assert (outcome.how, outcome.tested, outcome.promotion) == ("unchanged", True, "moved")
+    assert named(str(registry)) == 2

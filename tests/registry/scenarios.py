@@ -13,6 +13,7 @@ import pytest
 from modeldrop.errors import NotFoundError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.registry.promotion import Asked
 from modeldrop.registry.prune import ABANDON, PrunePolicy, prune
 from modeldrop.registry.publish import Adopt, commit, find_build, read_build, stage
 from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tests.servers.interface import CloudServer
 
 HOUR = 3600.0
+LONG_AGO = Asked("2026-01-01T00:00:00Z")
 WRITES = 1 + 5 + 1 + 1 + 1 + 1  # claim, files, report, record, manifest, channel
 
 
@@ -68,7 +70,7 @@ def kill_publishers_at_every_step(any_registry: str, tmp_path: Path) -> None:
         assert (found is not None) == committed
         version = found or publish_seed(store, tmp_path, f"seed {step}", model)
         if found is not None:
-            move_forward(store, model, found, "current", by="dana", unchanged=True)
+            move_forward(store, model, found, "current", by="dana")
         assert version.number == (1 if committed or not claimed else 2)
         snapshot = fetch(f"{any_registry}/{model}", tmp_path / "home")
         assert snapshot.version == version.number
@@ -147,19 +149,21 @@ def publish_after_a_rollback(any_registry: str, tmp_path: Path) -> None:
     publish_seed(store, tmp_path, "a")
     version = publish_seed(store, tmp_path, "b")
     rollback(store, "embedder", "current", by="dana")
-    unchanged = move_forward(store, "embedder", version, "current", by="dana", unchanged=True)
+    unchanged = move_forward(store, "embedder", version, "current", by="dana")
     assert (unchanged.moved, unchanged.after) == (False, 1)
-    assert not move_forward(store, "embedder", version, "current", by="dana").moved
 
     make_build(tmp_path / "slow", "slow")
     slow = stage(store, "embedder", read_build(tmp_path / "slow"))
     publish_seed(store, tmp_path, "fast")
     late = commit(slow, Adopt.ANY).version
-    assert late.number == 3
-    assert not move_forward(store, "embedder", late, "current", by="dana").moved
+    assert (late.number, one_line(store).version) == (3, 4)
+    assert not move_forward(store, "embedder", late, "current", by="dana", asked=LONG_AGO).moved
     rollback(store, "embedder", "current", by="dana")
-    assert not move_forward(store, "embedder", late, "current", by="dana").moved
+    assert not move_forward(store, "embedder", late, "current", by="dana", asked=LONG_AGO).moved
     assert one_line(store).version == 1
+    assert move_forward(store, "embedder", late, "current", by="dana").after == 3
+    assert move_forward(store, "embedder", version, "current", by="dana").after == 2
+    one_line(store)
 
 
 def one_line(store: Store, model: str = "embedder") -> Channel:

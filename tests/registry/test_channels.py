@@ -14,9 +14,10 @@ from modeldrop.errors import (
     RefusedError,
     UsageError,
 )
-from modeldrop.format.channel import KEPT_MOVES, Channel
+from modeldrop.format.channel import KEPT_MOVES, Channel, serialize_channel
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import ChannelResult, move_forward, promote, rollback
+from modeldrop.registry.promotion import Asked, Promotion
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve_reference
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
@@ -44,8 +45,14 @@ class Bench:
             publish_build(registry, f"seed {number}", channel=None) for number in range(count)
         ]
 
-    def forward(self, number: int, channel: str = "current") -> ChannelResult:
-        return move_forward(self.store, "embedder", self.versions[number - 1], channel, by="ci")
+    def forward(self, number: int, channel: str = "current", asked: Asked | None = None) -> ChannelResult:
+        return move_forward(self.store, "embedder", self.versions[number - 1], channel, by="ci", asked=asked)
+
+    def forget_what_is_wanted(self) -> None:
+        """As a release wrote the channel that does not know it."""
+        channel, tag = read_channel(self.store, "embedder", "current")
+        assert channel is not None
+        self.store.swap("embedder/current", serialize_channel(channel._replace(wanted=None)), tag)
 
     def promote(self, number: int, channel: str = "current", why: str = "") -> ChannelResult:
         return promote(self.store, "embedder", number, channel, by="dana", why=why)
@@ -70,37 +77,82 @@ def test_the_first_publish_makes_the_channel(bench: Callable[[int], Bench]) -> N
     assert (move.action, move.by, move.digest) == ("publish", "ci", one.versions[0].digest)
 
 
-def test_an_older_publisher_that_finishes_last_moves_nothing(bench: Callable[[int], Bench]) -> None:
+def test_an_older_run_that_finishes_last_moves_nothing(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
-    two.forward(2)
-    moved = two.forward(1)
-    assert (moved.moved, moved.after, moved.generation) == (False, 2, 1)
-    assert moved.reason == (f"it names the newer v2. To override: modeldrop promote {two.registry}/embedder@v1")
+    two.forward(2, asked=Asked("2026-11-20T09:40:00Z"))
+    moved = two.forward(1, asked=Asked("2026-11-20T09:39:59Z"))
+    assert (moved.promotion, moved.after, moved.generation) == (Promotion.HELD, 2, 1)
+    assert moved.reason == (
+        "a later run has asked for another build: somebody, at 2026-11-20T09:40:00Z. "
+        f"To override: modeldrop promote {two.registry}/embedder@v1"
+    )
 
 
-def test_a_version_rolled_back_is_not_published_again(bench: Callable[[int], Bench]) -> None:
+def test_what_a_person_left_is_not_published_again_until_something_else_is_wanted(
+    bench: Callable[[int], Bench],
+) -> None:
     three = bench(3)
     for number in (1, 2):
         three.forward(number)
     assert three.rollback().after == 1
     again = three.forward(2)
-    assert (again.moved, again.after) == (False, 1)
-    assert "rolled back from v2. To override: modeldrop promote" in again.reason
-    unchanged = move_forward(three.store, "embedder", three.versions[1], "current", by="ci", unchanged=True)
-    assert (unchanged.moved, unchanged.after) == (False, 1)
+    assert (again.promotion, again.after) == (Promotion.HELD, 1)
+    assert "it was rolled back to v1 by dana at 20" in again.reason
+    assert again.reason.endswith(f"To override: modeldrop promote {three.registry}/embedder@v2")
     assert three.forward(3).after == 3
-    assert three.promote(2).after == 2
+    assert three.forward(2).after == 2
+    assert three.promote(3).after == 3
+    assert "it was promoted to v3 by dana" in three.forward(2).reason
 
 
-def test_an_unchanged_publish_only_makes_a_missing_channel(bench: Callable[[int], Bench]) -> None:
+def test_a_channel_of_an_earlier_release_wants_what_a_publish_has_made_of_it(bench: Callable[[int], Bench]) -> None:
+    three = bench(3)
+    for number in (1, 2):
+        three.forward(number)
+    three.rollback()
+    three.forget_what_is_wanted()
+    assert three.forward(2).promotion is Promotion.HELD
+    three.forget_what_is_wanted()
+    assert three.forward(1).promotion is Promotion.UNCHANGED
+    three.forget_what_is_wanted()
+    (three.registry / "embedder/v2/manifest.json").unlink()  # nobody can say any more under which key it was built
+    assert three.forward(3).after == 3
+
+
+def test_a_channel_that_only_people_have_moved_wants_what_it_names(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
-    first, second = two.versions
-    assert move_forward(two.store, "embedder", first, "staging", by="ci", unchanged=True).after == 1
-    kept = move_forward(two.store, "embedder", second, "staging", by="ci", unchanged=True)
-    assert (kept.moved, kept.after) == (False, 1)
-    assert kept.reason.endswith(f"modeldrop promote {two.registry}/embedder@v2 --channel staging")
-    same = move_forward(two.store, "embedder", first, "staging", by="ci", unchanged=True)
-    assert (same.moved, same.reason) == (False, "it names this version already")
+    two.promote(1)
+    assert two.forward(1).promotion is Promotion.UNCHANGED
+    assert two.channel().wanted is not None
+    assert two.forward(2).after == 2
+
+
+def test_what_is_wanted_is_remembered_without_a_move(bench: Callable[[int], Bench], tmp_path: Path) -> None:
+    """Two commits, and the revert of the second while that is still being built: the revert counts, being later."""
+    two = bench(2)
+    runs = [Asked("2026-11-20T09:40:00Z", f"https://github.com/acme/models/actions/runs/{run}") for run in (5, 6, 7)]
+    two.forward(1, asked=runs[0])
+    before = two.channel()
+    assert two.forward(1, asked=runs[2]).promotion is Promotion.UNCHANGED
+    assert two.forward(2, asked=runs[1]).promotion is Promotion.HELD
+    after = two.channel()
+    assert (after.moves(), after.version) == (before.moves(), 1)
+    # Asked again by the same run, nothing is written.
+    swaps = Counting(str(two.registry))
+    move_forward(swaps, "embedder", two.versions[0], "current", by="ci", asked=runs[2])
+    assert [call for call in swaps.calls if call.startswith("swap")] == []
+
+
+def test_a_lost_reply_to_a_wish_makes_nothing_more(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    one.forward(1, asked=Asked("2026-11-20T09:40:00Z"))
+    lossy = ReplyLosingStore(str(one.registry))
+    asked = Asked("2026-11-20T09:41:00Z")
+    again = move_forward(lossy, "embedder", one.versions[0], "current", by="ci", asked=asked)
+    assert again.promotion is Promotion.UNCHANGED
+    wanted = one.channel().wanted
+    assert wanted is not None
+    assert (wanted.at, one.channel().generation) == (asked.at, 1)
 
 
 def test_channels_are_apart(bench: Callable[[int], Bench]) -> None:
@@ -230,7 +282,7 @@ def test_a_lost_reply_that_others_have_moved_over_was_still_a_move(bench: Callab
 
 def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Bench]) -> None:
     three = bench(3)
-    three.forward(1)
+    three.forward(1, asked=Asked("2026-11-20T09:39:00Z"))
 
     class OvertakenBefore(FolderStore):
         def swap(self, key: str, data: bytes, previous: str | None) -> None:
@@ -238,7 +290,9 @@ def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Benc
                 three.forward(3)
             super().swap(key, data, previous)
 
-    moved = move_forward(OvertakenBefore(str(three.registry)), "embedder", three.versions[1], "current", by="ci")
+    asked = Asked("2026-11-20T09:39:59Z")
+    store = OvertakenBefore(str(three.registry))
+    moved = move_forward(store, "embedder", three.versions[1], "current", by="ci", asked=asked)
     assert (moved.moved, moved.after) == (False, 3)
     assert three.channel().generation == 2
 
@@ -278,16 +332,13 @@ def test_a_channel_that_nobody_moves_and_nobody_may_write_says_why(
     assert sum(naps) < 5
 
 
-def test_an_older_publisher_finishing_after_a_rollback_moves_nothing(bench: Callable[[int], Bench]) -> None:
+def test_an_older_run_that_ends_after_a_rollback_moves_nothing(bench: Callable[[int], Bench]) -> None:
     three = bench(3)
-    three.forward(1)
-    three.forward(3)
+    for number, at in ((1, "09:00"), (3, "10:00")):
+        three.forward(number, asked=Asked(f"2026-11-20T{at}:00Z"))
     assert three.rollback().after == 1
-    late = three.forward(2)
-    assert (late.moved, late.after) == (False, 1)
-    assert (
-        late.reason == f"it has left the newer v3 already. To override: modeldrop promote {three.registry}/embedder@v2"
-    )
+    late = three.forward(2, asked=Asked("2026-11-20T09:59:00Z"))
+    assert (late.promotion, late.after) == (Promotion.HELD, 1)
     assert three.promote(2).after == 2
 
 

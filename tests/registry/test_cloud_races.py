@@ -34,7 +34,7 @@ def test_sixteen_builds_at_once_are_sixteen_versions(any_registry: str, tmp_path
     store = open_store(any_registry)
     assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 17))
     channel = one_line(store)
-    assert channel.version == 16
+    assert channel.version == results[15][0]  # of the last run, whichever number it got
     assert channel.generation == sum(moved for _, _, moved in results)
     for number, (version, _, _) in enumerate(results):
         found = find_build(store, "embedder", build_key(f"seed {number}"))

@@ -20,6 +20,7 @@ from modeldrop.format.records import (
     serialize_seal,
 )
 from modeldrop.registry.channels import move_forward, promote, rollback, unretire
+from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.protection import time_text
 from modeldrop.registry.prune import duration_text
 from modeldrop.registry.versions import (
@@ -97,8 +98,10 @@ def test_a_publisher_does_not_move_a_channel_to_what_was_retired_meanwhile(
     four = make_registry(4, channel=None)
     mark = Retirement(time_text(time.time()), "dana", "")
     four.store.create(keys.retired("embedder", 4), serialize_retirement(mark))
-    made = move_forward(four.store, "embedder", four.versions[3], "current", by="ci", unchanged=True)
-    assert (made.moved, made.after, made.reason) == (False, None, "v4 is retired: prune is about to remove it")
+    made = move_forward(four.store, "embedder", four.versions[3], "current", by="ci")
+    assert (made.promotion, made.after) == (Promotion.HELD, None)
+    assert made.reason.startswith("v4 of embedder is retired: prune is about to remove it")
+    assert f"modeldrop prune {four.registry}/embedder --unretire v4" in made.reason
     assert read_channel(four.store, "embedder", "current") == (None, None)
     four.write_channel("current", [(3, DAY)])
     moved = move_forward(four.store, "embedder", four.versions[3], "current", by="ci")

@@ -27,13 +27,15 @@ def ready():
 PUBLISHER = f"""{WAIT}
 from tests.helpers.builds import make_build, publish_folder
 from modeldrop.registry.channels import move_forward
+from modeldrop.registry.promotion import Asked
 from modeldrop.storage.write.folder import FolderStore
 
 store = FolderStore(str(registry))
 make_build(registry.parent / mine, sys.argv[3])
 ready()
 published = publish_folder(store, "embedder", registry.parent / mine, adopt_seconds=float(sys.argv[4]))
-move_forward(store, "embedder", published.version, "current", by=mine)
+asked = Asked("2026-11-20T09:40:00Z", "https://ci.example/runs/" + mine)
+move_forward(store, "embedder", published.version, "current", by=mine, asked=asked)
 print(published.version.number, published.how == "adopted")
 """
 IMPATIENT_WITH_THE_DEAD = f"""
@@ -78,17 +80,20 @@ def race(program: str, registry: Path, arguments: Iterable[tuple[object, ...]]) 
 def check_moves(registry: Path) -> Channel:
     """Every move is kept, follows the one before, and the last is what the channel says."""
     folder = registry / "embedder" / ".moves" / "current"
-    moves = [
+    written = [
         parse_channel((folder / f"{number}.json").read_bytes()) for number in range(1, len(list(folder.iterdir())) + 1)
     ]
-    for number, channel in enumerate(moves, 1):
-        assert channel.generation == number
-    for earlier, later in itertools.pairwise(moves):
-        assert later.moves()[1:] == earlier.moves()  # all of a day are kept
+    for earlier, later in itertools.pairwise([None, *written]):
+        moves = earlier.moves() if earlier else ()
+        # All of a day are kept. What moves nothing says what was wanted, and by a later run.
+        assert later is not None
+        assert later.moves()[1:] == moves or later.moves() == moves
+        assert later.generation == len(later.moves())
+        assert later.moves() != moves or later.wanted != (earlier and earlier.wanted)
     now, tag = read_channel(FolderStore(str(registry)), "embedder", "current")
-    assert now == moves[-1] == parse_channel((registry / "embedder" / "current").read_bytes())
-    assert tag == str(len(moves))
-    return moves[-1]
+    assert now == written[-1] == parse_channel((registry / "embedder" / "current").read_bytes())
+    assert tag == str(len(written))
+    return written[-1]
 
 
 def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> None:
@@ -97,9 +102,9 @@ def test_eight_builds_published_at_once_are_eight_versions(registry: Path) -> No
     store = FolderStore(str(registry))
     assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 9))
     channel = check_moves(registry)
-    assert channel.version == 8
-    versions = [move.version for move in channel.moves()]
-    assert versions == sorted(versions, reverse=True)
+    assert printed[7] == f"{channel.version} False"  # of the last run, whichever number it got
+    runs = [int(move.by) for move in channel.moves()]
+    assert runs == sorted(runs, reverse=True)
 
 
 def test_one_recipe_published_eight_times_at_once_is_one_version(registry: Path) -> None:

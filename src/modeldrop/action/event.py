@@ -26,6 +26,8 @@ class WorkflowEvent:
         default_branch: the repository's, such as ``main``; "" where the event does not say.
         fork: whether it is a pull request from another repository.
         actor: who triggered it.
+        cause: of ``workflow_run``, the event of the run that set it off; else the name.
+        head_branch: of ``workflow_run``, the branch of that run.
     """
 
     name: str = ""
@@ -33,16 +35,29 @@ class WorkflowEvent:
     default_branch: str = ""
     fork: bool = False
     actor: str = ""
+    cause: str = ""
+    head_branch: str = ""
 
     @property
     def is_pull_request(self) -> bool:
         """Whether the run is of a pull request: nothing is published unless the inputs name a channel for it."""
-        return self.name.startswith("pull_request")
+        return (self.cause or self.name).startswith("pull_request")
+
+    @property
+    def is_proposal(self) -> bool:
+        """Whether what the run is of may never be merged: it moves no channel that the default branch uses."""
+        return self.is_pull_request or (self.cause or self.name) == "merge_group"
+
+    @property
+    def description(self) -> str:
+        """Its name, for people, and where it comes from."""
+        caused = f"{self.name} set off by {self.cause}" if self.cause and self.cause != self.name else self.name
+        return f"{caused} from a fork" if self.fork else caused
 
     @property
     def on_default_branch(self) -> bool:
         """Whether the run is of the default branch itself. A schedule always is, and its payload may not say so."""
-        if self.is_pull_request:
+        if self.is_proposal or (self.name == "workflow_run" and self.head_branch != self.default_branch):
             return False
         return self.name == "schedule" or (
             bool(self.default_branch) and self.ref == f"refs/heads/{self.default_branch}"
@@ -62,15 +77,20 @@ class WorkflowEvent:
 def read_event(environment: Mapping[str, str]) -> WorkflowEvent:
     """The event that the runner's variables and its payload file describe."""
     payload = _payload(environment.get("GITHUB_EVENT_PATH", ""))
+    name = cause = environment.get("GITHUB_EVENT_NAME", "")
     head = _path(payload, "pull_request", "head", "repo", "full_name")
-    # The fork of a pull request may have been deleted: then it has no name any more.
-    fork = "pull_request" in payload and head != environment.get("GITHUB_REPOSITORY", "")
+    if name == "workflow_run":
+        cause = str(_path(payload, "workflow_run", "event") or "pull_request")  # unknown is the worst that it can be
+        head = _path(payload, "workflow_run", "head_repository", "full_name")
     return WorkflowEvent(
-        name=environment.get("GITHUB_EVENT_NAME", ""),
+        name=name,
         ref=environment.get("GITHUB_REF", ""),
         default_branch=str(_path(payload, "repository", "default_branch") or ""),
-        fork=fork,
+        # The fork of a pull request may have been deleted: then it has no name any more.
+        fork=cause.startswith("pull_request") and head != environment.get("GITHUB_REPOSITORY", ""),
         actor=environment.get("GITHUB_ACTOR", ""),
+        cause=cause,
+        head_branch=str(_path(payload, "workflow_run", "head_branch") or ""),
     )
 
 
@@ -78,7 +98,7 @@ def _payload(path: str) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             payload = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last where it is nested too deeply
         return {}
     return payload if isinstance(payload, dict) else {}
 

@@ -64,8 +64,8 @@ class InputReader:
         return [line.strip() for line in self.text(name).split("\n") if line.strip()]
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
-        """An input that is one of a few words; the first where it is not given."""
-        value = self.text(name) or allowed[0]
+        """An input that is one of a few words, in capitals or not; the first where it is not given."""
+        value = self.text(name).lower() or allowed[0]
         if value not in allowed:
             self.problem(name, f"Allowed: {', '.join(allowed)}.")
         return value

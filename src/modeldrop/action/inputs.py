@@ -109,11 +109,17 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     request = _request(reader, settings, model)
     given = reader.text("channel")
     publishes, moves, reason = _decide(reader, event, phase, dry_run=dry_run, given=given)
+    allowed = reader.flag("allow-channel-from-pull-request") and not event.fork
+    proposal = event.is_proposal and not allowed
+    if moves and proposal:
+        channel = reader.line("channel") or (model.channel if model else DEFAULT_CHANNEL)
+        _refuse_channel_of_default_branch(reader, event, settings, channel)
     torch_index = _torch_index(reader)
     folder = reader.line("build-folder")
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
     reader.finish(matrix)
     assert request is not None  # noqa: S101  else there were problems
+    request = replace(request, proposal=proposal)
     return ActionInputs(
         request=request if moves else replace(request, channel=None, compare_with=request.channel or DEFAULT_CHANNEL),
         phase="plan" if dry_run else phase,
@@ -424,6 +430,26 @@ def _decide(
     if promote == _AUTO and not event.is_pull_request and not event.on_default_branch:
         return True, False, "promote: auto moves a channel only on the default branch"
     return True, True, ""
+
+
+def _refuse_channel_of_default_branch(
+    reader: InputReader, event: WorkflowEvent, settings: ConfigFile, channel: str
+) -> None:
+    if channel not in {DEFAULT_CHANNEL, *(model.channel for model in settings.models().values())}:
+        return
+    if (event.cause or event.name) == "merge_group":
+        out = 'Move no channel there (promote: "false"): the push after the merge does.'
+    else:
+        number = "github.event.workflow_run.id" if event.name == "workflow_run" else "github.event.number"
+        out = (
+            f"Give it one of its own, such as channel: pr-${{{{ {number} }}}}; the push after the merge moves this one."
+        )
+    allow = "No fork's may." if event.fork else "Or allow it: allow-channel-from-pull-request: true."
+    reader.problem(
+        "channel",
+        f"The default branch uses that channel, and on {event.description} it may not be moved. {out} {allow}",
+        channel,
+    )
 
 
 def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import Published
 
 _RESULT, _MANIFEST, _REPORT, _CHECKSUMS = "result.json", "manifest.json", "report.html", "checksums.txt"
@@ -25,7 +26,7 @@ class RegistryResult:
         done: built, adopted, mirrored or unchanged; "" before anything was published.
         before: the version that the channel named when the run began, or "".
         after: the version that it names now, or "".
-        moved: whether this run moved it.
+        promotion: what became of the wish to move it, as ``registry.promotion.Promotion``; "" before.
         reason: why it was not moved, or "".
         tested: whether the user's test succeeded; None if it did not run.
     """
@@ -36,7 +37,7 @@ class RegistryResult:
     done: str = ""
     before: str = ""
     after: str = ""
-    moved: bool = False
+    promotion: str = ""
     reason: str = ""
     tested: bool | None = None
 
@@ -51,7 +52,7 @@ class RegistryResult:
             done=published.how,
             before=before if channel is None else _version(channel.before),
             after=before if channel is None else _version(channel.after),
-            moved=channel is not None and channel.moved,
+            promotion=published.promotion,
             reason="" if channel is None else channel.reason,
             tested=published.tested,
         )
@@ -73,6 +74,7 @@ class RunResult:
         build_folder: where the build is, or "".
         registries: the registries, the first one first.
         failure: what went wrong, or "".
+        asked: when the run first asked, or "".
     """
 
     model: str = ""
@@ -86,6 +88,7 @@ class RunResult:
     build_folder: str = ""
     registries: list[RegistryResult] = field(default_factory=list)
     failure: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +154,22 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
         "manifest-digest": first.digest,
         "would-build": _flag(result.would_build),
         "built": _flag(result.built),
-        "promoted": _flag(any(registry.moved for registry in result.registries)),
+        "promoted": _flag(any(registry.promotion == Promotion.MOVED for registry in result.registries)),
+        "promotion": _promotion(result),
         "previous-version": first.before,
         "source": result.source,
         "report": run.report(),
         "checksums": run.checksums(),
         "build-folder": result.build_folder,
     }
+
+
+def _promotion(result: RunResult) -> str:
+    """Of several registries, that which most needs somebody to look; "" where the run has not come so far."""
+    became = [registry.promotion for registry in result.registries]
+    order = (Promotion.REJECTED, Promotion.HELD, Promotion.MOVED, Promotion.UNCHANGED)
+    first = next((promotion for promotion in order if promotion in became), None)
+    return first or (Promotion.NOT_ASKED if result.reason else "")
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001  it is a value, no switch

@@ -15,6 +15,7 @@ from modeldrop.errors import FormatError, ModeldropError, RegistryError, UsageEr
 from modeldrop.publishing.plan import Plan, plan
 from modeldrop.publishing.publish import publish
 from modeldrop.publishing.request import PublishRequest
+from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import BUILT, Build, Published, read_build
 from modeldrop.registry.versions import read_channel
 
@@ -80,6 +81,8 @@ def build_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFol
     if request.force and inputs.own_folder:
         shutil.rmtree(folder, ignore_errors=True)
     planned = plan(request)
+    # Wanted since the run began, not since the exporter was installed.
+    planned = replace(planned, asked=replace(planned.asked, at=run.load().asked or planned.asked.at))
     if not planned.would_build:  # another run was faster
         _note_plan(inputs, planned, run)
         if inputs.publishes:
@@ -135,6 +138,7 @@ def _note_plan(inputs: ActionInputs, planned: Plan, run: RunFolder) -> None:
         build_key=wanted.key,
         would_build=planned.would_build,
         forced=request.force,
+        asked=planned.asked.at,
     )
     for store, version in planned.registries():
         channel, _ = read_channel(store, request.model, inputs.channel)
@@ -171,6 +175,11 @@ def _publish(planned: Plan, build: Build | None, run: RunFolder) -> None:
 
 def _note_published(published: list[Published], run: RunFolder) -> None:
     result = run.load()
+    for one in published:
+        if one.channel is not None and one.promotion is Promotion.HELD:
+            at = f"stays at v{one.channel.after}" if one.channel.after else "was not made"
+            where = f"{one.store.url}/{result.model}@{one.channel.channel}"
+            github.annotate("warning", "modeldrop: not promoted", f"{where} {at}: {one.channel.reason}")
     before = {registry.url: registry.before for registry in result.registries}
     result.registries = [RegistryResult.of(one, before.get(one.store.url, "")) for one in published]
     result.built = any(one.how == BUILT for one in published)

@@ -14,6 +14,7 @@ from modeldrop.action.result import RegistryResult, RunResult
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
+from modeldrop.registry.promotion import Promotion
 from modeldrop.util.text import size_text
 
 _ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -92,11 +93,13 @@ def _registries(result: RunResult) -> str:
 
 
 def _channel(result: RunResult, registry: RegistryResult) -> str:
-    if registry.moved:
+    if registry.promotion == Promotion.MOVED:
         return f"**{registry.after}** (was {registry.before or 'not there'})"
     if registry.after and registry.after == registry.version:
         return f"{registry.after}, as before"
     stays = f"stays at {registry.after}" if registry.after else "not there"
+    if registry.promotion in {Promotion.HELD, Promotion.REJECTED}:
+        stays = f"**{registry.promotion}**: {stays}"
     reason = registry.reason or result.reason
     return f"{stays}: {markdown_text(reason)}" if reason else stays
 
@@ -126,7 +129,8 @@ def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
 
 def _latency(milliseconds: float, original: float | None) -> str:
     times = f" ({original / milliseconds:.1f}×)" if original and milliseconds > 0 else ""
-    return f"{milliseconds:.3g} ms{times}"
+    shown = f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
+    return f"{shown} ms{times}"
 
 
 def _fidelity(manifest: Manifest, variant: Variant) -> str:

@@ -26,7 +26,7 @@ from modeldrop.storage.write import open_store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
     parser.add_argument("registry", metavar="REGISTRY", help="the registry to copy to; the model keeps its name")
-    parser.add_argument("--channel", help="move this channel of the other registry forward to the copy")
+    parser.add_argument("--channel", help="have this channel of the other registry name the copy, as a publish would")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 

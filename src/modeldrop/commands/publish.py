@@ -3,7 +3,7 @@
 modeldrop publish sentence-transformers/all-MiniLM-L6-v2 s3://acme-models/embedder
 modeldrop publish --all
 
-An unchanged recipe builds nothing, writes nothing and needs no exporter. With --test, no channel is moved to a new
+An unchanged recipe builds nothing, uploads nothing and needs no exporter. With --test, no channel is moved to a new
 version before the command succeeds. The environment of the command has the folders of the new version and of the
 version that the channel names (MODELDROP_NEW, MODELDROP_CURRENT; the latter is empty if there is none) and what they
 are (MODELDROP_NEW_VERSION, MODELDROP_CURRENT_VERSION, MODELDROP_NEW_REFERENCE, MODELDROP_MODEL, MODELDROP_CHANNEL). If
@@ -165,6 +165,7 @@ def _registry_document(model: str, published: Published) -> dict[str, Any]:
         "digest": version.digest,
         "built": published.how == BUILT,
         "mirrored": published.how == MIRRORED,
+        "promotion": published.promotion,
         "channel": published.channel and channel_json(published.channel),
         "tested": published.tested,
         "variants": variants_json(version.manifest),

@@ -52,6 +52,7 @@ def channel_json(moved: ChannelResult) -> dict[str, Any]:
         "after": _version(moved.after),
         "generation": moved.generation,
         "moved": moved.moved,
+        "promotion": moved.promotion,
         "reason": moved.reason,
         "rejected": moved.rejection is not None,
     }

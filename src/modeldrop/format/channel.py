@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modeldrop.format.codec import (
+    BooleanField,
     DocumentFormat,
     InlineField,
     IntegerField,
@@ -14,7 +15,7 @@ from modeldrop.format.codec import (
     VersionField,
 )
 from modeldrop.format.json_fields import Fields, dump
-from modeldrop.format.names import DIGEST
+from modeldrop.format.names import DIGEST, HEX64
 from modeldrop.util.named_tuples import NamedTuple
 
 MAX_BYTES = 1 << 20
@@ -53,11 +54,36 @@ MOVE = Record(
 )
 
 
+class Wanted(NamedTuple):
+    """What a publish last wanted the channel to name. It is for publishers: readers follow the present move."""
+
+    build_key: str
+    at: str
+    run: str
+    generation: int
+    proposal: bool = False
+
+
+WANTED = Record(
+    Wanted,
+    build_key=TextField("The build key that was asked for.", pattern=HEX64),
+    at=TimeField("When the run that asked began."),
+    run=TextField(
+        "That run, or empty. Of two runs of one repository the one with the higher number is later.", limit=2048
+    ),
+    generation=IntegerField(
+        "The channel's when this build was first asked for: a higher one was moved by hand since.", low=1, high=1 << 53
+    ),
+    proposal=BooleanField("Whether a pull request or a merge queue asked.", default=False, omit=True),
+)
+
+
 class Channel(NamedTuple):
     """A movable pointer to a version: its present move, and those before it, newest first."""
 
     present: Move
     history: tuple[Move, ...] = ()
+    wanted: Wanted | None = None
 
     @property
     def version(self) -> int:
@@ -73,11 +99,11 @@ class Channel(NamedTuple):
         """All known moves, newest first, the present one included."""
         return (self.present, *self.history)
 
-    def moved(self, move: Move) -> Channel:
+    def moved(self, move: Move, wanted: Wanted | None = None) -> Channel:
         """The channel after ``move``, which becomes the next generation at least; the oldest moves fall off.
 
-        The last 50 are kept, and those of the last 24 hours if there is room: prune must know what a channel has
-        just left.
+        If a publish makes it, ``wanted`` is what it wants, from that generation on. The last 50 are kept, and those of
+        the last 24 hours if there is room: prune must know what a channel has just left.
         """
         move = move._replace(generation=max(self.generation + 1, move.generation))
         recent = _before(move.at, KEPT_SECONDS)
@@ -88,7 +114,9 @@ class Channel(NamedTuple):
             if len(kept) >= KEPT_MOVES and (old.at < recent or room < 0):
                 break
             kept.append(old)
-        return Channel(move, tuple(kept))
+        if wanted is not None:
+            wanted = wanted._replace(generation=move.generation)
+        return Channel(move, tuple(kept), wanted or self.wanted)
 
     def rollback_target(self) -> Move | None:
         """What the channel named before the present version first became current; None if nothing was.
@@ -98,18 +126,6 @@ class Channel(NamedTuple):
         moves = self.moves()
         first = max(index for index, move in enumerate(moves) if move.version == self.version)
         return moves[first + 1] if first + 1 < len(moves) else None
-
-    def rolled_back(self) -> frozenset[int]:
-        """Versions that the channel left by rollback and that were not promoted since."""
-        left: set[int] = set()
-        before: Move | None = None
-        for move in reversed(self.moves()):
-            if move.action == "rollback" and before is not None:
-                left.add(before.version)
-            elif move.action == "promote":
-                left.discard(move.version)
-            before = move
-        return frozenset(left)
 
     def find_digest(self, digest: str) -> Move | None:
         """The newest known move to the version with this manifest digest."""
@@ -132,6 +148,7 @@ CHANNEL = DocumentFormat(
         history=ListField(
             "Earlier moves, newest first; generations fall from move to move.", ObjectField(MOVE), limit=10_000
         ),
+        wanted=ObjectField(WANTED, "What a publish last wanted; readers ignore it.", default=None, omit=True),
     ),
     limit=MAX_BYTES,
 )

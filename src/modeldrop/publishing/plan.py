@@ -13,6 +13,8 @@ from modeldrop.format.manifest import Manifest
 from modeldrop.format.recipe import Recipe
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import check_command
+from modeldrop.registry.promotion import Asked
+from modeldrop.registry.provenance import asked_now
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import Version
 from modeldrop.storage.write import open_store
@@ -28,12 +30,14 @@ class Plan:
         build_request: the build that this means now; its source is pinned.
         stores: the registries, in the order of the request.
         found: for each of them, the version that the recipe produced before, or None. With ``force``, None for all.
+        asked: when and in which run this is wanted.
     """
 
     request: PublishRequest
     build_request: BuildRequest
     stores: tuple[Store, ...]
     found: tuple[Version | None, ...]
+    asked: Asked
 
     @property
     def would_build(self) -> bool:
@@ -65,11 +69,12 @@ def plan(request: PublishRequest) -> Plan:
         RegistryError: a registry cannot be read.
         MissingExtraError: the Hub's client or a cloud's SDK is not installed.
     """
+    asked = asked_now(proposal=request.proposal)
     check_command(request.test)
     stores = _open_all(request.registries)
     wanted = build_request_of(request.source, request.recipe, offline=request.offline)
     found = tuple(None if request.force else find_build(store, request.model, wanted.key) for store in stores)
-    return Plan(request, wanted, stores, found)
+    return Plan(request, wanted, stores, found, asked)
 
 
 def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildRequest:

@@ -79,11 +79,10 @@ def publish(
 def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> list[ChannelResult | None]:
     """Move the channel in every registry, after the test; without a channel to move, test what is new."""
     request = plan.request
-    unchanged = all(one.how == UNCHANGED for one in published)
     results: list[ChannelResult | None] = []
     for one in published:
         if request.channel is None:
-            if not unchanged:
+            if any(other.how != UNCHANGED for other in published):
                 compared = read_channel(one.store, request.model, request.compare_with)[0] if request.test else None
                 tests.check(one, compared)
             results.append(None)
@@ -94,7 +93,7 @@ def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> 
                 one.version,
                 request.channel,
                 by=provenance().actor,
-                unchanged=unchanged,
+                asked=plan.asked,
                 check=partial(tests.check, one),
             )
             results.append(moved)

@@ -33,6 +33,7 @@ class PublishRequest:
         test: a shell command that must succeed before a channel is moved to a new version, or "".
         test_seconds: how long it may take.
         compare_with: the channel whose version the test compares the new one with, if no channel is to move.
+        proposal: whether a pull request or a merge queue asks, which moves only channels that nobody else does.
 
     Raises:
         UsageError: an invalid name, no registry, or an invalid command.
@@ -48,6 +49,7 @@ class PublishRequest:
     test: str = ""
     test_seconds: float = TEST_SECONDS
     compare_with: str = DEFAULT_CHANNEL
+    proposal: bool = False
 
     def __post_init__(self) -> None:
         check_model(self.model)

@@ -1,4 +1,4 @@
-"""Move channels: forward after a publish, to any version by promote, back by rollback.
+"""Move channels: to what a publish wants, to any version by promote, back by rollback.
 
 Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again. If it has our
 own nonce, our write succeeded; if not, we decide again from what is there now, and never overwrite it.
@@ -7,8 +7,8 @@ No channel stays on a version that ``prune`` has retired. Two writers could pass
 manifest, prune marks the version and finds that no channel names it, the mover writes. So both look once more after
 their own write: a mover reads the marks of the version, prune reads the channels. At least one of them sees the other.
 
-A publish moves no channel to a version that the user's test rejected; ``promote`` does, and says so. The mark of such
-a version, ``rejected.json``, is written here too.
+What a publish wants is decided in ``promotion.py``. It moves no channel to a version that the user's test rejected;
+``promote`` does, and says so. The mark of such a version, ``rejected.json``, is written here too.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from typing import TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format import keys
-from modeldrop.format.channel import Channel, Move, serialize_channel
+from modeldrop.format.channel import Channel, Move, Wanted, serialize_channel
+from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection, serialize_rejection
-from modeldrop.registry.provenance import now, provenance
+from modeldrop.registry import promotion
+from modeldrop.registry.promotion import Asked, Promotion, Wish
+from modeldrop.registry.provenance import asked_now, now, provenance
 from modeldrop.registry.versions import (
     REJECTED,
     RETIRED,
     Version,
     changed_manifest,
     find_rejection,
+    find_version,
     get_version,
     is_retired,
     missing_channel,
@@ -53,8 +57,8 @@ class ChannelResult:
         channel: its name.
         before: the version it named, None if it did not exist.
         named: the move that it stands at now; None if it does not exist.
-        moved: whether this call made that move.
-        reason: why it was not moved, or "".
+        promotion: MOVED if this call made that move.
+        reason: why it was not moved, with the command that does it all the same where that was wanted; or "".
         rejection: the mark of the version wanted, if the user's test rejected it. A publish did not move the channel
             to it; a promote did.
     """
@@ -62,9 +66,14 @@ class ChannelResult:
     channel: str
     before: int | None
     named: Move | None
-    moved: bool
+    promotion: Promotion
     reason: str = ""
     rejection: Rejection | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether this call moved it to what it names."""
+        return self.promotion is Promotion.MOVED
 
     @property
     def after(self) -> int | None:
@@ -83,12 +92,18 @@ is now, and returns the mark of a rejected version, which it has written, or Non
 test), and is asked again if the channel was moved meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class _NoMove:
-    """The decision to leave a channel as it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What is to be done to a channel: a move, or to remember what is wanted, both, or nothing."""
 
-    reason: str
+    move: Move | None = None
+    wanted: Wanted | None = None
+    promotion: Promotion = Promotion.MOVED
+    reason: str = ""
     rejection: Rejection | None = None
+
+
+_NAMED = _Change(promotion=Promotion.UNCHANGED, reason="it names this version already")
 
 
 def move_forward(
@@ -98,41 +113,61 @@ def move_forward(
     channel: str,
     *,
     by: str,
-    unchanged: bool = False,
+    asked: Asked | None = None,
     check: VersionCheck = lambda _present: None,
 ) -> ChannelResult:
-    """Move a channel to a version just published, unless that would take it back.
+    """Have a channel name a version that a publish has made or found, as ``promotion.decide`` says.
 
-    Never to a version that the channel left by rollback, nor where it names or has ever named a higher one, nor
-    to one that was rejected or retired: then it stays, and ``reason`` says why and how to override. A version that was
-    there before (``unchanged``) only gets a channel that does not exist.
+    Where it stays although that was wanted, ``reason`` says why, and how to override. ``check`` is asked only if the
+    channel is about to move.
+
+    Args:
+        store: the registry.
+        model: the model.
+        version: the version.
+        channel: the channel.
+        by: who asks.
+        asked: when and in which run; by default now, in this one.
+        check: whether the version may be used.
+
+    Raises:
+        RegistryError, ConflictError: the registry cannot be read or written.
     """
-    promote = f"modeldrop promote {store.url}/{model}@v{version.number}"
-    if unchanged or channel != "current":
-        promote += f" --channel {channel}"
+    wish = Wish(version=version.number, build_key=version.manifest.build_key, asked=asked or asked_now())
+    override = f". To override: modeldrop promote {store.url}/{model}@v{version.number}" + (
+        "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
+    )
 
-    def decide(present: Channel | None) -> Move | _NoMove:
-        if present is not None and present.version == version.number:
-            return _NoMove("it names this version already")
-        if present is not None and not unchanged:
-            if version.number in present.rolled_back():
-                return _NoMove(f"it was rolled back from v{version.number}. To override: {promote}")
-            if present.version > version.number:
-                return _NoMove(f"it names the newer v{present.version}. To override: {promote}")
-            highest = max(move.version for move in present.moves())
-            if highest > version.number:
-                return _NoMove(f"it has left the newer v{highest} already. To override: {promote}")
-        rejection = find_rejection(store, model, version.number)
-        if rejection is None and not (unchanged and present):
-            rejection = check(present)
-        if rejection is not None:
-            failed = f"v{version.number} failed its test at {rejection.at}: {rejection.why}. To override: {promote}"
-            return _NoMove(failed, rejection)
-        if unchanged and present:
-            return _NoMove(f"an unchanged recipe moves nothing; it names v{present.version}. To override: {promote}")
-        return _move("publish", version.number, version.digest, by, "")
+    def decide(present: Channel | None) -> _Change:
+        known = None if present is None else _with_wanted(store, model, present)
+        decision, rejection = promotion.decide(known, wish, now=now()), None
+        if decision.promotion is Promotion.MOVED:
+            rejection = find_rejection(store, model, version.number) or check(present)
+            if rejection is None:
+                move = _move("publish", version.number, version.digest, by, "")
+                return _Change(move=move, wanted=decision.wanted)
+            why = f"v{version.number} failed its test at {rejection.at}: {rejection.why}"
+            decision = promotion.decide(known, wish, now=now(), rejected=why)
+        stays = decision.promotion is Promotion.UNCHANGED
+        assumed = None if known is None or known is present else known.wanted
+        return _Change(
+            wanted=decision.wanted or assumed,
+            promotion=decision.promotion,
+            reason=decision.why + ("" if stays else override),
+            rejection=rejection,
+        )
 
     return _move_unless_marked(store, model, channel, decide, refused={REJECTED, RETIRED})
+
+
+def _with_wanted(store: Store, model: str, present: Channel) -> Channel:
+    """A channel with what it wants: one of an earlier release, or one that only people have moved, does not say it."""
+    if present.wanted is not None:
+        return present
+    published = promotion.last_published(present)
+    version = find_version(store, model, published.version)
+    build_key = "" if version is None else version.manifest.build_key
+    return present._replace(wanted=promotion.assumed_wanted(published, build_key))
 
 
 def promote(
@@ -164,15 +199,15 @@ def promote(
     """
     wanted = version if isinstance(version, Version) else get_version(store, model, version)
 
-    def decide(present: Channel | None) -> Move | _NoMove:
+    def decide(present: Channel | None) -> _Change:
         if present is not None:
             for move in present.moves():
                 if move.version == wanted.number and move.digest != wanted.digest:
                     raise changed_manifest(model, wanted, move.digest)
-            stays = present.version == wanted.number and wanted.number not in present.rolled_back()
-            if stays and present.generation > generation_above:
-                return _NoMove("it names this version already")
-        return _move("promote", wanted.number, wanted.digest, by, why)._replace(generation=generation_above + 1)
+            if present.version == wanted.number and present.generation > generation_above:
+                return _NAMED
+        move = _move("promote", wanted.number, wanted.digest, by, why)
+        return _Change(move=move._replace(generation=generation_above + 1))
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -197,7 +232,7 @@ def rollback(
             than expected.
     """
 
-    def decide(present: Channel | None) -> Move | _NoMove:
+    def decide(present: Channel | None) -> _Change:
         if present is None:
             raise missing_channel(store, model, channel)
         if expected is not None and present.version != expected:
@@ -220,7 +255,7 @@ def rollback(
         # Asked before the write too: a rollback is an emergency, and should not go there and back.
         if is_retired(store, model, target.version):
             raise _retired(store, model, target.version)
-        return _move("rollback", target.version, target.digest, by, why)
+        return _Change(move=_move("rollback", target.version, target.digest, by, why))
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -256,7 +291,7 @@ def _nowhere_back(store: Store, model: str, channel: str, present: Channel, erro
     return NotFoundError(
         f"{model}@{channel} cannot go back: {error.message}",
         f"{there} To name one: modeldrop promote {store.url}/{model}@vN"
-        + ("" if channel == "current" else f" --channel {channel}"),
+        + ("" if channel == DEFAULT_CHANNEL else f" --channel {channel}"),
     )
 
 
@@ -279,7 +314,7 @@ def _move_unless_marked(
     store: Store,
     model: str,
     name: str,
-    decide: Callable[[Channel | None], Move | _NoMove],
+    decide: Callable[[Channel | None], _Change],
     *,
     refused: set[str],
 ) -> ChannelResult:
@@ -298,13 +333,16 @@ def _move_unless_marked(
     if not marks & refused:
         return replace(result, rejection=rejection)
     if RETIRED in marks:
-        why, reason = f"v{move.version} is retired", f"v{move.version} is retired: prune is about to remove it"
+        why, became = f"v{move.version} is retired", Promotion.HELD
+        retired = _retired(store, model, move.version)
+        reason = f"{retired.message} {retired.hint}"
     else:
-        why, reason = f"v{move.version} was rejected", f"another publisher's test of v{move.version} failed meanwhile"
+        why, became = f"v{move.version} was rejected", Promotion.REJECTED
+        reason = f"another publisher's test of v{move.version} failed meanwhile"
     named = _take_back(store, model, name, move, why)
     if RETIRED in marks and REJECTED not in refused:
         raise _retired(store, model, move.version)
-    return replace(result, named=named, moved=False, reason=reason, rejection=rejection)
+    return replace(result, named=named, promotion=became, reason=reason, rejection=rejection)
 
 
 def _standing(store: Store, model: str, name: str) -> Move | None:
@@ -315,11 +353,13 @@ def _standing(store: Store, model: str, name: str) -> Move | None:
 def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Move | None:
     """Undo ``move``, unless somebody has moved the channel on; return the move that it stands at now."""
 
-    def decide(present: Channel | None) -> Move | _NoMove:
+    def decide(present: Channel | None) -> _Change:
         if present is None or present.present.nonce != move.nonce or not present.history:
-            return _NoMove("")
+            return _NAMED
         before = present.history[0]
-        return _move("rollback", before.version, before.digest, move.by, why)
+        # Nobody did this by hand: the next publish of what is wanted is not held by it.
+        wanted = present.wanted if move.action == "publish" else None
+        return _Change(move=_move("rollback", before.version, before.digest, move.by, why), wanted=wanted)
 
     _apply(store, model, name, decide)
     present, tag = read_channel(store, model, name)
@@ -335,7 +375,7 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Mov
     return None
 
 
-def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], Move | _NoMove]) -> ChannelResult:
+def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], _Change]) -> ChannelResult:
     """Swap a channel until a write of ours is there, deciding anew from what others have written."""
     key = keys.channel(model, name)
     tried: list[tuple[str, int | None]] = []
@@ -347,31 +387,37 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         for nonce, before in tried:
             done = next((m for m in (present.moves() if present else ()) if m.nonce == nonce), None)
             if done is not None:
-                return ChannelResult(channel=name, before=before, named=done, moved=True)
+                return ChannelResult(channel=name, before=before, named=done, promotion=Promotion.MOVED)
         unmoved = unmoved + 1 if attempt and tag == last_tag else 0
         if unmoved >= _ATTEMPTS_UNMOVED:
             raise ConflictError(f"{model}@{name} could not be moved: {refusal.message}", refusal.hint)
         last_tag = tag
         before = present.version if present else None
-        choice = decide(present)
-        if isinstance(choice, _NoMove):
-            return ChannelResult(
-                channel=name,
-                before=before,
-                named=present.present if present else None,
-                moved=False,
-                reason=choice.reason,
-                rejection=choice.rejection,
-            )
-        wanted = Channel(choice) if present is None else present.moved(choice)
-        tried.append((choice.nonce, before))
+        change = decide(present)
+        result = ChannelResult(
+            channel=name,
+            before=before,
+            named=present.present if present else None,
+            promotion=change.promotion,
+            reason=change.reason,
+            rejection=change.rejection,
+        )
+        if change.move is not None:
+            first = Channel(change.move, wanted=change.wanted)
+            after = first if present is None else present.moved(change.move, change.wanted)
+            result = replace(result, named=after.present)
+            tried.append((change.move.nonce, before))
+        elif change.wanted is not None and present is not None:
+            after = present._replace(wanted=change.wanted)
+        else:
+            return result
         try:
-            store.swap(key, serialize_channel(wanted), tag)
+            store.swap(key, serialize_channel(after), tag)
         except ConflictError as error:
             refusal = error
             time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
             continue
-        return ChannelResult(channel=name, before=before, named=wanted.present, moved=True)
+        return result
     raise ConflictError(
         f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
         "Wait a little and run the command again.",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from modeldrop.config import variable
 from modeldrop.format.manifest import Provenance
+from modeldrop.registry.promotion import Asked
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
@@ -41,6 +42,13 @@ def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
         run=_clean(variable("run", environment) or run, 2048),
         actor=_clean(variable("actor", environment) or actor or _user(), 256),
     )
+
+
+def asked_now(environment: Mapping[str, str] = os.environ, *, proposal: bool = False) -> Asked:
+    """That somebody asks at this moment, in this run; of GitLab its pipeline, which keeps its number on a retry."""
+    pipeline = environment.get("CI_PIPELINE_URL", "") if environment.get("GITLAB_CI") == "true" else ""
+    run = variable("run", environment) or pipeline
+    return Asked(now(), _clean(run, 2048) if run else provenance(environment).run, proposal)
 
 
 def _user() -> str:

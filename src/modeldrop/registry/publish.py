@@ -31,6 +31,7 @@ from modeldrop.format.records import (
     serialize_claim,
 )
 from modeldrop.registry.channels import ChannelResult
+from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.provenance import now
 from modeldrop.registry.versions import (
     Version,
@@ -113,6 +114,11 @@ class Published:
     folder: Path | None = None
     channel: ChannelResult | None = None
     tested: bool | None = None
+
+    @property
+    def promotion(self) -> Promotion:
+        """What became of the wish to have a channel name it."""
+        return Promotion.NOT_ASKED if self.channel is None else self.channel.promotion
 
 
 def read_build(folder: Path) -> Build:
