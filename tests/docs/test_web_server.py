@@ -19,6 +19,7 @@ from modeldrop.storage.write.headers import cache_control
 from tests.docs.pages import DOCS, blocks
 from tests.helpers.builds import environment, publish_build, publisher_environment
 from tests.helpers.command_line import modeldrop
+from tests.helpers.ports import own_port
 from tests.helpers.watch_process import eventually
 
 __all__ = ["publisher_environment"]
@@ -78,9 +79,7 @@ def _listens(port: int) -> bool:
 def test_a_registry_behind_nginx(tmp_path: Path) -> None:
     registry = tmp_path / "models"
     publish_build(registry)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = own_port()
     (tmp_path / "nginx").mkdir()
     with nginx(tmp_path / "nginx", registry, port) as ca:
         url = f"https://localhost:{port}/embedder"

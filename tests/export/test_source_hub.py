@@ -310,11 +310,11 @@ def test_a_file_that_the_server_cannot_send(hub: HubServer, repo: Repo) -> None:
 
 
 def test_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://user:password@127.0.0.1:{port}/mirror")
-    error = refusal("acme/m")
+    with socket.socket() as deaf:  # ours, and nobody listens
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        monkeypatch.setenv("HF_ENDPOINT", f"http://user:password@127.0.0.1:{port}/mirror")
+        error = refusal("acme/m")
     assert f"http://127.0.0.1:{port}/mirror cannot be reached" in error.message
     assert "password" not in str(error)
 

@@ -63,6 +63,7 @@ class Server:
         (folder / "preloaded.py").write_text(APP)
         more = {"REFERENCE": f"{registry}/embedder", "HOME_FOLDER": str(folder / "home"), "TOLD": str(self.told)}
         command = [sys.executable, "-m", "gunicorn", "--preload", "-w", str(WORKERS), "--graceful-timeout", "1"]
+        command += ["--timeout", "0"]  # however long a busy machine lets a worker wait, it is not replaced
         self.process = subprocess.Popen(
             [*command, "-b", f"unix:{folder}/socket", "--chdir", folder, "preloaded:app"],
             env=environment(**more),

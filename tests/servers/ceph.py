@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 
+from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class CephServer:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         if missing:
             raise RuntimeError(f"Ceph is not installed (no {', '.join(missing)}). On Debian: {_INSTALL}")
-        self.port, self._mon_port = _free_ports(2)
+        self.port, self._mon_port = own_port(), own_port()
         self._bytes = gigabytes << 30
         self._folder = Path(tempfile.mkdtemp(prefix="modeldrop-ceph-"))
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -221,12 +221,3 @@ class CephServer:
     def _last_words(self) -> str:
         outputs = sorted(self._folder.glob("*.out"))
         return "\n".join(f"{path.name}: {path.read_text('utf-8', 'replace')[-1500:]}" for path in outputs)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()

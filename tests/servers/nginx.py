@@ -12,7 +12,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 import psutil
 
+from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.s3 import environment
 
@@ -128,7 +128,7 @@ class NginxServer:
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="modeldrop-nginx-"))
-        self.port = _free_port()
+        self.port = own_port()
         self.environment = environment(f"http://127.0.0.1:{self.port}")
         config = _CONFIG.format(
             # Its workers would become nobody, who may not look into a temporary folder of root's.
@@ -238,8 +238,3 @@ def at_once(answers: Sequence[Answer]) -> int:
 def _parse(line: str) -> Answer:
     at, seconds, method, status, sent, path = line.split(" ", 5)
     return Answer(at=float(at), seconds=float(seconds), method=method, status=int(status), sent=int(sent), path=path)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 
+from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class SwiftServer:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         if missing:
             raise RuntimeError(f"Swift is not installed (no {', '.join(missing)}). On Debian: {_INSTALL}")
-        self.port, *self._storage_ports = _free_ports(1 + len(_STORAGE))
+        self.port, *self._storage_ports = (own_port() for _ in range(1 + len(_STORAGE)))
         self._secret = secrets.token_hex(20)
         self._cleanup = contextlib.ExitStack()
         self.environment: Mapping[str, str] = {
@@ -193,12 +194,3 @@ def _await_port(port: int, proxy: subprocess.Popen[bytes], folder: Path) -> None
             time.sleep(0.05)
         else:
             return
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()

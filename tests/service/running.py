@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -28,6 +27,7 @@ from modeldrop.format.manifest import File, parse_manifest, serialize_manifest
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import build_key, environment, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON
+from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
 
 EXAMPLE = ROOT / "examples" / "service"
@@ -66,9 +66,7 @@ class Service:
         settings: Mapping[str, str] | None = None,
         python: Path = RUNTIME_PYTHON,
     ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = own_port()
         plain = {
             "MODELDROP_REGISTRY": str(registry),
             "MODELDROP_HOME": str(folder / "home"),
