@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.selection import is_quick
+from tests.helpers.builds import contents, run_python
+from tests.helpers.command_line import modeldrop
+from tests.helpers.selection import is_quick, starts_processes
+from tests.servers.s3 import S3Server
 
 TESTS = Path(__file__).parent
 MODULES = sorted(TESTS.rglob("*.py"))
@@ -44,3 +47,22 @@ def test_no_module_is_longer_than_six_hundred_lines() -> None:
 )
 def test_quick_modules_are_found(module: str, quick: bool) -> None:
     assert is_quick(TESTS / module) == quick
+
+
+def run_python_indirectly() -> str:
+    return run_python("")
+
+
+@pytest.mark.parametrize(
+    ("value", "starts"),
+    [
+        (run_python_indirectly, True),
+        (modeldrop, True),
+        (S3Server, True),
+        (contents, False),
+        (test_quick_modules_are_found, False),
+    ],
+)
+def test_what_starts_processes_is_found(value: object, starts: bool) -> None:
+    """``make quick`` leaves it out."""
+    assert starts_processes(value) == starts

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
+import types
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +27,8 @@ NEEDS_MORE = {
 """What needs more than ``.venv``: Node, wheels to install from, programs of the distribution."""
 RUNTIME = "RUNTIME_PYTHON"
 """The interpreter of ``.venv-runtime``."""
-OTHER_SERVERS = {"azure", "gcs", "lookalike", "s3rver"}
-"""Fixtures and parameters: of what runs on every kind of registry, ``make quick`` runs a folder and S3."""
+PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
+"""Modules and functions that start processes."""
 
 
 def is_quick(module: Path) -> bool:
@@ -45,13 +47,14 @@ def is_quick(module: Path) -> bool:
 
 
 def is_quick_case(item: pytest.Function) -> bool:
-    """Whether one case of a quick module is quick."""
+    """Whether one case of a quick module is quick: it starts no process, and of all registries it needs a folder."""
     if any(item.get_closest_marker(name) for name in ("heavy", "slow", "soak")):
         return False
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return OTHER_SERVERS.isdisjoint(item.fixturenames) and not any(
-        isinstance(value, str) and value in OTHER_SERVERS for value in parameters
-    )
+    parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+    if "servers" in item.fixturenames and "folder" not in parameters:
+        return False
+    fixtures = [one.func for known in item._fixtureinfo.name2fixturedefs.values() for one in known]
+    return not any(map(starts_processes, (item.function, *fixtures, *parameters)))
 
 
 def heaviest_first(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -91,3 +94,32 @@ def _source(name: str) -> Path | None:
         return None
     path = (ROOT if top == "tests" else ROOT / "src") / name.replace(".", "/")
     return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+
+
+def starts_processes(value: object) -> bool:
+    """Whether a function or class of the tests names what starts a process, or another one that does."""
+    left, seen = [value], set()
+    while left:
+        one: Any = inspect.unwrap(left.pop())  # type: ignore[arg-type]
+        if getattr(one, "__name__", "") in PROCESSES:
+            return True
+        if id(one) in seen or not str(getattr(one, "__module__", "")).startswith("tests."):
+            continue
+        seen.add(id(one))
+        if isinstance(one, type):
+            left += [getattr(method, "fget", method) for method in vars(one).values()]
+        elif isinstance(one, types.FunctionType):
+            names = set(_names(one.__code__))
+            if "fork" in names:
+                return True
+            for found in [one.__globals__[name] for name in names & one.__globals__.keys()]:
+                own = isinstance(found, types.ModuleType) and found.__name__.startswith("tests.")
+                left += [vars(found)[name] for name in names & vars(found).keys()] if own else [found]
+    return False
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
