@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
     return read
 
 
-def problems(read: Read, event: WorkflowEvent = ON_MAIN, **inputs: str) -> dict[str, str]:
+def problems(read: Read, /, event: WorkflowEvent = ON_MAIN, **inputs: Any) -> dict[str, str]:
     with pytest.raises(InputsError) as caught:
         read(event, **inputs)
     return {problem.name: str(problem) for problem in caught.value.problems}

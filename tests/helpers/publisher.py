@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from modeldrop.publishing.publish import publish
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.versions import find_rejection, read_channel
 from modeldrop.storage.write import open_store
-from tests.helpers.builds import make_build
+from tests.helpers.builds import environment, make_build
 
 if TYPE_CHECKING:
     from modeldrop.publishing.plan import Plan
@@ -83,6 +84,18 @@ def why_rejected(registry: str, number: int) -> str | None:
     """Why a version was rejected, None if it was not."""
     found = find_rejection(open_store(registry), MODEL, number)
     return None if found is None else found.why
+
+
+def start_publisher(folder: Path, seed: str, test: str, registry: object, run: str = "") -> subprocess.Popen[str]:
+    """Publish in a process of its own, as the CI run ``run``."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.publisher", folder, seed, test, str(registry)],
+        env=environment(MODELDROP_ACTOR="ci", MODELDROP_RUN=run),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def main(folder: str, seed: str, test: str, *registries: str) -> None:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.helpers.builds import environment
-from tests.helpers.publisher import Publisher, named, why_rejected
+from tests.helpers.publisher import Publisher, named, start_publisher, why_rejected
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
-
-
-def start_publisher(folder: Path, seed: str, test: str, registry: Path) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.publisher", folder, seed, test, registry],
-        env=environment(MODELDROP_ACTOR="ci"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

@@ -24,6 +24,7 @@ def test_a_warm_run_in_a_container(publisher: Publisher, tmp_path: Path) -> None
     test = 'test -f "$MODELDROP_NEW/config.json"'
     published = modeldrop("publish", *what, "--test", test, python=RUNTIME_PYTHON, environment=told)
     assert (published.code, published.json["tested"], named(registry)) == (0, True, 1), published.err
+    assert (published.json["promotion"], published.json["channel"]["promotion"]) == ("moved", "moved")
     fetched = modeldrop("fetch", f"{registry}/embedder", "-d", tmp_path / "home", environment=told)
     assert fetched.code == 0, fetched.err
     for ran in (planned, published, fetched):

@@ -11,7 +11,7 @@ TOKEN = "ghs_0123456789abcdefghijABCDEFGHIJ012345"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event; ``fork``: the pull request comes from one."""
+    """An event; ``fork``: of a pull request from one; ``cause``: what the run that has set this one off came from."""
 
     name: str = "push"
     ref: str = "refs/heads/main"
@@ -21,12 +21,19 @@ class Event:
     private: bool = False
     fork: bool = False
     number: int = 17
+    run: int = 1658821493
+    cause: str = ""
 
     @classmethod
     def pull_request(cls, *, fork: bool = False, name: str = "pull_request") -> Event:
         """A pull request to the default branch."""
         ref = "refs/pull/17/merge" if name == "pull_request" else "refs/heads/main"
         return cls(name=name, ref=ref, fork=fork)
+
+    @classmethod
+    def workflow_run(cls, cause: str, *, fork: bool = False) -> Event:
+        """After a workflow that ``cause`` has set off; it runs the default branch's code, whatever that was."""
+        return cls(name="workflow_run", cause=cause, fork=fork)
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -52,6 +59,31 @@ class Event:
                     "base": {"ref": self.default_branch, "repo": repository},
                 },
             }
+        elif self.name == "merge_group":
+            payload |= {
+                "action": "checks_requested",
+                "merge_group": {
+                    "head_sha": SHA,
+                    "head_ref": self.ref,
+                    "base_sha": SHA[::-1],
+                    "base_ref": f"refs/heads/{self.default_branch}",
+                },
+            }
+        elif self.name == "workflow_run":
+            head = "somebody/models" if self.fork else self.repository
+            run = {
+                "id": 30433642,
+                "name": "Checks",
+                "event": self.cause,
+                "status": "completed",
+                "conclusion": "success",
+                "head_branch": self.default_branch if self.cause in {"push", "schedule"} else "better",
+                "head_sha": SHA,
+                "head_repository": {"full_name": head, "fork": self.fork},
+                "repository": {"full_name": self.repository},
+                "pull_requests": [],  # GitHub leaves it empty for forks
+            }
+            payload |= {"action": "completed", "workflow_run": run, "workflow": {"name": "Checks"}}
         elif self.name == "push":
             payload |= {"ref": self.ref, "after": SHA}
         elif self.name == "workflow_dispatch":
@@ -82,7 +114,7 @@ class Event:
             "repository_owner_id": "6811672",
             "retention_days": "90",
             "run_attempt": "1",
-            "run_id": "1658821493",
+            "run_id": str(self.run),
             "run_number": "3",
             "server_url": self.server,
             "sha": SHA,

@@ -435,7 +435,7 @@ def _decide(
 def _refuse_channel_of_default_branch(
     reader: InputReader, event: WorkflowEvent, settings: ConfigFile, channel: str
 ) -> None:
-    if channel not in {DEFAULT_CHANNEL, *(model.channel for model in settings.models().values())}:
+    if channel not in {DEFAULT_CHANNEL, *(model.channel for model in read_models(settings).values())}:
         return
     if (event.cause or event.name) == "merge_group":
         out = 'Move no channel there (promote: "false"): the push after the merge does.'

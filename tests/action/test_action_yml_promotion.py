@@ -1,0 +1,178 @@
+"""The real action.yml: ``current`` ends where main says, and no pull request moves it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.format.channel import parse_channel
+from modeldrop.publishing.plan import plan
+from modeldrop.registry.channels import rollback
+from modeldrop.storage.write.folder import FolderStore
+from tests.action.machines import USES, Machines, readable
+from tests.helpers.publisher import Publisher
+from tests.runner.events import Event
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runner.results import StepResult
+
+MAIN = Event()
+BRANCH = Event(ref="refs/heads/better")
+QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0123456")
+
+
+class Repository:
+    """A repository whose runs publish into one registry, each on a machine of its own."""
+
+    def __init__(self, machines: Machines, folder: Path) -> None:
+        self._machines = machines
+        self._publisher = Publisher(folder)
+        self.registry = folder / "a registry"
+        self._run = 0
+
+    def run(self, seed: str, event: Event = MAIN, *, again: bool = False, **inputs: str) -> StepResult:
+        """The next run, or the last one ``again``: it publishes the build of a commit, or finds it."""
+        self._run += not again
+        request = self._publisher.request(seed, str(self.registry))
+        job = self._machines.job(replace(event, run=self._run))
+        given = {
+            "model": request.source,
+            "name": "embedder",
+            "registry": str(self.registry),
+            "phase": "publish",
+            "build-folder": str(self._publisher.built(plan(request), seed)),
+            "test-command": "echo tested $MODELDROP_NEW_VERSION against ${MODELDROP_CURRENT_VERSION:-nothing}",
+        }
+        return job.uses(USES, given | {name.replace("_", "-"): value for name, value in inputs.items()})
+
+    def named(self, channel: str = "current") -> int | None:
+        """The version that a channel names."""
+        file = self.registry / "embedder" / channel
+        return parse_channel(file.read_bytes()).version if file.exists() else None
+
+
+@pytest.fixture
+def repository(machines: Machines, tmp_path: Path) -> Repository:
+    return Repository(machines, tmp_path)
+
+
+def warnings(result: StepResult) -> list[str]:
+    return [found.message for found in result.annotations if found.level == "warning"]
+
+
+def succeeded(result: StepResult, promotion: str) -> None:
+    """The run ended well, and said what became of the channel; the warning is there if, and only if, it had to be."""
+    assert result.outcome == "success", result.log
+    assert result.outputs["promotion"] == promotion
+    assert result.outputs["promoted"] == ("true" if promotion == "moved" else "false")
+    assert len(warnings(result)) == (promotion == "held")
+    if promotion == "held":
+        assert "To override: modeldrop promote" in warnings(result)[0]
+        assert "held" in readable(result.summary)
+
+
+@pytest.mark.parametrize(
+    ("event", "inputs", "promotion"),
+    [
+        (BRANCH, {}, "not-asked"),
+        (QUEUE, {}, "not-asked"),
+        (Event.pull_request(), {"channel": "pr-17"}, "moved"),
+    ],
+    ids=["branch", "merge queue", "pull request"],
+)
+def test_what_was_published_before_the_merge(
+    repository: Repository, event: Event, inputs: dict[str, str], promotion: str
+) -> None:
+    succeeded(repository.run("a"), "moved")
+    succeeded(repository.run("b", event, **inputs), promotion)
+    assert repository.named() == 1
+    merged = repository.run("b")
+    succeeded(merged, "moved")
+    assert "tested v2 against v1" in merged.log
+    told = [merged.outputs[name] for name in ("version", "built", "previous-version")]
+    assert (told, repository.named()) == (["v2", "false", "v1"], 2)
+
+
+def test_a_killed_run_is_run_again(repository: Repository) -> None:
+    succeeded(repository.run("a"), "moved")
+    killed = repository.run("b", test_command="kill -KILL $PPID")
+    assert (killed.outcome, killed.outputs["promotion"], repository.named()) == ("failure", "", 1)
+    again = repository.run("b", again=True)
+    succeeded(again, "moved")
+    assert "tested v2 against v1" in again.log
+    assert repository.named() == 2
+
+
+def test_a_revert_a_rollback_and_what_comes_then(repository: Repository) -> None:
+    for seed in "ab":
+        succeeded(repository.run(seed), "moved")
+    reverted = repository.run("a")
+    succeeded(reverted, "moved")
+    assert "tested v1 against v2" in reverted.log
+    assert repository.named() == 1
+    succeeded(repository.run("b"), "moved")
+    rollback(FolderStore(str(repository.registry)), "embedder", "current", by="dana", why="slow")
+    held = repository.run("b")
+    succeeded(held, "held")
+    assert "embedder@current stays at v1: it was rolled back to v1 by dana" in warnings(held)[0]
+    succeeded(repository.run("c"), "moved")
+    assert repository.named() == 3
+    rejected = repository.run("d", test_command="exit 1")
+    assert (rejected.outcome, rejected.outputs["promotion"], repository.named()) == ("failure", "rejected", 3)
+    assert "modeldrop promote" in rejected.errors[0].message
+
+
+def test_runs_of_two_commits_and_of_the_same(repository: Repository) -> None:
+    succeeded(repository.run("a"), "moved")
+    succeeded(repository.run("a"), "unchanged")
+    older = replace(MAIN, repository="acme/models")
+    repository.run("c", BRANCH)
+    repository._run = 1  # a run that began before the one that has just said what main wants
+    late = repository.run("b", older, again=True)
+    succeeded(late, "held")
+    assert "a later run has asked for another build: https://github.com/acme/models/actions/runs/2" in warnings(late)[0]
+    assert repository.named() == 1
+
+
+FORK = Event.pull_request(fork=True, name="pull_request_target")
+
+
+@pytest.mark.parametrize(
+    ("event", "inputs", "says"),
+    [
+        (Event.pull_request(), {"channel": "current"}, ("on pull_request it", "pr-${{ github.event.number }}")),
+        (FORK, {"channel": "current"}, ("pull_request_target from a fork", "No fork's may")),
+        (FORK, {"channel": "current", "allow_channel_from_pull_request": "true"}, ("No fork's may",)),
+        (QUEUE, {"promote": "true"}, ("on merge_group it", 'promote: "false"')),
+        (Event.workflow_run("pull_request"), {"channel": "current"}, ("set off by pull_request", "workflow_run.id")),
+        (Event.workflow_run("merge_group"), {"promote": "true"}, ("set off by merge_group",)),
+    ],
+)
+def test_a_pull_request_cannot_move_production(
+    repository: Repository, event: Event, inputs: dict[str, str], says: tuple[str, ...]
+) -> None:
+    refused = repository.run("b", event, **inputs)
+    assert (refused.outcome, refused.exit_code, refused.outputs["promotion"]) == ("failure", 2, "")
+    (annotation,) = refused.errors
+    assert annotation.title == "modeldrop: input channel"
+    assert "The input channel is 'current'." in annotation.message
+    assert all(part in annotation.message for part in says), annotation.message
+    assert [step.name for step in refused.steps if step.outcome != "skipped"][-1] == "Check the inputs"
+    assert not repository.registry.exists()
+
+
+def test_a_pull_request_moves_no_channel_that_others_publish_to_and_where_it_may(repository: Repository) -> None:
+    succeeded(repository.run("a", channel="production"), "moved")
+    held = repository.run("b", Event.pull_request(), channel="production")
+    succeeded(held, "held")
+    assert "no pull request or merge queue may move it, because others publish to it" in warnings(held)[0]
+    assert repository.named("production") == 1
+    allowed = {"channel": "production", "allow_channel_from_pull_request": "true"}
+    succeeded(repository.run("b", Event.pull_request(), **allowed), "moved")
+    assert repository.named("production") == 2
+    # Set off by a push to main, it is main's.
+    succeeded(repository.run("c", Event.workflow_run("push")), "moved")
