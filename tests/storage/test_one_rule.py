@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
@@ -14,18 +17,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from modeldrop.doctor.checks import CheckState
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError
 from modeldrop.export.sources import hub_client
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
+from tests.helpers.clouds import sign_out
 from tests.servers.https import Answer, HttpsServer, Request
+from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.tls import ForwardProxy, pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
     from types import TracebackType
 
 KEY = "models/current"
@@ -191,6 +196,83 @@ def test_what_all_trust(ground: Ground, variables: dict[str, str], monkeypatch: 
     for name, file in variables.items():
         monkeypatch.setenv(name, ground.files[file])
     assert everybody(ground) == dict.fromkeys(CLIENTS, "direct")
+
+
+PROFILES = {
+    "the default profile's": ("[default]\nca_bundle = {ca}\n", {}, ".aws/config"),
+    "as profile default": ("[profile default]\nca_bundle = ~/ca.pem\n", {}, ".aws/config"),
+    "another profile's": (
+        "[default]\nca_bundle = /nowhere\n[profile lab]\nca_bundle = {ca}\n", {"AWS_PROFILE": "lab"}, ".aws/config",
+    ),
+    "in another file": ("[default]\nca_bundle = {ca}\n", {"AWS_CONFIG_FILE": "{home}/own"}, "own"),
+    "in the other file": ("[default]\nca_bundle = {ca}\n", {}, ".aws/credentials"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_what_a_profile_names_is_trusted_for_s3(
+    ground: Ground, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, variables, file = PROFILES[name]
+    monkeypatch.setenv("SSL_CERT_FILE", ground.files["other"])
+    (tmp_path / "ca.pem").write_text(Path(ground.files["ca"]).read_text())
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / file).write_text(text.format(ca=ground.files["ca"]))
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value.format(home=tmp_path))
+    found = everybody(ground)
+    assert {client for client, said in found.items() if said == "direct"} == {
+        name for name in CLIENTS if ", S3" in name
+    }
+    checks = {check.name: check for check in check_registry("s3://acme/models", reading=True)}
+    assert checks["clock"].state is CheckState.OK  # which a request of our own tells
+    (tmp_path / file).write_text(text.format(ca="/gone").replace("~/ca.pem", "/gone"))
+    for client, said in everybody(ground).items():
+        if ", S3" in client:
+            assert "ca_bundle of the AWS profile names /gone, which cannot be read" in said, (client, said)
+
+
+SIGN_IN = {
+    "publisher, STS": ("sts.eu-west-1.amazonaws.com", lambda: open_store("s3://acme/models").get(KEY)),
+    "fetcher, STS": ("sts.eu-west-1.amazonaws.com", lambda: open_reader("s3://acme/models").get(KEY, 100)),
+    "publisher, Google": ("oauth2.googleapis.com", lambda: open_store("gs://acme/models").get(KEY)),
+    "fetcher, Google": ("accounts.google.com", lambda: open_reader("gs://acme/models").get(KEY, 100)),
+    "publisher, Entra": ("login.microsoftonline.com", lambda: open_store("az://acme/models").get(KEY)),
+    "fetcher, Entra": ("login.microsoftonline.com", lambda: open_reader("az://acme/models").get(KEY, 100)),
+}
+
+
+@pytest.mark.parametrize("source", ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "ca_bundle", "nothing"])
+def test_the_same_holds_where_credentials_come_from(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_out(monkeypatch)
+    (tmp_path / "token").write_text("e30.e30.")
+    user = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
+    (tmp_path / "google.json").write_text(json.dumps(user))
+    variables = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "google.json"),
+        "AZURE_CLIENT_ID": "a",
+        "AZURE_TENANT_ID": "b",
+        "AZURE_CLIENT_SECRET": "c",
+    }
+    with RecordingProxy(tmp_path) as proxy:
+        if source == "ca_bundle":
+            (tmp_path / ".aws").mkdir()
+            (tmp_path / ".aws/config").write_text(f"[default]\nca_bundle = {proxy.ca_file}\n")
+        elif source != "nothing":
+            variables[source] = str(proxy.ca_file)
+        for name, value in (variables | {"HTTPS_PROXY": proxy.url}).items():
+            monkeypatch.setenv(name, value)
+        for client, (host, ask) in SIGN_IN.items():
+            proxy.reset()
+            with contextlib.suppress(ModeldropError):  # only STS is answered as it should be
+                ask()
+            trusted = source != "nothing" and (source != "ca_bundle" or "STS" in client)
+            assert (host in {request.host for request in proxy.requests}) == trusted, client
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstRespon
 
     answer = first_request(reader.url, client.endpoint, ask, explained)
     silent = answer.stage is Stage.NOT_REACHED
-    return answer if silent else replace(answer, ahead=_seconds_ahead(client.endpoint))
+    return answer if silent else replace(answer, ahead=_seconds_ahead(client))
 
 
 def _stage(client: ObstoreClient, request: FailedRequest, error: ModeldropError) -> Stage:
@@ -158,10 +158,12 @@ def _identity(client: ObstoreClient) -> str:
     return "as nobody (anonymous = true in modeldrop.toml)" if client.settings.anonymous else "as nobody"
 
 
-def _seconds_ahead(endpoint: str) -> float | None:
+def _seconds_ahead(client: ObstoreClient) -> float | None:
     """How far this clock is ahead of the service's; obstore does not show the header that tells."""
+    certificates = client.address.certificates if client.address else ""
+    request = Request(client.endpoint, method="HEAD")  # noqa: S310  http or https
     try:
-        with http.opener(endpoint).open(Request(endpoint, method="HEAD"), timeout=_CLOCK_SECONDS) as answer:  # noqa: S310  http or https
+        with http.opener(client.endpoint, certificates).open(request, timeout=_CLOCK_SECONDS) as answer:
             return seconds_ahead(answer.headers.get("Date"))
     except HTTPError as error:
         with error:

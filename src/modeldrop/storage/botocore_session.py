@@ -31,14 +31,14 @@ class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no
         self.set_config_variable("region", address.region)
         self.set_config_variable("use_fips_endpoint", address.fips)
         self.set_config_variable("use_dualstack_endpoint", address.dual_stack)
-        self._profiles_certificates = self.get_scoped_config().get("ca_bundle", "")
-        bundle = http.ca_bundle(self._profiles_certificates)
+        self._certificates = address.certificates
+        bundle = http.ca_bundle(self._certificates)
         if bundle:
             self.set_config_variable("ca_bundle", bundle)
 
     def create_client(self, *args: Any, **kwargs: Any) -> Any:
         client = super().create_client(*args, **kwargs)
-        if http.is_ca_as_server(client.meta.endpoint_url, self._profiles_certificates):
+        if http.is_ca_as_server(client.meta.endpoint_url, self._certificates):
             reason = f"certificate verify failed: {http.CA_AS_SERVER}"
             raise SSLError(endpoint_url=client.meta.endpoint_url, error=reason)
         client._endpoint.http_session._proxy_config = _Proxies()  # noqa: SLF001  botocore asks for no proxy per host

@@ -176,9 +176,9 @@ def unreachable(url: str, endpoint: str, reason: str, patience: float = UNREACHA
 
 
 def redirected(url: str, endpoint: str) -> RegistryError:
-    """The service sends its clients to another host, which would be given the security token."""
+    """The service sends its clients to another host, which would see a security token or shared access signature."""
     return RegistryError(
-        f"{url}: {redact(endpoint)} redirects to another host, which is not followed: it would get the security token.",
+        f"{url}: {redact(endpoint)} redirects to another host or port, which is not followed: that would see a secret.",
         "Name that host as the endpoint, if it is to be trusted.",
     )
 
@@ -187,7 +187,7 @@ def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
     """TLS failed: the certificate is not one that this machine trusts."""
     return RegistryError(
         f"{url}: the certificate of {redact(endpoint)} is not trusted: {reason}.",
-        "For a private CA set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to its PEM file.",
+        "For a private CA set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE) to its PEM file.",
     )
 
 

@@ -76,6 +76,7 @@ class S3Address(NamedTuple):
         dual_stack: whether those are used that have IPv6 too.
         requester_pays: whether every request says that it pays for itself.
         anonymous: whether requests are not signed.
+        certificates: one more file of CAs to trust, the AWS profile's ``ca_bundle``, or "".
     """
 
     region: str
@@ -89,6 +90,7 @@ class S3Address(NamedTuple):
     dual_stack: bool
     requester_pays: bool
     anonymous: bool
+    certificates: str
 
 
 def partition_of(region: str) -> Partition:
@@ -151,6 +153,7 @@ def s3_address(
         dual_stack=dual_stack,
         requester_pays=settings.requester_pays or env.get("AWS_REQUEST_PAYER", "").lower() in {"requester", "true"},
         anonymous=settings.anonymous or is_true(env.get("AWS_SKIP_SIGNATURE")),
+        certificates=profile.get("ca_bundle"),
     )
 
 

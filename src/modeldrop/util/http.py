@@ -29,7 +29,9 @@ _SYSTEM_FILES = (
     "/etc/ssl/cert.pem",  # Alpine without the package, macOS
 )
 _PEM = b"-----BEGIN CERTIFICATE-----"
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
+"""The port of an address that names none."""
+
 # No proxy leads to the metadata services of a machine or container: they are at fixed addresses, or at these.
 _METADATA_HOSTS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "metadata.google.internal")
 _METADATA_VARIABLES = (
@@ -153,6 +155,13 @@ def proxy_and_excludes(url: str) -> tuple[str, str]:
     return _with_scheme(proxy), ",".join(dict.fromkeys(hosts))
 
 
+def obstores_proxy(url: str, proxy: str, excludes: str) -> str:
+    """What obstore reaches ``url`` through, if it is told what ``proxy_and_excludes`` gives; "" for nothing."""
+    host = urlsplit(url).hostname or ""
+    entries = [_split_entry(entry)[0] for entry in _entries(excludes)]
+    return "" if _EVERYTHING in excludes or any(_matches(entry, host) for entry in entries) else proxy
+
+
 def direct_only(*urls: str) -> tuple[str, str]:
     """A proxy that is none, and the hosts that are reached without it: these and the metadata services.
 
@@ -168,8 +177,12 @@ def is_configured() -> bool:
     return bool(_proxies()) or any(os.environ.get(name) for name in CERTIFICATE_VARIABLES)
 
 
-def opener(url: str) -> OpenerDirector:
+def opener(url: str, also: str = "") -> OpenerDirector:
     """An opener of the standard library for ``url`` that follows no redirection: its answer is an HTTPError.
+
+    Args:
+        url: what is to be asked.
+        also: one more file of certificates to trust, or "": AWS profiles name one.
 
     Raises:
         CertificatesError: a variable names no usable certificates.
@@ -186,9 +199,9 @@ def opener(url: str) -> OpenerDirector:
     if scheme == "https":
         import ssl
 
-        if is_ca_as_server(url):
+        if is_ca_as_server(url, also):
             raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-        handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle() or None)))
+        handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle(also) or None)))
     return build_opener(*handlers)
 
 
@@ -290,7 +303,7 @@ def _with_scheme(proxy: str) -> str:
 def _is_direct(url: str, excluded: str) -> bool:
     """Whether NO_PROXY, or its being a metadata service, keeps a request from the proxy."""
     parts = urlsplit(url)
-    host, port = (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme, 0)
+    host, port = (parts.hostname or "").rstrip("."), parts.port or PORTS.get(parts.scheme, 0)
     if host in _METADATA_HOSTS or (host, port) in _metadata_services():
         return True
     for entry in _entries(excluded):
@@ -306,7 +319,7 @@ def _metadata_services() -> list[tuple[str, int]]:
         value = os.environ.get(name, "")
         parts = urlsplit(value if "://" in value else f"http://{value}")
         if parts.hostname:
-            services.append((parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)))
+            services.append((parts.hostname, parts.port or PORTS.get(parts.scheme, 0)))
     return services
 
 

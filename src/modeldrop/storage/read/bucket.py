@@ -125,7 +125,7 @@ class BucketReader:
             return 0.0
         from modeldrop.storage.read.patience import retry_after
 
-        return retry_after(busy)
+        return retry_after(busy, self._client.address.certificates if self._client.address else "")
 
     def _with_retries(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
         """Ask the store, and again where that may help."""

@@ -289,8 +289,8 @@ def sdk_credentials(scheme: str, url: str, source: CredentialSource, address: S3
         MissingExtraError: the SDK is not installed.
         RegistryError: it cannot use these credentials.
     """
-    if source.signer is Signer.CONTAINER:
-        return SdkCredentials(url, source.name, ContainerCredentials(url, os.environ))
+    if source.signer is Signer.CONTAINER and address is not None:
+        return SdkCredentials(url, source.name, ContainerCredentials(url, os.environ, address.certificates))
     try:
         return SdkCredentials(url, source.name, _PROVIDERS[scheme](source, address))
     except ImportError:

@@ -117,9 +117,11 @@ class ContainerCredentials:
     Args:
         url: the registry, for errors.
         environment: the variables.
+        certificates: one more file of CAs to trust, or "".
     """
 
-    def __init__(self, url: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, url: str, environment: Mapping[str, str], certificates: str) -> None:
+        self._certificates = certificates
         self._url = url
         self._address = environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
         self._file = environment.get(_TOKEN_FILE, "")
@@ -142,7 +144,7 @@ class ContainerCredentials:
         token = _read_token(self._file, self._url) if self._file else self._token
         request = Request(self._address, headers={"Authorization": token} if token else {})  # noqa: S310  it is checked
         try:
-            with opener(self._address).open(request, timeout=PATIENT_SECONDS) as answer:
+            with opener(self._address, self._certificates).open(request, timeout=PATIENT_SECONDS) as answer:
                 given = json.loads(answer.read(1 << 16))
             return {
                 "access_key_id": given["AccessKeyId"],

@@ -32,7 +32,7 @@ from modeldrop.util import http
 from modeldrop.util.files import expand_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from modeldrop.config import RegistrySettings
     from modeldrop.storage.s3_address import S3Address
@@ -41,6 +41,7 @@ _CONNECT = "3s"
 _READ = "8s"  # without a byte
 _REQUEST = "15s"  # in all, however steadily its bytes drip in; it is then made again
 _GOOGLE = "https://storage.googleapis.com"
+_ENTRA = "https://login.microsoftonline.com"
 # Retries happen in the fetcher, not in obstore, so that they are counted, and slowed down where a service is busy.
 _NO_RETRIES: Any = {"max_retries": 0}
 
@@ -141,7 +142,7 @@ def _open_https(settings: RegistrySettings) -> ObstoreClient:
         )
     store = HTTPStore(
         settings.url,
-        client_options=_client_options(settings.url, "https"),
+        client_options=_client_options(settings.url, "https") | _proxy_options(settings.url),
         retry_config=_NO_RETRIES,
     )
     return ObstoreClient(
@@ -175,7 +176,6 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str, seconds: f
         config,
         source,
         address=address,
-        ca_bundle=profile.get("ca_bundle"),
     )
 
 
@@ -217,9 +217,9 @@ def _open_bucket(
     source: CredentialSource,
     *,
     address: S3Address | None = None,
-    ca_bundle: str = "",
 ) -> ObstoreClient:
     """What all buckets have in common: a prefix, limits, CAs, and an SDK's credentials or none."""
+    certificates = address.certificates if address else ""
     sdk = (
         sdk_credentials(bucket.scheme, bucket.url, source, address)
         if source.signer in {Signer.SDK, Signer.CONTAINER}
@@ -231,7 +231,13 @@ def _open_bucket(
         bucket.name,
         prefix=bucket.prefix or None,
         config=config,
-        client_options=_client_options(endpoint, bucket.scheme, ca_bundle) | _no_redirection(address, source),
+        client_options=_client_options(endpoint, bucket.scheme, certificates)
+        | _proxy_options(
+            endpoint,
+            _sign_in(address, source),
+            carries_secret=_carries_secret(bucket.scheme, source),
+            certificates=certificates,
+        ),
         retry_config=_NO_RETRIES,
         credential_provider=sdk,
     )
@@ -264,7 +270,7 @@ def _unopened(url: str, error: Exception) -> RegistryError:
     if "certificate" in text.lower():
         return RegistryError(
             f"{url}: a file of CA certificates holds one that cannot be read.",
-            "Check the files that SSL_CERT_FILE, REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE name.",
+            f"Check the files that {', '.join(http.CERTIFICATE_VARIABLES)} or the AWS profile name.",
         )
     if "builder error" in text and http.is_configured():
         return RegistryError(
@@ -285,22 +291,54 @@ def _settled(source: CredentialSource, scheme: str, seconds: float) -> Credentia
     return CredentialSource(Signer.UNSIGNED, name=_LATE if late else "nothing")
 
 
-def _no_redirection(address: S3Address | None, source: CredentialSource) -> dict[str, str]:
-    """Options that keep obstore from following S3 to another host, where that host would be given the security token.
+def _proxy_options(
+    endpoint: str, sign_in: Sequence[str] = (), *, carries_secret: bool = False, certificates: str = ""
+) -> dict[str, str]:
+    """Obstore's ``proxy_url`` and ``proxy_excludes``, where they are needed.
 
-    It drops the signature on such a way, but not the token. Through a real proxy every host can be reached.
+    It knows one proxy for all addresses, and hosts without ports that are reached without it. It follows redirections,
+    and then takes the signature off, but neither S3's security token nor the address that it came from, which it names
+    in a header, with Azure's shared access signature in it.
+
+    Args:
+        endpoint: the address of the service.
+        sign_in: the addresses that obstore gets credentials from.
+        carries_secret: whether a redirection would take a secret to another host.
+        certificates: one more file of CAs to trust, or "".
     """
-    has_token = source.name != "AWS_ACCESS_KEY_ID" or bool(os.environ.get("AWS_SESSION_TOKEN"))
-    if address is None or source.signer is Signer.UNSIGNED or not has_token:
-        return {}
-    if http.proxy_for(address.endpoint) or http.proxy_for(address.sts):
-        return {}
-    proxy, excludes = http.direct_only(address.endpoint, address.sts)
-    return {"proxy_url": proxy, "proxy_excludes": excludes}
+    addresses = (endpoint, *sign_in)
+    proxied = [address for address in addresses if http.proxy_for(address)]
+    proxy, excludes = http.proxy_and_excludes(endpoint)
+    ways_differ = any(http.obstores_proxy(one, proxy, excludes) != http.proxy_for(one) for one in sign_in)
+    if carries_secret or ways_differ:
+        hosts = {urlsplit(address).hostname for address in proxied}
+        proxy, excludes = http.direct_only(*(one for one in addresses if urlsplit(one).hostname not in hosts))
+        if proxied:
+            from modeldrop.storage.read.proxy_filter import proxy_filter
+
+            proxy = proxy_filter(addresses if carries_secret else None, certificates)
+    return {"proxy_url": proxy, "proxy_excludes": excludes} if proxy else {}
 
 
-def _client_options(endpoint: str, scheme: str, ca_bundle: str = "") -> Any:
-    """What obstore's ``client_options`` are to be.
+def _carries_secret(scheme: str, source: CredentialSource) -> bool:
+    """Whether a request that is redirected takes more with it than its own host should see."""
+    if scheme == "az":
+        return "sas_key" in source.config
+    keys_alone = source.name == "AWS_ACCESS_KEY_ID" and not os.environ.get("AWS_SESSION_TOKEN")
+    return scheme == "s3" and source.signer is not Signer.UNSIGNED and not keys_alone
+
+
+def _sign_in(address: S3Address | None, source: CredentialSource) -> tuple[str, ...]:
+    """The addresses beyond the endpoint that obstore asks for credentials, but for metadata services."""
+    if address is not None:
+        return (address.sts,) if source.name == "AWS_WEB_IDENTITY_TOKEN_FILE" else ()
+    if source.config.get("credential_type") in {"client_secret", "workload_identity"}:
+        return (os.environ.get("AZURE_AUTHORITY_HOST", _ENTRA),)
+    return ()
+
+
+def _client_options(endpoint: str, scheme: str, certificates: str = "") -> Any:
+    """What obstore's ``client_options`` are to be, but for proxies.
 
     Raises:
         CertificatesError: a variable names no usable certificates.
@@ -314,10 +352,7 @@ def _client_options(endpoint: str, scheme: str, ca_bundle: str = "") -> Any:
     if scheme != "s3":
         # obstore would sign it, and what stands before some S3-compatible services rewrites it. S3 never compresses.
         options["default_headers"] = {"Accept-Encoding": "identity"}
-    proxy, excludes = http.proxy_and_excludes(endpoint)
-    if proxy:
-        options |= {"proxy_url": proxy, "proxy_excludes": excludes}
-    added = http.added_certificates(ca_bundle)
+    added = http.added_certificates(certificates)
     if added:
         options["root_certificate"] = added
     return options

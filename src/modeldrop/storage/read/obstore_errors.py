@@ -15,6 +15,7 @@ from obstore.exceptions import PreconditionError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.read.interface import Fault, FaultKind
 from modeldrop.storage.read.panics import PanickedError
+from modeldrop.storage.read.proxy_filter import REFUSED_PLAIN, REFUSED_TUNNEL
 from modeldrop.util import http
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -72,7 +73,7 @@ _CAUSES = {
     "kind: Timeout": "no answer in time",
     "kind: Connect": "no connection",
 }
-_REDIRECTED = f"{http.NOWHERE.partition('://')[2]},"
+_REDIRECTED = (f"{http.NOWHERE.partition('://')[2]},", REFUSED_TUNNEL, REFUSED_PLAIN)
 _LASTING = {_CAUSES["BadScheme"], _CAUSES["InvalidContentType"], _CAUSES["ProxyAuthRequired"]}
 _CERTIFICATES = {
     "UnknownIssuer": "its issuer is unknown here",
@@ -121,10 +122,10 @@ def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
         return FaultKind.PAST_END
     if request.status in {429, 503}:
         return FaultKind.BUSY
+    if _was_redirected(request):
+        return FaultKind.FINAL
     if request.status:
         return FaultKind.OTHER if request.status == 408 or request.status >= 500 else FaultKind.FINAL
-    if _REDIRECTED in request.text:
-        return FaultKind.FINAL
     if "Certificate" in request.text or "Header missing" in request.text or isinstance(error, FileNotFoundError):
         return FaultKind.FINAL
     if _serves_no_ranges(request):
@@ -199,7 +200,7 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
     if isinstance(error, PanickedError):
         return storage_errors.panicked(url, error)
     request = parse(error)
-    if not request.status:
+    if not request.status or _was_redirected(request):
         return _unanswered(client, verb, key, request)
     if _is_elsewhere(client, request):
         return _sign_in_failed(client, verb, key, request)
@@ -264,8 +265,8 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
     address = urlsplit(_asked(client, request) or client.endpoint)
     where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
     role = ", which is asked for credentials," if _is_elsewhere(client, request) else ""
-    if _REDIRECTED in request.text:
-        return storage_errors.redirected(url, where)
+    if _was_redirected(request):
+        return storage_errors.redirected(url, client.endpoint)
     if "Certificate" in request.text:
         reason = next((said for name, said in _CERTIFICATES.items() if name in request.text), "it does not verify")
         return storage_errors.untrusted(url, where, reason)
@@ -299,6 +300,11 @@ def _asked(client: ObstoreClient, request: FailedRequest) -> str:
     if not request.address and client.address is not None and _POST in request.text:
         return client.address.sts
     return request.address
+
+
+def _was_redirected(request: FailedRequest) -> bool:
+    """Whether a redirection to where secrets must not go was not followed."""
+    return any(words in request.text for words in _REDIRECTED)
 
 
 def _serves_no_ranges(request: FailedRequest) -> bool:

@@ -51,11 +51,12 @@ def ask_again(
     raise error
 
 
-def retry_after(address: str) -> float:
+def retry_after(address: str, certificates: str = "") -> float:
     """What a busy service says in Retry-After, which obstore hides: asked by a request of our own, unsigned.
 
     Args:
         address: what was asked when it was busy.
+        certificates: one more file of CAs to trust, or "".
 
     Returns:
         Seconds; 0 where it says nothing, or is not busy any more.
@@ -67,7 +68,7 @@ def retry_after(address: str) -> float:
 
     address = address.partition("?")[0]  # and no signature
     try:
-        with opener(address).open(Request(address, method="HEAD"), timeout=_SECONDS):  # noqa: S310  http or https
+        with opener(address, certificates).open(Request(address, method="HEAD"), timeout=_SECONDS):  # noqa: S310  http or https
             return 0.0
     except HTTPError as error:
         with error:

@@ -45,7 +45,7 @@ def _ask(url: str, there: S3Address) -> str:
     """The region of a bucket; S3 names it to anybody, in the answer to a HEAD that it may refuse or redirect."""
     address = there.endpoint if there.by_host else f"{there.endpoint}/{parse_bucket(url).name}"
     try:
-        with http.opener(address).open(Request(address, method="HEAD"), timeout=_SECONDS) as answer:  # noqa: S310  http or https
+        with http.opener(address, there.certificates).open(Request(address, method="HEAD"), timeout=_SECONDS) as answer:  # noqa: S310  http or https
             region = answer.headers.get("x-amz-bucket-region", "")
     except HTTPError as error:
         with error:

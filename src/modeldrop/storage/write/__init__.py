@@ -8,6 +8,7 @@ from modeldrop.config import registry_settings
 from modeldrop.errors import UsageError
 from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import unusable_certificates
+from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.util.http import CertificatesError, ca_bundle
 
@@ -37,11 +38,11 @@ def open_store(registry: str, *, carrier: bool = False) -> Store:
         raise UsageError(f"{settings.url} is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
     clean_environment(scheme, settings.url)
     check_address(settings.endpoint, "endpoint in modeldrop.toml", settings.url)
+    bucket = parse_bucket(settings.url)
     try:
-        ca_bundle()
+        ca_bundle(address_here(bucket, settings)[0].certificates if scheme == "s3" else "")
     except CertificatesError as error:
         raise unusable_certificates(error) from None
-    bucket = parse_bucket(settings.url)
     if scheme == "s3":
         from modeldrop.storage.write.s3.store import S3BucketStore
 
