@@ -34,11 +34,11 @@ class Repository:
         self.registry = folder / "a registry"
         self._run = 0
 
-    def run(self, seed: str, event: Event = MAIN, *, again: bool = False, **inputs: str) -> StepResult:
-        """The next run, or the last one ``again``: it publishes the build of a commit, or finds it."""
-        self._run += not again
+    def run(self, seed: str, event: Event = MAIN, *, number: int = 0, **inputs: str) -> StepResult:
+        """The next run, or that of a ``number`` again: it publishes the build of a commit, or finds it."""
+        self._run += not number
         request = self._publisher.request(seed, str(self.registry))
-        job = self._machines.job(replace(event, run=self._run))
+        job = self._machines.job(replace(event, run=number or self._run))
         given = {
             "model": request.source,
             "name": "embedder",
@@ -75,33 +75,26 @@ def succeeded(result: StepResult, promotion: str) -> None:
         assert "held" in readable(result.summary)
 
 
-@pytest.mark.parametrize(
-    ("event", "inputs", "promotion"),
-    [
-        (BRANCH, {}, "not-asked"),
-        (QUEUE, {}, "not-asked"),
-        (Event.pull_request(), {"channel": "pr-17"}, "moved"),
-    ],
-    ids=["branch", "merge queue", "pull request"],
-)
-def test_what_was_published_before_the_merge(
-    repository: Repository, event: Event, inputs: dict[str, str], promotion: str
-) -> None:
+def test_what_was_published_before_the_merge(repository: Repository) -> None:
+    """By a branch, a merge queue and a pull request with a channel of its own."""
     succeeded(repository.run("a"), "moved")
-    succeeded(repository.run("b", event, **inputs), promotion)
-    assert repository.named() == 1
-    merged = repository.run("b")
-    succeeded(merged, "moved")
-    assert "tested v2 against v1" in merged.log
-    told = [merged.outputs[name] for name in ("version", "built", "previous-version")]
-    assert (told, repository.named()) == (["v2", "false", "v1"], 2)
+    succeeded(repository.run("b", BRANCH), "not-asked")
+    succeeded(repository.run("c", QUEUE), "not-asked")
+    succeeded(repository.run("d", Event.pull_request(), channel="pr-17"), "moved")
+    assert (repository.named(), repository.named("pr-17")) == (1, 4)
+    for number, seed in enumerate("bcd", 2):
+        merged = repository.run(seed)
+        succeeded(merged, "moved")
+        assert f"tested v{number} against v{number - 1}" in merged.log
+        told = [merged.outputs[name] for name in ("version", "built", "previous-version")]
+        assert (told, repository.named()) == ([f"v{number}", "false", f"v{number - 1}"], number)
 
 
 def test_a_killed_run_is_run_again(repository: Repository) -> None:
     succeeded(repository.run("a"), "moved")
     killed = repository.run("b", test_command="kill -KILL $PPID")
     assert (killed.outcome, killed.outputs["promotion"], repository.named()) == ("failure", "", 1)
-    again = repository.run("b", again=True)
+    again = repository.run("b", number=2)
     succeeded(again, "moved")
     assert "tested v2 against v1" in again.log
     assert repository.named() == 2
@@ -129,10 +122,7 @@ def test_a_revert_a_rollback_and_what_comes_then(repository: Repository) -> None
 def test_runs_of_two_commits_and_of_the_same(repository: Repository) -> None:
     succeeded(repository.run("a"), "moved")
     succeeded(repository.run("a"), "unchanged")
-    older = replace(MAIN, repository="acme/models")
-    repository.run("c", BRANCH)
-    repository._run = 1  # a run that began before the one that has just said what main wants
-    late = repository.run("b", older, again=True)
+    late = repository.run("b", number=1)  # it began before the one that has just said what main wants
     succeeded(late, "held")
     assert "a later run has asked for another build: https://github.com/acme/models/actions/runs/2" in warnings(late)[0]
     assert repository.named() == 1

@@ -7,8 +7,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeldrop.action.install import ROOT, PipCache, pip_environment, wrap_exporter
+from modeldrop.action.install import ROOT, PipCache, _run, pip_environment, wrap_exporter
+from modeldrop.errors import MissingExtraError
 from tests.action.requirements import pins
+from tests.helpers.waiting import HANG_SECONDS
 
 PARTS = {
     "plan.txt": ("", "action"),
@@ -51,6 +53,31 @@ def test_every_locked_package_has_its_hash(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in PARTS if name.startswith("plan")])
 def test_no_exporter_is_installed_to_plan(name: str) -> None:
     assert not pins(name).keys() & {"torch", "transformers", "optimum", "onnxruntime", "onnx", "numpy"}
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_pip_says_is_shown_as_it_says_it(quiet: bool, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    # It goes on once its first line was printed, or at once where nothing is to be.
+    waits = f"while not os.path.exists({str(seen)!r}): time.sleep(0.01)" if not quiet else ""
+    program = f"import os, time; print('token=s3cret', flush=True)\n{waits}\nprint('ERROR: no such package'); exit(1)"
+    shown: list[str] = []
+
+    def said(text: str) -> None:
+        shown.append(text)
+        seen.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeldrop.action.github.say", said)
+        with pytest.raises(MissingExtraError, match="it failed: no such package"):
+            _run([sys.executable, "-c", program], HANG_SECONDS, "it failed", "", quiet=quiet)
+    lines = ["token=[redacted]", "ERROR: no such package"]
+    assert shown == (["\n".join(lines)] if quiet else lines)
+
+
+def test_what_takes_too_long_is_ended() -> None:
+    with pytest.raises(MissingExtraError, match="it failed: it took longer than 0 s"):
+        _run([sys.executable, "-c", f"import time; time.sleep({HANG_SECONDS})"], 0.01, "it failed", "")
 
 
 def test_where_packages_come_from_is_the_callers_choice_and_what_they_are_is_not() -> None:

@@ -1,11 +1,12 @@
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 
-from modeldrop.action.result import RegistryResult, RunResult
+from modeldrop.action.result import RegistryResult, RunFolder, RunResult, outputs_of
 from modeldrop.action.summary import failure_markdown, markdown_code, markdown_text, summary_markdown
-from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo
+from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo, Speed
 from tests.format.examples import manifest
 
 EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
@@ -42,6 +43,55 @@ def test_what_was_published_and_where_the_channel_points() -> None:
     assert "<details><summary>Provenance</summary>" in summary
     for variant in manifest().variants:
         assert f"| {markdown_code(variant.name)} |" in summary
+
+
+def test_long_latencies_are_seconds_and_near_misses_look_like_misses() -> None:
+    slow = manifest()
+    variant = slow.variants[0]._replace(
+        speed=Speed(2780.4, 45_678.0),
+        fidelity=slow.variants[0].fidelity._replace(
+            metrics={"cosine_mean": 0.9999996}, thresholds={"cosine_mean": 0.9999999}
+        ),
+    )
+    original = slow.original._replace(speed=Speed(5560.8, 99_999.0))
+    summary = summary_markdown(RunResult("m"), slow._replace(variants=(variant,), original=original))
+    assert "| 5.56 s | 100 s |" in summary
+    assert "| 2.78 s (2.0×) | 45.7 s (2.2×) |" in summary
+    assert "0.9999996 ≥ 0.9999999" in plain(summary)
+
+
+@pytest.mark.parametrize("promotion", ["held", "rejected"])
+def test_what_was_wanted_and_not_done_stands_out(promotion: str) -> None:
+    stays = RegistryResult("./r", "v3", done="built", before="v2", after="v2", promotion=promotion, reason="because")
+    summary = summary_markdown(RunResult("m", "current", registries=[stays]), None)
+    assert f"| **{promotion}**: stays at v2: because |" in summary
+
+
+@pytest.mark.parametrize(
+    ("became", "reason", "said"),
+    [
+        (["moved", "held"], "", "held"),
+        (["unchanged", "moved"], "", "moved"),
+        (["held", "rejected"], "", "rejected"),
+        (["not-asked"], "promote: false moves no channel", "not-asked"),
+        ([""], "this is a dry run", "not-asked"),
+        ([""], "", ""),
+    ],
+)
+def test_of_several_registries_the_one_that_most_needs_a_look(
+    became: list[str], reason: str, said: str, tmp_path: Path
+) -> None:
+    registries = [RegistryResult("./r", promotion=promotion) for promotion in became]
+    result = RunResult("m", reason=reason, registries=registries)
+    assert outputs_of(result, RunFolder(tmp_path))["promotion"] == said
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "said"),
+    [("hf:acme/tiny@0123", "acme/tiny", "hf:acme/tiny@0123"), ("sha256:0123", "./checkpoint", "./checkpoint")],
+)
+def test_the_output_source_can_be_given_as_model(source: str, given: str, said: str, tmp_path: Path) -> None:
+    assert outputs_of(RunResult("m", source=source, given=given), RunFolder(tmp_path))["source"] == said
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,10 +111,11 @@ def install_exporter(folder: Path, torch_index: str, cache: PipCache) -> Path:
         MissingExtraError: a package cannot be had.
     """
     torch, others = _lock(_TORCH), _lock("build.txt")
-    environment = _VirtualEnvironment(folder / f"build-{_digest(torch + others + torch_index)}", cache)
+    environment = _VirtualEnvironment(folder / f"build-{_digest(torch + others + torch_index)}", cache, quiet=False)
     if environment.complete:
         return environment.python
     environment.make()
+    github.say("This takes minutes: what pip does follows.")
     # From its own index alone: PyPI's torch for Linux is the build for CUDA, with gigabytes of libraries.
     from_index = ("--no-deps", "--no-compile", "--retries=1", f"--index-url={torch_index}")
     torch_hint = (
@@ -172,6 +174,7 @@ def pip_environment(environment: Mapping[str, str]) -> dict[str, str]:
 class _VirtualEnvironment:
     folder: Path
     cache: PipCache
+    quiet: bool = True
 
     @property
     def python(self) -> Path:
@@ -196,12 +199,13 @@ class _VirtualEnvironment:
         )
 
     def install(self, *arguments: str, what: str = "modeldrop's packages", hint: str = "") -> None:
-        command = [str(self.python), "-m", "pip", "install", "--quiet", "--progress-bar=off", *self.cache.option]
+        command = [str(self.python), "-m", "pip", "install", "--progress-bar=off", *self.cache.option]
         _run(
-            [*command, "--only-binary=:all:", *arguments],
+            [*command, *(["--quiet"] if self.quiet else []), "--only-binary=:all:", *arguments],
             _INSTALL_SECONDS,
             f"pip could not install {what}",
             hint or "Check the network, and PIP_INDEX_URL where packages come from a mirror.",
+            quiet=self.quiet,
         )
 
     def install_versions(self, requirements: Sequence[str], locks: str, *options: str) -> None:
@@ -212,6 +216,7 @@ class _VirtualEnvironment:
             self.install(*options, f"--constraint={constraints.name}", *requirements)
 
     def compile(self) -> None:
+        github.say("Compiling what was installed")
         command = [str(self.python), "-m", "compileall", "-q", "-q", "-j", "0", str(self._packages)]
         # Some packages ship files for other Pythons, which do not compile and are not imported here.
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=_COMPILE_SECONDS)
@@ -241,24 +246,34 @@ def _digest(text: str) -> str:
     return hashlib.sha256(f"{sys.version} {text}".encode()).hexdigest()[:16]
 
 
-def _run(command: list[str], seconds: float, what: str, hint: str) -> None:
+def _run(command: list[str], seconds: float, what: str, hint: str, *, quiet: bool = True) -> None:
+    """Run a program; unless ``quiet``, what it says is shown line by line, else only where it fails."""
+    said: list[str] = []
+    late = threading.Event()
     try:
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             env=pip_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise MissingExtraError(f"{what}: it took longer than {seconds:.0f} s.", hint) from None
+        ) as process:
+            timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+            timer.start()
+            try:
+                for line in process.stdout or ():
+                    said.append(redact(line.decode("utf-8", "replace")).strip())
+                    if not quiet:
+                        github.say(said[-1])
+            finally:
+                timer.cancel()
     except OSError as error:
         raise MissingExtraError(f"{what}: {error.strerror or error}.", hint) from None
-    said = redact(done.stdout.decode("utf-8", "replace")).strip().splitlines()
-    if done.returncode:
-        github.say("\n".join(said))
+    if late.is_set():
+        raise MissingExtraError(f"{what}: it took longer than {seconds:.0f} s.", hint)
+    if process.returncode:
+        if quiet:
+            github.say("\n".join(said))
         errors = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
-        last = (errors or said or ["it said nothing"])[-1]
+        last = (errors or [line for line in said if line] or ["it said nothing"])[-1]
         raise MissingExtraError(f"{what}: {last[:500]}", hint)

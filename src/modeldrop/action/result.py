@@ -67,6 +67,7 @@ class RunResult:
         channel: the channel that the run is about.
         reason: why nothing is published, or no channel moved, by the inputs; or "".
         source: the pinned source, such as ``hf:org/name@<commit>``.
+        given: the source as it was given.
         build_key: the build's.
         would_build: whether no registry had it.
         forced: whether the input force is true.
@@ -81,6 +82,7 @@ class RunResult:
     channel: str = ""
     reason: str = ""
     source: str = ""
+    given: str = ""
     build_key: str = ""
     would_build: bool = False
     forced: bool = False
@@ -157,7 +159,8 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
         "promoted": _flag(any(registry.promotion == Promotion.MOVED for registry in result.registries)),
         "promotion": _promotion(result),
         "previous-version": first.before,
-        "source": result.source,
+        # Of a folder or bucket the pinned source is a digest, from which nothing can be built.
+        "source": result.source if result.source.startswith("hf:") else result.given,
         "report": run.report(),
         "checksums": run.checksums(),
         "build-folder": result.build_folder,

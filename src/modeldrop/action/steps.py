@@ -135,6 +135,7 @@ def _note_plan(inputs: ActionInputs, planned: Plan, run: RunFolder) -> None:
         channel=inputs.channel,
         reason=inputs.reason,
         source=wanted.source.identity,
+        given=request.source,
         build_key=wanted.key,
         would_build=planned.would_build,
         forced=request.force,

@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 
 from modeldrop.action.result import RegistryResult, RunResult
+from modeldrop.export.report import formatting
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.registry.promotion import Promotion
-from modeldrop.util.text import size_text
+from modeldrop.util.text import apart, size_text
 
 _ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MAX_TEXT = 2000
@@ -129,8 +130,7 @@ def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
 
 def _latency(milliseconds: float, original: float | None) -> str:
     times = f" ({original / milliseconds:.1f}×)" if original and milliseconds > 0 else ""
-    shown = f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
-    return f"{shown} ms{times}"
+    return f"{formatting.time(milliseconds)}{times}"
 
 
 def _fidelity(manifest: Manifest, variant: Variant) -> str:
@@ -138,8 +138,9 @@ def _fidelity(manifest: Manifest, variant: Variant) -> str:
     for metric, value in variant.fidelity.metrics.items():
         limit = variant.fidelity.thresholds.get(metric)
         side = {">=": "≥", "<=": "≤"}.get(manifest.recipe.side(metric) or "", "against")
-        against = f" {side} {limit:.5g}" if limit is not None else ""
-        parts.append(f"{markdown_text(metric)} {value:.5g}{against}")
+        shown, required = apart(value, value if limit is None else limit, 5)
+        against = f" {side} {required}" if limit is not None else ""
+        parts.append(f"{markdown_text(metric)} {shown}{against}")
     if variant.search:
         parts.append(f"found in {len(variant.search)} tries, see the report")
     return "<br>".join(parts)

@@ -9,7 +9,7 @@ from modeldrop.errors import FidelityError, GateError
 from modeldrop.export.messages import Measurement
 from modeldrop.format.manifest import Fidelity, WorstInput
 from modeldrop.format.recipe import METRICS, Recipe, VariantOptions
-from modeldrop.util.text import size_text
+from modeldrop.util.text import apart, size_text
 
 _SHOWN = 200
 
@@ -48,8 +48,9 @@ def judge(
         if (value < threshold) if METRICS[name] == ">=" else (value > threshold):
             # A mean has no worst input: the one with the lowest cosine, or the largest difference, is shown.
             at = worst.get(name) or worst.get("cosine_min") or worst["max_abs"]
+            found, required = apart(value, threshold)
             misses.append(
-                f"{variant}: {name} is {value:.6g}, required is {METRICS[name]} {threshold:.7g}; "
+                f"{variant}: {name} is {found}, required is {METRICS[name]} {required}; "
                 f"worst on {at.text[:80]!r} ({at.value:.6g})"
             )
     for name, limit in sorted(recipe.own_thresholds.get(variant, {}).items()):
@@ -60,8 +61,9 @@ def judge(
         else:
             thresholds[name] = limit.value(original[name])
             if not limit.holds(metrics[name], original[name]):
-                of = f" of the original's {original[name]:.7g}" if limit.relative else ""
-                misses.append(f"{variant}: {name} is {metrics[name]:.7g}, required is {limit}{of}")
+                found, required = apart(metrics[name], thresholds[name])
+                of = f" of the original's {original[name]:.7g}, so {required}" if limit.relative else ""
+                misses.append(f"{variant}: {name} is {found}, required is {limit}{of}")
     if misses:
         raise FidelityError(
             "The build does not behave like the original:\n  " + "\n  ".join(misses),

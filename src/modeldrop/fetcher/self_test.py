@@ -25,6 +25,7 @@ from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import METRICS
 from modeldrop.util.files import make_folder, replace_file
 from modeldrop.util.named_tuples import NamedTuple
+from modeldrop.util.text import apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -269,10 +270,11 @@ def _judge(
         limits, missed = {name: 1e9}, [name] if metrics[name] >= 1e9 else []
     name = next(iter(missed or limits))
     value, limit = metrics[name], limits[name]
+    found, asked = apart(value, limit)
     there = f" ({built[name]:.6g} where it was built)" if name in built else ""
     detail = (
-        f"{variant.name}: {name} of {len(manifest.golden.texts)} known inputs is {value:.6g} on this CPU{there}, "
-        f"asked is {METRICS[name]} {limit:.6g}"
+        f"{variant.name}: {name} of {len(manifest.golden.texts)} known inputs is {found} on this CPU{there}, "
+        f"asked is {METRICS[name]} {asked}"
     )
     if missed and name in worst:
         detail += f"; worst on {manifest.golden.texts[worst[name]][:80]!r}"

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from modeldrop.util.http import CertificatesError
 
 _SECRETS = (
-    # Not what follows a service's own code, such as InvalidIdentityToken: it is the reason.
+    # Not what follows a service's own code, such as InvalidIdentityToken: it is the reason. Nor GitHub's permission.
     re.compile(
         r"(?i)((?:AccountKey|SharedAccessSignature|SharedAccessKey|password|secret"
-        r"|(?<!Invalid)(?<!Identity)(?<!Expired)token)\s*[=:]\s*)[^\s;&,'\"]+"
+        r"|(?<!Invalid)(?<!Identity)(?<!Expired)token)(?<!id-token(?=: write\b))\s*[=:]\s*)[^\s;&,'\"]+"
     ),
     re.compile(
         r"(?i)([?&](?:sig|X-Amz-[A-Za-z-]+|X-Goog-[A-Za-z-]+|AWSAccessKeyId|Signature|access_token)=)[^&\s'\"]+"

@@ -45,6 +45,15 @@ def size_text(size: float) -> str:
     return f"{size:.1f} {unit}"
 
 
+def apart(value: float, limit: float, digits: int = 6) -> tuple[str, str]:
+    """A figure and its limit with so many digits, and with more where they would look the same and are not."""
+    for precision in range(digits, 17):
+        shown = f"{value:.{precision}g}", f"{limit:.{precision}g}"
+        if shown[0] != shown[1] or value == limit:
+            return shown
+    return repr(value), repr(limit)
+
+
 def age_text(seconds: float) -> str:
     """An age for people: ``40 s``, ``12 min``, ``3.5 h``, ``2.0 d``."""
     for unit, length in (("d", 86400), ("h", 3600)):
