@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.helpers.clouds import any_registry, cloud, cloud_registry, foreign_gcs, lookalike, servers
 from tests.helpers.rounds import TEST_ROUNDS, rounds
-from tests.helpers.selection import heaviest_first, is_quick, is_quick_case
+from tests.helpers.selection import is_quick, is_quick_case, longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,4 +55,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.rounds)
     if config.getoption("quick"):
         items[:] = [item for item in items if isinstance(item, pytest.Function) and is_quick_case(item)]
-    items[:] = heaviest_first(items)
+    items[:] = longest_first(items)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.builds import contents, run_python
 from tests.helpers.command_line import modeldrop
-from tests.helpers.selection import is_quick, starts_processes
+from tests.helpers.selection import LONG, is_quick, starts_processes
 from tests.servers.s3 import S3Server
 
 TESTS = Path(__file__).parent
@@ -47,6 +47,10 @@ def test_no_module_is_longer_than_six_hundred_lines() -> None:
 )
 def test_quick_modules_are_found(module: str, quick: bool) -> None:
     assert is_quick(TESTS / module) == quick
+
+
+def test_modules_that_take_long_are_there() -> None:
+    assert [name for name in LONG if not (TESTS / name).is_file()] == []
 
 
 def run_python_indirectly() -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 KILLS = rounds(20, 300)
-STRIDES = defaultdict(lambda: 1, s3=4 // rounds(1, 4))
-"""``make soak`` kills a fetch before every change of the disk, ``make test`` before every fourth if it is from S3."""
+STRIDES = defaultdict(lambda: 2 // rounds(1, 2), s3=4 // rounds(1, 4))
+"""``make soak`` kills a fetch before every change of the disk, ``make test`` before every second, fourth from S3."""
 
 pytestmark = pytest.mark.rounds
 
@@ -33,7 +33,9 @@ def test_a_fetch_killed_between_any_two_changes_of_the_disk(place: str, tmp_path
 def test_a_first_fetch_killed_between_any_two_changes_of_the_disk(registry: Path, tmp_path: Path) -> None:
     publish_seed(str(registry), tmp_path, "a")
     (tmp_path / "home").mkdir()
-    found = run_forks(crash_at_every_step, f"{registry}/embedder", tmp_path / "home", tmp_path / "scratch", 1)
+    found = run_forks(
+        crash_at_every_step, f"{registry}/embedder", tmp_path / "home", tmp_path / "scratch", STRIDES["folder"]
+    )
     assert found["wrong"] == []
     assert found["steps"] > 30
     assert found["seen"] == sorted(found["seen"])

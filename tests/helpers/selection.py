@@ -31,6 +31,15 @@ PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
 """Modules and functions that start processes."""
 
 
+LONG = (
+    "export/test_build_reranker.py", "docs/test_commands.py", "export/test_build_families.py",
+    "export/test_variants_kinds.py", "export/test_build_kinds.py", "export/test_build_openvino_source.py",
+    "registry/test_cloud_races.py", "service/test_service.py", "action/test_action_yml_s3.py",
+    "export/test_build_encoders.py", "export/test_own_inputs.py", "export/test_reproducible.py",
+)  # fmt: skip
+"""Modules that take half a minute or more, the longest first."""
+
+
 def is_quick(module: Path) -> bool:
     """Whether a test module can be collected and run with nothing but ``.venv``, and without importing torch."""
     needed: set[str] = set()
@@ -57,11 +66,19 @@ def is_quick_case(item: pytest.Function) -> bool:
     return not any(map(starts_processes, (item.function, *fixtures, *parameters)))
 
 
-def heaviest_first(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Order modules so that those that export most come first: then the workers end together."""
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Order modules so that those that take longest come first: then the workers end together.
+
+    A module takes what LONG says, and the longer the more cases it has, most of all those that export.
+    """
     exports = Counter(item.path for item in items if item.get_closest_marker("heavy"))
     cases = Counter(item.path for item in items)
-    return sorted(items, key=lambda item: (-exports[item.path], -cases[item.path], str(item.path)))
+
+    def order(item: pytest.Item) -> tuple[int, int, int, str]:
+        name = str(item.path.relative_to(ROOT / "tests"))
+        return LONG.index(name) if name in LONG else len(LONG), -exports[item.path], -cases[item.path], name
+
+    return sorted(items, key=order)
 
 
 @functools.cache

@@ -51,8 +51,10 @@ def abandoned_after(seconds: float, store: Store, model: str) -> list[int | None
     return [step.version for step in steps if step.action == ABANDON]
 
 
-def kill_publishers_at_every_step(any_registry: str, tmp_path: Path) -> None:
-    steps = range(1, 2 * WRITES + 1)
+def kill_publishers_at_every_step(any_registry: str, tmp_path: Path, *, stride: int = 1) -> None:
+    """At each of the last steps, of which each means something else, and at every ``stride``-th of those before."""
+    last = 2 * WRITES - 4
+    steps = [*range(1, last, stride), *range(last, 2 * WRITES + 1)]
     store = open_store(any_registry)
     results = race(
         concurrent_publishers.interrupted, len(steps), any_registry, tmp_path, ",".join(map(str, steps)), "SIGKILL"
