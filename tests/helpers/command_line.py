@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.builds import CPU
+from tests.helpers.exporter_python import exporter_python
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME_PYTHON = ROOT / ".venv-runtime" / "bin" / "python"
@@ -35,13 +36,17 @@ def modeldrop(
     cwd: Path | None = None,
     environment: dict[str, str] | None = None,
 ) -> Ran:
-    """Run the command line in a process of its own."""
+    """Run the command line in a process of its own, and what imports torch in a fork; see ``forked_workers``."""
+    exports = python == sys.executable and arguments[:1] in {("build",), ("publish",)}
     result = subprocess.run(
         [python, "-m", "modeldrop", *map(str, arguments)],
         check=False,
         text=True,
         capture_output=True,
         cwd=cwd,
-        env=os.environ | {"MODELDROP_CPU": CPU} | (environment or {}),
+        env=os.environ
+        | {"MODELDROP_CPU": CPU}
+        | ({"MODELDROP_EXPORTER_PYTHON": exporter_python()} if exports else {})
+        | (environment or {}),
     )
     return Ran(result.returncode, result.stdout, result.stderr)

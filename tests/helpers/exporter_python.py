@@ -1,0 +1,46 @@
+"""The exporter's interpreter for tests: its workers are forks of a process that has imported torch already."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from modeldrop.export.worker_process import worker_environment
+from tests.helpers import forked_workers
+from tests.helpers.rounds import TEST_ROUNDS
+
+
+@functools.cache
+def exporter_python() -> str:
+    """What MODELDROP_EXPORTER_PYTHON shall name; see ``forked_workers``. Where TEST_ROUNDS is all: our interpreter."""
+    if TEST_ROUNDS == "all" or not hasattr(os, "pidfd_open"):
+        return sys.executable
+    folder = Path(tempfile.mkdtemp(prefix="exporter-"))
+    server = subprocess.Popen(
+        [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / "socket")],
+        stdin=subprocess.PIPE,  # it ends when this does: with our process
+        stdout=subprocess.PIPE,
+        env=worker_environment(os.environ),
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    server.stdout.readline()
+
+    def end() -> None:
+        server.kill()
+        server.communicate()
+        shutil.rmtree(folder)
+
+    atexit.register(end)
+    client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder / "socket"), sys.executable]
+    path = folder / "python"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
+    path.chmod(0o755)
+    return str(path)

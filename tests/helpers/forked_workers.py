@@ -1,0 +1,166 @@
+"""Starts the exporter's workers as forks of one process that has imported what they import.
+
+A small model is exported in a second, once torch, transformers and optimum are imported, which takes ten. What is
+forked runs the same program on the same request, with the caller's environment, folder and descriptors. A worker that
+is to run with other settings, as another user or within other limits than the process it would be forked from, one that
+runs code of a checkpoint, and every other program is started as if all this was not there.
+
+Runs as a program: ``serve SOCKET``, and, in an interpreter's place, ``ask SOCKET PYTHON ARGUMENTS...``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+WORKERS = tuple(f"modeldrop.export.workers.{name}" for name in ("adopt", "adopt_openvino", "export"))
+"""Those that import torch."""
+SETTINGS = (
+    "ACCELERATE_", "ATEN_", "CUDA_", "GOMP_", "HF_HUB_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NUMEXPR_", "OMP_",
+    "ONNX", "OPENBLAS_", "ORT_", "PYTHON", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TZ", "USE_",
+)  # fmt: skip
+"""How the variables begin that Python, the C library and what such a worker imports read when they start."""
+NEUTRAL = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+OURS = [str(ROOT := Path(__file__).parents[2]), str(ROOT / "src")]
+"""Folders that PYTHONPATH may name: everything is imported from there anyway."""
+LIMITS = sorted(value for name, value in vars(resource).items() if name.startswith("RLIMIT_"))
+NO_FORK = "none"
+
+
+class Start(NamedTuple):
+    """What is to be run, and how."""
+
+    circumstances: list[object]
+    arguments: list[str]
+    variables: dict[str, str]
+    folder: str
+    umask: int
+
+
+def circumstances() -> list[object]:
+    """What a process gets from whoever starts it, and a fork from the process that it copies."""
+    variables = {name: os.environ[name] for name in os.environ if name.startswith(SETTINGS) and name not in NEUTRAL}
+    path = variables.pop("PYTHONPATH", "").split(os.pathsep)
+    elsewhere = [folder for folder in path if folder and folder not in OURS]
+    limits = [list(resource.getrlimit(limit)) for limit in LIMITS]
+    return [variables, elsewhere, os.getuid(), os.getgid(), str(Path("/proc/self/ns/mnt").readlink()), limits]
+
+
+def ask(address: str, python: str, *arguments: str) -> NoReturn:
+    """Run a worker in a fork and end as it does, or become what was asked for."""
+    if arguments[:2] == ("-P", "-m") and arguments[2] in WORKERS and not _runs_foreign_code(arguments[3]):
+        umask = os.umask(0)
+        os.umask(umask)
+        start = Start(circumstances(), list(arguments[2:]), dict(os.environ), str(Path.cwd()), umask)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(address)
+            socket.send_fds(connection, [b"."], [0, 1, 2])
+            connection.sendall(json.dumps(start).encode() + b"\n")
+            answer = connection.makefile().read()
+        if answer != NO_FORK:
+            end_as(int(answer))
+    os.execv(python, [python, *arguments])
+
+
+def end_as(code: int) -> NoReturn:
+    """End with an exit code, or by a signal."""
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+def _runs_foreign_code(request: str) -> bool:
+    return bool(json.loads(Path(request).read_text("utf-8"))["checkpoint"].get("trust_remote_code"))
+
+
+def serve(address: str) -> None:
+    """Fork a worker for everybody who connects, until standard input ends: whoever has started us is gone."""
+    own = json.loads(json.dumps(circumstances()))
+    selector = selectors.DefaultSelector()
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+        start = Start(*json.loads(connection.makefile().readline()))
+        if start.circumstances == own:
+            _import_libraries()
+            process = os.fork()
+            if not process:
+                _become(start, descriptors)
+            ended = os.pidfd_open(process)
+            selector.register(ended, selectors.EVENT_READ, lambda: answer(connection, ended, process))
+            # Whoever asks says no more: what can be read is its end.
+            selector.register(connection, selectors.EVENT_READ, lambda: kill(connection, process))
+        else:
+            connection.sendall(NO_FORK.encode())
+            connection.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def kill(connection: socket.socket, process: int) -> None:
+        selector.unregister(connection)
+        os.kill(process, signal.SIGKILL)  # not waited for yet, it has its number still
+
+    def answer(connection: socket.socket, ended: int, process: int) -> None:
+        with contextlib.suppress(KeyError):
+            selector.unregister(connection)
+        selector.unregister(ended)
+        os.close(ended)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        with connection, contextlib.suppress(BrokenPipeError):
+            connection.sendall(str(code).encode())
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        selector.register(listener, selectors.EVENT_READ, accept)
+        selector.register(0, selectors.EVENT_READ, sys.exit)
+        while True:
+            selector.select()[0][0].data()  # one at a time: it may end what another is about
+
+
+def _import_libraries() -> None:
+    import safetensors.torch  # noqa: F401
+
+
+def _become(start: Start, descriptors: list[int]) -> NoReturn:
+    import runpy
+    import tempfile
+
+    code = 1
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+        os.closerange(3, 1 << 16)
+        os.environ.clear()
+        os.environ.update(start.variables)
+        os.chdir(start.folder)
+        os.umask(start.umask)
+        tempfile.tempdir = None
+        sys.argv = start.arguments
+        runpy.run_module(start.arguments[0], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001  as the interpreter does
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    ({"ask": ask, "serve": serve}[sys.argv[1]])(*sys.argv[2:])
