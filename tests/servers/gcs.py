@@ -78,6 +78,7 @@ class GCSServer:
         method: str = "",
         match: str = "",
         times: int = 1,
+        retry_after: str = "",
     ) -> None:
         """Refuse the next ``times`` requests of this method that have ``match`` in their path or query.
 
@@ -88,8 +89,14 @@ class GCSServer:
             method: only of requests with this one.
             match: only of requests that have this in path or query.
             times: how often.
+            retry_after: the header.
         """
-        self._rule("refuse", method, match, times, {"status": status, "reason": reason, "message": message})
+        answer = {"status": status, "reason": reason, "message": message, "retry_after": retry_after}
+        self._rule("refuse", method, match, times, answer)
+
+    def answer(self, status: int, body: str, *, method: str, match: str, times: int = 1) -> None:
+        """Answer the next such requests with something that Google would not say."""
+        self._rule("answer", method, match, times, {"status": status, "body": body})
 
     def cut(self, *, method: str = "", match: str = "", times: int = 1) -> None:
         """Close the connection of the next such requests without doing or saying anything."""
@@ -98,6 +105,14 @@ class GCSServer:
     def lose_reply(self, *, method: str = "", match: str = "", times: int = 1) -> None:
         """Do what the next such requests ask, then close the connection instead of answering."""
         self._rule("lose", method, match, times, {})
+
+    def halve(self, *, method: str = "", match: str = "", times: int = 1) -> None:
+        """Keep half of what the next such requests bring, then close the connection."""
+        self._rule("halve", method, match, times, {})
+
+    def hold(self, *, method: str = "", match: str = "", times: int = 1) -> None:
+        """Neither do nor answer what the next such requests ask, until their clients hang up."""
+        self._rule("hold", method, match, times, {})
 
     def flip(self, *, method: str = "", match: str = "", times: int = 1) -> None:
         """Flip a bit in the middle of what the next such requests send."""
@@ -123,6 +138,14 @@ class GCSServer:
     def page_size(self, most: int) -> None:
         """Never list more than so many names in one answer."""
         self._ask("POST", "/_pages", {"most": most})
+
+    def pace(self, seconds: float) -> None:
+        """Take one write of an object in so many seconds, until the reset: Google's service takes about one in one."""
+        self._ask("POST", "/_pace", {"seconds": seconds})
+
+    def unfinished(self, bucket: str) -> list[str]:
+        """The names of a bucket's objects whose upload has begun and not ended, of either kind."""
+        return list(self._ask("GET", f"/_unfinished/{bucket}"))
 
     def object(self, bucket: str, name: str) -> Any:
         """An object's metadata."""

@@ -12,14 +12,12 @@ Paths that begin with ``/_`` are for the tests.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
 import stat
 import sys
 import threading
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from typing import Any
@@ -30,26 +28,16 @@ from tests.servers.gcs_documents import (
     JSON_HEADERS,
     about_of,
     bucket_resource,
-    child_text,
     error_document,
     hashes_of,
-    media_headers,
     page_token,
     parse_page_token,
     parse_related,
 )
-from tests.servers.gcs_exchange import Exchange, LostConnection
-from tests.servers.gcs_objects import (
-    About,
-    Conditions,
-    Objects,
-    Refusal,
-    Resumable,
-    check_hashes,
-    unknown,
-)
+from tests.servers.gcs_exchange import LostConnection
+from tests.servers.gcs_objects import Conditions, Objects, Refusal, Resumable, unknown
+from tests.servers.gcs_xml import XMLExchange
 
-_HARMLESS = {"alt", "fields", "prettyPrint", "projection", "userProject", "quotaUser", "key"}
 _JSON_CONDITIONS = {
     "ifGenerationMatch": "generation",
     "ifGenerationNotMatch": "generation_not",
@@ -71,7 +59,8 @@ _HEADERS = {
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _OBJECT = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)")
 _COPY = re.compile(r"/storage/v1/b/([^/]+)/o/([^/]+)/(?:rewriteTo|copyTo)/b/([^/]+)/o/([^/]+)")
-_XML = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+UNIT = 256 << 10
+"""Google keeps what comes of a resumable upload in units of this."""
 _ADMIN = ("GET", "POST", "DELETE")
 
 
@@ -106,7 +95,7 @@ class Server(ThreadingHTTPServer):
         return None
 
 
-class _Handler(Exchange):
+class _Handler(XMLExchange):
     server: Server
 
     def do_GET(self) -> None:  # noqa: N802 -- the library's name
@@ -122,6 +111,7 @@ class _Handler(Exchange):
         self.query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         self.body = self._read_body()
         self.flaw = ""
+        self.refusal_headers = {}
         if self.path.startswith("/_") and self.command in _ADMIN:
             self._answer(self._admin)
             return
@@ -129,9 +119,20 @@ class _Handler(Exchange):
 
     def _obey(self, rule: dict[str, Any] | None) -> None:
         match rule:
-            case {"do": "refuse", "status": status, "reason": reason, "message": message}:
+            case {"do": "refuse", "status": status, "reason": reason, "message": message, "retry_after": seconds}:
+                self.refusal_headers = {"Retry-After": seconds} if seconds else {}
                 self._refuse(Refusal(status, reason, message or reason))
+            case {"do": "answer", "status": status, "body": body}:
+                self._send(status, body.encode(), {"Content-Type": "text/plain"})
             case {"do": "cut"}:
+                self._cut()
+            case {"do": "hold"}:
+                self.close_connection = True
+                self.connection.recv(1)  # until the client closes
+            case {"do": "halve"}:
+                self.body = self.body[: len(self.body) // 2 // UNIT * UNIT]
+                self.wfile = LostConnection()  # type: ignore[assignment]
+                self._answer(self._route)
                 self._cut()
             case {"do": "lose"}:
                 self.wfile = LostConnection()  # type: ignore[assignment]
@@ -154,16 +155,17 @@ class _Handler(Exchange):
             self._refuse(refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
+        told = self.refusal_headers
         media = self.query.get("alt") == "media" or self.path_only.startswith("/upload/")
         if self.command == "HEAD":
-            self._send(refusal.status, b"", {})
+            self._send(refusal.status, b"", told)
         elif self.path_only.startswith(("/storage/", "/_")) and not media:
-            self._send(refusal.status, json.dumps(error_document(refusal)).encode(), JSON_HEADERS)
+            self._send(refusal.status, json.dumps(error_document(refusal)).encode(), JSON_HEADERS | told)
         elif media or self.path_only.startswith("/download/"):
-            self._send(refusal.status, refusal.message.encode(), {"Content-Type": "text/html; charset=UTF-8"})
+            self._send(refusal.status, refusal.message.encode(), {"Content-Type": "text/html; charset=UTF-8"} | told)
         else:
             text = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message><Details></Details>"
-            self._xml(f"<?xml version='1.0' encoding='UTF-8'?><Error>{text}</Error>", refusal.status)
+            self._xml(f"<?xml version='1.0' encoding='UTF-8'?><Error>{text}</Error>", refusal.status, told)
 
     def _route(self) -> None:
         for header in self.headers:
@@ -184,11 +186,6 @@ class _Handler(Exchange):
             if not bucket:
                 raise unknown(f"{self.command} {path}")
             self._xml_api(unquote(bucket), unquote(name))
-
-    def _allow(self, *names: str) -> None:
-        for name in self.query:
-            if name not in names and name not in _HARMLESS:
-                raise unknown(f"the parameter {name} of {self.command} {self.path_only}")
 
     # --- the JSON API
 
@@ -324,6 +321,10 @@ class _Handler(Exchange):
         wanted = _CONTENT_RANGE.fullmatch(self.headers.get("Content-Range", f"bytes 0-{len(self.body) - 1}/*"))
         if upload is None:
             raise Refusal(404, "notFound", "The upload is not there any more.")
+        if self.command == "DELETE":
+            del objects.resumables[upload_id]
+            self._send(499, b"", {})
+            return
         if self.command != "PUT" or wanted is None:
             raise unknown(f"{self.command} to a resumable upload")
         with objects.lock:
@@ -346,163 +347,6 @@ class _Handler(Exchange):
         found = {field: int(self.query[name]) for name, field in _JSON_CONDITIONS.items() if name in self.query}
         return Conditions(**found)
 
-    # --- the XML API
-
-    def _xml_api(self, bucket: str, name: str) -> None:
-        if not name:
-            self._xml_bucket(bucket)
-        elif "uploads" in self.query or "uploadId" in self.query:
-            self._xml_multipart(bucket, name)
-        elif self.command in {"GET", "HEAD"}:
-            self._allow("generation")
-            wanted = int(self.query["generation"]) if "generation" in self.query else None
-            there = self.server.objects.get(bucket, name, wanted)
-            self._media(there)
-        elif self.command == "PUT":
-            self._xml_put(bucket, name)
-        elif self.command == "DELETE":
-            self._allow("generation")
-            self.server.objects.delete(bucket, name, self._xml_conditions())
-            self._send(204, b"", {})
-        else:
-            raise unknown(f"{self.command} {self.path_only}")
-
-    def _xml_put(self, bucket: str, name: str) -> None:
-        self._allow()
-        objects = self.server.objects
-        source = self.headers.get("x-goog-copy-source")
-        if source is None:
-            hashes = self._hash_header()
-            made = objects.put(bucket, name, self.body, self._xml_about(), self._xml_conditions(), hashes)
-            self._send(200, b"", media_headers(made))
-        else:
-            if self.headers.get("x-goog-metadata-directive", "COPY") != "COPY":
-                raise unknown("this x-goog-metadata-directive")
-            source_bucket, _, source_name = unquote(source).lstrip("/").partition("/")
-            copied = objects.copy((source_bucket, source_name), (bucket, name), None, self._xml_conditions())
-            result = f"<ETag>&quot;{copied.etag}&quot;</ETag>"
-            self._xml(f"<CopyObjectResult {_XML}>{result}</CopyObjectResult>", headers=media_headers(copied))
-
-    def _xml_multipart(self, bucket: str, name: str) -> None:
-        self._allow("uploads", "uploadId", "partNumber")
-        if self.headers.get("x-goog-if-generation-match") is not None:
-            raise unknown("conditions on multipart uploads, and neither does Google's service")
-        objects = self.server.objects
-        upload_id = self.query.get("uploadId", "")
-        match (self.command, "uploads" in self.query, "partNumber" in self.query):
-            case ("POST", True, False):
-                started = objects.initiate(bucket, name, self._xml_about())
-                where = f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key><UploadId>{started}</UploadId>"
-                self._xml(f"<InitiateMultipartUploadResult {_XML}>{where}</InitiateMultipartUploadResult>")
-            case ("PUT", False, True):
-                upload = objects.upload(bucket, name, upload_id)
-                crc32c, md5 = check_hashes(self.body, self._hash_header())
-                upload.parts[int(self.query["partNumber"])] = self.body
-                etag = binascii.hexlify(base64.b64decode(md5)).decode()
-                self._send(200, b"", {"ETag": f'"{etag}"', "x-goog-hash": f"crc32c={crc32c},md5={md5}"})
-            case ("POST", False, False):
-                parts = [
-                    (int(child_text(part, "PartNumber")), child_text(part, "ETag")) for part in ET.fromstring(self.body)
-                ]
-                made = objects.complete(bucket, name, upload_id, parts)
-                if self.flaw == "spoil":
-                    objects.damage(bucket, name)
-                result = f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key><ETag>&quot;{made.etag}&quot;</ETag>"
-                self._xml(f"<CompleteMultipartUploadResult {_XML}>{result}</CompleteMultipartUploadResult>")
-            case ("DELETE", False, False):
-                objects.abort(bucket, name, upload_id)
-                self._send(204, b"", {})
-            case _:
-                raise unknown(f"{self.command} {self.path_only}")
-
-    def _xml_bucket(self, bucket: str) -> None:
-        if self.command == "GET" and "uploads" in self.query:
-            self._xml_uploads(bucket)
-        elif self.command == "GET" and self.query.get("list-type") == "2":
-            self._xml_list(bucket)
-        else:
-            raise unknown(f"{self.command} {self.path}")
-
-    def _xml_list(self, bucket: str) -> None:
-        self._allow("list-type", "prefix", "delimiter", "max-keys", "continuation-token", "start-after")
-        prefix = self.query.get("prefix", "")
-        after = parse_page_token(self.query.get("continuation-token", "")) or self.query.get("start-after", "")
-        limit = min(self.server.most, int(self.query.get("max-keys", 1000)))
-        page = self.server.objects.listing(bucket, prefix, self.query.get("delimiter", ""), after, limit)
-        rows = [f"<Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page.entries)}</KeyCount>"]
-        rows.append(f"<IsTruncated>{str(bool(page.last)).lower()}</IsTruncated>")
-        if page.last:
-            rows.append(f"<NextContinuationToken>{page_token(page.last)}</NextContinuationToken>")
-        for name, there in page.objects():
-            when = there.updated.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            rows.append(
-                f"<Contents><Key>{escape(name)}</Key><Generation>{there.generation}</Generation>"
-                f"<MetaGeneration>1</MetaGeneration><LastModified>{when}</LastModified>"
-                f"<ETag>&quot;{there.etag}&quot;</ETag><Size>{len(there.data)}</Size></Contents>"
-            )
-        rows += [f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in page.prefixes()]
-        self._xml(f"<ListBucketResult {_XML}>{''.join(rows)}</ListBucketResult>")
-
-    def _xml_uploads(self, bucket: str) -> None:
-        self._allow("uploads", "prefix", "max-uploads", "key-marker", "upload-id-marker")
-        objects = self.server.objects
-        objects.bucket(bucket)
-        marker = (self.query.get("key-marker", ""), self.query.get("upload-id-marker", ""))
-        limit = min(self.server.most, int(self.query.get("max-uploads", 1000)))
-        with objects.lock:
-            found = sorted(
-                (upload.name, upload_id, upload.started)
-                for upload_id, upload in objects.uploads.items()
-                if upload.bucket == bucket and upload.name.startswith(self.query.get("prefix", ""))
-            )
-        rest = [entry for entry in found if entry[:2] > marker]
-        page, more = rest[:limit], len(rest) > limit
-        rows = [f"<Bucket>{bucket}</Bucket><IsTruncated>{str(more).lower()}</IsTruncated>"]
-        if more:
-            rows.append(f"<NextKeyMarker>{escape(page[-1][0])}</NextKeyMarker>")
-            rows.append(f"<NextUploadIdMarker>{page[-1][1]}</NextUploadIdMarker>")
-        for name, upload_id, started in page:
-            when = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            rows.append(
-                f"<Upload><Key>{escape(name)}</Key><UploadId>{upload_id}</UploadId><Initiated>{when}</Initiated></Upload>"
-            )
-        self._xml(f"<ListMultipartUploadsResult {_XML}>{''.join(rows)}</ListMultipartUploadsResult>")
-
-    def _xml_about(self) -> About:
-        metadata = {
-            name[len("x-goog-meta-") :].lower(): value.encode("latin-1").decode("utf-8")
-            for name, value in self.headers.items()
-            if name.lower().startswith("x-goog-meta-")
-        }
-        return About(
-            self.headers.get("Content-Type") or "application/octet-stream",
-            self.headers.get("Cache-Control", ""),
-            metadata,
-            self.headers.get("x-goog-encryption-kms-key-name", ""),
-        )
-
-    def _xml_conditions(self) -> Conditions:
-        generation = self.headers.get("x-goog-if-generation-match")
-        metageneration = self.headers.get("x-goog-if-metageneration-match")
-        return Conditions(
-            generation=None if generation is None else int(generation),
-            metageneration=None if metageneration is None else int(metageneration),
-        )
-
-    # --- both
-
-    def _hash_header(self) -> dict[str, str]:
-        said = {}
-        for value in self.headers.get_all("x-goog-hash", []):
-            for item in value.split(","):
-                name, _, digest = item.strip().partition("=")
-                if name not in {"crc32c", "md5"}:
-                    raise unknown(f"the hash {name}")
-                said[name] = digest
-        if "Content-MD5" in self.headers:
-            said["md5"] = self.headers["Content-MD5"]
-        return said
-
     # --- what tests ask
 
     def _admin(self) -> None:
@@ -524,6 +368,7 @@ class _Handler(Exchange):
                     server.rules.clear()
                     server.most = 1000
                     server.refuse_sign_in = {}
+                    server.objects.seconds_between_writes = 0.0
                 self._json({})
             case ("POST", ["_rules"]):
                 with server.state:
@@ -532,6 +377,13 @@ class _Handler(Exchange):
             case ("POST", ["_pages"]):
                 server.most = int(document["most"])
                 self._json({})
+            case ("POST", ["_pace"]):
+                server.objects.seconds_between_writes = float(document["seconds"])
+                self._json({})
+            case ("GET", ["_unfinished", bucket]):
+                with server.objects.lock:
+                    begun = [*server.objects.uploads.values(), *server.objects.resumables.values()]
+                    self._json([upload.name for upload in begun if upload.bucket == bucket])
             case ("POST", ["_sign_in"]):
                 server.refuse_sign_in = document["error"]
                 self._json({})

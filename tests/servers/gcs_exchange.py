@@ -18,6 +18,7 @@ from tests.servers.gcs_objects import (
     unknown,
 )
 
+_HARMLESS = {"alt", "fields", "prettyPrint", "projection", "userProject", "quotaUser", "key"}
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -27,6 +28,7 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
+    refusal_headers: Mapping[str, str]
 
     def _cut(self) -> None:
         self.close_connection = True
@@ -66,6 +68,23 @@ class Exchange(BaseHTTPRequestHandler):
             raise Refusal(416, "requestedRangeNotSatisfiable", "Request range not satisfiable", "InvalidRange")
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         self._send(206, there.data[first : last + 1], headers)
+
+    def _allow(self, *names: str) -> None:
+        for name in self.query:
+            if name not in names and name not in _HARMLESS:
+                raise unknown(f"the parameter {name} of {self.command} {self.path_only}")
+
+    def _hash_header(self) -> dict[str, str]:
+        said = {}
+        for value in self.headers.get_all("x-goog-hash", []):
+            for item in value.split(","):
+                name, _, digest = item.strip().partition("=")
+                if name not in {"crc32c", "md5"}:
+                    raise unknown(f"the hash {name}")
+                said[name] = digest
+        if "Content-MD5" in self.headers:
+            said["md5"] = self.headers["Content-MD5"]
+        return said
 
     def _json(self, document: Any) -> None:
         self._send(200, json.dumps(document).encode(), JSON_HEADERS)

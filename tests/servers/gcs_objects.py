@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import secrets
 import threading
 import time
@@ -154,7 +155,9 @@ class Objects:
         self.buckets: dict[str, Bucket] = {}
         self.uploads: dict[str, Multipart] = {}
         self.resumables: dict[str, Resumable] = {}
+        self.seconds_between_writes = 0.0
         self._generation = 0
+        self._written: dict[tuple[str, str], float] = {}
 
     def make_bucket(self, name: str, resource: Mapping[str, Any]) -> None:
         with self.lock:
@@ -190,7 +193,9 @@ class Objects:
         crc32c, md5 = check_hashes(data, hashes)
         with self.lock:
             objects = self.bucket(bucket).objects
+            self._take_turn(bucket, name)
             conditions.check(objects.get(name))
+            self._written[bucket, name] = time.monotonic()
             self._generation = max(self._generation + 1, time.time_ns() // 1000)
             etag = base64.b64encode(str(self._generation).encode()).decode()
             written = Object(
@@ -207,9 +212,20 @@ class Objects:
 
     def delete(self, bucket: str, name: str, conditions: Conditions, generation: int | None = None) -> None:
         with self.lock:
+            self._take_turn(bucket, name)
             there = self.get(bucket, name, generation)
             conditions.check(there)
+            self._written[bucket, name] = time.monotonic()
             del self.bucket(bucket).objects[name]
+
+    def _take_turn(self, bucket: str, name: str) -> None:
+        """Refuse a write that comes too soon after the last one of the same object."""
+        if time.monotonic() - self._written.get((bucket, name), -math.inf) < self.seconds_between_writes:
+            message = (
+                f"The object {bucket}/{name} exceeded the rate limit for object mutation operations (create, update, "
+                "and delete). Please reduce your request rate."
+            )
+            raise Refusal(429, "rateLimitExceeded", message, "SlowDown")
 
     def copy(self, source: tuple[str, str], target: tuple[str, str], about: About | None, where: Conditions) -> Object:
         with self.lock:

@@ -35,7 +35,7 @@ class ReplyDroppingProxy(ThreadedServer):
         """Whether this reply is to be lost; then it is counted."""
         with self._lock:
             for wanted in self._wanted:
-                if status < 300 and method == wanted[0] and wanted[1] in path:
+                if (status < 300 or status == 308) and method == wanted[0] and wanted[1] in path:
                     self._wanted.remove(wanted)
                     self.dropped.append((method, path))
                     return True

@@ -73,11 +73,10 @@ def send_resumable(
         upload = ResumableUpload(connection, key, sum(part.length for part in parts))
         try:
             return upload.send(parts, read, report)
-        except _LostUploadError:
-            continue
-        except BaseException:
+        except BaseException as error:
             upload.cancel()
-            raise
+            if not isinstance(error, _LostUploadError):
+                raise
     raise storage_errors.failed_request(
         connection.bucket.url, "write", key, f"the service gave up the upload {_STARTS} times before its end."
     )
