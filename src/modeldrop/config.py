@@ -16,7 +16,7 @@ from modeldrop.format.names import DEFAULT_CHANNEL, NAME
 from modeldrop.format.reference import parse_registry
 from modeldrop.util.files import expand_user
 from modeldrop.util.named_tuples import NamedTuple
-from modeldrop.util.text import parse_duration
+from modeldrop.util.text import is_true, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,7 @@ _ACLS = (
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
     "bucket-owner-full-control",
 )  # fmt: skip
+_SKIP_SIGNATURE = {"s3": "AWS_SKIP_SIGNATURE", "gs": "GOOGLE_SKIP_SIGNATURE", "az": "AZURE_SKIP_SIGNATURE"}
 _S3_ALONE = ("encryption", "acl", "requester-pays")
 
 
@@ -256,10 +257,10 @@ class ConfigFile:
             )
         url = parse_registry(registry)
         segments, found, most = _segments(url), RegistrySettings(url), 0
-        for known in self.registries.values():
-            start = _segments(known.url)
+        for table in self.registries.values():
+            start = _segments(table.url)
             if len(start) > most and segments[: len(start)] == start:
-                found, most = known._replace(url=url), len(start)
+                found, most = table._replace(url=url), len(start)
         return found
 
     def has_url(self, url: str) -> bool:
@@ -327,11 +328,24 @@ def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
 def registry_settings(registry: str) -> RegistrySettings:
     """The settings of a registry: its name in modeldrop.toml, its URL or its folder.
 
+    A variable such as ``AWS_SKIP_SIGNATURE`` means ``anonymous`` for every registry of its cloud.
+
     Raises:
         UsageError: it cannot be a registry, or none is named.
         RecipeError: modeldrop.toml is wrong.
     """
-    return load_config_file().registry(registry)
+    settings = load_config_file().registry(registry)
+    return settings._replace(anonymous=True) if _skips_signature(settings) else settings
+
+
+def anonymous_by(settings: RegistrySettings) -> str:
+    """What says that a registry is read without signing in."""
+    return _skips_signature(settings) or "anonymous = true in modeldrop.toml"
+
+
+def _skips_signature(settings: RegistrySettings) -> str:
+    name = _SKIP_SIGNATURE.get(settings.url.partition("://")[0], "")
+    return name if name and is_true(os.environ.get(name)) else ""
 
 
 def registry_url(registry: str) -> str:

@@ -59,8 +59,7 @@ IDLE = AwsProfile(values={"region": "eu-west-1"})
         ({}, AwsProfile(), Signer.METADATA, "instance metadata"),
         ({}, IDLE, Signer.METADATA, "instance metadata"),
         ({"AWS_EC2_METADATA_DISABLED": "true"}, IDLE, Signer.UNSIGNED, "nothing"),
-        ({"AWS_SKIP_SIGNATURE": "true"} | KEYS, NAMED, Signer.UNSIGNED, ""),
-        ({"AWS_SKIP_SIGNATURE": "false"} | KEYS, AwsProfile(), Signer.OBSTORE, "AWS_ACCESS_KEY_ID"),
+        (KEYS, AwsProfile(), Signer.OBSTORE, "AWS_ACCESS_KEY_ID"),
         (KEYS | WEB, NAMED, Signer.OBSTORE, "AWS_ACCESS_KEY_ID"),
         (WEB | RELATIVE, NAMED, Signer.OBSTORE, "AWS_WEB_IDENTITY_TOKEN_FILE"),
         ({"AWS_ROLE_ARN": "arn"}, AwsProfile(), Signer.METADATA, "instance metadata"),
@@ -167,7 +166,6 @@ KEY = "a2V5"
     ("env", "way", "kind"),
     [
         ({}, Signer.METADATA, "managed_identity"),
-        ({"AZURE_SKIP_SIGNATURE": "true", "AZURE_STORAGE_KEY": KEY}, Signer.UNSIGNED, None),
         ({"AZURE_STORAGE_KEY": KEY} | CLIENT, Signer.OBSTORE, "access_key"),
         ({"AZURE_STORAGE_KEY": KEY, "AZURE_STORAGE_ACCOUNT": ACCOUNT}, Signer.OBSTORE, "access_key"),
         ({"AZURE_STORAGE_SAS_TOKEN": "?sv=1"}, Signer.OBSTORE, "sas_token"),

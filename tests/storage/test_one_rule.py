@@ -232,7 +232,7 @@ def test_what_a_profile_names_is_trusted_for_s3(
             assert "ca_bundle of the AWS profile names /gone, which cannot be read" in said, (client, said)
 
 
-SIGN_IN = {
+SIGN_IN: Mapping[str, tuple[str, Callable[[], object]]] = {
     "publisher, STS": ("sts.eu-west-1.amazonaws.com", lambda: open_store("s3://acme/models").get(KEY)),
     "fetcher, STS": ("sts.eu-west-1.amazonaws.com", lambda: open_reader("s3://acme/models").get(KEY, 100)),
     "publisher, Google": ("oauth2.googleapis.com", lambda: open_store("gs://acme/models").get(KEY)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -106,6 +107,30 @@ def test_every_client_asks_where_the_table_says(
         signed = [said for request in asked if (said := request.headers.get("authorization", ""))]
         assert bool(signed) == bool(place.signed), client
         assert all(said.startswith(place.signed) for said in signed), client
+
+
+@pytest.mark.parametrize("value", ["true", "1\n", "false"])
+@pytest.mark.parametrize("cloud", ["AWS", "GOOGLE", "AZURE"])
+def test_nobody_signs_where_a_variable_says_so(
+    cloud: str, value: str, proxy: RecordingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}
+    (tmp_path / "google.json").write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "google.json"))
+    for name, text in (S3_KEYS | AZURE_KEYS | {f"{cloud}_SKIP_SIGNATURE": value}).items():
+        monkeypatch.setenv(name, text)
+    url = {"AWS": "s3://acme/m", "GOOGLE": "gs://acme/m", "AZURE": "az://acme/models"}[cloud]
+    for client, ask in CLIENTS.items():
+        proxy.reset()
+        with contextlib.suppress(ModeldropError):
+            ask(url)
+        assert proxy.requests
+        tokens = {"oauth2.googleapis.com", "accounts.google.com"} & {request.host for request in proxy.requests}
+        signed = any("authorization" in request.headers for request in proxy.requests)
+        assert (signed or bool(tokens)) == (value == "false"), client
+    if value != "false":
+        checks = {check.name: check.text for check in check_registry(url, reading=True)}
+        assert checks["signed in"] == f"as nobody ({cloud}_SKIP_SIGNATURE)"
 
 
 def test_every_command_finds_a_registry_below_the_url_of_a_table(

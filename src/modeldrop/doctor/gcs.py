@@ -9,6 +9,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 
+from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
@@ -77,7 +78,7 @@ class GCSProbe:
     def identity(self) -> CheckResult:
         credentials = self.store.client._credentials  # noqa: SLF001  Google offers no other way
         if isinstance(credentials, AnonymousCredentials):
-            why = "anonymous = true in modeldrop.toml" if self.store.settings.anonymous else "STORAGE_EMULATOR_HOST"
+            why = anonymous_by(self.store.settings) if self.store.settings.anonymous else "STORAGE_EMULATOR_HOST"
             return ok(SIGNED_IN, f"as nobody ({why})")
         for name in ("service_account_email", "signer_email", "account"):
             who = getattr(credentials, name, None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import Request
 
+from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     CREATE_ONLY,
     DELETE,
@@ -155,7 +156,7 @@ def _identity(client: ObstoreClient) -> str:
         return f"with {client.signed_by}"
     if client.searched:
         return "as nobody: no credentials were found, and the bucket is public"
-    return "as nobody (anonymous = true in modeldrop.toml)" if client.settings.anonymous else "as nobody"
+    return f"as nobody ({anonymous_by(client.settings)})" if client.settings.anonymous else "as nobody"
 
 
 def _seconds_ahead(client: ObstoreClient) -> float | None:

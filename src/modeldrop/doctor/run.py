@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-from modeldrop.config import RegistrySettings, load_config_file, registry_settings, registry_url
+from modeldrop.config import RegistrySettings, load_config_file, registry_url
 from modeldrop.doctor.checks import (
     CLOCK,
     CREATE_ONLY,
@@ -98,7 +98,8 @@ def check_registry(
 def _settings(registry: str) -> list[CheckResult]:
     """Which table of modeldrop.toml applies, and which of its settings a variable overrides; nothing without tables."""
     try:
-        settings, file = registry_settings(registry), load_config_file()
+        file = load_config_file()
+        settings = file.registry(registry)
     except ModeldropError:
         return []  # the next check says it
     if not settings.section:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
+from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
@@ -77,7 +78,7 @@ class S3Probe:
     def identity(self) -> CheckResult:
         client, address = self.store.client, self.store.address
         if address.anonymous:
-            return ok(SIGNED_IN, "as nobody (anonymous = true in modeldrop.toml, or AWS_SKIP_SIGNATURE)")
+            return ok(SIGNED_IN, f"as nobody ({anonymous_by(self.store.settings)})")
         if address.amazon:
             try:
                 return ok(SIGNED_IN, within_time_limit(lambda: _caller(client, address)))

@@ -152,7 +152,7 @@ def s3_address(
         fips=fips,
         dual_stack=dual_stack,
         requester_pays=settings.requester_pays or env.get("AWS_REQUEST_PAYER", "").lower() in {"requester", "true"},
-        anonymous=settings.anonymous or is_true(env.get("AWS_SKIP_SIGNATURE")),
+        anonymous=settings.anonymous,
         certificates=profile.get("ca_bundle"),
     )
 

@@ -79,7 +79,7 @@ def choose_s3(env: Mapping[str, str], profile: AwsProfile, url: str, *, anonymou
     Raises:
         RegistryError: half of a credential is there.
     """
-    if anonymous or is_true(env.get("AWS_SKIP_SIGNATURE")):
+    if anonymous:
         return _UNSIGNED
     if _both(env, url, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         return CredentialSource(Signer.OBSTORE, name="AWS_ACCESS_KEY_ID")
@@ -109,7 +109,7 @@ def choose_gcs(env: Mapping[str, str], home: Path, *, anonymous: bool = False) -
     Raises:
         RegistryError: the file that GOOGLE_APPLICATION_CREDENTIALS names is not there, or is no credential.
     """
-    if anonymous or is_true(env.get("GOOGLE_SKIP_SIGNATURE")):
+    if anonymous:
         return _UNSIGNED
     for name in (
         "GOOGLE_BEARER_TOKEN", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT_KEY",
@@ -141,7 +141,7 @@ def choose_azure(env: Mapping[str, str], home: Path, bucket: Bucket, *, anonymou
     Raises:
         RegistryError: half of a credential is there, it is another account's, or malformed.
     """
-    if anonymous or is_true(env.get("AZURE_SKIP_SIGNATURE")):
+    if anonymous:
         return _UNSIGNED
     connection = env.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection:

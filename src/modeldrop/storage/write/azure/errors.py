@@ -172,7 +172,7 @@ def _no_container(context: StoreContext) -> RegistryError:
     if context.sign_in.credential is None:
         return RegistryError(
             f"{context.bucket.url}: there is no {what}, or it is private and nobody is signed in.",
-            "Check its name, or take `anonymous` out of modeldrop.toml and sign in.",
+            "Check its name, or sign in: without `anonymous` in modeldrop.toml and AZURE_SKIP_SIGNATURE.",
         )
     return no_bucket(context.bucket.url, what)
 

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.config import anonymous_by
 from modeldrop.errors import MissingExtraError
 from modeldrop.storage.errors import unusable_certificates, wrong_account
 from modeldrop.storage.requests_adapter import new_session
@@ -54,7 +55,7 @@ def sign_in(bucket: Bucket, settings: RegistrySettings) -> SignIn:
     url = bucket.url
     endpoint = settings.endpoint or f"https://{bucket.account}.blob.core.windows.net"
     if settings.anonymous:
-        return SignIn(endpoint, None, "anonymously (anonymous = true in modeldrop.toml)")
+        return SignIn(endpoint, None, f"anonymously ({anonymous_by(settings)})")
     connection = os.environ.get(CONNECTION_VARIABLE, "")
     if connection:
         return _connection(bucket, settings, connection)
