@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.cli import main
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import contents, make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in
+from tests.helpers.command_line import answer, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def modeldrop(*arguments: object) -> tuple[int, str, str]:
-    """Run the command line in this process: exit code, output, errors."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    out.seek(0)
-    return code, out.read(), err.getvalue()
-
-
-def answer(*arguments: object) -> Any:
-    """What a command that must succeed prints as JSON."""
-    code, out, err = modeldrop(*arguments, "--json")
-    assert code == 0, err
-    return json.loads(out)
 
 
 @pytest.fixture
@@ -54,12 +35,12 @@ def test_every_command_works_as_on_a_folder(filled: str, tmp_path: Path) -> None
         ("v2", "published"),
         ("v1", "published"),
     ]
-    assert modeldrop("show", f"{model}@v1")[0] == 0
-    assert "onnx/model.onnx" in modeldrop("diff", f"{model}@v1", f"{model}@v2")[1]
+    assert run_here("show", f"{model}@v1")[0] == 0
+    assert "onnx/model.onnx" in run_here("diff", f"{model}@v1", f"{model}@v2")[1]
 
     (fetched,) = answer("fetch", model, "-d", tmp_path / "home")
     assert fetched["version"] == "v2"
-    code, path, err = modeldrop("fetch", model, "-d", tmp_path / "home", "--variant", "fp32")
+    code, path, err = run_here("fetch", model, "-d", tmp_path / "home", "--variant", "fp32")
     assert code == 0, err
     assert (tmp_path / "home" / "embedder" / path.strip() / "onnx/model.onnx").read_bytes() == contents("b")[
         "onnx/model.onnx"
@@ -69,7 +50,7 @@ def test_every_command_works_as_on_a_folder(filled: str, tmp_path: Path) -> None
     assert answer("rollback", model, "--why", "slower")["after"] == "v1"
     assert answer("promote", f"{model}@v2")["generation"] == 4
     assert [move["version"] for move in answer("history", model)][:3] == ["v2", "v1", "v2"]
-    code, _, said = modeldrop("fetch", model, "-d", tmp_path / "home")
+    code, _, said = run_here("fetch", model, "-d", tmp_path / "home")
     assert (code, "embedder v2 int8: already there" in said) == (0, True)
 
     copied = answer("mirror", f"{model}@v1", tmp_path / "copy", "--channel", "current", "--quiet")
@@ -77,13 +58,13 @@ def test_every_command_works_as_on_a_folder(filled: str, tmp_path: Path) -> None
     assert copied["digest"] == answer("show", f"{model}@v1")["digest"]
     assert answer("mirror", f"{model}@v1", tmp_path / "copy")["copied"] is False
 
-    assert modeldrop("prune", filled)[0] == 0
-    assert modeldrop("doctor", filled)[0] == 0
-    code, _, err = modeldrop("fetch", f"{filled}/embeder", "-d", tmp_path / "home")
+    assert run_here("prune", filled)[0] == 0
+    assert run_here("doctor", filled)[0] == 0
+    code, _, err = run_here("fetch", f"{filled}/embeder", "-d", tmp_path / "home")
     assert code == 5, err
-    code, _, err = modeldrop("promote", f"{model}@v9")
+    code, _, err = run_here("promote", f"{model}@v9")
     assert (code, "has no version v9" in err) == (5, True)
-    code, _, err = modeldrop("show", f"{filled}/embeder@v1")
+    code, _, err = run_here("show", f"{filled}/embeder@v1")
     assert (code, "It holds: embedder." in err) == (5, True)
 
 
@@ -110,8 +91,8 @@ def test_what_cannot_be_a_registry_is_refused_before_anything_is_sent(tmp_path: 
         ("az://acmestore/embedder@v1", "names no container"),
         ("https://models.acme.example/embedder@v1", "is read-only"),
     ):
-        code, out, err = modeldrop("promote", url)
+        code, out, err = run_here("promote", url)
         assert (code, out) == (2, ""), err
         assert words in err
-    code, _, err = modeldrop("mirror", tmp_path / "a" / "embedder", tmp_path / "a")
+    code, _, err = run_here("mirror", tmp_path / "a" / "embedder", tmp_path / "a")
     assert (code, "both the source and the destination" in err) == (2, True)

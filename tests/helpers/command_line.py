@@ -1,7 +1,9 @@
-"""Running modeldrop as a user does, in a process of its own."""
+"""Running modeldrop as a user does, in a process of its own or in this one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modeldrop.cli import main
 from tests.helpers.builds import CPU
 from tests.helpers.exporter_python import exporter_python
 
@@ -50,3 +53,19 @@ def modeldrop(
         | (environment or {}),
     )
     return Ran(result.returncode, result.stdout, result.stderr)
+
+
+def run_here(*arguments: object) -> tuple[int, str, str]:
+    """Run the command line in this process: exit code, output, errors."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    out.seek(0)
+    return code, out.read(), err.getvalue()
+
+
+def answer(*arguments: object) -> Any:
+    """What a command that must succeed prints as JSON; it runs in this process."""
+    code, out, err = run_here(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)

@@ -12,9 +12,9 @@ from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
-from tests.commands.test_clouds import answer, modeldrop
 from tests.helpers.builds import make_build, publish_folder
 from tests.helpers.clouds import Servers, sign_in, sign_out
+from tests.helpers.command_line import answer, run_here
 from tests.helpers.command_line import modeldrop as modeldrop_process
 from tests.servers.recording_proxy import RecordingProxy
 
@@ -169,7 +169,7 @@ def test_every_command_finds_a_registry_below_the_url_of_a_table(
     found = {check["name"]: check["text"] for check in answer("doctor", f"{bucket}/second")["checks"]}
     assert found["settings"] == f"{checks['settings']} (overridden by AWS_REGION)"
     configure(monkeypatch, tmp_path, table + table.replace("lab", "lob").replace("us-east-1", "eu-west-1"))
-    code, _, err = modeldrop("ls", registry)
+    code, _, err = run_here("ls", registry)
     assert (code, "[registries.lab] and [registries.lob] have the same url" in err) == (3, True), err
 
 
@@ -179,5 +179,5 @@ def test_what_lies_above_a_registry_of_the_file_is_not_asked(
     for name, value in S3_KEYS.items():
         monkeypatch.setenv(name, value)
     configure(monkeypatch, tmp_path, S3[S3.index("[registries.team]") :])
-    assert modeldrop("ls", "s3://models/team/")[0] == 0
+    assert run_here("ls", "s3://models/team/")[0] == 0
     assert {request.host for request in proxy.requests} == {TEAM.host}
