@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers.interface import CloudServer
+    from tests.servers.s3 import S3Server
 
 CLOUDS = ("s3", "gcs", "azure")
 _SERVERS = {
@@ -84,6 +85,19 @@ def foreign_gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
     server = servers["fakegcs"]
     sign_in(monkeypatch, server)
     return server.registry()
+
+
+@pytest.fixture
+def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """S3, with no rules; this process is signed in to it."""
+    from tests.servers.s3 import S3Server
+
+    server = servers["s3"]
+    assert isinstance(server, S3Server)
+    sign_in(monkeypatch, server)
+    server.reset()
+    yield server
+    server.reset()
 
 
 @pytest.fixture

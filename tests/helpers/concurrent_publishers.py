@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.errors import ConflictError, RefusedError
-from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.errors import ConflictError, NotFoundError, RefusedError
+from modeldrop.registry.channels import move_forward, promote, rollback, unretire
 from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import now
+from modeldrop.registry.prune import PrunePolicy, prune
 from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder, run_python
@@ -66,6 +68,30 @@ def move_one(number: int, registry: str, folder: Path, ready: Callable[[], objec
         except RefusedError:
             pass
     return moves
+
+
+def publish_promote_or_prune(number: int, registry: str, folder: Path, ready: Callable[[], object]) -> list[Any]:
+    """Do one of the three, by the process's number; return which was done, and to which version."""
+    store = open_store(registry)
+    build, old = folder / f"build-{number}", number % 2 + 1
+    if number % 3 == 0:
+        make_build(build, "a" if number < 6 else f"new {number}")
+    store.names("")
+    ready()
+    if number % 3 == 0:
+        version = publish_folder(store, "embedder", build, adopt_seconds=600).version
+        move_forward(store, "embedder", version, "current", by=str(number))
+        return ["published", version.number]
+    if number % 3 == 1:
+        try:
+            if number > 6:
+                unretire(store, "embedder", old)
+            return ["promoted", promote(store, "embedder", old, f"to-{number}", by=str(number)).after]
+        except (NotFoundError, RefusedError):
+            return ["refused", old]
+    for _ in range(3):
+        prune(store, "embedder", PrunePolicy(keep=1, older_than=0), now=time.time(), apply=True, by=str(number))
+    return ["pruned", None]
 
 
 class Stepping:

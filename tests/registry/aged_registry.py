@@ -199,9 +199,9 @@ class KillableStore(FolderStore):
         super().swap(key, data, previous)
         self._call()
 
-    def delete(self, key: str, tag: str | None = None) -> None:
+    def delete(self, key: str) -> None:
         self._call()
-        super().delete(key, tag)
+        super().delete(key)
         self._call()
 
 

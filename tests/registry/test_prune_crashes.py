@@ -18,7 +18,7 @@ from modeldrop.registry.versions import (
     read_channel,
 )
 from modeldrop.storage.write.folder import FolderStore
-from tests.helpers.builds import ReplyLosingStore, build_key
+from tests.helpers.builds import ReplyLosingStore
 from tests.registry.aged_registry import (
     DAY,
     SEALED_FILES,
@@ -46,8 +46,6 @@ def test_a_prune_killed_at_any_call_is_finished_by_the_next(every_call: Iterator
         assert one.left(1) == SEALED_FILES, fatal
         assert one.left(7) == {"claim.json", "manifest.json"}, fatal
         assert is_retired(one.store, "embedder", 2)
-        records = {path.stem for path in (one.registry / "embedder/builds").iterdir()}
-        assert records == {build_key(f"s{number}") for number in (1, 2, 3)}, fatal
         check_readable(one)
         assert outcomes(one.prune()) == []
         if not mortal.reached:
@@ -89,7 +87,7 @@ def test_a_promote_at_any_call_of_a_prune_never_leaves_a_channel_on_a_sealed_ver
 
 
 @pytest.mark.parametrize("existing", [True, False], ids=["moved", "made"])
-@pytest.mark.parametrize("sleep", [1, 2, 3, 4])
+@pytest.mark.parametrize("sleep", [1, 2, 3, 4, 5])
 def test_a_promoter_that_sleeps_through_a_whole_prune(
     make_registry: Callable[..., AgedRegistry], sleep: int, existing: bool
 ) -> None:
@@ -103,11 +101,12 @@ def test_a_promoter_that_sleeps_through_a_whole_prune(
         four.prune(4 * DAY)
 
     sleeper = KillableStore(str(four.registry), sleep, prune_all)
-    # Calls: manifest, channel, the write and its reply; then the look, at which it no longer sleeps.
+    # Calls: manifest, channel, the mark where there is no channel, the write and its reply; then the look, at which it
+    # no longer sleeps.
     if sleep == 1:
         with pytest.raises(NotFoundError, match="v1 of embedder was pruned"):
             promote(sleeper, "embedder", 1, "staging", by="ops")
-    elif sleep < 4:
+    elif sleep < (4 if existing else 5):
         with pytest.raises(RefusedError, match=r"v1 of embedder is retired.*\n.*prune .* --unretire v1"):
             promote(sleeper, "embedder", 1, "staging", by="ops")
     else:
@@ -189,7 +188,7 @@ def test_a_denied_write_is_one_error_and_the_next_run_goes_on(make_registry: Cal
     four.prune()
 
     class Denied(FolderStore):
-        def delete(self, key: str, tag: str | None = None) -> None:
+        def delete(self, key: str) -> None:
             raise RegistryError("no right to delete")
 
     with pytest.raises(RegistryError, match="no right to delete"):

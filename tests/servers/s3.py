@@ -87,12 +87,14 @@ class S3Server:
         """Do something to coming requests; the first rule that matches counts.
 
         Args:
-            kind: ``answer`` (with ``status``, ``code``, ``headers``, ``extra`` XML in the error, or a ``body`` instead
-                of the error), ``silent`` (never answer), ``cut`` (close the connection before moto sees the request),
-                ``landed`` (the same after it did), ``plain`` (like a service that knows no checksums; ``headers``
-                replace those of the answer), ``corrupt`` (the same, and change the last byte of the body),
-                ``unquoted`` (like Ceph: honour If-Match only without quotes).
-            **options: ``method``, ``match`` (part of path and query) and ``times`` (1) say which requests.
+            kind: ``answer`` (with ``status``, ``code``, ``message``, ``headers``, ``extra`` XML in the error, or a
+                ``body`` instead of the error), ``ignored`` (as if ``header`` had not been sent), ``silent`` (never
+                answer), ``cut`` (close the connection before moto sees the request), ``landed`` (the same after it
+                did), ``plain`` (like a service that knows no checksums; ``headers`` replace those of the answer),
+                ``corrupt`` (the same, and change the last byte of the body), ``unquoted`` (like Ceph: honour If-Match
+                only without quotes).
+            **options: ``method``, ``match`` (part of path and query), ``header`` (its name in small letters) and
+                ``times`` (1; -1 for all) say which requests.
         """
         self._send("POST", "/_admin/rule", json.dumps({"kind": kind, **options}).encode())
 

@@ -39,8 +39,16 @@ class Rule:
     status: int = 0
     code: str = ""
     extra: str = ""
+    message: str = "Told to."
+    header: str = ""
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+
+    def forgotten(self) -> tuple[str, ...]:
+        """How the names of the headers begin that moto is not shown."""
+        if self.kind in {"plain", "corrupt"}:
+            return ("HTTP_X_AMZ_CHECKSUM", "HTTP_X_AMZ_SDK_CHECK", "HTTP_CONTENT_MD5")
+        return (f"HTTP_{self.header.upper().replace('-', '_')}",) if self.kind == "ignored" else ()
 
 
 class Front:
@@ -72,9 +80,8 @@ class Front:
             return _cut(environ)
         if kind == "cut":
             return _cut(environ)
-        if kind in {"plain", "corrupt"}:
-            forgotten = ("HTTP_X_AMZ_CHECKSUM", "HTTP_X_AMZ_SDK_CHECK", "HTTP_CONTENT_MD5")
-            for name in [name for name in environ if name.startswith(forgotten)]:
+        if rule:
+            for name in [name for name in environ if name.startswith(rule.forgotten())]:
                 del environ[name]
         if kind == "corrupt" and body:
             body = body[:-1] + bytes([body[-1] ^ 1])
@@ -109,7 +116,7 @@ class Front:
         with self._state:
             self._requests.append((method, path, sent))
             for rule in self._rules:
-                if rule.times and rule.method in {"", method} and rule.match in path:
+                if rule.times and rule.method in {"", method} and rule.match in path and rule.header in {"", *sent}:
                     rule.times -= 1
                     return rule
         return None
@@ -163,7 +170,7 @@ def _refuse(start: StartResponse, status: int, code: str) -> Iterable[bytes]:
 
 def _answer(start: StartResponse, rule: Rule) -> Iterable[bytes]:
     """What was ordered: an error as S3 words it, unless the rule has its own body."""
-    error = f"<Error><Code>{rule.code}</Code><Message>Told to.</Message>{rule.extra}</Error>"
+    error = f"<Error><Code>{rule.code}</Code><Message>{rule.message}</Message>{rule.extra}</Error>"
     body = (rule.body or f"<?xml version='1.0'?>{error}").encode()
     told = {"Content-Type": "application/xml", "Content-Length": str(len(body))} | rule.headers
     start(f"{rule.status} {_REASONS.get(rule.status, 'Told To')}", list(told.items()))

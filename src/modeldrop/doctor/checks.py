@@ -132,7 +132,7 @@ def unchecked(name: str, why: str) -> CheckResult:
 
 def failed_check(name: str, error: ModeldropError, fix: str = "") -> CheckResult:
     """It does not work; the error's own advice unless ``fix`` is better."""
-    return CheckResult(name, CheckState.FAILED, error.message, fix or error.hint)
+    return CheckResult(name, CheckState.FAILED, error.message, fix or _own_hint(error))
 
 
 def no_answer(name: str, error: Exception) -> CheckResult:
@@ -235,9 +235,11 @@ def _route(endpoint: str) -> str:
 
 
 def advice(error: ModeldropError, policy: str) -> str:
-    """What to do about a refusal: the policy takes the place of the advice to ask the doctor."""
-    for asking in (WHICH_RIGHTS, "Check it:"):
-        before, found, _ = error.hint.partition(asking)
-        if found and policy:
-            return f"{before.strip()}\n{policy}".strip()
-    return error.hint
+    """What to do about a failure: after a refusal for lack of rights, the policy in place of the doctor's name."""
+    before, found, _ = error.hint.partition(WHICH_RIGHTS)
+    return f"{before.strip()}\n{policy}".strip() if found and policy else _own_hint(error)
+
+
+def _own_hint(error: ModeldropError) -> str:
+    """An error's advice, but not the one to ask the doctor."""
+    return error.hint.partition("Check it:")[0].strip()

@@ -103,7 +103,7 @@ def _check_model(reader: RegistryReader, name: str, channel_name: str, *, requir
     title, key = f"{name}@{channel_name}", keys.channel(name, channel_name)
     try:
         data = reader.get(key, channel.MAX_BYTES)
-        if data is None:
+        if data is None or data == channel.REMOVED:
             missing = f"{reader.url} has no {key}"
             return failed_check(title, NotFoundError(missing)) if required else unchecked(title, missing)
         present = channel.parse_channel(data).present

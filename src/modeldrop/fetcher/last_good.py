@@ -9,11 +9,12 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import FormatError, ModeldropError, RefusedError, RegistryError
+from modeldrop.errors import FormatError, ModeldropError, NotFoundError, RefusedError, RegistryError
 from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.notes import age_of
 from modeldrop.fetcher.options import FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.format.channel import REMOVED
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import age_text, ago_text
@@ -80,7 +81,7 @@ def last_good(
     return found
 
 
-def not_a_channel(model: str, channel: str, data: bytes, error: FormatError) -> FormatError:
+def not_a_channel(model: str, channel: str, data: bytes, error: FormatError) -> ModeldropError:
     """The error for an answer that is no channel, saying what it is instead.
 
     Args:
@@ -90,6 +91,10 @@ def not_a_channel(model: str, channel: str, data: bytes, error: FormatError) -> 
         error: why it does not parse.
     """
     kind, where = _kind(data), f"{model}/{channel}"
+    if data == REMOVED:
+        return NotFoundError(
+            f"{where} is no channel any more: its only move was taken back.", f"Make it: {_promote(model, channel)}"
+        )
     return FormatError(
         f"{where} is no channel, but {kind}." if kind else f"{where}: {error.message}",
         error.hint

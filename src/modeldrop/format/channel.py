@@ -22,6 +22,11 @@ MAX_BYTES = 1 << 20
 KEPT_MOVES = 50
 KEPT_SECONDS = 24 * 3600
 MAX_MOVES = 400
+REMOVED = b'{"removed": true}\n'
+"""Stands in the place of a channel whose only move was taken back: there is no such channel, until somebody makes it.
+
+It is not deleted, because not every service deletes on a condition, and whoever has moved it on meanwhile must win.
+"""
 
 
 class Move(NamedTuple):

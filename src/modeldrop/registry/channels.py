@@ -5,7 +5,12 @@ own nonce, our write succeeded; if not, we decide again from what is there now, 
 
 No channel stays on a version that ``prune`` has retired. Two writers could pass each other here: a mover reads the
 manifest, prune marks the version and finds that no channel names it, the mover writes. So both look once more after
-their own write: a mover reads the marks of the version, prune reads the channels. At least one of them sees the other.
+their own write: a mover reads the marks and the manifest of the version, prune reads the channels. At least one of them
+sees the other: a version whose manifest is there after a channel was moved to it is sealed only after another look at
+the channels.
+
+Nothing here, nor in ``seal.py``, rests on deleting on a condition, which few services offer: a channel that is not to
+be there is replaced, and what is deleted is a mark, without which a version only stays longer.
 
 What a publish wants is decided in ``promotion.py``. It moves no channel to a version that the user's test rejected;
 ``promote`` does, and says so. The mark of such a version, ``rejected.json``, is written here too.
@@ -21,7 +26,7 @@ from typing import TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format import keys
-from modeldrop.format.channel import Channel, Move, Wanted, serialize_channel
+from modeldrop.format.channel import REMOVED, Channel, Move, Wanted, serialize_channel
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection, serialize_rejection
 from modeldrop.registry import promotion
@@ -206,6 +211,8 @@ def promote(
                     raise changed_manifest(model, wanted, move.digest)
             if present.version == wanted.number and present.generation > generation_above:
                 return _NAMED
+        elif is_retired(store, model, wanted.number):  # else nothing but the rest of a channel would be left
+            raise _retired(store, model, wanted.number)
         move = _move("promote", wanted.number, wanted.digest, by, why)
         return _Change(move=move._replace(generation=generation_above + 1))
 
@@ -267,10 +274,9 @@ def unretire(store: Store, model: str, number: int) -> bool:
         NotFoundError: there is no such version, or it was pruned already.
     """
     get_version(store, model, number)
-    stored = store.get(keys.retired(model, number))
-    if stored is None:
+    if not is_retired(store, model, number):
         return False
-    store.delete(keys.retired(model, number), stored.tag)
+    store.delete(keys.retired(model, number))
     # Prune may be sealing it at this moment: it reads the mark once more before the final seal.
     get_version(store, model, number)
     return True
@@ -318,7 +324,9 @@ def _move_unless_marked(
     *,
     refused: set[str],
 ) -> ChannelResult:
-    """Move a channel as ``decide`` says; then read its version's marks, and undo the move if one is ``refused``.
+    """Move a channel as ``decide`` says; then look at its version, and undo the move if a mark of it is ``refused``.
+
+    One that was sealed meanwhile counts as retired.
 
     Raises:
         RefusedError: the version is retired, and a person asked for the move (``refused`` has no REJECTED).
@@ -329,6 +337,8 @@ def _move_unless_marked(
         # A test has taken its time: say what the channel names after it.
         return replace(result, named=_standing(store, model, name)) if result.rejection is not None else result
     marks = read_marks(store, model, move.version)
+    if find_version(store, model, move.version) is None:
+        marks |= {RETIRED}
     rejection = find_rejection(store, model, move.version) if REJECTED in marks else None
     if not marks & refused:
         return replace(result, rejection=rejection)
@@ -367,9 +377,8 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Mov
         return None
     if present.present.nonce != move.nonce:
         return present.present
-    # The channel has named nothing else, so it is removed again.
     try:
-        store.delete(keys.channel(model, name), tag)
+        store.swap(keys.channel(model, name), REMOVED, tag)  # it has named nothing else
     except ConflictError:
         return _standing(store, model, name)
     return None

@@ -6,7 +6,7 @@ that were never committed, and multipart uploads that were never finished, are r
 for a grace.
 
 ``claim.json``, the seal and ``retired.json`` stay: so numbers are never reused, and a process that has just moved a
-channel sees from the mark that the version is about to be removed, or was.
+channel sees that the version is about to be removed, or was.
 """
 
 from __future__ import annotations
@@ -172,11 +172,13 @@ class _PrunePlan:
             for index in retired:
                 number = self.steps[index].version or 0
                 if why := protection.reason(number):
-                    self._set(index, sealer.unretire(number) or why)
+                    sealer.unretire(number)
+                    self._set(index, why)
         for index, step in enumerate(self.steps):
             number = step.version or 0
             if step.action == UNRETIRE:
-                self._set(index, sealer.unretire(number))
+                sealer.unretire(number)
+                self._set(index, "")
             elif step.action == SEAL:
                 self._set(index, sealer.seal(number, step.why))
             elif step.action == SWEEP:
@@ -252,6 +254,9 @@ class _PrunePlan:
             stored = self._store.get(keys.manifest(self._model, folder.number))
             if stored is None:
                 return  # removed since the listing
+            if find_seal(stored.data) is not None:  # a prune was killed, and the mark taken away at that moment
+                self._add(SEAL, folder, "its prune was not finished")
+                return
             if why := manifest_fault(stored.data):
                 self._keep(folder, f"stays: its manifest cannot be read: {why}")
                 return

@@ -6,6 +6,10 @@ Every arrow is a compare-and-swap. Between the seals the channels are read once 
 now, the manifest is put back. Nothing comes back after a final seal, and nothing is deleted before it. If a
 prune is killed at any point, the next one finishes its work, and two prunes at the same time do no harm.
 
+What is deleted is deleted without a condition, which many services refuse or ignore: nobody commits below a number that
+is sealed. The build record stays, because the recipe's next publisher may just be replacing it; one that names a sealed
+version promises nothing.
+
 What was claimed and never committed gets its final seal at once, by a create-only write, so that an owner who
 continues late cannot commit. What such an owner still writes is swept by the next prune.
 """
@@ -19,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
 from modeldrop.format.manifest import parse_manifest
-from modeldrop.format.records import Seal, find_seal, parse_build_record, parse_claim, serialize_seal
+from modeldrop.format.records import Seal, find_seal, serialize_seal
 from modeldrop.registry.protection import read_protection, time_text
-from modeldrop.registry.versions import CLAIM, VersionListing, is_retired, list_folder
+from modeldrop.registry.versions import VersionListing, is_retired, list_folder
 from modeldrop.storage.write.store import Store, StoredObject, UnfinishedUpload
 
 _REPORT = "report.html"
@@ -56,7 +60,8 @@ class Sealer:
             return "its manifest was removed"
         if find_seal(stored.data) is None:
             if needed := self._needed(number):
-                return self.unretire(number) or needed
+                self.unretire(number)
+                return needed
             if damaged := manifest_fault(stored.data):
                 return f"its manifest cannot be read: {damaged}"
             undecided = Seal(time_text(self._now), self._by, why, stored.data.decode())
@@ -105,16 +110,9 @@ class Sealer:
         self._sweep(number)
         return ""
 
-    def unretire(self, number: int) -> str:
+    def unretire(self, number: int) -> None:
         """Take the mark from a version."""
-        key = keys.retired(self._model, number)
-        stored = self._store.get(key)
-        if stored is not None:
-            try:
-                self._store.delete(key, stored.tag)
-            except ConflictError:
-                return "another prune is working on it"
-        return ""
+        self._store.delete(keys.retired(self._model, number))
 
     def _needed(self, number: int) -> str:
         """Why a retired version must stay after all, or ""."""
@@ -126,27 +124,14 @@ class Sealer:
         return self._store.get(keys.manifest(self._model, number))
 
     def _sweep(self, number: int) -> None:
-        """Delete what a sealed version has left, the report last; its claim, seal and mark stay."""
+        """Delete what a sealed version has left, the report last; its claim, seal, mark and build record stay."""
         folder = list_folder(self._store, self._model, number)
-        self._delete_build_record(folder)
         leftovers = [listed.key for path, listed in folder.leftovers.items() if path != _REPORT]
         with ThreadPoolExecutor(_DELETING) as pool:
             for _ in pool.map(self._store.delete, leftovers):
                 pass
         if _REPORT in folder.objects:
             self._store.delete(keys.report(self._model, number))
-
-    def _delete_build_record(self, folder: VersionListing) -> None:
-        claim = self._store.get(keys.claim(self._model, folder.number)) if CLAIM in folder.objects else None
-        if claim is None:
-            return
-        try:
-            key = keys.build_record(self._model, parse_claim(claim.data).build_key)
-            stored = self._store.get(key)
-            if stored is not None and parse_build_record(stored.data).version == folder.number:
-                self._store.delete(key, stored.tag)
-        except (FormatError, ConflictError):
-            return  # a record that names a sealed version promises nothing: the next publisher replaces it
 
 
 def manifest_fault(manifest: bytes) -> str:

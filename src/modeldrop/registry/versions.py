@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from modeldrop.config import default_registry, load_config_file
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError, UsageError
 from modeldrop.format import keys
-from modeldrop.format.channel import Channel, parse_channel
+from modeldrop.format.channel import REMOVED, Channel, parse_channel
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
@@ -74,10 +74,12 @@ class VersionListing:
 
 
 def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, str | None]:
-    """A channel and its compare-and-swap tag; (None, None) where there is none."""
+    """A channel, None where there is none; and the tag to compare and swap with, None to create it."""
     stored = store.get(keys.channel(model, name))
     if stored is None:
         return None, None
+    if stored.data == REMOVED:
+        return None, stored.tag
     try:
         return parse_channel(stored.data), stored.tag
     except FormatError as error:

@@ -72,20 +72,6 @@ def test_swapping_what_is_gone_is_a_conflict(store: GCSBucketStore) -> None:
     assert stored(store, "embedder/current") is None
 
 
-def test_deletes_only_the_generation_that_was_named(store: GCSBucketStore) -> None:
-    store.create("embedder/current", b"1")
-    old = store.get("embedder/current")
-    assert old is not None
-    store.swap("embedder/current", b"2", old.tag)
-    with pytest.raises(ConflictError):
-        store.delete("embedder/current", old.tag)
-    new = store.get("embedder/current")
-    assert new is not None
-    store.delete("embedder/current", new.tag)
-    store.delete("embedder/current", new.tag)
-    assert stored(store, "embedder/current") is None
-
-
 def test_a_document_too_large_to_be_one_is_not_read(store: GCSBucketStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("embedder/current", b"12345")
     monkeypatch.setattr("modeldrop.storage.write.gcs.store.MAX_DOCUMENT", 4)

@@ -141,12 +141,8 @@ class FolderStore:
                     target.write(chunk)
                     progress(len(chunk))
 
-    def delete(self, key: str, tag: str | None = None) -> None:
+    def delete(self, key: str) -> None:
         with self._explained("delete", key):
-            if tag is not None:
-                present = self.get(key)
-                if present is not None and present.tag != tag:
-                    raise storage_errors.taken(key)
             shutil.rmtree(self._move(key, 0).parent, ignore_errors=True)
             with contextlib.suppress(NotADirectoryError):
                 (self._root / key).unlink(missing_ok=True)

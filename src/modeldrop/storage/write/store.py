@@ -144,19 +144,17 @@ class Store(Protocol):
             NotFoundError: there is no such object.
         """
 
-    def delete(self, key: str, tag: str | None = None) -> None:
-        """Remove an object; one that is not there is fine.
+    def delete(self, key: str) -> None:
+        """Remove an object, whatever it holds by now; one that is not there is fine.
 
-        Args:
-            key: which.
-            tag: remove only the object that ``get`` gave with this tag, where the service can promise that.
-
-        Raises:
-            ConflictError: it is not that one any more.
+        There is no condition: many services refuse or ignore it. What others may write must be swapped instead.
         """
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
-        """Uploads in parts below ``prefix`` that were never finished. Empty where the store cleans up itself."""
+        """Uploads in parts below ``prefix`` that were never finished.
+
+        Empty where the store cleans up itself, and where it cannot be asked.
+        """
 
     def abort(self, upload: UnfinishedUpload) -> None:
         """Give up an unfinished upload and free its parts; one that is gone is fine."""

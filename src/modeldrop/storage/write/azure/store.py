@@ -202,16 +202,8 @@ class AzureContainerStore:
         except OSError as error:
             raise not_written(path, error) from error
 
-    def delete(self, key: str, tag: str | None = None) -> None:
-        def remove() -> None:
-            self._blob(key).delete_blob(delete_snapshots="include", **_if_match(tag))
-
-        try:
-            self._unless_missing("delete", key, remove)
-        except ConflictError:
-            # A condition on a blob that is not there is refused too.
-            if tag is None or self.exists(key):
-                raise
+    def delete(self, key: str) -> None:
+        self._unless_missing("delete", key, lambda: self._blob(key).delete_blob(delete_snapshots="include"))
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         return []  # Azure drops blocks that were never committed after a week, and lists them nowhere

@@ -164,18 +164,12 @@ class GCSBucketStore:
                 _check_object(error)
                 raise NotFoundError(f"{self.url}/{key} is not there.", "It was removed by hand, or pruned.") from None
 
-    def delete(self, key: str, tag: str | None = None) -> None:
+    def delete(self, key: str) -> None:
         with self._connection.explained("delete", key):
             try:
-                self._blob(key).delete(
-                    if_generation_match=None if tag is None else int(tag),
-                    timeout=gcs_client.QUICK_TIMEOUT,
-                    retry=gcs_client.QUICK_RETRY,
-                )
+                self._blob(key).delete(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
             except api.NotFound as error:
                 _check_object(error)
-            except api.PreconditionFailed:
-                raise storage_errors.taken(key) from None
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         with self._connection.explained("list", prefix):

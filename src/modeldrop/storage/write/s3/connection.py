@@ -11,6 +11,7 @@ from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.write.s3 import errors as s3_errors
 from modeldrop.storage.write.s3.client import make_client
+from modeldrop.storage.write.s3.unsupported import headers_of
 from modeldrop.util.retry import backoff, retry, with_timeout
 
 if TYPE_CHECKING:
@@ -77,9 +78,18 @@ class S3Connection:
             key,
             lambda: getattr(self.client, operation)(Bucket=self._bucket.name, Key=whole, **arguments),
             large=large,
+            headers=headers_of(arguments),
         )
 
-    def call(self, verb: str, key: str, action: Callable[[], _Result], *, large: bool = False) -> _Result:
+    def call(
+        self,
+        verb: str,
+        key: str,
+        action: Callable[[], _Result],
+        *,
+        large: bool = False,
+        headers: tuple[str, ...] = (),
+    ) -> _Result:
         """Call ``action``, again where that may help, and raise our own errors.
 
         Args:
@@ -87,6 +97,7 @@ class S3Connection:
             key: to what.
             action: sends one request.
             large: it is part of an upload: worth more retries, and its body may take long to send.
+            headers: those of the request that not every service knows.
         """
         attempts = _UPLOAD_ATTEMPTS if large else _ATTEMPTS
         _ = self.client
@@ -105,7 +116,7 @@ class S3Connection:
         except Exception as error:  # noqa: BLE001  not only BotoCoreError: parsers and resolvers raise their own
             if s3_errors.out_of_range(error):
                 raise s3_errors.OutOfRangeError from None
-            raise s3_errors.explain(error, self._context(verb, key)) from None
+            raise s3_errors.explain(error, self._context(verb, key, headers)) from None
 
     def _first_contact(self, action: Callable[[], _Result], attempts: int) -> _Result:
         """The first contact, in a thread that is left behind when nothing answers.
@@ -159,7 +170,7 @@ class S3Connection:
         self._answered = True
         return result
 
-    def _context(self, verb: str, key: str) -> s3_errors.RequestContext:
+    def _context(self, verb: str, key: str, headers: tuple[str, ...] = ()) -> s3_errors.RequestContext:
         address = self.address
         return s3_errors.RequestContext(
             url=self._bucket.url,
@@ -168,4 +179,5 @@ class S3Connection:
             key=key,
             endpoint=address.service,
             region=address.region,
+            headers=headers,
         )

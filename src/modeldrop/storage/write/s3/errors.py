@@ -13,6 +13,7 @@ from modeldrop.errors import DiskError, IntegrityError, ModeldropError, NotFound
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.s3_address import is_amazon
 from modeldrop.storage.write.s3.client import signing_in_actions
+from modeldrop.storage.write.s3.unsupported import is_unsupported, unsupported
 
 
 class OutOfRangeError(Exception):
@@ -30,6 +31,7 @@ class RequestContext:
         key: the object, or "".
         endpoint: the service's address, "" while it is not known.
         region: the region that requests are signed for.
+        headers: those of the request that not every service knows (``unsupported.headers_of``).
     """
 
     url: str
@@ -38,6 +40,7 @@ class RequestContext:
     key: str
     endpoint: str = ""
     region: str = ""
+    headers: tuple[str, ...] = ()
 
 
 _MISSING = {"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404", "NotFound"}
@@ -211,10 +214,8 @@ def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> 
         return IntegrityError(
             f"{context.url}/{context.key}: what arrived is not what was sent.", "Something on the way changes bytes."
         )
-    if code == "NotImplemented" or status == 501:
-        return storage_errors.no_conditional_writes(
-            context.url, f"it answers {context.verb} requests with a condition by 501 Not Implemented"
-        )
+    if is_unsupported(error, context.headers):
+        return unsupported(error, context.url, context.verb, context.key, context.headers)
     if status >= 500 or status == 429 or code in _RETRYABLE:
         return storage_errors.unavailable(context.url, context.verb, context.key, f"the service answers {status}")
     return storage_errors.failed_request(

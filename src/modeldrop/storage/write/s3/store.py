@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from modeldrop.errors import (
@@ -38,6 +38,7 @@ from modeldrop.storage.write.store import (
 try:
     from modeldrop.storage.write.s3 import errors as s3_errors
     from modeldrop.storage.write.s3.connection import S3Connection
+    from modeldrop.storage.write.s3.unsupported import NotImplementedByServiceError
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"boto3", "botocore"}:
         raise
@@ -65,8 +66,6 @@ IN_FLIGHT = 8
 _RANGE = 16 << 20
 _CHUNK = 1 << 20
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +158,14 @@ class S3BucketStore:
     def create(self, key: str, data: bytes) -> None:
         reply = self._put(key, data, IfNoneMatch="*")
         if not self._is_stored(key, data, reply):
-            raise self._damaged(key, reply["ETag"])
+            raise self._damaged(key)
 
     def swap(self, key: str, data: bytes, previous: str | None) -> None:
         if previous is None:
             self.create(key, data)
             return
         try:
-            reply = self._if_match(key, previous, lambda tag: self._put(key, data, IfMatch=tag))
+            reply = self._put_over(key, data, previous)
         except NotFoundError:
             raise ConflictError(f"{key} was removed by somebody else meanwhile.", "Run it again.") from None
         if not self._is_stored(key, data, reply):
@@ -186,7 +185,7 @@ class S3BucketStore:
                 raise
         else:
             if not _confirmed(reply, data, digest) and self._read_back(key) != (file.size, file.sha256):
-                raise self._damaged(key, reply["ETag"])
+                raise self._damaged(key)
         progress(file.size)
 
     def download(self, key: str, path: Path, progress: Callable[[int], None]) -> None:
@@ -202,21 +201,18 @@ class S3BucketStore:
         finally:
             os.close(target)
 
-    def delete(self, key: str, tag: str | None = None) -> None:
-        def remove(**condition: Any) -> None:
-            self._connection.object_request("delete", "delete_object", key, **condition)
-
+    def delete(self, key: str) -> None:
         with contextlib.suppress(NotFoundError):
-            if tag is None:
-                remove()
-            else:
-                self._if_match(key, tag, lambda quoted: remove(IfMatch=quoted))
+            self._connection.object_request("delete", "delete_object", key)
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         found: list[UnfinishedUpload] = []
         arguments = {"Bucket": self.bucket.name, "Prefix": self._folder(prefix)}
         while True:
-            page = self._connection.call("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
+            try:
+                page = self._connection.call("list", prefix, lambda: self.client.list_multipart_uploads(**arguments))
+            except NotImplementedByServiceError:
+                return found  # it cannot be asked; what it has, only its own rules can remove
             for entry in page.get("Uploads", ()):
                 key = entry["Key"][len(self.bucket.prefix) :]
                 found.append(UnfinishedUpload(key, entry["UploadId"], entry["Initiated"].timestamp()))
@@ -265,8 +261,8 @@ class S3BucketStore:
             **condition,
         )
 
-    def _if_match(self, key: str, tag: str, write: Callable[[str], _Result]) -> _Result:
-        """A write on the condition that the object still has this tag.
+    def _put_over(self, key: str, data: bytes, tag: str) -> Any:
+        """Write a document on the condition that the object still has this tag.
 
         HTTP and Amazon want an ETag in its quotes. Ceph gives it with them and honours only the bare one: it
         refuses a condition that holds. So after a refusal, if the object still has the very same tag, the write
@@ -274,14 +270,14 @@ class S3BucketStore:
         """
         bare = tag.strip('"')
         if self._unquoted:
-            return write(bare)
+            return self._put(key, data, IfMatch=bare)
         try:
-            return write(tag)
+            return self._put(key, data, IfMatch=tag)
         except ConflictError:
             present = None if bare == tag else self._head(key)
             if present is None or present["ETag"] != tag:
                 raise
-        reply = write(bare)
+        reply = self._put(key, data, IfMatch=bare)
         self._unquoted = True
         return reply
 
@@ -393,7 +389,7 @@ class S3BucketStore:
                 ) from None
             raise
         if not self._holds(upload.key, file, checksums, etags):
-            raise self._damaged(upload.key, None)
+            raise self._damaged(upload.key)
 
     def _holds(self, key: str, file: File, checksums: set[str], etags: set[str]) -> bool:
         """Whether an object is this file: by what the service says of it, else by reading it back."""
@@ -420,11 +416,11 @@ class S3BucketStore:
 
         return self._connection.call("read", key, read)
 
-    def _damaged(self, key: str, tag: str | None) -> IntegrityError:
-        """Remove what arrived wrong, and say so."""
+    def _damaged(self, key: str) -> IntegrityError:
+        """Remove what arrived wrong, and say so. Nobody replaces what he cannot read."""
         removed = "It was removed again."
         try:
-            self.delete(key, tag)
+            self.delete(key)
         except ModeldropError:
             removed = "It could not be removed."
         return _wrong_bytes(f"{self.url}/{key}", removed)
