@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write.headers import cache_control, content_type
-from modeldrop.storage.write.multipart import Part, read_part, read_whole, send_all, split_parts
+from modeldrop.storage.write.multipart import Part, PartBody, read_whole, send_all, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -44,7 +44,7 @@ from modeldrop.storage.write.azure.errors import MISSING, StoreContext, code, ex
 from modeldrop.storage.write.azure.sign_in import sign_in, transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from modeldrop.config import RegistrySettings
@@ -58,7 +58,7 @@ _SMALLEST_PART = 16 << 20
 _SINGLE = 16 << 20  # bytes of a file that are sent in one request
 _RANGE = 8 << 20  # bytes in each request of a download
 _IN_FLIGHT = 8
-_MAX_IN_FLIGHT = 256 << 20  # bytes of blocks in memory
+_COMPARED_IN_FLIGHT = 2  # parts in memory
 _CONNECT_SECONDS = 3
 _READ_SECONDS = 30
 _FIRST_READ_SECONDS = 8
@@ -150,7 +150,7 @@ class AzureContainerStore:
         self._call("write", key, replace)
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        if file.size > max(_SINGLE, piece_size):
+        if file.size > _SINGLE:
             self._upload_blocks(key, path, file, piece_size, progress)
             return
         data = read_whole(path, file)
@@ -237,15 +237,16 @@ class AzureContainerStore:
         blocks = [(f"{nonce}-{part.number:05}", part.length) for part in parts]
 
         def stage(part: Part) -> None:
-            data = read_part(path, file, piece_size, part)
-            self._call(
-                "write",
-                key,
+            body, md5 = PartBody(path, file, piece_size, part), hashlib.md5(usedforsecurity=False)
+            body.verify(md5.update)
+
+            def send() -> None:
                 # The service refuses a block whose MD5 is not the one sent with it.
-                lambda: blob.stage_block(
-                    blocks[part.number - 1][0], data, len(data), validate_content=True, **self._scope()
-                ),
-            )
+                checked = {"transactional_content_md5": md5.digest(), **self._scope()}
+                blob.stage_block(blocks[part.number - 1][0], body, part.length, **checked)
+
+            with body.sending():
+                self._call("write", key, send)
             report(part.length)
 
         def commit() -> None:
@@ -259,7 +260,7 @@ class AzureContainerStore:
         def committed() -> list[tuple[str, int]]:
             return [(block.id, block.size) for block in blob.get_block_list("committed")[0]]
 
-        send_all(parts, stage, in_flight=_in_flight(parts))
+        send_all(parts, stage, in_flight=_IN_FLIGHT)
         conflict: ConflictError | None = None
         try:
             self._call("write", key, commit)
@@ -291,13 +292,13 @@ class AzureContainerStore:
 
         def same(part: Part) -> bool:
             stored = self._call("read", key, lambda: self._blob(key).download_blob(part.start, part.length).readall())
-            return stored == read_part(path, file, piece_size, part)
+            return bool(stored == PartBody(path, file, piece_size, part).verified())
 
         found = self._unless_missing("read", key, self._blob(key).get_blob_properties)
         if found is None or found.size != file.size:
             return False
         parts = split_parts(file, piece_size, _SMALLEST_PART)
-        return all(send_all(parts, same, in_flight=_in_flight(parts)))
+        return all(send_all(parts, same, in_flight=_COMPARED_IN_FLIGHT))
 
     def _listed(self, prefix: str, begin: Callable[[], Any]) -> Iterator[Any]:
         token: str | None = None
@@ -381,11 +382,6 @@ class _RetryLimits:
         if self.answered:
             return 30.0
         return 4.0 if status(error) is None else 8.0
-
-
-def _in_flight(parts: Sequence[Part]) -> int:
-    largest = max((part.length for part in parts), default=1)
-    return max(1, min(_IN_FLIGHT, _MAX_IN_FLIGHT // largest))
 
 
 def _if_match(tag: str | None) -> dict[str, Any]:

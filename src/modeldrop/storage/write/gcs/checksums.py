@@ -10,7 +10,7 @@ import google_crc32c
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modeldrop.storage.write.multipart import Part
+    from modeldrop.storage.write.multipart import Part, PartBody
 
 _ZEROS = bytes(1 << 20)
 
@@ -18,6 +18,13 @@ _ZEROS = bytes(1 << 20)
 def encoded(crc32c: int) -> str:
     """In Base64, the first byte first."""
     return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
+
+
+def verified(body: PartBody) -> int:
+    """The CRC32C of a part, which is verified."""
+    checksum = google_crc32c.Checksum()
+    body.verify(checksum.update)
+    return int.from_bytes(checksum.digest(), "big")
 
 
 def joined(parts: Iterable[tuple[int, Part]]) -> int:

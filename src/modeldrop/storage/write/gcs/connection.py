@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
+    from modeldrop.storage.write.multipart import PartBody
 
 
 class Connection:
@@ -63,7 +64,7 @@ class Connection:
         method: str,
         url: str,
         *,
-        data: bytes | None = None,
+        data: bytes | PartBody | None = None,
         headers: Mapping[str, str | bytes] | None = None,
         timeout: tuple[float, float] = gcs_client.QUICK_TIMEOUT,
         retry: gcs_client.Retry | None = gcs_client.QUICK_RETRY,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from modeldrop.storage.write.gcs.connection import Connection
-    from modeldrop.storage.write.multipart import Part
+    from modeldrop.storage.write.multipart import PartBody
 
 _UNIT = 256 << 10
 """All that is sent but the end is a multiple of this, as the service demands."""
@@ -41,8 +41,7 @@ class _LostUploadError(Exception):
 def send_resumable(
     connection: Connection,
     key: str,
-    parts: Sequence[Part],
-    read: Callable[[Part], bytes],
+    bodies: Sequence[PartBody],
     progress: Callable[[int], None],
 ) -> int:
     """Write an object that must not be there yet; return its CRC32C.
@@ -52,8 +51,7 @@ def send_resumable(
     Args:
         connection: the bucket.
         key: the object.
-        parts: what is read and sent at a time, in order.
-        read: the bytes of a part.
+        bodies: its parts in order; one at a time is in memory.
         progress: told every number of bytes that the service has taken.
 
     Raises:
@@ -70,9 +68,9 @@ def send_resumable(
             told = done
 
     for _ in range(_STARTS):
-        upload = ResumableUpload(connection, key, sum(part.length for part in parts))
+        upload = ResumableUpload(connection, key, sum(map(len, bodies)))
         try:
-            return upload.send(parts, read, report)
+            return upload.send(bodies, report)
         except BaseException as error:
             upload.cancel()
             if not isinstance(error, _LostUploadError):
@@ -124,20 +122,19 @@ class ResumableUpload:
         # Emulators and gateways name hosts that cannot be reached from here; and a token goes nowhere else.
         self._url = f"{connection.endpoint}{there.path}?{there.query}"
 
-    def send(self, parts: Sequence[Part], read: Callable[[Part], bytes], report: Callable[[int], None]) -> int:
+    def send(self, bodies: Sequence[PartBody], report: Callable[[int], None]) -> int:
         """Send everything; return its CRC32C.
 
         Args:
-            parts: what is read at a time, in order.
-            read: the bytes of a part.
+            bodies: the parts in order.
             report: told how many bytes the service has, again and again.
         """
         crc32c, position, rest = 0, 0, b""
-        for part in parts:
-            data = read(part)
+        for body in bodies:
+            data = body.verified()
             crc32c = google_crc32c.extend(crc32c, data)
             data = rest + data
-            count = len(data) if part is parts[-1] else len(data) // _UNIT * _UNIT
+            count = len(data) if body is bodies[-1] else len(data) // _UNIT * _UNIT
             rest = data[count:]
             position = self._send_all(data[:count], position, crc32c, report)
         return crc32c

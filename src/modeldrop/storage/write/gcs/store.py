@@ -22,7 +22,7 @@ try:
     from google.api_core import exceptions as api
 
     from modeldrop.storage.write.gcs import client as gcs_client
-    from modeldrop.storage.write.gcs.checksums import encoded, joined
+    from modeldrop.storage.write.gcs.checksums import encoded, joined, verified
     from modeldrop.storage.write.gcs.connection import Connection
     from modeldrop.storage.write.gcs.errors import is_busy, is_elsewhere, is_no_bucket, is_retryable, retry_after
     from modeldrop.storage.write.gcs.resumable import send_resumable
@@ -34,7 +34,7 @@ except ModuleNotFoundError as error:
 
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
-from modeldrop.storage.write.multipart import Part, read_part, read_whole, split_parts
+from modeldrop.storage.write.multipart import PartBody, read_whole, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -130,14 +130,11 @@ class GCSBucketStore:
         self._write(key, data, int(previous or "0"))
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        parts = split_parts(file, piece_size, _SMALLEST_PART)
         with self._connection.explained("write", key):
-            if len(parts) > 1:
-
-                def read(part: Part) -> bytes:
-                    return read_part(path, file, piece_size, part)
-
-                self._upload_large(key, parts, read, file.size, one_at_a_time(progress))
+            if file.size > _SMALLEST_PART:
+                parts = split_parts(file, piece_size, _SMALLEST_PART)
+                bodies = [PartBody(path, file, piece_size, part) for part in parts]
+                self._upload_large(key, bodies, file.size, one_at_a_time(progress))
                 return
             data = read_whole(path, file)
             try:
@@ -241,15 +238,8 @@ class GCSBucketStore:
             raise storage_errors.taken(key) from None
         return blob
 
-    def _upload_large(
-        self,
-        key: str,
-        parts: list[Part],
-        read: Callable[[Part], bytes],
-        size: int,
-        progress: Callable[[int], None],
-    ) -> None:
-        if self._has(key, parts, read, size):
+    def _upload_large(self, key: str, bodies: list[PartBody], size: int, progress: Callable[[int], None]) -> None:
+        if self._has(key, bodies, size):
             progress(size)
             return
         left = size
@@ -261,13 +251,13 @@ class GCSBucketStore:
 
         upload_id = self._multipart.begin(key)
         if upload_id:
-            crc32c = self._multipart.send(key, upload_id, parts, read, progress)
+            crc32c = self._multipart.send(key, upload_id, bodies, progress)
         else:
             try:
-                crc32c = send_resumable(self._connection, key, parts, read, count)
+                crc32c = send_resumable(self._connection, key, bodies, count)
             except api.PreconditionFailed:
                 # Somebody came first: we ourselves, where a reply was lost.
-                if not self._has(key, parts, read, size):
+                if not self._has(key, bodies, size):
                     raise storage_errors.taken(key) from None
                 progress(left)
                 return
@@ -275,7 +265,7 @@ class GCSBucketStore:
         if stored is None or _facts(stored) != (size, encoded(crc32c)):
             raise _not_ours(f"{self.url}/{key}")
 
-    def _has(self, key: str, parts: list[Part], read: Callable[[Part], bytes], size: int) -> bool:
+    def _has(self, key: str, bodies: list[PartBody], size: int) -> bool:
         """Whether an object is there, with our bytes.
 
         Raises:
@@ -284,7 +274,7 @@ class GCSBucketStore:
         there = self._look(key)
         if there is None:
             return False
-        crc32c = joined((google_crc32c.value(read(part)), part) for part in parts)
+        crc32c = joined((verified(body), body.part) for body in bodies)
         if _facts(there) != (size, encoded(crc32c)):
             raise storage_errors.taken(key)
         return True

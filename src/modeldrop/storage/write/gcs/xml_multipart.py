@@ -11,7 +11,6 @@ import xml.etree.ElementTree as ET
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import google_crc32c
 from google.api_core import exceptions as api
 
 from modeldrop.storage.write import headers
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import requests
 
     from modeldrop.storage.write.gcs.connection import Connection
-    from modeldrop.storage.write.multipart import Part
+    from modeldrop.storage.write.multipart import PartBody
 
 _IN_FLIGHT = 8
 _UNSAID = frozenset({401, 408, 429, 500, 502, 503, 504})
@@ -55,28 +54,19 @@ class XMLMultipart:
         self.lacking = not upload_id
         return upload_id
 
-    def send(
-        self,
-        key: str,
-        upload_id: str,
-        parts: Sequence[Part],
-        read: Callable[[Part], bytes],
-        progress: Callable[[int], None],
-    ) -> int:
+    def send(self, key: str, upload_id: str, bodies: Sequence[PartBody], progress: Callable[[int], None]) -> int:
         """Send all parts, several at a time, and join them; return the CRC32C of the whole.
 
         Whatever fails, or interrupts, the upload is aborted.
         """
         try:
-            sent = send_all(
-                parts, lambda part: self._send(key, upload_id, part, read(part), progress), in_flight=_IN_FLIGHT
-            )
-            self._complete(key, upload_id, [(part.number, etag) for part, (etag, _) in zip(parts, sent, strict=True)])
+            sent = send_all(bodies, lambda body: self._send(key, upload_id, body, progress), in_flight=_IN_FLIGHT)
+            self._complete(key, upload_id, [(body.part.number, etag) for body, etag, _ in sent])
         except BaseException:
             with contextlib.suppress(Exception):
                 self.abort(key, upload_id)
             raise
-        return checksums.joined((crc32c, part) for part, (_, crc32c) in zip(parts, sent, strict=True))
+        return checksums.joined((crc32c, body.part) for body, _, crc32c in sent)
 
     def abort(self, key: str, upload_id: str) -> None:
         """Free an upload's parts.
@@ -125,19 +115,20 @@ class XMLMultipart:
         return document if _tag(document) == wanted else None
 
     def _send(
-        self, key: str, upload_id: str, part: Part, data: bytes, progress: Callable[[int], None]
-    ) -> tuple[str, int]:
-        crc32c = google_crc32c.value(data)
-        reply = self._connection.request(
-            "PUT",
-            self._connection.xml_url(key, {"partNumber": str(part.number), "uploadId": upload_id}),
-            data=data,
-            headers={"x-goog-hash": f"crc32c={checksums.encoded(crc32c)}"},
-            timeout=gcs_client.TIMEOUT,
-            retry=gcs_client.UPLOAD_RETRY,
-        )
-        progress(part.length)
-        return reply.headers["ETag"], crc32c
+        self, key: str, upload_id: str, body: PartBody, progress: Callable[[int], None]
+    ) -> tuple[PartBody, str, int]:
+        crc32c = checksums.verified(body)
+        with body.sending():
+            reply = self._connection.request(
+                "PUT",
+                self._connection.xml_url(key, {"partNumber": str(body.part.number), "uploadId": upload_id}),
+                data=body,
+                headers={"x-goog-hash": f"crc32c={checksums.encoded(crc32c)}"},
+                timeout=gcs_client.TIMEOUT,
+                retry=gcs_client.UPLOAD_RETRY,
+            )
+        progress(body.part.length)
+        return body, reply.headers["ETag"], crc32c
 
     def _complete(self, key: str, upload_id: str, parts: Iterable[tuple[int, str]]) -> requests.Response | None:
         root = ET.Element("CompleteMultipartUpload")

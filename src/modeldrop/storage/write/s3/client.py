@@ -12,6 +12,7 @@ from botocore.config import Config
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.write.multipart import PartBody
 
 if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
@@ -69,6 +70,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
         ),
     )
     client.meta.events.register("before-call.s3", _do_not_redirect)
+    client.meta.events.register("before-send.s3.UploadPart", _send_in_blocks)
     if address.requester_pays:
         client.meta.events.register("before-call.s3", _pay)
     return client
@@ -89,6 +91,16 @@ def signing_in_actions() -> str:
 
 def _pay(params: Any, **_: Any) -> None:
     params["headers"]["x-amz-request-payer"] = "requester"
+
+
+def _send_in_blocks(request: Any, **_: Any) -> None:
+    """Give a part's body to urllib3 as it is read, a block at a time: of files it reads 16 KiB at a time.
+
+    Nor is the service first asked whether it may be sent, as botocore does for files alone: some never answer that.
+    """
+    if isinstance(request.body, PartBody):
+        request.body = iter(request.body)
+        del request.headers["Expect"]
 
 
 def _do_not_redirect(params: Any, **_: Any) -> None:

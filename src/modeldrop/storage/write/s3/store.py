@@ -25,6 +25,7 @@ from modeldrop.errors import (
 )
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers, multipart
+from modeldrop.storage.write.multipart import PartBody
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
     ListedObject,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.multipart import Part
 
 SINGLE = 16 << 20
-"""Bytes at most that are sent in one request, unless one piece has more."""
+"""Bytes of a file at most that are sent in one request, from memory."""
 
 MIN_PART = 16 << 20
 """Bytes at least in a part. S3 refuses less than 5 MiB."""
@@ -173,7 +174,7 @@ class S3BucketStore:
             raise _wrong_bytes(f"{self.url}/{key}", "It is still there.")
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        if file.size > max(piece_size, SINGLE):
+        if file.size > SINGLE:
             self._upload_parts(key, path, file, piece_size, progress)
             return
         data = multipart.read_whole(path, file)
@@ -320,7 +321,7 @@ class S3BucketStore:
         report = one_at_a_time(progress)
 
         def send(part: Part) -> _Sent:
-            sent = self._send(upload, part, multipart.read_part(path, file, piece_size, part), checksums=checksums)
+            sent = self._send(upload, PartBody(path, file, piece_size, part), checksums=checksums)
             report(part.length)
             return sent
 
@@ -332,23 +333,29 @@ class S3BucketStore:
                 self.abort(upload)
             raise
 
-    def _send(self, upload: UnfinishedUpload, part: Part, data: bytes, *, checksums: bool) -> _Sent:
+    def _send(self, upload: UnfinishedUpload, body: PartBody, *, checksums: bool) -> _Sent:
         """Send a part with its SHA-256 or, to a service that knows no checksums, with the MD5 that it must have."""
-        digest = hashlib.sha256(data).digest() if checksums else b""
-        md5 = b"" if checksums else hashlib.md5(data, usedforsecurity=False).digest()
-        proof = {"ChecksumSHA256": _base64(digest)} if checksums else {"ContentMD5": _base64(md5)}
-        reply = self._connection.object_request(
-            "write",
-            "upload_part",
-            upload.key,
-            large=True,
-            UploadId=upload.id,
-            PartNumber=part.number,
-            Body=data,
-            **proof,
-        )
-        proven = _confirmed(reply, data, digest) if checksums else reply["ETag"].strip('"') == md5.hex()
-        return _Sent(part.number, reply["ETag"], digest, proven)
+        digest = hashlib.sha256() if checksums else hashlib.md5(usedforsecurity=False)
+        body.verify(digest.update)
+        proof = {"ChecksumSHA256" if checksums else "ContentMD5": _base64(digest.digest())}
+        with body.sending():
+            reply = self._connection.object_request(
+                "write",
+                "upload_part",
+                upload.key,
+                large=True,
+                UploadId=upload.id,
+                PartNumber=body.part.number,
+                Body=body,
+                **proof,
+            )
+        told = reply.get("ChecksumSHA256")
+        md5 = digest
+        if checksums and not told:
+            md5 = hashlib.md5(usedforsecurity=False)
+            body.verify(md5.update)
+        proven = told == proof.get("ChecksumSHA256") if told else reply["ETag"].strip('"') == md5.hexdigest()
+        return _Sent(body.part.number, reply["ETag"], digest.digest() if checksums else b"", proven)
 
     def _complete(self, upload: UnfinishedUpload, file: File, sent: Sequence[_Sent]) -> None:
         """Make the object of its multipart, and check it.

@@ -1,0 +1,85 @@
+"""Large files are sent from the disk, block by block, and what is sent is what was verified."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.errors import IntegrityError
+from modeldrop.storage.write import open_store
+from modeldrop.storage.write.multipart import PartBody
+from tests.helpers.builds import PIECE, describe
+from tests.helpers.clouds import CLOUDS, sign_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from modeldrop.storage.write.store import Store
+    from tests.helpers.clouds import Servers
+
+KEY = "embedder/v1/onnx/model.onnx"
+PART = 16 << 20
+
+
+@pytest.fixture(params=CLOUDS)
+def store(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Store:
+    server = servers[request.param]
+    sign_in(monkeypatch, server)
+    return open_store(server.registry())
+
+
+def test_less_than_a_part_is_in_memory_at_any_time(store: Store, tmp_path: Path) -> None:
+    path, data = tmp_path / "model.onnx", bytes(2 * PART + 1)
+    path.write_bytes(data)
+    file = describe("model.onnx", data)
+    del data
+    store.names("")  # what signing in takes is not for the file
+    tracemalloc.start()
+    try:
+        store.upload(KEY, path, file, PIECE, lambda _: None)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < PART // 2
+
+
+def test_a_file_that_changes_while_it_is_sent_is_noticed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, data = tmp_path / "model.onnx", bytes(PART + 1)
+    path.write_bytes(data)
+    file = describe("model.onnx", data)
+    verify = PartBody.verify
+
+    def verify_then_change(body: PartBody, *updates: Callable[[bytes], object]) -> None:
+        verify(body, *updates)
+        with path.open("r+b") as changing:
+            changing.seek(body.part.start)
+            changing.write(b"other")
+
+    monkeypatch.setattr(PartBody, "verify", verify_then_change)
+    with pytest.raises(IntegrityError):
+        store.upload(KEY, path, file, PIECE, lambda _: None)
+    assert not store.exists(KEY)
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_noticed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, data = tmp_path / "model.onnx", bytes(PART + 1)
+    path.write_bytes(data)
+    file = describe("model.onnx", data)
+    verify = PartBody.verify
+
+    def verify_then_cut(body: PartBody, *updates: Callable[[bytes], object]) -> None:
+        verify(body, *updates)
+        with path.open("r+b") as changing:
+            changing.truncate(1)
+
+    monkeypatch.setattr(PartBody, "verify", verify_then_cut)
+    with pytest.raises(IntegrityError, match="changed while it was published: it"):
+        store.upload(KEY, path, file, PIECE, lambda _: None)
+    assert not store.exists(KEY)
