@@ -59,6 +59,19 @@ def test_without_one_setup_python_brings_it_and_leaves_the_jobs_own_alone(
     assert result.errors[0].message.startswith("The input name is 'NO'."), "the check ran, on that Python"
 
 
+@pytest.mark.parametrize("action", [USES, "modeldrop/modeldrop/setup@v0"])
+def test_windows_is_refused_before_anything_is_installed(machines: Machines, action: str) -> None:
+    job = machines.job(system="Windows", fresh=True)
+    result = job.uses(action, {"registry": "./registry"})
+    assert (result.outcome, result.exit_code, job.calls) == ("failure", 2, [])
+    (error,) = result.errors
+    assert (error.title, error.message.partition(" runners")[0]) == (
+        "modeldrop: runner",
+        "modeldrop runs on Linux and macOS",
+    )
+    assert not (job.temp / "modeldrop").exists()
+
+
 def test_system_without_a_python_says_so(machines: Machines, no_python: dict[str, str]) -> None:
     job = machines.job(machine=no_python)
     result = job.uses(USES, INPUTS | {"python-version": "system"})

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.format.channel import parse_channel
 from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import rollback
-from modeldrop.storage.write.folder import FolderStore
+from modeldrop.storage.write import open_store
 from tests.action.machines import USES, Machines, readable
-from tests.helpers.publisher import Publisher
+from tests.helpers.publisher import Publisher, named
 from tests.runner.events import Event
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.runner.results import StepResult
+    from tests.servers.interface import CloudServer
 
 MAIN = Event()
 BRANCH = Event(ref="refs/heads/better")
@@ -28,21 +30,22 @@ QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0
 class Repository:
     """A repository whose runs publish into one registry, each on a machine of its own."""
 
-    def __init__(self, machines: Machines, folder: Path) -> None:
+    def __init__(self, machines: Machines, folder: Path, registry: str = "", **job: Any) -> None:
         self._machines = machines
         self._publisher = Publisher(folder)
-        self.registry = folder / "a registry"
         self._run = 0
+        self._job = job
+        self.registry = registry or str(folder / "a registry")
 
     def run(self, seed: str, event: Event = MAIN, *, number: int = 0, **inputs: str) -> StepResult:
         """The next run, or that of a ``number`` again: it publishes the build of a commit, or finds it."""
         self._run += not number
-        request = self._publisher.request(seed, str(self.registry))
-        job = self._machines.job(replace(event, run=number or self._run))
+        request = self._publisher.request(seed, self.registry)
+        job = self._machines.job(replace(event, run=number or self._run), **self._job)
         given = {
             "model": request.source,
             "name": "embedder",
-            "registry": str(self.registry),
+            "registry": self.registry,
             "phase": "publish",
             "build-folder": str(self._publisher.built(plan(request), seed)),
             "test-command": "echo tested $MODELDROP_NEW_VERSION against ${MODELDROP_CURRENT_VERSION:-nothing}",
@@ -51,8 +54,7 @@ class Repository:
 
     def named(self, channel: str = "current") -> int | None:
         """The version that a channel names."""
-        file = self.registry / "embedder" / channel
-        return parse_channel(file.read_bytes()).version if file.exists() else None
+        return named(self.registry, channel)
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_a_revert_a_rollback_and_what_comes_then(repository: Repository) -> None
     assert "tested v1 against v2" in reverted.log
     assert repository.named() == 1
     succeeded(repository.run("b"), "moved")
-    rollback(FolderStore(str(repository.registry)), "embedder", "current", by="dana", why="slow")
+    rollback(open_store(repository.registry), "embedder", "current", by="dana", why="slow")
     held = repository.run("b")
     succeeded(held, "held")
     assert "embedder@current stays at v1: it was rolled back to v1 by dana" in warnings(held)[0]
@@ -126,6 +128,44 @@ def test_runs_of_two_commits_and_of_the_same(repository: Repository) -> None:
     succeeded(late, "held")
     assert "a later run has asked for another build: https://github.com/acme/models/actions/runs/2" in warnings(late)[0]
     assert repository.named() == 1
+
+
+def install_what_plans(python: str, checkout: Path, temporary: Path, part: str) -> None:
+    """Put the environment that plans where the action's step finds it made: it has the packages of the tests."""
+    program = (
+        "import sys; from pathlib import Path; from modeldrop.action.install import _digest, _lock;"
+        f"print(_digest(_lock('plan.txt') + _lock('plan-{part}.txt')))"
+    )
+    path = {"PYTHONPATH": str(checkout / "src")}
+    digest = subprocess.run([python, "-c", program], env=path, check=True, text=True, capture_output=True).stdout
+    folder = temporary / "modeldrop" / f"plan-{digest.strip()}"
+    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    own = next(path for path in sys.path if path.endswith("site-packages"))
+    (packages / "modeldrop.pth").write_text(f"{checkout / 'src'}\n{own}\n")
+    (folder / ".complete").touch()
+
+
+@pytest.mark.soak
+def test_the_same_in_a_bucket(
+    machines: Machines, checkout: Path, cloud: CloudServer, cloud_registry: str, tmp_path: Path
+) -> None:
+    """Merge, kill, revert and rollback, signed in; only that pip installs is left out."""
+    first = machines.job()
+    python = first.uses(USES, {"name": "NO"}).step("find").outputs["path"]
+    install_what_plans(python, checkout, first.temp, cloud.name)
+    repository = Repository(machines, tmp_path, cloud_registry, machine=cloud.environment)
+    succeeded(repository.run("a"), "moved")
+    succeeded(repository.run("b", BRANCH), "not-asked")
+    succeeded(repository.run("b"), "moved")
+    assert repository.run("c", test_command="kill -KILL $PPID").outcome == "failure"
+    succeeded(repository.run("c", number=4), "moved")
+    succeeded(repository.run("a"), "moved")
+    assert repository.named() == 1
+    succeeded(repository.run("c"), "moved")
+    rollback(open_store(cloud_registry), "embedder", "current", by="dana")
+    succeeded(repository.run("c"), "held")
+    assert repository.named() == 2
 
 
 FORK = Event.pull_request(fork=True, name="pull_request_target")
@@ -152,7 +192,7 @@ def test_a_pull_request_cannot_move_production(
     assert "The input channel is 'current'." in annotation.message
     assert all(part in annotation.message for part in says), annotation.message
     assert [step.name for step in refused.steps if step.outcome != "skipped"][-1] == "Check the inputs"
-    assert not repository.registry.exists()
+    assert repository.named() is None
 
 
 def test_a_pull_request_moves_no_channel_that_others_publish_to_and_where_it_may(repository: Repository) -> None:

@@ -52,6 +52,7 @@ class Job:
         service: a folder for artifacts, to be shared between jobs.
         secrets: values that are masked from the start.
         hosted: whether the machine is GitHub's own; else it is a self-hosted runner.
+        system: what the machine says that it runs.
         inputs: those of a workflow that was called or dispatched.
         contexts: further contexts: matrix, needs, secrets, vars.
     """
@@ -69,6 +70,7 @@ class Job:
         service: Path | None = None,
         secrets: Iterable[str] = (),
         hosted: bool = False,
+        system: str = "Linux",
         inputs: Mapping[str, Any] | None = None,
         contexts: Mapping[str, Any] | None = None,
     ) -> None:
@@ -95,7 +97,7 @@ class Job:
             "arch": "X64",
             "environment": "github-hosted" if hosted else "self-hosted",
             "name": "test runner",
-            "os": "Linux",
+            "os": system,
             "temp": str(self.temp),
             "tool_cache": str(work / "_tool"),
             "workspace": str(self.workspace.parent),
