@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+@pytest.mark.rounds
+@pytest.mark.slow
 def test_a_prune_killed_at_any_call_is_finished_by_the_next(every_call: Iterator[tuple[int, AgedRegistry]]) -> None:
     for fatal, one in every_call:
         mortal = KillableStore(str(one.registry), fatal, kill)
@@ -53,6 +55,8 @@ def test_a_prune_killed_at_any_call_is_finished_by_the_next(every_call: Iterator
     assert fatal > 30
 
 
+@pytest.mark.rounds
+@pytest.mark.slow
 def test_a_promote_at_any_call_of_a_prune_never_leaves_a_channel_on_a_sealed_version(
     every_call: Iterator[tuple[int, AgedRegistry]],
 ) -> None:
@@ -160,6 +164,8 @@ def test_a_channel_seen_between_the_seals_brings_the_manifest_back(make_registry
     assert outcomes(four.prune(2 * DAY)) == [("unretire", 1, "done")]
 
 
+@pytest.mark.rounds
+@pytest.mark.slow
 def test_two_prunes_at_once_do_each_other_no_harm(every_call: Iterator[tuple[int, AgedRegistry]]) -> None:
     for fatal, one in every_call:
         mortal = KillableStore(str(one.registry), fatal, one.prune)

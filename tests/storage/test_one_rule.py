@@ -25,6 +25,7 @@ from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
 from tests.helpers.clouds import sign_out
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import Answer, HttpsServer, Request
 from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.tls import ForwardProxy, pipe
@@ -162,7 +163,7 @@ CLIENTS: Mapping[str, Callable[[str], object]] = {
     "fetcher, S3": lambda _: open_reader("s3://acme/models").get(KEY, 1 << 20),
     "fetcher, https": lambda url: open_reader(url).get(KEY, 1 << 20),
     "Hub": ask_the_hub,
-    "hook": lambda url: http.opener(url).open(url, timeout=10),
+    "hook": lambda url: http.opener(url).open(url, timeout=HANG_SECONDS),
 }
 
 

@@ -15,6 +15,7 @@ from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
 from tests.helpers.clouds import sign_out
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.faults import BUCKET, Fault, FaultyServer
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.recording_proxy import RecordingProxy
@@ -68,7 +69,7 @@ def ask_the_hub(url: str) -> None:
 
 def post(url: str) -> None:
     with pytest.raises(HTTPError) as caught:
-        http.opener(url).open(Request(url, b"{}", {"Authorization": SECRET}), timeout=10)
+        http.opener(url).open(Request(url, b"{}", {"Authorization": SECRET}), timeout=HANG_SECONDS)
     caught.value.close()
 
 
@@ -172,7 +173,9 @@ def test_whoever_does_not_know_its_secret_cannot_use_the_filter(
         for user in ("", "modeldrop:guess@"):
             monkeypatch.setenv("HTTP_PROXY", f"http://{user}{address.rpartition('@')[2]}")
             with pytest.raises(HTTPError) as caught:
-                http.opener(f"http://127.0.0.1:{server.port}").open(f"http://127.0.0.1:{server.port}/", timeout=10)
+                http.opener(f"http://127.0.0.1:{server.port}").open(
+                    f"http://127.0.0.1:{server.port}/", timeout=HANG_SECONDS
+                )
             with caught.value as refusal:
                 assert refusal.code == 421
         assert server.asks == []

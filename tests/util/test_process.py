@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from modeldrop.util.process import end, end_group, parse_signal, signal_name
+from tests.helpers.waiting import HANG_SECONDS
 
 
 def start(program: str, **more: object) -> subprocess.Popen[bytes]:
@@ -41,7 +42,7 @@ def test_a_process_that_heeds_no_signal_is_killed_with_its_children() -> None:
     assert process.stdout is not None
     child = int(process.stdout.readline())
     end_group(process, 0.1)
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait(HANG_SECONDS) == -signal.SIGKILL  # it is waited for a little only
     assert process.stdout.read() == b""  # the child is gone too: it held the other end
     process.stdout.close()
     assert child > 0
@@ -50,7 +51,7 @@ def test_a_process_that_heeds_no_signal_is_killed_with_its_children() -> None:
 def test_a_process_is_ended_and_its_pipes_are_closed() -> None:
     process = start("import time; print(flush=True); time.sleep(600)")
     end(process)
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait(HANG_SECONDS) == -signal.SIGKILL
     assert process.stdin is not None
     assert process.stdin.closed
 
@@ -64,5 +65,5 @@ def test_a_process_dies_with_its_parent() -> None:
     )
     os.close(lifeline)
     os.close(ours)
-    assert process.wait(60) == 1
+    assert process.wait(HANG_SECONDS) == 1
     end(process)
