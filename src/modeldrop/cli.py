@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from modeldrop._version import __version__
-from modeldrop.errors import DiskError, ModeldropError, UsageError
+from modeldrop.errors import MORE_THREADS, NO_THREADS, DiskError, ModeldropError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,9 +142,7 @@ def _fault_of_machine(error: Exception) -> DiskError | None:
     if isinstance(error, MemoryError):
         return DiskError("There is not enough memory for this.", "Give the process, or the container, more.")
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return DiskError(
-            "This process may start no more threads.", "Raise the limit: ulimit -u, or the container's pids limit."
-        )
+        return DiskError(f"This cannot go on: {NO_THREADS}.", MORE_THREADS)
     if isinstance(error, UnicodeEncodeError):
         return DiskError(
             f"A file's name cannot be written here: this process's encoding is {error.encoding}.",

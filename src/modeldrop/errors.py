@@ -31,6 +31,12 @@ class ModeldropError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+NO_THREADS = "this process may start no more threads"
+"""Why something was not done; the next is what to do about it."""
+
+MORE_THREADS = "Raise the limit on processes: ulimit -u, or the container's pids limit."
+
+
 class UsageError(ModeldropError):
     """An invalid argument: a malformed reference, a bad name, options that exclude each other."""
 

@@ -17,6 +17,7 @@ from modeldrop.fetcher.watch.follower import Follower, Receiver
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channels import promote
 from modeldrop.storage.write.folder import FolderStore
+from modeldrop.util.text import iso_time
 from tests.helpers.builds import digest_of, open_to_all, publish_build, read_only, run_python, unprivileged
 from tests.helpers.command_line import modeldrop
 
@@ -169,7 +170,37 @@ def test_what_a_watch_learned(registry: Path, fetched: Path) -> None:
     for name in (".state", ".watch"):
         os.utime(fetched / "embedder" / name / "current.json", (then, then))
     assert only(fetched).code(3600) == 12
-    assert "is not JSON" in modeldrop("status", fetched).out
+    text = modeldrop("status", fetched).out
+    assert "using last good v1 (int8)" in text
+    assert "is not JSON" in text
+
+
+def test_that_the_last_good_version_is_in_use_is_said(registry: Path, fetched: Path) -> None:
+    assert only(fetched).to_json()["last_good"] is None
+    registry.rename(registry.with_name("away"))
+    assert fetch(f"{registry}/embedder", fetched).checked == "disk"
+    first = only(fetched).fallback
+    assert first is not None
+    fetch(f"{registry}/embedder", fetched)
+    again = only(fetched)
+    assert again.fallback == first  # since when, and not when it was last tried
+    said = again.to_json()["last_good"]
+    assert isinstance(said, dict)
+    assert (said["registry_unreachable"], said["reason"]) == (True, first.error)
+    text = modeldrop("status", fetched).out
+    since = iso_time(first.since)
+    assert f"embedder@current: using last good v1 (int8), registry unreachable since {since}: {first.error}" in text
+    assert again.code() == 0
+    fetch(f"{registry}/embedder", fetched, on_unavailable="offline")
+    assert only(fetched).fallback == first  # nobody was asked
+
+    registry.with_name("away").rename(registry)
+    fetch(f"{registry}/embedder", fetched)
+    assert only(fetched).fallback is None
+    assert "last good" not in modeldrop("status", fetched).out
+    (registry / "embedder/current").write_bytes(b"{")
+    fetch(f"{registry}/embedder", fetched)
+    assert "using last good v1 (int8), nothing newer could be used since" in modeldrop("status", fetched).out
 
 
 def test_a_clock_that_was_ahead_when_a_watch_asked(registry: Path, fetched: Path) -> None:
@@ -221,7 +252,7 @@ def test_a_quarantine_is_shown(fetched: Path) -> None:
     assert "v2 (generation 2) is in quarantine since 2026-01-02T03:04:05Z: it does not load." in ran.out
 
 
-@pytest.mark.parametrize("name", [".quarantine", ".watch", ".state"])
+@pytest.mark.parametrize("name", [".quarantine", ".watch", ".state", ".fallback"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": "x"}', b" " * (1 << 17)])
 def test_a_note_that_cannot_be_read_is_none(name: str, content: bytes, fetched: Path) -> None:
     (fetched / "embedder" / name).mkdir(exist_ok=True)

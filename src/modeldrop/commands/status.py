@@ -6,7 +6,8 @@
 Exit codes: 0 healthy; 5 nothing is there, or not yet; 14 a snapshot in use is damaged (files missing or of a wrong
 size; 'modeldrop verify' reads them all); 20 a watch has not told every hook of what is in use, or is telling them; 12
 the registry last answered longer ago than --max-age. A version in quarantine is shown, and is no reason to be
-unhealthy: the one before is in use.
+unhealthy: the one before is in use. Where that is the last good version because the registry could not be read, it says
+since when.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import home_folder, read_duration
 from modeldrop.fetcher.status import ChannelStatus, overall_code, read_status
-from modeldrop.util.text import age_text, table
+from modeldrop.util.text import age_text, iso_time, table
 
 if TYPE_CHECKING:
     import argparse
@@ -77,6 +78,13 @@ def _lines(status: ChannelStatus) -> list[str]:
         lines.append(
             f"v{found.version} (generation {found.generation}) is in quarantine since {found.at}: {found.reason}"
         )
-    if status.error:
+    fallback, snapshot = status.fallback, status.snapshot
+    if fallback is not None and snapshot is not None:
+        what = "registry unreachable" if fallback.unreachable else "nothing newer could be used"
+        lines.append(
+            f"using last good v{snapshot.version} ({snapshot.variant}), {what} since {iso_time(fallback.since)}: "
+            f"{fallback.error}"
+        )
+    elif status.error:
         lines.append(f"for {age_text(status.error_seconds)}: {status.error}")
     return lines

@@ -20,14 +20,15 @@ from modeldrop.commands.arguments import add_json, print_json, reference_argumen
 from modeldrop.config import home_folder
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
 from modeldrop.fetcher.home import find_links, find_models, find_snapshots, read_link
+from modeldrop.fetcher.options import Options
+from modeldrop.fetcher.resolve import Resolver
 from modeldrop.fetcher.snapshot import MANIFEST, SHORT_DIGEST, LocalSnapshot
 from modeldrop.fetcher.verify import find_damage, find_damage_of_copy
 from modeldrop.format import keys
-from modeldrop.format.channel import MAX_BYTES as MAX_CHANNEL
-from modeldrop.format.channel import parse_channel
 from modeldrop.format.manifest import MAX_BYTES, manifest_digest, parse_manifest
 from modeldrop.format.records import find_seal
 from modeldrop.util.files import expand_user
+from modeldrop.util.retry import Deadline
 from modeldrop.util.text import table
 
 if TYPE_CHECKING:
@@ -137,17 +138,12 @@ def _verify_version(reference: Reference) -> Verified:
 
     Raises:
         NotFoundError: there is none.
+        RegistryError: the folder is not there, or cannot be read.
     """
-    registry, number, digest = expand_user(reference.registry), reference.version, reference.digest
-    if number is None:
-        path = registry / keys.channel(reference.model, str(reference.channel))
-        try:
-            with path.open("rb") as file:
-                move = parse_channel(file.read(MAX_CHANNEL + 1)).present
-        except FileNotFoundError:
-            raise NotFoundError(f"{path} is not there.", f"See what there is: modeldrop ls {registry}") from None
-        number, digest = move.version, digest or move.digest
-    return _verify_copy(registry / keys.folder(reference.model, number), digest, all_variants=True)
+    resolver = Resolver(reference, Options(), Deadline(0), waits=lambda _: False, on_wait=lambda _: None)
+    version = resolver.resolve(None)
+    folder = Path(resolver.registry, keys.folder(reference.model, version.version))
+    return _verify_copy(folder, version.digest, all_variants=True)
 
 
 def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> Verified:

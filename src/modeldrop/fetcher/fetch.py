@@ -310,7 +310,7 @@ class Fetcher:
             RegistryError: there is none, or it is older than ``max_stale``.
             ModeldropError: ``error``, where there is none that would do.
         """
-        from modeldrop.fetcher.last_good import last_good
+        from modeldrop.fetcher.last_good import last_good, note_fallback
 
         found = last_good(self.home, self.link, self.stored_state, self.options, error)
         with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
@@ -320,6 +320,7 @@ class Fetcher:
         if self.options.on_unavailable != OFFLINE:
             name, when = found.local.path.name, ago_text(found.age)
             trouble = " ".join(str(error).split())
+            note_fallback(self.home.path, str(self.link), error, found.checked)
             self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {when}.",)
         return self.snapshot_of(found.local, found.generation, checked="disk", age=found.age, warnings=self.warnings)
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError, ModeldropError, NotFoundError, RefusedError, RegistryError
 from modeldrop.fetcher.home import read_link
-from modeldrop.fetcher.notes import age_of
+from modeldrop.fetcher.notes import MAX_NUMBER, MAX_TEXT, age_of, note_path, read_note, write_note
 from modeldrop.fetcher.options import FAIL, OFFLINE
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.format.channel import REMOVED
@@ -20,10 +21,29 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import age_text, ago_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modeldrop.fetcher.home import ModelHome
     from modeldrop.fetcher.notes import ChannelState
     from modeldrop.fetcher.options import Options
     from modeldrop.fetcher.resolve import ResolvedVersion
+
+
+_FALLBACK = ".fallback"
+
+
+class Fallback(NamedTuple):
+    """That the last good version is in use, for want of a newer one.
+
+    Attributes:
+        error: why there was none, when one was last tried for.
+        unreachable: whether that is because the registry could not be read.
+        since: when that was first so, in Unix seconds.
+    """
+
+    error: str
+    unreachable: bool
+    since: float
 
 
 class LastGood(NamedTuple):
@@ -43,6 +63,27 @@ class LastGood(NamedTuple):
     def age(self) -> float | None:
         """Seconds since the registry last said so, None where that is not known."""
         return age_of(self.checked)
+
+
+def read_fallback(model_home: Path, link: str, checked: float) -> Fallback | None:
+    """The fallback that is noted; None where the registry has answered since, at ``checked``."""
+    with contextlib.suppress(OSError, FormatError):
+        found, _ = read_note(note_path(model_home, _FALLBACK, link), "fallback")
+        since = found.integer("since_ms", low=0, high=MAX_NUMBER) / 1000
+        if since > checked:
+            return Fallback(found.text("error", limit=2 * MAX_TEXT), found.boolean("unreachable"), since)
+    return None
+
+
+def note_fallback(model_home: Path, link: str, error: ModeldropError, checked: float) -> None:
+    """Note that the last good version is used, which the registry last confirmed at ``checked``."""
+    earlier = read_fallback(model_home, link, checked)
+    values = {
+        "error": error.message[:MAX_TEXT],
+        "unreachable": isinstance(error, RegistryError),
+        "since_ms": int(1000 * (earlier.since if earlier else time.time())),
+    }
+    write_note(note_path(model_home, _FALLBACK, link), values)
 
 
 def last_good(

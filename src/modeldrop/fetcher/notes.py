@@ -2,6 +2,7 @@
 
 ``.state/<link>.json``       what the channel named when the registry was last asked
 ``.quarantine/<link>.json``  the version it named that failed here; nobody tries it again until the channel moves
+``.fallback/<link>.json``    since when a fetch uses what is here for want of something newer, and why (``last_good``)
 ``.watch/<link>.json``       what the last watch has delivered, what it was telling, and since when it fails
 
 Writing is best effort: a volume may be read-only. Only what a watch is about to tell must be on the disk before. The
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 _STATE, _QUARANTINE, _WATCH = ".state", ".quarantine", ".watch"
 _MAX_BYTES = 64 << 10
-_MAX_TEXT = 2000
-_MAX_NUMBER = 1 << 53
+MAX_TEXT = 2000
+MAX_NUMBER = 1 << 53
 _SKEW = 300.0
 
 
@@ -122,30 +123,30 @@ def age_of(moment: float) -> float | None:
 def read_state(model_home: Path, link: str) -> ChannelState | None:
     """What is known of the channel behind a link; None where nothing is, or it cannot be read."""
     try:
-        return _state(*_read(_path(model_home, _STATE, link), "channel state"))
+        return _state(*read_note(note_path(model_home, _STATE, link), "channel state"))
     except (OSError, FormatError):
         return None
 
 
 def write_state(model_home: Path, link: str, state: ChannelState) -> None:
     """Remember what a channel names, as of ``state.checked``."""
-    _write(_path(model_home, _STATE, link), _state_json(state), state.checked)
+    write_note(note_path(model_home, _STATE, link), _state_json(state), state.checked)
 
 
 def confirm_state(model_home: Path, link: str, checked: float) -> None:
     """Remember that the registry still said the same at ``checked``, in Unix seconds."""
-    _confirm(_path(model_home, _STATE, link), checked)
+    _confirm(note_path(model_home, _STATE, link), checked)
 
 
 def read_quarantine(model_home: Path, link: str) -> Quarantine | None:
     """What is quarantined of the channel behind a link; None where nothing is, or it cannot be read."""
     try:
-        found, _ = _read(_path(model_home, _QUARANTINE, link), "quarantine")
+        found, _ = read_note(note_path(model_home, _QUARANTINE, link), "quarantine")
         return Quarantine(
-            version=found.integer("version", low=1, high=_MAX_NUMBER),
+            version=found.integer("version", low=1, high=MAX_NUMBER),
             digest=found.text("digest", pattern=DIGEST),
-            generation=found.integer("generation", low=1, high=_MAX_NUMBER),
-            reason=found.text("reason", limit=2 * _MAX_TEXT),
+            generation=found.integer("generation", low=1, high=MAX_NUMBER),
+            reason=found.text("reason", limit=2 * MAX_TEXT),
             at=found.text("at", pattern=TIME),
         )
     except (OSError, FormatError):
@@ -154,26 +155,26 @@ def read_quarantine(model_home: Path, link: str) -> Quarantine | None:
 
 def write_quarantine(model_home: Path, link: str, quarantine: Quarantine) -> None:
     """Remember what failed."""
-    values = quarantine._replace(reason=quarantine.reason[:_MAX_TEXT])._asdict()
-    _write(_path(model_home, _QUARANTINE, link), values)
+    values = quarantine._replace(reason=quarantine.reason[:MAX_TEXT])._asdict()
+    write_note(note_path(model_home, _QUARANTINE, link), values)
 
 
 def clear_quarantine(model_home: Path, link: str) -> None:
     """Forget it: the channel has moved to a version that is good."""
     with contextlib.suppress(OSError):
-        _path(model_home, _QUARANTINE, link).unlink(missing_ok=True)
+        note_path(model_home, _QUARANTINE, link).unlink(missing_ok=True)
 
 
 def read_watch_note(model_home: Path, link: str) -> WatchNote:
     """What a watch has remembered; nothing, where it cannot be read."""
     try:
-        found, changed = _read(_path(model_home, _WATCH, link), "watch note")
+        found, changed = read_note(note_path(model_home, _WATCH, link), "watch note")
         return WatchNote(
             delivered=_state(found.child("told"), changed) if found.has("told") else None,
             telling=_state(found.child("telling"), changed) if found.has("telling") else None,
-            refusal=found.text("refusal", default="", limit=2 * _MAX_TEXT),
-            error=found.text("error", limit=2 * _MAX_TEXT),
-            failed_at=float(found.integer("failed_at", low=0, high=_MAX_NUMBER)),
+            refusal=found.text("refusal", default="", limit=2 * MAX_TEXT),
+            error=found.text("error", limit=2 * MAX_TEXT),
+            failed_at=float(found.integer("failed_at", low=0, high=MAX_NUMBER)),
             answered=changed if found.boolean("answered") else 0.0,
         )
     except (OSError, FormatError):
@@ -189,19 +190,19 @@ def write_watch_note(model_home: Path, link: str, note: WatchNote) -> None:
     values = {
         "told": None if note.delivered is None else _state_json(note.delivered),
         "telling": None if note.telling is None else _state_json(note.telling),
-        "refusal": note.refusal[:_MAX_TEXT],
-        "error": note.error[:_MAX_TEXT],
+        "refusal": note.refusal[:MAX_TEXT],
+        "error": note.error[:MAX_TEXT],
         "failed_at": int(note.failed_at),
         "answered": note.answered > 0,
     }
-    path = _path(model_home, _WATCH, link)
+    path = note_path(model_home, _WATCH, link)
     make_folder(path.parent)
     replace_file(path, dump(values), at=note.answered or None, sync=True)
 
 
 def confirm_watch_note(model_home: Path, link: str, answered: float) -> None:
     """Remember that the registry answered, and nothing else is new."""
-    _confirm(_path(model_home, _WATCH, link), answered)
+    _confirm(note_path(model_home, _WATCH, link), answered)
 
 
 def links_with_notes(model_home: Path) -> set[str]:
@@ -216,9 +217,9 @@ def links_with_notes(model_home: Path) -> set[str]:
 
 def _state(found: Fields, checked: float) -> ChannelState:
     return ChannelState(
-        version=found.integer("version", low=1, high=_MAX_NUMBER),
+        version=found.integer("version", low=1, high=MAX_NUMBER),
         digest=found.text("digest", pattern=DIGEST),
-        generation=found.integer("generation", low=1, high=_MAX_NUMBER),
+        generation=found.integer("generation", low=1, high=MAX_NUMBER),
         nonce=found.text("nonce", limit=64),
         variant=found.text("variant", limit=128),
         snapshot=found.text("snapshot", limit=255),
@@ -236,14 +237,15 @@ def _state_json(state: ChannelState) -> dict[str, object]:
 
 def state_path(model_home: Path, link: str) -> Path:
     """Where the state of the channel behind a link is kept."""
-    return _path(model_home, _STATE, link)
+    return note_path(model_home, _STATE, link)
 
 
-def _path(model_home: Path, folder: str, link: str) -> Path:
+def note_path(model_home: Path, folder: str, link: str) -> Path:
+    """Where a note of this kind about a link is kept."""
     return model_home / folder / f"{link}.json"
 
 
-def _read(path: Path, what: str) -> tuple[Fields, float]:
+def read_note(path: Path, what: str) -> tuple[Fields, float]:
     """A note's fields and its modification time.
 
     Raises:
@@ -255,7 +257,8 @@ def _read(path: Path, what: str) -> tuple[Fields, float]:
         return found, os.fstat(file.fileno()).st_mtime  # of these very bytes
 
 
-def _write(path: Path, values: Mapping[str, object], at: float | None = None) -> None:
+def write_note(path: Path, values: Mapping[str, object], at: float | None = None) -> None:
+    """Write a note, if that can be done."""
     with contextlib.suppress(OSError, FormatError):
         make_folder(path.parent)
         replace_file(path, dump(values), at=at)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, HookError, IntegrityError, NotFoundError, RegistryError
 from modeldrop.fetcher.home import find_links, find_snapshots, read_link
+from modeldrop.fetcher.last_good import Fallback, read_fallback
 from modeldrop.fetcher.notes import Quarantine, age_of, links_with_notes, read_quarantine, read_state, read_watch_note
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
 from modeldrop.format.names import NAME
 from modeldrop.util.named_tuples import NamedTuple
+from modeldrop.util.text import iso_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,7 @@ class ChannelStatus(NamedTuple):
         untold: that a watch has not told every hook which version is in use, and why; "" where it has.
         error: why a watch could not ask the registry or take what it names, "" where it could.
         error_seconds: for how long that has been so.
+        fallback: since when, and why, what is in use is the last good version; None where the registry has answered.
     """
 
     model: str
@@ -47,6 +50,7 @@ class ChannelStatus(NamedTuple):
     untold: str = ""
     error: str = ""
     error_seconds: float = 0.0
+    fallback: Fallback | None = None
 
     def code(self, max_age: float | None = None) -> int:
         """0 if all is well, else the exit code of what is not.
@@ -81,6 +85,13 @@ class ChannelStatus(NamedTuple):
             "untold": self.untold or None,
             "error": self.error or None,
             "error_seconds": round(self.error_seconds) if self.error else None,
+            "last_good": None
+            if self.fallback is None
+            else {
+                "since": iso_time(self.fallback.since),
+                "registry_unreachable": self.fallback.unreachable,
+                "reason": self.fallback.error,
+            },
         }
 
 
@@ -153,7 +164,11 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
         snapshot = LocalSnapshot(folder / target)
     except FormatError:
         return known._replace(fault=f"{folder / link} names no snapshot, but {target[:80]!r}.")
-    return known._replace(snapshot=snapshot, fault=_fault(snapshot))
+    checked = max(answers)
+    fallback = read_fallback(folder, link, checked)
+    if note.error and fallback is None:
+        fallback = Fallback(note.error, note.answered < note.failed_at, note.failed_at)
+    return known._replace(snapshot=snapshot, fault=_fault(snapshot), fallback=fallback)
 
 
 def _untold(note: WatchNote) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import ConflictError, RegistryError
+from modeldrop.errors import MORE_THREADS, NO_THREADS, ConflictError, RegistryError
 
 if TYPE_CHECKING:
     from modeldrop.util.http import CertificatesError
@@ -227,10 +227,7 @@ def failed_request(url: str, verb: str, key: str, error: BaseException | str, hi
 
 def no_threads(url: str) -> RegistryError:
     """Reading needs threads, and this process gets none."""
-    return RegistryError(
-        f"{url} cannot be read: this process may start no more threads.",
-        "Raise the limit on processes: ulimit -u, or the container's pids limit.",
-    )
+    return RegistryError(f"{url} cannot be read: {NO_THREADS}.", MORE_THREADS)
 
 
 def panicked(url: str, error: BaseException) -> RegistryError:

@@ -95,6 +95,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def iso_time(seconds: float) -> str:
+    """A moment in Unix seconds, as ISO 8601 in UTC."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def is_true(text: str | None) -> bool:
     """Whether a variable or setting says something that means yes."""
     return (text or "").strip().lower() in _TRUE
