@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from modeldrop.errors import IntegrityError, RegistryError
+from modeldrop.fetcher.download import processor
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.download.pace import Growth, Pace
 from modeldrop.fetcher.download.pieces import Queue
@@ -348,6 +350,82 @@ def test_connections_are_added_while_that_helps(line: float, connection: float, 
         fetched += 0.25 * min(line, connections * connection)
         connections = min(growth.wanted(connections, int(fetched), now), LIMITS.connections)
     assert connections == found
+
+
+def looks(line: Callable[[int], float], waits: float = 0.0, seconds: float = 1.0) -> list[int]:
+    """How many connections there are in turn, where so many bytes a second come over so many connections.
+
+    ``waits``: the part of their time for which threads wait for a processor.
+    """
+    now = fetched = waited = 0.0
+    growth, connections, found = Growth(LIMITS, now, lambda: waited), LIMITS.first, [LIMITS.first]
+    while now < seconds:
+        now, fetched = now + LIMITS.interval, fetched + LIMITS.interval * line(connections)
+        waited += waits * LIMITS.interval * connections
+        rate = line(connections)
+        wanted = growth.look(connections, int(fetched), now, rate=rate, slow=rate < LIMITS.fast * connections)
+        if wanted is not None and wanted != connections:
+            connections = min(wanted, LIMITS.connections)
+            found.append(connections)
+    return found
+
+
+def test_connections_that_do_not_help_are_taken_back_for_a_while() -> None:
+    assert looks(lambda _: 100e6) == [3, 20, 3]
+    assert looks(lambda count: 40e6 * count) == [3, 20]
+    assert looks(lambda count: 90e6 * count) == [3]
+    assert looks(lambda _: 100e6, seconds=5.0) == [3, 20, 3, 20, 3]  # the line may be another one by then
+
+
+def test_no_connections_are_added_for_threads_that_wait_for_a_processor() -> None:
+    assert looks(lambda _: 100e6, waits=0.5) == [3]
+    assert looks(lambda count: 40e6 * count, waits=0.1) == [3, 20]
+
+
+def test_waiting_for_a_processor_is_what_the_system_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for thread, told in {"1": "7 1500000000 3", "2": "7 250000000 3", "3": "", "4": "0 nothing 0"}.items():
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(told)
+    (tmp_path / "5").mkdir()
+    monkeypatch.setattr(processor, "_THREADS", tmp_path)
+    assert processor.waited() == 1.75
+    monkeypatch.setattr(processor, "_THREADS", tmp_path / "none")
+    assert processor.waited() == 0.0
+
+
+def test_everything_comes_with_connections_that_come_and_go(
+    source: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = transfers.LIMITS._replace(max_request=PIECE, min_request=1, connections=8, interval=0.0)
+    monkeypatch.setattr(transfers, "LIMITS", limits)
+    wanted = cycle([8, 1, None, 5, 1])
+    monkeypatch.setattr(Growth, "look", lambda *_, **__: next(wanted))
+    assert bring(source, into) == TransferStats(fetched=SIZE)
+
+
+def test_runs_end_where_blocks_do() -> None:
+    piece, mebi = 1 << 20, 1 << 20
+    partial: Any = _PartialFile(1, [])
+    partial.file = partial.file._replace(size=100 * mebi, pieces=("0" * 64,) * 100)
+    partial.missing = list(range(5, 100))
+    partial.start, partial.length = lambda index: index * piece, lambda _: piece
+    found = [
+        (start // mebi, length // mebi) for start, length in runs(Queue([partial], str, NOTHING, mebi), 4, 32 * mebi)
+    ]
+    assert found[:3] == [(5, 19), (24, 16), (40, 8)]
+    assert sum(length for _, length in found) == 95
+
+
+def test_runs_are_at_least_what_a_connection_brings_in_a_moment() -> None:
+    partial = cast("PartialFile", _PartialFile(10, list(range(10))))
+    queue = Queue([partial], str, NOTHING, PIECE)
+    run = queue.next_run(100, 100 * PIECE, 4 * PIECE)
+    assert run is not None
+    assert run.left == 4 * PIECE
+    pace = Pace(LIMITS)
+    assert pace.shortest() == LIMITS.min_request
+    assert Pace(LIMITS, 1e9).shortest() == LIMITS.short_request
+    assert Pace(LIMITS, 20e6).shortest() == 2_000_000
 
 
 def test_runs_become_shorter_towards_the_end() -> None:

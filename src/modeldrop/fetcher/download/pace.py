@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modeldrop.fetcher.download.processor import waited
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modeldrop.fetcher.download.transfer import Limits
 
 _CHUNK_SECONDS = 0.25
@@ -19,6 +23,10 @@ _THIN = 1e6
 _THIN_SECONDS = 2.0
 _WORTH_IT = 1.3
 _LEAST = 16e3
+_SHORT_SECONDS = 0.1
+_WAITED = 0.3  # of the time of a connection
+_TRIAL_SECONDS = 0.4
+_PAUSE = 2.0
 
 
 class Pace:
@@ -41,6 +49,10 @@ class Pace:
     def length(self, left: int) -> int:
         """How many of the bytes that are left the next request should ask for."""
         return min(left, max(_SHORTEST, int(self._rate * _REQUEST_SECONDS))) if self._rate else left
+
+    def shortest(self) -> int:
+        """Bytes that a request should ask for at least: shorter ones cost more than ending together is worth."""
+        return max(self._limits.min_request, min(self._limits.short_request, int(self._rate * _SHORT_SECONDS)))
 
     def note(self, count: int, seconds: float) -> None:
         """So many bytes came with one request, in so many seconds."""
@@ -67,14 +79,55 @@ class Growth:
     Args:
         limits: of the transfer.
         now: when it begins, in seconds.
+        waited: tells for how many seconds threads have waited for a processor.
+
+    Attributes:
+        rate: bytes a second since more connections were tried last.
     """
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits, now: float, waited: Callable[[], float] = waited) -> None:
+        self._waited = waited
         self._limits = limits
         self._at = now
         self._fetched = 0
         self._best = 0.0
         self.rate = 0.0
+        self._trial: tuple[int, float, float] | None = None
+        self._again = 0.0
+        self._looked: tuple[float, float] | None = None
+        self._pause = _PAUSE
+
+    def look(self, connections: int, fetched: int, now: float, *, rate: float, slow: bool) -> int | None:
+        """How many connections there should be from now on, None for no change: more where they are slow.
+
+        But not where they are because their threads wait for a processor: more would only share it. And as few as
+        before where more did not help: a service may be busy with the requests that it has.
+
+        Args:
+            connections: how many there are.
+            fetched: bytes that have come since the beginning.
+            now: in seconds.
+            rate: bytes a second, lately.
+            slow: whether that is little for so many.
+        """
+        if self._trial is not None:
+            before, enough, since = self._trial
+            if now - since < _TRIAL_SECONDS:
+                return None
+            self._trial = None
+            if rate < enough:
+                self._again, self._pause = now + self._pause, 2 * self._pause
+                return before
+        looked, self._looked = self._looked, None
+        if not slow or now < self._again:
+            return None
+        self._looked = now, self._waited()
+        if looked is None or self._looked[1] - looked[1] > _WAITED * connections * (now - looked[0]):
+            return None
+        wanted = self.wanted(connections, fetched, now)
+        if wanted > connections and self.rate > _THIN:
+            self._trial = connections, rate * _WORTH_IT, now
+        return wanted
 
     def wanted(self, connections: int, fetched: int, now: float) -> int:
         """How many connections there should be, where each alone is slow.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
 
 
+_BLOCK = 8 << 20
 _KEEP_SECONDS = 1.0  # a piece that takes longer is kept as far as it has come
 
 
@@ -178,12 +179,13 @@ class Queue:
         self.left = sum(partial.length(index) for partial in partial_files for index in partial.missing)
         """Bytes that were not handed out yet."""
 
-    def next_run(self, share: int, maximum: int) -> Run | None:
+    def next_run(self, share: int, maximum: int, minimum: int = 0) -> Run | None:
         """The next run; None when all is handed out.
 
         Args:
             share: it has this part of what is left: 6 for a sixth.
             maximum: bytes of the run at most; but never less than a piece.
+            minimum: bytes of it at least, if that is more than the queue's own.
         """
         with self._lock:
             if self._retries:
@@ -191,18 +193,32 @@ class Queue:
             if not self._spans:
                 return None
             remote, partial, span = self._spans.popleft()
-            wanted = min(max(self.left // share, self._minimum), maximum)
-            count = -(-wanted // partial.length(span.start))
-            run = span[:count]
-            if len(span) > count:
-                self._spans.appendleft((remote, partial, span[count:]))
+            wanted = min(max(self.left // share, self._minimum, minimum), maximum)
+            run = span[: _aligned(span.start, wanted, partial.length(span.start))]
+            if len(span) > len(run):
+                self._spans.appendleft((remote, partial, span[len(run) :]))
             self.left -= sum(map(partial.length, run))
             return Run(remote, partial, run, self._unfinished)
+
+    @property
+    def has_retries(self) -> bool:
+        """Whether a run waits to be handed out once more."""
+        return bool(self._retries)
 
     def retry(self, run: Run) -> None:
         """Hand out a run once more, before all others."""
         with self._lock:
             self._retries.append(run)
+
+
+def _aligned(start: int, wanted: int, size: int) -> int:
+    """How many pieces of ``size`` bytes a run from piece ``start`` gets: fewer, if it then ends where a block does.
+
+    Services keep objects in blocks; to read a part of one costs some of them as much as to read all of it.
+    """
+    count = -(-wanted // size)
+    less = (start + count) % max(1, _BLOCK // size)
+    return count - less if less <= count // 2 else count
 
 
 def _spans(indices: Sequence[int], first: Collection[int]) -> Iterator[range]:

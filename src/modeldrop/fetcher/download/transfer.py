@@ -17,7 +17,7 @@ import contextlib
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,10 @@ class Limits(NamedTuple):
         fast: bytes a second over one connection, while it does not wait for the disk; where they bring less, there are
             as many as there may be.
         interval: seconds between two looks at that, and at what has come.
+        window: seconds of which such a look takes the mean.
         max_request: bytes that one request asks for at most,
-        min_request: at least, where so many are missing in a row.
+        min_request: at least, where so many are missing in a row,
+        short_request: and at least where a connection brings so many in a tenth of a second.
         shares: requests that a connection would still make for its part of what is left: so they become shorter
             towards the end, and all connections end together.
         slow_max_request: as ``max_request``, where connections are slow and many.
@@ -77,8 +79,10 @@ class Limits(NamedTuple):
     connections: int = 20
     fast: float = 80e6
     interval: float = 0.03
+    window: float = 0.3
     max_request: int = 32 << 20
     min_request: int = 1 << 20
+    short_request: int = 8 << 20
     shares: int = 2
     slow_max_request: int = 8 << 20
     slow_shares: int = 4
@@ -256,24 +260,31 @@ class _Connections:
         self._max = min(LIMITS.connections, max(1, LIMITS.memory // piece_size))
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._workers = 0
+        self._workers = 0  # those that should work; the others end with the run that they have
         self._max_request, self._shares = LIMITS.max_request, LIMITS.shares
 
     def __len__(self) -> int:
+        return self._workers
+
+    @property
+    def started(self) -> int:
+        """Threads that have begun, those that have ended included."""
         return len(self._threads)
 
     def add(self, maximum: int, rate: float = 0.0) -> None:
         """Work with so many connections, if there is work for them; ``rate`` is what each may bring, 0 for unknown."""
         smallest = max(1, min(self._queue.left, LIMITS.min_request))
-        wanted = min(maximum, self._max, len(self._threads) + -(-self._queue.left // smallest))
-        self._workers = max(self._workers, wanted)  # before they take their first runs, whose length this decides
-        while len(self._threads) < wanted:
-            pace = Pace(LIMITS, rate)
-            thread = threading.Thread(target=self._work, args=(pace,), name="modeldrop-transfer", daemon=True)
+        begun = self._workers
+        # Before they take their first runs, whose length this decides.
+        self._workers = max(begun, min(maximum, self._max, begun + -(-self._queue.left // smallest)))
+        for number in range(begun, self._workers):
+            arguments = number, Pace(LIMITS, rate)
+            thread = threading.Thread(target=self._work, args=arguments, name="modeldrop-transfer", daemon=True)
             try:
                 thread.start()
             except RuntimeError as error:
-                if self._threads:
+                self._workers = number
+                if number:
                     return  # those that could be started do all of it
                 from modeldrop.storage.errors import no_threads
 
@@ -285,6 +296,11 @@ class _Connections:
         self._max_request, self._shares = min(LIMITS.slow_max_request, LIMITS.max_request), LIMITS.slow_shares
         self.add(maximum, rate / maximum)
 
+    def reduce(self, maximum: int) -> None:
+        """Go back to so many connections, and to long requests."""
+        self._workers = maximum
+        self._max_request, self._shares = LIMITS.max_request, LIMITS.shares
+
     def stop(self) -> None:
         """End the threads; one that waits for the network ends later, and touches nothing any more."""
         self._stopped.set()
@@ -292,11 +308,11 @@ class _Connections:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _work(self, pace: Pace) -> None:
-        """A thread: bring runs until there are none."""
+    def _work(self, number: int, pace: Pace) -> None:
+        """A thread: bring runs until there are none, or there are more threads than there should be."""
         try:
-            while not self._stopped.is_set():
-                run = self._queue.next_run(self._workers * self._shares, self._max_request)
+            while not self._stopped.is_set() and (number < self._workers or self._queue.has_retries):
+                run = self._queue.next_run(self._workers * self._shares, self._max_request, pace.shortest())
                 if run is None:
                     return
                 self._fetch_run(run, pace)
@@ -438,11 +454,11 @@ def _watch(
     counters = connections.counters
     files = {partial.file.path: partial for partial in partial_files}
     done = {path: partial.verified_bytes for path, partial in files.items()}
-    folder_checked = looked = time.monotonic()
-    growth = Growth(LIMITS, looked)
-    fetched = ended = 0
-    writing = 0.0
-    while ended < len(connections):
+    folder_checked = time.monotonic()
+    growth = Growth(LIMITS, folder_checked)
+    lately = deque([(folder_checked, 0, 0.0)])
+    ended = 0
+    while ended < connections.started:
         with contextlib.suppress(Empty):
             error = connections.ended.get(timeout=min(LIMITS.interval, deadline.left()))
             if error is not None:
@@ -452,19 +468,38 @@ def _watch(
             done[path] += count
             counters.report(files[path].file, done[path], less=count < 0)
         _check_time(connections, partial_files, sum(done.values()), deadline)
-        if not counters.fetched:  # nothing is known of the line before it has brought something
-            looked = time.monotonic()
-        seconds = time.monotonic() - looked
-        if seconds >= LIMITS.interval:
-            # More connections help against a slow line, and not against a slow disk.
-            waiting = seconds * len(connections) - (counters.writing - writing)
-            if counters.fetched - fetched < waiting * LIMITS.fast:
-                wanted = growth.wanted(len(connections), counters.fetched, time.monotonic())
-                connections.add_slow(wanted, growth.rate)
-            looked, fetched, writing = time.monotonic(), counters.fetched, counters.writing
+        _adapt(connections, growth, lately)
         if time.monotonic() > folder_checked + _FOLDER_SECONDS:
             check_folder()
             folder_checked = time.monotonic()
+
+
+def _adapt(connections: _Connections, growth: Growth, lately: deque[tuple[float, int, float]]) -> None:
+    """Add connections where they are slow, and take those back that did not help.
+
+    Args:
+        connections: those that there are.
+        growth: what has been tried.
+        lately: when it was looked, and how many bytes and seconds of writing there were.
+    """
+    counters, now = connections.counters, time.monotonic()
+    if not counters.fetched:  # nothing is known of the line before it has brought something
+        lately[-1] = now, 0, 0.0
+    if now - lately[-1][0] < LIMITS.interval:
+        return
+    lately.append((now, counters.fetched, counters.writing))
+    while now - lately[0][0] > LIMITS.window and len(lately) > 2:
+        lately.popleft()
+    since, fetched, writing = lately[0]
+    came, seconds = counters.fetched - fetched, max(now - since, 1e-9)
+    # More connections help against a slow line, and not against a slow disk.
+    waiting = seconds * len(connections) - (counters.writing - writing)
+    slow = came < waiting * LIMITS.fast
+    wanted = growth.look(len(connections), counters.fetched, now, rate=came / seconds, slow=slow)
+    if wanted is not None and wanted < len(connections):
+        connections.reduce(wanted)
+    elif wanted is not None:
+        connections.add_slow(wanted, growth.rate)
 
 
 def _check_time(connections: _Connections, partial_files: Sequence[PartialFile], done: int, deadline: Deadline) -> None:
