@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modeldrop.errors import RegistryError
-from modeldrop.storage.errors import WHICH_RIGHTS, detail, unreachable
+from modeldrop.storage.errors import SET_CLOCK, WHICH_RIGHTS, detail, unreachable
 from modeldrop.util import http
 from modeldrop.util.retry import with_timeout
 
@@ -218,10 +218,11 @@ def _clock(ahead: float) -> CheckResult:
     if off < 2:  # the service tells whole seconds
         return ok(CLOCK, "agrees with the service's")
     text = f"{off:.0f} s {'ahead of' if ahead > 0 else 'behind'} the service's"
-    fix = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
     if off > FAIL_SECONDS:
-        return failed_check(CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), fix)
-    return warning(CLOCK, text, fix) if off > WARN_SECONDS else ok(CLOCK, text)
+        return failed_check(
+            CLOCK, RegistryError(f"{text}; services refuse requests that are 15 minutes off."), SET_CLOCK
+        )
+    return warning(CLOCK, text, SET_CLOCK) if off > WARN_SECONDS else ok(CLOCK, text)
 
 
 def _route(endpoint: str) -> str:

@@ -14,6 +14,7 @@ from modeldrop.errors import MORE_THREADS, NO_THREADS, ConflictError, RegistryEr
 if TYPE_CHECKING:
     from modeldrop.util.http import CertificatesError
 
+SET_CLOCK = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
 _SECRETS = (
     # Not what follows a service's own code, such as InvalidIdentityToken: it is the reason. Nor GitHub's permission.
     re.compile(

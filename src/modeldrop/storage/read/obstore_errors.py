@@ -249,7 +249,8 @@ def _refused(client: ObstoreClient, verb: str, key: str, request: FailedRequest)
     if client.searched:
         return storage_errors.no_credentials(url, client.searched, late=client.late)
     if request.code == "RequestTimeTooSkewed":
-        return storage_errors.failed_request(url, verb, key, "this machine's clock is off by more than 15 minutes")
+        wrong = "this machine's clock is off by more than 15 minutes"
+        return storage_errors.failed_request(url, verb, key, wrong, storage_errors.SET_CLOCK)
     if request.code in _REJECTED or (request.status == 401 and client.scheme != "https"):
         return storage_errors.credentials_rejected(url, request.said or str(request.status))
     # A CDN in front of S3 passes its 403 on. Where S3 says that the object may not be read, it is there.
