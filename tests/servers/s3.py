@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import boto3
 
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -113,12 +117,12 @@ class S3Server:
         return data
 
 
-def environment(endpoint: str) -> dict[str, str]:
+def environment(endpoint: str, key_id: str = KEY_ID, secret: str = SECRET) -> dict[str, str]:
     """What reaches an S3 service at ``endpoint``, whatever the developer's own profiles say."""
     return {
         "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ACCESS_KEY_ID": key_id,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -128,3 +132,22 @@ def environment(endpoint: str) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
+
+
+def client(signed_in: Mapping[str, str]) -> Any:
+    """A client of the S3 service that ``signed_in``, an environment, reaches."""
+    return boto3.client(
+        "s3",
+        endpoint_url=signed_in["AWS_ENDPOINT_URL_S3"],
+        region_name=signed_in["AWS_REGION"],
+        aws_access_key_id=signed_in["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=signed_in["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def create_bucket(signed_in: Mapping[str, str]) -> str:
+    """Create a bucket at the S3 service that ``signed_in``, an environment, reaches; its name."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    with contextlib.closing(client(signed_in)) as connection:
+        connection.create_bucket(Bucket=name)
+    return name

@@ -5,12 +5,10 @@ It is what ``publish`` and ``doctor`` must refuse.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
-import boto3
-
 from tests.servers.node import NodeServer
+from tests.servers.s3 import create_bucket, environment
 
 KEY = "S3RVER"
 """Its one user, and that user's secret."""
@@ -28,26 +26,7 @@ class S3RverServer(NodeServer):
         )
 
     def sign_in(self) -> Mapping[str, str]:
-        return {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": KEY,
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        }
+        return environment(f"http://127.0.0.1:{self.port}", KEY, KEY)
 
     def registry(self) -> str:
-        bucket = f"bucket-{secrets.token_hex(6)}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.environment["AWS_ENDPOINT_URL_S3"],
-            region_name="us-east-1",
-            aws_access_key_id=KEY,
-            aws_secret_access_key=KEY,
-        )
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        return f"s3://{bucket}/team/models"
+        return f"s3://{create_bucket(self.environment)}/team/models"

@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import boto3
-
 from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.s3 import create_bucket, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,16 +99,7 @@ class SwiftServer:
         self.port, *self._storage_ports = (own_port() for _ in range(1 + len(_STORAGE)))
         self._secret = secrets.token_hex(20)
         self._cleanup = contextlib.ExitStack()
-        self.environment: Mapping[str, str] = {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.port}",
-            "AWS_ACCESS_KEY_ID": "tests:tester",
-            "AWS_SECRET_ACCESS_KEY": self._secret,
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        }
+        self.environment: Mapping[str, str] = environment(f"http://127.0.0.1:{self.port}", "tests:tester", self._secret)
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -133,17 +123,7 @@ class SwiftServer:
 
     def registry(self) -> str:
         """The URL of a registry with a prefix, in a bucket of its own that exists and is empty."""
-        bucket = f"bucket-{secrets.token_hex(6)}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.environment["AWS_ENDPOINT_URL_S3"],
-            region_name="us-east-1",
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self._secret,
-        )
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        return f"s3://{bucket}/models"
+        return f"s3://{create_bucket(self.environment)}/models"
 
 
 def _make_ring(folder: Path, kind: str, port: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, home_folder, registry_settings
-from modeldrop.doctor.checks import CheckResult, CheckState, failed_check, ok, unchecked
+from modeldrop.doctor.checks import CheckResult, CheckState, failed_check, ok, unchecked, warning
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
@@ -30,6 +30,7 @@ _MARKS = {
     CheckState.FAILED: "FAILED",
     CheckState.UNCHECKED: "not checked",
 }
+_DOES_WITHOUT = "modeldrop can do without it: see the table of services in docs/storage/s3-compatible.md."
 _HEADINGS = {
     "publisher": "publisher (publish, promote, rollback, mirror)",
     "fetcher": "fetcher (fetch, run, watch)",
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conformance",
         action="store_true",
-        help="also check all that modeldrop requires of a store (writes about 100 MB)",
+        help="also check all that modeldrop requires of a store (writes about 160 MB)",
     )
     add_json(parser)
 
@@ -104,6 +105,8 @@ def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckRes
             title = outcome.check.title
             if outcome.fault:
                 found.append(failed_check("conformance", RegistryError(f"{title}: {outcome.fault}.")))
+            elif outcome.lack:
+                found.append(warning("conformance", f"{title}: {outcome.lack}", _DOES_WITHOUT))
             elif outcome.skipped:
                 found.append(unchecked("conformance", f"{title}: {outcome.skipped}"))
             else:

@@ -17,7 +17,7 @@ from modeldrop.config import registry_settings
 from modeldrop.errors import ConflictError, ModeldropError
 from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.read.obstore_client import open_client
-from modeldrop.storage.write.store import Store
+from modeldrop.storage.write.store import Store, StoredObject
 
 PREFIX = "conformance-"
 """Scratch models begin with it: one that a killed run left behind is known by its name, and may be deleted."""
@@ -47,9 +47,20 @@ class ScratchModel:
         """The key of ``name`` in the scratch model."""
         return f"{self.model}/{name}"
 
+    def present(self, key: str) -> StoredObject:
+        """An object that must be there."""
+        stored = self.store.get(key)
+        if stored is None:
+            raise NonconformantError(f"{key} is not there right after it was written")
+        return stored
+
 
 class NonconformantError(AssertionError):
     """The store does not do what modeldrop needs. The message says what it did."""
+
+
+class LackError(Exception):
+    """The service lacks what modeldrop can do without. The message says what it does instead."""
 
 
 class NotApplicableError(Exception):

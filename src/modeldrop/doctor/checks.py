@@ -28,9 +28,12 @@ _Result = TypeVar("_Result")
 
 REGISTRY, SETTINGS, REACHABLE, SIGNED_IN = "registry", "settings", "reachable", "signed in"
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
-CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
+SERVICE = "service"
+CREATE_ONLY, SWAP, PARTS = "create-only", "compare-and-swap", "parts"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
 FETCHER = "fetcher"
+PROMISES = (LIST, READ, WRITE, DELETE, CREATE_ONLY, SWAP, PARTS, FETCHER)
+"""What a store must do. The doctor tries each once; ``modeldrop.conformance`` has checks of every one."""
 WARN_SECONDS, FAIL_SECONDS = 60, 300
 """S3, GCS and Azure refuse requests that are 15 minutes off."""
 

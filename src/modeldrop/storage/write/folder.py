@@ -51,6 +51,8 @@ class FolderStore:
         carrier: whether it may be a disk without hard links, which only this process writes now.
     """
 
+    part_size = 0
+
     def __init__(self, folder: str, *, carrier: bool = False) -> None:
         self._carrier = carrier
         self._root = expand_user(folder).absolute()

@@ -92,6 +92,9 @@ class Store(Protocol):
 
     url: str
 
+    part_size: int
+    """Bytes of a file that are sent in one request; larger ones are uploaded in parts. 0 where there are no parts."""
+
     def get(self, key: str) -> StoredObject | None:
         """A small object, or None if there is none.
 
@@ -106,7 +109,7 @@ class Store(Protocol):
         """The names directly below ``prefix`` (of objects and of further prefixes), sorted."""
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
-        """All objects below ``prefix``, however deep, in order of their keys."""
+        """All objects below ``prefix``, however deep, in whatever order the service lists them."""
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that must not be there yet.

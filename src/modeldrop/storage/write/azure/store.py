@@ -81,6 +81,8 @@ class AzureContainerStore:
         MissingExtraError: azure-identity is needed and not installed.
     """
 
+    part_size = _SINGLE
+
     def __init__(self, bucket: Bucket, settings: RegistrySettings) -> None:
         self.url = bucket.url
         self.bucket = bucket

@@ -76,6 +76,8 @@ class GCSBucketStore:
         client: Google's client, signed in.
     """
 
+    part_size = _SMALLEST_PART
+
     def __init__(self, bucket: Bucket, settings: RegistrySettings) -> None:
         self.url = bucket.url
         self.bucket = bucket

@@ -97,6 +97,8 @@ class S3BucketStore:
     Nothing is sent, and nobody signs in, before the first method is called.
     """
 
+    part_size = SINGLE
+
     def __init__(self, bucket: Bucket, settings: RegistrySettings) -> None:
         self.url = bucket.url
         self.bucket = bucket
