@@ -25,18 +25,31 @@ sys.path.insert(0, str(ROOT))  # where it is run as a program
 
 from docs.json_schemas import schemas  # noqa: E402
 from modeldrop.config import SETTINGS  # noqa: E402
+from modeldrop.doctor.services import SERVICES, Finding  # noqa: E402
 
 PAGES = (
     "README.md",
     "docs/action.md",
     "docs/commands.md",
     "docs/storage.md",
-    *(f"docs/storage/{name}.md" for name in ("azure", "gcs", "s3")),
+    *(f"docs/storage/{name}.md" for name in ("azure", "gcs", "s3", "s3-compatible")),
 )
 WORKFLOW = ".github/workflows/publish-models.yml"
 EXAMPLES = "examples/workflows"
 SCHEMAS = "docs/schemas"
 _PIN = re.compile(r"(?P<action>[\w.-]+/[\w./-]+)@[0-9a-f]{40} # v[\d.]+")
+_HEADS = {
+    "create_only": "create-only",
+    "swap": "compare-and-swap",
+    "completion": "create-only for parts",
+    "deletion": "conditional DELETE",
+    "checksums": "SHA-256",
+    "tags": "object tags",
+    "uploads": "lists unfinished uploads",
+    "endpoint": "endpoint",
+    "style": "bucket in",
+    "region": "region",
+}
 _BLOCK = re.compile(r"(<!-- begin (?P<what>[^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -147,6 +160,24 @@ def _list_of_examples(page: str) -> str:
     return "\n".join(["| example | what it does |", "| --- | --- |", *rows])
 
 
+def _finding(finding: Finding | None) -> str:
+    if finding is None:
+        return ""
+    said = f"{_cell(finding.what)}, {finding.source.value}"
+    return f"[{said}]({finding.link})" if finding.link else f"**{said}**"
+
+
+def _services(*columns: str) -> str:
+    """A table of what is known of the services that speak S3; ``columns`` are attributes of ``Service``."""
+    rows = []
+    for service in SERVICES:
+        values = [getattr(service, column) for column in columns]
+        cells = [f"`{value}`" if isinstance(value, str) and value else _finding(value or None) for value in values]
+        rows.append(f"| {_cell(service.name)} | {' | '.join(cells)} |")
+    heads = " | ".join(_HEADS[column] for column in columns)
+    return "\n".join([f"| service | {heads} |", f"| {'--- | ' * len(columns)}--- |", *rows])
+
+
 def _one_example(name: str) -> Callable[[str], str]:
     def block(page: str) -> str:
         path = ROOT / EXAMPLES / name
@@ -165,6 +196,9 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "outputs of publish-models.yml": lambda _: _named("output", _called()["outputs"]),
     "settings": lambda _: _settings(),
     "examples": _list_of_examples,
+    "conditions of services": lambda _: _services("create_only", "swap", "completion", "deletion"),
+    "other traits of services": lambda _: _services("checksums", "tags", "uploads"),
+    "addresses of services": lambda _: _services("endpoint", "style", "region"),
     **{path.name: _one_example(path.name) for path in examples()},
 }
 

@@ -21,6 +21,7 @@ from modeldrop.doctor.checks import (
     REACHABLE,
     READ,
     REGISTRY,
+    SERVICE,
     SETTINGS,
     SIGNED_IN,
     SWAP,
@@ -54,6 +55,7 @@ ORDER = (
     REGISTRY,
     SETTINGS,
     REACHABLE,
+    SERVICE,
     SIGNED_IN,
     LIST,
     READ,
@@ -66,6 +68,7 @@ ORDER = (
     EXPOSURE,
     FETCHER,
 )
+_NOT_EVERYWHERE = (SETTINGS, SERVICE)
 _OVERRIDING = {
     ("s3", "endpoint"): ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     ("s3", "region"): ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -266,7 +269,7 @@ def _delete(store: Store, key: str) -> None:
 def _complete(results: list[CheckResult]) -> list[CheckResult]:
     """The results, and what was therefore not looked at."""
     names = {result.name for result in results}
-    rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in {*names, SETTINGS}]
+    rest = [unchecked(name, "an earlier check failed") for name in ORDER if name not in {*names, *_NOT_EVERYWHERE}]
     return [*results, *rest]
 
 

@@ -11,6 +11,7 @@ from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     EXPOSURE,
     LIFECYCLE,
+    SERVICE,
     SIGNED_IN,
     CheckResult,
     FirstResponse,
@@ -26,6 +27,7 @@ from modeldrop.doctor.checks import (
     within_time_limit,
 )
 from modeldrop.doctor.policies import policies_for
+from modeldrop.doctor.services import WITHOUT_CONDITIONS, recognise
 from modeldrop.errors import ModeldropError
 from modeldrop.storage.botocore_session import Session
 from modeldrop.storage.urls import access_point, express_zone
@@ -54,6 +56,7 @@ class S3Probe:
     def __init__(self, store: S3BucketStore) -> None:
         self.store = store
         self.policies = policies_for(store.settings)
+        self._headers: Mapping[str, str] = {}
 
     def first_request(self) -> FirstResponse:
         store = self.store
@@ -64,13 +67,16 @@ class S3Probe:
         endpoint, region = store.address.service, store.address.region
 
         def ask() -> str | None:
-            return _date(client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1))
+            reply = client.list_objects_v2(Bucket=store.bucket.name, Prefix=store.bucket.prefix, MaxKeys=1)
+            self._headers = _headers(reply)
+            return self._headers.get("date")
 
         def explained(error: Exception) -> FirstResponse:
             context = s3_errors.RequestContext(
                 url=store.url, bucket=store.bucket.name, verb="list", key="", endpoint=endpoint, region=region
             )
-            ahead = seconds_ahead(_date(getattr(error, "response", {})))
+            self._headers = _headers(getattr(error, "response", {}))
+            ahead = seconds_ahead(self._headers.get("date"))
             return FirstResponse(_stage(error), endpoint, ahead, s3_errors.explain(error, context))
 
         return first_request(store.url, endpoint, ask, explained)
@@ -88,13 +94,21 @@ class S3Probe:
 
     def bucket_checks(self) -> list[CheckResult]:
         name = self.store.bucket.name
+        service = self._service()
         if access_point(name) or express_zone(name):
             why = "an access point does not tell" if access_point(name) else "directory buckets have no such settings"
-            return [unchecked(LIFECYCLE, why), unchecked(EXPOSURE, why)]
-        return [self._lifecycle(), self._exposure()]
+            return [service, unchecked(LIFECYCLE, why), unchecked(EXPOSURE, why)]
+        return [service, self._lifecycle(), self._exposure()]
 
     def cleanup(self) -> None:
         pass
+
+    def _service(self) -> CheckResult:
+        service = recognise(self.store.address.service, self._headers)
+        if service is None:
+            return ok(SERVICE, "not one that is known here; what it does for publishing: --conformance")
+        text = f"{service.name}. {service.summary}"
+        return ok(SERVICE, text) if service.publish else warning(SERVICE, text, WITHOUT_CONDITIONS)
 
     def _lifecycle(self) -> CheckResult:
         client, bucket = self.store.client, self.store.bucket
@@ -151,9 +165,10 @@ def _stage(error: Exception) -> Stage:
     return Stage.NOT_REACHED if unreadable or silent else Stage.NOT_SIGNED_IN
 
 
-def _date(reply: Mapping[str, Any]) -> str | None:
-    date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    return None if date is None else str(date)
+def _headers(reply: Mapping[str, Any]) -> Mapping[str, str]:
+    """The headers of an answer, by their small-letter names."""
+    found: Mapping[str, str] = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return found
 
 
 def _credentials(client: Any) -> Any:
