@@ -6,7 +6,7 @@ import re
 import pytest
 
 from modeldrop.format.names import TIME
-from modeldrop.registry.provenance import now, provenance
+from modeldrop.registry.provenance import asked_now, now, provenance
 
 GITHUB = {
     "GITHUB_ACTIONS": "true",
@@ -38,6 +38,17 @@ def test_gitlab() -> None:
     made = provenance(GITLAB)
     assert made.repository == GITLAB["CI_PROJECT_URL"]
     assert (made.commit, made.run, made.actor) == ("5f0c2a7d", GITLAB["CI_JOB_URL"], "dana")
+
+
+def test_who_asks_is_known_by_what_stays_when_it_is_tried_again() -> None:
+    assert asked_now(GITHUB).run == provenance(GITHUB).run
+    pipeline = "https://gitlab.example/acme/search/-/pipelines/4"
+    assert asked_now(GITLAB | {"CI_PIPELINE_URL": pipeline}).run == pipeline
+    assert asked_now({"CI_PIPELINE_URL": pipeline}).run == ""
+    ours = {"MODELDROP_RUN": "https://user:s3cret@ci.example/9"}
+    assert asked_now(GITHUB | ours, proposal=True) == asked_now(ours, proposal=True)
+    assert (asked_now(ours).run, asked_now(ours).proposal) == ("https://ci.example/9", False)
+    assert TIME.fullmatch(asked_now({}).at)
 
 
 def test_a_plain_shell_says_who_and_where() -> None:
