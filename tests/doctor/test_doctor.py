@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 
 from modeldrop.config import RegistrySettings
-from modeldrop.doctor.checks import SETTINGS, CheckResult, CheckState
+from modeldrop.doctor.checks import LARGE_FILES, SETTINGS, CheckResult, CheckState
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
@@ -80,7 +80,8 @@ def bucket_of(registry: str) -> str:
 
 def test_a_cloud_that_is_well(cloud_registry: str) -> None:
     found = look(cloud_registry)
-    assert tuple(found) == tuple(name for name in ORDER if name != SETTINGS)
+    gcs_alone = (LARGE_FILES,) if cloud_registry.startswith("gs://") else ()
+    assert tuple(found) == (*(name for name in ORDER if name != SETTINGS), *gcs_alone)
     assert states(found, "lifecycle") == {CheckState.OK}, found
     lifecycle = CheckState.UNCHECKED if cloud_registry.startswith("az://") else CheckState.OK
     assert found["lifecycle"].state is lifecycle
@@ -478,6 +479,25 @@ def test_policies_of_other_kinds_of_buckets() -> None:
     assert "Condition" in session
     for region, partition in (("eusc-de-east-1", "aws-eusc"), ("us-isob-east-1", "aws-iso-b")):
         assert f"arn:{partition}:s3:::acme/*" in policies("s3://acme", region=region).fetcher
+
+
+def test_how_large_files_go_to_gcs(gcs: GCSServer) -> None:
+    registry = gcs.registry()
+    assert look(registry)[LARGE_FILES].text == "in parallel parts"
+    gcs.answer(501, "not implemented", method="POST", match="?uploads", times=9)
+    found = look(registry)[LARGE_FILES]
+    assert (found.state, found.text.partition(":")[0]) == (CheckState.WARNING, "in one stream each")
+    assert "POST /BUCKET/OBJECT?uploads" in found.fix
+    gcs.answer(501, "not implemented", method="POST", match="uploadType=resumable")
+    found = look(registry)[LARGE_FILES]
+    assert (found.state, "the service answered 501" in found.text) == (CheckState.FAILED, True)
+    assert gcs.unfinished(registry.split("/")[2]) == []
+
+
+def test_what_fake_gcs_server_lacks_is_said(foreign_gcs: str) -> None:
+    results = {name: result for name, result in look(foreign_gcs).items() if result.state is not CheckState.OK}
+    assert list(results) == ["exposure", LARGE_FILES]
+    assert results[LARGE_FILES].state is CheckState.WARNING
 
 
 def test_policies_of_gcs_and_azure_name_their_place() -> None:

@@ -94,6 +94,14 @@ def publish_promote_or_prune(number: int, registry: str, folder: Path, ready: Ca
     return ["pruned", None]
 
 
+def promote_one(number: int, registry: str, folder: Path, ready: Callable[[], object], versions: str) -> bool:
+    """Promote one of so many versions; return whether the channel moved."""
+    store = open_store(registry)
+    store.names("")
+    ready()
+    return promote(store, "embedder", number % int(versions) + 1, "current", by=str(number)).moved
+
+
 class Stepping:
     """A store that sends this process a signal at the ``step``-th moment: before and after every write."""
 

@@ -31,6 +31,7 @@ LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
 SERVICE = "service"
 CREATE_ONLY, SWAP, PARTS = "create-only", "compare-and-swap", "parts"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
+LARGE_FILES = "large files"
 FETCHER = "fetcher"
 PROMISES = (LIST, READ, WRITE, DELETE, CREATE_ONLY, SWAP, PARTS, FETCHER)
 """What a store must do. The doctor tries each once; ``modeldrop.conformance`` has checks of every one."""
@@ -112,7 +113,7 @@ class Probe(Protocol):
         """Which identity this process is signed in as."""
 
     def bucket_checks(self) -> list[CheckResult]:
-        """LIFECYCLE and EXPOSURE of a bucket; SPACE of a folder."""
+        """LIFECYCLE and EXPOSURE of a bucket, LARGE_FILES of one on GCS; SPACE of a folder."""
 
     def cleanup(self) -> None:
         """Remove what the checks left besides objects."""

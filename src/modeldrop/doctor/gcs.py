@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -12,11 +13,14 @@ from google.auth.credentials import AnonymousCredentials
 from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     EXPOSURE,
+    LARGE_FILES,
     LIFECYCLE,
     SIGNED_IN,
     CheckResult,
     FirstResponse,
     Stage,
+    advice,
+    failed_check,
     first_request,
     no_answer,
     ok,
@@ -91,12 +95,26 @@ class GCSProbe:
         error = _look(lambda: bucket.reload(timeout=_TIMEOUT, retry=None))
         if error is not None:
             lifecycle = no_answer(LIFECYCLE, error) if _is_strange(error) else _denied(LIFECYCLE, "storage.buckets.get")
-            return [lifecycle, self._exposure(bucket, prevented=False)]
+            return [lifecycle, self._exposure(bucket, prevented=False), self._large_files()]
         prevented = bucket.iam_configuration.public_access_prevention == "enforced"
-        return [self._lifecycle(bucket), self._exposure(bucket, prevented=prevented)]
+        return [self._lifecycle(bucket), self._exposure(bucket, prevented=prevented), self._large_files()]
 
     def cleanup(self) -> None:
         pass
+
+    def _large_files(self) -> CheckResult:
+        try:
+            parallel = self.store.takes_parts(f".doctor/{secrets.token_hex(8)}")
+        except ModeldropError as error:
+            return failed_check(LARGE_FILES, error, advice(error, self.policies.publisher))
+        if parallel:
+            return ok(LARGE_FILES, "in parallel parts")
+        return warning(
+            LARGE_FILES,
+            "in one stream each: this service has no multipart uploads of the XML API",
+            "Publishing works, slower over a long line. If Google's own service is behind this address, what stands "
+            "before it must pass POST /BUCKET/OBJECT?uploads as well.",
+        )
 
     def _lifecycle(self, bucket: Any) -> CheckResult:
         name, prefix = self.store.bucket.name, self.store.bucket.prefix

@@ -218,6 +218,25 @@ def unavailable(url: str, verb: str, key: str, reason: str) -> RegistryError:
     )
 
 
+def too_many_requests(url: str, verb: str, key: str, said: str, seconds: float) -> RegistryError:
+    """The service refuses because it is asked too often, after long waiting.
+
+    Args:
+        url: the registry.
+        verb: what was tried.
+        key: the object, or "".
+        said: what the service says.
+        seconds: for which it wants to be left alone; 0 if it does not say.
+    """
+    where = f"{url}/{key}" if key else url
+    return RegistryError(
+        f"Could not {verb} {where}: the service answered 429 ({said}).",
+        "Too many ask at once; Cloud Storage takes about one write of the same object a second. "
+        f"Run the same command again in {seconds or UNAVAILABLE_SECONDS / 2:.0f} s.",
+        patience=UNAVAILABLE_SECONDS,
+    )
+
+
 def failed_request(url: str, verb: str, key: str, error: BaseException | str, hint: str = "") -> RegistryError:
     """Anything else: the first line of what the SDK says."""
     where = f"{url}/{key}" if key else url

@@ -180,6 +180,8 @@ class _Explainer:
             return storage_errors.credentials_rejected(self._url, text)
         if code == 403:
             return storage_errors.denied(self._url, self._verb, self._key, said=f"({text})")
+        if code == 429:
+            return storage_errors.too_many_requests(self._url, self._verb, self._key, text, retry_after(error))
         if code in _RETRYABLE:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
         return storage_errors.failed_request(self._url, self._verb, self._key, f"the service answered {code} ({text}).")

@@ -25,7 +25,7 @@ try:
     from modeldrop.storage.write.gcs.checksums import encoded, joined, verified
     from modeldrop.storage.write.gcs.connection import Connection
     from modeldrop.storage.write.gcs.errors import is_busy, is_elsewhere, is_no_bucket, is_retryable, retry_after
-    from modeldrop.storage.write.gcs.resumable import send_resumable
+    from modeldrop.storage.write.gcs.resumable import ResumableUpload, send_resumable
     from modeldrop.storage.write.gcs.xml_multipart import XMLMultipart
 except ModuleNotFoundError as error:
     raise MissingExtraError(
@@ -193,6 +193,23 @@ class GCSBucketStore:
                 return
             self._blob(_PROBE).delete(timeout=gcs_client.QUICK_TIMEOUT, retry=gcs_client.QUICK_RETRY)
         raise storage_errors.no_conditional_writes(self.url, "it wrote an object although the condition did not hold")
+
+    def takes_parts(self, key: str) -> bool:
+        """Whether a large file goes in parallel parts, or else in one stream; an upload is begun and given up.
+
+        Args:
+            key: an object that will not come to be.
+
+        Raises:
+            RegistryError: it goes in no way.
+        """
+        with self._connection.explained("write", key):
+            upload_id = self._multipart.begin(key)
+            if upload_id:
+                self._multipart.abort(key, upload_id)
+            else:
+                ResumableUpload(self._connection, key, _SMALLEST_PART + 1).cancel()
+            return bool(upload_id)
 
     # --- writes
 
