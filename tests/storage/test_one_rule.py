@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from modeldrop.doctor.checks import CheckState
 from modeldrop.doctor.run import check_registry
-from modeldrop.errors import ModeldropError
+from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.export.sources import hub_client
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
@@ -227,6 +227,7 @@ def test_what_a_profile_names_is_trusted_for_s3(
     }
     checks = {check.name: check for check in check_registry("s3://acme/models", reading=True)}
     assert checks["clock"].state is CheckState.OK  # which a request of our own tells
+    assert "trusting SSL_CERT_FILE, ca_bundle of the AWS profile" in checks["reachable"].text
     (tmp_path / file).write_text(text.format(ca="/gone").replace("~/ca.pem", "/gone"))
     for client, said in everybody(ground).items():
         if ", S3" in client:
@@ -387,3 +388,23 @@ def test_what_all_reach_without_the_proxy(
     monkeypatch.setenv("HTTPS_PROXY", ground.proxy.url)
     monkeypatch.setenv("NO_PROXY", no_proxy.format(port=ground.server.port))
     assert everybody(ground, host) == dict.fromkeys(CLIENTS, place)
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "proxied"),
+    [("::1", False), ("[::1]:1", False), ("::/64", False), ("[::1]:2", True), ("fd00::/8", True)],
+)
+@pytest.mark.parametrize("client", ["fetcher, S3", "fetcher, https"])
+def test_ipv6_addresses_without_the_proxy(
+    ground: Ground, client: str, no_proxy: str, monkeypatch: pytest.MonkeyPatch, *, proxied: bool
+) -> None:
+    url = "https://[::1]:1"  # nobody is there
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    monkeypatch.setenv("HTTPS_PROXY", ground.proxy.url)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    for token in ("", "token"):  # with it, a fetcher goes through a filter of its own
+        monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+        before = ground.proxy.connections
+        with pytest.raises(RegistryError):
+            CLIENTS[client](url)
+        assert (ground.proxy.connections > before) == proxied

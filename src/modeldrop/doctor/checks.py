@@ -87,12 +87,14 @@ class FirstResponse:
         endpoint: the service's address.
         ahead: seconds that this machine's clock is ahead of the service's, None where no answer tells.
         error: why it came no further, None for ANSWERED.
+        certificates: the AWS profile's file of CAs, "" where it names none.
     """
 
     stage: Stage
     endpoint: str
     ahead: float | None = None
     error: ModeldropError | None = None
+    certificates: str = ""
 
 
 class Probe(Protocol):
@@ -207,9 +209,9 @@ def first_results(answer: FirstResponse) -> list[CheckResult]:
         return [failed_check(REACHABLE, error)]
     if answer.stage is Stage.NOT_SIGNED_IN and error is not None:
         reached = answer.ahead is not None
-        first = ok(REACHABLE, _route(answer.endpoint)) if reached else unchecked(REACHABLE, "nobody is signed in")
+        first = ok(REACHABLE, _route(answer)) if reached else unchecked(REACHABLE, "nobody is signed in")
         return [first, failed_check(SIGNED_IN, error)]
-    results = [ok(REACHABLE, _route(answer.endpoint))]
+    results = [ok(REACHABLE, _route(answer))]
     if answer.stage is Stage.WRONG_CLOCK and error is not None:
         return [*results, failed_check(CLOCK, error)]
     if answer.ahead is not None:
@@ -229,13 +231,15 @@ def _clock(ahead: float) -> CheckResult:
     return warning(CLOCK, text, SET_CLOCK) if off > WARN_SECONDS else ok(CLOCK, text)
 
 
-def _route(endpoint: str) -> str:
+def _route(answer: FirstResponse) -> str:
     """An address, how it is reached, and which certificates besides the system's are trusted for it."""
+    endpoint = answer.endpoint
     if "://" not in endpoint:
         return endpoint  # a folder's
     proxy = http.proxy_for(endpoint).rpartition("@")[2].rpartition("://")[2]
-    variables = [name for name in http.CERTIFICATE_VARIABLES if os.environ.get(name)]
-    trusting = f"trusting {', '.join(variables)}" if variables and endpoint.startswith("https://") else ""
+    named = [name for name in http.CERTIFICATE_VARIABLES if os.environ.get(name)]
+    named += ["ca_bundle of the AWS profile"] if answer.certificates else []
+    trusting = f"trusting {', '.join(named)}" if named and endpoint.startswith("https://") else ""
     return ", ".join(part for part in (endpoint, f"through the proxy {proxy}" if proxy else "", trusting) if part)
 
 

@@ -137,6 +137,8 @@ def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstRespon
         return FirstResponse(_stage(client, request, why), client.endpoint, error=why)
 
     answer = first_request(reader.url, client.endpoint, ask, explained)
+    if client.address is not None:
+        answer = replace(answer, certificates=client.address.certificates)
     silent = answer.stage is Stage.NOT_REACHED
     return answer if silent else replace(answer, ahead=_seconds_ahead(client))
 

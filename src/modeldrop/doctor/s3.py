@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
@@ -79,7 +80,8 @@ class S3Probe:
             ahead = seconds_ahead(self._headers.get("date"))
             return FirstResponse(_stage(error), endpoint, ahead, s3_errors.explain(error, context))
 
-        return first_request(store.url, endpoint, ask, explained)
+        answer = first_request(store.url, endpoint, ask, explained)
+        return replace(answer, certificates=store.address.certificates)
 
     def identity(self) -> CheckResult:
         client, address = self.store.client, self.store.address
