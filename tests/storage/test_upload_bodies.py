@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from modeldrop.errors import IntegrityError
+from modeldrop.format.manifest import File
 from modeldrop.storage.write import open_store
-from modeldrop.storage.write.multipart import PartBody
+from modeldrop.storage.write.multipart import PartBody, split_parts
 from tests.helpers.builds import PIECE, describe
 from tests.helpers.clouds import CLOUDS, sign_in
 
@@ -84,3 +85,18 @@ def test_a_file_that_shrinks_while_it_is_sent_is_noticed(
     with pytest.raises(IntegrityError, match="changed while it was published: it"):
         store.upload(KEY, path, file, PIECE, lambda _: None)
     assert not store.exists(KEY)
+
+
+def test_large_files_go_in_larger_parts() -> None:
+    def lengths(pieces: int, size: int) -> list[int]:
+        file = File("model.onnx", pieces * size - 1, "0" * 64, ("0" * 64,) * pieces)
+        parts = split_parts(file, size, PART, 4 * PART)
+        assert [part.start for part in parts] == [sum(part.length for part in parts[:at]) for at in range(len(parts))]
+        assert sum(part.length for part in parts) == file.size
+        return [part.length for part in parts]
+
+    mebi = 1 << 20
+    assert lengths(100, mebi)[0] == PART
+    assert lengths(320, mebi)[0] == 20 * mebi
+    assert (lengths(1025, mebi)[0], len(lengths(1025, mebi))) == (4 * PART, 17)
+    assert lengths(3, 8 * PART) == [8 * PART, 8 * PART, 8 * PART - 1]

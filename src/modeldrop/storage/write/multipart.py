@@ -26,6 +26,7 @@ BLOCK = 64 << 10
 """Bytes of a part that are read and sent at a time. A socket's time limit is for one such block."""
 
 _READ = 256 << 10
+_LARGE_PARTS = 16
 
 _Result = TypeVar("_Result")
 
@@ -39,14 +40,16 @@ class Part:
     length: int
 
 
-def split_parts(file: File, piece_size: int, minimum: int = 1) -> list[Part]:
+def split_parts(file: File, piece_size: int, minimum: int = 1, large: int = 0) -> list[Part]:
     """The parts of a file: one piece each, or several where there would be more than MAX_PARTS.
 
     Args:
         file: the file.
         piece_size: bytes in each of its pieces but the last.
         minimum: bytes at least in each part but the last.
+        large: bytes in each of sixteen parts or more, where the file has so many: fewer are less work for the service.
     """
+    minimum = max(minimum, min(large, file.size // _LARGE_PARTS))
     size = piece_size * max(-(-len(file.pieces) // MAX_PARTS), -(-minimum // piece_size))
     starts = range(0, file.size, size)
     return [Part(number, start, min(size, file.size - start)) for number, start in enumerate(starts, 1)]

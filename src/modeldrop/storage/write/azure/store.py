@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _SMALLEST_PART = 16 << 20
+_LARGE_PART = 64 << 20  # of a file of 1 GiB or more
 _SINGLE = 16 << 20  # bytes of a file that are sent in one request
 _RANGE = 8 << 20  # bytes in each request of a download
 _IN_FLIGHT = 8
@@ -233,7 +234,7 @@ class AzureContainerStore:
         self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]
     ) -> None:
         blob, report = self._blob(key), one_at_a_time(progress)
-        parts = split_parts(file, piece_size, _SMALLEST_PART)
+        parts = split_parts(file, piece_size, _SMALLEST_PART, _LARGE_PART)
         # Names of this upload alone, all equally long: what another one staged for the same blob is never mixed in.
         nonce = secrets.token_hex(8)
         blocks = [(f"{nonce}-{part.number:05}", part.length) for part in parts]

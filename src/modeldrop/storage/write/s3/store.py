@@ -61,6 +61,9 @@ SINGLE = 16 << 20
 MIN_PART = 16 << 20
 """Bytes at least in a part. S3 refuses less than 5 MiB."""
 
+LARGE_PART = 64 << 20
+"""Bytes in a part of a file of 1 GiB or more."""
+
 IN_FLIGHT = 8
 """Parts sent, or ranges read, at a time."""
 
@@ -328,7 +331,8 @@ class S3BucketStore:
             return sent
 
         try:
-            sent = multipart.send_all(multipart.split_parts(file, piece_size, MIN_PART), send, in_flight=IN_FLIGHT)
+            parts = multipart.split_parts(file, piece_size, MIN_PART, LARGE_PART)
+            sent = multipart.send_all(parts, send, in_flight=IN_FLIGHT)
             self._complete(upload, file, sent)
         except BaseException:
             with contextlib.suppress(ModeldropError):
