@@ -10,7 +10,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import action, build, chart, download, fetch, publish, quality, requests, scale, service, size, upload
+from benchmarks import (
+    action,
+    build,
+    chart,
+    download,
+    fetch,
+    publish,
+    quality,
+    requests,
+    scale,
+    seaweedfs,
+    service,
+    size,
+    upload,
+)
 from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.result import HEADER
@@ -31,6 +45,7 @@ BENCHMARKS = {
     "action": action.run,
     "upload": upload.run,
     "download": download.run,
+    "seaweedfs": seaweedfs.run,
     "scale": scale.run,
     "service": service.run,
 }
