@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers.clouds import any_registry, cloud, cloud_registry, lookalike, servers
+from tests.helpers.clouds import any_registry, cloud, cloud_registry, foreign_gcs, lookalike, servers
 from tests.helpers.rounds import TEST_ROUNDS, rounds
 from tests.helpers.selection import is_quick, is_quick_case, longest_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["any_registry", "cloud", "cloud_registry", "lookalike", "servers"]
+__all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike", "servers"]
 
 settings.register_profile(
     "tests",

@@ -94,6 +94,14 @@ def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 
 
 @pytest.fixture
+def foreign_gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a registry in a Cloud Storage that this project did not write."""
+    server = servers["fakegcs"]
+    sign_in(monkeypatch, server)
+    return server.registry()
+
+
+@pytest.fixture
 def lookalike(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a registry in a service that accepts conditional writes and ignores their conditions."""
     server = servers["s3rver"]

@@ -298,6 +298,20 @@ def test_no_such_bucket(server: GCSServer, tmp_path: Path, large: bytes) -> None
             action()
 
 
+def test_no_such_bucket_on_a_service_that_says_no_more(foreign_gcs: str) -> None:
+    url = f"{foreign_gcs.partition('/team')[0]}-misspelt/team"
+    with pytest.raises(RegistryError, match=f"^{url}: there is no bucket "):
+        open_gcs(url).create("embedder/v1/claim.json", b"1")
+
+
+def test_a_service_without_generations_is_found(store: GCSBucketStore, server: GCSServer) -> None:
+    server.answer(200, "1", method="GET", match="alt=media")
+    found = store.get("embedder/current")
+    assert found is not None
+    with pytest.raises(RegistryError, match="cannot be a registry to publish to: it gives objects no generation"):
+        store.swap("embedder/current", b"2", found.tag)
+
+
 def test_a_web_server_is_not_taken_for_an_empty_registry(store: GCSBucketStore, server: GCSServer) -> None:
     server.fail(404, message="<!DOCTYPE html><title>Error 404 (Not Found)</title>")
     with pytest.raises(RegistryError, match="the service answered 404"):

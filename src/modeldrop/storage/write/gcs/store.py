@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 _SMALLEST_PART = 16 << 20
 _PROBE = ".modeldrop-probe"
+_NO_GENERATION = "none"
+"""The tag where a service gives no generations."""
 _BUSY_SECONDS = 120.0
 _BUSY_PAUSES = 1.0, 8.0
 """Seconds: the first pause, doubled by each further refusal, and the longest."""
@@ -104,7 +106,7 @@ class GCSBucketStore:
             except api.NotFound as error:
                 _check_object(error)
                 return None
-            return StoredObject(document.getvalue(), str(blob.generation))
+            return StoredObject(document.getvalue(), str(blob.generation or _NO_GENERATION))
 
     def exists(self, key: str) -> bool:
         return self._look(key) is not None
@@ -123,12 +125,16 @@ class GCSBucketStore:
         with self._connection.explained("list", prefix):
             for blob in self._list(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
                 key = blob.name.removeprefix(self.bucket.prefix)
-                yield ListedObject(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation))
+                yield ListedObject(
+                    key, blob.size or 0, blob.updated.timestamp(), str(blob.generation or _NO_GENERATION)
+                )
 
     def create(self, key: str, data: bytes) -> None:
         self._write(key, data, 0)
 
     def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        if previous == _NO_GENERATION:
+            raise storage_errors.no_conditional_writes(self.url, "it gives objects no generation")
         self._write(key, data, int(previous or "0"))
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
@@ -254,6 +260,8 @@ class GCSBucketStore:
             raise storage_errors.taken(key) from None
         except api.NotFound as error:
             _check_object(error)
+            if not generation:  # then only the bucket can be missing, whatever the service says
+                raise storage_errors.no_bucket(self.url, f"bucket {self.bucket.name}") from None
             raise storage_errors.taken(key) from None
         return blob
 
