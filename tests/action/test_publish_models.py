@@ -99,6 +99,9 @@ def named(folder: Path, channel: str) -> int | None:
     return parse_channel(file.read_bytes()).version if file.exists() else None
 
 
+QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0123456")
+
+
 @pytest.mark.parametrize(
     ("event", "given", "expected"),
     [
@@ -113,6 +116,13 @@ def named(folder: Path, channel: str) -> int | None:
         (Event.pull_request(), {}, ("true", "false", "false")),
         (Event.pull_request(), {"channel": "pr-17"}, ("true", "true", "false")),
         (Event.pull_request(), {"channel": "pr-17", "attest": "false"}, ("false", "true", "false")),
+        (Event.pull_request(), {"channel": "current", "environment": "production"}, ("true", "true", "false")),
+        (QUEUE, {}, ("true", "false", "false")),
+        (QUEUE, {"promote": "true", "environment": "production"}, ("true", "true", "false")),
+        (Event.workflow_run("push"), {"environment": "production"}, ("true", "false", "true")),
+        (Event.workflow_run("pull_request"), {"environment": "production"}, ("true", "false", "false")),
+        (Event.workflow_run("merge_group"), {}, ("true", "false", "false")),
+        (Event(name="push", ref="refs/tags/main"), {}, ("true", "false", "false")),
         (Event(private=True), {}, ("false", "true", "false")),
         (Event(private=True), {"attest": "true"}, ("true", "true", "false")),
         (Event(server="https://github.acme.example"), {}, ("false", "true", "false")),

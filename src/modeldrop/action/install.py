@@ -250,6 +250,11 @@ def _run(command: list[str], seconds: float, what: str, hint: str, *, quiet: boo
     """Run a program; unless ``quiet``, what it says is shown line by line, else only where it fails."""
     said: list[str] = []
     late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
     try:
         with subprocess.Popen(
             command,
@@ -258,7 +263,7 @@ def _run(command: list[str], seconds: float, what: str, hint: str, *, quiet: boo
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as process:
-            timer = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+            timer = threading.Timer(seconds, end)
             timer.start()
             try:
                 for line in process.stdout or ():
