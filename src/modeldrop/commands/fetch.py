@@ -26,7 +26,6 @@ from modeldrop.fetcher.display import open_display
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
-from modeldrop.model_settings import chosen_models, registries_of
 from modeldrop.util.retry import jittered
 
 if TYPE_CHECKING:
@@ -113,6 +112,8 @@ def _take_from_settings(arguments: argparse.Namespace) -> list[str]:
         return []
     if arguments.references:
         raise UsageError("--all and references exclude each other.", "Write one of them.")
+    from modeldrop.model_settings import chosen_models, registries_of  # a container that names its models needs it not
+
     settings = load_config_file()
     models = chosen_models(settings)
     arguments.references = [
