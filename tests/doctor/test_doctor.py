@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 
 from modeldrop.config import RegistrySettings
-from modeldrop.doctor.checks import LARGE_FILES, SETTINGS, CheckResult, CheckState
+from modeldrop.doctor.checks import LARGE_FILES, SERVICE, SETTINGS, CheckResult, CheckState
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
@@ -80,8 +80,12 @@ def bucket_of(registry: str) -> str:
 
 def test_a_cloud_that_is_well(cloud_registry: str) -> None:
     found = look(cloud_registry)
-    gcs_alone = (LARGE_FILES,) if cloud_registry.startswith("gs://") else ()
-    assert tuple(found) == (*(name for name in ORDER if name != SETTINGS), *gcs_alone)
+    scheme = cloud_registry[:2]
+    left_out = {SETTINGS} if scheme == "s3" else {SETTINGS, SERVICE}
+    assert tuple(found) == (
+        *(name for name in ORDER if name not in left_out),
+        *([LARGE_FILES] if scheme != "az" else []),
+    )
     assert states(found, "lifecycle") == {CheckState.OK}, found
     lifecycle = CheckState.UNCHECKED if cloud_registry.startswith("az://") else CheckState.OK
     assert found["lifecycle"].state is lifecycle
@@ -146,6 +150,17 @@ def test_conditions_are_proven_in_few_requests(s3: S3Server, gcs: GCSServer, mon
             require_conditional_writes(store)
             assert len(server.requests()) == wanted
         assert [listed.key for listed in store.objects("")] == [conditional.KEY]
+
+
+def test_a_service_without_uploads_in_parts(s3: S3Server) -> None:
+    s3.rule("answer", match="?uploads", method="POST", status=501, code="NotImplemented", times=-1)
+    registry = s3.registry()
+    found = look(registry)
+    assert [name for name, result in found.items() if result.state is CheckState.FAILED] == [LARGE_FILES]
+    assert "501" in found[LARGE_FILES].text
+    s3.reset()
+    assert look(registry)[LARGE_FILES].text == "in parallel parts"
+    assert open_store(registry).unfinished("") == []
 
 
 @pytest.mark.parametrize("kept", ["swap", "create"])

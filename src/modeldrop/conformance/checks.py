@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from modeldrop.conformance import documents, files
 from modeldrop.conformance.scratch import ScratchModel
-from modeldrop.doctor.checks import CREATE_ONLY, DELETE, FETCHER, LIST, PARTS, READ, SWAP, WRITE
+from modeldrop.doctor.checks import CREATE_ONLY, DELETE, FETCHER, LARGE_FILES, LIST, READ, SWAP, WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ CHECKS = (
     Check(READ, "what replaced an object is read at once", documents.overwritten),
     Check(DELETE, "deletion is idempotent", documents.deletion),
     Check(WRITE, "a small file is uploaded", files.upload_small),
-    Check(PARTS, "files around the size of a part are uploaded", files.upload_around_the_part_size),
-    Check(PARTS, "a file in parts is uploaded, and read in ranges", files.upload_in_parts),
-    Check(PARTS, "a file of small pieces is uploaded", files.upload_small_pieces),
+    Check(LARGE_FILES, "files around the size of a part are uploaded", files.upload_around_the_part_size),
+    Check(LARGE_FILES, "a file in parts is uploaded, and read in ranges", files.upload_in_parts),
+    Check(LARGE_FILES, "a file of small pieces is uploaded", files.upload_small_pieces),
     Check(WRITE, "wrong bytes are not uploaded", files.upload_refuses_other_bytes),
     Check(CREATE_ONLY, "an upload replaces nothing", files.upload_over_another),
     Check(CREATE_ONLY, "nor does one in parts, of what was created meanwhile", files.completion_over_another),
-    Check(PARTS, "unfinished uploads are listed and aborted", files.unfinished_uploads),
+    Check(LARGE_FILES, "unfinished uploads are listed and aborted", files.unfinished_uploads),
     Check(READ, "types and cache headers are served", files.headers),
     Check(FETCHER, "the fetcher reads what was written", files.crossed),
     Check(FETCHER, "a build is published and fetched", files.publish_and_fetch),

@@ -29,11 +29,11 @@ _Result = TypeVar("_Result")
 REGISTRY, SETTINGS, REACHABLE, SIGNED_IN = "registry", "settings", "reachable", "signed in"
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
 SERVICE = "service"
-CREATE_ONLY, SWAP, PARTS = "create-only", "compare-and-swap", "parts"
+CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
 LARGE_FILES = "large files"
 FETCHER = "fetcher"
-PROMISES = (LIST, READ, WRITE, DELETE, CREATE_ONLY, SWAP, PARTS, FETCHER)
+PROMISES = (LIST, READ, WRITE, DELETE, CREATE_ONLY, SWAP, LARGE_FILES, FETCHER)
 """What a store must do. The doctor tries each once; ``modeldrop.conformance`` has checks of every one."""
 WARN_SECONDS, FAIL_SECONDS = 60, 300
 """S3, GCS and Azure refuse requests that are 15 minutes off."""
@@ -115,7 +115,7 @@ class Probe(Protocol):
         """Which identity this process is signed in as."""
 
     def bucket_checks(self) -> list[CheckResult]:
-        """LIFECYCLE and EXPOSURE of a bucket, LARGE_FILES of one on GCS; SPACE of a folder."""
+        """LIFECYCLE and EXPOSURE of a bucket, LARGE_FILES on S3 and GCS, SERVICE on S3; SPACE of a folder."""
 
     def cleanup(self) -> None:
         """Remove what the checks left besides objects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,15 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 from modeldrop.config import anonymous_by
 from modeldrop.doctor.checks import (
     EXPOSURE,
+    LARGE_FILES,
     LIFECYCLE,
     SERVICE,
     SIGNED_IN,
     CheckResult,
     FirstResponse,
     Stage,
+    advice,
+    failed_check,
     first_request,
     ok,
     seconds_ahead,
@@ -96,11 +100,11 @@ class S3Probe:
 
     def bucket_checks(self) -> list[CheckResult]:
         name = self.store.bucket.name
-        service = self._service()
+        found = [self._service(), self._large_files()]
         if access_point(name) or express_zone(name):
             why = "an access point does not tell" if access_point(name) else "directory buckets have no such settings"
-            return [service, unchecked(LIFECYCLE, why), unchecked(EXPOSURE, why)]
-        return [service, self._lifecycle(), self._exposure()]
+            return [*found, unchecked(LIFECYCLE, why), unchecked(EXPOSURE, why)]
+        return [*found, self._lifecycle(), self._exposure()]
 
     def cleanup(self) -> None:
         pass
@@ -111,6 +115,13 @@ class S3Probe:
             return ok(SERVICE, "not one that is known here; what it does for publishing: --conformance")
         text = f"{service.name}. {service.summary}"
         return ok(SERVICE, text) if service.publish else warning(SERVICE, text, WITHOUT_CONDITIONS)
+
+    def _large_files(self) -> CheckResult:
+        try:
+            self.store.try_parts(f".doctor/{secrets.token_hex(8)}")
+        except ModeldropError as error:
+            return failed_check(LARGE_FILES, error, advice(error, self.policies.publisher))
+        return ok(LARGE_FILES, "in parallel parts")
 
     def _lifecycle(self) -> CheckResult:
         client, bucket = self.store.client, self.store.bucket

@@ -230,6 +230,10 @@ class S3BucketStore:
         with contextlib.suppress(NotFoundError):
             self._connection.object_request("delete", "abort_multipart_upload", upload.key, UploadId=upload.id)
 
+    def try_parts(self, key: str) -> None:
+        """Begin an upload in parts and give it up; nothing is sent of it."""
+        self.abort(self._begin(key)[0])
+
     def check_writable(self, need: int) -> None:
         # A listing, because its refusals say what is wrong; those of HEAD have no body.
         self._connection.call(
@@ -304,14 +308,8 @@ class S3BucketStore:
         stored = self.get(key)
         return stored is None or stored.tag != reply["ETag"] or stored.data == data
 
-    def _upload_parts(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
-        # Ceph, for one, ignores the condition when the parts are put together. Only the owner of the claim on this
-        # version writes here, so that looking first is enough; and what is there need not be sent again.
-        if self._head(key) is not None:
-            if not self._holds(key, file, set(), set()):
-                raise storage_errors.taken(key)
-            progress(file.size)
-            return
+    def _begin(self, key: str) -> tuple[UnfinishedUpload, bool]:
+        """Begin an upload in parts; whether the service checks SHA-256s."""
         begun = self._connection.object_request(
             "write",
             "create_multipart_upload",
@@ -321,8 +319,17 @@ class S3BucketStore:
             **_content_headers(key),
             **self._new_object_options,
         )
-        upload = UnfinishedUpload(key, begun["UploadId"], 0)
-        checksums = begun.get("ChecksumAlgorithm") == "SHA256"
+        return UnfinishedUpload(key, begun["UploadId"], 0), begun.get("ChecksumAlgorithm") == "SHA256"
+
+    def _upload_parts(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
+        # Ceph, for one, ignores the condition when the parts are put together. Only the owner of the claim on this
+        # version writes here, so that looking first is enough; and what is there need not be sent again.
+        if self._head(key) is not None:
+            if not self._holds(key, file, set(), set()):
+                raise storage_errors.taken(key)
+            progress(file.size)
+            return
+        upload, checksums = self._begin(key)
         report = one_at_a_time(progress)
 
         def send(part: Part) -> _Sent:
