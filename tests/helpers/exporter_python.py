@@ -6,7 +6,6 @@ import atexit
 import functools
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ def exporter_python() -> str:
     folder = Path(tempfile.mkdtemp(prefix="exporter-"))
     server = subprocess.Popen(
         [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / "socket")],
-        stdin=subprocess.PIPE,  # it ends when this does: with our process
+        stdin=subprocess.PIPE,  # it ends when this does, with our process, and removes the folder
         stdout=subprocess.PIPE,
         env=worker_environment(os.environ),
         start_new_session=True,
@@ -33,12 +32,7 @@ def exporter_python() -> str:
     assert server.stdout is not None
     server.stdout.readline()
 
-    def end() -> None:
-        server.kill()
-        server.communicate()
-        shutil.rmtree(folder)
-
-    atexit.register(end)
+    atexit.register(server.communicate)
     client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder / "socket"), sys.executable]
     path = folder / "python"
     path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')

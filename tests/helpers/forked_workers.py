@@ -11,18 +11,25 @@ Runs as a program: ``serve SOCKET``, and, in an interpreter's place, ``ask SOCKE
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import resource
+import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 WORKERS = tuple(f"modeldrop.export.workers.{name}" for name in ("adopt", "adopt_openvino", "export"))
 """Those that import torch."""
+LIBRARIES = ("modeldrop.export.models.shared.loaded_model", "optimum.onnxruntime", "safetensors.torch")
+"""What they import, and what that imports."""
 SETTINGS = (
     "ACCELERATE_", "ATEN_", "CUDA_", "GOMP_", "HF_HUB_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NUMEXPR_", "OMP_",
     "ONNX", "OPENBLAS_", "ORT_", "PYTHON", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TZ", "USE_",
@@ -82,7 +89,7 @@ def _runs_foreign_code(request: str) -> bool:
 
 
 def serve(address: str) -> None:
-    """Fork a worker for everybody who connects, until standard input ends: whoever has started us is gone."""
+    """Fork a worker for everybody who connects, until standard input ends; then remove the socket's folder."""
     own = json.loads(json.dumps(circumstances()))
     selector = selectors.DefaultSelector()
 
@@ -91,7 +98,8 @@ def serve(address: str) -> None:
         _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
         start = Start(*json.loads(connection.makefile().readline()))
         if start.circumstances == own:
-            _import_libraries()
+            for name in LIBRARIES:
+                importlib.import_module(name)
             process = os.fork()
             if not process:
                 _become(start, descriptors)
@@ -125,18 +133,15 @@ def serve(address: str) -> None:
         sys.stdout.flush()
         selector.register(listener, selectors.EVENT_READ, accept)
         selector.register(0, selectors.EVENT_READ, sys.exit)
-        while True:
-            selector.select()[0][0].data()  # one at a time: it may end what another is about
-
-
-def _import_libraries() -> None:
-    import safetensors.torch  # noqa: F401
+        try:
+            while True:
+                selector.select()[0][0].data()  # one at a time: it may end what another is about
+        finally:
+            shutil.rmtree(Path(address).parent)
 
 
 def _become(start: Start, descriptors: list[int]) -> NoReturn:
-    import runpy
-    import tempfile
-
+    """Be the worker, in a fork: nothing of ``serve`` comes after it."""
     code = 1
     try:
         for number, descriptor in enumerate(descriptors):
@@ -153,8 +158,6 @@ def _become(start: Start, descriptors: list[int]) -> NoReturn:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001  as the interpreter does
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stdout.flush()
