@@ -29,6 +29,7 @@ _READ = 256 << 10
 _LARGE_PARTS = 16
 
 _Result = TypeVar("_Result")
+_Sent = TypeVar("_Sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def read_whole(path: Path, file: File) -> bytes:
     return data
 
 
-def send_all(parts: Sequence[Part], send: Callable[[Part], _Result], *, in_flight: int) -> list[_Result]:
+def send_all(parts: Sequence[_Sent], send: Callable[[_Sent], _Result], *, in_flight: int) -> list[_Result]:
     """Call ``send`` for every part, ``in_flight`` at a time; return the results in the parts' order.
 
     After the first failure nothing more is begun, and that failure is raised.

@@ -22,9 +22,9 @@ def encoded(crc32c: int) -> str:
 
 def verified(body: PartBody) -> int:
     """The CRC32C of a part, which is verified."""
-    checksum = google_crc32c.Checksum()
+    checksum = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
     body.verify(checksum.update)
-    return int.from_bytes(checksum.digest(), "big")
+    return int.from_bytes(checksum.digest(), "big")  # type: ignore[no-untyped-call]
 
 
 def joined(parts: Iterable[tuple[int, Part]]) -> int:
