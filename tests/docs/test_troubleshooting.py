@@ -356,6 +356,22 @@ def _(bench: Bench) -> Ended:
     return bench.run("mirror", f"{bench.registry}/embedder@v1", registry)
 
 
+@provokes("answers, but not as this service does")
+def _(bench: Bench) -> Ended:
+    with S3Server() as server:
+        registry = server.registry()
+        page = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+        server.rule("answer", status=200, body=page, headers={"Content-Type": "text/html"}, times=-1)
+        return bench.run("ls", registry, **server.environment)
+
+
+@provokes("does not speak TLS there")
+def _(bench: Bench) -> Ended:
+    with S3Server() as server:
+        there = {"AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{server.port}"}
+        return bench.run("ls", server.registry(), **(dict(server.environment) | there))
+
+
 @provokes("was moved by others")
 def _(bench: Bench) -> Ended:
     class AlwaysMoved(FolderStore):

@@ -49,6 +49,7 @@ class RecordingProxy(ThreadedServer):
         ca_file: the PEM file of the CA that signs every host's certificate.
         requests: what was asked, in order.
         objects: by host and path.
+        refusal: status and page that every request is answered with; None for none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,6 +59,7 @@ class RecordingProxy(ThreadedServer):
         self._authority.cert_pem.write_to_path(str(self.ca_file))
         self.requests: list[ProxiedRequest] = []
         self.objects: dict[str, bytes] = {}
+        self.refusal: tuple[int, bytes] | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     @property
@@ -102,6 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         self.proxy.requests.append(ProxiedRequest(self.command, headers["host"], self.path, headers))
+        if self.proxy.refusal is not None:
+            self._send(*self.proxy.refusal, {"Content-Type": "text/html"})
+            return
         parts = urlsplit(self.path)
         query = parts.query + body.decode("latin-1") if self.command == "POST" else parts.query
         action = next((action for action in _STS if action in query), "")

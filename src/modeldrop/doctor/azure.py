@@ -25,11 +25,13 @@ from modeldrop.doctor.checks import (
     within_time_limit,
 )
 from modeldrop.doctor.policies import policies_for
+from modeldrop.storage.sdk_answers import UnreadableAnswerError
 from modeldrop.storage.write.azure import errors as azure_errors
 
 if TYPE_CHECKING:
     from modeldrop.storage.write.azure.store import AzureContainerStore
 
+_MEANT = (AzureError, OSError)
 _SCOPE = "https://storage.azure.com/.default"
 _KEYS_FORBIDDEN = "KeyBasedAuthenticationNotPermitted"
 
@@ -59,15 +61,15 @@ class AzureProbe:
             ahead = seconds_ahead(response.headers.get("Date") if response is not None else None)
             return FirstResponse(_stage(error), endpoint, ahead, azure_errors.explain(error, context, "list", ""))
 
-        return first_request(store.url, endpoint, ask, explained)
+        return first_request(store.url, endpoint, ask, explained, _MEANT)
 
     def identity(self) -> CheckResult:
         sign_in = self.store.sign_in
         if not sign_in.identity:
             return ok(SIGNED_IN, f"with {sign_in.how}" if sign_in.credential is not None else sign_in.how)
         try:
-            token = within_time_limit(lambda: sign_in.credential.get_token(_SCOPE).token)
-        except (AzureError, OSError) as error:
+            token = within_time_limit(lambda: sign_in.credential.get_token(_SCOPE).token, _MEANT)
+        except (*_MEANT, UnreadableAnswerError) as error:
             return no_answer(SIGNED_IN, error)
         return ok(SIGNED_IN, f"{_bearer(token)}, by azure-identity")
 
@@ -86,12 +88,12 @@ class AzureProbe:
     def _exposure(self) -> CheckResult:
         bucket = self.store.bucket
         try:
-            public = within_time_limit(lambda: self.store.client.get_container_properties().public_access)
+            public = within_time_limit(lambda: self.store.client.get_container_properties().public_access, _MEANT)
         except AzureError as error:
             if azure_errors.status(error) in {401, 403, 404}:
                 return unchecked(EXPOSURE, "not allowed to look at the container's properties")
             return no_answer(EXPOSURE, error)
-        except OSError as error:
+        except (OSError, UnreadableAnswerError) as error:
             return no_answer(EXPOSURE, error)
         if public:
             what = "read and list" if str(public) == "container" else "read"

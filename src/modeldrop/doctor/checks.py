@@ -10,7 +10,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modeldrop.errors import RegistryError
+from modeldrop.storage.answer_text import describe
 from modeldrop.storage.errors import SET_CLOCK, WHICH_RIGHTS, detail, unreachable
+from modeldrop.storage.sdk_answers import UnreadableAnswerError, answers_explained
 from modeldrop.util import http
 from modeldrop.util.retry import with_timeout
 
@@ -143,6 +145,8 @@ def failed_check(name: str, error: ModeldropError, fix: str = "") -> CheckResult
 
 def no_answer(name: str, error: Exception) -> CheckResult:
     """It could not be looked at because the service did not answer as expected."""
+    if isinstance(error, UnreadableAnswerError) and error.answer is not None:
+        return unchecked(name, f"the service answers {describe(error.answer.status, error.answer.body)}")
     return unchecked(name, "no answer" if isinstance(error, TimeoutError) else detail(error))
 
 
@@ -156,14 +160,24 @@ def seconds_ahead(date: str | None) -> float | None:
         return None
 
 
-def within_time_limit(action: Callable[[], _Result]) -> _Result:
+def within_time_limit(action: Callable[[], _Result], meant: tuple[type[Exception], ...]) -> _Result:
     """The action's result; where it takes too long, its thread is left behind.
+
+    Args:
+        action: asks an SDK something.
+        meant: what the SDK raises on purpose.
 
     Raises:
         TimeoutError: it took more than ANSWER_SECONDS.
+        UnreadableAnswerError: the SDK fails at what was answered.
         Exception: whatever the action raises.
     """
-    return with_timeout(action, ANSWER_SECONDS, "modeldrop-doctor")
+
+    def explained() -> _Result:
+        with answers_explained(*meant):
+            return action()
+
+    return with_timeout(explained, ANSWER_SECONDS, "modeldrop-doctor")
 
 
 def touches(rule: str, registry: str) -> bool:
@@ -182,7 +196,11 @@ def shortened_key_id(name: str) -> str:
 
 
 def first_request(
-    url: str, endpoint: str, ask: Callable[[], str | None], explained: Callable[[Exception], FirstResponse]
+    url: str,
+    endpoint: str,
+    ask: Callable[[], str | None],
+    explained: Callable[[Exception], FirstResponse],
+    meant: tuple[type[Exception], ...],
 ) -> FirstResponse:
     """Make the first request.
 
@@ -191,9 +209,10 @@ def first_request(
         endpoint: the service's address.
         ask: makes it, and gives the answer's ``Date``.
         explained: what its failure means.
+        meant: what ``ask`` raises on purpose.
     """
     try:
-        date = within_time_limit(ask)
+        date = within_time_limit(ask, meant)
     except TimeoutError:
         error = unreachable(url, endpoint, "it takes connections and does not answer")
         return FirstResponse(Stage.NOT_REACHED, endpoint, error=error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
@@ -33,7 +32,8 @@ from modeldrop.doctor.checks import (
 )
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import ModeldropError
-from modeldrop.storage.write.gcs.errors import explained
+from modeldrop.storage.sdk_answers import UnreadableAnswerError, fields_expected
+from modeldrop.storage.write.gcs.errors import MEANT, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ class GCSProbe:
             except ModeldropError as why:
                 return FirstResponse(_stage(error), endpoint, ahead, why)
 
-        return first_request(registry, endpoint, ask, failed)
+        return first_request(registry, endpoint, ask, failed, MEANT)
 
     def identity(self) -> CheckResult:
         credentials = self.store.client._credentials  # noqa: SLF001  Google offers no other way
@@ -96,8 +96,13 @@ class GCSProbe:
         if error is not None:
             lifecycle = no_answer(LIFECYCLE, error) if _is_strange(error) else _denied(LIFECYCLE, "storage.buckets.get")
             return [lifecycle, self._exposure(bucket, prevented=False), self._large_files()]
-        prevented = bucket.iam_configuration.public_access_prevention == "enforced"
-        return [self._lifecycle(bucket), self._exposure(bucket, prevented=prevented), self._large_files()]
+        try:
+            with fields_expected():
+                lifecycle = self._lifecycle(bucket)
+                prevented = bucket.iam_configuration.public_access_prevention == "enforced"
+        except UnreadableAnswerError as strange:
+            lifecycle, prevented = no_answer(LIFECYCLE, strange), False
+        return [lifecycle, self._exposure(bucket, prevented=prevented), self._large_files()]
 
     def cleanup(self) -> None:
         pass
@@ -143,7 +148,11 @@ class GCSProbe:
         if error is not None:
             permission = "storage.buckets.getIamPolicy"
             return no_answer(EXPOSURE, error) if _is_strange(error) else _denied(EXPOSURE, permission)
-        roles = [str(binding["role"]) for binding in found if _EVERYBODY & set(binding["members"])]
+        try:
+            with fields_expected():
+                roles = [str(binding["role"]) for binding in found if _EVERYBODY & set(binding["members"])]
+        except UnreadableAnswerError as strange:
+            return no_answer(EXPOSURE, strange)
         if roles:
             return warning(
                 EXPOSURE,
@@ -166,8 +175,8 @@ def _stage(error: Exception) -> Stage:
 def _look(ask: Callable[[], object]) -> Exception | None:
     """What keeps a setting of the bucket from being seen."""
     try:
-        within_time_limit(ask)
-    except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError) as error:
+        within_time_limit(ask, MEANT)
+    except (*MEANT, UnreadableAnswerError) as error:
         return error
     return None
 

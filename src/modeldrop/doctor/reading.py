@@ -136,7 +136,7 @@ def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstRespon
         why = reader.fault(conditional.KEY, error).error
         return FirstResponse(_stage(client, request, why), client.endpoint, error=why)
 
-    answer = first_request(reader.url, client.endpoint, ask, explained)
+    answer = first_request(reader.url, client.endpoint, ask, explained, (Exception,))
     if client.address is not None:
         answer = replace(answer, certificates=client.address.certificates)
     silent = answer.stage is Stage.NOT_REACHED

@@ -35,6 +35,7 @@ from modeldrop.doctor.policies import policies_for
 from modeldrop.doctor.services import WITHOUT_CONDITIONS, recognise
 from modeldrop.errors import ModeldropError
 from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.sdk_answers import UnreadableAnswerError
 from modeldrop.storage.urls import access_point, express_zone
 from modeldrop.storage.write.s3 import errors as s3_errors
 
@@ -53,6 +54,9 @@ _BLOCK = (
     "aws s3api put-public-access-block --bucket {bucket} --public-access-block-configuration "
     "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
 )
+
+
+_MEANT = (BotoCoreError, ClientError)
 
 
 class S3Probe:
@@ -84,7 +88,7 @@ class S3Probe:
             ahead = seconds_ahead(self._headers.get("date"))
             return FirstResponse(_stage(error), endpoint, ahead, s3_errors.explain(error, context))
 
-        answer = first_request(store.url, endpoint, ask, explained)
+        answer = first_request(store.url, endpoint, ask, explained, _MEANT)
         return replace(answer, certificates=store.address.certificates)
 
     def identity(self) -> CheckResult:
@@ -93,8 +97,8 @@ class S3Probe:
             return ok(SIGNED_IN, f"as nobody ({anonymous_by(self.store.settings)})")
         if address.amazon:
             try:
-                return ok(SIGNED_IN, within_time_limit(lambda: _caller(client, address)))
-            except (BotoCoreError, ClientError, OSError):
+                return ok(SIGNED_IN, within_time_limit(lambda: _caller(client, address), _MEANT))
+            except (*_MEANT, UnreadableAnswerError, OSError):
                 pass  # a private network may reach S3 and not STS
         return ok(SIGNED_IN, f"with the access key {shortened_key_id(_credentials(client).access_key)}")
 
@@ -173,7 +177,7 @@ def _stage(error: Exception) -> Stage:
             return Stage.ANSWERED
         signing = error.operation_name != "ListObjectsV2" or (status in {400, 401, 403} and code != "NoSuchBucket")
         return Stage.NOT_SIGNED_IN if signing else Stage.NOT_REACHED
-    unreadable = type(error).__name__ == "ResponseParserError"
+    unreadable = isinstance(error, UnreadableAnswerError)
     silent = isinstance(error, (ConnectionError, HTTPClientError, OSError))
     return Stage.NOT_REACHED if unreadable or silent else Stage.NOT_SIGNED_IN
 
@@ -202,7 +206,7 @@ def _caller(client: Any, address: S3Address) -> str:
 def _look(ask: Callable[[], Any], what: str) -> tuple[Mapping[str, Any], str]:
     """A setting of the bucket; or {} and why it cannot be seen. One that was never set is {} as well."""
     try:
-        return within_time_limit(ask), ""
+        return within_time_limit(ask, _MEANT), ""
     except ClientError as error:
         code, status = s3_errors.code_of(error), s3_errors.status_of(error)
         if code.startswith("NoSuch") and code != "NoSuchBucket":
@@ -210,6 +214,8 @@ def _look(ask: Callable[[], Any], what: str) -> tuple[Mapping[str, Any], str]:
         if status in {401, 403}:
             return {}, f"{what}: not allowed to look"
         return {}, f"{what}: the service answers {status} {code}".rstrip()
+    except UnreadableAnswerError:
+        return {}, f"{what}: no answer that S3 gives"
     except (BotoCoreError, OSError, TimeoutError):
         return {}, f"{what}: no answer"
 

@@ -41,6 +41,8 @@ from modeldrop.registry.versions import (
     is_retired,
     read_version,
 )
+from modeldrop.storage.errors import no_conditional_writes
+from modeldrop.storage.write.conditional import REFUSED_CREATE
 from modeldrop.storage.write.store import Store, StoredObject
 from modeldrop.util.retry import Deadline
 
@@ -48,6 +50,7 @@ ADOPT_SECONDS = 10.0
 BUILT, ADOPTED, MIRRORED, UNCHANGED = "built", "adopted", "mirrored", "unchanged"
 _POLL_SECONDS = 0.2
 _CLAIM_ATTEMPTS = 1000
+_REFUSALS = 5
 
 
 class Adopt(enum.Enum):
@@ -189,6 +192,7 @@ def commit(staged: StagedVersion, adopt: Adopt, *, adopt_seconds: float = ADOPT_
 
 def _claim(store: Store, model: str, claim: Claim) -> int:
     number = max(claimed_numbers(store, model), default=0) + 1
+    refused = 0
     for candidate in range(number, number + _CLAIM_ATTEMPTS):
         key = keys.claim(model, candidate)
         try:
@@ -196,12 +200,25 @@ def _claim(store: Store, model: str, claim: Claim) -> int:
         except ConflictError:
             # The claim that is there may be our own: the reply to our write can have been lost.
             stored = store.get(key)
+            refused = _count_refusals(store, refused, stored)
             if stored is None or stored.data != serialize_claim(claim):
                 continue
         return candidate
     raise RegistryError(
         f"{_CLAIM_ATTEMPTS} version numbers in a row were taken by other publishers.", "Run the same command again."
     )
+
+
+def _count_refusals(store: Store, before: int, stored: StoredObject | None) -> int:
+    """How often in a row a write was refused, because of an object that is not ``stored``: it can be gone again, once.
+
+    Raises:
+        RegistryError: so often that whoever answers knows nothing of it.
+    """
+    count = 0 if stored is not None else before + 1
+    if count > _REFUSALS:
+        raise no_conditional_writes(store.url, REFUSED_CREATE)
+    return count
 
 
 def _decide(staged: StagedVersion, adopt: Adopt, adopt_seconds: float) -> Version | None:
@@ -215,6 +232,7 @@ def _decide(staged: StagedVersion, adopt: Adopt, adopt_seconds: float) -> Versio
     data = serialize_build_record(BuildRecord(staged.number, staged.nonce, now()))
     deadlines: dict[bytes, Deadline] = {}
     tag: str | None = None
+    refused = 0
     while True:
         try:
             if tag is None:
@@ -226,6 +244,7 @@ def _decide(staged: StagedVersion, adopt: Adopt, adopt_seconds: float) -> Versio
         else:
             return None
         stored = store.get(key)
+        refused = _count_refusals(store, refused, stored)
         if stored is None:
             continue
         if stored.data == data:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
-from botocore.exceptions import SSLError
+from botocore import exceptions
 from botocore.httpsession import ProxyConfiguration
 
+from modeldrop.storage.botocore_answers import look_at_answers, note_answers
 from modeldrop.util import http
 
 if TYPE_CHECKING:
@@ -40,13 +41,18 @@ class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no
         client = super().create_client(*args, **kwargs)
         if http.is_ca_as_server(client.meta.endpoint_url, self._certificates):
             reason = f"certificate verify failed: {http.CA_AS_SERVER}"
-            raise SSLError(endpoint_url=client.meta.endpoint_url, error=reason)
-        client._endpoint.http_session._proxy_config = _Proxies()  # noqa: SLF001  botocore asks for no proxy per host
+            raise exceptions.SSLError(endpoint_url=client.meta.endpoint_url, error=reason)
+        http_session = client._endpoint.http_session  # noqa: SLF001
+        http_session._proxy_config = _Proxies()  # noqa: SLF001  botocore asks for no proxy per host
+        note_answers(http_session)
+        look_at_answers(client)
         return client
 
     def get_credentials(self) -> Any:
         instance: Any = self.get_component("credential_provider").get_provider("iam-role")
-        instance._role_fetcher._session._proxy_config = _Proxies()  # noqa: SLF001  nor for its metadata service
+        http_session = instance._role_fetcher._session  # noqa: SLF001
+        http_session._proxy_config = _Proxies()  # noqa: SLF001  nor for its metadata service
+        note_answers(http_session)
         return super().get_credentials()
 
 

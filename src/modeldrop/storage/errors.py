@@ -6,6 +6,7 @@ and what to do. The stores decide which; the messages are here, so that publishe
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,28 @@ if TYPE_CHECKING:
     from modeldrop.util.http import CertificatesError
 
 SET_CLOCK = "Set this machine's clock: sudo timedatectl set-ntp true (or chronyc makestep)."
+# Compiled when first needed: a fetch that finds all on its disk imports this.
 _SECRETS = (
     # Not what follows a service's own code, such as InvalidIdentityToken: it is the reason. Nor GitHub's permission.
-    re.compile(
-        r"(?i)((?:AccountKey|SharedAccessSignature|SharedAccessKey|password|secret"
-        r"|(?<!Invalid)(?<!Identity)(?<!Expired)token)(?<!id-token(?=: write\b))\s*[=:]\s*)[^\s;&,'\"]+"
+    (
+        r"(?i)((?:AccountKey|SharedAccessSignature|SharedAccessKey|password|secret|SecretAccessKey"
+        r"|(?<!Invalid)(?<!Identity)(?<!Expired)token)(?<!id-token(?=: write\b))\\*['\"]?\s*[=:]\s*\\*['\"]?)"
+        r"[^\s;&,'\"\\<]+"
     ),
-    re.compile(
-        r"(?i)([?&](?:sig|X-Amz-[A-Za-z-]+|X-Goog-[A-Za-z-]+|AWSAccessKeyId|Signature|access_token)=)[^&\s'\"]+"
+    (
+        r"(?i)((?:\b|[?&])(?:sig|X-Amz-[A-Za-z-]+|X-Goog-[A-Za-z-]+|AWSAccessKeyId|Signature|access_token)=)"
+        r"[^&\s'\"<,]+"
     ),
-    re.compile(r"(?i)(Authorization['\"]?\s*[:=]\s*['\"]?)[^'\"\n]+"),
-    re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]+"),
-    re.compile(r"(://)[^/@\s]+(?=@)"),
+    r"(?i)(Authorization\\*['\"]?\s*[:=]\s*\\*['\"]?)[^'\"\\\n]+",
+    r"(?i)(<(?:[\w-]*(?:token|signature|secret|password)[\w-]*|authorization|StringToSign)>)[^<]+",
+    r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]+",
+    r"(?i)\b(SharedKey(?:Lite)?\s+[\w-]+:)[^\s'\"<]+",
+    r"(://)[^/@\s]+(?=@)",
+    r"\b()(?:eyJ[\w-]{5,}\.[\w.-]+|ya29\.[\w-]+)",
 )
+_HOLDS_SECRET = ("KEY", "PASSWORD", "SECRET", "TOKEN")
+_LEAST_SECRET = 8
+_MOST = 64 << 10
 WHICH_RIGHTS = "Which rights are needed"
 """Begins the advice after a refusal for lack of rights, in whose place ``doctor`` puts the policy."""
 
@@ -40,14 +50,17 @@ UNAVAILABLE_SECONDS = 120.0
 
 def redact(text: str) -> str:
     """The text without what could be a secret: signatures, keys, tokens, passwords in URLs."""
+    for name, value in os.environ.items():
+        if len(value) >= _LEAST_SECRET and name.endswith(_HOLDS_SECRET):
+            text = text.replace(value, "[redacted]")
     for pattern in _SECRETS:
-        text = pattern.sub(r"\1[redacted]", text)
+        text = re.sub(pattern, r"\1[redacted]", text)
     return text
 
 
 def detail(error: BaseException | str, limit: int = 200) -> str:
     """The first line of an SDK's message: printable, without secrets, cut to ``limit`` characters."""
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(str(error)[:_MOST]).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     text = "".join(char if char.isprintable() else "?" for char in text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
@@ -192,10 +205,17 @@ def untrusted(url: str, endpoint: str, reason: str) -> RegistryError:
     )
 
 
-def certificate_reason(text: str) -> str:
-    """Why Python's TLS refused a certificate, from the text of an error around it."""
+def tls_failed(url: str, endpoint: str, text: str) -> RegistryError:
+    """TLS failed, for the reason that ``text``, Python's own, gives."""
     found = re.search(r"certificate verify failed: ([^(\"'\n]+)", text)
-    return found[1].strip() if found else "TLS could not be agreed on"
+    if found or "CERTIFICATE_VERIFY_FAILED" in text:
+        return untrusted(url, endpoint, found[1].strip() if found else "it does not verify")
+    if re.search(r"(?i)wrong.version.number|record layer failure|packet length too long|http request\b", text):
+        return RegistryError(
+            f"{url}: {redact(endpoint)} does not speak TLS there.",
+            "Its address begins with http://, or it has another port for https: check the endpoint, and HTTPS_PROXY.",
+        )
+    return unreachable(url, endpoint, f"TLS could not be agreed on ({detail(text)})", 0.0)
 
 
 def unusable_certificates(error: CertificatesError) -> RegistryError:
@@ -234,6 +254,45 @@ def too_many_requests(url: str, verb: str, key: str, said: str, seconds: float) 
         "Too many ask at once; Cloud Storage takes about one write of the same object a second. "
         f"Run the same command again in {seconds or UNAVAILABLE_SECONDS / 2:.0f} s.",
         patience=UNAVAILABLE_SECONDS,
+    )
+
+
+def unreadable(url: str, verb: str, key: str, endpoint: str, answered: str, *, page: bool = False) -> RegistryError:
+    """What answers is no storage service, or something on the way answers in its place.
+
+    Args:
+        url: the registry.
+        verb: what was tried.
+        key: the object, or "".
+        endpoint: the service's address.
+        answered: what it answered: status and first line.
+        page: whether that was a web page.
+    """
+    where = f"{url}/{key}" if key else url
+    hint = "Check the endpoint for a typing error, and what a proxy or gateway on the way does."
+    if page:
+        hint = (
+            "A captive portal, a proxy or a web server answers there, and no storage service: open that address in a "
+            "browser, sign in to this network, and check the endpoint and HTTPS_PROXY/NO_PROXY."
+        )
+    return RegistryError(
+        f"Could not {verb} {where}: {redact(endpoint)} answers, but not as this service does: {answered}.",
+        f"{hint} Check it: modeldrop doctor {url}",
+    )
+
+
+def endless(url: str, key: str) -> RegistryError:
+    """A listing names the same page again as the one that follows."""
+    return RegistryError(
+        f"Could not list {url}/{key}: the service names one page of the listing as its own next one.",
+        "Something between this machine and the service changes or repeats its answers. Try without it.",
+    )
+
+
+def only_tls(url: str, endpoint: str) -> RegistryError:
+    """Http was spoken to a port for https."""
+    return RegistryError(
+        f"{url}: {redact(endpoint)} speaks TLS only: it was asked without.", "Let its address begin with https://."
     )
 
 

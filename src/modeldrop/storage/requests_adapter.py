@@ -6,6 +6,7 @@ By itself ``requests`` reads the variables in its own way, gives every address o
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,9 +15,11 @@ import requests
 import requests.adapters
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
+from modeldrop.storage.answer_text import MAX_BODY
+from modeldrop.storage.sdk_answers import MAX_DOCUMENT_ANSWER, AnswerTooLargeError, beginning, bounded, note_answer
 from modeldrop.util import http
 from modeldrop.util.retry import Deadline
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _CONNECTIONS = 16
 _SEND = 64 << 10
 _LEAST_SHARE = 1.0
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 def new_session() -> requests.Session:
@@ -35,9 +39,14 @@ def new_session() -> requests.Session:
     return session
 
 
-def prepare_session(session: requests.Session) -> None:
-    """Let a session send through ``Adapter``, and not read the environment itself."""
+def prepare_session(session: requests.Session, *, redirects: bool = True) -> None:
+    """Let a session send through ``Adapter``, and not read the environment itself.
+
+    Without ``redirects`` it follows none, as no storage service redirects: who does is something else.
+    """
     session.trust_env = False
+    if not redirects:
+        session.get_redirect_target = lambda _: None  # type: ignore[method-assign,assignment]
     adapter = Adapter(pool_connections=4, pool_maxsize=_CONNECTIONS)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -84,9 +93,44 @@ class Adapter(requests.adapters.HTTPAdapter):
             cert=cert,
             proxies={url.partition(":")[0]: proxy} if proxy else {},
         )
-        if response.status_code >= 400:
-            _ = response.content
+        take_in(response, stream=stream)
         return response
+
+
+def take_in(response: requests.Response, *, stream: bool) -> None:
+    """Note an answer, and see to it that only so much of it comes into memory."""
+    if response.status_code >= 400:
+        # Of a refusal whose body cannot be read, the status is left.
+        failures = (requests.RequestException, HTTPError, OSError)
+        response._content = beginning(response.iter_content(_SEND), failures)  # noqa: SLF001
+        response._content_consumed = True  # noqa: SLF001
+        if len(response.content) >= MAX_BODY:
+            response.close()  # the rest may be endless
+        _note(response, response.content)
+        return
+    chunks = response.iter_content
+    most = None if stream else MAX_DOCUMENT_ANSWER
+    asked = _RANGE.fullmatch(str(response.request.headers.get("x-ms-range", "")))
+    if asked:
+        most = max(int(asked[2]) - int(asked[1]) + 1, 0) + MAX_BODY  # an answer to another question is told from it
+
+    def iter_content(*arguments: Any, **options: Any) -> Iterator[Any]:
+        came = chunks(*arguments, **options)
+        return came if most is None else bounded(came, most)
+
+    response.iter_content = iter_content  # type: ignore[method-assign]
+    if stream:
+        _note(response, None)
+        return
+    try:
+        _note(response, response.content)
+    except AnswerTooLargeError:
+        response.close()
+        raise
+
+
+def _note(response: requests.Response, body: bytes | None) -> None:
+    note_answer(response.status_code, body, response.url, response.headers.get("location"))
 
 
 class _Slices:

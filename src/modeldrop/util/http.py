@@ -12,7 +12,7 @@ module: heavy imports are inside the functions that need them.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ def is_configured() -> bool:
 def opener(url: str, also: str = "") -> OpenerDirector:
     """An opener of the standard library for ``url`` that follows no redirection: its answer is an HTTPError.
 
+    What answers in no HTTP is an OSError as well.
+
     Args:
         url: what is to be asked.
         also: one more file of certificates to trust, or "": AWS profiles name one.
@@ -188,6 +190,7 @@ def opener(url: str, also: str = "") -> OpenerDirector:
         CertificatesError: a variable names no usable certificates.
         SSLCertVerificationError: the server's own certificate is to be trusted, and is a CA's.
     """
+    from http.client import HTTPException
     from urllib.request import BaseHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
     class NoRedirect(HTTPRedirectHandler):
@@ -202,7 +205,17 @@ def opener(url: str, also: str = "") -> OpenerDirector:
         if is_ca_as_server(url, also):
             raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
         handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle(also) or None)))
-    return build_opener(*handlers)
+    made = build_opener(*handlers)
+    unguarded = made.open
+
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return unguarded(*arguments, **options)
+        except HTTPException as error:
+            raise OSError(f"it does not answer in HTTP: {error}") from error
+
+    made.open = guarded  # type: ignore[method-assign]
+    return made
 
 
 # --- certificates

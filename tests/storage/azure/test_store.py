@@ -219,7 +219,7 @@ def test_a_service_that_stays_busy_is_said_to_be(
     monkeypatch.setattr(azure._RetryLimits, "seconds", lambda *_: 0.5)
     proxy.tamper = lambda _: answer(503, "ServerBusy")
     said = refusal(lambda: open_azure(url).get(CHANNEL))
-    assert said.startswith(f"Could not read {url}/{CHANNEL}: the service answered 503 ServerBusy.")
+    assert said.startswith(f"Could not read {url}/{CHANNEL}: the service answered 503 ServerBusy (")
     assert "again later" in said
     assert len(proxy.requests) > 1
 
@@ -252,8 +252,11 @@ def test_a_service_that_stays_busy_is_said_to_be(
         (answer(404, "ContainerNotFound"), "there is no container container-"),
         (answer(409, "BlobImmutableDueToPolicy"), "an immutability policy"),
         (answer(400, "InvalidHeaderValue", "The value for one header is wrong."), "The value for one header is wrong"),
-        (Answer(404, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx"), "what answers there .404. is not Azure"),
-        (Answer(407), "what answers there .407. is not Azure"),
+        (
+            Answer(404, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx"),
+            "not as this service does: 404 with a web page",
+        ),
+        (Answer(407), "not as this service does: 407"),
     ],
 )
 def test_each_refusal_has_its_sentence(proxy: TamperingProxy, url: str, given: Answer, said: str) -> None:

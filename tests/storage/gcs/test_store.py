@@ -314,7 +314,7 @@ def test_a_service_without_generations_is_found(store: GCSBucketStore, server: G
 
 def test_a_web_server_is_not_taken_for_an_empty_registry(store: GCSBucketStore, server: GCSServer) -> None:
     server.fail(404, message="<!DOCTYPE html><title>Error 404 (Not Found)</title>")
-    with pytest.raises(RegistryError, match="the service answered 404"):
+    with pytest.raises(RegistryError, match="not as this service does: 404 with a web page"):
         store.get("embedder/current")
 
 

@@ -42,7 +42,7 @@ REFUSALS = {
         "the bucket is new",
     ),
     "encryption key": ({"status": 400, "code": "KMS.DisabledException"}, "its encryption key cannot be used"),
-    "anything": ({"status": 400, "code": "MetadataTooLarge"}, "answers 400 MetadataTooLarge"),
+    "anything": ({"status": 400, "code": "MetadataTooLarge"}, "answers 400 (MetadataTooLarge"),
 }
 
 
@@ -94,7 +94,7 @@ def test_what_answers_and_is_no_s3(store: S3BucketStore, server: S3Server) -> No
         lambda: store.names(""),
         lambda: store.create(CHANNEL, b"{}"),
     ):
-        assert "answers, but not as S3 does" in refusal(call)
+        assert "answers, but not as this service does" in refusal(call)
     assert sent(server) == ["GET", "GET", "GET", "PUT"]
 
 

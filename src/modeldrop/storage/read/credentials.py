@@ -264,8 +264,11 @@ class SdkCredentials:
         self._provider = provider
 
     def __call__(self) -> Any:
+        from modeldrop.storage.sdk_answers import answers_explained
+
         try:
-            given = self._provider()
+            with answers_explained(Exception):
+                given = self._provider()
         except RegistryError as error:
             self.error = error
             raise
@@ -349,6 +352,11 @@ _PROVIDERS: Mapping[str, Any] = {"s3": _boto3_provider, "gs": _google_provider, 
 
 
 def _refused(url: str, name: str, error: Exception) -> RegistryError:
+    from modeldrop.storage.sdk_answers import latest_answer, not_the_service
+
+    answer = latest_answer()
+    if answer is not None and answer.is_outage:
+        return not_the_service(answer, url=url, verb="sign in to", key="", endpoint=name)
     text = detail(error)
     if "expired" in text.lower():
         return expired(url, f"the sign-in by {name}")

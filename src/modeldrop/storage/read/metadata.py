@@ -94,12 +94,15 @@ def _ask(host: str, port: int, request: str, header: str, seconds: float) -> tup
     """Status and body of a small answer; 0 where there is none. Never through a proxy."""
     import socket
 
+    from modeldrop.util.retry import Deadline
+
+    limit = Deadline(4 * seconds)  # of all of it: each byte could come just in time
     headers = [f"Host: {host}", "Connection: close", "Content-Length: 0", *([header] if header else [])]
     try:
         with socket.create_connection((host, port), seconds) as connection:
             connection.sendall("\r\n".join([f"{request} HTTP/1.0", *headers, "", ""]).encode())
             data = b""
-            while len(data) < 65536 and (chunk := connection.recv(4096)):
+            while len(data) < 65536 and limit.left() and (chunk := connection.recv(4096)):
                 data += chunk
     except OSError:
         return 0, ""
@@ -136,6 +139,7 @@ class ContainerCredentials:
         """
         import json
         from datetime import datetime
+        from http.client import HTTPException
         from urllib.error import HTTPError
         from urllib.request import Request
 
@@ -158,7 +162,9 @@ class ContainerCredentials:
             if error.code == 429 or error.code >= 500:
                 raise OSError(f"it answered {error.code} {said}") from None
             raise _refused(self._url, self._address, f"answered {error.code} {said}") from None
-        except (ValueError, KeyError, TypeError):
+        except HTTPException as error:
+            raise OSError(f"its answer broke off: {error}") from None
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise _refused(self._url, self._address, "answers with something else than keys") from None
 
 

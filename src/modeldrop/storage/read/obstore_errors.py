@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import PreconditionError
 
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.answer_text import asks_for_tls, describe, is_page, read_body
 from modeldrop.storage.read.interface import Fault, FaultKind
 from modeldrop.storage.read.panics import PanickedError
 from modeldrop.storage.read.proxy_filter import REFUSED_PLAIN, REFUSED_TUNNEL
@@ -27,10 +28,8 @@ _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)
 # REDACTED is Azure's where it holds a signature, and that of a POST to STS.
 _ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")
 _POST = "Error performing POST REDACTED"
-_CODE = re.compile(r"<Code>\s*([\w.-]+)")
-_MESSAGE = re.compile(r"<(?:Message|Details|title)>\s*([^<]+?)\s*<", re.IGNORECASE)
 _LACKING = re.compile(r"([\w-]+) Header missing")
-_MAX_SAID = 300
+_MOST = 256 << 10  # of what can hold a whole body
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _REJECTED = {
     "InvalidAccessKeyId", "InvalidAuthenticationInfo", "InvalidClientTokenId", "InvalidIdentityToken",
@@ -56,6 +55,9 @@ _PRIVATE = {"NoAuthenticationInformation", "PublicAccessNotPermitted", "Resource
 _CAUSES = {
     "ConnectionRefused": "connection refused",
     "dns error": "its name does not resolve",
+    "Parse(Version": "it does not answer in HTTP (if it speaks TLS only, its address begins with https://)",
+    "Parse(TooLarge": "its answer begins with more headers than any service sends",
+    "Parse(": "it does not answer in HTTP",
     "ConnectionReset": "it closes the connection",
     "ConnectionAborted": "it closes the connection",
     "IncompleteMessage": "it closes the connection",
@@ -137,10 +139,10 @@ def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
 
 def parse(error: BaseException) -> FailedRequest:
     """Take an error of obstore apart."""
-    text = str(error)
+    text = str(error)[:_MOST]
     status = _STATUS.search(text)
     body = status[2] if status else ""
-    code, said = _read_body(body)
+    code, said = read_body(body)
     address = _ADDRESS.search(text)
     return FailedRequest(
         status=int(status[1]) if status else 0,
@@ -150,37 +152,6 @@ def parse(error: BaseException) -> FailedRequest:
         address=address[1] if address else "",
         text=text,
     )
-
-
-def _read_body(body: str) -> tuple[str, str]:
-    """The code and all that the body of an answer says: XML, JSON of several kinds, HTML or text."""
-    found = _CODE.search(body)
-    code = found[1] if found else ""
-    texts = _MESSAGE.findall(body)
-    if body.lstrip().startswith("{"):
-        code, texts = _read_json(body)
-    elif "<" not in body:
-        texts = [body]
-    from html import unescape
-
-    lines = [unescape(text).strip().partition("\n")[0].rstrip() for text in texts]
-    message = " ".join(dict.fromkeys(line for line in lines if line))
-    said = ": ".join(part for part in (code, message) if part)
-    return code, storage_errors.detail(said, _MAX_SAID) if said else ""
-
-
-def _read_json(body: str) -> tuple[str, list[str]]:
-    import json
-
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return "", []
-    inner = document.get("error")
-    found = inner if isinstance(inner, dict) else document
-    texts = [found.get(name) for name in ("message", "Message", "error_description")]
-    code = next((found[name] for name in ("status", "Code", "code", "error") if isinstance(found.get(name), str)), "")
-    return code, [text for text in texts if isinstance(text, str)]
 
 
 def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | None:
@@ -204,7 +175,8 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
         return _unanswered(client, verb, key, request)
     if _is_elsewhere(client, request):
         return _sign_in_failed(client, verb, key, request)
-    missing = no_bucket(client, request)
+    missing = storage_errors.only_tls(url, client.endpoint) if asks_for_tls(request.body) else None
+    missing = missing or no_bucket(client, request)
     if missing is not None:
         return missing
     if request.code in _EXPIRED or _says_expired(request):
@@ -229,6 +201,8 @@ def _unusable_object(url: str, key: str, request: FailedRequest) -> RegistryErro
 
 
 def _answered(who: str, request: FailedRequest) -> str:
+    if is_page(request.body):
+        return f"{who} answered {describe(request.status, request.body)}"
     return f"{who} answered {request.status} {request.said}".rstrip()
 
 
@@ -276,6 +250,8 @@ def _unanswered(client: ObstoreClient, verb: str, key: str, request: FailedReque
     if lacking or _serves_no_ranges(request):
         what = f"answers without the header {lacking[1]}" if lacking else "does not serve ranges"
         return storage_errors.failed_request(url, verb, key, f"{where} {what}, which a registry needs")
+    if "invalid utf-8" in request.text:
+        return storage_errors.unreadable(url, verb, key, where, "with an error that is no text")
     if "UnexpectedRange" in request.text:
         return storage_errors.failed_request(url, verb, key, f"{where} answers with other bytes than it was asked for")
     if not reason:

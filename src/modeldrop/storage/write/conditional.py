@@ -19,6 +19,7 @@ KEY = ".modeldrop"
 """The object that they are tried on. No model can have that name."""
 
 IGNORED_CREATE = "it accepted a create-only write of an object that is there"
+REFUSED_CREATE = "it refuses to create an object, as if one were there, and none is"
 IGNORED_SWAP = "it accepted a compare-and-swap with a wrong tag"
 REFUSED_SWAP = "it refused a compare-and-swap with the right tag"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceRequestError
 
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError, RegistryError
+from modeldrop.storage.answer_text import asks_for_tls, read_body, what_broke
 from modeldrop.storage.errors import (
-    certificate_reason,
     credentials_rejected,
     denied,
     detail,
@@ -20,10 +20,18 @@ from modeldrop.storage.errors import (
     half_credential,
     no_bucket,
     no_credentials,
+    only_tls,
     taken,
+    tls_failed,
     unavailable,
     unreachable,
-    untrusted,
+)
+from modeldrop.storage.sdk_answers import (
+    SdkAnswer,
+    UnreadableAnswerError,
+    explain_unreadable,
+    latest_answer,
+    not_the_service,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ MISSING = {"BlobNotFound", "ResourceNotFound"}
 _CONDITION = {"ConditionNotMet", "TargetConditionNotMet"}
 _NO_CONTAINER = {"ContainerNotFound", "ContainerDisabled"}
 _FINAL_409 = {"BlobImmutableDueToPolicy", "BlobArchived", "PublicAccessNotPermitted", "InvalidBlobType"}
+_UNAUTHENTICATED = {"AuthenticationFailed", "InvalidAuthenticationInfo"}
 _FORBIDDEN_401 = {"NoAuthenticationInformation"}
 _ENTRA = re.compile(r"\bAADSTS(\d+)\b[^.\n]*")
 # Of Microsoft Entra: an assertion, a secret or a session that was valid once.
@@ -76,6 +85,17 @@ def status(error: BaseException) -> int | None:
     return None if response is None else int(response.status_code)
 
 
+def _answer(error: BaseException) -> SdkAnswer:
+    """The answer that an error is about."""
+    latest = latest_answer()
+    return latest if latest is not None and latest.status == status(error) else SdkAnswer(status(error) or 0)
+
+
+def _said(error: BaseException) -> str:
+    """What the service says, in one line."""
+    return read_body(_answer(error).body)[1] or detail(error, 300)
+
+
 def _is_azure(error: BaseException) -> bool:
     response = getattr(error, "response", None)
     return response is not None and "x-ms-request-id" in response.headers
@@ -102,33 +122,38 @@ def is_retryable(error: AzureError) -> bool:
 
 def explain(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
     """The error to raise instead of the SDK's, from a request to ``verb`` an object."""
-    url = context.bucket.url
+    url, endpoint = context.bucket.url, context.sign_in.endpoint
     number, what = status(error), code(error)
+    if isinstance(error, UnreadableAnswerError):
+        return explain_unreadable(error, url=url, verb=verb, key=key, endpoint=endpoint)
     if isinstance(error, ClientAuthenticationError) and not what and context.sign_in.identity:
         return _explain_identity(error, url)
     if number is None:
         return _explain_silence(error, context, verb, key)
-    if number < 500 and not _is_azure(error):
-        return unreachable(url, context.sign_in.endpoint, f"what answers there ({number}) is not Azure Blob Storage")
+    if number < 400 or (number < 500 and not _is_azure(error)):
+        return not_the_service(_answer(error), url=url, verb=verb, key=key, endpoint=endpoint)
     if what in _NO_CONTAINER or (what == "ResourceNotFound" and context.sign_in.credential is None):
         return _no_container(context)
     if number in {409, 412}:
         return _explain_conflict(error, context, verb, key)
-    if number == 401 or what in {"AuthenticationFailed", "InvalidAuthenticationInfo"}:
-        return _explain_authentication(error, context)
-    if number == 403:
-        return _explain_denied(error, context, verb, key)
+    if number in {401, 403} or what in _UNAUTHENTICATED:
+        known = number == 403 and what not in _UNAUTHENTICATED
+        return _explain_denied(error, context, verb, key) if known else _explain_authentication(error, context)
     if _is_damaged(error):
         return IntegrityError(f"{url}/{key} did not arrive as it was sent.", "The network damages data. Try again.")
     if number in {408, 429} or number >= 500:
-        return unavailable(url, verb, key, f"the service answered {number} {what}".rstrip())
-    return failed_request(url, verb, key, error)
+        told = _said(error).rstrip(".").removeprefix(f"{what}: ")
+        answered = f"{number} {what}".rstrip()
+        return unavailable(url, verb, key, f"the service answered {answered} ({told})")
+    return failed_request(url, verb, key, f"the service answered {number} ({_said(error).rstrip('.')}).")
 
 
 def _explain_silence(error: BaseException, context: StoreContext, verb: str, key: str) -> ModeldropError:
     url, endpoint, text = context.bucket.url, context.sign_in.endpoint, str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return untrusted(url, endpoint, certificate_reason(text))
+    if "SSLError" in text or "[SSL" in text:
+        return tls_failed(url, endpoint, text)
+    if asks_for_tls(text):
+        return only_tls(url, endpoint)
     if "Failed to resolve" in text or "NameResolutionError" in text:
         account = context.bucket.account
         reason_text = (
@@ -148,8 +173,6 @@ def _reason(text: str) -> str:
     """What a connection failed of, out of the names of the classes that wrapped it."""
     if "ProxyError" in text or "Unable to connect to proxy" in text:
         return "the proxy (HTTPS_PROXY) refused or could not be reached"
-    if "WRONG_VERSION_NUMBER" in text:
-        return "it does not speak TLS"
     for name, said in (
         ("Failed to resolve", "its name does not resolve"),
         ("refused", "connection refused"),
@@ -160,7 +183,7 @@ def _reason(text: str) -> str:
     ):
         if name in text:
             return said
-    return detail(text)
+    return what_broke(text) or detail(text)
 
 
 def _no_such_name(text: str) -> bool:
@@ -236,7 +259,9 @@ def _explain_denied(error: BaseException, context: StoreContext, verb: str, key:
 
 
 def _explain_identity(error: BaseException, url: str) -> RegistryError:
-    text = str(error)
+    text, answer = str(error), latest_answer()
+    if answer is not None and answer.is_outage:
+        return not_the_service(answer, url=url, verb="sign in to", key="", endpoint="")
     found = _ENTRA.search(text)
     if found:
         if found[1] in _ENTRA_EXPIRED:
@@ -245,6 +270,8 @@ def _explain_identity(error: BaseException, url: str) -> RegistryError:
     for name, reason in _ATTEMPT.findall(text):
         if not _ABSENT.search(reason):
             host = re.search(r"host='([^']+)'", reason)
+            if host and ("SSLError" in reason or "[SSL" in reason):
+                return tls_failed(url, f"https://{host[1]}", reason)
             if host:
                 return unreachable(url, host[1], _reason(reason))
             return RegistryError(f"{url}: signing in with {name} failed: {detail(reason)}.", "Fix it, or az login.")

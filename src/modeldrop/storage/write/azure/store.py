@@ -7,6 +7,7 @@ which takes a minute to give a wrong address up.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from modeldrop.errors import ConflictError, IntegrityError, MissingExtraError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.sdk_answers import UnreadableAnswerError, answers_explained, expected, fields_expected
 from modeldrop.storage.write.headers import cache_control, content_type
 from modeldrop.storage.write.multipart import Part, PartBody, read_whole, send_all, split_parts
 from modeldrop.storage.write.store import (
@@ -98,6 +100,7 @@ class AzureContainerStore:
                 bucket.name,
                 credential=self.sign_in.credential,
                 retry_total=0,
+                permit_redirects=False,  # no service redirects: who does is something else
                 transport=sender,
                 raw_request_hook=self._limits.limit,
                 # A document comes in one answer, and every upload that is not in blocks goes in one request.
@@ -111,9 +114,9 @@ class AzureContainerStore:
     def get(self, key: str) -> StoredObject | None:
         def read() -> StoredObject:
             stream = self._blob(key).download_blob()
-            if stream.size > MAX_DOCUMENT:
+            if expected(stream.size, "Content-Length") > MAX_DOCUMENT:
                 raise too_large(f"{self.url}/{key}", MAX_DOCUMENT)
-            return StoredObject(stream.readall(), stream.properties.etag)
+            return StoredObject(stream.readall(), expected(stream.properties.etag, "ETag"))
 
         return self._unless_missing("read", key, read)
 
@@ -122,17 +125,14 @@ class AzureContainerStore:
 
     def names(self, prefix: str) -> list[str]:
         start = self._folder(prefix)
-        listed = self._listed(prefix, lambda: self.client.walk_blobs(start))
-        return sorted({blob.name[len(start) :].rstrip("/") for blob in listed} - {""})
+        listed = self._listed(prefix, lambda: self.client.walk_blobs(start), lambda blob: blob.name[len(start) :])
+        return sorted({name.rstrip("/") for name in listed} - {""})
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         start = self._folder(prefix)
         # Accounts with a hierarchical namespace list folders as blobs that only their metadata gives away.
-        listed = self._listed(prefix, lambda: self.client.list_blobs(start, include=["metadata"]))
-        for blob in listed:
-            if (blob.metadata or {}).get("hdi_isfolder") != "true":
-                key = blob.name[len(self.bucket.prefix) :]
-                yield ListedObject(key, blob.size, blob.last_modified.timestamp(), blob.etag)
+        begin = functools.partial(self.client.list_blobs, start, include=["metadata"])
+        yield from (blob for blob in self._listed(prefix, begin, self._object) if blob is not None)
 
     def create(self, key: str, data: bytes) -> None:
         self._call("write", key, lambda: self._put(key, data, None))
@@ -180,8 +180,9 @@ class AzureContainerStore:
                 if status(error) == 416 and not start:
                     return b"", 0, ""  # nothing is in it, so it has no range
                 raise
-            size = int(str(stream.properties.content_range or f"/{stream.size}").rpartition("/")[2])
-            return stream.readall(), size, stream.properties.etag
+            with fields_expected():
+                size = int(str(stream.properties.content_range or f"/{stream.size}").rpartition("/")[2])
+            return stream.readall()[:_RANGE], size, expected(stream.properties.etag, "ETag")
 
         found = self._unless_missing("read", key, lambda: read(0, None))
         if found is None:
@@ -261,7 +262,9 @@ class AzureContainerStore:
             )
 
         def committed() -> list[tuple[str, int]]:
-            return [(block.id, block.size) for block in blob.get_block_list("committed")[0]]
+            listed = blob.get_block_list("committed")[0]
+            with fields_expected():
+                return [(block.id, block.size) for block in listed]
 
         send_all(parts, stage, in_flight=_IN_FLIGHT)
         conflict: ConflictError | None = None
@@ -303,18 +306,30 @@ class AzureContainerStore:
         parts = split_parts(file, piece_size, _SMALLEST_PART)
         return all(send_all(parts, same, in_flight=_COMPARED_IN_FLIGHT))
 
-    def _listed(self, prefix: str, begin: Callable[[], Any]) -> Iterator[Any]:
+    def _object(self, blob: Any) -> ListedObject | None:
+        """What a listing says of an object; None of a folder."""
+        if (blob.metadata or {}).get("hdi_isfolder") == "true":
+            return None
+        key = blob.name[len(self.bucket.prefix) :]
+        return ListedObject(key, blob.size, blob.last_modified.timestamp(), expected(blob.etag, "Etag"))
+
+    def _listed(self, prefix: str, begin: Callable[[], Any], read: Callable[[Any], _Result]) -> Iterator[_Result]:
         token: str | None = None
         while True:
 
-            def page(token: str | None = token) -> tuple[list[Any], str | None]:
+            def page(token: str | None = token) -> tuple[list[_Result], str | None]:
                 pages = begin().by_page(token)
-                return list(next(pages)), pages.continuation_token
+                items = list(next(pages))
+                with fields_expected():
+                    return [read(item) for item in items], pages.continuation_token
 
+            before = token
             items, token = self._call("list", prefix, page)
             yield from items
             if not token:
                 return
+            if token == before:
+                raise storage_errors.endless(self.url, prefix)
 
     def _unless_missing(self, verb: str, key: str, ask: Callable[[], _Result]) -> _Result | None:
         def asked() -> _Result | None:
@@ -333,6 +348,10 @@ class AzureContainerStore:
         """Ask until there is an answer, within bounds; the SDK's errors become our own."""
         begun = time.monotonic()
 
+        def explained() -> _Result:
+            with answers_explained(AzureError, OSError):
+                return ask()
+
         def again(error: Exception, pause: float) -> bool:
             if not isinstance(error, AzureError):
                 return False
@@ -341,8 +360,8 @@ class AzureContainerStore:
             return is_retryable(error) and pause < self._limits.seconds(error) - (time.monotonic() - begun)
 
         try:
-            answer = retry(ask, (backoff(failures, 0.4, 5.0) for failures in count(1)), again)
-        except (AzureError, ValueError, OSError) as error:  # also the SDK's own checks; a CA file that cannot be read
+            answer = retry(explained, (backoff(failures, 0.4, 5.0) for failures in count(1)), again)
+        except (AzureError, UnreadableAnswerError, OSError) as error:  # OSError: a CA file that cannot be read
             raise explain(error, self._context, verb, key) from None
         self._limits.answered = True
         return answer

@@ -98,7 +98,7 @@ def make_client(endpoint: str, *, anonymous: bool) -> tuple[storage.Client, requ
     sign_in = _SignIn()
     credentials = AnonymousCredentials() if anonymous else _credentials(sign_in)
     session = google.auth.transport.requests.AuthorizedSession(credentials, auth_request=sign_in)
-    prepare_session(session)
+    prepare_session(session, redirects=False)
     client = storage.Client(
         project=None,  # only the management of buckets needs one
         credentials=credentials,
@@ -125,7 +125,7 @@ class _SignIn(google.auth.transport.Request):
 
     def __init__(self) -> None:
         session = requests.Session()
-        prepare_session(session)
+        prepare_session(session, redirects=False)
         self._request = google.auth.transport.requests.Request(session)
         self._failing_since: float | None = None
 

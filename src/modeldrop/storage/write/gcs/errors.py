@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -16,6 +15,15 @@ from urllib3.exceptions import NameResolutionError
 
 from modeldrop.errors import IntegrityError, ModeldropError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.answer_text import asks_for_tls, is_page, page_title, read_body, what_broke
+from modeldrop.storage.sdk_answers import (
+    SdkAnswer,
+    UnreadableAnswerError,
+    answers_explained,
+    explain_unreadable,
+    latest_answer,
+    not_the_service,
+)
 from modeldrop.util.retry import parse_retry_after
 
 if TYPE_CHECKING:
@@ -26,12 +34,9 @@ _LOOKED = (
     "In GitHub Actions: permissions: id-token: write, and google-github-actions/auth before this step. "
     "On a laptop: gcloud auth application-default login. Elsewhere: GOOGLE_APPLICATION_CREDENTIALS."
 )
-_CODE = re.compile(r"<Code>([^<]*)</Code>")
-_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
 _EXPIRED = re.compile(r"(?i)expired|revoked|invalid_grant|reauth|do not contain the necessary fields")
 _UNKNOWN = re.compile(r"(?i)invalid jwt|account not found|invalid_client|deleted_client|unauthorized_client")
 _KMS = re.compile(r"(?i)cloudkms|kms key|kmskey|cryptokey|encryption key")
-_PAGE = re.compile(r"(?i)\s*<(?:!doctype|html)")
 _BROKEN = (
     (re.compile(r"was not found"), "it is not there"),
     (re.compile(r"not a valid json|no attribute"), "it is not a JSON object"),
@@ -39,6 +44,11 @@ _BROKEN = (
     (re.compile(r"valid type"), "it has no type that Google's SDK knows"),
     (re.compile(r"PEM|[Dd]eserialize|[Kk]ey"), "its private key cannot be read"),
 )
+MEANT = (InvalidResponse, api.GoogleAPIError, auth.GoogleAuthError, DataCorruption, OSError)
+"""What Google's client raises on purpose; OSError: requests' own are such."""
+
+_CODE = re.compile(r"<Code>([^<]*)</Code>")
+_NO_OBJECT = re.compile(r"(?i)no such object|notFound|NoSuchKey|not found")
 _DIGEST = re.compile(r"(?i)doesn't match calculated|BadDigest|InvalidDigest|CrcMismatch")
 
 
@@ -59,13 +69,16 @@ def is_retryable(error: Exception) -> bool:
 
 def said(error: api.GoogleAPICallError) -> str:
     """What the service itself said, without the request that the client puts before it."""
-    text = getattr(error.response, "text", "") or error.message or ""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = json.loads(text)["error"]["message"]
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    if code and message:
-        text = f"{code[1]}: {message[1]}"
-    return storage_errors.detail(str(text).removesuffix("."))
+    body = _body(error) if error.response is not None else str(error.message or "")
+    if is_page(body):
+        return f"a web page {page_title(body)}".rstrip()
+    return read_body(body)[1].removesuffix(".") or "no reason is given"
+
+
+def _body(error: api.GoogleAPICallError) -> str:
+    """The body of an answer, in whatever encoding it claims to be."""
+    content = getattr(error.response, "content", b"")
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
 
 
 def is_busy(error: Exception) -> bool:
@@ -82,7 +95,7 @@ def retry_after(error: Exception) -> float:
 
 def xml_code(error: api.GoogleAPICallError) -> str:
     """The code of an error of the XML API, "" where it is no such document."""
-    code = _CODE.search(getattr(error.response, "text", "") or "")
+    code = _CODE.search(_body(error))
     return code[1] if code else ""
 
 
@@ -92,9 +105,14 @@ def is_no_bucket(error: api.NotFound) -> bool:
     return "bucket does not exist" in text or "NoSuchBucket" in text
 
 
+def is_no_object(error: api.NotFound) -> bool:
+    """Whether the service itself says that there is no such object."""
+    return bool(_NO_OBJECT.search(_body(error)))
+
+
 def is_elsewhere(error: api.NotFound) -> bool:
     """Whether what answered 404 is a web server, and no storage service: those do not answer with a page."""
-    return bool(_PAGE.match(getattr(error.response, "text", "") or ""))
+    return is_page(_body(error))
 
 
 @contextlib.contextmanager
@@ -109,10 +127,9 @@ def explained(url: str, endpoint: str, verb: str, key: str, kms_key: str = "") -
         kms_key: the key that writes name, or "".
     """
     try:
-        yield
-    except ModeldropError:
-        raise
-    except (InvalidResponse, api.GoogleAPIError, auth.GoogleAuthError, DataCorruption, OSError, ValueError) as error:
+        with answers_explained(*MEANT):
+            yield
+    except (*MEANT, UnreadableAnswerError) as error:
         raise _Explainer(url=url, endpoint=endpoint, verb=verb, key=key, kms_key=kms_key).of(error) from None
 
 
@@ -147,9 +164,11 @@ class _Explainer:
     def of(self, error: Exception) -> ModeldropError:
         if isinstance(error, DataCorruption):
             return self._corrupted()
+        if isinstance(error, UnreadableAnswerError):
+            return explain_unreadable(error, url=self._url, verb=self._verb, key=self._key, endpoint=self._endpoint)
         if isinstance(error, InvalidResponse):
             answer = error.response
-            return self._answer(api.from_http_status(answer.status_code, answer.text, response=answer))
+            return self._answer(api.from_http_status(answer.status_code, "", response=answer))
         if isinstance(error, api.GoogleAPICallError):
             return self._answer(error)
         if isinstance(error, auth.TransportError | auth.TimeoutError):
@@ -157,6 +176,10 @@ class _Explainer:
             return self._no_connection(cause if isinstance(cause, Exception) else error, "Google's sign-in service")
         if isinstance(error, auth.GoogleAuthError):
             return self._sign_in(error)
+        if isinstance(error, requests.exceptions.ContentDecodingError):
+            return self._unreadable("its body is not in the encoding that it names")
+        if isinstance(error, requests.exceptions.InvalidJSONError):
+            return self._unreadable()
         # What requests refuses to send (a tag that is no header, an address that is none) is a ValueError.
         if isinstance(error, requests.RequestException | OSError) and not isinstance(error, ValueError):
             return self._no_connection(error, self._endpoint)
@@ -182,11 +205,23 @@ class _Explainer:
             return storage_errors.denied(self._url, self._verb, self._key, said=f"({text})")
         if code == 429:
             return storage_errors.too_many_requests(self._url, self._verb, self._key, text, retry_after(error))
-        if code in _RETRYABLE:
+        if code in _RETRYABLE or code >= 500:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
+        if is_page(_body(error)) or code < 400:
+            return self._unreadable(answer=SdkAnswer(code, _body(error)))
         return storage_errors.failed_request(self._url, self._verb, self._key, f"the service answered {code} ({text}).")
 
+    def _unreadable(self, why: str = "", answer: SdkAnswer | None = None) -> ModeldropError:
+        latest = latest_answer()
+        if latest is not None and (answer is None or answer.status == latest.status):
+            answer = latest
+        answer = answer or SdkAnswer(0)
+        return not_the_service(answer, url=self._url, verb=self._verb, key=self._key, endpoint=self._endpoint, why=why)
+
     def _sign_in(self, error: auth.GoogleAuthError) -> ModeldropError:
+        answer = latest_answer()
+        if answer is not None and answer.is_outage:
+            return self._unreadable()
         text = storage_errors.detail(str(error.args[0]) if error.args else error).rstrip(".")
         if isinstance(error, auth.DefaultCredentialsError):
             if "Anonymous" in text:
@@ -200,7 +235,9 @@ class _Explainer:
 
     def _no_connection(self, error: Exception, endpoint: str) -> ModeldropError:
         if isinstance(error, requests.exceptions.SSLError):
-            return storage_errors.untrusted(self._url, endpoint, storage_errors.certificate_reason(str(error)))
+            return storage_errors.tls_failed(self._url, endpoint, str(error))
+        if asks_for_tls(str(error)):
+            return storage_errors.only_tls(self._url, endpoint)
         if isinstance(error, requests.exceptions.ProxyError):
             reason = "the proxy does not let this through"
         elif _caused_by(error, NameResolutionError):
@@ -211,6 +248,8 @@ class _Explainer:
             reason = "connection refused"
         elif isinstance(error, requests.Timeout):
             reason = "it stopped answering"
+        elif broken := what_broke(str(error)):
+            reason = broken
         elif isinstance(error, requests.ConnectionError | ConnectionError):
             reason = "the connection was cut"
         else:

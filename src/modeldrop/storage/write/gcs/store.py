@@ -24,7 +24,14 @@ try:
     from modeldrop.storage.write.gcs import client as gcs_client
     from modeldrop.storage.write.gcs.checksums import encoded, joined, verified
     from modeldrop.storage.write.gcs.connection import Connection
-    from modeldrop.storage.write.gcs.errors import is_busy, is_elsewhere, is_no_bucket, is_retryable, retry_after
+    from modeldrop.storage.write.gcs.errors import (
+        is_busy,
+        is_elsewhere,
+        is_no_bucket,
+        is_no_object,
+        is_retryable,
+        retry_after,
+    )
     from modeldrop.storage.write.gcs.resumable import ResumableUpload, send_resumable
     from modeldrop.storage.write.gcs.xml_multipart import XMLMultipart
 except ModuleNotFoundError as error:
@@ -33,6 +40,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.sdk_answers import expected, fields_expected
 from modeldrop.storage.write import headers
 from modeldrop.storage.write.multipart import PartBody, read_whole, split_parts
 from modeldrop.storage.write.store import (
@@ -115,19 +123,18 @@ class GCSBucketStore:
         folder = self._folder(prefix)
         found: set[str] = set()
         with self._connection.explained("list", prefix):
-            pages = self._list(folder, "items(name),prefixes,nextPageToken", delimiter="/").pages
-            for page in pages:
-                found.update(blob.name for blob in page)
-                found.update(page.prefixes)
-        return sorted({name.removeprefix(folder).rstrip("/") for name in found} - {""})
+            for page in self._pages(folder, "items(name),prefixes,nextPageToken", delimiter="/"):
+                with fields_expected():
+                    names = [*(blob.name for blob in page), *page.prefixes]
+                    found.update(name.removeprefix(folder).rstrip("/") for name in names)
+        return sorted(found - {""})
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         with self._connection.explained("list", prefix):
-            for blob in self._list(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
-                key = blob.name.removeprefix(self.bucket.prefix)
-                yield ListedObject(
-                    key, blob.size or 0, blob.updated.timestamp(), str(blob.generation or _NO_GENERATION)
-                )
+            for page in self._pages(self._folder(prefix), "items(name,size,updated,generation),nextPageToken"):
+                with fields_expected():
+                    found = [self._listed(blob) for blob in page]
+                yield from found
 
     def create(self, key: str, data: bytes) -> None:
         self._write(key, data, 0)
@@ -262,7 +269,11 @@ class GCSBucketStore:
             _check_object(error)
             if not generation:  # then only the bucket can be missing, whatever the service says
                 raise storage_errors.no_bucket(self.url, f"bucket {self.bucket.name}") from None
+            if not is_no_object(error):
+                raise
             raise storage_errors.taken(key) from None
+        expected(blob.size, "size")
+        expected(blob.crc32c, "crc32c")
         return blob
 
     def _upload_large(self, key: str, bodies: list[PartBody], size: int, progress: Callable[[int], None]) -> None:
@@ -319,8 +330,12 @@ class GCSBucketStore:
                 return None
             return blob
 
-    def _list(self, folder: str, fields: str, **more: str) -> Any:
-        return self.client.list_blobs(
+    def _listed(self, blob: storage.Blob) -> ListedObject:
+        key = blob.name.removeprefix(self.bucket.prefix)
+        return ListedObject(key, blob.size or 0, blob.updated.timestamp(), str(blob.generation or _NO_GENERATION))
+
+    def _pages(self, folder: str, fields: str, **more: str) -> Iterator[Any]:
+        listing = self.client.list_blobs(
             self.bucket.name,
             prefix=folder,
             fields=fields,
@@ -328,6 +343,12 @@ class GCSBucketStore:
             retry=gcs_client.QUICK_RETRY,
             **more,
         )
+        token = None
+        for page in listing.pages:
+            if token is not None and listing.next_page_token == token:
+                raise storage_errors.endless(self.url, folder)
+            token = listing.next_page_token
+            yield page
 
     def _blob(self, key: str) -> storage.Blob:
         bucket = self.client.bucket(self.bucket.name)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from google.api_core import exceptions as api
 
+from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.sdk_answers import expected, fields_expected
 from modeldrop.storage.write import headers
 from modeldrop.storage.write.gcs import checksums
 from modeldrop.storage.write.gcs import client as gcs_client
@@ -85,13 +87,19 @@ class XMLMultipart:
             if reply is None:
                 return []
             for upload in (child for child in reply if _tag(child) == "Upload"):
-                started = datetime.fromisoformat(_text(upload, "Initiated")).timestamp()
+                with fields_expected():
+                    started = datetime.fromisoformat(_text(upload, "Initiated")).timestamp()
                 key = _text(upload, "Key").removeprefix(self._connection.bucket.prefix)
                 found.append(UnfinishedUpload(key, _text(upload, "UploadId"), started))
             if _text(reply, "IsTruncated") != "true":
                 return found
-            query["key-marker"] = _text(reply, "NextKeyMarker")
-            query["upload-id-marker"] = _text(reply, "NextUploadIdMarker")
+            markers = {
+                "key-marker": _text(reply, "NextKeyMarker"),
+                "upload-id-marker": _text(reply, "NextUploadIdMarker"),
+            }
+            if markers.items() <= query.items() or not any(markers.values()):
+                raise storage_errors.endless(self._connection.bucket.url, "")
+            query |= markers
 
     def _ask(
         self,
@@ -118,7 +126,8 @@ class XMLMultipart:
         self, key: str, upload_id: str, body: PartBody, progress: Callable[[int], None]
     ) -> tuple[PartBody, str, int]:
         crc32c = checksums.verified(body)
-        with body.sending():
+        # Explained here, because what was answered is known in this thread alone.
+        with self._connection.explained("write", key), body.sending():
             reply = self._connection.request(
                 "PUT",
                 self._connection.xml_url(key, {"partNumber": str(body.part.number), "uploadId": upload_id}),
@@ -127,8 +136,9 @@ class XMLMultipart:
                 timeout=gcs_client.TIMEOUT,
                 retry=gcs_client.UPLOAD_RETRY,
             )
+            etag = expected(reply.headers.get("ETag"), "ETag")
         progress(body.part.length)
-        return body, reply.headers["ETag"], crc32c
+        return body, etag, crc32c
 
     def _complete(self, key: str, upload_id: str, parts: Iterable[tuple[int, str]]) -> requests.Response | None:
         root = ET.Element("CompleteMultipartUpload")

@@ -12,6 +12,7 @@ from botocore.config import Config
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.sdk_answers import UnreadableAnswerError, latest_answer
 from modeldrop.storage.write.multipart import PartBody
 
 if TYPE_CHECKING:
@@ -42,9 +43,12 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
     )
     if not address.anonymous:
         credentials = session.get_credentials()
+        answer = latest_answer()
         if credentials is not None:
             # Here and not with the first request, which is not given the time a person needs to type a code.
             credentials.get_frozen_credentials()
+        elif answer is not None and answer.is_outage:  # botocore takes it for: there is no metadata service
+            raise UnreadableAnswerError("", answer)
     client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=address.service,

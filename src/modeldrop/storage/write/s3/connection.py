@@ -6,12 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from modeldrop.errors import ModeldropError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.write.s3 import errors as s3_errors
 from modeldrop.storage.write.s3.client import make_client
 from modeldrop.storage.write.s3.unsupported import headers_of
+from modeldrop.util import http
 from modeldrop.util.retry import backoff, retry, with_timeout
 
 if TYPE_CHECKING:
@@ -52,11 +52,12 @@ class S3Connection:
         with self._lock:
             if self._client is None:
                 try:
-                    self._client = make_client(self._settings, *address_here(self._bucket, self._settings))
-                except ModeldropError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - botocore raises its own, ValueError and OSError
-                    raise s3_errors.explain(error, self._context("read", "")) from None
+                    with s3_errors.request_explained():
+                        self._client = make_client(self._settings, *address_here(self._bucket, self._settings))
+                except http.CertificatesError as error:
+                    raise storage_errors.unusable_certificates(error) from None
+                except s3_errors.FAILURES as error:
+                    raise s3_errors.explain(error, self._context("sign in to", "")) from None
             return self._client
 
     def object_request(self, verb: str, operation: str, key: str, *, large: bool = False, **arguments: Any) -> Any:
@@ -105,15 +106,13 @@ class S3Connection:
             if self._answered or large:
                 return self._retry(action, attempts)
             return self._first_contact(action, attempts)
-        except ModeldropError:
-            raise
         except TimeoutError:
             raise storage_errors.unreachable(
                 self._bucket.url,
                 self._context(verb, key).endpoint,
                 f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
             ) from None
-        except Exception as error:  # noqa: BLE001  not only BotoCoreError: parsers and resolvers raise their own
+        except s3_errors.FAILURES as error:
             if s3_errors.out_of_range(error):
                 raise s3_errors.OutOfRangeError from None
             raise s3_errors.explain(error, self._context(verb, key, headers)) from None
@@ -153,7 +152,8 @@ class S3Connection:
 
         def noted() -> _Result:
             try:
-                return action()
+                with s3_errors.request_explained():
+                    return action()
             except Exception as error:
                 self._answered |= s3_errors.answered(error)
                 if failures is not None:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore import exceptions
 
 from modeldrop.errors import DiskError, IntegrityError, ModeldropError, NotFoundError, RegistryError
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.answer_text import asks_for_tls, is_page, page_title, read_body, what_broke
+from modeldrop.storage.botocore_answers import ANSWER
 from modeldrop.storage.s3_address import is_amazon
+from modeldrop.storage.sdk_answers import (
+    SdkAnswer,
+    UnreadableAnswerError,
+    answers_explained,
+    explain_unreadable,
+    not_the_service,
+)
 from modeldrop.storage.write.s3.client import signing_in_actions
 from modeldrop.storage.write.s3.unsupported import is_unsupported, unsupported
+
+if TYPE_CHECKING:
+    import contextlib
 
 
 class OutOfRangeError(Exception):
@@ -88,7 +100,15 @@ _NOT_REACHED = (
     exceptions.ConnectTimeoutError,
     exceptions.ProxyConnectionError,
 )
+FAILURES = (exceptions.BotoCoreError, exceptions.ClientError, UnreadableAnswerError)
+"""What a request fails with: botocore's errors, and an answer that is none."""
+
 _ELEMENT = re.compile(r"[A-Za-z0-9-]{1,40}")
+
+
+def request_explained() -> contextlib.AbstractContextManager[None]:
+    """Around one request: what is raised inside is one of ``FAILURES``, or our own."""
+    return answers_explained(exceptions.BotoCoreError, exceptions.ClientError, OutOfRangeError)
 
 
 def code_of(error: BaseException) -> str:
@@ -104,13 +124,22 @@ def status_of(error: BaseException) -> int:
 
 
 def is_web_page(error: BaseException) -> bool:
-    """Whether a web server answered that is no S3: botocore calls a page it cannot parse 500, whatever came with it."""
-    if not isinstance(error, exceptions.ClientError) or status_of(error) not in {400, 404, 405, 500}:
+    """Whether a web server answered that is no S3, and not because it is busy, or wants somebody to sign in."""
+    if not isinstance(error, exceptions.ClientError):
         return False
-    if str(error.operation_name).startswith("Head"):
-        return False  # an answer without a body has any type
-    headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
-    return "x-amz-request-id" not in headers and headers.get("content-type", "").startswith("text/html")
+    answer = _answer(error)
+    known = "x-amz-request-id" in error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return not known and is_page(answer.body) and answer.status < 500 and answer.status not in {401, 403, 408, 429}
+
+
+def _answer(error: exceptions.ClientError) -> SdkAnswer:
+    return error.response.get(ANSWER) or SdkAnswer(status_of(error))
+
+
+def _redirects_elsewhere(error: exceptions.ClientError) -> bool:
+    """Whether it is no S3 that redirects: that names the region."""
+    answer = _answer(error)
+    return 300 <= answer.status < 400 and answer.status != 304 and code_of(error).isdigit() and not _region_of(error)
 
 
 def never_reached(error: BaseException) -> bool:
@@ -120,7 +149,7 @@ def never_reached(error: BaseException) -> bool:
 
 def answered(error: BaseException) -> bool:
     """Whether the service answered."""
-    return isinstance(error, exceptions.ClientError)
+    return isinstance(error, (exceptions.ClientError, UnreadableAnswerError))
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -145,9 +174,20 @@ def explain(error: Exception, context: RequestContext) -> ModeldropError:
 
     ConflictError and NotFoundError are answers that the store acts on; the rest are for people.
     """
-    if is_web_page(error) or (context.verb == "list" and code_of(error) == "404"):
-        return _no_s3(context)
+    if isinstance(error, UnreadableAnswerError):
+        return explain_unreadable(
+            error, url=context.url, verb=context.verb, key=context.key, endpoint=_host(context.endpoint)
+        )
     if isinstance(error, exceptions.ClientError):
+        missing = context.verb == "list" and code_of(error) == "404"
+        if missing or is_web_page(error) or _redirects_elsewhere(error):
+            return not_the_service(
+                _answer(error),
+                url=context.url,
+                verb=context.verb,
+                key=context.key,
+                endpoint=_host(context.endpoint),
+            )
         return _explain_answer(error, context)
     if isinstance(error, exceptions.FlexibleChecksumError):
         return IntegrityError(
@@ -197,14 +237,13 @@ def _explain_region(there: str, context: RequestContext) -> ModeldropError:
 def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code, status = code_of(error), status_of(error)
     if code in {"AccessDenied", "Forbidden", "AllAccessDisabled"} or status in {401, 403}:
-        said = f"{code}: {error.response.get('Error', {}).get('Message', '')}"
         return storage_errors.denied(
             context.url,
             context.verb,
             context.key,
             may_be_missing=context.verb == "read" and bool(context.key),
             status=status,
-            said=storage_errors.detail(said, 300).rstrip(": "),
+            said=_message(error),
         )
     if code in _FULL or status == 507:
         return DiskError(f"The store of {context.url} is full: could not {context.verb} {context.key}.", "Free some.")
@@ -217,14 +256,18 @@ def _explain_refusal(error: exceptions.ClientError, context: RequestContext) -> 
     if is_unsupported(error, context.headers):
         return unsupported(error, context.url, context.verb, context.key, context.headers)
     if status >= 500 or status == 429 or code in _RETRYABLE:
-        return storage_errors.unavailable(context.url, context.verb, context.key, f"the service answers {status}")
+        return storage_errors.unavailable(
+            context.url, context.verb, context.key, f"the service answers {status} ({_message(error)})"
+        )
     return storage_errors.failed_request(
-        context.url, context.verb, context.key, f"the service answers {status} {code}: {_message(error)}"
+        context.url, context.verb, context.key, f"the service answers {status} ({_message(error)})"
     )
 
 
 def _explain_role(error: exceptions.ClientError, context: RequestContext) -> ModeldropError:
     code = code_of(error)
+    if _answer(error).is_outage:
+        return not_the_service(_answer(error), url=context.url, verb="sign in to", key="", endpoint="")
     if code in _EXPIRED:
         return storage_errors.expired(context.url, "the identity token")
     if code == "UnauthorizedException":
@@ -260,31 +303,22 @@ def _explain_connection(error: Exception, context: RequestContext) -> ModeldropE
     fields = _fields(error)
     endpoint = _host(fields.get("endpoint_url") or fields.get("proxy_url") or context.endpoint)
     if isinstance(error, exceptions.SSLError):
-        return storage_errors.untrusted(context.url, endpoint, storage_errors.certificate_reason(str(error)))
+        return storage_errors.tls_failed(context.url, endpoint, str(error))
     if isinstance(error, _NOT_REACHED):
         return storage_errors.unreachable(context.url, endpoint, _reason(error))
     if isinstance(error, exceptions.ReadTimeoutError):
         return storage_errors.unavailable(context.url, context.verb, context.key, f"{endpoint} stopped answering")
     if isinstance(error, _STREAM_BROKEN):
-        return storage_errors.unavailable(
-            context.url, context.verb, context.key, f"{endpoint} broke the connection off"
-        )
-    if type(error).__name__ == "ResponseParserError":
-        return _no_s3(context)
+        reason = what_broke(str(error))
+        if asks_for_tls(str(error)):
+            return storage_errors.only_tls(context.url, endpoint)
+        what = f"{endpoint}: {reason}" if reason else f"{endpoint} broke the connection off"
+        return storage_errors.unavailable(context.url, context.verb, context.key, what)
     if isinstance(error, exceptions.BotoCoreError):
         # Its first line may be a heading: what is wrong follows.
         text = " ".join(str(error).split())
         return storage_errors.failed_request(context.url, context.verb, context.key, text)
-    if isinstance(error, ValueError):
-        return RegistryError(f"{context.url}: {storage_errors.detail(error)}.", "Check the endpoint and the region.")
     return storage_errors.failed_request(context.url, context.verb, context.key, error)
-
-
-def _no_s3(context: RequestContext) -> RegistryError:
-    return RegistryError(
-        f"{context.url}: {_host(context.endpoint)} answers, but not as S3 does.",
-        "Check the endpoint for a typing error: some services have another port or host for S3.",
-    )
 
 
 def _region_of(error: exceptions.ClientError) -> str:
@@ -295,7 +329,14 @@ def _region_of(error: exceptions.ClientError) -> str:
 
 
 def _message(error: exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Message") or "no reason is given")
+    """What the service says, its own code included, in one line."""
+    body = _answer(error).body
+    if is_page(body):
+        return f"a web page {page_title(body)}".rstrip()
+    told = error.response.get("Error", {})
+    parts = [str(told.get(name) or "") for name in ("Code", "Message")]
+    said = read_body(body)[1] or ": ".join(part for part in parts if part and not part.isdigit())
+    return storage_errors.detail(said, 300).rstrip(".") if said else "no reason is given"
 
 
 def _fields(error: Exception) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.storage import errors as storage_errors
+from modeldrop.storage.sdk_answers import fields_expected
 from modeldrop.storage.write import headers, multipart
 from modeldrop.storage.write.multipart import PartBody
 from modeldrop.storage.write.store import (
@@ -126,7 +127,7 @@ class S3BucketStore:
             with contextlib.closing(reply["Body"]) as body:
                 if reply["ContentLength"] > MAX_DOCUMENT:
                     raise too_large(f"{self.url}/{key}", MAX_DOCUMENT)
-                return StoredObject(body.read(), reply["ETag"])
+                return StoredObject(body.read(MAX_DOCUMENT + 1), reply["ETag"])
 
         try:
             return self._connection.call("read", key, read)
@@ -224,7 +225,10 @@ class S3BucketStore:
                 found.append(UnfinishedUpload(key, entry["UploadId"], entry["Initiated"].timestamp()))
             if not page.get("IsTruncated"):
                 return found
-            arguments.update(KeyMarker=page["NextKeyMarker"], UploadIdMarker=page["NextUploadIdMarker"])
+            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            if markers.items() <= arguments.items():
+                raise storage_errors.endless(self.url, prefix)
+            arguments.update(markers)
 
     def abort(self, upload: UnfinishedUpload) -> None:
         with contextlib.suppress(NotFoundError):
@@ -255,6 +259,8 @@ class S3BucketStore:
             yield page
             if not page.get("IsTruncated"):
                 return
+            if page["NextContinuationToken"] == arguments.get("ContinuationToken"):
+                raise storage_errors.endless(self.url, prefix)
             arguments["ContinuationToken"] = page["NextContinuationToken"]
 
     def _put(self, key: str, data: bytes, *, large: bool = False, **condition: str) -> Any:
@@ -460,9 +466,10 @@ class S3BucketStore:
                 reply = self.client.get_object(
                     Bucket=self.bucket.name, Key=self._key(key), Range=f"bytes={done}-{end - 1}"
                 )
-                size = int(reply["ContentRange"].rpartition("/")[2])
+                with fields_expected():
+                    size = int(reply["ContentRange"].rpartition("/")[2])
                 with contextlib.closing(reply["Body"]) as body:
-                    while chunk := body.read(_CHUNK):
+                    while chunk := body.read(min(_CHUNK, end - done)):
                         _write_all(path, target, chunk, done)
                         done += len(chunk)
                         report(len(chunk))
