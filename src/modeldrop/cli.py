@@ -39,7 +39,8 @@ COMMANDS = {
     "doctor": "check whether a registry can be used from here",
     "prune": "remove old versions and what crashed publishers left",
 }
-_INTERRUPTED = 130
+# These write to registries and start programs: told to end, they clean up. What the others do may be cut anywhere.
+_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish"}
 _REFUSED = {
     errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
     errno.EROFS,
@@ -82,11 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(f"modeldrop: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _free_uploads()
         if debug:
             raise
         _say("modeldrop: interrupted")
-        return _INTERRUPTED
+        from modeldrop.util.process import exit_code_of
+
+        return exit_code_of(interrupt)
     except BrokenPipeError:
         _discard_output()  # its reader has ended
         return 0
@@ -127,6 +131,10 @@ def _run(arguments: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback where something fails")
     rest = arguments[1:]
+    if name in _ENDED_IN_ORDER:
+        from modeldrop.util.process import end_in_order
+
+        end_in_order()
     if os.getpid() == 1 and name != "watch":  # which starts others, and has a process of its own for that
         from modeldrop.util.init_process import end_on_signals
 
@@ -159,6 +167,14 @@ def _fault_of_machine(error: Exception) -> DiskError | None:
             "What is written or printed has no room, or a limit is met.",
         )
     return None
+
+
+def _free_uploads() -> None:
+    """Free what unfinished uploads have sent, if anything was uploaded; nobody waits for the threads that send it."""
+    interruption = sys.modules.get("modeldrop.storage.write.interruption")
+    if interruption is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            interruption.free_all()
 
 
 def _discard_output() -> None:

@@ -14,6 +14,8 @@ from modeldrop.action import github
 from modeldrop.action.event import WorkflowEvent, read_event
 from modeldrop.action.input_reader import InputsError
 from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.storage.write import interruption
+from modeldrop.util.process import end_in_order, exit_code_of
 
 if TYPE_CHECKING:
     from modeldrop.action.inputs import ActionInputs
@@ -22,19 +24,21 @@ if TYPE_CHECKING:
 _INPUTS = "MODELDROP_INPUTS"
 _STATE = "MODELDROP_STATE"
 _EXPORTER = "MODELDROP_EXPORTER_PYTHON"
-_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run a step; turn failures into annotations and their exit codes."""
     event = read_event(os.environ)
+    end_in_order()
     try:
         _STEPS[sys.argv[1]](event)
     except ModeldropError as error:
         return _fail(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        interruption.free_all()
         github.say("modeldrop: interrupted")
-        return _INTERRUPTED
+        sys.stdout.flush()
+        os._exit(exit_code_of(interrupt))  # without waiting for threads that upload
     except Exception as error:  # noqa: BLE001  a defect must end as an annotation, too
         traceback.print_exc()
         defect = f"Unexpected {type(error).__name__}: {error}"

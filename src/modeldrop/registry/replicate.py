@@ -43,7 +43,9 @@ class _CancelledError(Exception):
 def stage_all(
     stores: Sequence[Store], model: str, build: Build, progress: Callable[[int], None] = lambda _: None
 ) -> list[StagedVersion]:
-    """Upload a build to several registries at the same time. Readers see nothing of it yet.
+    """Upload a build to several registries at the same time, in threads. Readers see nothing of it yet.
+
+    A signal interrupts the main thread, which then waits for nothing: ``storage/write/interruption.py``.
 
     Args:
         stores: the registries.
@@ -135,7 +137,8 @@ def replicate(
             published.append(Published(store=target, version=copy, how=UNCHANGED))
             continue
         build = build or download_version(source, model, version, scratch, progress)
-        made = commit(stage(target, model, build, progress), Adopt.SAME)
+        [staged] = stage_all([target], model, build, progress)
+        made = commit(staged, Adopt.SAME)
         published.append(replace(made, how=MIRRORED, folder=build.folder))
     return published
 

@@ -35,6 +35,42 @@ def parse_signal(text: str) -> signal.Signals | None:
         return None
 
 
+class EndedError(KeyboardInterrupt):
+    """This process was told to end by a signal other than SIGINT, which Python makes a KeyboardInterrupt of."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end this process as SIGINT does: by an exception, so that what was begun is undone.
+
+    The first signal counts. What follows it (CI sends SIGTERM seven seconds after SIGINT) leaves that work alone, but
+    for a second SIGINT: somebody sits there and does not want to wait.
+    """
+    ending = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
+    ]
+
+    def end(number: int, _frame: object) -> None:
+        for one in ending:
+            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise EndedError(number)
+
+    for number in ending:
+        signal.signal(number, end)
+
+
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    """The exit code of a process that a signal has ended: 128 and its number."""
+    return 128 + (interrupt.number if isinstance(interrupt, EndedError) else signal.SIGINT)
+
+
 def end_group(process: Popen[bytes], grace: float = 0.0) -> None:
     """End a process that leads a group, and all that it has started.
 

@@ -20,6 +20,7 @@ from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.write import headers
 from modeldrop.storage.write.gcs import checksums
 from modeldrop.storage.write.gcs import client as gcs_client
+from modeldrop.storage.write.interruption import freed_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,7 @@ def send_resumable(
         RegistryError: the service does not keep to the protocol.
     """
     told = 0
+    size = sum(map(len, bodies))
 
     def report(done: int) -> None:  # what is sent again counts once
         nonlocal told
@@ -68,13 +70,11 @@ def send_resumable(
             told = done
 
     for _ in range(_STARTS):
-        upload = ResumableUpload(connection, key, sum(map(len, bodies)))
-        try:
+        with (
+            contextlib.suppress(_LostUploadError),
+            freed_on_failure(lambda: ResumableUpload(connection, key, size), ResumableUpload.cancel) as upload,
+        ):
             return upload.send(bodies, report)
-        except BaseException as error:
-            upload.cancel()
-            if not isinstance(error, _LostUploadError):
-                raise
     raise storage_errors.failed_request(
         connection.bucket.url, "write", key, f"the service gave up the upload {_STARTS} times before its end."
     )
@@ -140,9 +140,8 @@ class ResumableUpload:
         return crc32c
 
     def cancel(self) -> None:
-        """Give it up; what fails is not said, since something else did."""
-        with contextlib.suppress(Exception):  # Google answers 499
-            self._connection.request("DELETE", self._url, retry=None)
+        """Give it up. Google answers 499, which is an error to the client."""
+        self._connection.request("DELETE", self._url, retry=None)
 
     def _send_all(self, data: bytes, begin: int, crc32c: int, report: Callable[[int], None]) -> int:
         position, end = begin, begin + len(data)

@@ -42,6 +42,7 @@ except ModuleNotFoundError as error:
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.sdk_answers import expected, fields_expected
 from modeldrop.storage.write import headers
+from modeldrop.storage.write.interruption import freed_on_failure
 from modeldrop.storage.write.multipart import PartBody, read_whole, split_parts
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
@@ -287,10 +288,12 @@ class GCSBucketStore:
             left -= sent
             progress(sent)
 
-        upload_id = self._multipart.begin(key)
-        if upload_id:
-            crc32c = self._multipart.send(key, upload_id, bodies, progress)
-        else:
+        with freed_on_failure(
+            lambda: self._multipart.begin(key), lambda upload_id: self._multipart.abort(key, upload_id)
+        ) as upload_id:
+            if upload_id:
+                crc32c = self._multipart.send(key, upload_id, bodies, progress)
+        if not upload_id:
             try:
                 crc32c = send_resumable(self._connection, key, bodies, count)
             except api.PreconditionFailed:

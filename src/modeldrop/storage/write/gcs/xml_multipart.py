@@ -6,7 +6,6 @@ be there, and nobody but the owner of a claim writes the files of a version.
 
 from __future__ import annotations
 
-import contextlib
 import xml.etree.ElementTree as ET
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -57,17 +56,9 @@ class XMLMultipart:
         return upload_id
 
     def send(self, key: str, upload_id: str, bodies: Sequence[PartBody], progress: Callable[[int], None]) -> int:
-        """Send all parts, several at a time, and join them; return the CRC32C of the whole.
-
-        Whatever fails, or interrupts, the upload is aborted.
-        """
-        try:
-            sent = send_all(bodies, lambda body: self._send(key, upload_id, body, progress), in_flight=_IN_FLIGHT)
-            self._complete(key, upload_id, [(body.part.number, etag) for body, etag, _ in sent])
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self.abort(key, upload_id)
-            raise
+        """Send all parts, several at a time, and join them; return the CRC32C of the whole."""
+        sent = send_all(bodies, lambda body: self._send(key, upload_id, body, progress), in_flight=_IN_FLIGHT)
+        self._complete(key, upload_id, [(body.part.number, etag) for body, etag, _ in sent])
         return checksums.joined((crc32c, body.part) for body, _, crc32c in sent)
 
     def abort(self, key: str, upload_id: str) -> None:

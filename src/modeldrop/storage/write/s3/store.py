@@ -26,6 +26,7 @@ from modeldrop.errors import (
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.sdk_answers import fields_expected
 from modeldrop.storage.write import headers, multipart
+from modeldrop.storage.write.interruption import freed_on_failure
 from modeldrop.storage.write.multipart import PartBody
 from modeldrop.storage.write.store import (
     MAX_DOCUMENT,
@@ -335,7 +336,6 @@ class S3BucketStore:
                 raise storage_errors.taken(key)
             progress(file.size)
             return
-        upload, checksums = self._begin(key)
         report = one_at_a_time(progress)
 
         def send(part: Part) -> _Sent:
@@ -343,14 +343,10 @@ class S3BucketStore:
             report(part.length)
             return sent
 
-        try:
-            parts = multipart.split_parts(file, piece_size, MIN_PART, LARGE_PART)
+        parts = multipart.split_parts(file, piece_size, MIN_PART, LARGE_PART)
+        with freed_on_failure(lambda: self._begin(key), lambda begun: self.abort(begun[0])) as (upload, checksums):
             sent = multipart.send_all(parts, send, in_flight=IN_FLIGHT)
             self._complete(upload, file, sent)
-        except BaseException:
-            with contextlib.suppress(ModeldropError):
-                self.abort(upload)
-            raise
 
     def _send(self, upload: UnfinishedUpload, body: PartBody, *, checksums: bool) -> _Sent:
         """Send a part with its SHA-256 or, to a service that knows no checksums, with the MD5 that it must have."""
