@@ -15,6 +15,7 @@ from tests.docs.page_setups import PageSetup, RegistrySetup
 from tests.helpers.checkpoints import bert
 from tests.helpers.clouds import CLOUDS, Servers, sign_in
 from tests.helpers.command_line import modeldrop
+from tests.helpers.exporter_python import exporter_python
 from tests.helpers.minilm import checkpoint
 from tests.servers.https import HttpsServer
 from tests.servers.hub import HubServer
@@ -71,6 +72,7 @@ class DocsEnvironment:
         shared = {
             **self._hub_of(self._hub),
             "DOCS_PREBUILT": str(self.prebuilt),
+            "MODELDROP_EXPORTER_PYTHON": exporter_python(),
             "MODELDROP_HOME": substitutions["/models"],
         }
         return PageRunner(folder, registries, substitutions, shared | variables)
