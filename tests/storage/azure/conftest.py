@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure, "_SMALLEST_PART", MIB)
+    monkeypatch.setattr(azure, "_LARGE_PART", 0)
 
 
 @pytest.fixture
