@@ -185,7 +185,7 @@ FORK = Event.pull_request(fork=True, name="pull_request_target")
 def test_a_pull_request_cannot_move_production(
     repository: Repository, event: Event, inputs: dict[str, str], says: tuple[str, ...]
 ) -> None:
-    refused = repository.run("b", event, **inputs)
+    refused = repository.run("b", event, number=0, **inputs)
     assert (refused.outcome, refused.exit_code, refused.outputs["promotion"]) == ("failure", 2, "")
     (annotation,) = refused.errors
     assert annotation.title == "modeldrop: input channel"
@@ -202,7 +202,7 @@ def test_a_pull_request_moves_no_channel_that_others_publish_to_and_where_it_may
     assert "no pull request or merge queue may move it, because others publish to it" in warnings(held)[0]
     assert repository.named("production") == 1
     allowed = {"channel": "production", "allow_channel_from_pull_request": "true"}
-    succeeded(repository.run("b", Event.pull_request(), **allowed), "moved")
+    succeeded(repository.run("b", Event.pull_request(), number=0, **allowed), "moved")
     assert repository.named("production") == 2
     # Set off by a push to main, it is main's.
     succeeded(repository.run("c", Event.workflow_run("push")), "moved")

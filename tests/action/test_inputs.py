@@ -252,7 +252,7 @@ def test_the_same_inputs_find_the_same_folder_and_others_do_not(read: Read) -> N
     ],
 )
 def test_a_wrong_input(read: Read, name: str, value: str, says: str) -> None:
-    found = problems(read, **{**MODEL, name: value})
+    found = problems(read, ON_MAIN, **{**MODEL, name: value})
     assert list(found) == [name]
     assert says in found[name]
     assert (repr(value) if name != "test-command" else "'…'") in found[name]
@@ -271,11 +271,11 @@ def test_all_problems_are_told_at_once(read: Read) -> None:
 @pytest.mark.parametrize("name", ["model", "name", "revision", "channel", "recipe", "config", "build-folder"])
 @pytest.mark.parametrize("value", ["a\nb", "x\x1b[2J", "y" * 10_000])
 def test_odd_texts_are_refused_in_one_short_line(read: Read, name: str, value: str) -> None:
-    found = problems(read, **{**MODEL, name: value})
+    found = problems(read, ON_MAIN, **{**MODEL, name: value})
     assert name in found
     assert all(text.isprintable() and len(text) < 1500 for text in found.values())
 
 
 def test_publish_refuses_a_folder_without_a_build(read: Read, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "no build" in problems(read, **MODEL, phase="publish", build_folder="empty")["build-folder"]
+    assert "no build" in problems(read, ON_MAIN, **MODEL, phase="publish", build_folder="empty")["build-folder"]

@@ -166,4 +166,7 @@ def _become(start: Start, descriptors: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    ({"ask": ask, "serve": serve}[sys.argv[1]])(*sys.argv[2:])
+    if sys.argv[1] == "ask":
+        ask(*sys.argv[2:])
+    else:
+        serve(*sys.argv[2:])

@@ -18,6 +18,7 @@ def own_port() -> int:
     """A port of 127.0.0.1 where nobody listens, and which no other test is given before this process ends."""
     folder = Path(tempfile.gettempdir()) / f"modeldrop-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
+    port: int
     for port in _candidates:
         lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR, 0o600)
         try:

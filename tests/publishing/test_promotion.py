@@ -53,7 +53,7 @@ def runs(publisher: Publisher, any_registry: str, monkeypatch: pytest.MonkeyPatc
 
 def became(one: Published) -> tuple[str, bool | None, str, int | None]:
     """How the version got there, whether it was tested, and what became of the channel."""
-    return one.how, one.tested, one.promotion, one.channel and one.channel.after
+    return one.how, one.tested, one.promotion, one.channel.after if one.channel else None
 
 
 def test_what_was_published_before_it_was_merged_is_promoted_by_the_merge(runs: Runs) -> None:

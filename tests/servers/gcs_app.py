@@ -160,9 +160,9 @@ class _Handler(XMLExchange):
         if self.command == "HEAD":
             self._send(refusal.status, b"", told)
         elif self.path_only.startswith(("/storage/", "/_")) and not media:
-            self._send(refusal.status, json.dumps(error_document(refusal)).encode(), JSON_HEADERS | told)
+            self._send(refusal.status, json.dumps(error_document(refusal)).encode(), {**JSON_HEADERS, **told})
         elif media or self.path_only.startswith("/download/"):
-            self._send(refusal.status, refusal.message.encode(), {"Content-Type": "text/html; charset=UTF-8"} | told)
+            self._send(refusal.status, refusal.message.encode(), {"Content-Type": "text/html; charset=UTF-8", **told})
         else:
             text = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message><Details></Details>"
             self._xml(f"<?xml version='1.0' encoding='UTF-8'?><Error>{text}</Error>", refusal.status, told)
@@ -382,7 +382,7 @@ class _Handler(XMLExchange):
                 self._json({})
             case ("GET", ["_unfinished", bucket]):
                 with server.objects.lock:
-                    begun = [*server.objects.uploads.values(), *server.objects.resumables.values()]
+                    begun: list[Any] = [*server.objects.uploads.values(), *server.objects.resumables.values()]
                     self._json([upload.name for upload in begun if upload.bucket == bucket])
             case ("POST", ["_sign_in"]):
                 server.refuse_sign_in = document["error"]

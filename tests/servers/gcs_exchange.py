@@ -28,6 +28,11 @@ class Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body in one packet
     disable_nagle_algorithm = True
+    server: Any
+    path_only: str
+    query: Mapping[str, str]
+    body: bytes
+    flaw: str
     refusal_headers: Mapping[str, str]
 
     def _cut(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from urllib3.util import connection
 
 from modeldrop.storage import requests_adapter
 from tests.helpers.waiting import HANG_SECONDS
@@ -74,7 +75,7 @@ def answer(listener: socket.socket, *, pause: float = 0) -> None:
 def test_all_addresses_of_a_name_share_one_timeout(session: requests.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, [f"127.0.0.{last}" for last in range(1, 17)])
     limits: list[float] = []
-    connect = requests_adapter.create_connection
+    connect = connection.create_connection
 
     def create_connection(address: tuple[str, int], limit: float, *more: Any) -> socket.socket:
         limits.append(limit)

@@ -114,7 +114,8 @@ def _named(answer: Mapping[str, object], sent: Sequence[str]) -> str:
 
 
 def _answer(error: ClientError) -> Mapping[str, object]:
-    return error.response.get("Error", {})
+    answer: Mapping[str, object] = error.response.get("Error", {})
+    return answer
 
 
 def _status(error: ClientError) -> int:
