@@ -29,8 +29,8 @@ CLEANING = """
 import sys, time
 from modeldrop.util.process import end_in_order, exit_code_of
 end_in_order()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         time.sleep(0.01)
 except KeyboardInterrupt as interrupt:
