@@ -113,7 +113,7 @@ class S3Connection:
                 f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
             ) from None
         except s3_errors.FAILURES as error:
-            if s3_errors.out_of_range(error):
+            if verb == "read" and s3_errors.out_of_range(error):
                 raise s3_errors.OutOfRangeError from None
             raise s3_errors.explain(error, self._context(verb, key, headers)) from None
 
