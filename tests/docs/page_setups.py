@@ -190,13 +190,22 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         variables={**POLICIES, "SSL_CERT_FILE": "{ca}"},
     ),
     "docs/storage/s3-compatible.md": PageSetup(
-        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3}), "s3://models": RegistrySetup("s3")},
+        registries={
+            "s3://acme-models-b2": RegistrySetup("s3", {"embedder": 1}),
+            "s3://acme-models": RegistrySetup("s3", {"embedder": 3}),
+            "s3://models": RegistrySetup("s3"),
+        },
         substitutions={
             "https://minio.lab.acme.dev": "{s3}",
+            "https://s3.us-west-004.backblazeb2.com": "{s3}",
             "AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…": "AWS_ACCESS_KEY_ID=key AWS_SECRET_ACCESS_KEY=secret",
             **CONFORMANCE,
         },
-        files={"aws-config": "[profile lab]\naws_access_key_id = key\naws_secret_access_key = secret\n"},
+        files={
+            "aws-config": "".join(
+                f"[profile {name}]\naws_access_key_id = key\naws_secret_access_key = secret\n" for name in ("lab", "b2")
+            )
+        },
         variables={"AWS_CONFIG_FILE": "{folder}/aws-config"},
     ),
     "docs/storage/s3.md": PageSetup(
