@@ -115,9 +115,16 @@ def test_the_table(
 
 def test_what_is_remembered_is_not_asked_for_again() -> None:
     """A writer that lost the reply finds its own wish, and writes nothing more."""
-    wish = Wish(version=2, build_key=build_key("b"), asked=by_clock("11:00"))
+    wish = Wish(version=2, build_key=build_key("b"), asked=in_run(8))
     noted = B._replace(wanted=decide(B, wish, now=NOW).wanted)
+    assert noted.wanted is not None
+    assert noted.wanted.run == wish.asked.run
     assert decide(noted, wish, now=NOW) == Decision(UNCHANGED, "it names this version already")
+
+
+def test_who_has_no_run_asks_for_the_same_again_without_a_note() -> None:
+    wish = Wish(version=2, build_key=build_key("b"), asked=by_clock("11:00"))
+    assert decide(B, wish, now=NOW) == Decision(UNCHANGED, "it names this version already")
 
 
 def test_a_channel_of_an_earlier_release_wants_what_a_publish_has_made_of_it() -> None:

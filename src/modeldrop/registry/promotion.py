@@ -101,11 +101,12 @@ def decide(channel: Channel | None, wish: Wish, *, now: str, rejected: str = "")
         held = "no pull request or merge queue may move it, because others publish to it"
     if held:
         return _named() if named else Decision(Promotion.HELD, held)
-    # Noted also where nothing moves: an older run that asks for something else may still be on its way.
+    # Noted also where nothing moves: an older run that asks for something else may still be on its way. But not for
+    # whom no run is known, such as a person at a laptop: an unchanged publish writes nothing there.
     note = None
     if not same:
         note = fresh._replace(generation=channel.generation)
-    elif (asked.at, asked.run) != (wanted.at, wanted.run) and not (asked.run and asked.run == wanted.run):
+    elif asked.run and asked.run != wanted.run:
         note = fresh._replace(generation=wanted.generation)
     if named:
         return _named(note)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw]?)")
+_MOST_DIGITS = 10
 _TRUE = {"1", "true", "yes", "on"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -46,12 +47,13 @@ def size_text(size: float) -> str:
 
 
 def apart(value: float, limit: float, digits: int = 6) -> tuple[str, str]:
-    """A figure and its limit with so many digits, and with more where they would look the same and are not."""
-    for precision in range(digits, 17):
-        shown = f"{value:.{precision}g}", f"{limit:.{precision}g}"
-        if shown[0] != shown[1] or value == limit:
-            return shown
-    return repr(value), repr(limit)
+    """A figure and its limit with so many digits, or more where they would not show which is above the other."""
+    for precision in range(digits, 18):
+        shown, asked = f"{value:.{precision}g}", f"{limit:.{precision}g}"
+        tells = (float(shown) > float(asked)) == (value > limit) and (float(shown) < float(asked)) == (value < limit)
+        if tells and (float(asked) == limit or precision >= _MOST_DIGITS):
+            break
+    return shown, asked
 
 
 def age_text(seconds: float) -> str:
