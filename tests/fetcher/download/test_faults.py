@@ -178,7 +178,7 @@ def test_a_busy_service_is_left_alone_for_as_long_as_it_says(
     put(server.folder, DATA)
     asked: list[str] = []
 
-    def ask(address: str) -> float:
+    def ask(address: str, _certificates: str) -> float:
         asked.append(address)
         return 0.0
 

@@ -32,6 +32,7 @@ _UNIT = 256 << 10
 """All that is sent but the end is a multiple of this, as the service demands."""
 _STARTS = 3
 _KEPT = re.compile(r"bytes=0-(\d+)")
+_GIVEN_UP = 499
 _FORGOTTEN = frozenset({404, 410})
 
 
@@ -140,8 +141,12 @@ class ResumableUpload:
         return crc32c
 
     def cancel(self) -> None:
-        """Give it up. Google answers 499, which is an error to the client."""
-        self._connection.request("DELETE", self._url, retry=None)
+        """Give it up."""
+        try:
+            self._connection.request("DELETE", self._url, retry=None)
+        except api.GoogleAPICallError as error:
+            if error.code != _GIVEN_UP:
+                raise
 
     def _send_all(self, data: bytes, begin: int, crc32c: int, report: Callable[[int], None]) -> int:
         position, end = begin, begin + len(data)
