@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike", "servers"]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As a shell starts what runs in the background; whatever is started here would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "tests",
