@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike", "servers"]
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # As a shell starts what runs in the background; whatever is started here would ignore it too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP: programs of tests would inherit that.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 settings.register_profile(
     "tests",
