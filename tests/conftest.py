@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike", "servers"]
 
-# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP: programs of tests would inherit that.
+# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP: tests inherit that.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)

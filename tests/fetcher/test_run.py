@@ -117,8 +117,9 @@ def open_files(about: Path) -> list[str]:
     files = []
     for path in (about / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            files.append(str(path.readlink()))
-    return [name for name in files if not name.startswith("pipe:") and name != os.devnull]
+            if int(path.name) > 2:
+                files.append(str(path.readlink()))
+    return files
 
 
 def signal_masks(about: Path) -> dict[str, int]:
