@@ -228,7 +228,7 @@ REFUSALS = [
     ("https", 401, b"", "Not allowed to read"),
     ("https", 403, b"", "Not allowed to read"),
     ("https", 403, xml("AccessDenied"), "may not list the bucket"),
-    ("https", 502, b"<html><head><title>Bad Gateway</title></head>", "the service answered 502 with a web page .Bad Gateway."),
+    ("https", 502, b"<html><head><title>Bad Gateway</title></head>", "answered 502 with a web page .Bad Gateway."),
     *((scheme, status, xml(code, message=message), sentence) for scheme, status, code, message, sentence in (
         ("s3", 403, "AccessDenied", ("User: arn:aws:sts::1:x/y is not authorized to perform: s3:GetObject on resource: "
          "&quot;arn:aws:s3:::acme/m&quot; with an explicit deny in a resource-based policy"),
