@@ -85,7 +85,8 @@ def note_answers(http_session: Any) -> None:
                 ) from error
         if whole is not None:
             response._content = whole  # noqa: SLF001
-        note_answer(response.status_code, whole, request.url, response.headers.get("location"))
+        location = response.headers.get("location")
+        note_answer(response.status_code, whole, request.url, location, close=response.raw.close)
         return response
 
     http_session.send = send_noted

@@ -130,7 +130,7 @@ def take_in(response: requests.Response, *, stream: bool) -> None:
 
 
 def _note(response: requests.Response, body: bytes | None) -> None:
-    note_answer(response.status_code, body, response.url, response.headers.get("location"))
+    note_answer(response.status_code, body, response.url, response.headers.get("location"), close=response.close)
 
 
 class _Slices:

@@ -18,7 +18,7 @@ from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.answer_text import MAX_BODY, asks_for_tls, describe, is_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from modeldrop.errors import RegistryError
 
@@ -70,8 +70,19 @@ class AnswerTooLargeError(Exception):
     """More was answered than anything that is read whole can have."""
 
 
-def note_answer(status: int, body: bytes | None, url: str, location: str | None) -> None:
-    """Remember an answer in this thread; no body: nobody has read it yet."""
+def note_answer(
+    status: int, body: bytes | None, url: str, location: str | None, *, close: Callable[[], object] | None = None
+) -> None:
+    """Remember an answer in this thread; no body: nobody has read it yet.
+
+    Args:
+        status: its status.
+        body: its body, as far as that was read; None where it has not been.
+        url: what was asked.
+        location: where it redirects to.
+        close: gives up what has not been read, if what has been makes the SDK fail.
+    """
+    _latest.close = close if body is None else None
     text = (body or b"")[:MAX_BODY].decode("utf-8", "replace")
     _latest.answer = SdkAnswer(status, text, _ADDRESS.match(url or "")[0], location or "")  # type: ignore[index]
 
@@ -90,10 +101,11 @@ def answers_explained(*meant: type[Exception]) -> Iterator[None]:
     Args:
         *meant: what the SDK raises on purpose.
     """
-    _latest.answer = None
+    _latest.answer = _latest.close = None
     known: tuple[type[Exception], ...] = (ModeldropError, UnreadableAnswerError, *meant)
     try:
-        yield
+        with _closed_on_failure():
+            yield
     except known:
         raise
     except AnswerTooLargeError as error:
@@ -102,6 +114,19 @@ def answers_explained(*meant: type[Exception]) -> Iterator[None]:
         if isinstance(error, MemoryError) or not _came_out_of_sdk(error):
             raise
         raise UnreadableAnswerError("", latest_answer()) from error
+
+
+@contextlib.contextmanager
+def _closed_on_failure() -> Iterator[None]:
+    """Close the connection of an answer that nobody reads any more."""
+    try:
+        yield
+    except BaseException:
+        close = getattr(_latest, "close", None)
+        if close is not None:
+            with contextlib.suppress(Exception):
+                close()
+        raise
 
 
 @contextlib.contextmanager

@@ -462,9 +462,9 @@ class S3BucketStore:
                 reply = self.client.get_object(
                     Bucket=self.bucket.name, Key=self._key(key), Range=f"bytes={done}-{end - 1}"
                 )
-                with fields_expected():
-                    size = int(reply["ContentRange"].rpartition("/")[2])
                 with contextlib.closing(reply["Body"]) as body:
+                    with fields_expected():
+                        size = int(reply["ContentRange"].rpartition("/")[2])
                     while chunk := body.read(min(_CHUNK, end - done)):
                         _write_all(path, target, chunk, done)
                         done += len(chunk)
