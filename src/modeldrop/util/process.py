@@ -47,8 +47,11 @@ def end_in_order() -> None:
     """Let SIGTERM and SIGHUP end this process as SIGINT does: by an exception, so that what was begun is undone.
 
     The first signal counts. What follows it (CI sends SIGTERM seven seconds after SIGINT) leaves that work alone, but
-    for a second SIGINT: somebody sits there and does not want to wait.
+    for a second SIGINT: somebody sits there and does not want to wait. Outside the main thread, where a program runs a
+    command within itself, signals stay that program's.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     ending = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
