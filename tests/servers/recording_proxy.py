@@ -39,8 +39,8 @@ class RecordingProxy(ThreadedServer):
     """``http://127.0.0.1:PORT``, to be HTTPS_PROXY; a context manager.
 
     Behind it every host is S3 with whatever bucket is asked for: objects, listings that are empty, conditional writes,
-    sessions of directory buckets; and STS. Signatures are not checked. It shows what our clients send, and says nothing
-    about Amazon's service.
+    uploads in parts that are given up, sessions of directory buckets; and STS. Signatures are not checked. It shows
+    what our clients send, and says nothing about Amazon's service.
 
     Args:
         folder: where ``ca_file`` is written.
@@ -116,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._xml(f"<CreateSessionResult><Credentials>{_CREDENTIALS}</Credentials></CreateSessionResult>")
         elif "list-type=2" in parts.query:
             self._xml("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        elif parts.query == "uploads" and self.command == "POST":
+            self._xml("<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+        elif "uploadId" in parts.query and self.command == "DELETE":
+            self._send(204, b"", {})
         elif parts.query and "x-id" not in parts.query:
             self._xml(_ERROR.format("AccessDenied"), 403)
         else:

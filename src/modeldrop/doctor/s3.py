@@ -121,10 +121,16 @@ class S3Probe:
         return ok(SERVICE, text) if service.publish else warning(SERVICE, text, WITHOUT_CONDITIONS)
 
     def _large_files(self) -> CheckResult:
+        store, policy = self.store, self.policies.publisher
         try:
-            self.store.try_parts(f".doctor/{secrets.token_hex(8)}")
+            upload = store.begin_parts(f".doctor/{secrets.token_hex(8)}")
         except ModeldropError as error:
-            return failed_check(LARGE_FILES, error, advice(error, self.policies.publisher))
+            return failed_check(LARGE_FILES, error, advice(error, policy))
+        try:
+            store.abort(upload)
+        except ModeldropError as error:
+            text = f"in parallel parts; but what an interrupted upload has sent cannot be freed. {error.message}"
+            return warning(LARGE_FILES, text, advice(error, policy))
         return ok(LARGE_FILES, "in parallel parts")
 
     def _lifecycle(self) -> CheckResult:

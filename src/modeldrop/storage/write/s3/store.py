@@ -235,9 +235,9 @@ class S3BucketStore:
         with contextlib.suppress(NotFoundError):
             self._connection.object_request("delete", "abort_multipart_upload", upload.key, UploadId=upload.id)
 
-    def try_parts(self, key: str) -> None:
-        """Begin an upload in parts and give it up; nothing is sent of it."""
-        self.abort(self._begin(key)[0])
+    def begin_parts(self, key: str) -> UnfinishedUpload:
+        """Begin an upload in parts that is to be aborted: nothing is sent of it."""
+        return self._begin(key)[0]
 
     def check_writable(self, need: int) -> None:
         # A listing, because its refusals say what is wrong; those of HEAD have no body.
