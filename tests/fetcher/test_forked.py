@@ -354,9 +354,12 @@ from modeldrop.util.locks import try_lock
 folder = pathlib.Path(home)
 folder.mkdir()
 lock, use = try_lock(folder / "lock"), InUse.take(folder)
+read, write = os.pipe()
 child = os.fork()
 if not child:
+    os.write(write, b"forked")
     time.sleep(1000)
+os.read(read, 6)
 assert try_lock(folder / "lock") is None
 os.close(lock.descriptor)  # as when it is killed: nothing is tidied up
 use.release()

@@ -138,7 +138,7 @@ def test_a_bucket_loses_unfinished_uploads(cloud_registry: str) -> None:
     if scheme == "s3":
         store.client.create_multipart_upload(Bucket=store.bucket.name, Key=store._key("embedder/v1/x"))
     elif scheme == "gs":
-        store._xml("POST", "embedder/v1/x", {"uploads": ""})
+        assert store._multipart.begin("embedder/v1/x")
     # Azure lists none: it drops blocks by itself after a week.
     uploads = store.unfinished("embedder")
     assert len(uploads) == (scheme != "az")
