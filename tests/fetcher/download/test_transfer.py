@@ -221,7 +221,7 @@ def test_who_is_told_may_give_up(source: Path, into: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         bring(source, into, interrupt)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("modeldrop")]
+    assert not [thread for thread in threading.enumerate() if thread.name == "modeldrop-transfer"]
     bring(source, into)
 
 
