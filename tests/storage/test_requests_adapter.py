@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import requests
 from urllib3.util import connection
 
 from modeldrop.storage import requests_adapter
+from modeldrop.storage.sdk_answers import answers_explained
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
@@ -112,3 +115,16 @@ def test_a_slow_line_is_no_stall(session: requests.Session) -> None:
                 break
     assert reply.text == "OK"
     assert time.monotonic() - begun > stall
+
+
+def test_an_answer_is_freed_when_nobody_has_it(session: requests.Session) -> None:
+    """Not by the garbage collector: it may free an unread answer's socket first, which is then said to be left open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        pool.submit(answer, listener)
+        gc.disable()
+        try:
+            with answers_explained():
+                freed = weakref.ref(session.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", stream=True))
+            assert freed() is None
+        finally:
+            gc.enable()

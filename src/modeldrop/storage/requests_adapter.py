@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -93,11 +93,29 @@ class Adapter(requests.adapters.HTTPAdapter):
             cert=cert,
             proxies={url.partition(":")[0]: proxy} if proxy else {},
         )
-        take_in(response, stream=stream)
+        _take_in(cast("_Response", response), stream=stream)
+        return response
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = super().build_response(req, resp)
+        response.__class__ = _Response
         return response
 
 
-def take_in(response: requests.Response, *, stream: bool) -> None:
+class _Response(requests.Response):
+    """An answer of which no more than ``most`` bytes are taken in; None: whatever comes.
+
+    A class of its own, since an answer that held a function around itself would be freed by chance, its connection too.
+    """
+
+    most: int | None = None
+
+    def iter_content(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        came = super().iter_content(*arguments, **options)
+        return came if self.most is None else bounded(came, self.most)
+
+
+def _take_in(response: _Response, *, stream: bool) -> None:
     """Note an answer, and see to it that only so much of it comes into memory."""
     if response.status_code >= 400:
         # Of a refusal whose body cannot be read, the status is left.
@@ -108,17 +126,12 @@ def take_in(response: requests.Response, *, stream: bool) -> None:
             response.close()  # the rest may be endless
         _note(response, response.content)
         return
-    chunks = response.iter_content
-    most = None if stream else MAX_DOCUMENT_ANSWER
     asked = _RANGE.fullmatch(str(response.request.headers.get("x-ms-range", "")))
     if asked:
-        most = max(int(asked[2]) - int(asked[1]) + 1, 0) + MAX_BODY  # an answer to another question is told from it
-
-    def iter_content(*arguments: Any, **options: Any) -> Iterator[Any]:
-        came = chunks(*arguments, **options)
-        return came if most is None else bounded(came, most)
-
-    response.iter_content = iter_content  # type: ignore[method-assign]
+        # An answer to another question is told from what is more.
+        response.most = max(int(asked[2]) - int(asked[1]) + 1, 0) + MAX_BODY
+    elif not stream:
+        response.most = MAX_DOCUMENT_ANSWER
     if stream:
         _note(response, None)
         return

@@ -127,6 +127,8 @@ def _closed_on_failure() -> Iterator[None]:
             with contextlib.suppress(Exception):
                 close()
         raise
+    finally:
+        _latest.close = None  # it holds the answer
 
 
 @contextlib.contextmanager
