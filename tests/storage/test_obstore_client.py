@@ -283,6 +283,19 @@ def test_what_the_service_says(
     assert len(server.requests) == 2 * (1 if status < 500 else 3)  # what cannot heal is not tried again
 
 
+@pytest.mark.parametrize("status", [403, 404, 412])
+def test_of_a_large_refusal_little_is_kept(
+    status: int, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error may be kept for as long as a watch runs, and with it what obstore says."""
+    trust(monkeypatch, server)
+    url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
+    server.answer = lambda _: Answer(status, b"No. " * (1 << 20))
+    with pytest.raises(RegistryError, match="No") as caught:
+        open_reader(url).read("m/v1/x", 0, 10)
+    assert len(str(caught.value.__cause__)) == 256 << 10
+
+
 def test_who_signs_in_is_not_taken_for_the_store(
     models: Path, server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.storage.read import runtime
 from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, FaultKind, Stream, Unchanged
 from modeldrop.storage.read.metadata import PATIENT_SECONDS, QUICK_SECONDS
+from modeldrop.storage.read.obstore_calls import PanickedError, obstore_call
 from modeldrop.storage.read.obstore_client import open_client
-from modeldrop.storage.read.panics import PanickedError, without_panics
 from modeldrop.util.retry import Deadline, retry
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class BucketReader:
     def __init__(self, settings: RegistrySettings) -> None:
         self.url = settings.url
         try:
-            with without_panics():
+            with obstore_call():
                 runtime.start()
         except PanickedError as error:
             from modeldrop.storage.errors import panicked
@@ -108,7 +108,7 @@ class BucketReader:
             options["if_match"] = etag
         result = self._in_its_region(functools.partial(obstore.get, path=key, options=options))
         told = result.meta["e_tag"] or ""
-        chunks = _without_panics(result.stream(chunk))
+        chunks = _called(result.stream(chunk))
         return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
 
     def fault(self, key: str, error: BaseException) -> Fault:
@@ -148,7 +148,7 @@ class BucketReader:
             raise RegistryError(f"{self.url} was opened before this process was forked.", "Open it again: fetch anew.")
         client = self._client  # several threads may find out at once
         try:
-            with without_panics():
+            with obstore_call():
                 return ask(client.store)
         except BaseError as error:
             if client.scheme != "s3":
@@ -159,7 +159,7 @@ class BucketReader:
             if reopened is None:
                 raise
             self._client = reopened
-            with without_panics():
+            with obstore_call():
                 return ask(reopened.store)
 
     def _ask_for_identity(self, error: ModeldropError) -> bool:
@@ -177,6 +177,6 @@ class BucketReader:
         return explain(self._client, "read", key, error)
 
 
-def _without_panics(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    with without_panics():
+def _called(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    with obstore_call():
         yield from chunks

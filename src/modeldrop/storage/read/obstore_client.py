@@ -25,7 +25,7 @@ from modeldrop.storage.read.credentials import (
     sdk_credentials,
 )
 from modeldrop.storage.read.metadata import QUICK_SECONDS, Identity, ask_identity, may_come
-from modeldrop.storage.read.panics import PanickedError, without_panics
+from modeldrop.storage.read.obstore_calls import PanickedError, obstore_call
 from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.urls import Bucket, parse_bucket
 from modeldrop.util import http
@@ -118,7 +118,7 @@ def open_client(settings: RegistrySettings, region: str = "", seconds: float = Q
     clean_environment(scheme, settings.url)
     check_address(settings.endpoint, "endpoint in modeldrop.toml", settings.url)
     try:
-        with without_panics():
+        with obstore_call():
             if scheme == "https":
                 return _open_https(settings)
             bucket = parse_bucket(settings.url)

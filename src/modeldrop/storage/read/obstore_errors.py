@@ -15,7 +15,7 @@ from obstore.exceptions import PreconditionError
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.answer_text import asks_for_tls, describe, is_page, read_body
 from modeldrop.storage.read.interface import Fault, FaultKind
-from modeldrop.storage.read.panics import PanickedError
+from modeldrop.storage.read.obstore_calls import PanickedError
 from modeldrop.storage.read.proxy_filter import REFUSED_PLAIN, REFUSED_TUNNEL
 from modeldrop.util import http
 from modeldrop.util.named_tuples import NamedTuple
@@ -29,7 +29,6 @@ _STATUS = re.compile(r"status code: (\d{3})[^:]*: ?(.*?)(?:\n\nDebug source:|\Z)
 _ADDRESS = re.compile(r"Error performing [A-Z]+ (http\S+) in ")
 _POST = "Error performing POST REDACTED"
 _LACKING = re.compile(r"([\w-]+) Header missing")
-_MOST = 256 << 10  # of what can hold a whole body
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _REJECTED = {
     "InvalidAccessKeyId", "InvalidAuthenticationInfo", "InvalidClientTokenId", "InvalidIdentityToken",
@@ -139,7 +138,7 @@ def _kind(error: BaseException, request: FailedRequest) -> FaultKind:
 
 def parse(error: BaseException) -> FailedRequest:
     """Take an error of obstore apart."""
-    text = str(error)[:_MOST]
+    text = str(error)
     status = _STATUS.search(text)
     body = status[2] if status else ""
     code, said = read_body(body)
