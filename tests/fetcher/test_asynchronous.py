@@ -34,14 +34,14 @@ def run(program: Coroutine[Any, Any, None]) -> None:
     asyncio.run(limited())
 
 
-def working(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith(name) and thread.is_alive()]
+def working(*names: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(names) and thread.is_alive()]
 
 
 @pytest.fixture(autouse=True)
 def nobody_works_on() -> Iterator[None]:
     yield
-    wait_until(lambda: not working("modeldrop-"), "threads")
+    wait_until(lambda: not working("modeldrop-fetch", "modeldrop-watch"), "threads")
 
 
 @pytest.fixture
