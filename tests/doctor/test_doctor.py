@@ -22,6 +22,7 @@ from tests.helpers.builds import NOBODY, open_to_all, read_only, run_python
 from tests.helpers.clouds import Servers, sign_in, sign_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers.azure import AzureServer
@@ -36,19 +37,21 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     server: Any = servers["s3"]
     server.reset()
     sign_in(monkeypatch, server)
-    return server  # type: ignore[no-any-return]
+    yield server
+    server.reset()
 
 
 @pytest.fixture
-def gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> GCSServer:
+def gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[GCSServer]:
     server: Any = servers["gcs"]
     server.reset()
     sign_in(monkeypatch, server)
-    return server  # type: ignore[no-any-return]
+    yield server
+    server.reset()
 
 
 @pytest.fixture

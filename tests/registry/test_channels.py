@@ -147,7 +147,7 @@ def test_a_lost_reply_to_a_wish_makes_nothing_more(bench: Callable[[int], Bench]
     one = bench(1)
     one.forward(1, asked=Asked("2026-11-20T09:40:00Z"))
     lossy = ReplyLosingStore(str(one.registry))
-    asked = Asked("2026-11-20T09:41:00Z")
+    asked = Asked("2026-11-20T09:41:00Z", "https://github.com/acme/models/actions/runs/2")
     again = move_forward(lossy, "embedder", one.versions[0], "current", by="ci", asked=asked)
     assert again.promotion is Promotion.UNCHANGED
     wanted = one.channel().wanted

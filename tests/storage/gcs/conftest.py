@@ -13,19 +13,20 @@ from tests.helpers.clouds import sign_in
 from tests.storage.gcs.stores import open_gcs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.helpers.clouds import Servers
     from tests.servers.gcs import GCSServer
 
 
 @pytest.fixture
-def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> GCSServer:
+def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[GCSServer]:
     server = servers["gcs"]
     sign_in(monkeypatch, server)
     found = cast("GCSServer", server)
     found.reset()
-    return found
+    yield found
+    found.reset()
 
 
 @pytest.fixture

@@ -23,17 +23,17 @@ def small_parts_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     found = servers["s3"]
     assert isinstance(found, S3Server)
     found.reset()
     sign_in(monkeypatch, found)
-    return found
+    yield found
+    found.reset()
 
 
 @pytest.fixture
-def store(server: S3Server) -> Iterator[S3BucketStore]:
+def store(server: S3Server) -> S3BucketStore:
     made = open_s3(server.registry())
     server.reset()
-    yield made
-    server.reset()
+    return made
