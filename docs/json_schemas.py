@@ -14,16 +14,22 @@ from functools import singledispatch
 from typing import Any, TypeAlias
 
 from modeldrop.format import codec, recipe
-from modeldrop.format.channel import CHANNEL
+from modeldrop.format.channel import CHANNEL, ENVELOPE
 from modeldrop.format.golden import STEP_OUTPUT, TENSOR_VALUE, StepInputField
 from modeldrop.format.json_fields import REQUIRED
 from modeldrop.format.manifest import MANIFEST, FilePathField, PathField
 from modeldrop.format.names import MAX_PATH, RESERVED
 from modeldrop.format.records import BUILD_RECORD, CLAIM, REJECTION, RETIREMENT, SEAL
+from modeldrop.format.signed import SIGNED_MOVE, STATEMENT
 from modeldrop.format.variants import FP32, OPTIMIZED, VARIANTS
 
 Schema: TypeAlias = dict[str, Any]
 
+_SIGNED: dict[str, codec.Record[Any]] = {
+    "envelope": ENVELOPE,
+    "signed-statement": STATEMENT,
+    "signed-move": SIGNED_MOVE,
+}
 _KINDS = {
     document.schema.split("/")[1]: document
     for document in (MANIFEST, CHANNEL, CLAIM, BUILD_RECORD, REJECTION, RETIREMENT, SEAL)
@@ -33,6 +39,7 @@ _KINDS = {
 def schemas() -> dict[str, str]:
     """The text of every schema, by its file's name."""
     found = {kind: _document(document) for kind, document in _KINDS.items()} | {"recipe": _recipe()}
+    found |= {kind: _signed(kind, record) for kind, record in _SIGNED.items()}
     for kind, schema in found.items():
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:modeldrop:{kind}:1"}
         found[kind] = head | schema
@@ -54,6 +61,13 @@ def _document(document: codec.DocumentFormat[Any]) -> Schema:
         **schema["properties"],
     }
     return {"title": f"modeldrop {document.title}", **schema} | ({"$defs": definitions} if definitions else {})
+
+
+def _signed(kind: str, record: codec.Record[Any]) -> Schema:
+    """An envelope, or what is in one: the names of their fields are those of DSSE and in-toto."""
+    definitions: Schema = {}
+    schema = _object(record, definitions)
+    return {"title": f"modeldrop {kind}", **schema} | ({"$defs": definitions} if definitions else {})
 
 
 def _recipe() -> Schema:

@@ -38,6 +38,7 @@ PARTS = {
     "plan-s3.txt": ("s3",),
     "plan-gcs.txt": ("gcs",),
     "plan-azure.txt": ("azure",),
+    "plan-sign.txt": ("sign",),
     "build.txt": ("build",),
     "fetch.txt": ("",),
     "wheel.txt": ("build-system",),

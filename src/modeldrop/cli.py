@@ -31,6 +31,8 @@ COMMANDS = {
     "cache": "list or remove snapshots on this disk",
     "promote": "point a channel at a version",
     "rollback": "point a channel at what it named before",
+    "refresh": "renew the signatures of channels",
+    "key": "make a key to sign with, or show its public key",
     "mirror": "copy a version to another registry, byte for byte",
     "history": "show the moves of a channel",
     "ls": "list the models of a registry, or the versions of a model",

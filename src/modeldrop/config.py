@@ -19,10 +19,13 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import is_true, parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from modeldrop.trust.rules import Trust
 
 FILE = "modeldrop.toml"
 _MAX_TAGS = 10  # S3's limit
+_MAX_TRUSTED = 16
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _ACLS = (
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
@@ -136,6 +139,8 @@ SETTINGS = {
     "accept_older_generation": Setting(
         ("--accept-older-generation", "MODELDROP_ACCEPT_OLDER_GENERATION"), "no", _yes_or_no
     ),
+    "trust": Setting(("--trust", "MODELDROP_TRUST", "trust")),
+    "trust_threshold": Setting(("--trust-threshold", "MODELDROP_TRUST_THRESHOLD", "threshold"), "1", _count),
     "timeout": Setting(("--timeout", "MODELDROP_TIMEOUT"), "30m", _timeout),
     "start_jitter": Setting(("--start-jitter", "MODELDROP_START_JITTER"), "0s", _seconds),
     "log_format": Setting(("--log-format", "MODELDROP_LOG_FORMAT"), "text", _one_of("text", "json")),
@@ -148,6 +153,8 @@ SETTINGS = {
     "test": Setting(("--test", "models.NAME.test")),
     "recipe": Setting(("--recipe", "models.NAME.recipe")),
     "exporter_python": Setting(("MODELDROP_EXPORTER_PYTHON",), "the interpreter that runs modeldrop"),
+    "signing_key": Setting(("MODELDROP_SIGNING_KEY",)),
+    "expires_in": Setting(("MODELDROP_EXPIRES_IN",), "", _age),  # else as before; refresh takes an option
     # who did it, where continuous integration does not say so
     "actor": Setting(("MODELDROP_ACTOR",), "the user and the machine"),
     "run": Setting(("MODELDROP_RUN",)),
@@ -219,9 +226,11 @@ class ConfigFile:
         model_tables: the table ``models`` as it stands there; ``model_settings`` reads it, containers need not.
         what: the file's name, for messages.
         folder: what paths are relative to; "" to leave them as they are.
+        trust: the public keys whose signatures are believed, as they stand there; empty where nothing need be signed.
+        threshold: how many of them must have signed; None where it does not say.
     """
 
-    __slots__ = ("folder", "model_tables", "registries", "what")
+    __slots__ = ("folder", "model_tables", "registries", "threshold", "trust", "what")
 
     def __init__(
         self,
@@ -229,7 +238,12 @@ class ConfigFile:
         model_tables: Mapping[str, Any] | None = None,
         what: str = FILE,
         folder: str = "",
+        *,
+        trust: tuple[str, ...] = (),
+        threshold: int | None = None,
     ) -> None:
+        self.trust = trust
+        self.threshold = threshold
         self.registries = registries or {}
         self.model_tables = model_tables or {}
         self.what = what
@@ -237,7 +251,7 @@ class ConfigFile:
 
     def as_written(self) -> ConfigFile:
         """The same, with the paths of its models as they stand in the file."""
-        return ConfigFile(self.registries, self.model_tables, self.what)
+        return ConfigFile(self.registries, self.model_tables, self.what, trust=self.trust, threshold=self.threshold)
 
     def registry(self, registry: str) -> RegistrySettings:
         """The settings of a registry, given by its name here, its URL or its folder.
@@ -317,12 +331,16 @@ def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
         registries = {name: _registry(name, table.child(name), folder) for name in table.names()}
         _refuse_contradictions(registries)
         models = fields.table("models")
+        trust = fields.text_or_texts("trust", limit=_MAX_TRUSTED, default=())
+        threshold = fields.integer("threshold", low=1, high=_MAX_TRUSTED, default=None)
+        if not trust and (fields.has("trust") or threshold is not None):
+            fields.fail("names no key, and so would trust nobody; leave it out to trust the registry", "trust")
         fields.refuse_unknown()
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{what} is not TOML: {error}.") from None
     except (FormatError, UsageError) as error:
         raise RecipeError(f"{what}: {error.message}", error.hint) from None
-    return ConfigFile(registries, models, what, folder)
+    return ConfigFile(registries, models, what, folder, trust=trust, threshold=threshold)
 
 
 def registry_settings(registry: str) -> RegistrySettings:
@@ -374,6 +392,37 @@ def default_registry() -> str:
     """
     named = variable("registry")
     return registry_settings(named).url if named else ""
+
+
+def trust_policy(keys: Sequence[str] | str | None = None, threshold: int | None = None) -> Trust | None:
+    """Whose signatures are believed: as given, else as MODELDROP_TRUST or modeldrop.toml says; None for anybody.
+
+    Args:
+        keys: public keys, None where none were given.
+        threshold: how many of them must have signed; None where that was not given.
+
+    Raises:
+        UsageError: a key is none, or the threshold cannot be reached.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    where, named, least = "trust", variable("trust"), variable("trust_threshold")
+    file = ConfigFile() if keys is not None or named else load_config_file()
+    if keys is None:
+        keys, where = (named, "MODELDROP_TRUST") if named else (file.trust or None, file.what)
+    if threshold is None:
+        threshold = setting("trust_threshold") if least else file.threshold
+    if keys is None:
+        if threshold is None:
+            return None
+        raise UsageError(
+            f"{threshold} trusted keys are to have signed, and none is named.",
+            "Name them: --trust, MODELDROP_TRUST, or trust in modeldrop.toml.",
+        )
+    from modeldrop.trust.public_keys import split_keys  # who trusts the registry need not load it
+    from modeldrop.trust.rules import make_trust
+
+    texts = [text for one in ([keys] if isinstance(keys, str) else keys) for text in split_keys(one)]
+    return make_trust(texts, 1 if threshold is None else threshold, where)
 
 
 def home_folder(directory: str | os.PathLike[str] | None = None) -> Path:

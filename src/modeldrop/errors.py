@@ -159,6 +159,12 @@ class HookError(ModeldropError):
     exit_code = 20
 
 
+class TrustError(ModeldropError):
+    """What a registry says is not signed by those who are trusted, has expired, or is about something else."""
+
+    exit_code = 21
+
+
 class NotExecutableError(ModeldropError):
     """The program that is to run is there, and cannot be executed: the exit code is a shell's."""
 

@@ -23,13 +23,14 @@ from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.notes import Quarantine, WatchNote, read_state, write_quarantine, write_watch_note
 from modeldrop.format.recipe import Recipe, VariantOptions
 from modeldrop.format.records import Seal, serialize_seal
-from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.registry.channels import move_forward, promote, refresh, rollback
 from modeldrop.registry.versions import get_version
 from modeldrop.storage.write.folder import FolderStore
 from tests.docs.pages import DOCS, read
 from tests.helpers.builds import digest_of, edit, environment, publish_build, publisher_environment, registry
 from tests.helpers.clouds import Servers, sign_in
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
+from tests.helpers.signing import public, signing_with
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.s3 import S3Server
 
@@ -397,6 +398,55 @@ def _(bench: Bench) -> Ended:
     assert "modeldrop promote" in moved.reason
     assert get_version(store, "embedder", version.number).digest == version.digest
     return Ended(0, "published, but `current` did not move")
+
+
+@provokes("is not signed")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--trust", public(1))
+
+
+@provokes("which is not trusted here")
+def _(bench: Bench) -> Ended:
+    with signing_with(2):
+        publish_build(bench.registry, "b")
+    return bench.fetch(MODELDROP_TRUST=public(1))
+
+
+@provokes("statement.json is missing")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--trust", public(1), reference=f"{bench.registry}/embedder@v1")
+
+
+@provokes("expired at")
+def _(bench: Bench) -> Ended:
+    with signing_with(1):
+        publish_build(bench.registry, "b")
+        refresh(FolderStore(str(bench.registry)), "embedder", "current", expires_in=-60)
+    return bench.fetch("--trust", public(1))
+
+
+@provokes("was not verified under the keys that are trusted")
+def _(bench: Bench) -> Ended:
+    bench.fetch()
+    return bench.fetch("--on-unavailable", "offline", "--trust", public(1))
+
+
+@provokes("is no public key")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--trust", public(1).swapcase())
+
+
+@provokes("and there is no key here")
+def _(bench: Bench) -> Ended:
+    with signing_with(1):
+        publish_build(bench.registry, "b")
+        publish_build(bench.registry, "c")
+    return bench.run("rollback", f"{bench.registry}/embedder")
+
+
+@provokes("neither a private key nor the path of a file")
+def _(bench: Bench) -> Ended:
+    return bench.run("promote", f"{bench.registry}/embedder@v1", MODELDROP_SIGNING_KEY="/secret")
 
 
 def test_every_message_of_the_page_is_provoked() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from modeldrop.format.channel import Channel, Move, Wanted, serialize_channel
+from modeldrop.format.channel import Channel, Envelope, Move, Wanted, serialize_channel
 from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
+from modeldrop.format.json_fields import dump
 from modeldrop.format.manifest import (
     Fidelity,
     File,
@@ -36,11 +37,25 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
+from modeldrop.format.signed import (
+    CHANNEL_TYPE,
+    SIGNED_MOVE,
+    STATEMENT,
+    STATEMENT_TYPE,
+    BuildIdentity,
+    SignedMove,
+    Statement,
+    Subject,
+    serialize_envelope,
+)
 from modeldrop.format.variants import DEFAULT_VARIANTS
+from modeldrop.registry.signing import Signer, read_keys
+from tests.helpers.signing import secret
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "format" / "v1"
 
 _PIECE_SIZE = 16 << 20
+_SIGNER = Signer(read_keys(secret(1, 2), "the examples"), None)
 _RUN = "https://github.com/acme/search/actions/runs/11902455871"
 _COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 _IDENTITY = f"hf:sentence-transformers/all-MiniLM-L6-v2@{_COMMIT}"
@@ -201,6 +216,42 @@ def channel_wanted() -> Channel:
     return channel()._replace(wanted=wanted)
 
 
+def channel_signed() -> Channel:
+    """The same, signed by two keys, and expiring."""
+    unsigned = channel_wanted()
+    move = SignedMove(
+        model="embedder",
+        channel="current",
+        version=unsigned.version,
+        digest=unsigned.present.digest,
+        generation=unsigned.generation,
+        nonce=unsigned.present.nonce,
+        at=unsigned.present.at,
+        expires="2026-12-01T00:00:00Z",
+    )
+    return unsigned._replace(signed=_SIGNER.sign(CHANNEL_TYPE, dump(SIGNED_MOVE.write(move))))
+
+
+def signed_statement() -> Statement:
+    """That the manifest above is what a run has built."""
+    return Statement(
+        subject=(Subject("embedder", channel().present.digest.removeprefix("sha256:")),),
+        model="embedder",
+        build=BuildIdentity(
+            repository="https://github.com/acme/search",
+            workflow="acme/search/.github/workflows/models.yml@refs/heads/main",
+            commit="5f0c2a7d8e1b4930c6a5d2e7f81b3c4d9e6a7f05",
+            run=_RUN,
+        ),
+        at="2026-11-20T09:41:30Z",
+    )
+
+
+def statement() -> Envelope:
+    """The same, signed."""
+    return _SIGNER.sign(STATEMENT_TYPE, dump(STATEMENT.write(signed_statement())))
+
+
 def claim() -> Claim:
     """The claim of the manifest's version."""
     return Claim(nonce="e0d94a7715c2f863", build_key=_BUILD_KEY, by="github:dana", run=_RUN, at="2026-11-20T09:40:02Z")
@@ -238,6 +289,8 @@ def documents() -> dict[str, bytes]:
         "manifest-graphs.json": serialize_manifest(manifest_of_graphs()),
         "channel.json": serialize_channel(channel()),
         "channel-wanted.json": serialize_channel(channel_wanted()),
+        "channel-signed.json": serialize_channel(channel_signed()),
+        "statement.json": serialize_envelope(statement()),
         "claim.json": serialize_claim(claim()),
         "build.json": serialize_build_record(build_record()),
         "rejected.json": serialize_rejection(rejection()),

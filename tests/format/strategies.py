@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from modeldrop.errors import FormatError
-from modeldrop.format.channel import Channel, Move, Wanted
+from modeldrop.format.channel import Channel, Envelope, Move, Signature, Wanted
 from modeldrop.format.golden import Golden, GoldenCase
 from modeldrop.format.manifest import (
     Embedding,
@@ -257,6 +257,14 @@ wishes = st.builds(
 )
 
 
+envelopes = st.builds(
+    Envelope,
+    payload=texts(),
+    payload_type=texts(),
+    signatures=st.lists(st.builds(Signature, keyid=texts(), sig=texts()), min_size=1, max_size=4).map(tuple),
+)
+
+
 @st.composite
 def channels(draw: st.DrawFn, most: int = 8) -> Channel:
     """A channel after some moves."""
@@ -264,7 +272,7 @@ def channels(draw: st.DrawFn, most: int = 8) -> Channel:
     channel = Channel(first, wanted=draw(st.none() | wishes))
     for move in later:
         channel = channel.moved(move, draw(st.none() | wishes))
-    return channel
+    return channel._replace(signed=draw(st.none() | envelopes))
 
 
 claims = st.builds(Claim, nonce=texts(), build_key=hex64, by=texts(), run=texts(), at=times)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +31,10 @@ from modeldrop.format.records import (
     serialize_retirement,
     serialize_seal,
 )
+from modeldrop.format.signed import parse_envelope, parse_signed_move, parse_statement
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
+from modeldrop.trust.rules import verify_channel, verify_statement
 from tests.format import examples
 from tests.format.hostile import (
     BUILD,
@@ -66,14 +69,20 @@ from tests.format.strategies import (
     retirements,
     seals,
 )
+from tests.helpers.signing import trusting
 
 SCHEMAS = Path(__file__).parents[2] / "docs/schemas"
-NAMES = ("manifest", "channel", "claim", "build", "rejected", "retired", "seal", "recipe")
+NAMES = (
+    "manifest", "channel", "claim", "build", "rejected", "retired", "seal", "recipe", "envelope", "signed-statement",
+    "signed-move",
+)  # fmt: skip
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
     "manifest-graphs": parse_manifest,
     "channel": parse_channel,
     "channel-wanted": parse_channel,
+    "channel-signed": parse_channel,
+    "statement": parse_envelope,
     "claim": parse_claim,
     "build": parse_build_record,
     "rejected": parse_rejection,
@@ -226,12 +235,14 @@ def test_the_recipe_schema_knows_what_the_release_builds() -> None:
 def test_a_fixture_is_kept_for_ever(name: str) -> None:
     data = (examples.FIXTURES / f"{name}.json").read_bytes()
     assert data == examples.documents()[f"{name}.json"]
-    VALIDATORS[name.partition("-")[0]].validate(json.loads(data))
+    VALIDATORS["envelope" if name == "statement" else name.partition("-")[0]].validate(json.loads(data))
     expected = {
         "manifest": examples.manifest,
         "manifest-graphs": examples.manifest_of_graphs,
         "channel": examples.channel,
         "channel-wanted": examples.channel_wanted,
+        "channel-signed": examples.channel_signed,
+        "statement": examples.statement,
         "claim": examples.claim,
         "build": examples.build_record,
         "rejected": examples.rejection,
@@ -240,3 +251,30 @@ def test_a_fixture_is_kept_for_ever(name: str) -> None:
         "seal-undecided": examples.undecided_seal,
     }[name]
     assert PARSERS[name](data) == expected()
+
+
+def test_what_the_fixtures_sign_is_valid_and_read() -> None:
+    signed = examples.channel_signed().signed
+    assert signed is not None
+    for name, envelope in (("signed-move", signed), ("signed-statement", examples.statement())):
+        payload = base64.b64decode(envelope.payload)
+        VALIDATORS[name].validate(json.loads(payload))
+        later = json.dumps({**json.loads(payload), "added_later": {"x": 1}}).encode()
+        for data in (payload, later):
+            read = parse_signed_move(data) if name == "signed-move" else parse_statement(data)
+            assert read.model == "embedder"
+        for field in json.loads(payload):
+            if field != "expires":
+                without = {key: value for key, value in json.loads(payload).items() if key != field}
+                assert not VALIDATORS[name].is_valid(without)
+                with pytest.raises(FormatError, match="is missing"):
+                    (parse_signed_move if name == "signed-move" else parse_statement)(json.dumps(without).encode())
+
+
+def test_the_signatures_of_the_fixtures_are_right() -> None:
+    """Whoever writes another reader may check his own by them."""
+    found = parse_channel((examples.FIXTURES / "channel-signed.json").read_bytes())
+    trust, now = trusting(1, 2, threshold=2), "2026-11-30T00:00:00Z"
+    move = verify_channel(trust, found, model="embedder", name="current", where="", now=now)
+    data = (examples.FIXTURES / "statement.json").read_bytes()
+    assert verify_statement(trust, data, model="embedder", digest=move.digest, where="") == move

@@ -76,7 +76,7 @@ def install_planner(parts: Sequence[str], folder: Path, cache: PipCache) -> Path
     """An environment that can plan and publish, without an exporter; return its interpreter.
 
     Args:
-        parts: extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``.
+        parts: extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``.
         folder: where environments are made.
         cache: pip's.
 

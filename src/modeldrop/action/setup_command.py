@@ -14,6 +14,7 @@ from pathlib import Path
 from modeldrop.action import github
 from modeldrop.action.event import read_event
 from modeldrop.action.install import ROOT, PipCache, install_planner
+from modeldrop.config import variable
 from modeldrop.errors import ModeldropError
 
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
@@ -43,8 +44,9 @@ def main() -> int:
 
 
 def parts_of(registries: str) -> list[str]:
-    """The SDKs that some URLs need, as parts of ``install_planner``."""
-    return [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
+    """What some URLs need, and a key to sign with, as parts of ``install_planner``."""
+    parts = [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
+    return [*parts, "sign"] if variable("signing_key") else parts
 
 
 if __name__ == "__main__":

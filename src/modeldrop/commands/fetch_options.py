@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = """
 environment, where an option is not given:
   MODELDROP_HOME, MODELDROP_VARIANT, MODELDROP_ON_UNAVAILABLE, MODELDROP_MAX_STALE, MODELDROP_MIN_GENERATION,
-  MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT,
-  MODELDROP_METRICS
+  MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TRUST, MODELDROP_TRUST_THRESHOLD, MODELDROP_TIMEOUT,
+  MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT, MODELDROP_METRICS
 """
 
 
@@ -54,6 +54,11 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
         "--accept-older-generation", action="store_const", const="yes",
         help="believe a channel that went back, because its registry was rebuilt or restored",
     )  # fmt: skip
+    add(
+        "--trust", action="append", metavar="KEY",
+        help="use only what this public key has signed (can be repeated: any of them; or MODELDROP_TRUST)",
+    )  # fmt: skip
+    add("--trust-threshold", metavar="N", help="how many of the trusted keys must have signed (default: 1)")
     add("--self-test", action="store_true", help="run the golden inputs on this CPU before it is used")
     add("--timeout", metavar="TIME", help="limit for each model (default: 30m)")
     add("--keep", type=int, default=DEFAULT_KEEP, metavar="N", help="snapshots to keep (default: 3)")
@@ -76,6 +81,10 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
         max_stale=setting("max_stale", arguments.max_stale),
         min_generation=setting("min_generation", arguments.min_generation),
         accept_older_generation=setting("accept_older_generation", arguments.accept_older_generation),
+        trust=arguments.trust,
+        trust_threshold=None
+        if arguments.trust_threshold is None
+        else setting("trust_threshold", arguments.trust_threshold),
         self_test=arguments.self_test,
         timeout=setting("timeout", arguments.timeout),
         keep=arguments.keep,

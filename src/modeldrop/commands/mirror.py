@@ -3,7 +3,8 @@
 modeldrop mirror s3://acme-models/embedder gs://acme-models-eu
 modeldrop mirror s3://acme-models/embedder@v3 /mnt/usb/models --channel current
 
-The copy has the same manifest digest and a number of its own. A registry that has it already keeps what it has.
+The copy has the same manifest digest, the same signature and a number of its own. A registry that has it already keeps
+what it has. With MODELDROP_SIGNING_KEY set the channel's move is signed.
 To a folder on a disk without hard links (exFAT, FAT, SMB) only one mirror may write at a time.
 """
 
@@ -19,7 +20,8 @@ from modeldrop.publishing.mirror import mirror_version, work_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
-from modeldrop.registry.versions import resolve_reference
+from modeldrop.registry.signing import find_signer, refuse_unsigned
+from modeldrop.registry.versions import read_channel, resolve_reference
 from modeldrop.storage.write import open_store
 
 
@@ -38,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     if source.url == target.url:
         raise UsageError(f"{source.url} is both the source and the destination.", "Name another registry.")
     model = reference.model
+    if channel is not None and find_signer() is None:
+        refuse_unsigned(target, model, channel, read_channel(target, model, channel)[0])
     version = resolve_reference(source, reference)
     there = find_copy(target, model, version)
     copied = there

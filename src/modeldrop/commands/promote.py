@@ -7,6 +7,9 @@ A registry that was rebuilt, or restored from an older copy, has lower generatio
 then stay with what they have. They say which generation that is; one promote above it brings all of them forward:
 
 modeldrop promote ./models/embedder@v3 --generation-above 25
+
+With MODELDROP_SIGNING_KEY set the move is signed, and no channel is moved to a version that nobody whom you trust has
+signed (docs/security.md).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import promote
 from modeldrop.registry.provenance import provenance
+from modeldrop.registry.signing import vouch
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
 
@@ -33,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--generation-above", type=int, default=0, metavar="N",
         help="count on from N: the generation that readers have seen of a registry that was restored since",
     )  # fmt: skip
+    parser.add_argument(
+        "--vouch", action="store_true",
+        help="sign the version too, after you have looked at it: for one that was published unsigned",
+    )  # fmt: skip
+    parser.add_argument("--unsigned", action="store_true", help="have a channel that is not signed any more")
     add_json(parser)
 
 
@@ -40,13 +49,24 @@ def run(arguments: argparse.Namespace) -> int:
     channel, above = check_channel(arguments.channel), arguments.generation_above
     if not 0 <= above <= _MAX_GENERATION:
         raise UsageError(f"{above} is no generation.", "Write the number that the readers name.")
+    if arguments.vouch and arguments.unsigned:
+        raise UsageError("--vouch and --unsigned exclude each other.", "Write one of them.")
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
     version = resolve_reference(store, reference)
+    if arguments.vouch:
+        vouch(store, reference.model, version.number, version.digest)
     moved = promote(
-        store, reference.model, version, channel, by=provenance().actor, why=arguments.why, generation_above=above
+        store,
+        reference.model,
+        version,
+        channel,
+        by=provenance().actor,
+        why=arguments.why,
+        generation_above=above,
+        unsigned=arguments.unsigned,
     )
     if arguments.json:
         print_json(channel_json(moved))

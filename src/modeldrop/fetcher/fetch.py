@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.config import default_registry, home_folder
+from modeldrop.config import default_registry, home_folder, trust_policy
 from modeldrop.errors import (
     DiskError,
     FormatError,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.option_values import OptionValues
     from modeldrop.fetcher.resolve import ResolvedVersion
     from modeldrop.fetcher.self_test import Outcome
+    from modeldrop.fetcher.trust_check import TrustCheck
     from modeldrop.format.manifest import Variant
 
 _LOCK_SECONDS, _LOCK_PAUSE = 2.0, 0.01
@@ -85,6 +86,7 @@ def fetch(
             last good snapshot that would do.
         RegistryError: the registry cannot be read, and there is none either.
         RefusedError: the channel's generation is below ``min_generation``.
+        TrustError: what the registry says is not signed by the keys that are trusted, or has expired.
         FidelityError: no variant passes the self-test.
         MissingExtraError: a package that is needed for this is not installed.
         DiskError: the home cannot be written, or is full, and there is none either.
@@ -179,7 +181,10 @@ class Fetcher:
         self.warnings: tuple[str, ...] = ()
         self.reader_name = ""
         self._deadline = time_limit(options.timeout, stopped)
-        self.resolver = Resolver(reference, options, self._deadline, waits=self._waits, on_wait=on_wait)
+        self._trust_check = _trust_check(options, self.home)
+        self.resolver = Resolver(
+            reference, options, self._deadline, waits=self._waits, on_wait=on_wait, trust_check=self._trust_check
+        )
         self._progress = progress
         self._patient = patient
         self._began = time.monotonic()
@@ -211,10 +216,19 @@ class Fetcher:
 
         Raises:
             NotFoundError: there is no such version, or it was pruned.
+            TrustError: it is not signed as it must be.
             FidelityError: no variant passes the self-test.
             Otherwise what ``fetch`` raises.
         """
         self.stats, self.warnings, self._asked = TransferStats(), (), time.time()
+        if self._trust_check is None:
+            return self._prepare(version)
+        local = self._prepare(self._trust_check.check_version(version, self.resolver, self.stored_state))
+        self._trust_check.remember()
+        return local
+
+    def _prepare(self, version: ResolvedVersion) -> LocalSnapshot:
+        """Bring a version to disk that may be used."""
         unchanged = self._find_unchanged(version)
         if unchanged is not None:
             return unchanged
@@ -312,7 +326,7 @@ class Fetcher:
         """
         from modeldrop.fetcher.last_good import last_good, note_fallback
 
-        found = last_good(self.home, self.link, self.stored_state, self.options, error)
+        found = last_good(self.home, self.link, self.stored_state, self.options, error, self.trusts)
         with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
             self.home.link(str(self.link), found.local.path)
         note_use(found.local.path, reader=self.reader_name)
@@ -323,6 +337,10 @@ class Fetcher:
             note_fallback(self.home.path, str(self.link), error, found.checked)
             self.warnings = (f"{trouble} Using {name}, which the registry last confirmed {when}.",)
         return self.snapshot_of(found.local, found.generation, checked="disk", age=found.age, warnings=self.warnings)
+
+    def trusts(self, local: LocalSnapshot) -> bool:
+        """Whether what is on this disk was verified under the keys that are trusted now, where any are."""
+        return self._trust_check is None or self._trust_check.was_verified(local.digest)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
         """The snapshot that the link names, if it was chosen for this version on this machine before, and is whole.
@@ -362,7 +380,7 @@ class Fetcher:
         from modeldrop.fetcher.last_good import last_good
 
         try:
-            last_good(self.home, self.link, self.stored_state, self.options, error)
+            last_good(self.home, self.link, self.stored_state, self.options, error, self.trusts)
         except ModeldropError:
             return True
         return False
@@ -433,6 +451,16 @@ def unwritable(home: Path, error: OSError) -> DiskError:
         "Name a folder that this user may write and that has room (-d or MODELDROP_HOME); "
         "the snapshot in use is untouched.",
     )
+
+
+def _trust_check(options: Options, home: ModelHome) -> TrustCheck | None:
+    """What refuses what trusted keys have not signed; None where nothing need be."""
+    trust = trust_policy(options.trust, options.trust_threshold)
+    if trust is None:
+        return None
+    from modeldrop.fetcher.trust_check import TrustCheck
+
+    return TrustCheck(trust, home)
 
 
 def _located(error: FormatError, where: str) -> FormatError:

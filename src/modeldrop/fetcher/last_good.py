@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.errors import FormatError, ModeldropError, NotFoundError, RefusedError, RegistryError
+from modeldrop.errors import FormatError, ModeldropError, NotFoundError, RefusedError, RegistryError, TrustError
 from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.notes import MAX_NUMBER, MAX_TEXT, age_of, note_path, read_note, write_note
 from modeldrop.fetcher.options import FAIL, OFFLINE
@@ -21,6 +21,7 @@ from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import age_text, ago_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from modeldrop.fetcher.home import ModelHome
@@ -87,7 +88,12 @@ def note_fallback(model_home: Path, link: str, error: ModeldropError, checked: f
 
 
 def last_good(
-    home: ModelHome, link: str | None, state: ChannelState | None, options: Options, error: ModeldropError
+    home: ModelHome,
+    link: str | None,
+    state: ChannelState | None,
+    options: Options,
+    error: ModeldropError,
+    trusts: Callable[[LocalSnapshot], bool],
 ) -> LastGood:
     """The snapshot to use instead of what could not be had.
 
@@ -97,9 +103,11 @@ def last_good(
         state: what this disk knows of the channel.
         options: of the fetch.
         error: why there is no other.
+        trusts: whether a snapshot was verified under the keys that are trusted.
 
     Raises:
         RegistryError: there is none, or it is older than ``max_stale``.
+        TrustError: there is one, which was not verified under the keys that are trusted.
         ModeldropError: ``error``, where there is none that would do.
     """
     if link is None or options.on_unavailable == FAIL:
@@ -112,6 +120,12 @@ def last_good(
         )
     if found is None or (found.generation or 0) < options.min_generation:
         raise error
+    if not trusts(found.local):
+        raise TrustError(
+            f"{found.local.path.name} is on this disk, but was not verified under the keys that are trusted. "
+            f"{error.message}",
+            error.hint or "Fetch once with the registry at hand: then it is verified, and remembered as that.",
+        ) from error
     age, limit = found.age, options.max_stale
     if limit is not None and (age is None or age > limit):
         raise RegistryError(

@@ -17,3 +17,5 @@ class OptionValues(TypedDict, total=False):
     timeout: float
     keep: int
     accept_older_generation: bool
+    trust: list[str] | tuple[str, ...] | None
+    trust_threshold: int | None

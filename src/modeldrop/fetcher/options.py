@@ -34,6 +34,8 @@ class _OptionFields(NamedTuple):
     timeout: float = DEFAULT_TIMEOUT
     keep: int = DEFAULT_KEEP
     accept_older_generation: bool = False
+    trust: list[str] | tuple[str, ...] | None = None
+    trust_threshold: int | None = None
 
 
 class Options(_OptionFields):
@@ -51,6 +53,9 @@ class Options(_OptionFields):
         keep: how many snapshots of the model to keep on disk at least.
         accept_older_generation: believe a channel that went back since this disk last saw it, because its registry
             was rebuilt or restored. Without it that counts as no answer.
+        trust: public keys (``ed25519:…``) that must have signed what is used; None for what MODELDROP_TRUST or
+            modeldrop.toml says, which may be that nothing need be signed.
+        trust_threshold: how many of these keys must have signed; None for what is said there, else 1.
 
     Raises:
         UsageError: an invalid value.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.helper import HelperReader
     from modeldrop.fetcher.notes import ChannelState
     from modeldrop.fetcher.options import Options
+    from modeldrop.fetcher.trust_check import TrustCheck
     from modeldrop.format.reference import Reference
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
@@ -52,6 +53,7 @@ class Resolver:
         deadline: of the whole command.
         waits: whether a registry that does not answer, for this reason, is waited for.
         on_wait: told in a sentence what is waited for.
+        trust_check: refuses what trusted keys have not signed; None where nothing need be.
 
     Attributes:
         registry: the registry's address.
@@ -66,6 +68,7 @@ class Resolver:
         *,
         waits: Callable[[RegistryError], bool],
         on_wait: Callable[[str], object],
+        trust_check: TrustCheck | None = None,
     ) -> None:
         self.reference = reference
         self.registry = registry_url(reference.registry)
@@ -74,6 +77,7 @@ class Resolver:
         self._deadline = deadline
         self._waits = waits
         self._on_wait = on_wait
+        self._trust_check = trust_check
 
     @cached_property
     def reader(self) -> RegistryReader | HelperReader:
@@ -99,6 +103,7 @@ class Resolver:
         Raises:
             NotFoundError: there is no such channel.
             FormatError: it does not parse.
+            TrustError: it is not signed as it must be.
             RefusedError: its generation is below ``min_generation``.
             RegistryError: it cannot be read, is older than what this disk has seen, or this is offline.
         """
@@ -120,7 +125,7 @@ class Resolver:
 
         Raises:
             NotFoundError: the channel has never named the digest that the reference wants.
-            FormatError, RefusedError, RegistryError: as ``resolve``.
+            FormatError, TrustError, RefusedError, RegistryError: as ``resolve``.
         """
         model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
         try:
@@ -129,6 +134,8 @@ class Resolver:
             from modeldrop.fetcher.last_good import not_a_channel
 
             raise not_a_channel(model, name, data, error) from None
+        if self._trust_check is not None:
+            self._trust_check.check_channel(channel, name, f"{model}/{name}")
         move, digest = channel.present, self.reference.digest
         if digest is not None and digest != move.digest:
             older = channel.find_digest(digest)
@@ -183,6 +190,18 @@ class Resolver:
                 "the snapshot in use is untouched.",
             )
         return data
+
+    def read_statement(self, version: ResolvedVersion) -> bytes | None:
+        """What signs a version; None if there is none.
+
+        Raises:
+            RegistryError: it cannot be read, or this is offline.
+            IntegrityError: it is larger than one may be.
+        """
+        from modeldrop.format.signed import MAX_BYTES
+
+        self.check_online(version)
+        return self._get(f"{self.reference.model}/v{version.version}/statement.json", MAX_BYTES)
 
     def check_online(self, version: ResolvedVersion) -> None:
         """Refuse to ask for a version that is not there, where nothing may be asked.

@@ -90,7 +90,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
         OSError: something of it cannot be read, though it is there.
     """
     from modeldrop.fetcher.as_name import read_renames
-    from modeldrop.format.names import RESERVED
+    from modeldrop.format.names import OWN_FILES
 
     renamed = read_renames(folder)
     paths = {file.path: folder / renamed.get(file.path, file.path) for file in manifest.files}
@@ -103,7 +103,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
         for file in manifest.files
         if file.path in there and not _matches(str(paths[file.path]), file, manifest.piece_size)
     ]
-    known = {*(local.relative_to(folder).as_posix() for local in paths.values()), *RESERVED, RENAMES_FILE}
+    known = {*(local.relative_to(folder).as_posix() for local in paths.values()), *OWN_FILES, RENAMES_FILE}
     return [*damages, *_find_extra(folder, known)], [variant.name for variant in variants]
 
 

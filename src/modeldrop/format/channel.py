@@ -1,4 +1,7 @@
-"""Channels: movable pointers to a version, and the rules of moving them."""
+"""Channels: movable pointers to a version, and the rules of moving them.
+
+A channel may carry a signature; ``trust/rules.py`` says what it is worth, ``format/signed.py`` what it signs.
+"""
 
 from __future__ import annotations
 
@@ -83,12 +86,44 @@ WANTED = Record(
 )
 
 
+class Signature(NamedTuple):
+    """A signature and the key that it is said to be of, as DSSE names them."""
+
+    keyid: str
+    sig: str
+
+
+class Envelope(NamedTuple):
+    """Signatures and what they sign, in the form of DSSE (Dead Simple Signing Envelope)."""
+
+    payload: str
+    payload_type: str
+    signatures: tuple[Signature, ...]
+
+
+SIGNATURE = Record(
+    Signature,
+    keyid=TextField("The public key, ed25519:… and its check digits.", limit=128),
+    sig=TextField("The signature, in base64.", limit=128),
+)
+ENVELOPE = Record(
+    Envelope,
+    payload=TextField("What is signed, in base64."),
+    payloadType=TextField("What that is; signed too.", limit=128, attribute="payload_type"),
+    signatures=ListField("The signatures.", ObjectField(SIGNATURE), limit=16, minimum=1),
+)
+
+
 class Channel(NamedTuple):
-    """A movable pointer to a version: its present move, and those before it, newest first."""
+    """A movable pointer to a version: its present move, and those before it, newest first.
+
+    ``signed`` is the signature of the present move, None where nobody has signed it.
+    """
 
     present: Move
     history: tuple[Move, ...] = ()
     wanted: Wanted | None = None
+    signed: Envelope | None = None
 
     @property
     def version(self) -> int:
@@ -105,7 +140,7 @@ class Channel(NamedTuple):
         return (self.present, *self.history)
 
     def moved(self, move: Move, wanted: Wanted | None = None) -> Channel:
-        """The channel after ``move``, which becomes the next generation at least; the oldest moves fall off.
+        """The channel after ``move``, unsigned, which becomes the next generation at least; the oldest moves fall off.
 
         If a publish makes it, ``wanted`` is what it wants, from that generation on. The last 50 are kept, and those of
         the last 24 hours if there is room: prune must know what a channel has just left.
@@ -154,6 +189,12 @@ CHANNEL = DocumentFormat(
             "Earlier moves, newest first; generations fall from move to move.", ObjectField(MOVE), limit=10_000
         ),
         wanted=ObjectField(WANTED, "What a publish last wanted; readers ignore it.", default=None, omit=True),
+        signed=ObjectField(
+            ENVELOPE,
+            "The present move, signed; readers that trust nobody in particular ignore it.",
+            default=None,
+            omit=True,
+        ),
     ),
     limit=MAX_BYTES,
 )

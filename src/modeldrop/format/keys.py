@@ -32,6 +32,11 @@ def rejected(model: str, version: int) -> str:
     return f"{model}/v{version}/rejected.json"
 
 
+def statement(model: str, version: int) -> str:
+    """Key of the signed statement on a version."""
+    return f"{model}/v{version}/statement.json"
+
+
 def folder(model: str, version: int) -> str:
     """Prefix of everything of a version."""
     return f"{model}/v{version}"

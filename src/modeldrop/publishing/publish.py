@@ -21,6 +21,7 @@ from modeldrop.registry.channels import ChannelResult, move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
 from modeldrop.registry.replicate import commit_all, stage_all
+from modeldrop.registry.signing import find_signer, refuse_unsigned
 from modeldrop.registry.versions import read_channel
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
@@ -45,10 +46,18 @@ def publish(
         UserTestError: the version failed its test, now or before: it is published, and its channel was not moved.
         UsageError: the folder holds something else.
         IntegrityError: a file changed after it was built.
+        RefusedError: the channel is signed, and there is no key here to sign its move with.
+        TrustError: there is a key, and what a registry has of this recipe is not signed by those who are trusted here.
         RegistryError, DiskError, ConflictError: a registry or this disk cannot be read or written.
         ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
     """
     request = plan.request
+    signer = find_signer()  # a key that cannot be used is refused before anything is built
+    if signer is None and request.channel is not None and (plan.would_build or plan.would_mirror):
+        for store in plan.stores:
+            refuse_unsigned(
+                store, request.model, request.channel, read_channel(store, request.model, request.channel)[0]
+            )
     with work_folder() as work:
         if not plan.would_build:
             published = mirror_missing(plan, work / "copy", quiet=quiet)  # mirror.py

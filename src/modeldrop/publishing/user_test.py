@@ -26,6 +26,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from modeldrop.config import SETTINGS
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.channel import Channel
 from modeldrop.format.records import Rejection
@@ -190,7 +191,7 @@ def run_test(command: str, variables: Mapping[str, str], seconds: float) -> str:
         try:
             process = subprocess.Popen(
                 [_SHELL, "-c", command],
-                env=os.environ | variables,
+                env=_without_key(os.environ | variables),
                 stdin=subprocess.DEVNULL,
                 stdout=standard_error(),
                 start_new_session=True,
@@ -215,6 +216,11 @@ def run_test(command: str, variables: Mapping[str, str], seconds: float) -> str:
     if code < 0:
         return f"its test was ended by {signal_name(-code)}"
     return f"its test ended with exit code {code}" if code else ""
+
+
+def _without_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a test's packages may see: whoever has the signing key decides what is served."""
+    return {name: value for name, value in environment.items() if name != SETTINGS["signing_key"].variable}
 
 
 @contextlib.contextmanager

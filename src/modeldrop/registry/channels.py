@@ -18,6 +18,7 @@ What a publish wants is decided in ``promotion.py``. It moves no channel to a ve
 
 from __future__ import annotations
 
+import enum
 import secrets
 import time
 from collections.abc import Callable
@@ -26,12 +27,21 @@ from typing import TypeAlias
 
 from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
 from modeldrop.format import keys
-from modeldrop.format.channel import REMOVED, Channel, Move, Wanted, serialize_channel
+from modeldrop.format.channel import REMOVED, Channel, Envelope, Move, Wanted, serialize_channel
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection, serialize_rejection
 from modeldrop.registry import promotion
 from modeldrop.registry.promotion import Asked, Promotion, Wish
 from modeldrop.registry.provenance import asked_now, now, provenance
+from modeldrop.registry.signing import (
+    check_renewable,
+    check_statement,
+    find_signer,
+    is_signed_by,
+    refuse_unsigned,
+    require_signer,
+    sign_channel,
+)
 from modeldrop.registry.versions import (
     REJECTED,
     RETIRED,
@@ -97,15 +107,30 @@ is now, and returns the mark of a rejected version, which it has written, or Non
 test), and is asked again if the channel was moved meanwhile."""
 
 
+class Signing(enum.Enum):
+    """Whether what a channel names is to be signed, where there is a key.
+
+    IF_NEEDED: if it moves, or names what was asked for and has no signature by this key that counts. TAKE_BACK: if it
+    moves, whatever is known of the version. NEVER: the channel loses its signature.
+    """
+
+    IF_NEEDED = "if needed"
+    ALWAYS = "always"
+    TAKE_BACK = "take back"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What is to be done to a channel: a move, or to remember what is wanted, both, or nothing."""
+    """What is to be done to a channel: a move, or to remember what is wanted, both, or nothing; and to sign it."""
 
     move: Move | None = None
     wanted: Wanted | None = None
     promotion: Promotion = Promotion.MOVED
     reason: str = ""
     rejection: Rejection | None = None
+    sign: Signing = Signing.IF_NEEDED
+    expires_in: float | None = None
 
 
 _NAMED = _Change(promotion=Promotion.UNCHANGED, reason="it names this version already")
@@ -184,6 +209,7 @@ def promote(
     by: str,
     why: str = "",
     generation_above: int = 0,
+    unsigned: bool = False,
 ) -> ChannelResult:
     """Point a channel at a version, whichever it named before, and even if that was rejected.
 
@@ -196,25 +222,29 @@ def promote(
         why: the reason, for the history.
         generation_above: what readers have seen of a registry that was lost since: the channel's generation becomes
             higher than that, even if it names the version already.
+        unsigned: take the channel's signature away.
 
     Raises:
         NotFoundError: the version does not exist.
         IntegrityError: its manifest is not the one that the channel named before under this number.
-        RefusedError: it is retired.
+        RefusedError: it is retired; or the channel is signed, and there is no key to sign the move with.
+        TrustError: there is a key, and the version is not signed by it, nor by one that is trusted here.
     """
     wanted = version if isinstance(version, Version) else get_version(store, model, version)
+    signing = Signing.NEVER if unsigned else Signing.IF_NEEDED
 
     def decide(present: Channel | None) -> _Change:
         if present is not None:
             for move in present.moves():
                 if move.version == wanted.number and move.digest != wanted.digest:
                     raise changed_manifest(model, wanted, move.digest)
-            if present.version == wanted.number and present.generation > generation_above:
+            signed = present.signed is not None
+            if present.version == wanted.number and present.generation > generation_above and not (unsigned and signed):
                 return _NAMED
         elif is_retired(store, model, wanted.number):  # else nothing but the rest of a channel would be left
             raise _retired(store, model, wanted.number)
         move = _move("promote", wanted.number, wanted.digest, by, why)
-        return _Change(move=move._replace(generation=generation_above + 1))
+        return _Change(move=move._replace(generation=generation_above + 1), sign=signing)
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -365,11 +395,12 @@ def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Mov
 
     def decide(present: Channel | None) -> _Change:
         if present is None or present.present.nonce != move.nonce or not present.history:
-            return _NAMED
+            return replace(_NAMED, sign=Signing.TAKE_BACK)
         before = present.history[0]
         # Nobody did this by hand: the next publish of what is wanted is not held by it.
         wanted = present.wanted if move.action == "publish" else None
-        return _Change(move=_move("rollback", before.version, before.digest, move.by, why), wanted=wanted)
+        back = _move("rollback", before.version, before.digest, move.by, why)
+        return _Change(move=back, wanted=wanted, sign=Signing.TAKE_BACK)
 
     _apply(store, model, name, decide)
     present, tag = read_channel(store, model, name)
@@ -388,6 +419,7 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
     """Swap a channel until a write of ours is there, deciding anew from what others have written."""
     key = keys.channel(model, name)
     tried: list[tuple[str, int | None]] = []
+    renewed: dict[Envelope | None, ChannelResult] = {}
     last_tag: str | None = ""
     unmoved = 0
     refusal = ConflictError("")
@@ -397,6 +429,8 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
             done = next((m for m in (present.moves() if present else ()) if m.nonce == nonce), None)
             if done is not None:
                 return ChannelResult(channel=name, before=before, named=done, promotion=Promotion.MOVED)
+        if present is not None and present.signed in renewed:
+            return renewed[present.signed]
         unmoved = unmoved + 1 if attempt and tag == last_tag else 0
         if unmoved >= _ATTEMPTS_UNMOVED:
             raise ConflictError(f"{model}@{name} could not be moved: {refusal.message}", refusal.hint)
@@ -416,10 +450,15 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
             after = first if present is None else present.moved(change.move, change.wanted)
             result = replace(result, named=after.present)
             tried.append((change.move.nonce, before))
-        elif change.wanted is not None and present is not None:
-            after = present._replace(wanted=change.wanted)
-        else:
+        elif present is None:
             return result
+        else:
+            after = present if change.wanted is None else present._replace(wanted=change.wanted)
+        after = _signed(store, model, name, change, present, after)
+        if after is present:
+            return result
+        if present is not None and change.move is None and after.signed != present.signed:
+            renewed[after.signed] = result
         try:
             store.swap(key, serialize_channel(after), tag)
         except ConflictError as error:
@@ -431,6 +470,62 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
         "Wait a little and run the command again.",
     )
+
+
+def _signed(store: Store, model: str, name: str, change: _Change, present: Channel | None, after: Channel) -> Channel:
+    """A channel as it is to be, signed where it must be and can be.
+
+    Raises:
+        RefusedError: it is to move and was signed before, and there is no key.
+        TrustError: there is one, and what it is to name was not signed by it, nor by one that is trusted here.
+    """
+    if change.sign is Signing.NEVER:
+        return after
+    signer = find_signer()
+    if signer is None:
+        if change.move is not None:
+            refuse_unsigned(store, model, name, present)
+        return after
+    if change.sign is Signing.IF_NEEDED and change.move is None:
+        named = change.promotion is Promotion.UNCHANGED
+        if not named or is_signed_by(signer, model, name, after):
+            return after
+    if change.sign is Signing.TAKE_BACK:
+        return after if change.move is None else sign_channel(signer, model, name, after, before=present)
+    check_statement(store, model, after.version, after.present.digest, signer)
+    return sign_channel(signer, model, name, after, before=present, expires_in=change.expires_in)
+
+
+def refresh(store: Store, model: str, channel: str, *, expires_in: float | None = None) -> ChannelResult:
+    """Renew the signature of a channel, which stays at what it names.
+
+    Args:
+        store: the registry.
+        model: the model.
+        channel: the channel.
+        expires_in: seconds that the signature counts, 0 for ever; None for as long as the one before did, unless
+            MODELDROP_EXPIRES_IN says otherwise.
+
+    Raises:
+        NotFoundError: no such model or channel.
+        UsageError: there is no key.
+        TrustError: the channel, or the version that it names, was not signed by this key, nor by one that is trusted
+            here: nobody may have that signed by renewing it.
+    """
+    signer = require_signer()
+
+    def decide(present: Channel | None) -> _Change:
+        if present is None:
+            raise missing_channel(store, model, channel)
+        check_renewable(store, model, channel, present, signer)
+        return _Change(
+            promotion=Promotion.UNCHANGED,
+            reason="its signature was renewed",
+            sign=Signing.ALWAYS,
+            expires_in=expires_in,
+        )
+
+    return _apply(store, model, channel, decide)
 
 
 def reject(store: Store, model: str, number: int, rejection: Rejection) -> Rejection:

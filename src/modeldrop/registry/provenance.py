@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from modeldrop.config import variable
 from modeldrop.format.manifest import Provenance
+from modeldrop.format.signed import BuildIdentity
 from modeldrop.registry.promotion import Asked
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -42,6 +43,16 @@ def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
         run=_clean(variable("run", environment) or run, 2048),
         actor=_clean(variable("actor", environment) or actor or _user(), 256),
     )
+
+
+def build_identity(environment: Mapping[str, str] = os.environ) -> BuildIdentity:
+    """What a signature says of who has built: as ``provenance``, and the workflow with the ref that it was at."""
+    get, made, workflow = environment.get, provenance(environment), ""
+    if get("GITHUB_ACTIONS") == "true":
+        workflow = get("GITHUB_WORKFLOW_REF", "")
+    elif get("GITLAB_CI") == "true":
+        workflow = f"{get('CI_PROJECT_PATH', '')}//{get('CI_CONFIG_PATH', '')}@{get('CI_COMMIT_REF_NAME', '')}"
+    return BuildIdentity(made.repository, _clean(workflow, 2048), made.commit, made.run)
 
 
 def asked_now(environment: Mapping[str, str] = os.environ, *, proposal: bool = False) -> Asked:

@@ -23,6 +23,7 @@ from pathlib import Path
 from modeldrop.errors import ConflictError, FormatError, RegistryError
 from modeldrop.format import keys
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
+from modeldrop.format.names import OWN_FILES, fold
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -33,6 +34,7 @@ from modeldrop.format.records import (
 from modeldrop.registry.channels import ChannelResult
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.provenance import now
+from modeldrop.registry.signing import find_signer, make_statement
 from modeldrop.registry.versions import (
     Version,
     claimed_numbers,
@@ -69,11 +71,14 @@ class Build:
         folder: holds the files of the manifest, ``manifest.json`` and ``report.html``.
         manifest: what ``data`` says.
         data: the bytes of ``manifest.json``.
+        statement: the bytes of ``statement.json`` of a version that is copied, b"" if it has none; None for what was
+            built here: whoever commits it signs it.
     """
 
     folder: Path
     manifest: Manifest
     data: bytes
+    statement: bytes | None = None
 
     @property
     def digest(self) -> str:
@@ -148,10 +153,14 @@ def stage(store: Store, model: str, build: Build, progress: Callable[[int], None
     """Claim a number and upload a build below it. Readers see nothing of it yet.
 
     Raises:
+        FormatError: a file has a name that the registry keeps for itself.
         IntegrityError: a file changed after it was built.
         RegistryError, DiskError: the registry cannot be written.
     """
     manifest, nonce = build.manifest, secrets.token_hex(16)
+    for file in manifest.files:
+        if fold(file.path.partition("/")[0]) in OWN_FILES:  # the manifest itself may name what came to them later
+            raise FormatError(f"the path {file.path!r} is a name the registry keeps for itself", field="files")
     made = manifest.provenance
     claim = Claim(nonce=nonce, build_key=manifest.build_key, by=made.actor, run=made.run, at=now())
     number = _claim(store, model, claim)
@@ -179,7 +188,12 @@ def commit(staged: StagedVersion, adopt: Adopt, *, adopt_seconds: float = ADOPT_
     if decided is not None:
         # The bytes of another publisher may differ from ours, so our folder is not that version's.
         return Published(store=store, version=decided, how=ADOPTED)
+    statement, signer = build.statement, find_signer()
+    if statement is None and signer is not None:
+        statement = make_statement(signer, model, build.digest)
     try:
+        if statement:
+            _create_own(store, keys.statement(model, number), statement)
         _create_own(store, keys.manifest(model, number), build.data)
     except ConflictError as error:
         raise ConflictError(

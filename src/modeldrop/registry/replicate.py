@@ -181,7 +181,8 @@ def download_version(
         key = keys.file(model, version.number, file.path)
         store.download(key, path, progress)
         _check_digest(path, file, f"{store.url}/{key}")
-    return Build(folder, version.manifest, data)
+    statement = store.get(keys.statement(model, version.number))
+    return Build(folder, version.manifest, data, b"" if statement is None else statement.data)
 
 
 def _check_digest(path: Path, file: File, where: str) -> None:

@@ -30,6 +30,7 @@ from modeldrop.errors import (
     ModeldropError,
     NotFoundError,
     RegistryError,
+    TrustError,
     UsageError,
 )
 from modeldrop.fetcher.events import Event, warned
@@ -438,7 +439,11 @@ class Follower:
         with contextlib.suppress(ModeldropError, OSError):
             if self._snapshot is not None:
                 self._tell_again()
-            elif self._fetcher.options.on_unavailable != FAIL and self._record.may_tell:
+            elif (
+                self._fetcher.options.on_unavailable != FAIL
+                and not isinstance(error, TrustError)
+                and self._record.may_tell
+            ):
                 self._deliver_last_good(error if isinstance(error, ModeldropError) else RegistryError(text))
 
     def _deliver_last_good(self, error: ModeldropError) -> None:
@@ -483,7 +488,7 @@ class Follower:
             return None
         fetcher = self._fetcher
         local = self._home.find(state.version, state.digest, state.variant, as_name=fetcher.options.as_name)
-        if local is None:
+        if local is None or not fetcher.trusts(local):
             return None
         return fetcher.snapshot_of(local, state.generation, checked="disk", age=age_of(state.checked))
 
