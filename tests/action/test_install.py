@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modeldrop.action.install import ROOT, PipCache, _run, pip_environment, wrap_exporter
+from modeldrop.action.setup_command import parts_of
 from modeldrop.errors import MissingExtraError
 from tests.action.requirements import pins
 from tests.helpers.waiting import HANG_SECONDS
@@ -104,3 +105,10 @@ def test_an_exporter_that_is_there_runs_the_code_of_this_checkout(tmp_path: Path
     command = [str(launcher), "-P", "-S", "-c", program, "a b", "$(id)"]
     said = subprocess.run(command, env={"PYTHONPATH": "/nowhere"}, capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [str(ROOT / "src/modeldrop/__init__.py"), "['a b', '$(id)']"]
+
+
+def test_a_key_to_sign_with_brings_what_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELDROP_SIGNING_KEY", raising=False)
+    assert parts_of("s3://acme-models") == ["s3"]
+    monkeypatch.setenv("MODELDROP_SIGNING_KEY", "x")
+    assert parts_of("s3://acme-models") == ["s3", "sign"]

@@ -139,6 +139,7 @@ def test_every_example_of_the_plan_is_there() -> None:
         "multi-cloud",
         "promote-by-hand",
         "publish-on-change",
+        "renew-signatures",
         "retrain",
         "rollback-by-hand",
         "weekly-refresh",
