@@ -155,6 +155,7 @@ SETTINGS = {
     "exporter_python": Setting(("MODELDROP_EXPORTER_PYTHON",), "the interpreter that runs modeldrop"),
     "signing_key": Setting(("MODELDROP_SIGNING_KEY",)),
     "expires_in": Setting(("MODELDROP_EXPIRES_IN",), "", _age),  # else as before; refresh takes an option
+    "show_inputs": Setting(("MODELDROP_SHOW_INPUTS",), "yes", _yes_or_no),
     # who did it, where continuous integration does not say so
     "actor": Setting(("MODELDROP_ACTOR",), "the user and the machine"),
     "run": Setting(("MODELDROP_RUN",)),

@@ -1,15 +1,15 @@
 import re
-from html import unescape
 from pathlib import Path
 
 import pytest
 
+from modeldrop.action.markdown import markdown_code, markdown_text
 from modeldrop.action.result import RegistryResult, RunFolder, RunResult, outputs_of
-from modeldrop.action.summary import failure_markdown, markdown_code, markdown_text, summary_markdown
+from modeldrop.action.summary import failure_markdown, summary_markdown
 from modeldrop.format.manifest import Provenance, SearchStep, SourceInfo, Speed
 from tests.format.examples import manifest
+from tests.helpers.markdown import EVIL, plain
 
-EVIL = "| a |\n# head <img src=x onerror=alert(1)> [x](https://evil.example) @acme `</details>` &lt; ![i](y)"
 V2 = RegistryResult(
     url="s3://acme-models",
     version="v2",
@@ -19,11 +19,6 @@ V2 = RegistryResult(
     after="v2",
     promotion="moved",
 )
-
-
-def plain(markdown: str) -> str:
-    """What a reader sees of escaped text."""
-    return unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", markdown))
 
 
 def test_a_text_of_others_is_shown_and_is_no_markup() -> None:

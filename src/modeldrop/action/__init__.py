@@ -7,5 +7,6 @@
     plan      find out whether anything is to be built; publish what needs no build, or was built by an earlier step
     exporter  make the exporter's environment: torch, optimum
     build     build; publish too, unless that is a phase of its own
-    report    the outputs and the job summary, whatever happened before
+    report    the outputs, whatever happened before; the job summary too, unless
+    show      is to write it, with the address of what was uploaded meanwhile, and the comment on the pull request
 """

@@ -18,12 +18,14 @@ from modeldrop.storage.write import interruption
 from modeldrop.util.process import end_in_order, exit_code_of
 
 if TYPE_CHECKING:
+    from modeldrop.action.github_api import GitHubApi
     from modeldrop.action.inputs import ActionInputs
     from modeldrop.action.result import RunFolder
 
 _INPUTS = "MODELDROP_INPUTS"
 _STATE = "MODELDROP_STATE"
 _EXPORTER = "MODELDROP_EXPORTER_PYTHON"
+_TOKEN = "MODELDROP_GITHUB_TOKEN"  # noqa: S105  its name
 
 
 def main() -> int:
@@ -56,7 +58,9 @@ def _check(event: WorkflowEvent) -> None:
         github.step_output("matrix", error.matrix)
         raise
     temporary.joinpath("modeldrop").mkdir(parents=True, exist_ok=True)
-    github.step_output("state", tempfile.mkdtemp(prefix="run-", dir=temporary / "modeldrop"))
+    state = tempfile.mkdtemp(prefix="run-", dir=temporary / "modeldrop")
+    inputs.report.save(Path(state))
+    github.step_output("state", state)
     github.step_output("matrix", inputs.matrix)
     github.step_output("go", "false" if inputs.request is None else "true")
 
@@ -74,12 +78,13 @@ def _plan(event: WorkflowEvent) -> None:
     from modeldrop.action.install import exporter_lock
     from modeldrop.action.steps import explain_sign_in, plan_and_publish
 
+    api = _github_api()  # takes the token out of the environment before anything else is started
     inputs = _read_inputs(event)
     assert inputs.request is not None  # noqa: S101  check has ended the run else
     github.mask_secrets(os.environ)
     with github.group(f"Plan {inputs.request.model}"):
         try:
-            needed = plan_and_publish(inputs, inputs.request, _run_folder())
+            needed = plan_and_publish(inputs, inputs.request, _run_folder(), api)
         except ModeldropError as error:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
     github.step_output("build", "true" if needed else "false")
@@ -122,15 +127,65 @@ def _build(event: WorkflowEvent) -> None:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
 
 
-def _report(_: WorkflowEvent) -> None:
+def _report(event: WorkflowEvent) -> None:
+    from modeldrop.action.kept_builds import artifact_name
+    from modeldrop.action.report_settings import load_report_settings
     from modeldrop.action.result import outputs_of
-    from modeldrop.action.summary import summary_markdown
 
     run = _run_folder()
-    result = run.load()
+    result, settings, manifest = run.load(), load_report_settings(run.folder), run.manifest()
     github.set_outputs(outputs_of(result, run))
-    if os.environ.get("MODELDROP_SUMMARY", "true").lower() != "false":
-        github.append_summary(summary_markdown(result, run.manifest()))
+    own_inputs = manifest is not None and manifest.recipe.inputs is not None
+    server = os.environ.get("GITHUB_SERVER_URL", "")
+    uploads = bool(run.report()) and settings.uploads(event, server, own_inputs=own_inputs)
+    if uploads:
+        github.step_output("upload-name", f"modeldrop.report.{result.model}")
+    published = any(registry.done for registry in result.registries)
+    if settings.keep_build and event.is_pull_request and result.build_folder and not (published or result.failure):
+        github.step_output("keep-name", artifact_name(result.model, result.build_key))
+    if uploads or settings.comment:
+        github.step_output("show", "true")
+        github.step_output("comment", "true" if settings.comment else "false")
+    else:
+        _show(event)
+
+
+def _show(event: WorkflowEvent) -> None:
+    """Write the summary, with the address of the report that was uploaded, and the comment on the pull request."""
+    from modeldrop.action.report_settings import load_report_settings
+    from modeldrop.action.summary import summary_markdown
+
+    api, run = _github_api(), _run_folder()
+    settings, result = load_report_settings(run.folder), run.load()
+    markdown = summary_markdown(
+        result,
+        run.manifest(),
+        run.comparison(),
+        report=os.environ.get("MODELDROP_REPORT_URL", ""),
+        show_inputs=settings.show_inputs,
+    )
+    run.summary.write_text(markdown, "utf-8")
+    if settings.summary:
+        github.append_summary(markdown)
+    if api is not None and event.is_pull_request:
+        from modeldrop.action.github_api import GitHubError
+        from modeldrop.action.pull_request_comment import keep_comment
+
+        try:
+            github.say(f"Commented: {keep_comment(api, event, result.model, markdown)}")
+        except GitHubError as error:
+            github.annotate("warning", "modeldrop: no comment", f"{error.message}\n{error.hint}".strip())
+
+
+def _github_api() -> GitHubApi | None:
+    """GitHub's API, if the step was given a token; nothing that it starts gets that."""
+    token = os.environ.pop(_TOKEN, "")
+    if not token:
+        return None
+    from modeldrop.action.github_api import GitHubApi
+
+    url = os.environ.get("GITHUB_API_URL", "https://api.github.com")
+    return GitHubApi(url, os.environ.get("GITHUB_REPOSITORY", ""), token)
 
 
 _STEPS: Mapping[str, Callable[[WorkflowEvent], None]] = {
@@ -140,6 +195,7 @@ _STEPS: Mapping[str, Callable[[WorkflowEvent], None]] = {
     "exporter": _exporter,
     "build": _build,
     "report": _report,
+    "show": _show,
 }
 
 
@@ -156,7 +212,9 @@ def _read_inputs(event: WorkflowEvent) -> ActionInputs:
     text = os.environ.pop(_INPUTS)
     if len(text) > 1 << 20:
         raise UsageError("The inputs have more than 1 MiB in all.", "Put texts and commands into files.")
-    return read_action_inputs(text, event, _temporary())
+    inputs = read_action_inputs(text, event, _temporary())
+    os.environ["MODELDROP_SHOW_INPUTS"] = "yes" if inputs.report.show_inputs else "no"
+    return inputs
 
 
 def _temporary() -> Path:
@@ -179,7 +237,7 @@ def _fail(error: ModeldropError) -> int:
 
 
 def _keep_failure(message: str) -> None:
-    if sys.argv[1] == "report":
+    if sys.argv[1] in {"report", "show"}:
         return
     if sys.argv[1] in {"check", "install"}:  # no report will be made
         from modeldrop.action.summary import failure_markdown

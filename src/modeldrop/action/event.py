@@ -28,6 +28,8 @@ class WorkflowEvent:
         actor: who triggered it.
         cause: of ``workflow_run``, the event of the run that set it off; else the name.
         head_branch: of ``workflow_run``, the branch of that run.
+        pull_request: the number of the pull request that the run is of; 0 where there is none, or it is not told.
+        private: whether the repository is known not to be public.
     """
 
     name: str = ""
@@ -37,6 +39,8 @@ class WorkflowEvent:
     actor: str = ""
     cause: str = ""
     head_branch: str = ""
+    pull_request: int = 0
+    private: bool = False
 
     @property
     def is_pull_request(self) -> bool:
@@ -91,7 +95,17 @@ def read_event(environment: Mapping[str, str]) -> WorkflowEvent:
         actor=environment.get("GITHUB_ACTOR", ""),
         cause=cause,
         head_branch=str(_path(payload, "workflow_run", "head_branch") or ""),
+        pull_request=_pull_request(payload, name),
+        private=_path(payload, "repository", "private") is True,
     )
+
+
+def _pull_request(payload: dict[str, Any], name: str) -> int:
+    number = _path(payload, "pull_request", "number")
+    if name == "workflow_run":
+        requests = _path(payload, "workflow_run", "pull_requests")  # of a fork's there are none
+        number = _path(requests[0], "number") if isinstance(requests, list) and len(requests) == 1 else None
+    return number if isinstance(number, int) and number > 0 else 0
 
 
 def _payload(path: str) -> dict[str, Any]:

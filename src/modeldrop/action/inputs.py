@@ -17,6 +17,7 @@ from typing import Any
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputReader
+from modeldrop.action.report_settings import ReportSettings, read_report_settings
 from modeldrop.config import ConfigFile, default_registry, load_config_file, read_duration, variable
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
@@ -49,9 +50,14 @@ class ActionInputs:
             several models is asked for.
         phase: one of ``PHASES``.
         matrix: the models of modeldrop.toml, else this one, for ``strategy.matrix``: one line of JSON.
-        summary: whether a job summary is wanted.
+        report: what is shown where.
         publishes: whether anything may be written into the registries.
         channel: the channel that the run is about, whether or not it may move it.
+        compared_channel: the channel whose version a build is compared with: of a pull request, the default branch's.
+        compares: whether also what is found, and not only what is built, is compared.
+        tests_unpublished: whether the test runs also where nothing is published.
+        reuses: whether a build that an earlier run has kept as an artifact is published.
+        may_cache: whether downloads may come from a cache.
         reason: why nothing is published, or why no channel is moved, or "".
         parts: what must be installed to plan: ``hub``, ``s3``, ``gcs``, ``azure``.
         build_folder: where the build is kept.
@@ -62,9 +68,14 @@ class ActionInputs:
     request: PublishRequest | None
     phase: str
     matrix: str
-    summary: bool
+    report: ReportSettings
     publishes: bool = False
     channel: str = ""
+    compared_channel: str = ""
+    compares: bool = False
+    tests_unpublished: bool = False
+    reuses: bool = False
+    may_cache: bool = False
     reason: str = ""
     parts: tuple[str, ...] = ()
     build_folder: Path = Path()
@@ -92,12 +103,12 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     settings = _enter(reader)
     phase = reader.choice("phase", PHASES)
     dry_run = reader.flag("dry-run")
-    summary = reader.flag("summary")
+    report = read_report_settings(reader)
     matrix = _matrix(settings)
     if not reader.text("model") and not reader.text("name") and len(settings.model_tables) > 1:
         if phase == "plan":
             reader.finish(matrix)
-            return ActionInputs(request=None, phase=phase, matrix=matrix, summary=summary)
+            return ActionInputs(request=None, phase=phase, matrix=matrix, report=report)
         known = ", ".join(settings.model_tables)
         reader.problem(
             "name",
@@ -114,6 +125,7 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     if moves and proposal:
         channel = reader.line("channel") or (model.channel if model else DEFAULT_CHANNEL)
         _refuse_channel_of_default_branch(reader, event, settings, channel)
+    test_on = reader.choice("test-on", ("always", "publish"))
     torch_index = _torch_index(reader)
     folder = reader.line("build-folder")
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
@@ -125,13 +137,22 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
         phase="plan" if dry_run else phase,
         publishes=publishes,
         channel=request.channel or DEFAULT_CHANNEL,
+        compared_channel=(model.channel if model else DEFAULT_CHANNEL) if event.is_proposal else request.channel or "",
+        compares=event.is_proposal and phase != "plan" and not dry_run,
+        tests_unpublished=test_on == "always"
+        and event.is_pull_request
+        and not publishes
+        and not dry_run
+        and phase in {"all", "publish"},
+        reuses=report.keep_build and not event.is_proposal and not request.force and not folder,
+        may_cache=event.may_cache,
         reason=reason,
         matrix=matrix or _matrix_of_one(request),
         parts=_parts(request, settings),
         build_folder=Path(folder).absolute() if folder else _own_folder(request, temporary),
         own_folder=not folder,
         torch_index=torch_index,
-        summary=summary,
+        report=report,
     )
 
 

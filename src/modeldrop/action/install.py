@@ -35,6 +35,8 @@ _VENV_SECONDS = 120.0
 _INSTALL_SECONDS = 1800.0
 _COMPILE_SECONDS = 600.0
 _TORCH = "build-torch.txt"
+# What compares two builds; tokenizers and onnxruntime declare more than they import for that.
+_INFERENCE = frozenset({"numpy", "onnxruntime", "tokenizers"})
 # Of pip's settings, those that say where packages come from and how to get there.
 _PIP_SETTINGS = frozenset(
     {
@@ -134,6 +136,29 @@ def install_exporter(folder: Path, torch_index: str, cache: PipCache) -> Path:
         environment.install_versions(_declared(["build"]), torch + others, "--no-compile")
     environment.compile()  # with all cores; without byte code every export takes ten seconds longer
     environment.finish()
+    return environment.python
+
+
+def install_inference(cache: PipCache) -> Path:
+    """Add to the environment that runs this what runs graphs, in processes of their own; return its interpreter.
+
+    Raises:
+        MissingExtraError: a package cannot be had.
+    """
+    environment, lock = _VirtualEnvironment(Path(sys.prefix), cache), _lock("build.txt")
+    done = environment.folder / f".inference-{_digest(lock)}"
+    if not done.is_file():
+        wanted = [name for name in _pins(lock) if name.partition("==")[0] in _INFERENCE]
+        if locked_platform():
+            with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
+                requirements.write(
+                    "".join(block for block in re.split(r"(?m)^(?=\w)", lock) if block.startswith(tuple(wanted)))
+                )
+                requirements.flush()
+                environment.install("--no-deps", "--require-hashes", f"--requirement={requirements.name}")
+        else:
+            environment.install("--no-deps", *wanted)
+        done.touch()
     return environment.python
 
 

@@ -7,12 +7,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from modeldrop.export.messages import from_json, to_json
 from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.publishing.comparison import BuildComparison, metrics_json, variant_changes
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import Published
 
 _RESULT, _MANIFEST, _REPORT, _CHECKSUMS = "result.json", "manifest.json", "report.html", "checksums.txt"
+_COMPARISON, _SUMMARY = "comparison.json", "summary.md"
 
 
 @dataclass(slots=True)
@@ -76,6 +79,7 @@ class RunResult:
         registries: the registries, the first one first.
         failure: what went wrong, or "".
         asked: when the run first asked, or "".
+        tested: whether the test of a build that is not published succeeded; None if it did not run.
     """
 
     model: str = ""
@@ -91,6 +95,7 @@ class RunResult:
     registries: list[RegistryResult] = field(default_factory=list)
     failure: str = ""
     asked: str = ""
+    tested: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,20 @@ class RunFolder:
         sha256 = digest.removeprefix("sha256:") or hashlib.sha256(data).hexdigest()
         # As sha256sum writes it, for actions/attest and for whoever checks a copied version's folder.
         (self.folder / _CHECKSUMS).write_text(f"{sha256}  manifest.json\n", "utf-8")
+
+    def keep_comparison(self, comparison: BuildComparison) -> None:
+        """Keep how the build compares with what a channel names."""
+        (self.folder / _COMPARISON).write_text(json.dumps(to_json(comparison)), "utf-8")
+
+    def comparison(self) -> BuildComparison | None:
+        """What was kept of it."""
+        path = self.folder / _COMPARISON
+        return from_json(BuildComparison, json.loads(path.read_text("utf-8"))) if path.is_file() else None
+
+    @property
+    def summary(self) -> Path:
+        """The file with the summary."""
+        return self.folder / _SUMMARY
 
     def manifest(self) -> Manifest | None:
         """The manifest that the report shows."""
@@ -164,6 +183,8 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
         "report": run.report(),
         "checksums": run.checksums(),
         "build-folder": result.build_folder,
+        "metrics": _metrics(run),
+        "summary-file": str(run.summary),
     }
 
 
@@ -173,6 +194,14 @@ def _promotion(result: RunResult) -> str:
     order = (Promotion.REJECTED, Promotion.HELD, Promotion.MOVED, Promotion.UNCHANGED)
     first = next((promotion for promotion in order if promotion in became), None)
     return first or (Promotion.NOT_ASKED if result.reason else "")
+
+
+def _metrics(run: RunFolder) -> str:
+    manifest, comparison = run.manifest(), run.comparison()
+    if manifest is None:
+        return ""
+    changes = comparison.variants if comparison else variant_changes(None, manifest)
+    return json.dumps(metrics_json(changes, comparison), ensure_ascii=True)
 
 
 def _flag(value: bool) -> str:  # noqa: FBT001  it is a value, no switch

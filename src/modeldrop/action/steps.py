@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from modeldrop.action import github
+from modeldrop.action.comparing import compare_and_test
 from modeldrop.action.event import WorkflowEvent
+from modeldrop.action.github_api import GitHubApi, GitHubError
 from modeldrop.action.inputs import ActionInputs
+from modeldrop.action.kept_builds import bring_kept_build
 from modeldrop.action.result import RegistryResult, RunFolder, RunResult
 from modeldrop.errors import FormatError, ModeldropError, RegistryError, UsageError, UserTestError
 from modeldrop.publishing.plan import Plan, plan
@@ -27,8 +30,16 @@ _LOGINS = {
 _NO_CREDENTIALS = "no credentials"
 
 
-def plan_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFolder) -> bool:
+def plan_and_publish(
+    inputs: ActionInputs, request: PublishRequest, run: RunFolder, api: GitHubApi | None = None
+) -> bool:
     """Find out whether anything is to be built. If not, publish; return whether a build is needed now.
+
+    Args:
+        inputs: those of the run.
+        request: what they ask for.
+        run: gets the result.
+        api: GitHub's, to look for builds that earlier runs have kept.
 
     Raises:
         UsageError: there is something to publish, and no build of it.
@@ -42,12 +53,19 @@ def plan_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFold
     planned = plan(request)
     _note_plan(inputs, planned, run)
     if not planned.would_build:
+        if inputs.compares:
+            compare_and_test(inputs, planned, None, run)
         if inputs.publishes:
             _publish(planned, None, run)
         return False
     from modeldrop.export import pipeline
-    from modeldrop.publishing.build import check_stores, require_whole_build
+    from modeldrop.publishing.build import check_stores, find_whole_build, require_whole_build
 
+    if api is not None and inputs.reuses and not folder.exists() and _bring(api, planned, folder):
+        if kept := find_whole_build(planned.build_request, folder):
+            _use_build(inputs, planned, kept, run)
+            return False
+        shutil.rmtree(folder)
     if inputs.phase == "publish":
         if not has_build:
             raise UsageError(
@@ -56,10 +74,7 @@ def plan_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFold
                 "Run the action with phase: build and the same inputs before; from another job, bring its output "
                 "build-folder as an artifact, name it in the input build-folder, and give its output source as model.",
             )
-        build = require_whole_build(planned.build_request, folder)
-        _note_build(build, run)
-        if inputs.publishes:
-            _publish(planned, build, run)
+        _use_build(inputs, planned, require_whole_build(planned.build_request, folder), run)
         return False
     # What can be refused is refused before torch is installed.
     pipeline.check_request(planned.build_request)
@@ -85,16 +100,20 @@ def build_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFol
     planned = replace(planned, asked=replace(planned.asked, at=run.load().asked or planned.asked.at))
     if not planned.would_build:  # another run was faster
         _note_plan(inputs, planned, run)
+        if inputs.compares:
+            compare_and_test(inputs, planned, None, run)
         if inputs.publishes:
             _publish(planned, None, run)
     elif inputs.publishes:
         build = build_or_keep(preflight(planned, folder), folder, quiet=False)
         _note_build(build, run)
+        compare_and_test(inputs, planned, build, run)
         _publish(planned, build, run)
     else:
         # The credentials of this run may be for reading only: the registries are not tried out.
         build, _ = build_folder(planned.build_request, folder, force=request.force, quiet=False)
         _note_build(build, run)
+        compare_and_test(inputs, planned, build, run)
 
 
 def explain_sign_in(
@@ -117,6 +136,29 @@ def explain_sign_in(
         else:
             error.hint = f"Give the job `permissions: id-token: write`, and let {logins} run before this step."
     return error
+
+
+def _bring(api: GitHubApi, planned: Plan, folder: Path) -> bool:
+    """Bring the build that an earlier run has kept, if one has."""
+    try:
+        run = bring_kept_build(api, planned.request.model, planned.build_request.key, folder)
+    except GitHubError as error:
+        hint = "To look for builds that pull requests have kept, the job needs `permissions: actions: read`."
+        github.annotate(
+            "warning", "modeldrop: no kept build", f"{error.message}\n{hint if error.status else ''}".strip()
+        )
+        return False
+    if run:
+        github.say(f"Built before, by {run}: its build is taken, nothing is built")
+    return bool(run)
+
+
+def _use_build(inputs: ActionInputs, planned: Plan, build: Build, run: RunFolder) -> None:
+    """Go on with a build that an earlier step or run has made."""
+    _note_build(build, run)
+    compare_and_test(inputs, planned, build, run, measure=inputs.compares)
+    if inputs.publishes:
+        _publish(planned, build, run)
 
 
 def _pinned(request: PublishRequest, folder: Path) -> PublishRequest:

@@ -1,56 +1,55 @@
-"""The job summary of a run, in Markdown.
-
-Everything from outside (names, messages, figures) goes through ``markdown_text`` or ``markdown_code``, so that none
-of it can be Markdown or HTML.
-"""
+"""The job summary of a run, in Markdown."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
 
+from modeldrop.action.comparison_summary import comparison_markdown
+from modeldrop.action.markdown import markdown_code, markdown_quote, markdown_table, markdown_text
 from modeldrop.action.result import RegistryResult, RunResult
 from modeldrop.export.report import formatting
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
+from modeldrop.publishing.comparison import BuildComparison
 from modeldrop.registry.promotion import Promotion
 from modeldrop.util.text import apart, size_text
 
-_ESCAPED = {char: f"\\{char}" for char in "!#$()*+-.:=@[\\]^_`{|}~"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_MAX_TEXT = 2000
 
-
-def summary_markdown(result: RunResult, manifest: Manifest | None) -> str:
+def summary_markdown(
+    result: RunResult,
+    manifest: Manifest | None,
+    comparison: BuildComparison | None = None,
+    *,
+    report: str = "",
+    show_inputs: bool = False,
+) -> str:
     """The summary of a run.
 
     Args:
         result: what came of it.
         manifest: of the version or the build that it is about, if there is one.
+        comparison: how that compares with what a channel names, if it was compared.
+        report: the address of report.html, or "".
+        show_inputs: whether texts of the user's own inputs may be shown.
     """
     parts = [f"## {markdown_code(result.model or 'modeldrop')}: {_headline(result)}", _registries(result)]
     if result.failure:
-        parts.append(f"> [!CAUTION]\n{_quoted(result.failure)}")
+        parts.append(f"> [!CAUTION]\n{markdown_quote(result.failure)}")
     if manifest is not None:
-        parts += [_variants(manifest), _fetching(result), _provenance(result, manifest)]
+        if comparison is not None:
+            parts.append(comparison_markdown(comparison, inputs_of(manifest), show_inputs=show_inputs))
+        parts.append(_variants(manifest))
+        if report:
+            parts.append(f"[The whole report]({report}), as an artifact of this run.")
+        parts += [_fetching(result), _provenance(result, manifest)]
     return "\n\n".join(part for part in parts if part) + "\n\n"
 
 
 def failure_markdown(message: str) -> str:
     """The summary of a run that ended before anything was known about the model."""
-    return f"## modeldrop: failed\n\n> [!CAUTION]\n{_quoted(message)}\n\n"
-
-
-def markdown_text(value: str) -> str:
-    """A text of others as Markdown that shows just this text, in one line."""
-    cut = value if len(value) <= _MAX_TEXT else f"{value[: _MAX_TEXT - 1]}…"
-    return "".join(_ESCAPED.get(char, char) if char.isprintable() else " " for char in cut)
-
-
-def markdown_code(value: str) -> str:
-    """The same in the type of code."""
-    return f"<code>{markdown_text(value)}</code>" if value else ""
+    return f"## modeldrop: failed\n\n> [!CAUTION]\n{markdown_quote(message)}\n\n"
 
 
 def _headline(result: RunResult) -> str:
@@ -69,7 +68,7 @@ def _headline(result: RunResult) -> str:
         said = "failed" if result.failure else "would be built"
     else:
         said = f"unchanged, {next((one.version for one in result.registries if one.version), '')}"
-    rejected = any(registry.tested is False for registry in result.registries)
+    rejected = result.tested is False or any(registry.tested is False for registry in result.registries)
     return f"{said}; rejected by its test" if rejected else said
 
 
@@ -90,7 +89,7 @@ def _registries(result: RunResult) -> str:
         if not done:
             done = "unchanged" if registry.version else ("built, not published" if result.built else "not there")
         rows.append((markdown_code(registry.url), registry.version or "–", done, _channel(result, registry)))
-    return _table(("registry", "version", "what was done", markdown_code(result.channel)), rows)
+    return markdown_table(("registry", "version", "what was done", markdown_code(result.channel)), rows)
 
 
 def _channel(result: RunResult, registry: RegistryResult) -> str:
@@ -115,7 +114,7 @@ def _variants(manifest: Manifest) -> str:
         )
     one, several = inputs_of(manifest)
     columns = ("variant", "size", f"1 {one}", f"32 {several}", "fidelity, against its threshold")
-    return _table(columns, rows, right=(1, 2, 3))
+    return markdown_table(columns, rows, right=(1, 2, 3))
 
 
 def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
@@ -187,13 +186,4 @@ def _provenance(result: RunResult, manifest: Manifest) -> str:
         "with": ", ".join(f"{name} {version}" for name, version in sorted(manifest.toolchain.items())),
     }
     rows = [(name, markdown_code(value)) for name, value in facts.items() if value]
-    return f"<details><summary>Provenance</summary>\n\n{_table(('', ''), rows)}\n\n</details>"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    ruler = ["---:" if column in right else "---" for column in range(len(header))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ruler, *rows))
-
-
-def _quoted(message: str) -> str:
-    return "\n".join(f"> {markdown_text(line.strip())}  " for line in message.splitlines()[:50])
+    return f"<details><summary>Provenance</summary>\n\n{markdown_table(('', ''), rows)}\n\n</details>"

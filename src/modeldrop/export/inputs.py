@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from modeldrop.config import setting
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
 
@@ -65,6 +66,17 @@ class Sample:
 def builtin_sample(texts: tuple[str, ...]) -> Sample:
     """A built-in text, or a pair of them."""
     return Sample(texts, fields=dict(zip(("text", "text_pair"), texts, strict=False)))
+
+
+def quoted_input(text: str, index: int, *, own: bool = True) -> str:
+    """An input in a message: its beginning, or, of the user's own inputs, its number where texts are not to be shown.
+
+    Args:
+        text: what people are shown of it.
+        index: which it is, from 0.
+        own: whether it may be the user's own, and not a built-in one.
+    """
+    return repr(text[:80]) if not own or setting("show_inputs") else f"input {index + 1}"
 
 
 def read_samples(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], str]:

@@ -260,6 +260,68 @@ class VerifyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """Asks ``compare`` to ask two versions of a model the same, and to time them in turn.
+
+    Attributes:
+        before: the folder of a version, complete.
+        after: that of another one.
+        texts: what encoders of texts are asked; others are asked the known inputs of the manifests.
+    """
+
+    before: Path
+    after: Path
+    texts: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedVariant:
+    """Milliseconds of one input, and of a batch of 32 where the model can be asked one; of a variant, here and now."""
+
+    one: float
+    batch: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedAnswer:
+    """What a variant of two versions answers to the same input.
+
+    Attributes:
+        variant: its name.
+        number: which input, from 1.
+        text: what people are shown of the input.
+        difference: how far apart: 0 for the same.
+        before, after: the answers in a few words; "" where they are vectors.
+    """
+
+    variant: str
+    number: int
+    text: str
+    difference: float
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareAnswer:
+    """How two versions compare.
+
+    Attributes:
+        inputs: how many both were asked.
+        before: the latencies of the first version's variants, by name.
+        after: those of the second one's.
+        answers: by variant those that differ most, the furthest first.
+        problems: what could not be compared, and why.
+    """
+
+    inputs: int
+    before: Mapping[str, TimedVariant]
+    after: Mapping[str, TimedVariant]
+    answers: tuple[ChangedAnswer, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRequest:
     """Asks ``report`` to write report.html beside the manifest.json in a folder; there is no answer."""
 
@@ -293,7 +355,9 @@ class WorkerEvent:
     inputs: int = 0
 
 
-Request: TypeAlias = ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | ReportRequest | OwnMetric
+Request: TypeAlias = (
+    ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | CompareRequest | ReportRequest | OwnMetric
+)
 
 
 def to_json(value: object) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from modeldrop.errors import FidelityError, GateError
+from modeldrop.export.inputs import quoted_input
 from modeldrop.export.messages import Measurement
 from modeldrop.format.manifest import Fidelity, WorstInput
 from modeldrop.format.recipe import METRICS, Recipe, VariantOptions
@@ -47,11 +48,11 @@ def judge(
         thresholds[name] = threshold
         if (value < threshold) if METRICS[name] == ">=" else (value > threshold):
             # A mean has no worst input: the one with the lowest cosine, or the largest difference, is shown.
-            at = worst.get(name) or worst.get("cosine_min") or worst["max_abs"]
+            index, at = next(measured.worst[one] for one in (name, "cosine_min", "max_abs") if one in measured.worst)
+            quoted = quoted_input(inputs[index], index, own=recipe.inputs is not None)
             found, required = apart(value, threshold)
             misses.append(
-                f"{variant}: {name} is {found}, required is {METRICS[name]} {required}; "
-                f"worst on {at.text[:80]!r} ({at.value:.6g})"
+                f"{variant}: {name} is {found}, required is {METRICS[name]} {required}; worst on {quoted} ({at:.6g})"
             )
     for name, limit in sorted(recipe.own_thresholds.get(variant, {}).items()):
         if name not in metrics:

@@ -4,7 +4,7 @@ It finds in its environment
 
     MODELDROP_NEW                the folder of the new version, complete: all variants
     MODELDROP_CURRENT            the folder of what the channel names now, likewise; empty if it names nothing
-    MODELDROP_NEW_VERSION        such as v3
+    MODELDROP_NEW_VERSION        such as v3; empty, as the next, for a build that is not published
     MODELDROP_CURRENT_VERSION    such as v2, or empty
     MODELDROP_NEW_REFERENCE      REGISTRY/MODEL@v3@sha256:…, for a program that fetches it
     MODELDROP_MODEL              the model's name
@@ -27,14 +27,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from modeldrop.config import SETTINGS
-from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.errors import ModeldropError, UsageError, UserTestError
 from modeldrop.format.channel import Channel
 from modeldrop.format.records import Rejection
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.channels import reject, rejection_now
 from modeldrop.registry.publish import Published
 from modeldrop.registry.replicate import download_version
-from modeldrop.registry.versions import Version, changed_manifest, find_rejection, get_version
+from modeldrop.registry.versions import Version, find_rejection, version_named
 from modeldrop.storage.write.store import Store
 from modeldrop.util.process import end_group, signal_name, standard_error
 from modeldrop.util.retry import Deadline
@@ -95,15 +95,13 @@ class UserTests:
         request, version = self._request, one.version
         if not request.test:
             return None
-        variables = {
-            "MODELDROP_NEW": str(one.folder or self._download(one.store, version, "new")),
-            "MODELDROP_NEW_VERSION": f"v{version.number}",
-            "MODELDROP_NEW_REFERENCE": f"{one.store.url}/{request.model}@v{version.number}@{version.digest}",
-            "MODELDROP_CURRENT": "" if present is None else str(self._download_current(one.store, present)),
-            "MODELDROP_CURRENT_VERSION": "" if present is None else f"v{present.version}",
-            "MODELDROP_MODEL": request.model,
-            "MODELDROP_CHANNEL": request.channel or "",
+        number = f"v{version.number}"
+        variables = _variables(request, one.folder or self._download(one.store, version, "new")) | {
+            "MODELDROP_NEW_VERSION": number,
+            "MODELDROP_NEW_REFERENCE": f"{one.store.url}/{request.model}@{number}@{version.digest}",
         }
+        if present is not None:
+            variables |= _current(present, self._download_current(one.store, present))
         failure = run_test(request.test, variables, request.test_seconds)
         self._tested[version.digest] = not failure
         if not failure:
@@ -126,10 +124,7 @@ class UserTests:
 
     def _download_current(self, store: Store, present: Channel) -> Path:
         try:
-            version = get_version(store, self._request.model, present.version)
-            if version.digest != present.present.digest:
-                raise changed_manifest(self._request.model, version, present.present.digest)
-            return self._download(store, version, "current")
+            return self._download(store, version_named(store, self._request.model, present), "current")
         except ModeldropError as error:
             error.hint = (
                 f"{error.hint} So the new version could not be compared with it, and no channel was moved. To move it "
@@ -143,6 +138,42 @@ class UserTests:
         if not folder.exists():
             download_version(store, self._request.model, version, folder)
         return folder
+
+
+def check_unpublished(request: PublishRequest, folder: Path, present: Channel | None, current: Path | None) -> None:
+    """Test a build that is not published.
+
+    Args:
+        request: what was asked for, with the test.
+        folder: the build's.
+        present: the channel that the build is compared with, None where there is none.
+        current: the folder of the version that it names.
+
+    Raises:
+        UserTestError: the test failed.
+    """
+    variables = _variables(request, folder)
+    if present is not None and current is not None:
+        variables |= _current(present, current)
+    if failure := run_test(request.test, variables, request.test_seconds):
+        raise UserTestError(f"The build of {request.model} was rejected: {failure}. Nothing was published.")
+
+
+def _variables(request: PublishRequest, folder: Path) -> dict[str, str]:
+    """Those of a test of what is in a folder, before it has a version and something to compare it with."""
+    return {
+        "MODELDROP_NEW": str(folder),
+        "MODELDROP_NEW_VERSION": "",
+        "MODELDROP_NEW_REFERENCE": "",
+        "MODELDROP_CURRENT": "",
+        "MODELDROP_CURRENT_VERSION": "",
+        "MODELDROP_MODEL": request.model,
+        "MODELDROP_CHANNEL": request.channel or "",
+    }
+
+
+def _current(present: Channel, folder: Path) -> dict[str, str]:
+    return {"MODELDROP_CURRENT": str(folder), "MODELDROP_CURRENT_VERSION": f"v{present.version}"}
 
 
 def check_command(command: str) -> None:

@@ -327,6 +327,20 @@ def list_channels(store: Store, model: str) -> dict[str, Channel]:
     return channels
 
 
+def version_named(store: Store, model: str, channel: Channel) -> Version:
+    """The version that a channel names.
+
+    Raises:
+        NotFoundError: it is gone.
+        IntegrityError: its manifest is not the one that the channel names.
+        ModeldropError: it cannot be read.
+    """
+    version = get_version(store, model, channel.version)
+    if version.digest != channel.present.digest:
+        raise changed_manifest(model, version, channel.present.digest)
+    return version
+
+
 def changed_manifest(model: str, version: Version, promised: str) -> IntegrityError:
     """The error for a version whose manifest is not the one that was promised."""
     return IntegrityError(

@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from modeldrop.errors import IncompleteError
+from modeldrop.export.inputs import quoted_input
 from modeldrop.export.messages import Comparison, Measurement, VariantFolder, VerifyAnswer, VerifyRequest
 from modeldrop.export.models.shared.golden import golden_of
 from modeldrop.export.models.shared.reference import load_reference
@@ -149,7 +150,7 @@ def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> N
 
     Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
     """
-    for run in runs:
+    for index, run in enumerate(runs):
         encodings = _encode(tokenizer, run.read)
         for name, ids in run.steps[0].inputs.items():
             if name not in _COLUMNS or not isinstance(ids, np.ndarray):
@@ -162,7 +163,8 @@ def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> N
                 else not np.array_equal(mine, ids)
             ):
                 raise IncompleteError(
-                    f"tokenizer.json does not give the {name} of the original tokenizer for {run.text[:60]!r}.",
+                    f"tokenizer.json does not give the {name} of the original tokenizer for "
+                    f"{quoted_input(run.text, index)}.",
                     "The version would answer differently in a runtime without transformers.",
                 )
 

@@ -1,0 +1,85 @@
+"""Two builds run side by side, by the worker that runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from modeldrop.format.manifest import serialize_manifest
+from modeldrop.publishing.compare import compare_builds
+from modeldrop.publishing.comparison import BuildComparison, variant_changes
+from modeldrop.registry.publish import read_build
+from tests.helpers.encoder_builds import WORDS, make_encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXTS = (("the harbour at night",), ("fold the dough four times",), ("the dough",))
+
+
+def compared(tmp_path: Path, texts: tuple[tuple[str, ...], ...] = TEXTS) -> BuildComparison:
+    before, after = (read_build(tmp_path / name) for name in ("before", "after"))
+    known = BuildComparison(
+        channel="current",
+        version="v7",
+        before=before.digest,
+        after=after.digest,
+        variants=variant_changes(before.manifest, after.manifest),
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return compare_builds(before, after, known, texts=texts, scratch=scratch)
+
+
+def test_answers_and_latencies_of_both(tmp_path: Path) -> None:
+    """The second knows other words and has them in another order: each is asked as its own tokenizer cuts."""
+    make_encoder(tmp_path / "before", "a")
+    make_encoder(tmp_path / "after", "b", words=(*reversed(WORDS), "more"))
+    found = compared(tmp_path)
+    assert (found.problems, found.measured, found.inputs) == ((), True, 3)
+    for change in found.variants:
+        for figures in (change.before, change.after):
+            assert figures is not None
+            assert figures.one_ms
+            assert figures.batch_ms
+    assert {answer.variant for answer in found.answers} == {"fp32", "int8"}
+    of_one = [answer for answer in found.answers if answer.variant == "fp32"]
+    assert sorted(answer.text for answer in of_one) == sorted(text for (text,) in TEXTS)
+    assert [answer.difference for answer in of_one] == sorted((one.difference for one in of_one), reverse=True)
+    assert of_one[0].difference > 0.01
+
+
+def test_the_same_weights_answer_the_same(tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        make_encoder(tmp_path / name, "a")
+    found = compared(tmp_path)
+    assert found.problems == ()
+    assert [answer.difference for answer in found.answers] == pytest.approx([0.0] * 6, abs=1e-6)
+
+
+def test_known_inputs_where_no_texts_are_given(tmp_path: Path) -> None:
+    """With one tokenizer, one version's known ids mean the same to the other; with another they do not."""
+    for name in ("before", "after"):
+        manifest = make_encoder(tmp_path / name, name)
+        first, second = manifest.golden.cases
+        text = {"before": "of the first", "after": "of the second"}[name]
+        cases = tuple(
+            case._replace(text=text if case is second else "of both", inputs={"input_ids": (1, 2, 3)})
+            for case in (first, second)
+        )
+        manifest = manifest._replace(golden=manifest.golden._replace(cases=cases))
+        (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(manifest))
+    found = compared(tmp_path, ())
+    assert {answer.text for answer in found.answers} == {"of both", "of the first", "of the second"}
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    make_encoder(tmp_path / "before", "a")
+    make_encoder(tmp_path / "after", "b", width=6)
+    (tmp_path / "after" / "onnx" / "model_quantized.onnx").write_bytes(b"no graph")
+    found = compared(tmp_path)
+    fp32, int8 = found.problems
+    assert fp32 == "fp32: it answers 6 numbers where the other version answers 4"
+    assert int8.startswith("int8: ")
+    assert "model_quantized.onnx" in int8
