@@ -61,6 +61,8 @@ def test_a_service_is_known_by_its_address(endpoint: str, name: str) -> None:
         ),
         # a gateway of 2017
         ({"x-amz-request-id": "tx000000000000000000052-00599fb65c-3729-default"}, "Ceph"),
+        # localstack 4.8.1
+        ({"server": "TwistedWeb/26.4.0", "x-localstack": "true", "x-amz-request-id": "a7659e35"}, "LocalStack"),
         # Amazon's shape, which many others have too
         ({"server": "AmazonS3", "x-amz-request-id": "301498F0A024E98Q"}, ""),
         ({"server": "nginx"}, ""),

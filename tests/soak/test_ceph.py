@@ -141,7 +141,7 @@ def test_sixteen_builds_at_once_are_sixteen_versions(number: int, ceph: str, tmp
     store = open_store(ceph)
     assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == every
     channel = one_line(store)
-    assert channel.version == PUBLISHERS
+    assert channel.version == results[PUBLISHERS - 1][0]  # of the last run, whichever number it got
     assert channel.generation == sum(moved for _, _, moved in results)
     for publisher, (version, _, _) in enumerate(results):
         snapshot = fetch(f"{ceph}/embedder@v{version}", tmp_path / "home", variant="fp32")

@@ -186,6 +186,21 @@ SERVICES = (
         uploads=_tested("yes"),
     ),
     Service(
+        name="LocalStack",
+        summary="It was tested (4.8.1), and keeps every promise; it answers conditional deletions by 501, which "
+        "modeldrop does not rely on.",
+        style=_tested("path"),
+        region=_tested("any"),
+        headers={"x-localstack": "true"},
+        create_only=_tested("yes"),
+        swap=_tested("yes"),
+        completion=_tested("yes"),
+        deletion=_tested("501"),
+        checksums=_tested("yes"),
+        tags=_tested("yes"),
+        uploads=_tested("yes"),
+    ),
+    Service(
         name="Garage",
         summary="Its source looks at no condition of a write: it cannot be published to; fetch from it, and publish "
         "elsewhere.",
