@@ -27,12 +27,14 @@ from docs.json_schemas import schemas  # noqa: E402
 from modeldrop.config import SETTINGS  # noqa: E402
 from modeldrop.doctor.services import SERVICES, Finding  # noqa: E402
 
+TEMPLATES = "src/modeldrop/commands/templates"
 PAGES = (
     "README.md",
     "docs/action.md",
     "docs/commands.md",
     "docs/storage.md",
     *(f"docs/storage/{name}.md" for name in ("azure", "gcs", "s3", "s3-compatible")),
+    *(f"{TEMPLATES}/{name}.yml" for name in ("workflow", "sign-in-az", "sign-in-gs", "sign-in-s3")),
 )
 WORKFLOW = ".github/workflows/publish-models.yml"
 EXAMPLES = "examples/workflows"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "init": "begin in a repository: modeldrop.toml, a workflow, how it signs in",
     "publish": "build if this recipe was never built, upload, move the channel",
     "build": "build into a folder, without a registry",
     "plan": "tell whether publish would build anything",

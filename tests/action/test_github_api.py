@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from modeldrop.action.event import WorkflowEvent
-from modeldrop.action.github_api import GitHubApi, GitHubError
 from modeldrop.action.kept_builds import artifact_name, bring_kept_build
 from modeldrop.action.pull_request_comment import keep_comment
+from modeldrop.util.github_api import GitHubApi, GitHubError
 from tests.servers.github_api import BASE, FORK_ID, GitHubServer
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 from tests.helpers.builds import publisher_environment, registry
 from tests.helpers.clouds import s3
 from tests.helpers.watch_process import home, watch, webhook
+from tests.runner.fixtures import github
 
-__all__ = ["home", "publisher_environment", "registry", "s3", "watch", "webhook"]
+__all__ = ["github", "home", "publisher_environment", "registry", "s3", "watch", "webhook"]

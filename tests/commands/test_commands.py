@@ -88,7 +88,7 @@ def test_version(bare: Cli) -> None:
 def test_unknown_commands_and_options(bare: Cli) -> None:
     said = bare("fetsh")
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith("modeldrop: There is no command 'fetsh'.\n  The commands are: publish, build, ")
+    assert said.err.startswith("modeldrop: There is no command 'fetsh'.\n  The commands are: init, publish, build, ")
     said = bare("ls", "--jason")
     assert said.code == 2
     assert "unrecognized arguments: --jason" in said.err

@@ -119,6 +119,7 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         files={"serve.py": SERVE},
         between={"modeldrop rollback": somebody_publishes},
         substitutions={"/srv/models": "{folder}/srv"},
+        variables={"GITHUB_API_URL": "http://127.0.0.1:9"},
         real=True,
     ),
     "docs/commands.md": PageSetup(registries={"./planned": RegistrySetup("folder")}, files={"texts.txt": "a text\n"}),

@@ -32,6 +32,7 @@ class GitHubServer(ThreadedServer):
         artifacts: as the API has them, the newest first; ``archives`` has their bytes by id.
         permissions: what the token may do, such as ``{"pull-requests": "write"}``.
         requests: method and path of each.
+        documents: further answers, by the path below the API.
     """
 
     def __init__(self, token: str = "", permissions: Mapping[str, str] | None = None) -> None:
@@ -42,7 +43,7 @@ class GitHubServer(ThreadedServer):
         self.artifacts: list[dict[str, Any]] = []
         self.archives: dict[int, bytes] = {}
         self.requests: list[tuple[str, str]] = []
-        self.ids: dict[str, dict[str, int]] = {}
+        self.documents: dict[str, object] = {}
 
     @property
     def url(self) -> str:
@@ -98,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
             if self._may("actions", "read"):
                 self._send(302, b"", {"Location": f"{self.github.url}/store/{found[1]}"})
         else:
-            self._ids(path)
+            path = urlsplit(self.path).path.removeprefix(BASE)
+            known = path in self.github.documents
+            self._json(200 if known else 404, self.github.documents.get(path, {"message": "Not Found"}))
 
     def do_POST(self) -> None:
         path, _ = self._begin()
@@ -123,15 +126,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.github.requests.append((self.command, split.path))
         query = {name: values[-1] for name, values in parse_qs(split.query).items()}
         return split.path.removeprefix(f"{BASE}/repos/acme/models"), query
-
-    def _ids(self, path: str) -> None:
-        """What anybody is told of a public repository."""
-        name = path.removeprefix(f"{BASE}/repos/")
-        if name in self.github.ids:
-            ids = self.github.ids[name]
-            self._json(200, {"full_name": name, "id": ids["id"], "owner": {"id": ids["owner"]}})
-        else:
-            self._json(404, {"message": "Not Found", "status": "404"})
 
     def _may(self, permission: str, right: str) -> bool:
         if self.headers.get("Authorization") != f"Bearer {self.github.token}":

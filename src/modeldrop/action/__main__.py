@@ -18,9 +18,9 @@ from modeldrop.storage.write import interruption
 from modeldrop.util.process import end_in_order, exit_code_of
 
 if TYPE_CHECKING:
-    from modeldrop.action.github_api import GitHubApi
     from modeldrop.action.inputs import ActionInputs
     from modeldrop.action.result import RunFolder
+    from modeldrop.util.github_api import GitHubApi
 
 _INPUTS = "MODELDROP_INPUTS"
 _STATE = "MODELDROP_STATE"
@@ -168,8 +168,8 @@ def _show(event: WorkflowEvent) -> None:
     if settings.summary:
         github.append_summary(markdown)
     if api is not None and event.is_pull_request:
-        from modeldrop.action.github_api import GitHubError
         from modeldrop.action.pull_request_comment import keep_comment
+        from modeldrop.util.github_api import GitHubError
 
         try:
             github.say(f"Commented: {keep_comment(api, event, result.model, markdown)}")
@@ -182,7 +182,7 @@ def _github_api() -> GitHubApi | None:
     token = os.environ.pop(_TOKEN, "")
     if not token:
         return None
-    from modeldrop.action.github_api import GitHubApi
+    from modeldrop.util.github_api import GitHubApi
 
     url = os.environ.get("GITHUB_API_URL", "https://api.github.com")
     return GitHubApi(url, os.environ.get("GITHUB_REPOSITORY", ""), token)

@@ -22,7 +22,7 @@ from modeldrop.config import ConfigFile, default_registry, load_config_file, rea
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve_source
-from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel, check_model
+from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model, name_from
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
@@ -290,8 +290,8 @@ def _name(reader: InputReader, model: ModelSettings | None, source: str) -> str:
         return name
     source = source.partition("#")[0]
     last = Path(source).absolute().name if source.startswith(_PATH_STARTS) or source in {".", ".."} else source
-    derived = re.sub(r"[^a-z0-9._-]+", "-", last.partition("@")[0].rpartition("/")[2].lower()).strip("-._")[:64]
-    if not NAME.fullmatch(derived):
+    derived = name_from(last)
+    if not derived:
         reader.problem("name", "Required: none could be made of the model's. Use small letters, digits, '.', '_', '-'.")
     return derived
 

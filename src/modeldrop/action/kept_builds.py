@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modeldrop.action.github_api import GitHubApi, GitHubError
+from modeldrop.util.github_api import GitHubApi, GitHubError
 from modeldrop.util.http import opener
 
 _SECONDS = 60.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modeldrop.action.event import WorkflowEvent
-from modeldrop.action.github_api import GitHubApi, GitHubError
+from modeldrop.util.github_api import GitHubApi, GitHubError
 
 _MAX_BODY = 65_000  # GitHub takes 65536 characters
 _CUT = "\n\n*Cut here: GitHub takes no longer comment. The job summary has all of it.*"

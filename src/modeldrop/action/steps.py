@@ -10,7 +10,6 @@ from pathlib import Path
 from modeldrop.action import github
 from modeldrop.action.comparing import compare_and_test
 from modeldrop.action.event import WorkflowEvent
-from modeldrop.action.github_api import GitHubApi, GitHubError
 from modeldrop.action.inputs import ActionInputs
 from modeldrop.action.kept_builds import bring_kept_build
 from modeldrop.action.result import RegistryResult, RunFolder, RunResult
@@ -21,6 +20,7 @@ from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import BUILT, Build, Published, read_build
 from modeldrop.registry.versions import read_channel
+from modeldrop.util.github_api import GitHubApi, GitHubError
 
 _LOGINS = {
     "s3": "aws-actions/configure-aws-credentials",

@@ -70,6 +70,13 @@ def parse_version(text: str) -> int:
     return int(text[1:])
 
 
+def name_from(source: str) -> str:
+    """A model's name made of where its weights come from; "" where none can be made of it."""
+    last = source.partition("#")[0].partition("@")[0].rstrip("/").rpartition("/")[2].lower()
+    derived = re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:64]
+    return derived if NAME.fullmatch(derived) else ""
+
+
 def check_path(path: str, field: str = "path") -> str:
     """Return ``path`` if a file of a version may have it on every system that modeldrop serves.
 

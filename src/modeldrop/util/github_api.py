@@ -1,4 +1,4 @@
-"""A client of GitHub's REST API, of github.com or of a server of one's own: the few calls that the action makes."""
+"""A client of GitHub's REST API, of github.com or of a server of one's own: the few calls that are made here."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ class GitHubApi:
         url: where it is, such as ``https://api.github.com``.
         repository: ``owner/name``.
         token: signs in; "" asks as anybody.
+        version: of the API; servers of one's own do not know the newest.
     """
 
     url: str
     repository: str
     token: str = field(repr=False, default="")
+    version: str = "2022-11-28"
 
     def get(self, path: str, **query: Any) -> Any:
         """What is at a path below the repository's.
@@ -106,7 +108,7 @@ class GitHubApi:
             raise GitHubError(f"GitHub's API at {self.url} does not answer: {error}.") from None
 
     def _open(self, method: str, url: str, body: bytes | None = None) -> Any:
-        headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": self.version}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         return opener(url).open(Request(url, body, headers, method=method), timeout=_SECONDS)  # noqa: S310  the runner names it
