@@ -20,7 +20,9 @@ from pathlib import Path
 from blake3 import blake3
 
 PIECE_SIZE = 1 << 20
-RESERVED = {"manifest.json", "claim.json", "rejected.json", "retired.json", "report.html"}
+RESERVED = {
+    "manifest.json", "claim.json", "rejected.json", "retired.json", "report.html", "statement.json", "bom.cdx.json",
+}  # fmt: skip
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "history": "show the moves of a channel",
     "ls": "list the models of a registry, or the versions of a model",
     "show": "show everything about a version",
+    "bom": "print a version's bill of materials (CycloneDX)",
     "diff": "show what differs between two versions",
     "doctor": "check whether a registry can be used from here",
     "prune": "remove old versions and what crashed publishers left",

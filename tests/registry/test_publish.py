@@ -78,11 +78,12 @@ def test_claim_upload_decide_commit_in_this_order(registry: Path, tmp_path: Path
     store = Recording(str(registry))
     counted: list[int] = []
     published = publish_folder(store, "embedder", tmp_path / "build", progress=counted.append)
-    first, *uploads, report, record, commit = store.written
+    first, *uploads, report, bom, record, commit = store.written
     assert first == "embedder/v1/claim.json"
     assert uploads == [f"embedder/v1/{file.path}" for file in manifest.files]
-    assert [report, record, commit] == [
+    assert [report, bom, record, commit] == [
         "embedder/v1/report.html",
+        "embedder/v1/bom.cdx.json",
         f"embedder/builds/{build_key('a')}.json",
         "embedder/v1/manifest.json",
     ]
@@ -201,7 +202,7 @@ registry, model, seed, fatal = sys.argv[1:]
 kill_at(int(fatal), "link", "replace")
 publish_build(Path(registry), seed, model=model)
 """
-STEPS = 2 * (10 + 1)  # 10 links (claim, 5 files, report, record, manifest, move), then the channel is replaced
+STEPS = 2 * (11 + 1)  # 11 links (claim, 5 files, report, bill, record, manifest, move), then the channel is replaced
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["first version", "second version"])

@@ -47,6 +47,11 @@ def report(model: str, version: int) -> str:
     return f"{model}/v{version}/report.html"
 
 
+def bom(model: str, version: int) -> str:
+    """Key of the bill of materials."""
+    return f"{model}/v{version}/bom.cdx.json"
+
+
 def file(model: str, version: int, path: str) -> str:
     """Key of a file of a version."""
     return f"{model}/v{version}/{path}"

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from modeldrop.errors import ConflictError, FormatError, RegistryError
 from modeldrop.format import keys
+from modeldrop.format.bom import render_bom
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import OWN_FILES, fold
 from modeldrop.format.records import (
@@ -168,6 +169,7 @@ def stage(store: Store, model: str, build: Build, progress: Callable[[int], None
         key = keys.file(model, number, file.path)
         store.upload(key, build.folder / file.path, file, manifest.piece_size, progress)
     _create_own(store, keys.report(model, number), (build.folder / "report.html").read_bytes())
+    _create_own(store, keys.bom(model, number), render_bom(model, manifest, build.digest))
     return StagedVersion(store=store, model=model, number=number, nonce=nonce, build=build)
 
 

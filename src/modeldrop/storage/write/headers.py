@@ -16,7 +16,7 @@ _TYPES = {
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
-_REPLACED = {"claim.json", "manifest.json", "rejected.json", "report.html", "retired.json"}
+_REPLACED = {"bom.cdx.json", "claim.json", "manifest.json", "rejected.json", "report.html", "retired.json"}
 
 
 def content_type(key: str) -> str:
