@@ -43,8 +43,8 @@ def github_api() -> Iterator[GitHubServer]:
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "a repository"
     for command in (
-        ["init", "-q", folder],
-        ["-C", folder, "remote", "add", "origin", "git@github.com:acme/models.git"],
+        ["init", "-q", str(folder)],
+        ["-C", str(folder), "remote", "add", "origin", "git@github.com:acme/models.git"],
     ):
         subprocess.run(["git", *command], check=True)
     (folder / "below").mkdir()
