@@ -112,3 +112,7 @@ def test_a_key_to_sign_with_brings_what_signs(monkeypatch: pytest.MonkeyPatch) -
     assert parts_of("s3://acme-models") == ["s3"]
     monkeypatch.setenv("MODELDROP_SIGNING_KEY", "x")
     assert parts_of("s3://acme-models") == ["s3", "sign"]
+    monkeypatch.setenv("MODELDROP_SIGNING_KEY", "gcpkms://projects/acme/…")
+    assert parts_of("s3://acme-models") == ["s3", "gcs"]
+    monkeypatch.setenv("MODELDROP_SIGNING_KEY", "awskms:///arn:aws:kms:…")
+    assert parts_of("s3://acme-models") == ["s3"]

@@ -17,8 +17,9 @@ from typing import Any
 
 from modeldrop.action.event import WorkflowEvent
 from modeldrop.action.input_reader import InputReader
+from modeldrop.action.install import signing_parts
 from modeldrop.action.report_settings import ReportSettings, read_report_settings
-from modeldrop.config import ConfigFile, default_registry, load_config_file, read_duration, variable
+from modeldrop.config import ConfigFile, default_registry, load_config_file, read_duration
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve_source
@@ -482,9 +483,7 @@ def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
             parts.add(_SDKS[scheme])
     if _HUB.fullmatch(request.source) and not request.source.startswith(_PATH_STARTS):
         parts.add("hub")
-    if variable("signing_key"):
-        parts.add("sign")
-    return tuple(sorted(parts))
+    return tuple(sorted(parts | set(signing_parts())))
 
 
 def _own_folder(request: PublishRequest, temporary: Path) -> Path:

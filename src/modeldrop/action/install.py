@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeldrop.action import github
+from modeldrop.config import variable
 from modeldrop.errors import MissingExtraError
 from modeldrop.storage.errors import redact
 
@@ -99,6 +100,13 @@ def install_planner(parts: Sequence[str], folder: Path, cache: PipCache) -> Path
         environment.install_versions(_declared(["", "action", *parts]), wanted)
     environment.finish()
     return environment.python
+
+
+def signing_parts() -> list[str]:
+    """What signing with MODELDROP_SIGNING_KEY needs, as parts of ``install_planner``; nothing where it is not set."""
+    key = variable("signing_key")
+    kms = [part for scheme, part in (("awskms:", "s3"), ("gcpkms:", "gcs")) if scheme in key]
+    return kms or (["sign"] if key else [])
 
 
 def install_exporter(folder: Path, torch_index: str, cache: PipCache) -> Path:

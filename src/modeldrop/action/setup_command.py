@@ -13,8 +13,7 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.action.event import read_event
-from modeldrop.action.install import ROOT, PipCache, install_planner
-from modeldrop.config import variable
+from modeldrop.action.install import ROOT, PipCache, install_planner, signing_parts
 from modeldrop.errors import ModeldropError
 
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
@@ -46,7 +45,7 @@ def main() -> int:
 def parts_of(registries: str) -> list[str]:
     """What some URLs need, and a key to sign with, as parts of ``install_planner``."""
     parts = [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
-    return [*parts, "sign"] if variable("signing_key") else parts
+    return list(dict.fromkeys([*parts, *signing_parts()]))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _new(path: Path | None) -> list[SigningKey]:
     if path is None:
         raise UsageError("No file for the private key is named.", "Name one: modeldrop key new signing.key")
-    key = new_key()
+    secret, key = new_key()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -54,7 +54,7 @@ def _new(path: Path | None) -> list[SigningKey]:
     except OSError as error:
         raise DiskError(f"{path} cannot be written: {error.strerror}.", "Name a file that you may write.") from None
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{key.secret}\n")
+        file.write(f"{secret}\n")
         file.flush()
         os.fsync(file.fileno())
     return [key]

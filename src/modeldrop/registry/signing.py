@@ -29,6 +29,7 @@ from modeldrop.format.signed import (
     Subject,
     serialize_envelope,
 )
+from modeldrop.registry.kms import SCHEMES, kms_key
 from modeldrop.registry.provenance import build_identity, now
 from modeldrop.trust.public_keys import PREFIX, SECRET_PREFIX, decode, encode
 from modeldrop.trust.rules import (
@@ -41,7 +42,7 @@ from modeldrop.trust.rules import (
 from modeldrop.util.text import iso_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -52,15 +53,11 @@ _MAX_FILE = 64 << 10
 
 
 class SigningKey(NamedTuple):
-    """A private key, and the text of its public one."""
+    """What signs, and the public key that belongs to it: its text, and its 32 bytes."""
 
     public: str
-    private: Ed25519PrivateKey
-
-    @property
-    def secret(self) -> str:
-        """The private key as a text, for a file that nobody else may read."""
-        return encode(SECRET_PREFIX, self.private.private_bytes_raw())
+    key: bytes
+    sign: Callable[[bytes], bytes]
 
 
 class Signer:
@@ -77,29 +74,29 @@ class Signer:
 
     def __init__(self, signing_keys: Sequence[SigningKey], also_trusted: Trust | None) -> None:
         self._keys = signing_keys
-        public = {key.public: key.private.public_key().public_bytes_raw() for key in signing_keys}
+        public = {key.public: key.key for key in signing_keys}
         self.own = Trust(public, len(public))
         self.trust = Trust(public | dict(also_trusted.keys if also_trusted else {}))
 
     def sign(self, payload_type: str, payload: bytes) -> Envelope:
         """A payload with a signature by every key."""
         message = pre_authentication(payload_type, payload)
-        signatures = [Signature(key.public, _base64(key.private.sign(message))) for key in self._keys]
+        signatures = [Signature(key.public, _base64(key.sign(message))) for key in self._keys]
         return Envelope(_base64(payload), payload_type, tuple(sorted(signatures)))
 
 
-def new_key() -> SigningKey:
-    """A new key.
+def new_key() -> tuple[str, SigningKey]:
+    """A new key: the private one as a text, for a file that nobody else may read, and what signs with it.
 
     Raises:
         MissingExtraError: cryptography is not installed.
     """
     private = _ed25519().generate()
-    return _signing_key(private)
+    return encode(SECRET_PREFIX, private.private_bytes_raw()), _signing_key(private)
 
 
 def read_keys(text: str, where: str) -> list[SigningKey]:
-    """The private keys in a text: as ``modeldrop key new`` writes them, or PEM.
+    """The private keys in a text: as ``modeldrop key new`` writes them, PEM, or URLs of keys in a cloud's KMS.
 
     Args:
         text: what was written; no message has any of it.
@@ -107,12 +104,17 @@ def read_keys(text: str, where: str) -> list[SigningKey]:
 
     Raises:
         UsageError: there are none, or one is no Ed25519 key.
-        MissingExtraError: cryptography is not installed.
+        RegistryError: a KMS cannot be reached, or refuses.
+        MissingExtraError: cryptography, or a cloud's SDK, is not installed.
     """
     blocks = _PEM.findall(text)
     words = [] if blocks else text.replace(",", " ").split()
     found = [_signing_key(_from_pem(block, where)) for block in blocks]
     for number, word in enumerate(words, 1):
+        if word.startswith(SCHEMES):
+            kms = kms_key(word)
+            found.append(SigningKey(encode(PREFIX, kms.public), kms.public, kms.sign))
+            continue
         seed = decode(SECRET_PREFIX, word)
         if seed is None:
             what = "a public key" if word.startswith(PREFIX) else "no private key, or a mistyped one"
@@ -136,7 +138,7 @@ def signing_keys() -> list[SigningKey]:
     text, name = variable("signing_key"), "MODELDROP_SIGNING_KEY"
     if not text:
         return []
-    if not text.startswith((SECRET_PREFIX, PREFIX)) and not _PEM.search(text):
+    if not text.startswith((SECRET_PREFIX, PREFIX, *SCHEMES)) and not _PEM.search(text):
         try:
             with Path(text).open("rb") as file:
                 text = file.read(_MAX_FILE).decode()
@@ -318,7 +320,8 @@ def _lifetime(move: SignedMove | None) -> float | None:
 
 
 def _signing_key(private: Ed25519PrivateKey) -> SigningKey:
-    return SigningKey(encode(PREFIX, private.public_key().public_bytes_raw()), private)
+    public = private.public_key().public_bytes_raw()
+    return SigningKey(encode(PREFIX, public), public, private.sign)
 
 
 def _ed25519() -> type[Ed25519PrivateKey]:
