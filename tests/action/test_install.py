@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeldrop.action.install import ROOT, PipCache, _run, pip_environment, wrap_exporter
+from modeldrop.action.install import ROOT, PipCache, _run, inference_lock, pip_environment, wrap_exporter
 from modeldrop.action.setup_command import parts_of
 from modeldrop.errors import MissingExtraError
 from tests.action.requirements import pins
@@ -50,6 +50,13 @@ def test_the_lock_files_agree_with_each_other_and_with_the_tested_exporter() -> 
 def test_every_locked_package_has_its_hash(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text("utf-8")
     assert text.count("--hash=sha256:") == len(pins(name)) > 0
+
+
+def test_what_runs_graphs_is_locked_as_the_exporter_has_it() -> None:
+    lock = inference_lock()
+    locked = {name: version for name, version in pins("build.txt").items() if f"{name}=={version}" in lock}
+    assert sorted(locked) == ["numpy", "onnxruntime", "tokenizers"]
+    assert lock.count("--hash=sha256:") == lock.count("==") == 3
 
 
 @pytest.mark.parametrize("name", [name for name in PARTS if name.startswith("plan")])

@@ -153,21 +153,25 @@ def install_inference(cache: PipCache) -> Path:
     Raises:
         MissingExtraError: a package cannot be had.
     """
-    environment, lock = _VirtualEnvironment(Path(sys.prefix), cache), _lock("build.txt")
+    environment, lock = _VirtualEnvironment(Path(sys.prefix), cache), inference_lock()
     done = environment.folder / f".inference-{_digest(lock)}"
-    if not done.is_file():
-        wanted = [name for name in _pins(lock) if name.partition("==")[0] in _INFERENCE]
-        if locked_platform():
-            with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
-                requirements.write(
-                    "".join(block for block in re.split(r"(?m)^(?=\w)", lock) if block.startswith(tuple(wanted)))
-                )
-                requirements.flush()
-                environment.install("--no-deps", "--require-hashes", f"--requirement={requirements.name}")
-        else:
-            environment.install("--no-deps", *wanted)
-        done.touch()
+    if done.is_file():
+        return environment.python
+    if locked_platform():
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as requirements:
+            requirements.write(lock)
+            requirements.flush()
+            environment.install("--no-deps", "--require-hashes", f"--requirement={requirements.name}")
+    else:
+        environment.install("--no-deps", *_pins(lock))
+    done.touch()
     return environment.python
+
+
+def inference_lock() -> str:
+    """Of the exporter's lock, what runs graphs."""
+    blocks = re.split(r"(?m)^(?=\w)", _lock("build.txt"))
+    return "".join(block for block in blocks if block.partition("==")[0] in _INFERENCE)
 
 
 def exporter_lock() -> str:
