@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from modeldrop.export.workers.compare import compare_answers
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.publishing.compare import compare_builds
 from modeldrop.publishing.comparison import BuildComparison, variant_changes
 from modeldrop.registry.publish import read_build
+from tests.format.examples import manifest
 from tests.helpers.encoder_builds import WORDS, make_encoder
 
 if TYPE_CHECKING:
@@ -61,15 +64,15 @@ def test_the_same_weights_answer_the_same(tmp_path: Path) -> None:
 def test_known_inputs_where_no_texts_are_given(tmp_path: Path) -> None:
     """With one tokenizer, one version's known ids mean the same to the other; with another they do not."""
     for name in ("before", "after"):
-        manifest = make_encoder(tmp_path / name, name)
-        first, second = manifest.golden.cases
+        made = make_encoder(tmp_path / name, name)
+        first, second = made.golden.cases
         text = {"before": "of the first", "after": "of the second"}[name]
         cases = tuple(
             case._replace(text=text if case is second else "of both", inputs={"input_ids": (1, 2, 3)})
             for case in (first, second)
         )
-        manifest = manifest._replace(golden=manifest.golden._replace(cases=cases))
-        (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(manifest))
+        made = made._replace(golden=made.golden._replace(cases=cases))
+        (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(made))
     found = compared(tmp_path, ())
     assert {answer.text for answer in found.answers} == {"of both", "of the first", "of the second"}
 
@@ -83,3 +86,32 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     assert fp32 == "fp32: it answers 6 numbers where the other version answers 4"
     assert int8.startswith("int8: ")
     assert "model_quantized.onnx" in int8
+
+
+LABELS = ("ham", "spam")
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "after", "difference", "said"),
+    [
+        ("feature-extraction", [1.0, 0.0], [0.0, 1.0], 1.0, ("", "")),
+        ("feature-extraction", [0.0, 0.0], [0.0, 0.0], 0.0, ("", "")),
+        # Another tokenizer cuts a text into more tokens: their mean counts.
+        ("feature-extraction", [[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0]], 1.0, ("", "")),
+        ("feature-extraction", [1.0, 0.0], [float("nan"), 1.0], 1e9, ("", "no numbers")),
+        ("text-classification", [0.25], [1.0], 0.75, ("0.25", "1")),
+        ("text-classification", [0.0, 0.0], [0.0, 0.0], 0.0, ("ham 0.500", "ham 0.500")),
+        ("text-classification", [50.0, 0.0], [0.0, 50.0], 2.0, ("ham 1.000", "spam 1.000")),
+        ("token-classification", [[50.0, 0.0]] * 2, [[50.0, 0.0], [0.0, 50.0]], 1.5, ("", "1 of 2 labels are others")),
+        ("token-classification", [[1.0, 0.0]], [[1.0, 0.0]], 0.0, ("", "the same labels")),
+        ("text-generation", [[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], 1.0, ("", "1 of 2 tokens are others")),
+        ("text-generation", [[1.0, 0.0]], [[1.0, 0.0]], 0.0, ("", "the same tokens")),
+    ],
+)
+def test_how_far_two_answers_are_apart(
+    task: str, before: list[object], after: list[object], difference: float, said: tuple[str, str]
+) -> None:
+    """Vectors by their cosine, scores as they are, labels by the probability that moved, tokens by their share."""
+    one = manifest()._replace(task=task, labels=LABELS)
+    found = compare_answers(one, one, np.array(before, np.float64), np.array(after, np.float64))
+    assert found == (pytest.approx(difference, abs=1e-9), *said)

@@ -160,7 +160,7 @@ def _changed(
     answers = []
     for number, (same, *runs) in enumerate(zip(inputs, *asked, strict=True), 1):
         pair = [_answer(one[1], run) for one, run in zip(opened, runs, strict=True) if one and run]
-        difference, *said = _difference(before.manifest, after.manifest, *pair)
+        difference, *said = compare_answers(before.manifest, after.manifest, *pair)
         answers.append(
             ChangedAnswer(
                 variant=name,
@@ -181,7 +181,7 @@ def _answer(variant: OpenVariant, run: ModelRun) -> Array:
     return np.asarray(variant.answer(run), np.float64)
 
 
-def _difference(one: Manifest, other: Manifest, before: Array, after: Array) -> tuple[float, str, str]:
+def compare_answers(one: Manifest, other: Manifest, before: Array, after: Array) -> tuple[float, str, str]:
     """How far two answers are apart, and both in a few words.
 
     Raises:
