@@ -51,6 +51,14 @@ def test_one_comment_is_brought_up_to_date(server: GitHubServer, api: GitHubApi)
     ]
 
 
+def test_two_that_were_written_at_once_become_one(server: GitHubServer, api: GitHubApi) -> None:
+    server.comment(17, "<!-- modeldrop: embedder -->\none", "github-actions[bot]")
+    server.comment(17, "a remark")
+    server.comment(17, "<!-- modeldrop: embedder -->\ntwo", "github-actions[bot]")
+    keep_comment(api, PULL, "embedder", "three")
+    assert bodies(server) == ["<!-- modeldrop: embedder -->\nthree", "a remark"]
+
+
 def test_a_long_comment_is_cut(server: GitHubServer, api: GitHubApi) -> None:
     keep_comment(api, PULL, "embedder", "ü" * 70_000)
     assert bodies(server)[0].endswith("The job summary has all of it.*")

@@ -44,6 +44,7 @@ class GitHubServer(ThreadedServer):
         self.archives: dict[int, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.documents: dict[str, object] = {}
+        self._last_comment = 1000
 
     @property
     def url(self) -> str:
@@ -53,8 +54,9 @@ class GitHubServer(ThreadedServer):
     def comment(self, number: int, body: str, login: str = "octocat") -> dict[str, Any]:
         """Add a comment on a pull request."""
         kind = "Bot" if login.endswith("[bot]") else "User"
+        self._last_comment += 1
         made = {
-            "id": 1000 + sum(map(len, self.comments.values())),
+            "id": self._last_comment,
             "body": body,
             "user": {"login": login, "type": kind},
             "html_url": f"{self.url}/acme/models/pull/{number}#issuecomment",
@@ -117,6 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
             (comment,) = (one for one in every if one["id"] == int(found[1]))
             comment["body"] = self._body()
             self._json(200, comment)
+
+    def do_DELETE(self) -> None:
+        path, _ = self._begin()
+        found = re.fullmatch(r"/issues/comments/(\d+)", path)
+        if found and self._may("pull-requests", "write"):
+            for comments in self.github.comments.values():
+                comments[:] = [one for one in comments if one["id"] != int(found[1])]
+            self._send(204, b"")
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

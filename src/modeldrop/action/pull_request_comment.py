@@ -30,11 +30,10 @@ def keep_comment(api: GitHubApi, event: WorkflowEvent, model: str, markdown: str
     issue = f"/issues/{event.pull_request}/comments"
     try:
         # Only what the job's own token has written: a person's comment may begin with anything.
-        own = next((one for one in api.pages(issue) if _is_own(one, mark)), None)
-        if own is None:
-            written = api.send("POST", issue, {"body": body})
-        else:
-            written = api.send("PATCH", f"/issues/comments/{int(own['id'])}", {"body": body})
+        own = [f"/issues/comments/{int(one['id'])}" for one in api.pages(issue) if _is_own(one, mark)]
+        written = api.send("PATCH", own[0], {"body": body}) if own else api.send("POST", issue, {"body": body})
+        for path in own[1:]:  # of two runs that found none, and each wrote one
+            api.delete(path)
     except GitHubError as error:
         if error.status in _DENIED:
             error.hint = (

@@ -81,6 +81,14 @@ class GitHubApi:
         """
         return json.loads(self._send(method, self._at(path, {}), json.dumps(document).encode()))
 
+    def delete(self, path: str) -> None:
+        """Delete what is at a path.
+
+        Raises:
+            GitHubError: see there.
+        """
+        self._send("DELETE", self._at(path, {}))
+
     def redirection(self, path: str) -> str:
         """Where a path leads: an address that needs no token, and must not get one.
 
