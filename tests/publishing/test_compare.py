@@ -113,5 +113,6 @@ def test_how_far_two_answers_are_apart(
 ) -> None:
     """Vectors by their cosine, scores as they are, labels by the probability that moved, tokens by their share."""
     one = manifest()._replace(task=task, labels=LABELS)
-    found = compare_answers(one, one, np.array(before, np.float64), np.array(after, np.float64))
-    assert found == (pytest.approx(difference, abs=1e-9), *said)
+    found, *words = compare_answers(one, one, np.array(before, np.float64), np.array(after, np.float64))
+    assert found == pytest.approx(difference, abs=1e-9)
+    assert tuple(words) == said
