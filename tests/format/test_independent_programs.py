@@ -13,10 +13,12 @@ from jsonschema import Draft202012Validator
 
 import modeldrop
 from modeldrop.format.recipe import METRICS
-from tests.helpers.builds import SHARED, contents, digest_of, edit, publish_build
+from tests.helpers.builds import SHARED, contents, digest_of, edit, publish_build, registry
 from tests.helpers.command_line import ROOT
 from tests.helpers.command_line import modeldrop as command
+from tests.helpers.signing import public, signing_with
 
+__all__ = ["registry"]
 PROGRAMS = ROOT / "examples/format"
 GRAPH = "onnx/model.onnx"
 FILES = {GRAPH: bytes(range(256)) * 9000, "config.json": b"{}\n", "größe #1.txt": "größe\n".encode(), "empty.txt": b""}
@@ -152,3 +154,22 @@ def test_the_page_defines_every_metric() -> None:
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
     sides = {name.strip("`"): row[1][-1] for row in rows for name in row[0].strip("| ").split(", ")}
     assert sides == {name: {">=": "≥", "<=": "≤"}[side] for name, side in METRICS.items()}
+
+
+@pytest.mark.parametrize("reference", ["", "@current", "@v1"])
+def test_another_reader_believes_and_refuses_what_ours_does(registry: Path, tmp_path: Path, reference: str) -> None:
+    """It was written from the page: its Ed25519 is another one too."""
+    with signing_with(1, 2):
+        publish_build(registry, "a")
+    model = f"{registry}/embedder{reference}"
+    ran = program("read.py", model, "int8", tmp_path / "read", public(5), public(1))
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "read" / "config.json").is_file()
+    refused = program("read.py", model, "int8", tmp_path / "refused", public(5))
+    assert "not signed by a key that is trusted" in refused.stderr
+    edit(registry / "embedder/v1/statement.json", b'"payload": "', b'"payload": "ICAg')  # blanks before the JSON
+    changed = program("read.py", model, "int8", tmp_path / "refused", public(1))
+    assert "not signed by a key that is trusted" in changed.stderr
+    (registry / "embedder/v1/statement.json").unlink()
+    assert program("read.py", model, "int8", tmp_path / "refused", public(1)).returncode == 1
+    assert not (tmp_path / "refused").exists()

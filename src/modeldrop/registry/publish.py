@@ -190,8 +190,8 @@ def commit(staged: StagedVersion, adopt: Adopt, *, adopt_seconds: float = ADOPT_
     if decided is not None:
         # The bytes of another publisher may differ from ours, so our folder is not that version's.
         return Published(store=store, version=decided, how=ADOPTED)
-    statement, signer = build.statement, find_signer()
-    if statement is None and signer is not None:
+    statement = build.statement
+    if statement is None and (signer := find_signer()) is not None:
         statement = make_statement(signer, model, build.digest)
     try:
         if statement:
