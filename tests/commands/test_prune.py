@@ -80,8 +80,8 @@ def test_dry_run_then_both_phases(registry: Path, said: Callable[..., str]) -> N
     plan = words(said("prune", "./registry/embedder", "--keep", "2"))
     assert plan == [
         "model version would bytes why",
-        "embedder v2 retire 332.1 kB not among the newest 2, older than 30d",
-        "embedder v1 retire 332.1 kB not among the newest 2, older than 30d",
+        "embedder v2 retire 341.1 kB not among the newest 2, older than 30d",
+        "embedder v1 retire 341.1 kB not among the newest 2, older than 30d",
         "Would free 0 B; sealing what would be retired frees 664.1 kB more, by a run 24h later.",
         "Nothing was changed. To do it: the same with --yes.",
     ]
@@ -95,8 +95,8 @@ def test_dry_run_then_both_phases(registry: Path, said: Callable[..., str]) -> N
     ripen(registry)
     done = words(said("prune", "./registry/embedder", "--keep", "2", "--yes"))
     assert done[1:] == [
-        "embedder v1 seal and delete 332.1 kB old",
-        "embedder v2 seal and delete 332.1 kB old",
+        "embedder v1 seal and delete 341.1 kB old",
+        "embedder v2 seal and delete 341.1 kB old",
         "Freed 664.1 kB.",
     ]
 
@@ -157,7 +157,7 @@ def test_json_tells_all(registry: Path, said: Callable[..., str]) -> None:
             {
                 "action": "retire",
                 "version": "v1",
-                "size": 332063,
+                "size": 341088,
                 "why": "not among the newest 3, older than 30d",
                 "outcome": "done",
             }
@@ -178,7 +178,7 @@ def test_what_was_not_done_is_said(registry: Path, said: Callable[..., str], mon
 
     monkeypatch.setattr(FolderStore, "create", create)
     done = words(said("prune", "./registry/embedder", "--keep", "3", "--yes"))
-    assert done[1] == "embedder v1 retire 332.1 kB NOT done: pr-17 names it"
+    assert done[1] == "embedder v1 retire 341.1 kB NOT done: pr-17 names it"
     assert done[2] == "Freed 0 B; sealing what was retired frees 0 B more, by a run 24h later."
 
 
