@@ -82,13 +82,13 @@ def test_dry_run_then_both_phases(registry: Path, said: Callable[..., str]) -> N
         "model version would bytes why",
         "embedder v2 retire 341.1 kB not among the newest 2, older than 30d",
         "embedder v1 retire 341.1 kB not among the newest 2, older than 30d",
-        "Would free 0 B; sealing what would be retired frees 664.1 kB more, by a run 24h later.",
+        "Would free 0 B; sealing what would be retired frees 682.2 kB more, by a run 24h later.",
         "Nothing was changed. To do it: the same with --yes.",
     ]
     assert not list(registry.rglob("retired.json"))
     done = words(said("prune", "./registry/embedder", "--keep", "2", "--yes"))
     assert done[0] == "model version did bytes why"
-    assert done[3] == "Freed 0 B; sealing what was retired frees 664.1 kB more, by a run 24h later."
+    assert done[3] == "Freed 0 B; sealing what was retired frees 682.2 kB more, by a run 24h later."
     waiting = words(said("prune", "./registry/embedder", "--keep", "2"))
     assert [line.split(" was retired at ")[0] for line in waiting[:2]] == ["embedder v1", "embedder v2"]
     assert waiting[2].endswith("registry: nothing to prune.")
@@ -97,7 +97,7 @@ def test_dry_run_then_both_phases(registry: Path, said: Callable[..., str]) -> N
     assert done[1:] == [
         "embedder v1 seal and delete 341.1 kB old",
         "embedder v2 seal and delete 341.1 kB old",
-        "Freed 664.1 kB.",
+        "Freed 682.2 kB.",
     ]
 
 
