@@ -4,77 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import rollback
 from modeldrop.storage.write import open_store
-from tests.action.machines import USES, Machines, readable
-from tests.helpers.publisher import Publisher, named
+from tests.action.machines import USES, Machines
+from tests.action.repository import Repository, succeeded, warnings
 from tests.runner.events import Event
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.runner.results import StepResult
     from tests.servers.interface import CloudServer
 
-MAIN = Event()
 BRANCH = Event(ref="refs/heads/better")
 QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0123456")
-
-
-class Repository:
-    """A repository whose runs publish into one registry, each on a machine of its own."""
-
-    def __init__(self, machines: Machines, folder: Path, registry: str = "", **job: Any) -> None:
-        self._machines = machines
-        self._publisher = Publisher(folder)
-        self._run = 0
-        self._job = job
-        self.registry = registry or str(folder / "a registry")
-
-    def run(self, seed: str, event: Event = MAIN, *, number: int = 0, **inputs: str) -> StepResult:
-        """The next run, or that of a ``number`` again: it publishes the build of a commit, or finds it."""
-        self._run += not number
-        request = self._publisher.request(seed, self.registry)
-        job = self._machines.job(replace(event, run=number or self._run), **self._job)
-        given = {
-            "model": request.source,
-            "name": "embedder",
-            "registry": self.registry,
-            "phase": "publish",
-            "build-folder": str(self._publisher.built(plan(request), seed)),
-            "test-command": "echo tested $MODELDROP_NEW_VERSION against ${MODELDROP_CURRENT_VERSION:-nothing}",
-        }
-        return job.uses(USES, given | {name.replace("_", "-"): value for name, value in inputs.items()})
-
-    def named(self, channel: str = "current") -> int | None:
-        """The version that a channel names."""
-        return named(self.registry, channel)
-
-
-@pytest.fixture
-def repository(machines: Machines, tmp_path: Path) -> Repository:
-    return Repository(machines, tmp_path)
-
-
-def warnings(result: StepResult) -> list[str]:
-    return [found.message for found in result.annotations if found.level == "warning"]
-
-
-def succeeded(result: StepResult, promotion: str) -> None:
-    """The run ended well, and said what became of the channel; the warning is there if, and only if, it had to be."""
-    assert result.outcome == "success", result.log
-    assert result.outputs["promotion"] == promotion
-    assert result.outputs["promoted"] == ("true" if promotion == "moved" else "false")
-    assert len(warnings(result)) == (promotion == "held")
-    if promotion == "held":
-        assert "To override: modeldrop promote" in warnings(result)[0]
-        assert "held" in readable(result.summary)
 
 
 def test_what_was_published_before_the_merge(repository: Repository) -> None:

@@ -146,6 +146,24 @@ def test_channels_of_other_names_are_the_pull_requests_if_nobody_elses(
     assert request.proposal is proposal
 
 
+@pytest.mark.parametrize(
+    ("event", "given", "propose"),
+    [
+        (ON_MAIN, {}, True),
+        (ON_MAIN, {"propose": "false"}, False),
+        (PULL, {"channel": "preview"}, False),
+        (PULL, {"channel": "current", "allow_channel_from_pull_request": "true"}, True),
+        (QUEUE, {"channel": "preview", "promote": "true"}, False),
+    ],
+)
+def test_an_approval_is_needed_for_all_but_a_pull_requests_own_channel(
+    read: Read, event: WorkflowEvent, given: dict[str, str], propose: bool
+) -> None:
+    request = read(event, **{**MODEL, "propose": "true", **given}).request
+    assert request is not None
+    assert request.propose is propose
+
+
 def test_inputs_override_the_configuration(read: Read, tmp_path: Path) -> None:
     (tmp_path / "modeldrop.toml").write_text(TWO, "utf-8")
     inputs = read(config="modeldrop.toml", name="embedder", thresholds="int8.cosine_min=0.8\nfp32.max_abs = 1e-2")

@@ -99,50 +99,26 @@ def named(folder: Path, channel: str) -> int | None:
     return parse_channel(file.read_bytes()).version if file.exists() else None
 
 
-QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0123456")
-
-
 @pytest.mark.parametrize(
-    ("event", "given", "expected"),
+    ("event", "given", "attest"),
     [
-        (Event(), {}, ("true", "true", "false")),
-        (Event(name="schedule"), {}, ("true", "true", "false")),
-        (Event(), {"environment": "production"}, ("true", "false", "true")),
-        (Event(), {"promote": "false", "environment": "production"}, ("true", "false", "false")),
-        (Event(ref="refs/heads/feature"), {}, ("true", "false", "false")),
-        (Event(ref="refs/heads/feature"), {"channel": "staging"}, ("true", "false", "false")),
-        (Event(ref="refs/heads/feature"), {"promote": "true"}, ("true", "true", "false")),
-        (Event(ref="refs/tags/v1"), {}, ("true", "false", "false")),
-        (Event.pull_request(), {}, ("true", "false", "false")),
-        (Event.pull_request(), {"channel": "pr-17"}, ("true", "true", "false")),
-        (Event.pull_request(), {"channel": "pr-17", "attest": "false"}, ("false", "true", "false")),
-        (Event.pull_request(), {"channel": "current", "environment": "production"}, ("true", "true", "false")),
-        (QUEUE, {}, ("true", "false", "false")),
-        (QUEUE, {"promote": "true", "environment": "production"}, ("true", "true", "false")),
-        (Event.workflow_run("push"), {"environment": "production"}, ("true", "false", "true")),
-        (Event.workflow_run("pull_request"), {"environment": "production"}, ("true", "false", "false")),
-        (Event.workflow_run("merge_group"), {}, ("true", "false", "false")),
-        (Event(name="push", ref="refs/tags/main"), {}, ("true", "false", "false")),
-        (Event(private=True), {}, ("false", "true", "false")),
-        (Event(private=True), {"attest": "true"}, ("true", "true", "false")),
-        (Event(server="https://github.acme.example"), {}, ("false", "true", "false")),
+        (Event(), {}, "true"),
+        (Event.pull_request(), {"attest": "false"}, "false"),
+        (Event(private=True), {}, "false"),
+        (Event(private=True), {"attest": "true"}, "true"),
+        (Event(server="https://github.acme.example"), {}, "false"),
     ],
 )
-def test_what_a_run_may_do_is_decided_once(
-    machines: Machines, tree: Mapping[str, Any], folder: Path, event: Event, given: dict[str, Any], expected: Any
+def test_whether_to_attest_is_decided_once(
+    machines: Machines, tree: Mapping[str, Any], folder: Path, event: Event, given: dict[str, Any], attest: str
 ) -> None:
-    run = start(machines, tree, folder, event, **given)
-    result = decide(run)
+    result = decide(start(machines, tree, folder, event, **given))
     assert result.outcome == "success", result.log
-    assert tuple(result.outputs[name] for name in ("attest", "promote", "later")) == expected
+    assert result.outputs == {"attest": attest}
 
 
-@pytest.mark.parametrize("name", ["attest", "promote"])
-def test_a_word_that_is_not_allowed_is_refused(
-    machines: Machines, tree: Mapping[str, Any], folder: Path, name: str
-) -> None:
-    wrong: dict[str, Any] = {name: 'yes"\n::set-output name=x::y\n$(touch canary)'}
-    result = decide(start(machines, tree, folder, **wrong))
+def test_a_word_that_is_not_allowed_is_refused(machines: Machines, tree: Mapping[str, Any], folder: Path) -> None:
+    result = decide(start(machines, tree, folder, attest='yes"\n::set-output name=x::y\n$(touch canary)'))
     assert result.outcome == "failure"
     assert [error.message.endswith("auto, true or false.") for error in result.errors] == [True]
     assert set(result.outputs) == set()
@@ -206,8 +182,10 @@ def test_the_matrix_has_the_models_asked_for(approved: Run) -> None:
 def test_a_version_is_published_attested_and_proposed(approved: Run, folder: Path) -> None:
     [result] = json.loads(approved.outputs("attest")["results"])
     assert (result["name"], result["version"], result["built"], result["promoted"]) == ("one", "v1", "true", "false")
+    assert result["promotion"] == "proposed"
+    reference = f"{folder}/registry/one@v1@{result['manifest-digest']}"
     assert json.loads(approved.outputs("attest")["promote"]) == [
-        {"name": "one", "channel": "stable", "reference": f"{folder}/registry/one@v1@{result['manifest-digest']}"}
+        {"name": "one", "channel": "stable", "reference": reference, "asked-at": result["asked-at"]}
     ]
     [checksums] = approved.attested
     assert checksums.split()[0] == result["manifest-digest"].removeprefix("sha256:")
@@ -236,7 +214,7 @@ def test_what_was_approved_is_promoted_and_an_unchanged_run_proposes_nothing(
 
 def test_nothing_published_is_no_failure(machines: Machines, tree: Mapping[str, Any], tmp_path: Path) -> None:
     run = start(machines, tree, tmp_path)
-    run.needs["models"] = {"result": "success", "outputs": {"attest": "true", "later": "true"}}
+    run.needs["models"] = {"result": "success", "outputs": {"attest": "true"}}
     job, results = run.job("attest")
     assert not job.failed, results[-1].log
     assert (run.outputs("attest")["results"], run.outputs("attest")["promote"]) == ("[]", "[]")

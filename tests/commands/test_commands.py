@@ -180,6 +180,19 @@ def test_promote_rollback_and_history(cli: Cli, registry: Path) -> None:
     assert cli.json("history", "./registry/embedder")[0]["action"] == "rollback"
 
 
+def test_promote_as_a_publish_that_asked_before(cli: Cli, registry: Path) -> None:
+    """What is approved too late moves nothing; what a person does holds against it."""
+    late = cli.json("promote", "./registry/embedder@v1", "--asked-at", "2020-02-29T12:00:00Z")
+    assert (late["promotion"], late["after"]) == ("held", "v2")
+    assert late["reason"].startswith("a later run has asked for another build")
+    at = "2036-01-01T00:00:00Z"
+    assert cli.good("promote", "./registry/embedder@v1", "--asked-at", at) == "current → v1 (was v2), generation 3\n"
+    assert cli.json("history", "./registry/embedder")[0]["action"] == "publish"
+    for wrong in ("yesterday", "2026-02-30T12:00:00Z"):
+        assert "is no moment" in cli("promote", "./registry/embedder@v1", "--asked-at", wrong).err
+    assert "goes with no --why" in cli("promote", "./registry/embedder@v1", "--asked-at", at, "--why", "x").err
+
+
 def test_what_a_registry_says_cannot_move_the_cursor(cli: Cli, registry: Path) -> None:
     channel = registry / "embedder" / "staging"
     channel.write_bytes((registry / "embedder/current").read_bytes())

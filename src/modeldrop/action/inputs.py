@@ -123,6 +123,8 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     publishes, moves, reason = _decide(reader, event, phase, dry_run=dry_run, given=given)
     allowed = reader.flag("allow-channel-from-pull-request") and not event.fork
     proposal = event.is_proposal and not allowed
+    # What a pull request may move at all without leave, a channel of its own, is no matter of approval.
+    propose = reader.flag("propose") and not proposal
     if moves and proposal:
         channel = reader.line("channel") or (model.channel if model else DEFAULT_CHANNEL)
         _refuse_channel_of_default_branch(reader, event, settings, channel)
@@ -132,7 +134,7 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
     reader.finish(matrix)
     assert request is not None  # noqa: S101  else there were problems
-    request = replace(request, proposal=proposal)
+    request = replace(request, proposal=proposal, propose=propose)
     return ActionInputs(
         request=request if moves else replace(request, channel=None, compare_with=request.channel or DEFAULT_CHANNEL),
         phase="plan" if dry_run else phase,

@@ -178,6 +178,7 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
         "promoted": _flag(any(registry.promotion == Promotion.MOVED for registry in result.registries)),
         "promotion": _promotion(result),
         "previous-version": first.before,
+        "asked-at": result.asked,
         # Of a folder or bucket the pinned source is a digest, from which nothing can be built.
         "source": result.source if result.source.startswith("hf:") else result.given,
         "report": run.report(),
@@ -191,7 +192,7 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
 def _promotion(result: RunResult) -> str:
     """Of several registries, that which most needs somebody to look; "" where the run has not come so far."""
     became = [registry.promotion for registry in result.registries]
-    order = (Promotion.REJECTED, Promotion.HELD, Promotion.MOVED, Promotion.UNCHANGED)
+    order = (Promotion.REJECTED, Promotion.PROPOSED, Promotion.HELD, Promotion.MOVED, Promotion.UNCHANGED)
     first = next((promotion for promotion in order if promotion in became), None)
     return first or (Promotion.NOT_ASKED if result.reason else "")
 

@@ -98,7 +98,7 @@ def _channel(result: RunResult, registry: RegistryResult) -> str:
     if registry.after and registry.after == registry.version:
         return f"{registry.after}, as before"
     stays = f"stays at {registry.after}" if registry.after else "not there"
-    if registry.promotion in {Promotion.HELD, Promotion.REJECTED}:
+    if registry.promotion in {Promotion.HELD, Promotion.PROPOSED, Promotion.REJECTED}:
         stays = f"**{registry.promotion}**: {stays}"
     reason = registry.reason or result.reason
     return f"{stays}: {markdown_text(reason)}" if reason else stays

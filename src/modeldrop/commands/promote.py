@@ -8,6 +8,11 @@ then stay with what they have. They say which generation that is; one promote ab
 
 modeldrop promote ./models/embedder@v3 --generation-above 25
 
+After an approval, what a publish of this CI run has proposed moves as that publish would have moved it: not if a later
+run has asked for something else, or somebody has moved the channel by hand since:
+
+modeldrop promote ./models/embedder@v3 --asked-at 2026-11-29T20:15:00Z
+
 With MODELDROP_SIGNING_KEY set the move is signed, and no channel is moved to a version that nobody whom you trust has
 signed (docs/security.md).
 """
@@ -15,13 +20,17 @@ signed (docs/security.md).
 from __future__ import annotations
 
 import argparse
+import re
+from dataclasses import replace
+from datetime import datetime
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
-from modeldrop.registry.channels import promote
-from modeldrop.registry.provenance import provenance
+from modeldrop.registry.channels import move_forward, promote
+from modeldrop.registry.promotion import Asked
+from modeldrop.registry.provenance import asked_now, provenance
 from modeldrop.registry.signing import vouch
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
@@ -42,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sign the version too, after you have looked at it: for one that was published unsigned",
     )  # fmt: skip
     parser.add_argument("--unsigned", action="store_true", help="have a channel that is not signed any more")
+    parser.add_argument(
+        "--asked-at", metavar="TIME",
+        help="move it as the publish of this CI run that asked at TIME (UTC, such as 2026-11-29T20:15:00Z)",
+    )  # fmt: skip
     add_json(parser)
 
 
@@ -51,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{above} is no generation.", "Write the number that the readers name.")
     if arguments.vouch and arguments.unsigned:
         raise UsageError("--vouch and --unsigned exclude each other.", "Write one of them.")
+    asked = None if arguments.asked_at is None else _asked(arguments)
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
@@ -58,18 +72,37 @@ def run(arguments: argparse.Namespace) -> int:
     version = resolve_reference(store, reference)
     if arguments.vouch:
         vouch(store, reference.model, version.number, version.digest)
-    moved = promote(
-        store,
-        reference.model,
-        version,
-        channel,
-        by=provenance().actor,
-        why=arguments.why,
-        generation_above=above,
-        unsigned=arguments.unsigned,
-    )
+    by = provenance().actor
+    if asked is None:
+        moved = promote(
+            store,
+            reference.model,
+            version,
+            channel,
+            by=by,
+            why=arguments.why,
+            generation_above=above,
+            unsigned=arguments.unsigned,
+        )
+    else:
+        moved = move_forward(store, reference.model, version, channel, by=by, asked=asked)
     if arguments.json:
         print_json(channel_json(moved))
     else:
         print(channel_line(moved))
     return 0
+
+
+def _asked(arguments: argparse.Namespace) -> Asked:
+    if arguments.why or arguments.generation_above or arguments.vouch or arguments.unsigned:
+        raise UsageError(
+            "--asked-at goes with no --why, --generation-above, --vouch or --unsigned.", "Those are a person's decisions."
+        )
+    at = arguments.asked_at
+    try:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", at):
+            raise ValueError
+        datetime.fromisoformat(at)
+    except ValueError:
+        raise UsageError(f"--asked-at {at!r} is no moment.", "Write one such as 2026-11-29T20:15:00Z.") from None
+    return replace(asked_now(), at=at)

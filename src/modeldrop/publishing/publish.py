@@ -104,6 +104,7 @@ def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> 
                 by=provenance().actor,
                 asked=plan.asked,
                 check=partial(tests.check, one),
+                propose=request.propose,
             )
             results.append(moved)
     return results

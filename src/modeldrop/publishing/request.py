@@ -34,6 +34,7 @@ class PublishRequest:
         test_seconds: how long it may take.
         compare_with: the channel whose version the test compares the new one with, if no channel is to move.
         proposal: whether a pull request or a merge queue asks, which moves only channels that nobody else does.
+        propose: whether the channel's move is only to be decided and tested, and left to an approval.
 
     Raises:
         UsageError: an invalid name, no registry, or an invalid command.
@@ -50,6 +51,7 @@ class PublishRequest:
     test_seconds: float = TEST_SECONDS
     compare_with: str = DEFAULT_CHANNEL
     proposal: bool = False
+    propose: bool = False
 
     def __post_init__(self) -> None:
         check_model(self.model)

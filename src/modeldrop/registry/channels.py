@@ -145,6 +145,7 @@ def move_forward(
     by: str,
     asked: Asked | None = None,
     check: VersionCheck = lambda _present: None,
+    propose: bool = False,
 ) -> ChannelResult:
     """Have a channel name a version that a publish has made or found, as ``promotion.decide`` says.
 
@@ -159,6 +160,7 @@ def move_forward(
         by: who asks.
         asked: when and in which run; by default now, in this one.
         check: whether the version may be used.
+        propose: only find out whether it would move, which is left to a later call, ``asked`` at the same time.
 
     Raises:
         RegistryError, ConflictError: the registry cannot be read or written.
@@ -173,6 +175,8 @@ def move_forward(
         decision, rejection = promotion.decide(known, wish, now=now()), None
         if decision.promotion is Promotion.MOVED:
             rejection = find_rejection(store, model, version.number) or check(present)
+            if rejection is None and propose:
+                return _Change(promotion=Promotion.PROPOSED, reason="it is to move once that is approved")
             if rejection is None:
                 move = _move("publish", version.number, version.digest, by, "")
                 return _Change(move=move, wanted=decision.wanted)

@@ -26,12 +26,13 @@ class Promotion(enum.StrEnum):
     """What became of the wish to have a channel name a version.
 
     HELD: it stays, because a person has moved it since, a later run has asked for something else, or a pull request may
-    not move it. NOT_ASKED: none was to move.
+    not move it. PROPOSED: it would be moved, and is left to somebody's approval. NOT_ASKED: none was to move.
     """
 
     MOVED = "moved"
     UNCHANGED = "unchanged"
     HELD = "held"
+    PROPOSED = "proposed"
     REJECTED = "rejected"
     NOT_ASKED = "not-asked"
 
