@@ -39,6 +39,7 @@ PAGES = (
 WORKFLOW = ".github/workflows/publish-models.yml"
 EXAMPLES = "examples/workflows"
 SCHEMAS = "docs/schemas"
+NESTED = "publish/action.yml"
 _PIN = re.compile(r"(?P<action>[\w.-]+/[\w./-]+)@[0-9a-f]{40} # v[\d.]+")
 _HEADS = {
     "create_only": "create-only",
@@ -82,11 +83,23 @@ def drifted(root: Path = ROOT) -> dict[str, str]:
     """The pages and schemas that are not as they should be, with the text that they should have."""
     now = {page: (root / page).read_text("utf-8") for page in PAGES}
     pages = {page: after for page, before in now.items() if (after := render(page, before)) != before}
+    whole = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {NESTED: nested_action()}
     return pages | {
         path: text
-        for name, text in schemas().items()
-        if not (root / (path := f"{SCHEMAS}/{name}")).is_file() or (root / path).read_text("utf-8") != text
+        for path, text in whole.items()
+        if not (root / path).is_file() or (root / path).read_text("utf-8") != text
     }
+
+
+def nested_action() -> str:
+    """``publish/action.yml``: the action again, in a folder, for ``uses: $/`` names no repository's root.
+
+    A wrapper at the root would have to say ``uses: $/publish`` itself, which GitHub Enterprise Server does not know,
+    nor runners before 2.336; later ones print an error for every action that says it (actions/runner#4706).
+    """
+    head = "# Written by docs/generate.py from ../action.yml, which is the one to change.\n"
+    whole = (ROOT / "action.yml").read_text("utf-8")
+    return head + whole.replace('"$GITHUB_ACTION_PATH/src"', '"$GITHUB_ACTION_PATH/../src"')
 
 
 def _pins_in_use() -> Iterator[re.Match[str]]:

@@ -75,7 +75,7 @@ class Machines:
             folder,
             event,
             machine={**self._machine, "PIP_CONFIG_FILE": str(settings), **(machine or {})},
-            actions={ACTION: self._checkout, f"{ACTION}/setup": self._checkout / "setup"},
+            actions={f"{ACTION}{part}": self._checkout / part[1:] for part in ("", "/publish", "/setup")},
             repository=self._checkout,
             service=service,
             secrets=secrets,
@@ -105,7 +105,7 @@ def copy_checkout(actions: Path) -> Path:
     """Put the action below a folder as a runner unpacks it."""
     folder = actions / "_actions" / "modeldrop" / "modeldrop" / "v0"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("src", "requirements", "setup", ".github"):
+    for name in ("src", "requirements", "publish", "setup", ".github"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("action.yml", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)

@@ -44,8 +44,8 @@ class Run:
         self.needs[name] = {"result": "failure" if job.failed else "success", "outputs": outputs}
         return job, results
 
-    def machine(self, matrix: Mapping[str, Any] | None = None) -> Job:
-        contexts = {"matrix": dict(matrix or {}), "needs": self.needs, "secrets": {}}
+    def machine(self, matrix: Mapping[str, Any] | None = None, secrets: Mapping[str, str] | None = None) -> Job:
+        contexts = {"matrix": dict(matrix or {}), "needs": self.needs, "secrets": dict(secrets or {})}
         job = self.machines.job(self.event, service=self.service, inputs=self.inputs, contexts=contexts)
         (job.workspace / "modeldrop.toml").write_text(self.config, "utf-8")
         return job
@@ -122,6 +122,69 @@ def test_a_word_that_is_not_allowed_is_refused(machines: Machines, tree: Mapping
     assert result.outcome == "failure"
     assert [error.message.endswith("auto, true or false.") for error in result.errors] == [True]
     assert set(result.outputs) == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("gpu", "gpu"),
+        ('["self-hosted", "big"]', ["self-hosted", "big"]),
+        ('{"one": ["self-hosted", "big"], "*": "gpu"}', ["self-hosted", "big"]),
+        ('{"two": "huge", "*": "gpu"}', "gpu"),
+        ('{"two": "huge"}', "ubuntu-24.04"),
+    ],
+)
+def test_every_model_may_have_a_runner_of_its_own(
+    machines: Machines, tree: Mapping[str, Any], folder: Path, given: str, expected: Any
+) -> None:
+    run = start(machines, tree, folder, runs_on=given)
+    step = next(step for step in run.steps("models") if step["id"] == "runners")
+    result = run.machine().step({**step, "env": {**step["env"], "MATRIX": '{"include": [{"name": "one"}]}'}})
+    assert json.loads(result.outputs["matrix"]) == {"include": [{"name": "one", "runs-on": expected}]}
+    assert tree["jobs"]["publish"]["runs-on"] == {"$": "matrix.runs-on"}
+
+
+def test_no_publish_is_dropped(github: GitHub, tree: Mapping[str, Any]) -> None:
+    """All wait for their turn; those of a pull request, which runs main's code too, for those of its own alone."""
+    publish = tree["jobs"]["publish"]["concurrency"]
+    assert (publish["queue"], publish["cancel-in-progress"]) == ("max", False)
+    pull_requests = [Event.pull_request(name=name) for name in ("pull_request", "pull_request_target")]
+    events = (Event(), Event(ref="refs/heads/feature"), *pull_requests)
+    groups = [
+        github.evaluate(publish["group"]["$"], {"github": event.context(), "matrix": {"name": "one"}}, {}).text
+        for event in events
+    ]
+    assert groups[:2] == ["modeldrop-publish-one-refs/heads/main", "modeldrop-publish-one-refs/heads/feature"]
+    assert set(groups[2:]) == {"modeldrop-publish-one-17"}
+    waiting = [job for job in tree["jobs"].values() if "environment" in job]
+    assert len(waiting) == 1
+    assert "concurrency" not in waiting[0]
+
+
+def test_a_service_without_oidc_is_signed_in_to_with_a_key(
+    machines: Machines, tree: Mapping[str, Any], folder: Path
+) -> None:
+    run = start(machines, tree, folder, aws_region="auto")
+    sign_in = next(step for step in run.steps("publish") if "sign-in" in step.get("uses", ""))
+    keys = {"s3-access-key-id": "the-key", "s3-secret-access-key": "a/+secret=1"}
+    ask = {"run": "printf '%s ' $AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY $AWS_REGION"}
+    for secrets, said in ((keys, "the-key a/+secret=1 auto "), ({}, "")):
+        job = run.machine(secrets=secrets)
+        job.step(sign_in)
+        assert job.step(ask).log.strip() == said.strip()
+    job = run.machine(secrets={**keys, "s3-secret-access-key": "two\nPATH=/evil"})
+    job.step(sign_in)
+    assert job.failed
+
+
+def test_tests_find_the_packages_that_they_import(machines: Machines, tree: Mapping[str, Any], folder: Path) -> None:
+    run = start(machines, tree, folder, test_requirements="checks/requirements.txt")
+    job = run.machine()
+    (job.workspace / "checks").mkdir()
+    (job.workspace / "checks/requirements.txt").write_text("blake3\n")
+    steps = [step for step in run.steps("publish") if "test-requirements" in str(step.get("if"))]
+    results = job.steps([*steps, {"run": "python -c 'import blake3; print(blake3.__name__)'"}])
+    assert results[-1].log == "blake3\n", "".join(result.log for result in results)
 
 
 def decide(run: Run) -> StepResult:
@@ -212,9 +275,21 @@ def test_what_was_approved_is_promoted_and_an_unchanged_run_proposes_nothing(
     assert not any(is_attestation(call) for call in job.calls)
 
 
-def test_nothing_published_is_no_failure(machines: Machines, tree: Mapping[str, Any], tmp_path: Path) -> None:
+def test_one_summary_tells_of_all_models(machines: Machines, tree: Mapping[str, Any], tmp_path: Path) -> None:
+    """Also of those that have left nothing, because they failed; and that all have is no failure of this job."""
     run = start(machines, tree, tmp_path)
-    run.needs["models"] = {"result": "success", "outputs": {"attest": "true"}}
+    matrix = json.dumps({"include": [{"name": "one"}, {"name": "two"}]})
+    run.needs["models"] = {"result": "success", "outputs": {"attest": "true", "matrix": matrix}}
     job, results = run.job("attest")
     assert not job.failed, results[-1].log
     assert (run.outputs("attest")["results"], run.outputs("attest")["promote"]) == ("[]", "[]")
+    told = {"version": "v2", "built": "false", "would-build": "false", "promotion": "held", "previous-version": "v1"}
+    result = {"name": "two", "channel": "stable", "outputs": told | {"reference": "", "asked-at": ""}}
+    kept = run.service / "artifacts/modeldrop-two/two"
+    kept.mkdir(parents=True)
+    (kept / "result.json").write_text(json.dumps(result))
+    job, results = run.job("attest")
+    assert "".join(result.summary for result in results).splitlines()[-2:] == [
+        "| one | – | **failed**: see its job | – | – |",
+        "| two | v2 | unchanged | stable: held | v1 |",
+    ]

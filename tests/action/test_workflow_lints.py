@@ -46,7 +46,7 @@ def faulty(tmp_path: Path) -> Path:
     file.write_text(
         "on: [push, nonsense]\njobs:\n  one:\n    runs-on: ubuntu-latest\n    steps:\n"
         "      - uses: actions/checkout@v5\n      - {run: 'echo ${{ github.head_ref }}', if: steps.nobody.outputs.x}\n"
-        "      - {run: echo, colour: blue}\n"
+        "      - {run: echo, colour: blue}\n      - uses: $/\n"
     )
     return file
 
@@ -101,6 +101,7 @@ def test_actionlint_finds_a_fault(faulty: Path) -> None:
     messages = "\n".join(found["message"] for found in actionlint(faulty))
     assert 'unknown Webhook event "nonsense"' in messages
     assert 'property "nobody" is not defined' in messages
+    assert 'specifying action "$/" in invalid format' in messages
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)

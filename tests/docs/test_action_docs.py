@@ -19,12 +19,13 @@ OWN = "modeldrop/modeldrop"
 PUBLISH_MODELS = ROOT / ".github/workflows/publish-models.yml"
 EXAMPLES = sorted((ROOT / "examples/workflows").glob("*.yml"))
 WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), *EXAMPLES]
-ACTIONS = [ROOT / "action.yml", ROOT / "setup/action.yml", *sorted((ROOT / ".github/actions").glob("*/action.yml"))]
+ACTION = [ROOT / "action.yml", ROOT / "publish/action.yml"]  # the same
+ACTIONS = [*ACTION, ROOT / "setup/action.yml", *sorted((ROOT / ".github/actions").glob("*/action.yml"))]
 PAGE = DOCS / "action.md"
 PAGES = [PAGE, *sorted((DOCS / "storage").glob("*.md")), DOCS / "storage.md"]
 _PINNED = re.compile(r"uses: (?P<action>[\w.-]+/[\w./-]+)@(?P<commit>[0-9a-f]{40}) # (?P<version>v\d+\.\d+\.\d+)$")
 _OWN = re.compile(rf"uses: {OWN}(/[\w./-]+)?@v0( # pin the commit\b.*)?$")
-_LOCAL = re.compile(r"uses: (\./|\$/)[\w./-]*$")
+_LOCAL = re.compile(r"uses: (\./[\w./-]*|\$/[\w.][\w./-]*)$")
 _OUTPUT = re.compile(r"steps\.([\w-]+)\.outputs\.([\w-]+)")
 
 
@@ -172,14 +173,14 @@ def test_a_wrong_input_would_be_found() -> None:
     assert our_file("modeldrop/modeldrop@v0") == ROOT / "action.yml"
     assert our_file("modeldrop/modeldrop/setup@v0") == ROOT / "setup/action.yml"
     assert our_file("modeldrop/modeldrop/.github/workflows/publish-models.yml@v0") == PUBLISH_MODELS
-    assert our_file("$/") == our_file("./") == ROOT / "action.yml"
+    assert (our_file("$/setup"), our_file("./")) == (ROOT / "setup/action.yml", ROOT / "action.yml")
     assert our_file("actions/checkout@v5") is None
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
 def test_outputs_that_are_read_exist(path: Path) -> None:
     outputs = set(load(ROOT / "action.yml")["outputs"])
-    ours = {use.id for use in own_uses(path) if use.file == ROOT / "action.yml"} - {""}
+    ours = {use.id for use in own_uses(path) if use.file in ACTION} - {""}
     read = {(step, name) for step, name in _OUTPUT.findall(path.read_text("utf-8")) if step in ours}
     assert {name for _, name in read} <= outputs
 

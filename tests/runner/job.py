@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.runner import workflow_commands
 from tests.runner.action_stubs import Call, run_stub
 from tests.runner.events import TOKEN, Event
@@ -18,7 +19,7 @@ from tests.runner.results import StepResult
 from tests.runner.scripts import UNNAMED_SHELL, ScriptError, run_script
 from tests.runner.workflow_commands import Annotation
 
-_STEP_SECONDS = 300.0
+_STEP_SECONDS = HANG_SECONDS
 # What of the github context a process does not see as GITHUB_….
 _UNSEEN = frozenset({"action_status", "event", "token"})
 
@@ -36,6 +37,14 @@ class _Scope:
 
 class _StepError(Exception):
     """What ends a step before, or instead of, its own exit code."""
+
+
+def _path_of_self(uses: str) -> str:
+    """The folder that ``$/folder`` means (PipelineConstants.TryParseSelfRepository)."""
+    path = uses.removeprefix("$/").lstrip("/")
+    if not path or "@" in path:
+        raise _StepError(f"Expected format {{org}}/{{repo}}[/path]@ref. Actual '{uses}'")
+    return path
 
 
 class Job:
@@ -217,7 +226,7 @@ class Job:
         if action.startswith("./"):
             return self._composite(self.workspace / action, {}, inputs, scope, result)
         if action.startswith("$/"):
-            return self._composite(self._repository / action[2:], {}, inputs, scope, result)
+            return self._composite(self._repository / _path_of_self(uses), {}, inputs, scope, result)
         if folder := self._actions.get(action):
             own = {"action_ref": ref, "action_repository": action}
             return self._composite(folder, own, inputs, scope, result)

@@ -67,6 +67,15 @@ def test_a_failing_pipe_fails_the_step(run: Run) -> None:
     assert run({"run": "false | true"}).outcome == "failure"
 
 
+@pytest.mark.parametrize("uses", ["$/", "$//", "$/folder@v1"])
+def test_a_reference_to_its_own_repository_names_a_folder(run: Run, uses: str) -> None:
+    result = run({"uses": uses})
+    assert (result.outcome, [error.message for error in result.errors]) == (
+        "failure",
+        [f"Expected format {{org}}/{{repo}}[/path]@ref. Actual '{uses}'"],
+    )
+
+
 def test_a_forgiven_failure_keeps_its_outcome(run: Run) -> None:
     result = run(
         {"id": "risky", "run": "exit 3", "continue-on-error": True},

@@ -165,7 +165,7 @@ def _show(event: WorkflowEvent) -> None:
         show_inputs=settings.show_inputs,
     )
     run.summary.write_text(markdown, "utf-8")
-    if settings.summary:
+    if settings.summarizes(failed=bool(result.failure)):
         github.append_summary(markdown)
     if api is not None and event.is_pull_request:
         from modeldrop.action.pull_request_comment import keep_comment
@@ -242,7 +242,7 @@ def _keep_failure(message: str) -> None:
     if sys.argv[1] in {"check", "install"}:  # no report will be made
         from modeldrop.action.summary import failure_markdown
 
-        if os.environ.get("MODELDROP_SUMMARY", "true").lower() != "false":
+        if os.environ.get("MODELDROP_SUMMARY", "").strip().lower() != "false":
             github.append_summary(failure_markdown(message))
         return
     run = _run_folder()

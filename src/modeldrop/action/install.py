@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 _REQUIREMENTS = ROOT / "requirements"
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s+;]+)", re.MULTILINE)
-_VENV_SECONDS = 120.0
+_VENV_SECONDS = 600.0
 _INSTALL_SECONDS = 1800.0
 _COMPILE_SECONDS = 600.0
 _TORCH = "build-torch.txt"

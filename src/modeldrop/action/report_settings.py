@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from modeldrop.action.input_reader import InputReader
 
 _FILE = "report-settings.json"
-_AUTO, _TRUE, _FALSE = "auto", "true", "false"
+_AUTO, _TRUE, _FALSE, _FAILURE = "auto", "true", "false", "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class ReportSettings:
     """What is shown.
 
     Attributes:
-        summary: whether a job summary is written.
+        summary: whether a job summary is written: true, false, or failure, for only of what failed.
         upload: whether report.html is kept as an artifact: auto, true, false.
         comment: whether a comment on the pull request is kept up to date.
         show_inputs: whether texts of the user's own inputs may be shown.
         keep_build: whether a build that is not published is kept as an artifact.
     """
 
-    summary: bool = True
+    summary: str = _TRUE
     upload: str = _AUTO
     comment: bool = False
     show_inputs: bool = False
@@ -36,6 +36,10 @@ class ReportSettings:
     def save(self, folder: Path) -> None:
         """Keep them in a run's folder."""
         (folder / _FILE).write_text(json.dumps(asdict(self)), "utf-8")
+
+    def summarizes(self, *, failed: bool) -> bool:
+        """Whether a run's summary is written."""
+        return self.summary == _TRUE or (failed and self.summary == _FAILURE)
 
     def uploads(self, event: WorkflowEvent, server: str, *, own_inputs: bool) -> bool:
         """Whether report.html is uploaded.
@@ -46,13 +50,13 @@ class ReportSettings:
         if self.upload != _AUTO:
             return self.upload == _TRUE
         takes = server == "https://github.com" or server.endswith(".ghe.com")
-        return self.summary and event.is_proposal and takes and (event.private or self.show_inputs or not own_inputs)
+        return self.summary == _TRUE and event.is_proposal and takes and (event.private or self.show_inputs or not own_inputs)
 
 
 def read_report_settings(reader: InputReader) -> ReportSettings:
     """The settings that the inputs say."""
     return ReportSettings(
-        summary=reader.flag("summary"),
+        summary=reader.choice("summary", (_TRUE, _FALSE, _FAILURE)),
         upload=reader.choice("upload-report", (_AUTO, _TRUE, _FALSE)),
         comment=reader.flag("comment"),
         show_inputs=reader.flag("show-inputs"),
