@@ -18,6 +18,9 @@ class ModeldropError(Exception):
     Args:
         message: what failed, and where: one sentence or two, without a traceback.
         hint: what the reader can do next, or "" where the message already says it.
+
+    Attributes:
+        log: the file, which stays, with what the process said that failed; the hint names it. "" where there is none.
     """
 
     exit_code = 1
@@ -26,6 +29,7 @@ class ModeldropError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.log = ""
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message

@@ -30,6 +30,16 @@ def readable(markdown: str) -> str:
     return re.sub(r"\\(?=[^A-Za-z0-9\s])", "", markdown)
 
 
+def with_weights(job: Job) -> Job:
+    """A folder in the workspace that looks like a checkpoint: enough to plan, and to be refused by an exporter."""
+    folder = job.workspace / "weights"
+    folder.mkdir()
+    config = '{"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100}'
+    for name, text in (("config.json", config), ("tokenizer.json", "{}"), ("model.safetensors", "")):
+        (folder / name).write_text(text, "utf-8")
+    return job
+
+
 class Machines:
     """Makes machines, each with a job on it.
 

@@ -9,23 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.action.machines import USES, Machines, readable
+from tests.action.machines import USES, Machines, readable, with_weights
 from tests.runner.events import Event
-from tests.runner.job import Job
 
 INPUTS = {"model": "./weights", "name": "embedder", "registry": "./registry"}
 SETUP = "actions/setup-python"
 CACHES = ["actions/cache/restore", "actions/cache/save"]
-
-
-def with_weights(job: Job) -> Job:
-    """A folder in the workspace that looks like a checkpoint: enough to plan, and to be refused by an exporter."""
-    folder = job.workspace / "weights"
-    folder.mkdir()
-    config = '{"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100}'
-    for name, text in (("config.json", config), ("tokenizer.json", "{}"), ("model.safetensors", "")):
-        (folder / name).write_text(text, "utf-8")
-    return job
 
 
 @pytest.fixture

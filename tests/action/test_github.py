@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,16 +56,25 @@ def test_an_output_has_a_plain_name(files: Files, name: str) -> None:
 
 
 def test_an_output_of_a_step_is_one_line(files: Files) -> None:
-    github.step_output("state", "/a folder/with=signs")
+    github.step_outputs({"state": "/a folder/with=signs", "go": ""})
     with pytest.raises(ValueError, match="one line"):
-        github.step_output("state", "a\nb=c")
-    assert files.pairs("output") == {"state": "/a folder/with=signs"}
+        github.step_outputs({"state": "a\nb=c"})
+    assert files.pairs("output") == {"state": "/a folder/with=signs", "go": ""}
 
 
 def test_a_group_ends_also_where_something_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="no"), github.group("Plan"):
+    def fail() -> None:
+        sys.stdout.write("::error::evil\n##[error]evil\n::endgroup::\nhalf a line")
+        github.annotate("warning", "a title", "ours")
+        sys.stdout.write("::add-mask::evil\nhalf a line")
         raise ValueError("no")
-    assert capsys.readouterr().out.split("\n") == ["::group::Plan", "::endgroup::", ""]
+
+    with pytest.raises(ValueError, match="no"), github.group("Plan"):
+        fail()
+    sys.stdout.write("::notice::commands count again\n")
+    commands = [(command.name, command.data) for command in read(capsys.readouterr().out)]
+    ours = [command for command in commands if command[0] != "stop-commands"]
+    assert ours == [("group", "Plan"), ("warning", "ours"), ("endgroup", ""), ("notice", "commands count again")]
 
 
 def test_secrets_are_masked_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

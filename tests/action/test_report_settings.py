@@ -19,7 +19,7 @@ MAIN = WorkflowEvent(name="push", cause="push", ref="refs/heads/main", default_b
         (ReportSettings(), WorkflowEvent(name="merge_group", cause="merge_group"), DATA_RESIDENCY, False, True),
         (ReportSettings(), PULL, OWN_SERVER, False, False),
         (ReportSettings(), MAIN, HUB, False, False),
-        (ReportSettings(summary=False), PULL, HUB, False, False),
+        (ReportSettings(summary="false"), PULL, HUB, False, False),
         # Whoever reads a public repository may read its artifacts.
         (ReportSettings(), PULL, HUB, True, False),
         (ReportSettings(), PRIVATE, HUB, True, True),
@@ -37,7 +37,7 @@ def test_when_the_report_is_uploaded(
 def test_they_are_kept_for_the_last_steps(tmp_path: Path) -> None:
     given = {"summary": "FALSE", "upload-report": "", "comment": "true", "show-inputs": "", "reuse-builds": "true"}
     settings = read_report_settings(InputReader(given))
-    assert settings == ReportSettings(summary=False, comment=True, keep_build=True)
+    assert settings == ReportSettings(summary="false", comment=True, keep_build=True)
     assert load_report_settings(tmp_path) == ReportSettings()
     settings.save(tmp_path)
     assert load_report_settings(tmp_path) == settings

@@ -21,12 +21,17 @@ SECRET = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS",
     "AZURE_CLIENT_SECRET", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "OPENAI_API_KEY", "DB_PASSWORD",
     "HTTPS_PROXY", "https_proxy", "MODELDROP_REGISTRY",
+    "GITHUB_ENV", "GITHUB_PATH", "GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY",
 )  # fmt: skip
 
 
 def test_nothing_that_signs_in_reaches_a_worker() -> None:
-    environment = worker_environment(KEPT | dict.fromkeys(SECRET, "s3cret"))
-    assert "s3cret" not in environment.values()
+    urls = {"PIP_INDEX_URL": "https://me:s3cret@pypi.acme.dev/simple", "FEED": "see https://s3cret@acme.dev"}
+    environment = worker_environment(
+        KEPT | urls | dict.fromkeys(SECRET, "s3cret") | {"HOMEPAGE": "https://acme.dev/@me"}
+    )
+    assert "s3cret" not in " ".join(environment.values())
+    assert environment["HOMEPAGE"] == "https://acme.dev/@me"
     assert environment.items() >= KEPT.items()
     assert environment["PYTHONHASHSEED"] == "0"
     assert environment["HF_HUB_OFFLINE"] == "1"
@@ -52,7 +57,8 @@ def test_a_crash_keeps_its_log(tmp_path: Path) -> None:
     python = _interpreter(tmp_path, "print('the reason', file=sys.stderr); sys.exit(3)")
     with pytest.raises(ExportError, match=r"exit code 3.*the reason") as caught:
         run_worker("export", METRIC, type(None), tmp_path, print, python=python)
-    log = Path(caught.value.hint.rpartition(" ")[2])
+    log = Path(caught.value.log)
+    assert caught.value.hint == f"Its whole log: {log}"
     assert log.read_text("utf-8") == "the reason\n"
     log.unlink()
 

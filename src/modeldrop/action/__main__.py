@@ -8,7 +8,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from modeldrop.action import github
 from modeldrop.action.event import WorkflowEvent, read_event
@@ -26,14 +26,28 @@ _INPUTS = "MODELDROP_INPUTS"
 _STATE = "MODELDROP_STATE"
 _EXPORTER = "MODELDROP_EXPORTER_PYTHON"
 _TOKEN = "MODELDROP_GITHUB_TOKEN"  # noqa: S105  its name
+_OUTPUTS = {
+    "check": ("state", "matrix", "go"),
+    "install": ("python",),
+    "plan": ("build", "exporter", "cache-key", "cache-folder"),
+    "exporter": ("python",),
+    "report": ("upload-name", "keep-name", "show", "comment"),
+}
+Outputs: TypeAlias = dict[str, str]
+"""What a step tells ``action.yml``; the step fills in what is not empty."""
 
 
 def main() -> int:
     """Run a step; turn failures into annotations and their exit codes."""
     event = read_event(os.environ)
     end_in_order()
+    # One pipe keeps the order: what a test prints on the other could come after commands count again.
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
+    step = sys.argv[1]
+    # All are set at the end, however it ends: what a test or a model has written beside is no output of ours.
+    outputs = dict.fromkeys(_OUTPUTS.get(step, ()), "")
     try:
-        _STEPS[sys.argv[1]](event)
+        _STEPS[step](event, outputs)
     except ModeldropError as error:
         return _fail(error)
     except KeyboardInterrupt as interrupt:
@@ -42,39 +56,39 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(exit_code_of(interrupt))  # without waiting for threads that upload
     except Exception as error:  # noqa: BLE001  a defect must end as an annotation, too
-        traceback.print_exc()
+        github.say(traceback.format_exc())
         defect = f"Unexpected {type(error).__name__}: {error}"
         hint = "This is a defect of modeldrop. Report it, with what stands above this line in the log."
         return _fail(ModeldropError(defect, hint))
+    finally:
+        github.step_outputs(outputs)
     return 0
 
 
-def _check(event: WorkflowEvent) -> None:
-
+def _check(event: WorkflowEvent, outputs: Outputs) -> None:
     temporary = _temporary()
     try:
         inputs = _read_inputs(event)
     except InputsError as error:
-        github.step_output("matrix", error.matrix)
+        outputs["matrix"] = error.matrix
         raise
     temporary.joinpath("modeldrop").mkdir(parents=True, exist_ok=True)
-    state = tempfile.mkdtemp(prefix="run-", dir=temporary / "modeldrop")
-    inputs.report.save(Path(state))
-    github.step_output("state", state)
-    github.step_output("matrix", inputs.matrix)
-    github.step_output("go", "false" if inputs.request is None else "true")
+    outputs["state"] = tempfile.mkdtemp(prefix="run-", dir=temporary / "modeldrop")
+    inputs.report.save(Path(outputs["state"]))
+    outputs["matrix"] = inputs.matrix
+    outputs["go"] = "false" if inputs.request is None else "true"
 
 
-def _install(event: WorkflowEvent) -> None:
+def _install(event: WorkflowEvent, outputs: Outputs) -> None:
     from modeldrop.action.install import PipCache, install_planner
 
     inputs = _read_inputs(event)
     cache = PipCache(none=not event.may_cache)
     python = install_planner(inputs.parts, _temporary() / "modeldrop", cache)
-    github.step_output("python", str(python))
+    outputs["python"] = str(python)
 
 
-def _plan(event: WorkflowEvent) -> None:
+def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
     from modeldrop.action.install import exporter_lock
     from modeldrop.action.steps import explain_sign_in, plan_and_publish
 
@@ -87,19 +101,19 @@ def _plan(event: WorkflowEvent) -> None:
             needed = plan_and_publish(inputs, inputs.request, _run_folder(), api)
         except ModeldropError as error:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
-    github.step_output("build", "true" if needed else "false")
+    outputs["build"] = "true" if needed else "false"
     if not needed or os.environ.get(_EXPORTER):
         return
-    github.step_output("exporter", "true")
+    outputs["exporter"] = "true"
     hosted = os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
     if event.may_cache and hosted:  # a runner that stays has a cache of its own
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         machine = f"{os.environ.get('RUNNER_OS', '')}-{os.environ.get('RUNNER_ARCH', '')}"
-        github.step_output("cache-key", f"modeldrop-exporter-{machine}-{version}-{exporter_lock()}")
-        github.step_output("cache-folder", str(_pip_cache()))
+        outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock()}"
+        outputs["cache-folder"] = str(_pip_cache())
 
 
-def _exporter(event: WorkflowEvent) -> None:
+def _exporter(event: WorkflowEvent, outputs: Outputs) -> None:
     from modeldrop.action.install import PipCache, install_exporter
 
     inputs = _read_inputs(event)
@@ -107,10 +121,10 @@ def _exporter(event: WorkflowEvent) -> None:
     cache = PipCache(_pip_cache() if cached else None, none=not event.may_cache)
     with github.group("Install the exporter: PyTorch for CPUs, transformers, optimum"):
         python = install_exporter(_temporary() / "modeldrop", inputs.torch_index, cache)
-    github.step_output("python", str(python))
+    outputs["python"] = str(python)
 
 
-def _build(event: WorkflowEvent) -> None:
+def _build(event: WorkflowEvent, _: Outputs) -> None:
     from modeldrop.action.install import wrap_exporter
     from modeldrop.action.steps import build_and_publish, explain_sign_in
 
@@ -127,7 +141,7 @@ def _build(event: WorkflowEvent) -> None:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
 
 
-def _report(event: WorkflowEvent) -> None:
+def _report(event: WorkflowEvent, outputs: Outputs) -> None:
     from modeldrop.action.kept_builds import artifact_name
     from modeldrop.action.report_settings import load_report_settings
     from modeldrop.action.result import outputs_of
@@ -139,18 +153,17 @@ def _report(event: WorkflowEvent) -> None:
     server = os.environ.get("GITHUB_SERVER_URL", "")
     uploads = bool(run.report()) and settings.uploads(event, server, own_inputs=own_inputs)
     if uploads:
-        github.step_output("upload-name", f"modeldrop.report.{result.model}")
+        outputs["upload-name"] = f"modeldrop.report.{result.model}"
     published = any(registry.done for registry in result.registries)
     if settings.keep_build and event.is_pull_request and result.build_folder and not (published or result.failure):
-        github.step_output("keep-name", artifact_name(result.model, result.build_key))
+        outputs["keep-name"] = artifact_name(result.model, result.build_key)
     if uploads or settings.comment:
-        github.step_output("show", "true")
-        github.step_output("comment", "true" if settings.comment else "false")
+        outputs["show"], outputs["comment"] = "true", "true" if settings.comment else "false"
     else:
-        _show(event)
+        _show(event, outputs)
 
 
-def _show(event: WorkflowEvent) -> None:
+def _show(event: WorkflowEvent, _: Outputs) -> None:
     """Write the summary, with the address of the report that was uploaded, and the comment on the pull request."""
     from modeldrop.action.report_settings import load_report_settings
     from modeldrop.action.summary import summary_markdown
@@ -188,7 +201,7 @@ def _github_api() -> GitHubApi | None:
     return GitHubApi(url, os.environ.get("GITHUB_REPOSITORY", ""), token)
 
 
-_STEPS: Mapping[str, Callable[[WorkflowEvent], None]] = {
+_STEPS: Mapping[str, Callable[[WorkflowEvent, Outputs], None]] = {
     "check": _check,
     "install": _install,
     "plan": _plan,
@@ -227,6 +240,10 @@ def _pip_cache() -> Path:
 
 def _fail(error: ModeldropError) -> int:
     """Say what failed as annotations, and keep it for the report."""
+    if os.environ.get("RUNNER_DEBUG") == "1":  # as --debug
+        github.say("".join(traceback.format_exception(error)))
+    if error.log:
+        _show_log(error)
     if isinstance(error, InputsError):
         for problem in error.problems:
             github.annotate("error", f"modeldrop: input {problem.name}", str(problem))
@@ -234,6 +251,15 @@ def _fail(error: ModeldropError) -> int:
         github.annotate("error", "modeldrop", f"{error.message}\n{error.hint}".strip())
     _keep_failure(str(error))
     return error.exit_code
+
+
+def _show_log(error: ModeldropError) -> None:
+    """Print what a process left in a file: the runner will be gone."""
+    path = Path(error.log)
+    with github.group(f"What {path.name} holds"):
+        github.say(path.read_text("utf-8", "replace"))
+    path.unlink()
+    error.hint = error.hint.replace(str(path), "the group above.")
 
 
 def _keep_failure(message: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ _CUT = "\n\n*The summary was cut here: GitHub takes at most 1 MiB.*\n"
 # Values of variables with such names are secrets, even if GitHub does not know them as such.
 _SECRETS = re.compile(r"TOKEN$|SECRET|PASSWORD|PASSWD|_KEY$|CONNECTION_STRING$|SAS$")
 _MIN_SECRET = 8
+# What ends the part of the log in which the runner takes no commands, while there is one.
+_stopped = ""
 
 
 def annotate(level: str, title: str, message: str) -> None:
@@ -31,7 +34,8 @@ def annotate(level: str, title: str, message: str) -> None:
     text = message if len(message) <= _MAX_ANNOTATION else f"{message[: _MAX_ANNOTATION - 1]}…"
     text = "".join(char if char.isprintable() or char in "\r\n" else "?" for char in text)
     title = _escape(title).replace(":", "%3A").replace(",", "%2C")
-    _write(f"::{level} title={title}::{_escape(text)}")
+    command = f"::{level} title={title}::{_escape(text)}"
+    _write(f"\n::{_stopped}::\n{command}\n::stop-commands::{_stopped}" if _stopped else command)
 
 
 def say(text: str) -> None:
@@ -41,15 +45,16 @@ def say(text: str) -> None:
         _write(f"modeldrop: {shown}" if shown.lstrip().startswith("::") else shown)
 
 
-def step_output(name: str, value: str) -> None:
-    """An output for ``action.yml`` itself: one line. It serves before actions-toolkit is installed."""
-    _check_output(name)
-    if not value.isprintable():
-        raise ValueError(f"{name}: an output of a step is one line")
+def step_outputs(values: Mapping[str, str]) -> None:
+    """Outputs for ``action.yml`` itself: one line each. It serves before actions-toolkit is installed."""
+    for name, value in values.items():
+        _check_output(name)
+        if not value.isprintable():
+            raise ValueError(f"{name}: an output of a step is one line")
     path = os.environ.get("GITHUB_OUTPUT")
     if path:
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{name}={value}\n")
+            file.write("".join(f"{name}={value}\n" for name, value in values.items()))
 
 
 def set_outputs(values: Mapping[str, str]) -> None:
@@ -65,17 +70,21 @@ def set_outputs(values: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def group(title: str) -> Iterator[None]:
-    """Everything printed meanwhile is one part of the log that opens and closes."""
-    from actions_toolkit import core
+    """Everything printed meanwhile is one part of the log that opens and closes, and no command to the runner.
 
-    core.start_group(title)
-    sys.stdout.flush()
+    Our own annotations are, all the same.
+    """
+    global _stopped  # noqa: PLW0603  the log is one, too
+    _write(f"::group::{_escape(title)}")
+    _stopped = secrets.token_hex(16)
+    _write(f"::stop-commands::{_stopped}")
     try:
         yield
     finally:
         sys.stderr.flush()
-        core.end_group()
-        sys.stdout.flush()
+        # What has printed half a line must not be in the way.
+        _write(f"\n::{_stopped}::\n::endgroup::")
+        _stopped = ""
 
 
 def mask_secrets(environment: Mapping[str, str]) -> None:

@@ -36,6 +36,7 @@ from modeldrop.storage.urls import parse_bucket
 PHASES = ("all", "plan", "build", "publish")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _AUTO, _TRUE, _FALSE = "auto", "true", "false"
+_MOST_RETRIES = 5
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _HUB = re.compile(r"(?:hf:(?!//))?[^/@\s:\\~]+/[^/@\s:\\]+(?:@.*)?")
 _PATH_STARTS = ("./", "../", "/", "~/", "file:")
@@ -227,6 +228,7 @@ def _request(reader: InputReader, settings: ConfigFile, model: ModelSettings | N
     test = reader.text("test-command") or (model.test if model else "")
     reader.guard("test-command", lambda: _check_test(test), "…")
     seconds = reader.guard("test-timeout", lambda: read_duration(reader.text("test-timeout") or "1h", "", unit="s"))
+    retries = reader.choice("test-retries", [str(number) for number in range(_MOST_RETRIES + 1)])
     force = reader.flag("force")
     if reader.problems or recipe is None:
         return None
@@ -241,6 +243,7 @@ def _request(reader: InputReader, settings: ConfigFile, model: ModelSettings | N
             force=force,
             test=test,
             test_seconds=seconds or 1.0,
+            test_retries=int(retries),
         ),
         name,
     )

@@ -50,7 +50,12 @@ class ReportSettings:
         if self.upload != _AUTO:
             return self.upload == _TRUE
         takes = server == "https://github.com" or server.endswith(".ghe.com")
-        return self.summary == _TRUE and event.is_proposal and takes and (event.private or self.show_inputs or not own_inputs)
+        return (
+            self.summary == _TRUE
+            and event.is_proposal
+            and takes
+            and (event.private or self.show_inputs or not own_inputs)
+        )
 
 
 def read_report_settings(reader: InputReader) -> ReportSettings:

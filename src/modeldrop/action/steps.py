@@ -213,6 +213,7 @@ def _publish(planned: Plan, build: Build | None, run: RunFolder) -> None:
         _note_published(publish(planned, build=build), run)
     except UserTestError as error:
         _note_published(list(error.published), run)
+        error.hint = error.hint.replace("publish with --force", "set the input force: true")
         raise
 
 

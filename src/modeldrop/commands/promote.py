@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _asked(arguments: argparse.Namespace) -> Asked:
     if arguments.why or arguments.generation_above or arguments.vouch or arguments.unsigned:
         raise UsageError(
-            "--asked-at goes with no --why, --generation-above, --vouch or --unsigned.", "Those are a person's decisions."
+            "--asked-at goes with no --why, --generation-above, --vouch or --unsigned.",
+            "Those are a person's decisions.",
         )
     at = arguments.asked_at
     try:

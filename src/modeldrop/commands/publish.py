@@ -46,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--test", metavar="CMD", help="a shell command that must succeed before a channel is moved")
     add("--test-timeout", default="1h", metavar="TIME", help="how long the test may take (default: 1h)")
     add(
+        "--test-retries",
+        type=int,
+        choices=range(6),
+        default=0,
+        metavar="N",
+        help="try it again, up to 5 times, if it fails",
+    )
+    add(
         "--build-dir",
         type=Path,
         metavar="DIR",
@@ -122,6 +130,7 @@ def _with_options(request: PublishRequest, arguments: argparse.Namespace, test_s
         offline=arguments.offline,
         test=request.test if arguments.test is None else arguments.test,
         test_seconds=test_seconds,
+        test_retries=arguments.test_retries,
     )
 
 

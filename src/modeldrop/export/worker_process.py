@@ -26,15 +26,23 @@ _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 _SECRET_NAMES = re.compile(
     r"TOKEN$|_TOKEN_|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_KEY_ID$|CONNECTION_STRING|SAS$"
     r"|^AWS_|^AZURE_|^GOOGLE_|^ACTIONS_|PROXY$|_REGISTRY$"
+    # Through these files a step speaks to GitHub's runner.
+    r"|^GITHUB_(ENV|PATH|OUTPUT|STATE|STEP_SUMMARY)$"
 )
+# A user or password in a URL, whatever the variable is called: PIP_INDEX_URL, a database's address.
+_USERINFO = re.compile(r"://[^/?#\s@]+@")
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """A worker's environment: without credentials, proxies and registries.
+    """A worker's environment: without credentials, proxies, registries and the files of the CI's runner.
 
     A worker may run code that comes with a checkpoint, so it must not get any secret. It is offline.
     """
-    harmless = {name: value for name, value in environment.items() if not _SECRET_NAMES.search(name.upper())}
+    harmless = {
+        name: value
+        for name, value in environment.items()
+        if not _SECRET_NAMES.search(name.upper()) and not _USERINFO.search(value)
+    }
     return harmless | {
         # The same bytes in every run: a set's order reaches decoder_model_merged.onnx.
         "PYTHONHASHSEED": "0",
@@ -147,16 +155,18 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
             "    pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0\n"
             "    pip install 'modeldrop[build]'",
         )
+    kept = _keep(log) if lines or code not in _KILLED else ""
+    hint = f"Its whole log: {kept}" if kept else ""
     if code in _KILLED:
-        return ExportError(
-            f"The {name} process was killed, most likely because memory ran out.",
-            NO_MEMORY,
-        )
-    kept = _keep(log)
-    if cause := known_failure(last):
-        return ExportError(f"{cause.sentence} The {name} process: {last[:300]}", f"{cause.hint} Its whole log: {kept}")
-    how = f"was ended by {signal_name(-code)}" if code < 0 else f"failed (exit code {code})"
-    return ExportError(f"The {name} process {how}: {last[:300]}", f"Its whole log: {kept}")
+        message, todo = f"The {name} process was killed, most likely because memory ran out.", NO_MEMORY
+    elif cause := known_failure(last):
+        message, todo = f"{cause.sentence} The {name} process: {last[:300]}", cause.hint
+    else:
+        how = f"was ended by {signal_name(-code)}" if code < 0 else f"failed (exit code {code})"
+        message, todo = f"The {name} process {how}: {last[:300]}", ""
+    error = ExportError(message, f"{todo} {hint}".strip())
+    error.log = kept
+    return error
 
 
 def _keep(log: Path) -> str:

@@ -32,6 +32,7 @@ class PublishRequest:
         offline: use the Hub's local cache only; None follows HF_HUB_OFFLINE.
         test: a shell command that must succeed before a channel is moved to a new version, or "".
         test_seconds: how long it may take.
+        test_retries: how often it is tried again if it fails.
         compare_with: the channel whose version the test compares the new one with, if no channel is to move.
         proposal: whether a pull request or a merge queue asks, which moves only channels that nobody else does.
         propose: whether the channel's move is only to be decided and tested, and left to an approval.
@@ -49,6 +50,7 @@ class PublishRequest:
     offline: bool | None = None
     test: str = ""
     test_seconds: float = TEST_SECONDS
+    test_retries: int = 0
     compare_with: str = DEFAULT_CHANNEL
     proposal: bool = False
     propose: bool = False

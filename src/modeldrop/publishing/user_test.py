@@ -102,7 +102,7 @@ class UserTests:
         }
         if present is not None:
             variables |= _current(present, self._download_current(one.store, present))
-        failure = run_test(request.test, variables, request.test_seconds)
+        failure = _run_tries(request, variables)
         self._tested[version.digest] = not failure
         if not failure:
             return None
@@ -140,6 +140,16 @@ class UserTests:
         return folder
 
 
+def _run_tries(request: PublishRequest, variables: Mapping[str, str]) -> str:
+    failure = run_test(request.test, variables, request.test_seconds)
+    for attempt in range(1, request.test_retries + 1):
+        if failure:
+            sys.stderr.write(f"modeldrop: {failure}; trying again, {attempt} of {request.test_retries}\n")
+            sys.stderr.flush()
+            failure = run_test(request.test, variables, request.test_seconds)
+    return failure
+
+
 def check_unpublished(request: PublishRequest, folder: Path, present: Channel | None, current: Path | None) -> None:
     """Test a build that is not published.
 
@@ -155,7 +165,7 @@ def check_unpublished(request: PublishRequest, folder: Path, present: Channel | 
     variables = _variables(request, folder)
     if present is not None and current is not None:
         variables |= _current(present, current)
-    if failure := run_test(request.test, variables, request.test_seconds):
+    if failure := _run_tries(request, variables):
         raise UserTestError(f"The build of {request.model} was rejected: {failure}. Nothing was published.")
 
 
