@@ -45,6 +45,8 @@ def test_the_log_of_a_crash_is_printed_and_not_left(machines: Machines, tmp_path
     feed = "https://me:open-sesame@pypi.acme.dev/simple"
     machine = {"MODELDROP_EXPORTER_PYTHON": str(exporter), "TMPDIR": str(tmp_path), "A_FEED": feed}
     job = with_weights(machines.job(machine=machine))
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (job.workspace / "weights/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     given = {"model": "./weights", "name": "embedder", "registry": "./registry", "variants": "fp32"}
     result = job.uses(USES, given)
     (error,) = result.errors

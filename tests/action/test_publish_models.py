@@ -177,6 +177,27 @@ def test_a_service_without_oidc_is_signed_in_to_with_a_key(
     assert job.failed
 
 
+@pytest.mark.parametrize(
+    ("event", "given", "role"),
+    [
+        (Event(), {}, "publisher"),
+        (Event.pull_request(), {}, "planner"),
+        (Event.pull_request(), {"aws_planner_role": "", "azure_planner_client_id": ""}, "publisher"),
+        (Event.pull_request(), {"channel": "pr-17"}, "publisher"),
+        (Event.pull_request(name="pull_request_target"), {}, "publisher"),  # its token is the branch's
+    ],
+)
+def test_a_pull_request_that_publishes_nothing_signs_in_to_read(
+    machines: Machines, tree: Mapping[str, Any], folder: Path, event: Event, given: dict[str, str], role: str
+) -> None:
+    roles = {"aws_role": "publisher", "aws_planner_role": "planner"}
+    clients = {"azure_client_id": "publisher", "azure_planner_client_id": "planner"}
+    run = start(machines, tree, folder, event, **{**roles, **clients, **given})
+    signs_in = [step for step in run.steps("publish") if "sign-in" in step.get("uses", "")]
+    asked = [run.machine().texts(step["with"]) for step in signs_in]
+    assert [(one["aws-role"], one["azure-client-id"]) for one in asked] == [(role, role)] * 2
+
+
 def test_tests_find_the_packages_that_they_import(machines: Machines, tree: Mapping[str, Any], folder: Path) -> None:
     run = start(machines, tree, folder, test_requirements="checks/requirements.txt")
     job = run.machine()

@@ -33,9 +33,12 @@ _MARKS = {
 _DOES_WITHOUT = "modeldrop can do without it: see the table of services in docs/storage/s3-compatible.md."
 _HEADINGS = {
     "publisher": "publisher (publish, promote, rollback, mirror)",
+    "planner": "planner (plan, the action in pull requests)",
     "fetcher": "fetcher (fetch, run, watch)",
     "prune": "prune, besides the publisher's",
     "doctor": "doctor, besides the publisher's",
+    "publisher-trust": "GitHub workflows that may be the publisher: those of the branch main",
+    "planner-trust": "GitHub workflows that may be the planner: those of pull requests",
 }
 
 
