@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVIL = """
-echo "::error::evil"; echo "##[warning]evil"; echo "::add-mask::embedder"; printf half >&2
+echo "temporary: $TMPDIR"; echo "::error::evil"; echo "##[warning]evil"; echo "::add-mask::embedder"; printf half >&2
 printf 'build=true\\nexporter=true\\ncache-key=evil\\n' >> "$GITHUB_OUTPUT"
 """
 
@@ -23,6 +23,8 @@ def test_a_test_cannot_speak_to_the_runner_and_is_tried_again(repository: Reposi
     assert result.annotations == ()
     assert "its test ended with exit code 7; trying again, 1 of 2" in result.log
     assert "trying again, 2 of 2" not in result.log
+    (folder,) = {line for line in result.log.splitlines() if line.startswith("temporary: ")}
+    assert folder.endswith("/_work/_temp/modeldrop/tmp"), "what a killed job leaves is not emptied"
     plan = result.step("plan").outputs
     assert plan == {"build": "false", "exporter": "", "cache-key": "", "cache-folder": ""}
 

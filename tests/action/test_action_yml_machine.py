@@ -104,6 +104,8 @@ def test_a_job_goes_on_as_it_was(machines: Machines) -> None:
     result = job.uses(USES, INPUTS | {"phase": "plan"})
     assert result.outcome == "success", result.log
     assert job.step(ask).log == before.log
+    stay = {path.relative_to(job.home).parts[:2] for path in job.home.rglob("*")}
+    assert stay <= {(".cache",), (".cache", "pip"), (".cache", "huggingface")}, "docs/action.md tells what stays"
 
 
 def test_settings_of_the_caller_do_not_get_into_the_way(machines: Machines, tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def main() -> int:
     end_in_order()
     # One pipe keeps the order: what a test prints on the other could come after commands count again.
     os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
+    if "RUNNER_TEMP" in os.environ:  # the runner empties it, also where a job is killed
+        folder = _temporary() / "modeldrop" / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TMPDIR", str(folder))
     step = sys.argv[1]
     # All are set at the end, however it ends: what a test or a model has written beside is no output of ours.
     outputs = dict.fromkeys(_OUTPUTS.get(step, ()), "")
