@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -109,6 +111,25 @@ def test_policies_ask_nobody(doctor: Doctor, tmp_path: Path) -> None:
     )
     assert "has no policies" in doctor(tmp_path, "--policies").out
     assert json.loads(doctor(tmp_path, "--policies", "--json").out) == {}
+
+
+@pytest.mark.parametrize("url", ["s3://acme-models", "gs://acme-models", "az://acme/models"])
+def test_the_script_for_github_makes_two_roles(doctor: Doctor, tmp_path: Path, url: str) -> None:
+    """It is run, with the clouds' own commands replaced by ones that only note what they are asked."""
+    (tmp_path / "bin").mkdir()
+    for program in ("aws", "gcloud", "az", "gh"):
+        path = tmp_path / "bin" / program
+        path.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> asked\necho 42\n')
+        path.chmod(0o755)
+    script = json.loads(doctor(url, "--policies", "--json").out)["github"]
+    subject = "repo:acme@1/models@2"
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.defpath}", "SUBJECT": subject}
+    script = f"PROJECT=p GROUP=g SUBSCRIPTION=s\n{script}"
+    subprocess.run(["sh", "-eu", "-c", script], cwd=tmp_path, env=environment, check=True)
+    asked = (tmp_path / "asked").read_text() + "".join(path.read_text() for path in tmp_path.glob("*-trust.json"))
+    assert f"{subject}:ref:refs/heads/main" in asked
+    assert f"{subject}:pull_request" in asked
+    assert "$SUBJECT" not in asked
 
 
 def test_the_settings_of_modeldrop_toml_are_in_the_policies(

@@ -74,10 +74,10 @@ def test_what_it_writes_and_prints(github_api: GitHubServer, repository: Path) -
     assert job["permissions"] == {"contents": "read", "id-token": "write"}
     assert workflow[True]["push"]["branches"] == ["trunk"]
     assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in job["steps"])
-    publisher, reader = re.findall(r'sub": "(.*)"', ran.out)
+    publisher, planner = re.findall(r'sub": "(.*)"', ran.out)
     assert publisher == "repo:acme@123/models@456:ref:refs/heads/trunk"
-    assert reader == "repo:acme@123/models@456:pull_request"
-    writes, reads = (ran.out.partition("# modeldrop-reader")[at] for at in (0, 2))
+    assert planner == "repo:acme@123/models@456:pull_request"
+    writes, reads = (ran.out.partition("# modeldrop-planner")[at] for at in (0, 2))
     assert "s3:PutObject" in writes
     assert "s3:PutObject" not in reads
     assert "git add modeldrop.toml .github/workflows/models.yml && git commit" in ran.err
@@ -120,7 +120,7 @@ def test_whom_github_vouches_for(
     if rules is not None:
         github_api.documents[RULES] = rules
     told = init(repository, github_api, "--json").json
-    assert told["subjects"]["reader"] == f"{prefix}:pull_request"
+    assert told["subjects"]["planner"] == f"{prefix}:pull_request"
     assert bool(told["doubt"]) is doubts
 
 

@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 
 from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.doctor import gcs, s3
+from modeldrop.doctor.github_trust import GitHubSubjects, sign_in_script
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER
 from modeldrop.storage.write import headers
@@ -60,6 +61,12 @@ def test_the_policies_are_those_that_doctor_prints(page: str) -> None:
     for who, policy in policies_for(RegistrySettings(BUCKETS[page])).to_json().items():
         nothing_more = re.fullmatch(r"# Nothing more: (.+)", policy)
         assert nothing_more[1] in read(page).replace("`", "") if nothing_more else policy in shown, who
+
+
+def test_the_trust_shown_for_aws_is_that_of_the_script() -> None:
+    (trust,) = (text for text in texts("storage/s3.md", "json") if "AssumeRoleWithWebIdentity" in text)
+    script = sign_in_script(RegistrySettings(BUCKETS["storage/s3.md"]), GitHubSubjects("$SUBJECT", "main"))
+    assert f"<<END\n{trust}\nEND" in script
 
 
 def test_the_rights_on_an_aws_key_are_those_that_doctor_prints() -> None:

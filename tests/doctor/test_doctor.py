@@ -469,18 +469,10 @@ def test_policies_of_s3_are_the_least_that_works(url: str) -> None:
     }
 
 
-def test_a_planner_reads_as_a_fetcher_and_only_its_runs_may_be_it() -> None:
-    for url in ("s3://acme-models", "gs://acme-models", "az://acme/models"):
-        found = policies(url).to_json()
-        assert found["planner"] == found["fetcher"]
-    aws = policies("s3://acme-models", region="cn-north-1").to_json()
-    for role, runs in (("publisher", "ref:refs/heads/main"), ("planner", "pull_request")):
-        (statement,) = json.loads(aws[f"{role}-trust"])["Statement"]
-        (host,) = {name.rpartition(":")[0] for name in statement["Condition"]["StringEquals"]}
-        assert statement["Condition"]["StringEquals"][f"{host}:sub"] == f"$SUBJECT:{runs}"
-        assert statement["Principal"]["Federated"] == f"arn:aws-cn:iam::$ACCOUNT:oidc-provider/{host}"
-        assert f"$SUBJECT:{runs}" in policies("az://acme/models").trust[role]
-        assert policies("gs://acme-models").trust[role].endswith(f"/attribute.role/{role}")
+@pytest.mark.parametrize("url", ["s3://acme-models", "gs://acme-models", "az://acme/models"])
+def test_a_planner_may_what_a_fetcher_may(url: str) -> None:
+    found = policies(url).to_json()
+    assert found["planner"] == found["fetcher"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, home_folder, registry_settings
 from modeldrop.doctor.checks import CheckResult, CheckState, failed_check, ok, unchecked, warning
-from modeldrop.doctor.policies import Policies, policies_for
+from modeldrop.doctor.github_trust import GitHubSubjects, sign_in_script
+from modeldrop.doctor.policies import policies_for
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.fetcher.status import read_status
@@ -22,6 +23,8 @@ from modeldrop.util.text import age_text
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+
+    from modeldrop.config import RegistrySettings
 
 LAST_GOOD = "last good"
 _MARKS = {
@@ -37,8 +40,7 @@ _HEADINGS = {
     "fetcher": "fetcher (fetch, run, watch)",
     "prune": "prune, besides the publisher's",
     "doctor": "doctor, besides the publisher's",
-    "publisher-trust": "GitHub workflows that may be the publisher: those of the branch main",
-    "planner-trust": "GitHub workflows that may be the planner: those of pull requests",
+    "github": "a script that makes both for a repository on GitHub: its main publishes, its pull requests plan",
 }
 
 
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.policies:
         settings = registry_settings(registry)
         in_bucket = settings.url.startswith(("s3://", "gs://", "az://"))
-        return _print_policies(policies_for(settings) if in_bucket else None, as_json=arguments.json)
+        return _print_policies(settings if in_bucket else None, as_json=arguments.json)
     here = _last_good()
     results = check_registry(
         registry, dict.fromkeys(arguments.model or here, bool(arguments.model)), reading=arguments.reading
@@ -119,13 +121,17 @@ def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckRes
     return found
 
 
-def _print_policies(policies: Policies | None, *, as_json: bool) -> int:
+def _print_policies(settings: RegistrySettings | None, *, as_json: bool) -> int:
+    texts: dict[str, str] = {}
+    if settings is not None:
+        texts |= policies_for(settings).to_json()
+        texts["github"] = sign_in_script(settings, GitHubSubjects("$SUBJECT", "main"))
     if as_json:
-        print_json(dict(policies.to_json()) if policies else {})
-    elif policies is None:
+        print_json(texts)
+    elif not texts:
         print("A folder has no policies: everyone who can write it can publish, everyone who can read it can fetch.")
     else:
-        print("\n\n".join(f"# {_HEADINGS[who]}\n{text}" for who, text in policies.to_json().items()))
+        print("\n\n".join(f"# {_HEADINGS[who]}\n{text}" for who, text in texts.items()))
     return 0
 
 

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "repository": repository.name,
                 "files": [str(top / path) for path in texts],
                 "written": [str(top / path) for path in written],
-                "subjects": {"publisher": repository.subjects.publisher, "reader": repository.subjects.reader},
+                "subjects": {"publisher": repository.subjects.publisher, "planner": repository.subjects.planner},
                 "doubt": repository.doubt,
                 "sign_in": script,
             }

@@ -1,7 +1,7 @@
 """How a repository's workflows on GitHub sign in to a cloud, without keys: a script to set that up, once.
 
-There are two roles. The publisher is lent to the runs of the default branch alone, the reader to those of pull
-requests. Each cloud tells them apart by the subject of the token that GitHub vouches with.
+There are two roles. The publisher is lent to the runs of the default branch alone, the planner, which only reads, to
+those of pull requests. Each cloud tells them apart by the subject of the token that GitHub vouches with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class GitHubSubjects:
 
     Attributes:
         prefix: how the subjects of a repository's tokens begin: ``repo:acme@1/models@2``; of repositories made before
-            July 2026, and not renamed since, ``repo:acme/models``.
+            July 2026, and not renamed since, ``repo:acme/models``. Or a variable of the script, ``$SUBJECT``.
         branch: the default branch.
     """
 
@@ -39,7 +39,7 @@ class GitHubSubjects:
         return f"{self.prefix}:ref:refs/heads/{self.branch}"
 
     @property
-    def reader(self) -> str:
+    def planner(self) -> str:
         """Of the runs of pull requests."""
         return f"{self.prefix}:pull_request"
 
@@ -55,7 +55,7 @@ def sign_in_script(settings: RegistrySettings, subjects: GitHubSubjects) -> str:
     """
     bucket = parse_bucket(settings.url)
     policies = policies_for(settings)
-    roles = (("publisher", subjects.publisher, policies.publisher), ("reader", subjects.reader, policies.fetcher))
+    roles = (("publisher", subjects.publisher, policies.publisher), ("planner", subjects.planner, policies.fetcher))
     if bucket.scheme == "s3":
         partition = partition_of(address_here(bucket, settings)[0].region).name
         head = (
@@ -131,7 +131,7 @@ def _azure_identity(name: str, subject: str, commands: str) -> str:
             f"az identity create {identity}",
             "az identity federated-credential create --name github \\",
             f"  --resource-group $GROUP --identity-name modeldrop-{name} --audiences api://AzureADTokenExchange \\",
-            f"  --issuer https://{_ISSUER} --subject '{subject}'",
+            f'  --issuer https://{_ISSUER} --subject "{subject}"',
             f"PRINCIPAL=$(az identity show {identity} --query principalId --output tsv)",
             commands,
             f"CLIENT=$(az identity show {identity} --query clientId --output tsv)",

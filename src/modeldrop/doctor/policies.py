@@ -1,8 +1,7 @@
 """Least-privilege policies of one registry in each cloud, as text to paste.
 
-There are those of publisher, planner and fetcher, what ``prune`` and ``doctor`` need besides the publisher's, and who
-may take the first two from a GitHub workflow (``trust.py``). What is in capitals (``$PROJECT``, ``$PRINCIPAL``) is for
-the reader to fill in.
+There are those of publisher, planner and fetcher, and what ``prune`` and ``doctor`` need besides the publisher's. What
+is in capitals (``$PROJECT``, ``$PRINCIPAL``) is for the reader to fill in.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.doctor import trust
 from modeldrop.storage.s3_address import address_here, partition_of
 from modeldrop.storage.urls import access_point, express_zone, parse_bucket
 
@@ -37,14 +35,12 @@ class Policies:
             reads only, needs the same.
         prune: besides the publisher's, for ``prune``.
         doctor: besides the publisher's, for all that ``doctor`` looks at; it says what it could not look at.
-        trust: for GitHub, of publisher and planner.
     """
 
     publisher: str
     fetcher: str
     prune: str
     doctor: str
-    trust: Mapping[str, str]
 
     def to_json(self) -> Mapping[str, str]:
         """The texts by who needs them."""
@@ -54,7 +50,6 @@ class Policies:
             "fetcher": self.fetcher,
             "prune": self.prune,
             "doctor": self.doctor,
-            **{f"{role}-trust": text for role, text in self.trust.items()},
         }
 
 
@@ -79,7 +74,7 @@ def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
     """
     partition = partition_of(region).name
     if express_zone(bucket.name):
-        return _express(f"arn:{partition}:s3express:{region}:*:bucket/{bucket.name}", partition)
+        return _express(f"arn:{partition}:s3express:{region}:*:bucket/{bucket.name}")
     point = access_point(bucket.name)
     everything = bucket.name if point else f"arn:{partition}:s3:::{bucket.name}"
     objects = f"{everything}/{'object/' if point else ''}{bucket.prefix}*"
@@ -110,20 +105,14 @@ def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
             everything,
         ),
     ]
-    return Policies(
-        _aws_document(publisher),
-        _aws_document(fetcher),
-        _aws_document(prune),
-        _aws_document(doctor),
-        trust=trust.aws(partition),
-    )
+    return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor)))
 
 
-def _express(bucket: str, partition: str) -> Policies:
+def _express(bucket: str) -> Policies:
     session = _allow(["s3express:CreateSession"], bucket)
     reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
     publisher = _aws_document([session])
-    return Policies(publisher, _aws_document([reading]), publisher, publisher, trust.aws(partition))
+    return Policies(publisher, _aws_document([reading]), publisher, publisher)
 
 
 def google(bucket: Bucket, encryption_key: str = "") -> Policies:
@@ -166,7 +155,6 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
         + grant("roles/storage.legacyBucketReader", conditional=False)
         + "\n"
         + grant("roles/iam.securityReviewer", conditional=False),
-        trust=trust.google(),
     )
 
 
@@ -204,7 +192,6 @@ def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
         prune=f"# Besides reading and writing it deletes:\n{grant('Storage Blob Data Contributor')}",
         doctor=f"# It deletes the blob it tries with:\n{grant('Storage Blob Data Contributor')}\n"
         "# Lifecycle rules are a matter of the storage account: Reader on the account, and az, show them.",
-        trust=trust.azure(),
     )
 
 
