@@ -30,7 +30,7 @@ from modeldrop.registry.signing import find_signer, read_keys, signing_keys, vou
 from modeldrop.registry.versions import get_version, read_channel
 from modeldrop.storage.write.folder import FolderStore
 from modeldrop.trust.rules import verify_statement
-from tests.helpers.builds import ReplyLosingStore, make_build, publish_build, publish_folder
+from tests.helpers.builds import ReplyLosingStore, edit, make_build, publish_build, publish_folder
 from tests.helpers.signing import private, public, secret, signing_with, trusting
 
 if TYPE_CHECKING:
@@ -228,6 +228,24 @@ def test_nothing_is_renewed_that_was_not_signed_so(registry: Path) -> None:
         refresh(store, MODEL, "current")
     with pytest.raises(UsageError, match="without a key"):
         refresh(store, MODEL, "current")
+
+
+def test_what_a_channel_names_is_promoted_and_mirrored_only_if_that_is_signed(
+    registry: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else whoever can write the registry chooses among the signed versions."""
+    with signing_with(1):
+        publish_build(registry, "a")
+        publish_build(registry, "b", channel="staging")
+        assert main(["promote", f"{registry}/{MODEL}@staging"]) == 0
+        assert main(["mirror", f"{registry}/{MODEL}", str(tmp_path / "mirror"), "--channel", "current"]) == 0
+        edit(registry / MODEL / "staging", b'"version": "v2"', b'"version": "v1"')
+        shutil.rmtree(registry / MODEL / ".moves", ignore_errors=True)
+        for command in (["promote"], ["mirror", str(tmp_path / "mirror")]):
+            assert main([command[0], f"{registry}/{MODEL}@staging", *command[1:]]) == 21
+            assert f"name it: {MODEL}@vN" in capsys.readouterr().err
+    assert channel_of(registry).version == 2
+    assert fetch(f"{tmp_path}/mirror/{MODEL}", tmp_path / "home", trust=[public(1)]).version == 1
 
 
 def test_refresh_renews_all_signed_channels(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:

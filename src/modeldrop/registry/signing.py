@@ -19,6 +19,7 @@ from modeldrop.errors import ConflictError, MissingExtraError, RefusedError, Tru
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Envelope, Signature
 from modeldrop.format.json_fields import dump
+from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.signed import (
     CHANNEL_TYPE,
     SIGNED_MOVE,
@@ -31,6 +32,7 @@ from modeldrop.format.signed import (
 )
 from modeldrop.registry.kms import SCHEMES, kms_key
 from modeldrop.registry.provenance import build_identity, now
+from modeldrop.registry.versions import read_channel
 from modeldrop.trust.public_keys import PREFIX, SECRET_PREFIX, decode, encode
 from modeldrop.trust.rules import (
     Trust,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from modeldrop.format.reference import Reference
     from modeldrop.storage.write.store import Store
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
@@ -244,6 +247,27 @@ def check_renewable(store: Store, model: str, name: str, channel: Channel, signe
     """
     where = f"{store.url}/{keys.channel(model, name)}"
     verify_channel(signer.trust, channel, model=model, name=name, where=where, now="")
+
+
+def check_followed(store: Store, reference: Reference) -> None:
+    """Refuse, where there is a key, to take a version from a channel that none of the known keys has signed so.
+
+    Whoever can write the registry could choose among the signed versions; old signatures will do.
+
+    Raises:
+        TrustError: the reference follows such a channel.
+    """
+    signer = None if reference.version is not None else find_signer()
+    if signer is None:
+        return
+    name = reference.channel or DEFAULT_CHANNEL
+    channel, _ = read_channel(store, reference.model, name)
+    if channel is not None:
+        try:
+            check_renewable(store, reference.model, name, channel, signer)
+        except TrustError as error:
+            error.hint = f"If you know which version is meant, name it: {reference.model}@vN. {error.hint}"
+            raise
 
 
 def is_signed_by(signer: Signer, model: str, name: str, channel: Channel) -> bool:
