@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{note}{script}")
     files = " ".join(texts)
     print(
-        "\nRun what is printed, once, by somebody who administrates the bucket; "
+        "\nRun what is printed, once, by somebody who administers the bucket; "
         f"it lets {repository.name}'s workflow sign in.\n"
         f"Next: git add {files} && git commit -m 'Publish {name}' && git push",
         file=sys.stderr,
@@ -176,7 +176,7 @@ def _repository(given: str) -> _Repository:
         prefix, doubt = _subject_prefix(name, about)
     except (GitHubError, KeyError, TypeError, ValueError) as error:
         prefix = "repo:{}@OWNER_ID/{}@REPOSITORY_ID".format(*name.split("/"))
-        doubt = f"GitHub's API told nothing about {name} ({error}).\n{_how_to_find(name)}"
+        doubt = f"GitHub's API told nothing about {name}: {str(error).removesuffix('.')}.\n{_how_to_find(name)}"
     if not _BRANCH.fullmatch(branch):
         raise UsageError(f"The default branch is called {branch[:80]!r}, which no workflow here can name.")
     return _Repository(name, GitHubSubjects(prefix, branch), doubt)

@@ -113,7 +113,8 @@ class GitHubApi:
         except HTTPError as error:
             raise self._refused(method, url, error) from None
         except (OSError, HTTPException) as error:
-            raise GitHubError(f"GitHub's API at {self.url} does not answer: {error}.") from None
+            why = getattr(error, "reason", error)  # urllib's own text shows its brackets
+            raise GitHubError(f"GitHub's API at {self.url} does not answer: {why}.") from None
 
     def _open(self, method: str, url: str, body: bytes | None = None) -> Any:
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": self.version}
