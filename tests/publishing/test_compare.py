@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modeldrop.export.workers.compare import compare_answers
+from modeldrop.format.golden import GoldenChain, GoldenStep, StepOutput, TensorValue
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.publishing.compare import compare_builds
 from modeldrop.publishing.comparison import BuildComparison, variant_changes
@@ -75,6 +76,32 @@ def test_known_inputs_where_no_texts_are_given(tmp_path: Path) -> None:
         (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(made))
     found = compared(tmp_path, ())
     assert {answer.text for answer in found.answers} == {"of both", "of the first", "of the second"}
+
+
+def test_known_inputs_of_several_steps(tmp_path: Path) -> None:
+    """As those of models that write: both are asked the very numbers of one of them, and timed with one input alone."""
+    for name in ("before", "after"):
+        made = make_encoder(tmp_path / name, name)
+        steps = tuple(GoldenStep("model", {"input_ids": TensorValue("int64", (1, 2), ids)}) for ids in ((1, 2), (3, 4)))
+        output = made.golden.output
+        chain = GoldenChain(
+            text="go on",
+            steps=steps,
+            outputs=(StepOutput(0, output), StepOutput(1, output)),
+            at=(),
+            shape=(2, 4),
+            values=(0.0,) * 8,
+            targets=(1, 2),
+        )
+        made = made._replace(task="text-generation", golden=made.golden._replace(cases=(), chains=(chain,)))
+        (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(made))
+    found = compared(tmp_path)
+    assert (found.problems, found.measured, found.inputs) == ((), True, 1)
+    assert {answer.text for answer in found.answers} == {"go on"}
+    assert all(answer.after.endswith("tokens are others") for answer in found.answers)
+    for change in found.variants:
+        assert change.after is not None
+        assert (change.after.one_ms is not None, change.after.batch_ms) == (True, None)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

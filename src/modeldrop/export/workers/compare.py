@@ -251,8 +251,8 @@ def _time(
     longest = max(range(len(asked[sides[0]])), key=lambda index: _length(asked[sides[0]][index]))
     measured: list[list[float]] = []
     for copies in (1, BATCH):
-        steps = [_copied(asked[side][longest], copies) for side in sides]
         try:
+            steps = [_copied(asked[side][longest], copies) for side in sides]
             measured.append(medians_in_turn([_call(opened[side], own) for side, own in zip(sides, steps, strict=True)]))
         except Exception:
             if copies == 1:
