@@ -352,6 +352,30 @@ def test_a_watch_stays_with_what_it_has(signed: Path, tmp_path: Path) -> None:
     follower.release()
 
 
+def test_a_watch_notices_a_registry_that_is_frozen(
+    signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever keeps answering that nothing has changed."""
+    with signing_with(1):
+        refresh(FolderStore(str(signed)), MODEL, "current", expires_in=3600)
+    watched = WatchSetup(str(signed), tmp_path)
+    follower = watched.follower(trust=[public(1)])
+    assert follower.poll()
+    assert follower.poll()
+    with monkeypatch.context() as patch:
+        for module in ("trust_check", "watch.follower"):
+            patch.setattr(f"modeldrop.fetcher.{module}.iso_time", lambda _seconds: "2999-01-01T00:00:00Z")
+        for _ in range(3):
+            assert not follower.poll()
+    assert follower.snapshot is not None
+    assert follower.snapshot.version == 2
+    assert ["expired at" in event.text for event in watched.app.events].count(True) == 1
+    with signing_with(1):
+        refresh(FolderStore(str(signed)), MODEL, "current")
+    assert follower.poll()
+    follower.release()
+
+
 def test_a_watch_begins_with_nothing_that_was_not_verified(signed: Path, tmp_path: Path) -> None:
     watched = WatchSetup(str(signed), tmp_path)
     fetch(f"{signed}/{MODEL}", watched.home)

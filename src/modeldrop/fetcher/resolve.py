@@ -36,12 +36,14 @@ class ResolvedVersion(NamedTuple):
         digest: the manifest digest that it must have; None for a pinned version without one.
         generation: the channel's, None for a pinned version.
         nonce: of the channel's present move, "" for a pinned version.
+        expires: when the channel's signature does, where it must be signed; "" if it does not.
     """
 
     version: int
     digest: str | None
     generation: int | None = None
     nonce: str = ""
+    expires: str = ""
 
 
 class Resolver:
@@ -134,8 +136,7 @@ class Resolver:
             from modeldrop.fetcher.last_good import not_a_channel
 
             raise not_a_channel(model, name, data, error) from None
-        if self._trust_check is not None:
-            self._trust_check.check_channel(channel, name, f"{model}/{name}")
+        expires = "" if self._trust_check is None else self._trust_check.check_channel(channel, name, f"{model}/{name}")
         move, digest = channel.present, self.reference.digest
         if digest is not None and digest != move.digest:
             older = channel.find_digest(digest)
@@ -146,7 +147,11 @@ class Resolver:
                 )
             move = older
         version = ResolvedVersion(
-            version=move.version, digest=move.digest, generation=channel.generation, nonce=channel.present.nonce
+            version=move.version,
+            digest=move.digest,
+            generation=channel.generation,
+            nonce=channel.present.nonce,
+            expires=expires,
         )
         known = None if self._options.accept_older_generation else stored
         minimum = self._options.min_generation

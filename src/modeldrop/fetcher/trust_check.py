@@ -43,8 +43,11 @@ class TrustCheck:
         self._home = home.path
         self._verified: Verified | None = None
 
-    def check_channel(self, channel: Channel, name: str, where: str) -> None:
+    def check_channel(self, channel: Channel, name: str, where: str) -> str:
         """Refuse a channel's document that is not signed for this channel of this model, or has expired.
+
+        Returns:
+            When its signature expires, "" if it does not.
 
         Args:
             channel: the document.
@@ -55,7 +58,7 @@ class TrustCheck:
             TrustError: it is not.
         """
         now = iso_time(time.time())
-        verify_channel(self._trust, channel, model=self._home.name, name=name, where=where, now=now)
+        return verify_channel(self._trust, channel, model=self._home.name, name=name, where=where, now=now).expires
 
     def check_version(
         self, version: ResolvedVersion, resolver: Resolver, stored: ChannelState | None

@@ -57,10 +57,12 @@ class Verified(NamedTuple):
     Attributes:
         digest: of the manifest that it names.
         signers: the texts of the keys, sorted.
+        expires: from when on it counts no more, "" where it does not expire.
     """
 
     digest: str
     signers: tuple[str, ...]
+    expires: str = ""
 
 
 def make_trust(keys: Iterable[str], threshold: int, where: str) -> Trust:
@@ -132,7 +134,7 @@ def verify_channel(trust: Trust, channel: Channel, *, model: str, name: str, whe
             f"The signature of the channel {where}, made at {move.at}, expired at {move.expires}; here it is {now}.",
             "Nobody has renewed it (modeldrop refresh), or an old one is shown: look at the registry and at the clock.",
         )
-    return Verified(move.digest, signers)
+    return Verified(move.digest, signers, move.expires)
 
 
 def verify_statement(trust: Trust, data: bytes | None, *, model: str, digest: str | None, where: str) -> Verified:

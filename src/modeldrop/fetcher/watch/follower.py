@@ -55,6 +55,7 @@ from modeldrop.fetcher.watch.record import WatchRecord
 from modeldrop.format.channel import MAX_BYTES
 from modeldrop.storage.errors import redact
 from modeldrop.storage.read.interface import UNCHANGED
+from modeldrop.util.text import iso_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,7 @@ class Follower:
         self._tell_all = tell
         self._record = WatchRecord(self._home.path, self.link, lasting=receiver.resume)
         self._etag = ""
+        self._expires = ""
         self._pending: ResolvedVersion | None = None  # what the channel names and is not in use yet
         self._announced: ResolvedVersion | None = None
         self._refused: Quarantine | None = None
@@ -222,6 +224,8 @@ class Follower:
     def _read_channel(self) -> ResolvedVersion | None:
         """What the channel names, None where that is done. A document that is damaged is not remembered."""
         resolver = self._fetcher.resolver
+        if self._expires and iso_time(time.time()) >= self._expires:
+            self._etag = ""  # that nothing has changed would hide that nobody has renewed the signature
         answer = resolver.reader.get_if_changed(resolver.channel_key, MAX_BYTES, self._etag)
         if answer is UNCHANGED:
             return self._pending
@@ -229,7 +233,7 @@ class Follower:
         if answer is None:
             raise NotFoundError(f"{resolver.registry} has no channel {resolver.channel_key}.")
         version = resolver.resolve_document(answer.data, self._stored_state())
-        self._etag, self._pending = answer.etag, version
+        self._etag, self._pending, self._expires = answer.etag, version, version.expires
         return version
 
     def _apply(self, version: ResolvedVersion) -> bool:
