@@ -20,6 +20,9 @@ from modeldrop.storage.write import conditional, open_store
 from modeldrop.storage.write.conditional import require_conditional_writes
 from tests.helpers.builds import NOBODY, open_to_all, read_only, run_python
 from tests.helpers.clouds import Servers, sign_in, sign_out
+from tests.helpers.fuzzing import shorten_waits
+from tests.servers.fuzzed_answers import SHAPES
+from tests.servers.fuzzing_proxy import FuzzingProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,6 +211,19 @@ def test_nobody_listens(cloud: CloudServer, monkeypatch: pytest.MonkeyPatch) -> 
         found = look(registry)
     assert found["reachable"].state is CheckState.FAILED
     assert "cannot be reached" in found["reachable"].text
+    assert states(found, "registry", "reachable") == {CheckState.UNCHECKED}
+
+
+@pytest.mark.parametrize("shape", ["nothing at all", "a TLS alert"])
+def test_who_speaks_no_http_is_not_reached(shape: str, cloud: CloudServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch)
+    registry = cloud.registry()
+    with FuzzingProxy() as nobody:
+        nobody.begin(0, next(one for one in SHAPES if one.name == shape))
+        for name, value in cloud.environment.items():
+            monkeypatch.setenv(name, value.replace(str(cloud.port), str(nobody.port)))
+        found = look(registry)
+    assert found["reachable"].state is CheckState.FAILED
     assert states(found, "registry", "reachable") == {CheckState.UNCHECKED}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from botocore.loaders import JSONFileLoader
 
 from modeldrop.cli import main
 from modeldrop.errors import ModeldropError
@@ -144,6 +147,8 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     def give_up(_ask: object, error: RegistryError, **_: object) -> object:
         raise error
 
+    # Reading what S3's operations are is half of what a command does that is answered at once.
+    monkeypatch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
     monkeypatch.setattr("modeldrop.util.retry.jittered", lambda *_: 0.0)
     monkeypatch.setattr("modeldrop.storage.read.patience.ask_again", give_up)
     monkeypatch.setattr(

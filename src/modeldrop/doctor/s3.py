@@ -84,7 +84,7 @@ class S3Probe:
             context = s3_errors.RequestContext(
                 url=store.url, bucket=store.bucket.name, verb="list", key="", endpoint=endpoint, region=region
             )
-            self._headers = _headers(getattr(error, "response", {}))
+            self._headers = _headers(error.response) if isinstance(error, ClientError) else {}
             ahead = seconds_ahead(self._headers.get("date"))
             return FirstResponse(_stage(error), endpoint, ahead, s3_errors.explain(error, context))
 

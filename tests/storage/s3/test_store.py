@@ -276,6 +276,13 @@ def test_a_service_that_refuses_conditions_cannot_be_published_to(store: S3Bucke
     assert sent(server) == ["PUT"]
 
 
+def test_a_416_to_a_read_without_a_range_is_a_refusal(server: S3Server, store: S3BucketStore) -> None:
+    store.create(CHANNEL, b"one")
+    server.rule("answer", status=416, code="InvalidRange", method="GET", message="Odd.")
+    assert "read s3://" in (said := refusal(lambda: store.get(CHANNEL)))
+    assert "InvalidRange: Odd" in said
+
+
 def test_the_empty_objects_that_a_console_calls_folders_are_not_there(store: S3BucketStore) -> None:
     for folder in ("", "embedder/", "embedder/v1/"):
         store.client.put_object(Bucket=store.bucket.name, Key=f"{store.bucket.prefix}{folder}", Body=b"")

@@ -113,9 +113,10 @@ class S3Connection:
                 f"it does not answer within {_FIRST_ANSWER_SECONDS:.0f} seconds",
             ) from None
         except s3_errors.FAILURES as error:
+            explained = s3_errors.explain(error, self._context(verb, key, headers))
             if verb == "read" and s3_errors.out_of_range(error):
-                raise s3_errors.OutOfRangeError from None
-            raise s3_errors.explain(error, self._context(verb, key, headers)) from None
+                raise s3_errors.OutOfRangeError(explained.message, explained.hint) from None
+            raise explained from None
 
     def _first_contact(self, action: Callable[[], _Result], attempts: int) -> _Result:
         """The first contact, in a thread that is left behind when nothing answers.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import contextlib
 
 
-class OutOfRangeError(Exception):
+class OutOfRangeError(RegistryError):
     """The object has no bytes in the range that was asked for: it is empty, or was replaced."""
 
 
@@ -108,7 +108,7 @@ _ELEMENT = re.compile(r"[A-Za-z0-9-]{1,40}")
 
 def request_explained() -> contextlib.AbstractContextManager[None]:
     """Around one request: what is raised inside is one of ``FAILURES``, or our own."""
-    return answers_explained(exceptions.BotoCoreError, exceptions.ClientError, OutOfRangeError)
+    return answers_explained(exceptions.BotoCoreError, exceptions.ClientError)
 
 
 def code_of(error: BaseException) -> str:
