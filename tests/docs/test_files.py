@@ -20,7 +20,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
-from modeldrop.config import parse_config
+from modeldrop.config import RegistrySettings, parse_config
+from modeldrop.doctor.github_trust import GitHubSubjects, sign_in_script
 from modeldrop.format.recipe import parse_recipe
 from modeldrop.model_settings import read_models
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_configuration, name_of, read, words_of
@@ -90,27 +91,31 @@ def test_amazons_own_model_accepts_a_file_for_its_command_line(service: str, sha
     assert ParamValidator().validate({"x": 1}, model.shape_for(shape)).has_errors()
 
 
-def aws_commands() -> Iterator[tuple[Block, list[str]]]:
-    """The commands of Amazon's command line whose service and operation are named, as their words."""
-    for block in all_blocks("sh"):
-        for line in block.text.replace("\\\n", " ").splitlines():
+def aws_commands() -> Iterator[tuple[str, list[str]]]:
+    """The commands of Amazon's command line whose service and operation are named, as their words, and where they are.
+
+    In the pages, and in what ``modeldrop init`` prints.
+    """
+    script = sign_in_script(RegistrySettings(url="s3://acme-models"), GitHubSubjects("repo:acme/models", "main"))
+    for where, text in (*((str(block), block.text) for block in all_blocks("sh")), ("modeldrop init", script)):
+        for line in text.replace("\\\n", " ").splitlines():
             if line.startswith("aws ") and not line.startswith("aws s3 "):
-                yield block, words_of(line)[1:]
+                yield where, words_of(line)[1:]
 
 
 def test_the_operations_and_options_of_amazons_command_line_exist() -> None:
     session = botocore.session.get_session()
     found = list(aws_commands())
-    assert len(found) > 5
-    for block, (service, operation, *options) in found:
+    assert len(found) > 8
+    for where, (service, operation, *options) in found:
         model = session.get_service_model({"s3api": "s3"}.get(service, service))
         operations = {botocore.xform_name(name, "-"): name for name in model.operation_names}
-        assert operation in operations, block
+        assert operation in operations, where
         shape = model.operation_model(operations[operation]).input_shape
         known = {botocore.xform_name(name, "-") for name in shape.members} | {"region"}
         given = {option[2:] for option in options if option.startswith("--")}
-        assert given <= known, (str(block), given - known)
-        assert {botocore.xform_name(name, "-") for name in shape.required_members} <= given, block
+        assert given <= known, (where, given - known)
+        assert {botocore.xform_name(name, "-") for name in shape.required_members} <= given, where
 
 
 @each("sh", "console")
