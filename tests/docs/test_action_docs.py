@@ -275,7 +275,7 @@ def test_callers_of_the_reusable_workflow_grant_what_it_asks_for() -> None:
     shown = [job for block in yaml_in_the_page() if isinstance(block, dict) for job in block.get("jobs", {}).values()]
     callers = [job for path in EXAMPLES for job in jobs(path).values()] + shown
     callers = [job for job in callers if our_file(job.get("uses", "")) == PUBLISH_MODELS]
-    assert len(callers) == 2
+    assert len(callers) == 3
     assert all(job["permissions"] == wanted for job in callers)
 
 
