@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from modeldrop.cli import main
 from modeldrop.conformance.checks import CHECKS
+from modeldrop.conformance.scratch import LackError
 from tests.helpers.builds import publish_build
+from tests.helpers.clouds import Servers, sign_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,6 +160,18 @@ def test_conformance_runs_every_check_that_is_not_slow(doctor: Doctor, tmp_path:
         "unfinished uploads are listed and aborted: the store itself removes what was begun and never finished",
         "types and cache headers are served: a folder serves no headers",
     ]
+
+
+@pytest.mark.parametrize(("name", "page"), [("s3", "services in docs/storage/s3-compatible"), ("gcs", "emulators in")])
+def test_what_a_service_lacks_has_a_page_of_its_own(
+    name: str, page: str, doctor: Doctor, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(_: object) -> None:
+        raise LackError("it has none")
+
+    monkeypatch.setattr("modeldrop.conformance.run.CHECKS", [replace(CHECKS[0], run=lacks)])
+    sign_in(monkeypatch, servers[name])
+    assert f"can do without it: see the table of {page}" in doctor(servers[name].registry(), "--conformance").out
 
 
 def test_conformance_is_not_tried_on_what_is_not_well(doctor: Doctor, lookalike: str) -> None:

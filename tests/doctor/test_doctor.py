@@ -537,6 +537,7 @@ def test_how_large_files_go_to_gcs(gcs: GCSServer) -> None:
 def test_what_fake_gcs_server_lacks_is_said(foreign_gcs: str) -> None:
     results = {name: result for name, result in look(foreign_gcs).items() if result.state is not CheckState.OK}
     assert list(results) == ["exposure", LARGE_FILES]
+    assert results["exposure"].text == "the service answers 404"
     assert results[LARGE_FILES].state is CheckState.WARNING
 
 

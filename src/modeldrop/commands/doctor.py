@@ -33,7 +33,7 @@ _MARKS = {
     CheckState.FAILED: "FAILED",
     CheckState.UNCHECKED: "not checked",
 }
-_DOES_WITHOUT = "modeldrop can do without it: see the table of services in docs/storage/s3-compatible.md."
+_DOES_WITHOUT = "modeldrop can do without it: see the table of {} in docs/storage/{}.md."
 _HEADINGS = {
     "publisher": "publisher (publish, promote, rollback, mirror)",
     "planner": "planner (plan, the action in pull requests)",
@@ -106,12 +106,15 @@ def _conformance(registry: str, results: Iterable[CheckResult]) -> list[CheckRes
 
     found = []
     try:
-        for outcome in run_checks(open_store(registry)):
+        store = open_store(registry)
+        pages = ("emulators", "gcs") if store.url.startswith("gs://") else ("services", "s3-compatible")
+        without = _DOES_WITHOUT.format(*pages)
+        for outcome in run_checks(store):
             title = outcome.check.title
             if outcome.fault:
                 found.append(failed_check("conformance", RegistryError(f"{title}: {outcome.fault}.")))
             elif outcome.lack:
-                found.append(warning("conformance", f"{title}: {outcome.lack}", _DOES_WITHOUT))
+                found.append(warning("conformance", f"{title}: {outcome.lack}", without))
             elif outcome.skipped:
                 found.append(unchecked("conformance", f"{title}: {outcome.skipped}"))
             else:

@@ -94,7 +94,7 @@ class GCSProbe:
         bucket = self.store.client.bucket(self.store.bucket.name)
         error = _look(lambda: bucket.reload(timeout=_TIMEOUT, retry=None))
         if error is not None:
-            lifecycle = no_answer(LIFECYCLE, error) if _is_strange(error) else _denied(LIFECYCLE, "storage.buckets.get")
+            lifecycle = _unseen(LIFECYCLE, error, "storage.buckets.get")
             return [lifecycle, self._exposure(bucket, prevented=False), self._large_files()]
         try:
             with fields_expected():
@@ -146,8 +146,7 @@ class GCSProbe:
             )
         )
         if error is not None:
-            permission = "storage.buckets.getIamPolicy"
-            return no_answer(EXPOSURE, error) if _is_strange(error) else _denied(EXPOSURE, permission)
+            return _unseen(EXPOSURE, error, "storage.buckets.getIamPolicy")
         try:
             with fields_expected():
                 roles = [str(binding["role"]) for binding in found if _EVERYBODY & set(binding["members"])]
@@ -181,12 +180,13 @@ def _look(ask: Callable[[], object]) -> Exception | None:
     return None
 
 
-def _is_strange(error: Exception) -> bool:
-    return not isinstance(error, api.Forbidden | api.Unauthorized)
-
-
-def _denied(name: str, permission: str) -> CheckResult:
-    return unchecked(name, f"not allowed to look ({permission})")
+def _unseen(name: str, error: Exception, permission: str) -> CheckResult:
+    """A setting that cannot be seen; ``permission`` is what it takes."""
+    if isinstance(error, api.Forbidden | api.Unauthorized):
+        return unchecked(name, f"not allowed to look ({permission})")
+    if isinstance(error, api.GoogleAPICallError) and error.code:
+        return unchecked(name, f"the service answers {int(error.code)}")
+    return no_answer(name, error)
 
 
 def _effect(rule: Mapping[str, Any], registry: str) -> str:
