@@ -13,9 +13,10 @@ from modeldrop.errors import UsageError
 from modeldrop.fetcher.options import Options
 
 SOURCE = Path(config.__file__).parent
-# What modeldrop tells programs that it starts, and what its action passes from one step to the next.
+# What modeldrop tells programs that it starts, what its action passes from one step to the next, and the variables of a
+# repository that `init` has its workflow read.
 TOLD = re.compile(
-    r"MODELDROP_(NEW|CURRENT)(_|$)|MODELDROP_MODEL|MODELDROP_(PATH|VERSION|GENERATION|PREVIOUS_PATH|CHANNEL)$"
+    r"MODELDROP_(NEW|CURRENT)(_|$)|MODELDROP_MODEL|MODELDROP_(PATH|VERSION|GENERATION|PREVIOUS_PATH|CHANNEL|PROVIDER)$"
 )
 
 

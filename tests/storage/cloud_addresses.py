@@ -80,3 +80,25 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, server:
 def authorizations(server: HttpsServer) -> list[str]:
     """How the requests that came were signed."""
     return [request.headers.get("authorization", "") for request in server.requests if request.method == "GET"]
+
+
+def trust(monkeypatch: pytest.MonkeyPatch, server: HttpsServer) -> None:
+    """Trust the CA of a server."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
+
+
+def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str, endpoint: str) -> str:
+    """Let a registry in this scheme be served from an endpoint, and sign in to it; return its URL."""
+    url = {"s3": "s3://acme/models", "gs": "gs://acme/models", "az": f"az://{ACCOUNT}/acme/models"}.get(scheme, "")
+    if scheme == "https":
+        return f"{endpoint}/acme/models"
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "{endpoint}"\n')
+    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
+    for name, value in {
+        "s3": {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"},
+        "gs": {"GOOGLE_BEARER_TOKEN": "example"},
+        "az": {"AZURE_STORAGE_SAS_TOKEN": SAS},
+    }[scheme].items():
+        monkeypatch.setenv(name, value)
+    return url

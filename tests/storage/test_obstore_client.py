@@ -29,7 +29,7 @@ from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_until
 from tests.servers.faults import BUCKET, Fault, FaultyServer
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
-from tests.storage.cloud_addresses import ACCOUNT, DEAD, SAS, models, nobody, server, upload
+from tests.storage.cloud_addresses import ACCOUNT, DEAD, models, nobody, point, server, trust, upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,27 +42,6 @@ __all__ = ["models", "nobody", "server"]
 
 MARK = "mark-"
 CLOUDS = ("s3", "gcs", "azure")
-
-
-def trust(monkeypatch: pytest.MonkeyPatch, server: HttpsServer) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.ca_file))
-
-
-def point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str, endpoint: str) -> str:
-    """Let a registry in this scheme be served from an endpoint, and sign in to it; return its URL."""
-    url = {"s3": "s3://acme/models", "gs": "gs://acme/models", "az": f"az://{ACCOUNT}/acme/models"}.get(scheme, "")
-    if scheme == "https":
-        return f"{endpoint}/acme/models"
-    config = tmp_path / "settings.toml"
-    config.write_text(f'[registries.acme]\nurl = "{url}"\nendpoint = "{endpoint}"\n')
-    monkeypatch.setenv("MODELDROP_CONFIG", str(config))
-    for name, value in {
-        "s3": {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"},
-        "gs": {"GOOGLE_BEARER_TOKEN": "example"},
-        "az": {"AZURE_STORAGE_SAS_TOKEN": SAS},
-    }[scheme].items():
-        monkeypatch.setenv(name, value)
-    return url
 
 
 def asked(server: Any) -> list[tuple[str, str]]:
@@ -542,53 +521,6 @@ def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 pool.submit(open_reader("s3://acme/models").get, "m/current", 100).result(timeout=HANG_SECONDS)
         for caller in waiting:
             caller.close()
-
-
-def test_the_variables_of_s3_endpoints(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    trust(monkeypatch, server)
-    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{DEAD}")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://localhost:{server.port}/")
-    assert open_reader("s3://acme/models").get("embedder/current", 1 << 20)
-    assert server.requests[0].path == "/acme/models/embedder/current"
-
-
-@pytest.mark.parametrize(
-    ("scheme", "variables"),
-    [
-        ("s3", {"AWS_ENDPOINT": f"https://{DEAD}", "AWS_S3_EXPRESS": "true"}),
-        ("s3", {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}),
-        ("gs", {"GOOGLE_BASE_URL": f"https://{DEAD}"}),
-        ("az", {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURE_STORAGE_ENDPOINT": f"https://{DEAD}"}),
-    ],
-    ids=str,
-)
-def test_variables_that_obstore_alone_knows_lead_nowhere_else(
-    scheme: str, variables: dict[str, str], server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trust(monkeypatch, server)
-    url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert open_reader(url).get("embedder/current", 1 << 20)
-
-
-@pytest.mark.parametrize(
-    ("bucket", "region", "address"),
-    [
-        ("acme", "", "https://acme.s3.us-east-1.amazonaws.com"),
-        ("acme", "eu-west-1", "https://acme.s3.eu-west-1.amazonaws.com"),
-        ("acme", "cn-north-1", "https://acme.s3.cn-north-1.amazonaws.com.cn"),
-        ("models.acme.example", "eu-west-1", "https://s3.eu-west-1.amazonaws.com"),
-    ],
-)
-def test_amazons_own_addresses(bucket: str, region: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    if region:
-        monkeypatch.setenv("AWS_REGION", region)
-    monkeypatch.setenv("HTTPS_PROXY", f"http://{DEAD}")
-    with pytest.raises(RegistryError, match=f"{address} through the proxy {DEAD} cannot be reached"):
-        open_reader(f"s3://{bucket}").get("m/current", 100)
 
 
 def test_the_command_says_it_in_one_sentence(tmp_path: Path) -> None:

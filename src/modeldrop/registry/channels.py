@@ -110,8 +110,9 @@ test), and is asked again if the channel was moved meanwhile."""
 class Signing(enum.Enum):
     """Whether what a channel names is to be signed, where there is a key.
 
-    IF_NEEDED: if it moves, or names what was asked for and has no signature by this key that counts. TAKE_BACK: if it
-    moves, whatever is known of the version. NEVER: the channel loses its signature.
+    IF_NEEDED: if it moves, or names what was asked for and has no signature by this key that counts. ALWAYS: also if
+    it has one, to renew it. TAKE_BACK: if it moves, whatever is known of the version. NEVER: the channel loses its
+    signature.
     """
 
     IF_NEEDED = "if needed"
