@@ -27,7 +27,8 @@ from modeldrop.export.messages import Checkpoint
 
 # Before transformers: it keeps away what transformers imports needlessly.
 from modeldrop.export.models.shared import optimum_export
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.tokenizer import load_tokenizer
 
 
 class Forgetful:

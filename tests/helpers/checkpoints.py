@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -302,6 +303,58 @@ def save_piece_tokenizer(folder: Path) -> Any:
     tokenizer = transformers.XLMRobertaTokenizerFast(tokenizer_object=backend, model_max_length=256)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def save_pieces(path: Path) -> Path:
+    """A model of SentencePiece, trained on the built-in texts."""
+    from sentencepiece import SentencePieceTrainer  # one module's tests need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(BUILT_IN),
+        model_prefix=str(path.with_suffix("")),
+        vocab_size=900,
+        character_coverage=0.99,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.with_suffix(".vocab").unlink()
+    return path.with_suffix(".model").rename(path)
+
+
+def marian(folder: Path, *, seed: int = 0) -> Path:
+    """A translator as opus-mt-en-de's: pieces of two languages, numbered by one vocab.json, and no tokenizer.json."""
+    from sentencepiece import SentencePieceProcessor
+
+    torch.manual_seed(seed)
+    source = save_pieces(folder / "source.spm")
+    shutil.copy(source, folder / "target.spm")
+    reader = SentencePieceProcessor(model_file=str(source))
+    pieces = ["</s>", "<unk>", *(reader.id_to_piece(number) for number in range(3, reader.get_piece_size()))]
+    pieces += ["\u2581Hafen", ">>deu<<", "<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
+    paths = [str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")]
+    tokenizer = transformers.MarianTokenizer(*paths, model_max_length=256)
+    tokenizer.save_pretrained(folder)
+    config = transformers.MarianConfig(
+        vocab_size=len(pieces),
+        d_model=HIDDEN,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        decoder_ffn_dim=128,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        init_std=0.2,
+    )
+    transformers.MarianMTModel(config).save_pretrained(folder)
+    return folder
 
 
 def whisper(folder: Path, *, seed: int = 0) -> Path:

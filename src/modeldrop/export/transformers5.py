@@ -27,15 +27,19 @@ _OF_CALLS = {"torchscript", "return_dict"}
 _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
-def fix_configs(folder: Path) -> None:
+def fix_configs(folder: Path, *, ready: bool) -> None:
     """Rewrite the config and the tokenizer's config in a folder of links to files that belong to somebody else.
+
+    Args:
+        folder: the source.
+        ready: whether it has ready graphs: nothing is computed from their config, and it stays.
 
     Raises:
         SourceError: the config has rotary positions that cannot be written for transformers 4.
     """
     for name, fix in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
         path = folder / name
-        if path.is_file():
+        if path.is_file() and not (ready and fix is fixed_config):
             plain = json.loads(path.read_text("utf-8"))
             fixed = fix(plain)
             if fixed != plain:

@@ -19,6 +19,7 @@ from modeldrop.export.preflight.openvino_source import check_graph, embeds, orig
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_modules import read_modules
+from modeldrop.export.sources import Source
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.variants import VariantSpec
 
@@ -63,8 +64,10 @@ def check_request(request: BuildRequest) -> CheckedRequest:
             that this model does not take.
     """
     config = request.source.config()
-    fixed_config(config)
-    _check_code(config, trusted=request.recipe.trust_remote_code)
+    ready = request.source.worker != "export"
+    if not ready:  # a ready graph needs none of what config.json makes transformers load
+        fixed_config(config)
+        _check_code(config, request.source, trusted=request.recipe.trust_remote_code)
     modules, ir = request.source.modules(), request.source.openvino_graph()
     # A CrossEncoder's modules.json has the Transformer alone. A ready OpenVINO graph is taken without the modules.
     embedder = modules is not None and (ir is not None or len(read_modules(modules)) > 1)
@@ -82,7 +85,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
                     f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
                     f"Its metrics are: {', '.join(metrics)}.",
                 )
-    check_export(request.recipe, task, family, ready=request.source.worker != "export")
+    check_export(request.recipe, task, family, ready=ready)
     check_variants(request.recipe, config, family, origin_of(request.source))
     if request.samples:
         check_samples(request.samples, request.recipe, task, family)
@@ -94,7 +97,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     )
 
 
-def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:
+def _check_code(config: Mapping[str, Any], source: Source, *, trusted: bool) -> None:
     """Refuse a model that is Python code, before its weights are downloaded.
 
     Some checkpoints name code of their own though transformers has learnt the kind meanwhile; where its folder is not
@@ -105,4 +108,5 @@ def _check_code(config: Mapping[str, Any], *, trusted: bool) -> None:
         return
     kind = str(config.get("model_type", "")).replace("-", "_")
     if not kind or not (Path(library.origin).parent / "models" / kind).is_dir():
-        raise SourceError(CUSTOM_CODE.sentence, CUSTOM_CODE.hint)
+        graph = f"Its ready graph needs none of that code: {source.spec}#{source.graph_beside}. Else: "
+        raise SourceError(CUSTOM_CODE.sentence, (graph if source.graph_beside else "") + CUSTOM_CODE.hint)

@@ -17,6 +17,9 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
 
 
+_GRAPHS = ("onnx/model.onnx", "model.onnx")
+
+
 class Source(ABC):
     """One immutable set of weights, with the config and the tokenizer that belong to them.
 
@@ -33,6 +36,7 @@ class Source(ABC):
         commit: the full commit on the Hub, or None.
         gated: whether the Hub gives it only to those who have accepted its terms.
         left_out: paths of the learned weights in it that are in no graph.
+        graph_beside: path of a ready ONNX graph beside the weights that are taken; "" where there is none.
     """
 
     spec: str
@@ -43,6 +47,7 @@ class Source(ABC):
     commit: str | None = None
     gated: bool = False
     left_out: tuple[str, ...] = ()
+    graph_beside: str = ""
 
     @property
     @abstractmethod
@@ -123,6 +128,8 @@ class FileListSource(Source):
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(map(self._choice.target, self._choice.support))
         self.left_out, self._inner = self._choice.left_out, self._choice.inner
+        if self.worker == "export":
+            self.graph_beside = next((graph for graph in _GRAPHS if graph in names), "")
 
     def _with_shards(self) -> ChosenFiles:
         """The choice, with the shards that the index of the weights names."""

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from modeldrop.export.builtin_texts import BUILT_IN
 from modeldrop.export.messages import ExportAnswer, ExportRequest, OpenVinoTokenizer
 from modeldrop.export.models.shared import loaded_model
+from modeldrop.export.models.shared.checkpoint import has_graphs
 from modeldrop.export.models.shared.media import check_pictures
 from modeldrop.export.models.shared.reference import ReferenceRuns
 from modeldrop.export.models.shared.timing import median_ms
@@ -35,7 +36,7 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     torch.manual_seed(0)
     events.step("load")
     check_pictures(request.samples)
-    fix_configs(request.checkpoint.folder)
+    fix_configs(request.checkpoint.folder, ready=has_graphs(request.checkpoint))
     model = loaded_model.load_model(request.checkpoint)
     events.step("export")
     model.export(request.output)

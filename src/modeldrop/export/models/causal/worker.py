@@ -12,12 +12,13 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.export.models.shared.timing import BATCH, TOKENS, speed_texts
+from modeldrop.export.models.shared.tokenizer import load_tokenizer
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep

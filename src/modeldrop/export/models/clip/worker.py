@@ -11,10 +11,11 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.media import coarse, open_picture, pictures
 from modeldrop.export.models.shared.timing import BATCH
+from modeldrop.export.models.shared.tokenizer import load_tokenizer
 from modeldrop.export.models.vision.worker import load_processor
 from modeldrop.format.golden import StepOutput
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep

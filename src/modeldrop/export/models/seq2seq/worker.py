@@ -10,11 +10,12 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_tokenizer
+from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import TimedRun
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
+from modeldrop.export.models.shared.tokenizer import load_tokenizer
 from modeldrop.inference.runs import Array, ModelRun
 
 _READ = 128

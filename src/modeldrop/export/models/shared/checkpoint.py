@@ -1,4 +1,4 @@
-"""Loading a checkpoint folder: model and tokenizer, refusing what would answer differently than it was trained to."""
+"""Loading a checkpoint folder: config and model, refusing what would answer differently than it was trained to."""
 
 from __future__ import annotations
 
@@ -6,33 +6,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
 import transformers
 from safetensors import safe_open
 
-from modeldrop.errors import SourceError, TaskError
+from modeldrop.errors import SourceError
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import onnx_as_model, openvino_as_model
 from modeldrop.util.text import first_line
 
 _OF_SAVING = frozenset({"dtype", "torch_dtype", "transformers_version", "_name_or_path", "use_cache", "model_type"})
 """Entries of config.json that tell how a checkpoint was saved; it is loaded in fp32 and compared without a KV cache."""
-_UNBOUNDED = 1 << 20
 
 
 def load_config(checkpoint: Checkpoint) -> Any:
     """The configuration, without the weights: what can be refused for it is refused before they are read.
 
+    Ready graphs may be of a kind that transformers does not know: of them it is what stands in config.json.
+
     Raises:
         SourceError: transformers does not know it.
     """
+    ready = has_graphs(checkpoint)
     try:
         return transformers.AutoConfig.from_pretrained(
-            checkpoint.folder, trust_remote_code=checkpoint.trust_remote_code, local_files_only=True
+            checkpoint.folder,
+            trust_remote_code=checkpoint.trust_remote_code and not ready,
+            local_files_only=True,
         )
     except Exception as error:
+        if ready:
+            return transformers.PretrainedConfig.from_dict(dict(checkpoint.read("config.json")))
         raise _unloadable(error) from error
+
+
+def has_graphs(checkpoint: Checkpoint) -> bool:
+    """Whether it holds ready graphs instead of weights."""
+    return onnx_as_model.has_graphs(checkpoint.folder) or openvino_as_model.has_graph(checkpoint.folder)
 
 
 def _unloadable(error: Exception) -> SourceError:
@@ -54,7 +64,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
         SourceError: it does not load, lacks weights, or holds NaN or infinity.
     """
     if onnx_as_model.has_graphs(checkpoint.folder):
-        return onnx_as_model.load_onnx(checkpoint.folder, kind)
+        return onnx_as_model.load_onnx(checkpoint.folder, kind, load_config(checkpoint))
     if openvino_as_model.has_graph(checkpoint.folder):
         return openvino_as_model.OpenVinoModel(checkpoint.folder, load_config(checkpoint))
     try:
@@ -142,51 +152,6 @@ def _names(path: Path) -> list[str]:
         return list(tensors.keys())
 
 
-def load_tokenizer(checkpoint: Checkpoint, config: Any) -> Any:
-    """The fast tokenizer, cutting texts to as many tokens as the model is compared on.
-
-    Raises:
-        SourceError: it is missing, has no fast form, or belongs to another model.
-        TaskError: the recipe's max_length is more than the model has positions.
-    """
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder,
-            use_fast=True,
-            local_files_only=True,
-            trust_remote_code=checkpoint.trust_remote_code,
-        )
-    except Exception as error:
-        raise SourceError(
-            f"transformers cannot load the tokenizer: {first_line(error)}",
-            "Put tokenizer.json and tokenizer_config.json beside the weights.",
-        ) from error
-    if not tokenizer.is_fast:
-        raise SourceError(
-            f"{type(tokenizer).__name__} has no fast form, so no tokenizer.json can be written for the runtime.",
-            "Convert it with transformers, and put tokenizer.json beside the weights.",
-        )
-    if len(tokenizer) > config.vocab_size:
-        raise SourceError(
-            f"The tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} embeddings.",
-            "The tokenizer belongs to another model: put the right tokenizer.json beside the weights.",
-        )
-    tokenizer.model_max_length = _max_length(checkpoint, config, tokenizer)
-    if checkpoint.read("sentence_bert_config.json").get("do_lower_case"):
-        _lower_case(tokenizer.backend_tokenizer)
-    return tokenizer
-
-
-def _lower_case(tokenizer: Any) -> None:
-    """Have a tokenizer lower-case its texts, as sentence-transformers does before it calls a tokenizer that does not.
-
-    Others that load the files know only the tokenizer. Accents stay, which BERT's own lower-casing removes.
-    """
-    own = tokenizer.normalizer
-    lower = tokenizers.normalizers.Lowercase()
-    tokenizer.normalizer = lower if own is None else tokenizers.normalizers.Sequence([lower, own])
-
-
 def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: Any) -> Any:
     """What makes a model's tensors of pictures or sounds.
 
@@ -208,38 +173,3 @@ def load_preprocessor(checkpoint: Checkpoint, kind: Any, what: str, **options: A
             f"transformers cannot load the {what}: {first_line(error)}",
             "Put preprocessor_config.json beside the weights.",
         ) from error
-
-
-def limit_to_positions(tokenizer: Any, model: Any, checkpoint: Checkpoint) -> None:
-    """Have a tokenizer cut texts to as many tokens as a model that is loaded has positions for.
-
-    Of some kinds config.json says more: their table of positions begins with the padding token's and those before it.
-
-    Raises:
-        TaskError: the recipe's max_length is more.
-    """
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] == "position_embeddings" and isinstance(module, torch.nn.Embedding):
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            positions = module.num_embeddings - unused
-            if (checkpoint.max_length or 0) > positions:
-                raise _too_long(checkpoint.max_length, positions)
-            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-
-
-def _too_long(asked: int | None, positions: int) -> TaskError:
-    return TaskError(f"max_length is {asked}; this model has {positions} positions.", "Ask for no more.")
-
-
-def _max_length(checkpoint: Checkpoint, config: Any, tokenizer: Any) -> int:
-    """Tokens a text is cut to: the recipe's, else what sentence-transformers, the tokenizer or the model says."""
-    positions = getattr(config, "max_position_embeddings", None) or _UNBOUNDED
-    if "roberta" in config.model_type or config.model_type in {"mpnet", "camembert"}:
-        # Their positions begin after the padding token's.
-        positions -= (config.pad_token_id or 0) + 1
-    limit = min(positions, tokenizer.model_max_length, _UNBOUNDED)
-    if checkpoint.max_length is not None:
-        if checkpoint.max_length > positions:
-            raise _too_long(checkpoint.max_length, positions)
-        return checkpoint.max_length
-    return int(min(checkpoint.read("sentence_bert_config.json").get("max_seq_length") or limit, limit))

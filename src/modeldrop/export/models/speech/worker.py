@@ -12,16 +12,12 @@ import transformers
 from modeldrop.errors import SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import (
-    load_config,
-    load_model,
-    load_preprocessor,
-    load_tokenizer,
-)
+from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_preprocessor
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import TimedRun
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
+from modeldrop.export.models.shared.tokenizer import load_tokenizer
 from modeldrop.inference.runs import Array, ModelRun
 
 _FEATURES = "input_features"

@@ -12,20 +12,19 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from modeldrop.errors import SourceError
+from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import (
-    limit_to_positions,
-    load_config,
-    load_model,
-    load_tokenizer,
-)
+from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
+from modeldrop.export.models.shared.onnx_as_model import OnnxModel
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.pooling import append_head, load_weights, pool, read_head
 from modeldrop.export.models.shared.sentence_config import SentenceConfig, read_sentence_config
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
+from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
 from modeldrop.format.variants import FP32
@@ -42,7 +41,8 @@ _WEIGHTS = "model.safetensors"
 _MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
 _PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
 _ROLE = "model"
-_SENTENCE = "sentence_embedding"
+_SENTENCE, _HIDDEN = "sentence_embedding", "last_hidden_state"
+_CLOSE = 1e-3
 _POSITIONS = "position_ids"
 _PREFIX = "modeldrop_positions/"
 
@@ -58,18 +58,21 @@ class TextEncoder(LoadedModel):
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
         self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
-        has_graph = isinstance(self._model, OpenVinoModel)
-        if isinstance(self._model, torch.nn.Module):  # no ready graph
+        ready = isinstance(self._model, OpenVinoModel | OnnxModel)
+        if not ready:
             limit_to_positions(self._tokenizer, self._model, checkpoint)
-        # What modules.json puts behind the transformer is put into graphs that are exported, not into the source's own.
+        # What modules.json puts behind the transformer goes into every graph that answers for tokens, but OpenVINO's.
         self._config = read_sentence_config(checkpoint) if self._embeds else SentenceConfig()
-        self._head = read_head(checkpoint.folder, self._config) if self._embeds and not has_graph else None
+        pools = not ready or (isinstance(self._model, OnnxModel) and self._model.answers(_HIDDEN))
+        self._head = read_head(checkpoint.folder, self._config) if self._embeds and pools else None
         self.max_length = self._tokenizer.model_max_length
         self.labels = [] if self._embeds else label_names(self._model.config)
         self._output = "logits"
         if self._embeds:
-            whole = self._model.answers(_SENTENCE) if has_graph else self._head is not None
-            self._output = _SENTENCE if whole else "last_hidden_state"
+            whole = self._head is not None or (ready and self._model.answers(_SENTENCE))
+            self._output = _SENTENCE if whole else _HIDDEN
+        if self._head is not None and isinstance(self._model, OnnxModel) and self._model.answers(_SENTENCE):
+            self._check_sentences()
         self._inputs: list[str] = []
 
     def export(self, output: Path) -> None:
@@ -118,6 +121,21 @@ class TextEncoder(LoadedModel):
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
         return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample.texts])]
+
+    def _check_sentences(self) -> None:
+        """Refuse a ready graph whose own vectors are others than those that modules.json describes."""
+        inputs = self._tokenizer(
+            [BUILT_IN[index] for index in GOLDEN], truncation=True, padding=True, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            own, described = self._model(**inputs).sentence_embedding, self._answer(inputs)
+        if own.shape != described.shape or not torch.allclose(own, described, rtol=_CLOSE, atol=_CLOSE):
+            raise SourceError(
+                f"The graph's {_SENTENCE} {tuple(own.shape[1:])} is not what modules.json makes of its tokens "
+                f"{tuple(described.shape[1:])}: sentence-transformers would answer otherwise than the graph.",
+                "Export it again, or remove modules.json from a copy of the source: the graph's own vectors are "
+                "taken then.",
+            )
 
     def _timed(self, texts: Sequence[str]) -> TimedRun:
         ids = [ids[:TOKENS] for ids in self._tokenizer(list(texts))["input_ids"]]
