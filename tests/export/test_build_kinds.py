@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ import psutil
 import pytest
 
 from modeldrop.export.models.family import CLASSES
+from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import parse_manifest
+from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
 from tests.export.building import COLUMNS, answers
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, edit_weights, make_embedder
@@ -113,6 +116,34 @@ def test_reranker_is_compared_by_its_order(tmp_path: Path) -> None:
     assert all(" \u2192 " in case.text for case in manifest.golden.cases)
 
 
+@pytest.mark.parametrize(
+    ("problem", "labels", "metrics"),
+    [
+        (MULTI_LABEL, 6, {"cosine_mean", "cosine_min", "decisions", "max_abs"}),
+        (REGRESSION, 1, {"nrmse", "correlation", "max_abs"}),
+    ],
+)
+def test_a_classifier_is_compared_by_what_its_scores_mean(
+    tmp_path: Path, problem: str, labels: int, metrics: set[str]
+) -> None:
+    source = bert(tmp_path / "source", "BertForSequenceClassification", labels=labels)
+    config = json.loads((source / "config.json").read_text()) | {"problem_type": problem}
+    (source / "config.json").write_text(json.dumps(config))
+    loose = loosened(tmp_path, metrics)
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", loose)
+    assert ran.code == 0, ran.err
+    manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
+    assert manifest.problem == problem
+    fp32, int8 = manifest.variants
+    assert set(fp32.fidelity.metrics) == set(int8.fidelity.metrics) == metrics
+    assert fp32.fidelity.metrics.get("decisions", 1.0) == 1.0
+    assert fp32.fidelity.metrics.get("nrmse", 0.0) < 1e-5
+    for variant in manifest.variants:
+        outcome = self_test(tmp_path / "out", manifest, variant)
+        assert outcome.passed, outcome.detail
+        assert outcome.metric in {"decisions", "nrmse"}
+
+
 def test_token_classifier(tmp_path: Path) -> None:
     source = bert(tmp_path / "source", "BertForTokenClassification", labels=5)
     # Files of the caller's folder are never taken for the exporter's libraries.
@@ -150,7 +181,7 @@ def test_unfaithful_variant_fails_and_nothing_is_published(classifier: Path, tmp
     recipe = _recipe(tmp_path, "[thresholds.int8]\ncosine_min = 0.9999999\n")
     ran = modeldrop("publish", classifier, tmp_path / "registry/m", "--recipe", recipe)
     assert ran.code == 10
-    for part in ("int8", "cosine_min is ", ">= 0.9999999;", "worst on '", "Nothing was published"):
+    for part in ("int8", "cosine_min is ", ">= 0.9999999;", "worst on '", "Nothing was published", "auto = true"):
         assert part in ran.err
     assert "Traceback" not in ran.err
     assert _no_versions(tmp_path / "registry")

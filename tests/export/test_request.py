@@ -14,13 +14,14 @@ from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.request import BuildRequest, load_recipe, make_request
 from modeldrop.export.sources.folder import FolderSource
-from modeldrop.format.recipe import Recipe
+from modeldrop.format.recipe import Recipe, VariantOptions
 from tests.export.source_folders import model
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n rest", b"\xff\xd8\xff rest"
 BERT = {"architectures": ["BertModel"], "vocab_size": 100}
 RERANKER = {"architectures": ["BertForSequenceClassification"], "vocab_size": 100, "id2label": {"0": "score"}}
 T5 = {"architectures": ["T5ForConditionalGeneration"], "vocab_size": 100, "is_encoder_decoder": True}
+RESNET = {"architectures": ["ResNetForImageClassification"], "model_type": "resnet"}
 VIT = {"architectures": ["ViTForImageClassification"]}
 CLIP = {"architectures": ["CLIPModel"], "vision_config": {}, "text_config": {}}
 WHISPER = {"architectures": ["WhisperForConditionalGeneration"], "is_encoder_decoder": True, "num_mel_bins": 80}
@@ -236,3 +237,25 @@ def test_a_recipe_s_paths_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('inputs = "t.jsonl"\nmetric = "quality.py:accuracy"')
     recipe = load_recipe(tmp_path / "r.toml")
     assert (recipe.inputs, recipe.metric) == (str(tmp_path / "t.jsonl"), str(tmp_path / "quality.py:accuracy"))
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe", "variants", "optional"),
+    [
+        (BERT, {}, ("fp32", "int8"), ("int8",)),
+        (RESNET, {}, ("fp32", "fp16"), ("fp16",)),
+        (RESNET, {"calibration": "a.npz"}, ("fp32", "int8-static"), ("int8-static",)),
+        (RESNET, {"variants": ("fp32", "int8")}, ("fp32", "int8"), ()),
+        (BERT, {"thresholds": {"int8": {"cosine_min": 0.9}}}, ("fp32", "int8"), ()),
+        (BERT, {"options": {"int8": VariantOptions(auto=True)}}, ("fp32", "int8"), ()),
+    ],
+)
+def test_what_nobody_names_follows_from_the_model_and_may_be_left_out(
+    config: dict[str, Any], recipe: dict[str, Any], variants: tuple[str, ...], optional: tuple[str, ...], tmp_path: Path
+) -> None:
+    checkpoint(tmp_path, config)
+    if "calibration" in recipe:
+        (tmp_path / "a.npz").write_bytes(b"")
+        recipe = {"calibration": str(tmp_path / "a.npz")}
+    made = make_request(FolderSource(tmp_path / "m"), Recipe(**recipe))
+    assert (made.recipe.variants, made.optional) == (variants, optional)

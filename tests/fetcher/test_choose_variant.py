@@ -15,6 +15,7 @@ from modeldrop.fetcher.machine import (
     read_flags,
 )
 from modeldrop.fetcher.options import AUTO
+from modeldrop.format.manifest import Speed
 from tests.fetcher.cpuinfo import CPUINFO
 from tests.format import examples
 
@@ -89,6 +90,39 @@ def test_a_gpu_takes_fp16_then_fp32() -> None:
         "fp32",
         "int8-avx512-vnni",
     ]
+
+
+def measured(**milliseconds: float) -> Manifest:
+    """A version whose variants were measured to take so long."""
+    named = {name.replace("_", "-"): time for name, time in milliseconds.items()}
+    manifest = offering(tuple(named))
+    variants = (one._replace(speed=Speed(named[one.name], 30 * named[one.name])) for one in manifest.variants)
+    return manifest._replace(variants=tuple(variants))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "order"),
+    [
+        ({"fp32": 10, "int8": 4}, "int8 fp32"),
+        # A convolutional model: ranges that are found while it runs cost more than 8 bits save.
+        ({"fp32": 10, "int8": 55}, "fp32 int8"),
+        ({"fp32": 10, "int8": 55, "int8_static": 6}, "int8-static fp32 int8"),
+        ({"fp32": 10, "fp16": 9, "int8": 9.5}, "int8 fp32 fp16"),
+        # What measuring varies by is no reason to download four times as much.
+        ({"fp32": 10, "int8_accurate": 10.5}, "int8-accurate fp32"),
+        ({"fp32": 10, "int8_accurate": 12, "int8": 11.5}, "fp32 int8 int8-accurate"),
+    ],
+)
+def test_none_that_was_slower_than_a_closer_one_comes_before_it(
+    machine_of: MachineOf, milliseconds: dict[str, float], order: str
+) -> None:
+    manifest = measured(**milliseconds)
+    assert [variant.name for variant in preference(manifest, machine_of("zen4"))] == order.split()
+
+
+def test_what_was_measured_on_a_cpu_says_nothing_of_a_gpu() -> None:
+    machine = Machine("x86_64", frozenset(), cuda=True)
+    assert choose_variant(measured(fp32=10, fp16=30), AUTO, machine).name == "fp16"
 
 
 def test_the_only_variant_is_better_than_none(machine_of: MachineOf) -> None:

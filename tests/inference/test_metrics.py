@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.format.recipe import METRICS
+from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
 from modeldrop.inference.metrics import compare, measure_of
 from modeldrop.inference.runs import ModelAnswer
 
@@ -46,6 +47,52 @@ def test_what_is_equal_is_perfect_and_what_is_no_number_is_as_bad_as_can_be(
     for name, value in bad.items():
         assert (value < 1 - 1e-3) if METRICS[name] == ">=" else (value > 1e6), name
     assert worst["max_abs"] == (1, 1e9)
+
+
+@pytest.mark.parametrize("problem", [MULTI_LABEL, REGRESSION])
+def test_what_is_equal_is_perfect_for_every_problem(problem: str) -> None:
+    answers = TASKS["text-classification"]
+    metrics, _ = compare("text-classification", answers, values(answers), problem)
+    assert metrics == pytest.approx({name: PERFECT[METRICS[name]] for name in metrics}, abs=1e-7)
+    broken = values(answers)
+    broken[1] = broken[1] * np.nan
+    bad, worst = compare("text-classification", answers, broken, problem)
+    for name, value in bad.items():
+        assert (value < 1 - 1e-3) if METRICS[name] == ">=" else (value > 1e6), name
+    assert worst["max_abs"] == (1, 1e9)
+
+
+def test_labels_that_may_all_be_true_are_compared_by_what_is_decided() -> None:
+    """Which of three true labels is a little ahead is nothing that anybody asks."""
+    answers = [ModelAnswer(np.array([2.0, 2.1, 1.9, -3.0])) for _ in range(10)]
+    variant = [np.array([2.1, 2.0, 2.0, -3.0]) for _ in answers]
+    assert compare("text-classification", answers, variant)[0]["top1"] == 0
+    metrics, _ = compare("text-classification", answers, variant, MULTI_LABEL)
+    assert "top1" not in metrics
+    assert "kl" not in metrics
+    assert metrics["decisions"] == 1
+    variant[3] = np.array([2.1, -2.0, -2.0, -3.0])
+    metrics, worst = compare("text-classification", answers, variant, MULTI_LABEL)
+    assert metrics["decisions"] == pytest.approx(38 / 40)
+    assert worst["decisions"] == (3, 0.5)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e6])
+def test_estimates_are_compared_in_units_of_their_spread(unit: float) -> None:
+    """Whether prices are in cents or in millions, an error of a tenth of what they vary by is the same."""
+    prices = np.linspace(-1, 1, 21) * unit + 7 * unit
+    answers = [ModelAnswer(np.array([price, unit])) for price in prices]  # the second one never varies
+    moved = [one.values + np.array([0.1 * float(prices.std()), 0]) for one in answers]
+    metrics, worst = compare("text-classification", answers, moved, REGRESSION)
+    assert metrics["nrmse"] == pytest.approx(0.1)
+    assert metrics["max_abs"] == pytest.approx(0.1)
+    assert metrics["correlation"] == pytest.approx(1.0)
+    moved[4][0] += float(prices.std())
+    metrics, worst = compare("text-classification", answers, moved, REGRESSION)
+    assert worst["nrmse"][0] == 4
+    assert worst["nrmse"][1] == pytest.approx(1.1)
+    moved = [one.values * np.array([1, 1.5]) for one in answers]
+    assert compare("text-classification", answers, moved, REGRESSION)[0]["nrmse"] == pytest.approx(0.5)
 
 
 def test_what_answers_mean_follows_from_the_task_and_their_shape() -> None:

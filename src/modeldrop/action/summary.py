@@ -174,6 +174,7 @@ def _provenance(result: RunResult, manifest: Manifest) -> str:
         "licence": manifest.source.licence,
         "terms": "gated: to be accepted on the Hub before it may be used" if manifest.source.gated else "",
         "in no graph": ", ".join(manifest.source.left_out),
+        "not built": "; ".join(manifest.dropped.values()),
         "task": manifest.task,
         "architecture": manifest.architecture,
         "manifest": first.digest if first else "",

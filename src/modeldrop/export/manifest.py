@@ -10,7 +10,7 @@ from pathlib import Path
 from modeldrop.export.messages import ExportAnswer, MadeVariants, VerifyAnswer
 from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.request import EXPORTER_EPOCH
-from modeldrop.export.thresholds import judge
+from modeldrop.export.thresholds import Judged
 from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.manifest import (
@@ -44,29 +44,28 @@ def assemble(
     exported: ExportAnswer,
     made: MadeVariants,
     proven: VerifyAnswer,
+    judged: Judged,
     *,
     files: tuple[File, ...],
     variant_files: Mapping[str, list[str]],
     provenance: Provenance,
 ) -> Manifest:
-    """The manifest, if every variant is faithful.
+    """The manifest.
 
     Args:
         checked: what was asked.
         exported: what the worker answered that has the original.
         made: what those answered that made the variants.
         proven: what the one answered that compared them.
+        judged: what came of that.
         files: of the version.
         variant_files: paths of the files that each variant needs.
         provenance: who builds, and when.
-
-    Raises:
-        FidelityError: a variant misses a threshold.
     """
     request, recipe = checked.request, checked.request.recipe
-    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in judged.faithful}
     variants = []
-    for name in recipe.variants:
+    for name, fidelity in judged.faithful.items():
         measured = proven.variants[name]
         graphs = made.graphs[name]
         first, *others = paths[name]
@@ -84,7 +83,7 @@ def assemble(
                 min_onnxruntime="" if checked.origin.extra else min_onnxruntime(opset, ir_version, operators),
                 inputs=graphs[first].inputs,
                 outputs=graphs[first].outputs,
-                fidelity=judge(recipe, name, measured, proven.inputs, proven.original_metrics),
+                fidelity=fidelity,
                 speed=Speed(*measured.speed),
                 role=first,
                 others=tuple(
@@ -120,10 +119,14 @@ def assemble(
             Speed(*exported.speed),
             proven.original_metrics,
         ),
-        golden=golden._replace(metrics={name: measured.golden for name, measured in proven.variants.items()}),
+        golden=golden._replace(
+            metrics={name: measured.golden for name, measured in proven.variants.items() if name in judged.faithful}
+        ),
         labels=exported.labels,
         max_length=exported.max_length,
         embedding=exported.embedding,
+        problem=checked.problem,
+        dropped={**made.dropped, **judged.missed},
     )
 
 

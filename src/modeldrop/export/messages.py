@@ -121,6 +121,7 @@ class QuantizeRequest:
         roles: of the graphs.
         origin: the variant that they are.
         variants: names of those to make.
+        optional: those of them that may fail.
         keep: by variant, patterns of the names of nodes that stay as they are.
         calibration: the recipe's file.
     """
@@ -129,6 +130,7 @@ class QuantizeRequest:
     roles: tuple[str, ...]
     origin: str
     variants: tuple[str, ...]
+    optional: tuple[str, ...]
     keep: Mapping[str, tuple[str, ...]]
     calibration: Path | None
 
@@ -162,11 +164,13 @@ class MadeVariants:
         graphs: by variant and role.
         toolchain: releases of the libraries that did it.
         searches: by variant, how it was searched for.
+        dropped: by variant, why an optional one could not be made.
     """
 
     graphs: Mapping[str, Mapping[str, GraphDescription]]
     toolchain: Mapping[str, str] = field(default_factory=dict)
     searches: Mapping[str, tuple[SearchStep, ...]] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +180,7 @@ class Comparison:
     Attributes:
         reference: the file with the original's answers.
         task: what the model does.
+        problem: what its scores mean; see ``family.problem_of``.
         texts: whether the inputs are texts, which tokenizer.json must cut as the original tokenizer did.
         metric: the recipe's own.
         samples: what the own metric gets; () for built-in pictures and recordings.
@@ -183,6 +188,7 @@ class Comparison:
 
     reference: Path
     task: str
+    problem: str
     texts: bool
     metric: OwnMetric | None
     samples: tuple[Mapping[str, Any], ...]

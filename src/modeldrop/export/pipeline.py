@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import DiskError
 from modeldrop.export.digests import describe_file
+from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.manifest import assemble
 from modeldrop.export.messages import (
     Checkpoint,
@@ -31,7 +32,7 @@ from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
-from modeldrop.export.thresholds import check_sizes, check_speeds
+from modeldrop.export.thresholds import check_sizes, check_speeds, judge_all
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, Threshold
@@ -71,7 +72,7 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
 
 
 def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, steps: Steps) -> Manifest:
-    request, recipe = checked.request, checked.request.recipe
+    request = checked.request
     output = scratch / "out"
     output.mkdir()
 
@@ -87,7 +88,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
 
     check_rates(checked.samples, source)
     exported, made = _export(checked, source, scratch, steps)
-    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in recipe.variants}
+    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in made.graphs}
     own_files = {
         name: [
             *paths[name].values(),
@@ -103,20 +104,30 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     every_file = {path for own in own_files.values() for path in own}
     flag_external_data(output, every_file)
     check_complete(output, checked.family.needed, every_file)
-    files = tuple(describe_file(output, path) for path in sorted(output.rglob("*")) if path.is_file())
-    shared = [file.path for file in files if file.path not in every_file]
+    shared = sorted(set(_files(output)) - every_file)
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
-    proven = _prove(checked, scratch, variant_files, paths, exported, steps)
+    proven = _prove(checked, scratch, variant_files, paths, steps)
+    judged = judge_all(checked.request, proven)
+    variant_files = {name: files for name, files in variant_files.items() if name in judged.faithful}
+    for path in set(_files(output)).difference(*variant_files.values()):
+        (output / path).unlink()
+    steps.finish(_measured_text(exported, proven, {**made.dropped, **judged.missed}))
     manifest = assemble(
-        checked, exported, made, proven, files=files, variant_files=variant_files, provenance=provenance
+        checked,
+        exported,
+        made,
+        proven,
+        judged,
+        files=tuple(describe_file(output, output / path) for path in _files(output)),
+        variant_files=variant_files,
+        provenance=provenance,
     )
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
     run_worker("report", ReportRequest(output), type(None), scratch, lambda _: None)
     # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
-    for path in output.rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)
+    for path in _files(output):
+        (output / path).chmod(0o644)
     return manifest
 
 
@@ -129,6 +140,7 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         roles=family.graphs,
         origin=origin.name,
         variants=tuple(name for name in recipe.variants if name not in searched),
+        optional=checked.request.optional,
         keep={name: options.keep_layers for name, options in recipe.options.items()},
         calibration=None if recipe.calibration is None else Path(recipe.calibration).resolve(),
     )
@@ -171,13 +183,12 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         made = making[0].result(lambda event: steps.update(event.done, event.total, "of the variants"))
     if searched:
         made = _search(checked, searched, to_make, scratch, steps, made)
-    origin_bytes = sum(_graph_bytes(output / origin.path(role)) for role in family.graphs)
+    origin_bytes = sum(graph_bytes(output / origin.path(role)) for role in family.graphs)
     if origin.name not in recipe.variants:
         for role in family.graphs:
-            for part in _graph_parts(output / origin.path(role)):
-                part.unlink()
+            remove_graph(output / origin.path(role))
     sizes = {
-        name: sum(_graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
+        name: sum(graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
         for name in made.graphs
     }
     lacks = exported.openvino_tokenizer.lacks
@@ -221,7 +232,8 @@ def _search(
 
     found = run_worker("search", request, MadeVariants, scratch, on_event)
     graphs = {**made.graphs, **found.graphs}
-    return MadeVariants({name: graphs[name] for name in recipe.variants}, made.toolchain, found.searches)
+    in_order = {name: graphs[name] for name in recipe.variants if name in graphs}
+    return MadeVariants(in_order, made.toolchain, found.searches, made.dropped)
 
 
 def _prove(
@@ -229,7 +241,6 @@ def _prove(
     scratch: Path,
     variant_files: Mapping[str, list[str]],
     paths: Mapping[str, Mapping[str, str]],
-    exported: ExportAnswer,
     steps: Steps,
 ) -> VerifyAnswer:
     folders = {name: VariantFolder(scratch / f"clean-{name}", graphs) for name, graphs in paths.items()}
@@ -250,16 +261,22 @@ def _prove(
     request = VerifyRequest(folders, _comparison(checked, scratch))
     proven = run_worker("verify", request, VerifyAnswer, scratch, on_event)
     speeds = {name: measured.speed for name, measured in proven.variants.items()}
-    shown = {exported.framework.partition(" ")[0]: exported.speed} | speeds
-    steps.finish(", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in shown.items()))
     check_speeds(checked.request.recipe.options, speeds, speeds.get(checked.origin.name, ()))
     return proven
+
+
+def _measured_text(exported: ExportAnswer, proven: VerifyAnswer, dropped: Mapping[str, str]) -> str:
+    speeds = {name: measured.speed for name, measured in proven.variants.items()}
+    shown = {exported.framework.partition(" ")[0]: exported.speed} | speeds
+    measured = ", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in shown.items())
+    return measured + (f"; not built: {'; '.join(dropped.values())}" if dropped else "")
 
 
 def _comparison(checked: CheckedRequest, scratch: Path) -> Comparison:
     return Comparison(
         reference=scratch / _REFERENCE,
         task=checked.task,
+        problem=checked.problem,
         texts=checked.family.takes_texts,
         metric=checked.request.metric,
         samples=tuple(sample.fields for sample in checked.samples),
@@ -275,13 +292,8 @@ def _clean_copy(output: Path, target: Path, paths: list[str]) -> None:
             shutil.copyfile(output / path, target / path)
 
 
-def _graph_parts(path: Path) -> list[Path]:
-    """A graph, and the files that hold its weights: ``<file>_data``, or OpenVINO's ``.bin``."""
-    return [*path.parent.glob(f"{path.name}*"), *path.parent.glob(f"{path.stem}.bin")]
-
-
-def _graph_bytes(path: Path) -> int:
-    return sum(part.stat().st_size for part in _graph_parts(path))
+def _files(output: Path) -> list[str]:
+    return [path.relative_to(output).as_posix() for path in sorted(output.rglob("*")) if path.is_file()]
 
 
 def flag_external_data(output: Path, files: Iterable[str]) -> None:

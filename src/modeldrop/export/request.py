@@ -12,7 +12,7 @@ from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
 from modeldrop.export.inputs import Sample, read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
-from modeldrop.export.preflight.openvino_source import default_variants
+from modeldrop.export.preflight.openvino_source import default_variants, origin_of
 from modeldrop.export.sources import Source
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
 
@@ -25,6 +25,7 @@ class BuildRequest:
     """A build that is fully determined: same ``key``, same result.
 
     ``samples`` are the recipe's own inputs, and () where the built-in ones are meant; ``metric`` is its own metric.
+    ``optional`` are the variants that nobody has asked for by name: one that misses its thresholds is left out.
     """
 
     source: Source
@@ -32,6 +33,7 @@ class BuildRequest:
     samples: tuple[Sample, ...]
     metric: OwnMetric | None
     key: str
+    optional: tuple[str, ...] = ()
 
 
 def make_request(source: Source, recipe: Recipe) -> BuildRequest:
@@ -41,8 +43,11 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
         RecipeError: a file cannot be read, or holds something else.
         SourceError: the source's OpenVINO graph is not whole, or of a kind that is not known.
     """
+    optional: tuple[str, ...] = ()
     if not recipe.variants:
-        recipe = recipe._replace(variants=default_variants(source))
+        recipe = recipe._replace(variants=default_variants(source, calibrated=recipe.calibration is not None))
+        named = {*recipe.thresholds, *recipe.own_thresholds, *recipe.options, origin_of(source).name}
+        optional = tuple(name for name in recipe.variants if name not in named)
     inputs = {}
     samples: tuple[Sample, ...] = ()
     metric = None
@@ -56,7 +61,7 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
     if source.tokenizer_identity is not None:
         inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
     key = build_key(source.identity, recipe, inputs, EXPORTER_EPOCH)
-    return BuildRequest(source=source, recipe=recipe, samples=samples, metric=metric, key=key)
+    return BuildRequest(source=source, recipe=recipe, samples=samples, metric=metric, key=key, optional=optional)
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from modeldrop.errors import FidelityError, GateError
 from modeldrop.export.inputs import quoted_input
-from modeldrop.export.messages import Measurement
+from modeldrop.export.messages import Measurement, VerifyAnswer
+from modeldrop.export.request import BuildRequest
 from modeldrop.format.manifest import Fidelity, WorstInput
 from modeldrop.format.recipe import METRICS, Recipe, VariantOptions
+from modeldrop.format.variants import VARIANTS
 from modeldrop.util.text import apart, size_text
 
 _SHOWN = 200
+AUTO = "auto = true under [options.{}] searches for the layers that must stay in fp32"
+"""What mends a variant that is too far from the original, where there is a search for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The fidelity records of the variants that are faithful, and by variant, what an optional one has missed."""
+
+    faithful: Mapping[str, Fidelity]
+    missed: Mapping[str, str]
+
+
+def judge_all(request: BuildRequest, proven: VerifyAnswer) -> Judged:
+    """Judge every variant.
+
+    Raises:
+        FidelityError: another one misses a threshold; see ``judge``.
+    """
+    faithful, missed = {}, {}
+    for name, measured in proven.variants.items():
+        try:
+            faithful[name] = judge(request.recipe, name, measured, proven.inputs, proven.original_metrics)
+        except FidelityError as error:
+            if name not in request.optional:
+                raise
+            more = f"; {AUTO.format(name)}" if VARIANTS[name].searched else ""
+            missed[name] = error.message.partition("\n")[2].strip().replace("\n ", ";") + more
+    return Judged(faithful, missed)
 
 
 def judge(
@@ -68,8 +99,9 @@ def judge(
     if misses:
         raise FidelityError(
             "The build does not behave like the original:\n  " + "\n  ".join(misses),
-            f"Nothing was published. Leave {variant} out of the recipe's variants, or, if you can live with it, "
-            f"set [thresholds.{variant}].",
+            "Nothing was published. "
+            + (f"In the recipe, {AUTO.format(variant)}. Or leave" if VARIANTS[variant].searched else "Leave")
+            + f" {variant} out of the recipe's variants, or, if you can live with it, set [thresholds.{variant}].",
         )
     return Fidelity(metrics, thresholds, worst, len(inputs))
 

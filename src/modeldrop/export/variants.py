@@ -42,6 +42,21 @@ FUSIBLE = tuple(_FUSIONS)
 """The model_types whose layers onnxruntime can fuse: ``o2`` to ``o4`` are made of these."""
 
 
+CONVOLUTIONAL = frozenset(
+    {
+        "bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2",
+        "mobilevit", "mobilevitv2", "poolformer", "regnet", "resnet", "van",
+    }
+)  # fmt: skip
+"""The model_types whose work is convolutions: those onnxruntime slows down where it finds ranges while it runs."""
+
+
+WITHOUT_PRODUCTS = CONVOLUTIONAL & {
+    "bit", "efficientnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2", "regnet", "resnet", "van",
+}  # fmt: skip
+"""Those of them that have no matrix products that blocks of weights could be made of."""
+
+
 def openvino_variant(bits: int) -> VariantSpec:
     """The OpenVINO variant whose weights have so many bits."""
     return next(spec for spec in _OPENVINO if spec.options["bits"] == bits)

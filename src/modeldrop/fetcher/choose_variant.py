@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import Manifest, Variant
 
 
+_NOISE = 1.1
+"""How many times as slow, by the mean of a batch of one and of 32, is slower and no chance."""
+
+
 def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
     """The version's variants that ``auto`` may take on a machine, best first.
 
     Never those tuned to what the CPU lacks; nor int4, which gives up too much to be chosen unasked; nor OpenVINO's,
-    which need another runtime, where there are others. Names that this release does not know come last.
+    which need another runtime, where there are others. Names that this release does not know come last. On a CPU, none
+    comes before one that is closer to the original and was faster where they were measured.
     """
     variants = manifest.variants
     if all(variant.name.startswith("openvino") for variant in variants):
@@ -28,7 +33,8 @@ def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
         allowed = [variant for variant in variants if not variant.name.startswith("openvino-int4")] or list(variants)
     else:
         allowed = [variant for variant in variants if _may_be_taken(variant.name, machine)]
-    return tuple(sorted(allowed, key=lambda variant: _rank(variant.name, machine)))
+    ranked = sorted(allowed, key=lambda variant: _rank(variant.name, machine))
+    return tuple(ranked if machine.cuda else _as_measured(ranked))
 
 
 def candidates(manifest: Manifest, wanted: str, *, with_fallbacks: bool) -> list[Variant]:
@@ -112,6 +118,26 @@ def _rank(name: str, machine: Machine) -> float:
     if not machine.dot_products and spec.rank_without_dot_products is not None:
         return spec.rank_without_dot_products
     return spec.rank
+
+
+def _as_measured(ranked: list[Variant]) -> list[Variant]:
+    """The same variants, each behind those that it is worse than in every respect but size."""
+    left, order = list(ranked), []
+    while left:
+        # The closest one of all is always better than none.
+        first = next(one for one in left if not any(_outdoes(other, one) for other in left))
+        left.remove(first)
+        order.append(first)
+    return order
+
+
+def _outdoes(one: Variant, other: Variant) -> bool:
+    """Whether it is closer to the original and was faster, by more than such measurements vary."""
+    mine, its = VARIANTS.get(one.name), VARIANTS.get(other.name)
+    if mine is None or its is None or one.speed is None or other.speed is None or not mine.is_closer_than(its):
+        return False
+    times = [speed.batch_1_ms * speed.batch_32_ms for speed in (one.speed, other.speed)]
+    return times[0] * _NOISE**2 < times[1]
 
 
 def _names(manifest: Manifest) -> str:

@@ -40,8 +40,8 @@ _RULES = 1  # raised when the same answers would be judged otherwise
 _REMEMBERED = 32
 _MAX_BYTES = 256 << 10
 _TOLD_FIRST = (
-    "cosine_min", "correlation", "top1", "greedy_prefix", "cosine_mean", "kendall_tau", "kl", "perplexity_gap",
-    "max_abs",
+    "decisions", "nrmse", "cosine_min", "correlation", "top1", "greedy_prefix", "cosine_mean", "kendall_tau", "kl",
+    "perplexity_gap", "max_abs",
 )  # fmt: skip
 
 _RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
@@ -207,6 +207,7 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
         "graphs": variant.graphs,
         "role": variant.role,
         "task": manifest.task,
+        "problem": manifest.problem,
         "golden": GOLDEN.write(manifest.golden),
     }
     lifeline, ours = os.pipe()

@@ -14,6 +14,8 @@ _METRICS = {
     "cosine_min": "Lowest cosine similarity",
     "correlation": "Correlation of logits",
     "top1": "Same top class",
+    "decisions": "Same decisions",
+    "nrmse": "Error in units of the target's spread",
     "max_abs": "Largest absolute difference",
     "neighbours": "Same nearest neighbours",
     "kendall_tau": "Kendall's tau of the order",

@@ -371,8 +371,10 @@ class Manifest(NamedTuple):
     labels: tuple[str, ...] = ()
     max_length: int | None = None
     embedding: Embedding | None = None
+    problem: str = ""
     piece_size: int = PIECE_SIZE
     environment: Mapping[str, str] = {}
+    dropped: Mapping[str, str] = {}
 
     def file(self, path: str) -> File:
         """The file at ``path``; KeyError if there is none."""
@@ -451,6 +453,13 @@ MANIFEST = DocumentFormat(
             "What the model is.",
             task=TextField("Hub task name.", limit=64),
             architecture=TextField("Class of the original.", limit=256),
+            problem=TextField(
+                "What a classifier's scores mean: multi_label_classification, regression, or absent: labels of which "
+                "one is true.",
+                limit=64,
+                default="",
+                omit=True,
+            ),
             labels=ListField("Names of the classes, by index.", TextField("A name."), limit=100_000, default=()),
             max_length=IntegerField("Tokens a text is cut to.", low=1, high=1 << 31, default=None),
             embedding=ObjectField(
@@ -471,6 +480,12 @@ MANIFEST = DocumentFormat(
                 omit=True,
             ),
             machine=TextField("What it was measured on.", limit=1024),
+            dropped=MapField(
+                "Why a variant is not in this version that is usually built where the recipe names none.",
+                TextField("The reason.", limit=100_000),
+                default={},
+                omit=True,
+            ),
         ),
         provenance=ObjectField(PROVENANCE),
         original=ObjectField(ORIGINAL_MODEL),

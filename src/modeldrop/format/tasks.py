@@ -44,6 +44,9 @@ TASKS: Mapping[str, Task] = {
 }
 """Every task of this release, in the order in which a checkpoint's families are looked for."""
 
+MULTI_LABEL, REGRESSION = "multi_label_classification", "regression"
+"""What a classifier's scores mean besides labels of which one is true; transformers' names of it (``problem_type``)."""
+
 _UNKNOWN = Task("", "vectors")
 
 

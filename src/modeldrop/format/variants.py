@@ -12,8 +12,8 @@ from typing import Any
 
 from modeldrop.util.named_tuples import NamedTuple
 
-OPENVINO, OPTIMIZED, STATIC = "openvino", "optimized", "static"
-"""The quantizers that need something special: another runtime, layers that can be fused, calibration data."""
+OPENVINO, OPTIMIZED, STATIC, WEIGHT_ONLY = "openvino", "optimized", "static", "weight_only"
+"""The quantizers that need something special: another runtime, layers that can be fused, calibration data, products."""
 
 MERGED_PARTS = {"decoder_model_merged": ("decoder_model", "decoder_with_past_model")}
 """The roles of a graph with two branches, and of the graphs of one branch each: for a first run, and for later ones."""
@@ -26,6 +26,8 @@ _THRESHOLDS: Mapping[str, tuple[float, ...]] = {
     "cosine_min": (0.9999, 0.998, 0.98, 0.93, 0.8),
     "correlation": (0.9999, 0.999, 0.995, 0.98, 0.94),
     "top1": (1.0, 0.98, 0.97, 0.95, 0.9),
+    "decisions": (1.0, 0.998, 0.995, 0.99, 0.97),
+    "nrmse": (1e-3, 0.02, 0.05, 0.15, 0.3),
     "max_abs": (1e-3,),
     "neighbours": (0.99, 0.95, 0.9, 0.75, 0.6),
     "kendall_tau": (0.999, 0.98, 0.95, 0.85, 0.75),
@@ -74,6 +76,15 @@ class VariantSpec(NamedTuple):
         values, index = _THRESHOLDS.get(metric, ()), _CLASSES.index(self.threshold_class)
         return values[index] if index < len(values) else None
 
+    def is_closer_than(self, other: VariantSpec) -> bool:
+        """Whether it is of a class that must be closer to the original."""
+        return _CLASSES.index(self.threshold_class) < _CLASSES.index(other.threshold_class)
+
+    @property
+    def has_small_weights(self) -> bool:
+        """Whether its weights have 8 bits or fewer: it is there for its size."""
+        return _CLASSES.index(self.threshold_class) > _CLASSES.index("half")
+
     def path(self, role: str) -> str:
         """Path of the graph of a role in a version."""
         if self.quantizer == OPENVINO:
@@ -117,7 +128,7 @@ VARIANTS: Mapping[str, VariantSpec] = {
         VariantSpec("o3", "_O3", "half", OPTIMIZED, options={"level": 3}, rank=62),
         VariantSpec("fp16", "_fp16", "half", "half", rank=63, rank_cuda=1),
         VariantSpec("o4", "_O4", "half", OPTIMIZED, options={"level": 4}, rank=64, rank_cuda=2),
-        VariantSpec("int8-accurate", "_int8", "accurate", "weight_only", options={"bits": 8}, rank=40),
+        VariantSpec("int8-accurate", "_int8", "accurate", WEIGHT_ONLY, options={"bits": 8}, rank=40),
         # Signed weights in 7 of 8 bits: no sum of two products saturates on a CPU without VNNI, so that every x86
         # answers the same; and as fast as all 8 bits (MiniLM, 32 texts: 29.5 against 30.1 ms). All 8 bits are nearer
         # to the original with VNNI (cosine 0.9896 against 0.9873), and further away without (0.9822).
@@ -171,7 +182,7 @@ VARIANTS: Mapping[str, VariantSpec] = {
             rank=65,
         ),
         VariantSpec("int8-static", "_static", "small", STATIC, rank=30),
-        VariantSpec("int4", "_q4", "smallest", "weight_only", options={"bits": 4}),
+        VariantSpec("int4", "_q4", "smallest", WEIGHT_ONLY, options={"bits": 4}),
         # Not in openvino_model.xml, where fp16 was first: every variant has files of its own.
         VariantSpec("openvino-fp32", "_fp32", "exact", OPENVINO, options={"bits": 32}, extra="openvino", rank=3),
         VariantSpec("openvino-fp16", "", "half", OPENVINO, options={"bits": 16}, extra="openvino", rank=2),

@@ -1,7 +1,7 @@
 """Runs as ``python -m modeldrop.inference FOLDER LIFELINE``, with a JSON request on standard input.
 
-The request: ``graphs`` (path by role), ``task``, ``role`` (of the graph that ``cases`` are for), and ``golden``, as it
-stands in a manifest. LIFELINE is a descriptor that ends when the parent does.
+The request: ``graphs`` (path by role), ``task``, ``problem``, ``role`` (of the graph that ``cases`` are for), and
+``golden``, as it stands in a manifest. LIFELINE is a descriptor that ends when the parent does.
 The answer, JSON on standard output: ``metrics`` and ``worst`` (metric to index of a known input), or ``failed`` or
 ``missing`` with a sentence.
 """
@@ -71,7 +71,7 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
             return {"failed": f"it answers {found.size} numbers where the original answers {values.size}"}
         expected.append(replace(run.answer, values=values.reshape(found.shape)))
         answers.append(found)
-    metrics, worst = compare(request["task"], expected, answers)
+    metrics, worst = compare(request["task"], expected, answers, request["problem"])
     return {"metrics": metrics, "worst": {name: index for name, (index, _) in worst.items()}}
 
 

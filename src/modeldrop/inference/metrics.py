@@ -7,11 +7,13 @@ vector     one vector each: embeddings                  cosine, neighbours
 hidden     any numbers                                  cosine (mean along the last axis)
 score      one number each: rerankers                   correlation, kendall_tau, top10
 classes    scores of labels, per text or token          cosine, top1, kl; top5 where there are more than 5 labels
+labels     scores of labels that may all be true         cosine, decisions
+targets    numbers that are estimated: regression        nrmse, correlation
 tokens     scores of the next token, row by row         cosine, top1, kl, greedy_prefix, perplexity_gap
 ========== ============================================ =====================================================
 
 ``max_abs``, the largest difference of two numbers, belongs to all of them; for tokens, whose scores have no scale of
-their own, it is a share of the original's largest score.
+their own, it is a share of the original's largest score, and for targets of their spread.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.tasks import task_of
+from modeldrop.format.tasks import MULTI_LABEL, REGRESSION, task_of
 from modeldrop.inference.runs import ModelAnswer
 
 if TYPE_CHECKING:
@@ -34,28 +36,33 @@ if TYPE_CHECKING:
     Worst = dict[str, tuple[int, float]]
 
 _DIGITS = 8
+_LEAST_SPREAD = 1e-6
 _FAR = 1e9
 _NEIGHBOURS = 5
 _FIRST = 10
+_PROBLEMS = {MULTI_LABEL: "labels", REGRESSION: "targets"}
 
 
-def measure_of(task: str, shape: Sequence[int]) -> str:
-    """What the answers of a task mean; ``shape`` is that of one answer."""
+def measure_of(task: str, shape: Sequence[int], problem: str = "") -> str:
+    """What the answers of a task mean; ``shape`` is that of one answer, ``problem`` as in ``compare``."""
     answers = task_of(task).answers
     if answers == "classes":
+        if problem in _PROBLEMS:
+            return _PROBLEMS[problem]
         return "classes" if shape[-1] > 1 else "score"
     if answers == "tokens":
         return answers
     return "vector" if len(shape) == 1 else "hidden"
 
 
-def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays) -> tuple[Figures, Worst]:
+def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays, problem: str = "") -> tuple[Figures, Worst]:
     """Compare answers, input by input.
 
     Args:
         task: the Hub name of what the model does.
         expected: the original's answers.
         answers: the variant's, of the same shapes.
+        problem: what a classifier's scores mean, as manifests say; "" for the labels of which one is true.
 
     Returns:
         The metrics, and for those that have one, the index of the worst input with the value there. A non-finite
@@ -68,10 +75,12 @@ def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays) -> tupl
         answer.astype(np.float64) if good else np.zeros(answer.shape)
         for answer, good in zip(answers, finite, strict=True)
     ]
-    measure = measure_of(task, originals[0].shape)
-    scales = [float(np.abs(one).max()) or 1.0 if measure == "tokens" else 1.0 for one in originals]
+    measure = measure_of(task, originals[0].shape, problem)
+    scales: list[Any] = [float(np.abs(one).max()) or 1.0 if measure == "tokens" else 1.0 for one in originals]
+    if measure == "targets":
+        scales = [_spreads(originals)] * len(originals)
     differences = [
-        float(np.abs(one - other).max()) / scale if good else _FAR
+        float((np.abs(one - other) / scale).max()) if good else _FAR
         for one, other, good, scale in zip(originals, variants, finite, scales, strict=True)
     ]
     metrics, worst = _highest("max_abs", differences)
@@ -160,6 +169,30 @@ def _labels(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequen
     return _shares("top1", [float(np.mean(a.argmax(-1) == b.argmax(-1))) if good else 0.0 for a, b, good in pairs])
 
 
+def _decisions(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
+    """The share of labels that are decided alike: true where the probability is above a half."""
+    pairs = zip(one, other, finite, strict=True)
+    return _shares("decisions", [float(np.mean((a > 0) == (b > 0))) if good else 0.0 for a, b, good in pairs])
+
+
+def _errors(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
+    """The root mean squared error in units of the standard deviation, and the correlation: the worst target's."""
+    mine, its = (np.stack([np.ravel(values) for values in side]) for side in (one, other))
+    off = np.where(np.array(finite)[:, None], np.abs(mine - its) / _spreads(one), np.inf)
+    nrmse = float(np.sqrt((off**2).mean(0)).max())
+    correlation = min(map(_correlation, mine.T, its.T)) if all(finite) else -1.0
+    far = int(off.max(1).argmax())
+    figures = {"nrmse": nrmse, "correlation": correlation}
+    return figures, {"nrmse": (far, float(off[far].max())), "correlation": (far, correlation)}
+
+
+def _spreads(originals: Arrays) -> Array:
+    """The standard deviation of every target; where it does not vary, its size."""
+    targets = np.stack([np.ravel(values) for values in originals])
+    spreads, sizes = targets.std(0), np.abs(targets).max(0)
+    return np.where(spreads > sizes * _LEAST_SPREAD, spreads, np.where(sizes > 0, sizes, 1.0))
+
+
 def _first_five(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The mean share of the five best labels that stay among the five best."""
     if min(values.shape[-1] for values in one) <= 5:
@@ -213,6 +246,8 @@ _PARTS: dict[str, tuple[Callable[..., tuple[Figures, Worst]], ...]] = {
     "hidden": (_cosines,),
     "score": (_order,),
     "classes": (_cosines, _labels, _first_five, _divergence),
+    "labels": (_cosines, _decisions),
+    "targets": (_errors,),
     "tokens": (_cosines, _labels, _divergence, _greedy, _perplexity),
 }
 

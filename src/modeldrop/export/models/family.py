@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from modeldrop.export.builtin_texts import BUILT_IN
 from modeldrop.export.inputs import Sample, builtin_sample
+from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
 
 CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
 """Metrics of scores of labels; see ``inference.metrics``."""
@@ -64,6 +65,30 @@ class Family(ABC):
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
         """The samples that variants are compared on where the recipe names none, and which of them are golden."""
         return tuple(builtin_sample((text,)) for text in self.texts), self.golden
+
+
+def problem_of(config: Mapping[str, Any], task: str) -> str:
+    """What a classifier's scores mean: ``MULTI_LABEL``, ``REGRESSION``, or "" for labels of which one is true.
+
+    Args:
+        config: its config.json; training by transformers writes ``problem_type`` into it.
+        task: what it is built for.
+    """
+    problem = config.get("problem_type")
+    judged = task in {"text-classification", "image-classification"}
+    return problem if judged and problem in (MULTI_LABEL, REGRESSION) else ""
+
+
+def class_metrics(config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+    """The fidelity metrics of a classifier; of a single label, those of a reranker."""
+    problem, labels = problem_of(config, task), label_count(config)
+    if problem == REGRESSION:
+        return ("nrmse", "correlation", "max_abs")
+    if problem == MULTI_LABEL:
+        return ("cosine_mean", "cosine_min", "decisions", "max_abs")
+    if labels == 1:
+        return ("correlation", "kendall_tau", "top10", "max_abs")
+    return (*CLASSES, *(("top5",) if labels > 5 else ()))
 
 
 def label_count(config: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from modeldrop.errors import RecipeError, SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.known_failures import CUSTOM_CODE
 from modeldrop.export.models import architecture_of, choose_task, family_of
-from modeldrop.export.models.family import Family
+from modeldrop.export.models.family import Family, problem_of
 from modeldrop.export.preflight.files import check_tokenizer
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
@@ -36,6 +36,7 @@ class CheckedRequest:
         architecture: the class the checkpoint was saved from.
         samples: what the variants are compared on; () for built-in pictures and recordings.
         golden: indices of the samples whose answers are kept in the manifest.
+        problem: what its scores mean; see ``family.problem_of``.
     """
 
     request: BuildRequest
@@ -43,6 +44,7 @@ class CheckedRequest:
     architecture: str
     samples: tuple[Sample, ...]
     golden: tuple[int, ...]
+    problem: str = ""
 
     @property
     def family(self) -> Family:
@@ -93,7 +95,12 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     else:
         samples, golden = family.built_in(config, task)
     return CheckedRequest(
-        request=request, task=task, architecture=architecture_of(config), samples=samples, golden=golden
+        request=request,
+        task=task,
+        architecture=architecture_of(config),
+        samples=samples,
+        golden=golden,
+        problem=problem_of(config, task),
     )
 
 

@@ -9,7 +9,7 @@ from modeldrop.errors import SourceError
 from modeldrop.export.models.family import Family, label_count
 from modeldrop.export.openvino_ir import BITS, Ir, Port
 from modeldrop.export.sources import Source
-from modeldrop.export.variants import makeable, openvino_variant
+from modeldrop.export.variants import CONVOLUTIONAL, makeable, openvino_variant
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VariantSpec
 
 _ORDER = "beam_idx"
@@ -37,15 +37,21 @@ def origin_of(source: Source) -> VariantSpec:
     return openvino_variant(BITS[ir.weights])
 
 
-def default_variants(source: Source) -> tuple[str, ...]:
+def default_variants(source: Source, *, calibrated: bool = False) -> tuple[str, ...]:
     """What is built of a source where the recipe names no variants.
 
+    Args:
+        source: it.
+        calibrated: whether there are calibration data.
+
     Raises:
-        SourceError: see ``origin_of``.
+        SourceError: see ``origin_of``, and ``Source.config``.
     """
     origin = origin_of(source)
     if origin.quantizer != OPENVINO:
-        return DEFAULT_VARIANTS
+        if source.config().get("model_type") not in CONVOLUTIONAL:
+            return DEFAULT_VARIANTS
+        return FP32.name, "int8-static" if calibrated else "fp16"
     return tuple(dict.fromkeys((origin.name, *({_SMALLER} & set(makeable(origin))))))
 
 

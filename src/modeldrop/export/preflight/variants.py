@@ -11,9 +11,9 @@ from modeldrop.config import exporter_python
 from modeldrop.errors import MissingExtraError, RecipeError
 from modeldrop.export.models.family import Family
 from modeldrop.export.preflight.calibration import check_calibration
-from modeldrop.export.variants import FUSIBLE, LIBRARIES, makeable
+from modeldrop.export.variants import FUSIBLE, LIBRARIES, WITHOUT_PRODUCTS, makeable
 from modeldrop.format.recipe import Recipe
-from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, VariantSpec
+from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, WEIGHT_ONLY, VariantSpec
 
 _SECONDS = 60
 # Its weights use a type of opset 21, so the graph gets that opset; before 18, operators had other signatures.
@@ -46,6 +46,11 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
             raise RecipeError(
                 f"{name} is for models whose layers onnxruntime can fuse; this one is {config.get('model_type')}.",
                 f"They are: {', '.join(FUSIBLE)}. o1 is made of every model.",
+            )
+        if spec.quantizer == WEIGHT_ONLY and config.get("model_type") in WITHOUT_PRODUCTS:
+            raise RecipeError(
+                f"{name} makes matrix products smaller, and a {config['model_type']} has none: it would be a copy.",
+                f"Leave {name} out of the recipe's variants; of convolutions, fp16 and int8-static are smaller.",
             )
         if spec.extra:
             _check_extra(name, spec.extra, origin)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 
 from modeldrop.errors import ExportError, RecipeError
+from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.messages import GraphDescription, MadeVariants, QuantizeRequest
 from modeldrop.export.onnx_files import all_graphs, describe_onnx
 from modeldrop.export.openvino_ir import read_ir
@@ -26,6 +27,7 @@ from modeldrop.format.variants import MERGED_PARTS, OPENVINO, VARIANTS, VariantS
 from modeldrop.util.text import first_line
 
 _OPENVINO = ".xml"
+_SMALLER = 0.95
 
 
 def work(request: QuantizeRequest, events: Events) -> MadeVariants:
@@ -34,19 +36,29 @@ def work(request: QuantizeRequest, events: Events) -> MadeVariants:
     origin = VARIANTS[request.origin]
     whole = {role: output / origin.path(role) for role in roles}
     made = [VARIANTS[name] for name in names if name != origin.name]
+    dropped: dict[str, str] = {}
     kept = {name: kept_nodes(name, patterns, list(whole.values())) for name, patterns in request.keep.items()}
     with tempfile.TemporaryDirectory(dir=output.parent, prefix="branches-") as folder:
         parts = dict(_parts(whole, Path(folder))) if any(spec.quantizer == OPENVINO for spec in made) else {}
         for number, spec in enumerate(made):
             events.progress(number, len(made))
-            for role, path in spec.graphs(roles).items():
-                options = {
-                    **spec.options,
-                    "keep": kept.get(spec.name, []),
-                    "calibration": request.calibration,
-                    "folder": output,
-                }
-                _make(spec, whole.get(role) or parts[role], output / path, options)
+            options = {
+                **spec.options,
+                "keep": kept.get(spec.name, []),
+                "calibration": request.calibration,
+                "folder": output,
+            }
+            graphs = {whole.get(role) or parts[role]: output / path for role, path in spec.graphs(roles).items()}
+            try:
+                for source, target in graphs.items():
+                    _make(spec, source, target, options)
+                _check_smaller(spec, whole.values(), graphs.values())
+            except ExportError as error:
+                if spec.name not in request.optional:
+                    raise
+                dropped[spec.name] = error.message
+                for target in graphs.values():
+                    remove_graph(target)
     described = {role: _of_origin(path) for role, path in whole.items()}
     return MadeVariants(
         graphs={
@@ -54,7 +66,9 @@ def work(request: QuantizeRequest, events: Events) -> MadeVariants:
                 role: _described(output / path, role, described) for role, path in VARIANTS[name].graphs(roles).items()
             }
             for name in names
+            if name not in dropped
         },
+        dropped=dropped,
         toolchain={
             library: importlib.metadata.version(library)
             for library in sorted({library for spec in made for library in LIBRARIES.get(spec.extra, ())})
@@ -78,6 +92,21 @@ def _make(spec: VariantSpec, source: Path, target: Path, options: dict[str, Any]
             f"{spec.name} could not be made of {source.name}: {first_line(error)}",
             f"Leave {spec.name} out of the recipe's variants.",
         ) from error
+
+
+def _check_smaller(spec: VariantSpec, origin: Iterable[Path], graphs: Iterable[Path]) -> None:
+    """Refuse weights in 8 or 4 bits that are not smaller: nothing was there that this variant makes small.
+
+    Raises:
+        ExportError: says how large it is.
+    """
+    before, after = (sum(map(graph_bytes, paths)) for paths in (origin, graphs))
+    if spec.has_small_weights and after > _SMALLER * before:
+        raise ExportError(
+            f"{spec.name} of this model is a copy of fp32 with {after / before:.0%} of its bytes: there are no weights "
+            "in it that this variant makes smaller.",
+            f"Leave {spec.name} out of the recipe's variants; of convolutions, fp16 and int8-static are smaller.",
+        )
 
 
 def _of_origin(path: Path) -> GraphDescription:

@@ -49,7 +49,9 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
         variant = open_checked(files, reference.proof[0])
         metrics, worst = figures(variant, files.folder, reference.proof, comparison, own, name)
         kept = [run.answer for run in reference.golden]
-        golden, _ = compare(comparison.task, kept, [variant.answer(run) for run in reference.golden])
+        golden, _ = compare(
+            comparison.task, kept, [variant.answer(run) for run in reference.golden], comparison.problem
+        )
         compared[name] = partial(Measurement, metrics=metrics, worst=worst, golden=golden)
         if weights <= _HELD:
             held[name] = variant
@@ -93,16 +95,16 @@ def figures(
         IncompleteError: tokenizer.json does not give what the original tokenizer gives.
         RecipeError: the own metric fails.
     """
-    task = comparison.task
+    task, problem = comparison.task, comparison.problem
     expected = [run.answer for run in proof]
     encodes = comparison.texts and all(is_encoding(run) for run in proof)
     tokenizer = _tokenizer(folder) if comparison.texts else None
     if tokenizer is not None:
         _check_tokens(tokenizer, proof, whole=encodes)
     answers = [variant.answer(run) for run in proof]
-    metrics, worst = compare(task, expected, answers)
+    metrics, worst = compare(task, expected, answers, problem)
     if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
-        _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof)))
+        _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof), problem))
     if own is not None:
         metrics |= own.of(answers, name)
     return metrics, worst

@@ -7,7 +7,7 @@ from typing import Any
 
 from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN, PAIRS
 from modeldrop.export.inputs import Sample, builtin_sample
-from modeldrop.export.models.family import CLASSES, Family, label_count
+from modeldrop.export.models.family import Family, class_metrics, label_count, problem_of
 
 _HEADS = {
     "ForSequenceClassification": "text-classification",
@@ -39,13 +39,10 @@ class TextEncoders(Family):
     def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
         if task == "feature-extraction":
             return ("cosine_mean", "cosine_min", "max_abs", *(("neighbours",) if embedder else ()))
-        labels = label_count(config)
-        if labels == 1:
-            return ("correlation", "kendall_tau", "top10", "max_abs")
-        return (*CLASSES, *(("top5",) if labels > 5 else ()))
+        return class_metrics(config, task)
 
     def built_in(self, config: Mapping[str, Any], task: str) -> tuple[tuple[Sample, ...], tuple[int, ...]]:
-        if task == "text-classification" and label_count(config) == 1:
+        if task == "text-classification" and label_count(config) == 1 and not problem_of(config, task):
             return tuple(builtin_sample(pair) for pair in PAIRS), tuple(range(0, len(PAIRS), len(PAIRS) // 4))
         return super().built_in(config, task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modeldrop.export.models.family import CLASSES, Family, label_count
+from modeldrop.export.models.family import Family, class_metrics
 
 
 class Vision(Family):
@@ -22,7 +22,7 @@ class Vision(Family):
         return ["image-classification"] if architecture.endswith("ForImageClassification") else []
 
     def metrics(self, config: Mapping[str, Any], task: str, *, embedder: bool) -> tuple[str, ...]:
-        return (*CLASSES, *(("top5",) if label_count(config) > 5 else ()))
+        return class_metrics(config, task)
 
 
 FAMILY = Vision()
