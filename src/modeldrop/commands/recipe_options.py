@@ -37,7 +37,8 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     group.add_argument(
         "--variants",
         metavar="A,B",
-        help="variants to build (default: fp32,int8; from OpenVINO graphs: those graphs and openvino-int8)",
+        help="variants to build (default: fp32,int8; of convolutions fp32,fp16; from OpenVINO graphs those and "
+        "openvino-int8)",
     )
     group.add_argument(
         "--inputs",
