@@ -10,6 +10,7 @@ import pytest
 from modeldrop.export.workers.compare import compare_answers
 from modeldrop.format.golden import GoldenChain, GoldenStep, StepOutput, TensorValue
 from modeldrop.format.manifest import serialize_manifest
+from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
 from modeldrop.publishing.compare import compare_builds
 from modeldrop.publishing.comparison import BuildComparison, variant_changes
 from modeldrop.registry.publish import read_build
@@ -52,6 +53,17 @@ def test_answers_and_latencies_of_both(tmp_path: Path) -> None:
     assert sorted(answer.text for answer in of_one) == sorted(text for (text,) in TEXTS)
     assert [answer.difference for answer in of_one] == sorted((one.difference for one in of_one), reverse=True)
     assert of_one[0].difference > 0.01
+
+
+@pytest.mark.parametrize(("problem", "said"), [(MULTI_LABEL, "of 4 labels are decided otherwise"), (REGRESSION, ", ")])
+def test_what_a_classifier_answers_is_said_as_its_scores_mean(tmp_path: Path, problem: str, said: str) -> None:
+    for name in ("before", "after"):
+        made = make_encoder(tmp_path / name, name)._replace(task="text-classification", problem=problem)
+        (tmp_path / name / "manifest.json").write_bytes(serialize_manifest(made))
+    found = compared(tmp_path)
+    assert found.problems == ()
+    assert said in found.answers[0].after
+    assert found.answers[0].difference > 0.5
 
 
 def test_the_same_weights_answer_the_same(tmp_path: Path) -> None:

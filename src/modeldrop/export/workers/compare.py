@@ -22,7 +22,7 @@ from modeldrop.inference.metrics import measure_of
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, OpenVariant, RunStep, from_case, from_golden, rows
 from modeldrop.util.text import first_line
 
-_KEPT = 5
+_KEPT, _SHOWN = 5, 4
 _FAR = 1e9
 _TOKENIZER = "tokenizer.json"
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -195,10 +195,15 @@ def compare_answers(one: Manifest, other: Manifest, before: Array, after: Array)
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         bad = ["no numbers" if not np.isfinite(side).all() else "" for side in (before, after)]
         return _FAR, bad[0], bad[1]
-    measure = measure_of(other.task, after.shape)
-    if measure == "score":
-        return abs(float(after.sum() - before.sum())), f"{before.sum():.4g}", f"{after.sum():.4g}"
+    measure = measure_of(other.task, after.shape, other.problem)
+    if measure in {"score", "targets"}:
+        mine, its = (", ".join(f"{value:.4g}" for value in side.ravel()[:_SHOWN]) for side in (before, after))
+        return float(np.abs(after - before).max()), mine, its
     far = 1 - _cosine(before, after)
+    if measure == "labels":
+        turned = int(((before > 0) != (after > 0)).sum())
+        text = f"{turned} of {after.size} labels are decided otherwise" if turned else "the same labels"
+        return turned + far, "", text
     if measure == "classes":
         return _classes(one.labels, other.labels, before, after)
     if measure == "tokens":
