@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from modeldrop.errors import DiskError
+from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.export.digests import describe_file
 from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.manifest import assemble
@@ -32,7 +32,7 @@ from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
-from modeldrop.export.thresholds import check_sizes, check_speeds, judge_all
+from modeldrop.export.thresholds import Judged, check_sizes, check_speeds, judge_all
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, Threshold
@@ -108,11 +108,10 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
     proven = _prove(checked, scratch, variant_files, paths, steps)
-    judged = judge_all(checked.request, proven)
+    judged = _judge(checked, exported, made, proven, steps)
     variant_files = {name: files for name, files in variant_files.items() if name in judged.faithful}
     for path in set(_files(output)).difference(*variant_files.values()):
         (output / path).unlink()
-    steps.finish(_measured_text(exported, proven, {**made.dropped, **judged.missed}))
     manifest = assemble(
         checked,
         exported,
@@ -259,17 +258,24 @@ def _prove(
 
     steps.start("prove")
     request = VerifyRequest(folders, _comparison(checked, scratch))
-    proven = run_worker("verify", request, VerifyAnswer, scratch, on_event)
-    speeds = {name: measured.speed for name, measured in proven.variants.items()}
-    check_speeds(checked.request.recipe.options, speeds, speeds.get(checked.origin.name, ()))
-    return proven
+    return run_worker("verify", request, VerifyAnswer, scratch, on_event)
 
 
-def _measured_text(exported: ExportAnswer, proven: VerifyAnswer, dropped: Mapping[str, str]) -> str:
+def _judge(
+    checked: CheckedRequest, exported: ExportAnswer, made: MadeVariants, proven: VerifyAnswer, steps: Steps
+) -> Judged:
     speeds = {name: measured.speed for name, measured in proven.variants.items()}
     shown = {exported.framework.partition(" ")[0]: exported.speed} | speeds
     measured = ", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in shown.items())
-    return measured + (f"; not built: {'; '.join(dropped.values())}" if dropped else "")
+    try:
+        check_speeds(checked.request.recipe.options, speeds, speeds.get(checked.origin.name, ()))
+        judged = judge_all(checked.request, proven)
+    except ModeldropError:
+        steps.finish(measured)
+        raise
+    dropped = "; ".join({**made.dropped, **judged.missed}.values())
+    steps.finish(measured + (f"; not built: {dropped}" if dropped else ""))
+    return judged
 
 
 def _comparison(checked: CheckedRequest, scratch: Path) -> Comparison:
