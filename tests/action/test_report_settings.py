@@ -41,3 +41,11 @@ def test_they_are_kept_for_the_last_steps(tmp_path: Path) -> None:
     assert load_report_settings(tmp_path) == ReportSettings()
     settings.save(tmp_path)
     assert load_report_settings(tmp_path) == settings
+
+
+@pytest.mark.parametrize(
+    ("summary", "failed", "written"),
+    [("true", False, True), ("false", True, False), ("failure", True, True), ("failure", False, False)],
+)
+def test_a_summary_may_be_only_of_what_failed(*, summary: str, failed: bool, written: bool) -> None:
+    assert ReportSettings(summary=summary).summarizes(failed=failed) is written
