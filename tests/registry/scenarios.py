@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 LONG_AGO = Asked("2026-01-01T00:00:00Z")
-WRITES = 1 + 5 + 1 + 1 + 1 + 1  # claim, files, report, record, manifest, channel
+WRITES = 1 + 5 + 1 + 1 + 1 + 1 + 1  # claim, files, report, bill of materials, record, manifest, channel
 
 
 def publish_seed(store: Store, folder: Path, seed: str, model: str = "embedder") -> Version:

@@ -143,9 +143,10 @@ def test_a_name_that_does_not_resolve(server: S3Server, monkeypatch: pytest.Monk
     def no_such_name(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)  # a real name server is not ours to wait for
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.invalid:9000")
-    text = refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", no_such_name)  # a real name server is not ours to wait for
+        text = refusal(lambda: open_s3("s3://acme-models").get(CHANNEL))
     assert "http://s3.invalid:9000 cannot be reached: its name does not resolve" in text
 
 
