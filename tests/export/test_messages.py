@@ -44,7 +44,12 @@ SEARCH = SearchRequest(
     keep={"int8": ("*/layer.0/*",)},
     thresholds={"int8": {"cosine_min": Threshold(">=", 0.98), "accuracy": Threshold(">=", 99, relative=True)}},
     comparison=Comparison(
-        reference=Path("/reference.npz"), task="text-generation", texts=True, metric=METRIC, samples=({"text": "a"},)
+        reference=Path("/reference.npz"),
+        task="text-generation",
+        problem="",
+        texts=True,
+        metric=METRIC,
+        samples=({"text": "a"},),
     ),
 )
 GRAPH = GraphDescription(opset=18, ir_version=9, inputs=(Tensor("x", "int64", ("batch", "3")),))

@@ -69,7 +69,7 @@ def ready(embedder: Path, folder: Path, graph: Path, **config: Any) -> Path:
     return folder
 
 
-def build(source: Path | str, output: Path, *arguments: object) -> Ran:
+def build(source: Path | str, output: Path, *arguments: str | Path) -> Ran:
     return modeldrop("build", source, "-o", output, "--variants", "fp32", *arguments)
 
 
@@ -152,7 +152,7 @@ def test_a_graph_with_fewer_positions_than_its_tokenizer_says(embedder: Path, ex
     ran = build(source, tmp_path / "out")
     assert ran.code == 7, ran.err
     assert "set max_length in the recipe to their number" in ran.err
-    ran = build(source, tmp_path / "out", "--max-length", 256)
+    ran = build(source, tmp_path / "out", "--max-length", "256")
     assert ran.code == 0, ran.err
 
 

@@ -335,7 +335,8 @@ def marian(folder: Path, *, seed: int = 0) -> Path:
     pieces += ["\u2581Hafen", ">>deu<<", "<pad>"]
     (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
     paths = [str(folder / name) for name in ("source.spm", "target.spm", "vocab.json")]
-    tokenizer = transformers.MarianTokenizer(*paths, model_max_length=256)
+    kind: Any = transformers.MarianTokenizer  # typed as what is not there without sentencepiece
+    tokenizer = kind(*paths, model_max_length=256)
     tokenizer.save_pretrained(folder)
     config = transformers.MarianConfig(
         vocab_size=len(pieces),

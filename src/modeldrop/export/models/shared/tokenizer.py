@@ -99,7 +99,7 @@ def _fast(tokenizer: Any, checkpoint: Checkpoint) -> Any:
     return fast
 
 
-class _MarianConverter(SpmConverter):  # type: ignore[misc]
+class _MarianConverter(SpmConverter):
     """Marian's tokenizer, which transformers does not convert: pieces of source.spm, numbered by vocab.json.
 
     vocab.json has the pieces of both languages; no text is cut into those of the target alone.
@@ -107,7 +107,7 @@ class _MarianConverter(SpmConverter):  # type: ignore[misc]
 
     def __init__(self, tokenizer: Any) -> None:
         tokenizer.vocab_file = tokenizer.spm_files[0]
-        super().__init__(tokenizer)
+        super().__init__(tokenizer)  # type: ignore[no-untyped-call]
         self._ids: dict[str, int] = tokenizer.encoder
         self._special = [tokenizer.unk_token, tokenizer.eos_token, tokenizer.pad_token]
 
