@@ -107,7 +107,8 @@ def test_auto_fetches_it_and_it_passes_its_self_test_where_openvino_is(registry:
     assert "A self-test needs openvino" in without.err
     fetched = modeldrop(*arguments)
     assert fetched.code == 0, fetched.err
-    assert [one["variant"] for one in fetched.json] == ["openvino-int8"]
+    # Of so small a model either may have been faster when it was built.
+    assert [one["variant"] for one in fetched.json] in (["openvino-int8"], ["openvino-fp32"])
 
 
 @pytest.mark.heavy
