@@ -89,7 +89,7 @@ def test_everything_a_runtime_needs_is_there(published: Published, manifest: Man
         "1_Pooling/config.json", "sentence_bert_config.json", "onnx/model.onnx", "onnx/model_quantized.onnx",
     }  # fmt: skip
     on_disk = {str(path.relative_to(published.version)) for path in published.version.rglob("*") if path.is_file()}
-    assert on_disk == paths | {"claim.json", "manifest.json", "report.html"}
+    assert on_disk == paths | {"claim.json", "manifest.json", "report.html", "bom.cdx.json"}
 
 
 def test_tokenizer_has_no_baked_in_padding(published: Published) -> None:

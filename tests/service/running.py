@@ -73,6 +73,7 @@ class Service:
             "SERVICE_HOST": "127.0.0.1",
             "SERVICE_PORT": str(port),
             "SERVICE_INTERVAL": "1",
+            "SERVICE_VARIANT": "int8",  # of so small models either may have been faster, which auto would take
         }
         self._environment = environment(**(plain | dict(settings or {})))
         self._environment["PYTHONPATH"] += f"{os.pathsep}{EXAMPLE}"

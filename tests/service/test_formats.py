@@ -25,7 +25,7 @@ pytestmark = pytest.mark.heavy
 
 LABELS = ["positive", "negative"]
 TEXTS = [text[: 7 * (number + 1)] for number, text in enumerate(BUILT_IN[:8])]
-OPENVINO = {"SERVICE_RERANK_VARIANT": "openvino-int8", "SERVICE_EMBED": ""}
+OPENVINO = {"SERVICE_RERANK_VARIANT": "openvino-int8", "SERVICE_EMBED": "", "SERVICE_VARIANT": "auto"}
 
 
 @pytest.fixture(scope="module")

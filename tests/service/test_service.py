@@ -256,7 +256,7 @@ def test_a_start_hook_fetches_and_the_service_finds_it(tmp_path: Path, published
 
 def test_what_is_baked_into_an_image_needs_no_registry(tmp_path: Path, registry: Path) -> None:
     references = [f"{registry}/{name}@v1" for name in ("embedder", "reranker", "classifier")]
-    fetched = modeldrop("fetch", *references, "-d", tmp_path / "home", python=RUNTIME_PYTHON)
+    fetched = modeldrop("fetch", *references, "--variant", "int8", "-d", tmp_path / "home", python=RUNTIME_PYTHON)
     assert fetched.code == 0, fetched.err
     registry.rename(tmp_path / "gone")
     pinned = dict(zip(("SERVICE_EMBED", "SERVICE_RERANK", "SERVICE_CLASSIFY"), references, strict=True))
@@ -268,7 +268,7 @@ def test_what_is_baked_into_an_image_needs_no_registry(tmp_path: Path, registry:
 def test_a_sidecar_watches_and_the_service_reloads(tmp_path: Path, registry: Path) -> None:
     add_version(registry, "reranker", 2)
     references = [f"{registry}/{name}" for name in ("reranker", "classifier")]
-    assert modeldrop("fetch", *references, "-d", tmp_path / "home").code == 0
+    assert modeldrop("fetch", *references, "--variant", "int8", "-d", tmp_path / "home").code == 0
     offline = {"SERVICE_ON_UNAVAILABLE": "offline", "SERVICE_RELOAD_TOKEN": TOKEN} | WITHOUT_EMBEDDER
     with Service(tmp_path, registry, settings=offline) as service:
         wrong = service.client.post("/reload", headers={"Authorization": f"Bearer {TOKEN}x"})
@@ -281,7 +281,7 @@ def test_a_sidecar_watches_and_the_service_reloads(tmp_path: Path, registry: Pat
         assert same["before"] == same["after"]
         move(registry, "promote", "reranker@v2")
         watch = [str(RUNTIME_PYTHON), "-m", "modeldrop", "watch", references[0], "-d", str(tmp_path / "home")]
-        hook = ["--interval", "1s", "--post", str(service.client.base_url.join("/reload"))]
+        hook = ["--variant", "int8", "--interval", "1s", "--post", str(service.client.base_url.join("/reload"))]
         environment = os.environ | {"MODELDROP_POST_AUTHORIZATION": f"Bearer {TOKEN}"}
         with (tmp_path / "watch.log").open("wb") as log:
             sidecar = subprocess.Popen([*watch, *hook], env=environment, stdout=log, stderr=log)
