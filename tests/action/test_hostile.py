@@ -54,8 +54,11 @@ def assert_harmless(job: Job, result: StepResult) -> None:
     """Nothing was executed, and the runner heard nothing but what the action itself had to say."""
     assert [path for path in job.folder.rglob(f"*{CANARY}*") if path.is_file()] == []
     assert (job.home).is_dir()
-    heard = {command.name for command in workflow_commands.read(result.log)}
-    assert heard <= {"add-mask", "endgroup", "error", "group", "notice", "warning"}
+    commands = workflow_commands.read(result.log)
+    assert {command.name for command in commands} <= {
+        "add-mask", "endgroup", "error", "group", "notice", "stop-commands", "warning",
+    }  # fmt: skip
+    assert INJECTED not in {command.data for command in commands}
     assert [found for found in result.annotations if found.message.strip() == INJECTED] == []
     assert all(INJECTED not in step.outputs for step in (result, *result.steps))
     assert all(len(found.message) <= 4096 for found in result.annotations)

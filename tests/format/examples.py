@@ -49,13 +49,10 @@ from modeldrop.format.signed import (
     serialize_envelope,
 )
 from modeldrop.format.variants import DEFAULT_VARIANTS
-from modeldrop.registry.signing import Signer, read_keys
-from tests.helpers.signing import secret
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "format" / "v1"
 
 _PIECE_SIZE = 16 << 20
-_SIGNER = Signer(read_keys(secret(1, 2), "the examples"), None)
 _RUN = "https://github.com/acme/search/actions/runs/11902455871"
 _COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 _IDENTITY = f"hf:sentence-transformers/all-MiniLM-L6-v2@{_COMMIT}"
@@ -216,6 +213,14 @@ def channel_wanted() -> Channel:
     return channel()._replace(wanted=wanted)
 
 
+def _sign(payload_type: str, payload: bytes) -> Envelope:
+    # Here, so that the other examples need no library.
+    from modeldrop.registry.signing import Signer, read_keys
+    from tests.helpers.signing import secret
+
+    return Signer(read_keys(secret(1, 2), "the examples"), None).sign(payload_type, payload)
+
+
 def channel_signed() -> Channel:
     """The same, signed by two keys, and expiring."""
     unsigned = channel_wanted()
@@ -229,7 +234,7 @@ def channel_signed() -> Channel:
         at=unsigned.present.at,
         expires="2026-12-01T00:00:00Z",
     )
-    return unsigned._replace(signed=_SIGNER.sign(CHANNEL_TYPE, dump(SIGNED_MOVE.write(move))))
+    return unsigned._replace(signed=_sign(CHANNEL_TYPE, dump(SIGNED_MOVE.write(move))))
 
 
 def signed_statement() -> Statement:
@@ -249,7 +254,7 @@ def signed_statement() -> Statement:
 
 def statement() -> Envelope:
     """The same, signed."""
-    return _SIGNER.sign(STATEMENT_TYPE, dump(STATEMENT.write(signed_statement())))
+    return _sign(STATEMENT_TYPE, dump(STATEMENT.write(signed_statement())))
 
 
 def claim() -> Claim:

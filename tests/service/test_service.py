@@ -247,7 +247,7 @@ def test_first_use_loads_once_for_all_who_wait(tmp_path: Path, published: Path) 
 
 def test_a_start_hook_fetches_and_the_service_finds_it(tmp_path: Path, published: Path) -> None:
     names = ("embedder", "reranker", "classifier")
-    before = (str(RUNTIME_PYTHON), "-m", "modeldrop", "run", *names, "--")
+    before = (str(RUNTIME_PYTHON), "-m", "modeldrop", "run", "--variant", "int8", *names, "--")
     with Service(tmp_path, published, before=before, settings={"SERVICE_ON_UNAVAILABLE": "offline"}) as service:
         assert set(kinds(service).values()) == {"model"}
         assert 'service_model_fetch_bytes{task="embed"} 0.0' in service.client.get("/metrics").text
