@@ -11,7 +11,6 @@ uses, and whatever was used within --older-than. fetch does the same after every
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
@@ -20,7 +19,7 @@ from modeldrop.errors import DiskError, UsageError
 from modeldrop.fetcher.eviction import DiskUse, disk_bytes, evict, leftovers, survey
 from modeldrop.fetcher.home import ModelHome, find_models
 from modeldrop.fetcher.options import DEFAULT_KEEP
-from modeldrop.util.text import size_text, table
+from modeldrop.util.text import iso_time, size_text, table
 
 if TYPE_CHECKING:
     import argparse
@@ -83,7 +82,7 @@ def _ls(home: Path, *, as_json: bool) -> None:
             _variant(use),
             size_text(use.disk_bytes),
             size_text(use.own_bytes),
-            _time(use.last_use),
+            iso_time(use.last_use),
             ", ".join(use.links),
             use.used_by,
         )
@@ -123,7 +122,7 @@ def _prune(home: Path, arguments: argparse.Namespace) -> None:
         return
     for model, use in removed:
         did = "would remove" if arguments.dry_run else "removed"
-        print(f"{did} {model} {use.snapshot.path.name}, last used {_time(use.last_use)}")
+        print(f"{did} {model} {use.snapshot.path.name}, last used {iso_time(use.last_use)}")
     print(f"{'Would free' if arguments.dry_run else 'Freed'} {size_text(freed)}." if removed else "Nothing to remove.")
 
 
@@ -136,7 +135,7 @@ def _json(model: str, use: DiskUse) -> dict[str, object]:
         "variant": _variant(use),
         "disk_bytes": use.disk_bytes,
         "own_bytes": use.own_bytes,
-        "last_use": _time(use.last_use),
+        "last_use": iso_time(use.last_use),
         "links": list(use.links),
         "in_use": use.used_by or None,
     }
@@ -144,7 +143,3 @@ def _json(model: str, use: DiskUse) -> dict[str, object]:
 
 def _variant(use: DiskUse) -> str:
     return use.snapshot.variant + use.snapshot.suffix
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

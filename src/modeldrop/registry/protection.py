@@ -12,6 +12,7 @@ from modeldrop.errors import FormatError
 from modeldrop.format.channel import Channel
 from modeldrop.registry.versions import list_channels
 from modeldrop.storage.write.store import Store
+from modeldrop.util.text import iso_time
 
 
 class Protection:
@@ -73,4 +74,4 @@ def age(at: str, now: float) -> float:
 
 def time_text(seconds: float) -> str:
     """A moment as documents write it. Fractions are rounded up, so that nothing seems older than it is."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.ceil(seconds)))
+    return iso_time(math.ceil(seconds))

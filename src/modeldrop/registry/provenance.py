@@ -12,13 +12,14 @@ from modeldrop.config import variable
 from modeldrop.format.manifest import Provenance
 from modeldrop.format.signed import BuildIdentity
 from modeldrop.registry.promotion import Asked
+from modeldrop.util.text import iso_time
 
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def now() -> str:
     """The present moment, ISO 8601 in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return iso_time(time.time())
 
 
 def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:

@@ -534,5 +534,5 @@ def _quarantine_of(version: ResolvedVersion, reason: str) -> Quarantine:
         digest=version.digest or "",
         generation=version.generation or 1,
         reason=reason,
-        at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        at=iso_time(time.time()),
     )
