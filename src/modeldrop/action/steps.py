@@ -53,17 +53,14 @@ def plan_and_publish(
     planned = plan(request)
     _note_plan(inputs, planned, run)
     if not planned.would_build:
-        if inputs.compares:
-            compare_and_test(inputs, planned, None, run)
-        if inputs.publishes:
-            _publish(planned, None, run)
+        _use_found(inputs, planned, run)
         return False
     from modeldrop.export import pipeline
     from modeldrop.publishing.build import check_stores, find_whole_build, require_whole_build
 
     if api is not None and inputs.reuses and not folder.exists() and _bring(api, planned, folder):
         if kept := find_whole_build(planned.build_request, folder):
-            _use_build(inputs, planned, kept, run)
+            _use_build(inputs, planned, kept, run, measure=inputs.compares)
             return False
         shutil.rmtree(folder)
     if inputs.phase == "publish":
@@ -74,7 +71,8 @@ def plan_and_publish(
                 "Run the action with phase: build and the same inputs before; from another job, bring its output "
                 "build-folder as an artifact, name it in the input build-folder, and give its output source as model.",
             )
-        _use_build(inputs, planned, require_whole_build(planned.build_request, folder), run)
+        build = require_whole_build(planned.build_request, folder)
+        _use_build(inputs, planned, build, run, measure=inputs.compares)
         return False
     # What can be refused is refused before torch is installed.
     pipeline.check_request(planned.build_request)
@@ -100,20 +98,14 @@ def build_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFol
     planned = replace(planned, asked=replace(planned.asked, at=run.load().asked or planned.asked.at))
     if not planned.would_build:  # another run was faster
         _note_plan(inputs, planned, run)
-        if inputs.compares:
-            compare_and_test(inputs, planned, None, run)
-        if inputs.publishes:
-            _publish(planned, None, run)
-    elif inputs.publishes:
+        _use_found(inputs, planned, run)
+        return
+    if inputs.publishes:
         build = build_or_keep(preflight(planned, folder), folder, quiet=False)
-        _note_build(build, run)
-        compare_and_test(inputs, planned, build, run)
-        _publish(planned, build, run)
     else:
         # The credentials of this run may be for reading only: the registries are not tried out.
         build, _ = build_folder(planned.build_request, folder, force=request.force, quiet=False)
-        _note_build(build, run)
-        compare_and_test(inputs, planned, build, run)
+    _use_build(inputs, planned, build, run, measure=True)
 
 
 def explain_sign_in(
@@ -153,10 +145,18 @@ def _bring(api: GitHubApi, planned: Plan, folder: Path) -> bool:
     return bool(run)
 
 
-def _use_build(inputs: ActionInputs, planned: Plan, build: Build, run: RunFolder) -> None:
-    """Go on with a build that an earlier step or run has made."""
+def _use_found(inputs: ActionInputs, planned: Plan, run: RunFolder) -> None:
+    """Go on with what a registry has."""
+    if inputs.compares:
+        compare_and_test(inputs, planned, None, run)
+    if inputs.publishes:
+        _publish(planned, None, run)
+
+
+def _use_build(inputs: ActionInputs, planned: Plan, build: Build, run: RunFolder, *, measure: bool) -> None:
+    """Go on with a build; ``measure`` it unless an earlier step or run has."""
     _note_build(build, run)
-    compare_and_test(inputs, planned, build, run, measure=inputs.compares)
+    compare_and_test(inputs, planned, build, run, measure=measure)
     if inputs.publishes:
         _publish(planned, build, run)
 
