@@ -20,8 +20,8 @@ from modeldrop.publishing.mirror import mirror_version, work_folder
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
-from modeldrop.registry.signing import check_followed, find_signer, refuse_unsigned
-from modeldrop.registry.versions import read_channel, resolve_reference
+from modeldrop.registry.signing import find_signer, refuse_unsigned, resolve_followed
+from modeldrop.registry.versions import read_channel
 from modeldrop.storage.write import open_store
 
 
@@ -42,8 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = reference.model
     if channel is not None and find_signer() is None:
         refuse_unsigned(target, model, channel, read_channel(target, model, channel)[0])
-    check_followed(source, reference)
-    version = resolve_reference(source, reference)
+    version = resolve_followed(source, reference)
     there = find_copy(target, model, version)
     copied = there
     if copied is None:

@@ -31,8 +31,7 @@ from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import asked_now, provenance
-from modeldrop.registry.signing import check_followed, vouch
-from modeldrop.registry.versions import resolve_reference
+from modeldrop.registry.signing import resolve_followed, vouch
 from modeldrop.storage.write import open_store
 
 _MAX_GENERATION = 1 << 52  # the format allows twice that: there is room to count on
@@ -69,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
-    check_followed(store, reference)
-    version = resolve_reference(store, reference)
+    version = resolve_followed(store, reference)
     if arguments.vouch:
         vouch(store, reference.model, version.number, version.digest)
     by = provenance().actor

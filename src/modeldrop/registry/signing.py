@@ -32,7 +32,7 @@ from modeldrop.format.signed import (
 )
 from modeldrop.registry.kms import SCHEMES, kms_key
 from modeldrop.registry.provenance import build_identity, now
-from modeldrop.registry.versions import read_channel
+from modeldrop.registry.versions import get_channel, resolve_reference
 from modeldrop.trust.public_keys import PREFIX, SECRET_PREFIX, decode, encode
 from modeldrop.trust.rules import (
     Trust,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from modeldrop.format.reference import Reference
+    from modeldrop.registry.versions import Version
     from modeldrop.storage.write.store import Store
 
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
@@ -249,25 +250,26 @@ def check_renewable(store: Store, model: str, name: str, channel: Channel, signe
     verify_channel(signer.trust, channel, model=model, name=name, where=where, now="")
 
 
-def check_followed(store: Store, reference: Reference) -> None:
-    """Refuse, where there is a key, to take a version from a channel that none of the known keys has signed so.
+def resolve_followed(store: Store, reference: Reference) -> Version:
+    """The version that a reference means now; where there is a key, of no channel that no known key has signed so.
 
     Whoever can write the registry could choose among the signed versions; old signatures will do.
 
     Raises:
         TrustError: the reference follows such a channel.
+        NotFoundError, IntegrityError: as ``resolve_reference``.
     """
     signer = None if reference.version is not None else find_signer()
     if signer is None:
-        return
+        return resolve_reference(store, reference)
     name = reference.channel or DEFAULT_CHANNEL
-    channel, _ = read_channel(store, reference.model, name)
-    if channel is not None:
-        try:
-            check_renewable(store, reference.model, name, channel, signer)
-        except TrustError as error:
-            error.hint = f"If you know which version is meant, name it: {reference.model}@vN. {error.hint}"
-            raise
+    channel = get_channel(store, reference.model, name)
+    try:
+        check_renewable(store, reference.model, name, channel, signer)
+    except TrustError as error:
+        error.hint = f"If you know which version is meant, name it: {reference.model}@vN. {error.hint}"
+        raise
+    return resolve_reference(store, reference, {name: channel})
 
 
 def is_signed_by(signer: Signer, model: str, name: str, channel: Channel) -> bool:
@@ -316,12 +318,12 @@ def sign_channel(
 
 
 def refuse_unsigned(store: Store, model: str, name: str, channel: Channel | None) -> None:
-    """Refuse that a channel that is signed is moved without a key: whoever trusts that key could read it no more.
+    """Refuse, for who has no key, to move a channel that is signed: whoever trusts that key could read it no more.
 
     Raises:
-        RefusedError: it is signed, and there is no key.
+        RefusedError: it is signed.
     """
-    if channel is not None and channel.signed is not None and not variable("signing_key"):
+    if channel is not None and channel.signed is not None:
         by = ", ".join(one.keyid[:80] for one in channel.signed.signatures)
         raise RefusedError(
             f"{model}@{name} in {store.url} is signed by {by}, and there is no key here: whoever trusts that key would "
