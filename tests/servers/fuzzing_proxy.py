@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import threading
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
-from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.forwarding import HOP_BY_HOP, ask_upstream, read_body
 from tests.servers.fuzzed_answers import Exchange
 from tests.servers.threaded import ThreadedServer
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from tests.servers.fuzzed_answers import Shape
 
 _SECRET = re.compile(r"[A-Za-z0-9+/=_.-]{20,}$")
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         shape = self.proxy.shape_for(self.command, self.path)
-        body = self._body()
+        body = read_body(self)
         for value in (self.headers.get("Authorization", ""), self.headers.get("x-amz-security-token", "")):
             self.proxy.secrets.update(_SECRET.findall(value))
         one = Exchange(self.command, self.path, dict(self.headers.items()))
@@ -102,31 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing: the tests read ``asked``."""
 
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        data = bytearray()
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-        return bytes(data)
-
     def _forwarded(self, one: Exchange, body: bytes) -> Exchange:
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=HANG_SECONDS)
-        try:
-            upstream.putrequest(one.method, one.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in one.headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    upstream.putheader(name, value)
-            upstream.putheader("Content-Length", str(len(body)))
-            upstream.endheaders(body)
-            reply = upstream.getresponse()
-            headers = {n: v for n, v in reply.getheaders() if n.lower() not in _HOP_BY_HOP - {"content-length"}}
-            return Exchange(one.method, one.path, one.headers, reply.status, headers, reply.read())
-        finally:
-            upstream.close()
+        reply, data = ask_upstream(self.proxy.upstream, one.method, one.path, one.headers.items(), body)
+        headers = {n: v for n, v in reply.getheaders() if n.lower() not in HOP_BY_HOP - {"content-length"}}
+        return Exchange(one.method, one.path, one.headers, reply.status, headers, data)
 
     def _answer(self, one: Exchange) -> None:
         self.send_response_only(one.status)

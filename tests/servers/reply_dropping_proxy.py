@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from http.server import BaseHTTPRequestHandler
 
-from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.forwarding import HOP_BY_HOP, ask_upstream, read_body
 from tests.servers.threaded import ThreadedServer
-
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
 class ReplyDroppingProxy(ThreadedServer):
@@ -48,25 +45,14 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def _forward(self) -> None:
-        body = self._body()
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=HANG_SECONDS)
-        try:
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    upstream.putheader(name, value)
-            upstream.putheader("Content-Length", str(len(body)))
-            upstream.endheaders(body)
-            reply = upstream.getresponse()
-            data = reply.read()
-        finally:
-            upstream.close()
+        body = read_body(self)
+        reply, data = ask_upstream(self.proxy.upstream, self.command, self.path, self.headers.items(), body)
         if self.proxy.drops(self.command, self.path, reply.status):
             self.close_connection = True
             return
         self.send_response_only(reply.status, reply.reason)
         for name, value in reply.getheaders():
-            if name.lower() not in _HOP_BY_HOP:
+            if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
         length = reply.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
         if length is not None and reply.status != 204:
@@ -78,14 +64,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        data = bytearray()
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            data += self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-        return bytes(data)

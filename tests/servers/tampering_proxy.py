@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
-from tests.helpers.waiting import HANG_SECONDS
+from tests.servers.forwarding import HOP_BY_HOP, ask_upstream
 from tests.servers.threaded import ThreadedServer
-
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = decided if isinstance(decided, Answer) else self._forwarded(request, decided)
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
-            if name.lower() not in _HOP_BY_HOP:
+            if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
         length = answer.headers.get("Content-Length") if self.command == "HEAD" else str(len(answer.body))
         if answer.status != 204:
@@ -76,15 +73,5 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forwarded(self, request: Request, body: bytes | None) -> Answer:
         sent = request.body if body is None else body
-        upstream = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=HANG_SECONDS)
-        try:
-            upstream.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in request.headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    upstream.putheader(name, value)
-            upstream.putheader("Content-Length", str(len(sent)))
-            upstream.endheaders(sent)
-            reply = upstream.getresponse()
-            return Answer(reply.status, dict(reply.getheaders()), reply.read())
-        finally:
-            upstream.close()
+        reply, data = ask_upstream(self.proxy.upstream, request.method, request.path, request.headers.items(), sent)
+        return Answer(reply.status, dict(reply.getheaders()), data)

@@ -16,6 +16,7 @@ from tests.helpers.clouds import CLOUDS, sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import FileIO
     from pathlib import Path
 
     from modeldrop.storage.write.store import Store
@@ -48,42 +49,40 @@ def test_less_than_a_part_is_in_memory_at_any_time(store: Store, tmp_path: Path)
     assert most < PART // 2
 
 
-def test_a_file_that_changes_while_it_is_sent_is_noticed(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def upload_what_changes(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[FileIO, PartBody], object]
 ) -> None:
-    path, data = tmp_path / "model.onnx", bytes(PART + 1)
+    """Upload a file of two parts that ``change`` changes as soon as one of them is verified."""
+    data = bytes(PART + 1)
     path.write_bytes(data)
-    file = describe("model.onnx", data)
     verify = PartBody.verify
 
     def verify_then_change(body: PartBody, *updates: Callable[[bytes], object]) -> None:
         verify(body, *updates)
-        with path.open("r+b") as changing:
-            changing.seek(body.part.start)
-            changing.write(b"other")
+        with path.open("r+b", buffering=0) as changing:
+            change(changing, body)
 
     monkeypatch.setattr(PartBody, "verify", verify_then_change)
+    store.upload(KEY, path, describe("model.onnx", data), PIECE, lambda _: None)
+
+
+def test_a_file_that_changes_while_it_is_sent_is_noticed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwrite(file: FileIO, body: PartBody) -> None:
+        file.seek(body.part.start)
+        file.write(b"other")
+
     with pytest.raises(IntegrityError):
-        store.upload(KEY, path, file, PIECE, lambda _: None)
+        upload_what_changes(store, tmp_path / "model.onnx", monkeypatch, overwrite)
     assert not store.exists(KEY)
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_noticed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, data = tmp_path / "model.onnx", bytes(PART + 1)
-    path.write_bytes(data)
-    file = describe("model.onnx", data)
-    verify = PartBody.verify
-
-    def verify_then_cut(body: PartBody, *updates: Callable[[bytes], object]) -> None:
-        verify(body, *updates)
-        with path.open("r+b") as changing:
-            changing.truncate(1)
-
-    monkeypatch.setattr(PartBody, "verify", verify_then_cut)
     with pytest.raises(IntegrityError, match="changed while it was published: it"):
-        store.upload(KEY, path, file, PIECE, lambda _: None)
+        upload_what_changes(store, tmp_path / "model.onnx", monkeypatch, lambda file, _: file.truncate(1))
     assert not store.exists(KEY)
 
 
