@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _NOISE = 1.1
 """How many times as slow, by the mean of a batch of one and of 32, is slower and no chance."""
 
+_TRIFLE_MS = 5.0
+"""What a batch of 32 may take longer whatever the ratio: of graphs that small, a busy builder measures either faster,
+and ``auto`` would change its mind from version to version."""
+
 
 def preference(manifest: Manifest, machine: Machine) -> tuple[Variant, ...]:
     """The version's variants that ``auto`` may take on a machine, best first.
@@ -137,7 +141,7 @@ def _outdoes(one: Variant, other: Variant) -> bool:
     if mine is None or its is None or one.speed is None or other.speed is None or not mine.is_closer_than(its):
         return False
     times = [speed.batch_1_ms * speed.batch_32_ms for speed in (one.speed, other.speed)]
-    return times[0] * _NOISE**2 < times[1]
+    return times[0] * _NOISE**2 < times[1] and one.speed.batch_32_ms + _TRIFLE_MS < other.speed.batch_32_ms
 
 
 def _names(manifest: Manifest) -> str:
