@@ -16,6 +16,7 @@ import pytest
 from modeldrop.errors import DiskError, FormatError, RegistryError
 from modeldrop.fetcher.download.download import download
 from modeldrop.fetcher.home import ModelHome, find_snapshots
+from modeldrop.fetcher.layout import PLAIN, Layout
 from modeldrop.fetcher.options import time_limit
 from modeldrop.fetcher.snapshot import LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import find_damage
@@ -135,12 +136,17 @@ def test_a_file_that_is_given_another_name(registry: Path, home: ModelHome) -> N
     assert not (renamed.path / MODELS["int8"]).exists()
     assert (renamed.path / "onnx/model.onnx").samefile(plain.path / MODELS["int8"])
     assert damages(renamed.path) == []
-    for name, as_name in ((plain, ""), (renamed, "onnx/model.onnx"), (plain, MODELS["int8"])):
-        held = home.find(1, digest, None, as_name=as_name)
+    for name, layout in (
+        (plain, PLAIN),
+        (renamed, Layout(as_name="onnx/model.onnx")),
+        (renamed, Layout(consumer="tei")),
+        (plain, Layout(as_name=MODELS["int8"])),
+    ):
+        held = home.find(1, digest, None, layout=layout)
         assert held is not None
         assert held.path == name.path
         assert held.renamed == ({MODELS["int8"]: "onnx/model.onnx"} if name is renamed else {})
-    assert home.find(1, digest, "int8", as_name="onnx/other.onnx") is None
+    assert home.find(1, digest, "int8", layout=Layout(as_name="onnx/other.onnx")) is None
     assert bring(registry, home, rename={MODELS["int8"]: "onnx/model.onnx"}) == Downloaded(renamed.path)
     assert bring(registry, home, rename={MODELS["int8"]: MODELS["int8"]}) == Downloaded(plain.path)
 
@@ -154,7 +160,7 @@ def test_a_renamed_file_is_fetched_by_its_own_name(registry: Path, home: ModelHo
     (renamed.path / ".modeldrop.json").write_text('{"renamed": {}}')
     with pytest.raises(FormatError, match="note of renamed files"):
         _ = LocalSnapshot(renamed.path).renamed
-    assert home.find(1, None, None, as_name="deep/er/model.onnx") is None
+    assert home.find(1, None, None, layout=Layout(as_name="deep/er/model.onnx")) is None
 
 
 def test_what_a_killed_attempt_left_is_proven_and_used(registry: Path, home: ModelHome) -> None:

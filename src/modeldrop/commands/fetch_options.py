@@ -44,6 +44,11 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
     add("--variant", help="the variant (default: auto, what this CPU runs best and faithfully)")
     add("--as", dest="as_name", default="", metavar="PATH", help="give the chosen graph this path in the snapshot")
     add(
+        "--for", dest="consumer", default="", metavar="PROGRAM",
+        help="put the chosen graphs where this program looks: sentence-transformers, transformers.js, tei, fastembed, "
+        "optimum, optimum-intel, openvino-genai",
+    )  # fmt: skip
+    add(
         "--on-unavailable",
         metavar="POLICY",
         help="without the registry: last-good (what this disk has; the default), fail, or offline (never ask)",
@@ -77,6 +82,7 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
     options = Options(
         variant=setting("variant", arguments.variant),
         as_name=arguments.as_name,
+        consumer=arguments.consumer,
         on_unavailable=setting("on_unavailable", arguments.on_unavailable),
         max_stale=setting("max_stale", arguments.max_stale),
         min_generation=setting("min_generation", arguments.min_generation),

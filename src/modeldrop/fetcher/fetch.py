@@ -232,8 +232,8 @@ class Fetcher:
         unchanged = self._find_unchanged(version)
         if unchanged is not None:
             return unchanged
-        from modeldrop.fetcher.as_name import folder_suffix, rename_graph
         from modeldrop.fetcher.choose_variant import candidates
+        from modeldrop.fetcher.layout import folder_suffix
         from modeldrop.format.manifest import manifest_digest, parse_manifest
 
         wanted = None if self.options.variant == AUTO else self.options.variant
@@ -244,8 +244,10 @@ class Fetcher:
         except FormatError as error:
             raise _located(error, f"{self.resolver.version_url(version)}/manifest.json") from None
         failed: list[Outcome] = []
-        for variant in candidates(manifest, self.options.variant, with_fallbacks=self.options.self_test):
-            renamed = rename_graph(manifest, variant, self.options.as_name) if self.options.as_name else {}
+        layout = self.options.layout
+        readable = layout.readable(manifest, wanted)
+        for variant in candidates(readable, self.options.variant, with_fallbacks=self.options.self_test):
+            renamed = layout.renames(manifest, variant)
             name = folder_name(version.version, variant.name, manifest_digest(data), folder_suffix(renamed))
             outcome = self._remembered_outcome(name, variant)
             if outcome is None or outcome.passed:  # what has failed before need not be fetched
@@ -354,7 +356,7 @@ class Fetcher:
             or (known.version, known.digest) != (version.version, version.digest)
             or not known.choice_key
             or self.options.self_test
-            or self.options.as_name
+            or not self.options.layout.is_plain
         ):
             return None
         with contextlib.suppress(FormatError, OSError):
@@ -371,7 +373,7 @@ class Fetcher:
 
     def _find(self, version: ResolvedVersion, variant: str | None) -> LocalSnapshot | None:
         """A whole snapshot that is there already, with its graph under the name that was asked for."""
-        return self.home.find(version.version, version.digest, variant, as_name=self.options.as_name)
+        return self.home.find(version.version, version.digest, variant, layout=self.options.layout)
 
     def _waits(self, error: RegistryError) -> bool:
         """Whether a registry that does not answer is waited for: who has something else on this disk uses that."""
@@ -397,10 +399,11 @@ class Fetcher:
         """What a self-test finds now, remembered; None where none is wanted."""
         if not self.options.self_test:
             return None
+        from modeldrop.fetcher.layout import renamed_variant
         from modeldrop.fetcher.self_test import DEADLINE_SECONDS, remember, self_test
 
         seconds = min(DEADLINE_SECONDS, max(1.0, self._deadline.left()))
-        outcome = self_test(local.path, local.manifest, variant._replace(model=local.model), seconds)
+        outcome = self_test(local.path, local.manifest, renamed_variant(variant, local.renamed), seconds)
         remember(self.home.path, local.path.name, this_machine(), installed_runtime(variant), outcome)
         return outcome
 
@@ -484,4 +487,4 @@ def _link_name(reference: Reference, options: Options) -> str | None:
     if reference.channel is None:
         return None
     variant = "" if options.variant == AUTO else f"-{options.variant}"
-    return f"{reference.channel}{variant}{'-as' if options.as_name else ''}"
+    return f"{reference.channel}{variant}{options.layout.link_suffix}"

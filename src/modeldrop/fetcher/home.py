@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
-from modeldrop.fetcher.as_name import folder_suffix
+from modeldrop.fetcher.layout import PLAIN, Layout, folder_suffix
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import is_whole, settle
 from modeldrop.util.files import (
@@ -145,14 +145,16 @@ class ModelHome:
             write_new(temporary, os.fsencode(f"{registry}\n"), 0o644)
             temporary.replace(self.path / _REGISTRY)
 
-    def find(self, version: int, digest: str | None, variant: str | None, *, as_name: str = "") -> LocalSnapshot | None:
+    def find(
+        self, version: int, digest: str | None, variant: str | None, *, layout: Layout = PLAIN
+    ) -> LocalSnapshot | None:
         """A finished snapshot of a version that is still whole, by its sizes.
 
         Args:
             version: its number.
             digest: the manifest digest it must have, or None for any.
             variant: the variant it must hold, or None for any.
-            as_name: the path that its graph must have, or "" for its own.
+            layout: where its graphs must be.
 
         Returns:
             The snapshot; None where there is none.
@@ -160,14 +162,8 @@ class ModelHome:
         for snapshot in find_snapshots(self.path):
             if snapshot.version != version or variant not in {None, snapshot.variant}:
                 continue
-            if snapshot.suffix and not as_name:
-                continue
             with contextlib.suppress(OSError, FormatError):
-                if (
-                    (digest is None or snapshot.digest == digest)
-                    and (not as_name or snapshot.model == as_name)
-                    and is_whole(snapshot)
-                ):
+                if (digest is None or snapshot.digest == digest) and layout.fits(snapshot) and is_whole(snapshot):
                     return snapshot
         return None
 
@@ -219,7 +215,7 @@ class ModelHome:
             except OSError:
                 if not target.is_dir() or target.is_symlink():
                     raise
-                if _is_finished(target):
+                if is_finished_snapshot(target):
                     self.discard(claim.path)
                     return False
                 self.discard(target)  # what is there was damaged after it was finished
@@ -332,8 +328,9 @@ def _snapshot_mode(folder: Path) -> int:
     return 0o755 | folder.stat().st_mode & 0o2020
 
 
-def _is_finished(folder: Path) -> bool:
-    with contextlib.suppress(FormatError):
+def is_finished_snapshot(folder: Path) -> bool:
+    """Whether a folder is there, and holds a whole snapshot, by its sizes."""
+    with contextlib.suppress(FormatError, OSError):
         return is_whole(LocalSnapshot(folder))
     return False
 
@@ -344,7 +341,7 @@ def _wait_until_shown(folder: Path, deadline: Deadline) -> None:
     Raises:
         DiskError: nor within the command's time.
     """
-    while not _is_finished(folder):
+    while not is_finished_snapshot(folder):
         if not deadline.left():
             raise DiskError(
                 f"The volume of {folder} does not show the files that were written there.",

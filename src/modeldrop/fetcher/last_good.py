@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modeldrop.fetcher.home import ModelHome
+    from modeldrop.fetcher.layout import Layout
     from modeldrop.fetcher.notes import ChannelState
     from modeldrop.fetcher.options import Options
     from modeldrop.fetcher.resolve import ResolvedVersion
@@ -112,7 +113,7 @@ def last_good(
     """
     if link is None or options.on_unavailable == FAIL:
         raise error
-    found = _find(home, link, state, options.as_name)
+    found = _find(home, link, state, options.layout)
     if found is None and options.on_unavailable == OFFLINE:
         raise RegistryError(
             f"{home.path} has no snapshot of {link}, and offline nothing is fetched.",
@@ -208,15 +209,15 @@ def old_pointer(
     )
 
 
-def _find(home: ModelHome, link: str, state: ChannelState | None, as_name: str) -> LastGood | None:
+def _find(home: ModelHome, link: str, state: ChannelState | None, layout: Layout) -> LastGood | None:
     if state is not None:
-        local = home.find(state.version, state.digest, state.variant, as_name=as_name)
+        local = home.find(state.version, state.digest, state.variant, layout=layout)
         return None if local is None else LastGood(local, state.generation, state.checked)
     # Written by a release that kept no state, or on a volume that became read-only.
     with contextlib.suppress(OSError, FormatError):
         path = home.path / link
         linked = LocalSnapshot(path.parent / read_link(path))
-        local = home.find(linked.version, linked.digest, linked.variant, as_name=as_name)
+        local = home.find(linked.version, linked.digest, linked.variant, layout=layout)
         if local is not None and local.path == linked.path:
             return LastGood(local, None, path.lstat().st_mtime)
     return None

@@ -10,6 +10,7 @@ class OptionValues(TypedDict, total=False):
 
     variant: str
     as_name: str
+    consumer: str
     on_unavailable: str
     max_stale: float | None
     min_generation: int

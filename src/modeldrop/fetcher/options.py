@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from modeldrop.errors import RegistryError, UsageError
+from modeldrop.fetcher.layout import Layout
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.retry import Deadline
 
@@ -27,6 +28,7 @@ class StoppedError(Exception):
 class _OptionFields(NamedTuple):
     variant: str = AUTO
     as_name: str = ""
+    consumer: str = ""
     on_unavailable: str = LAST_GOOD
     max_stale: float | None = None
     min_generation: int = 0
@@ -44,6 +46,7 @@ class Options(_OptionFields):
     Attributes:
         variant: the variant's name; ``auto`` takes what this CPU runs best and faithfully.
         as_name: a path in the snapshot that the chosen graph is to have, for servers that insist on one, or "".
+        consumer: the name of the program that will load the snapshot, whose files then are where it looks, or "".
         on_unavailable: what to do when the registry cannot be asked: ``last-good`` gives the last snapshot that
             this disk has of the channel, ``fail`` gives the error, ``offline`` never asks.
         max_stale: seconds that the last good answer may be old; None for any age.
@@ -70,7 +73,18 @@ class Options(_OptionFields):
             self._check()
             return self
 
+    @property
+    def layout(self) -> Layout:
+        """Where the graphs are to be in the snapshot."""
+        return Layout(self.as_name, self.consumer)
+
     def _check(self) -> None:
+        if self.consumer:
+            from modeldrop.fetcher.consumers import consumer_named
+
+            consumer_named(self.consumer)
+            if self.as_name:
+                raise UsageError("--for and --as exclude each other.", "Write one of them.")
         if self.on_unavailable not in POLICIES:
             raise UsageError(
                 f"{self.on_unavailable!r} is not a policy for a registry that cannot be asked.",

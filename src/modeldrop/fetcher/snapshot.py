@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import FormatError
-from modeldrop.fetcher.as_name import folder_suffix, read_renames
+from modeldrop.fetcher.layout import folder_suffix, read_renames
 from modeldrop.format.names import hex_digest
 from modeldrop.util.cached import cached_property
 from modeldrop.util.named_tuples import NamedTuple
@@ -70,8 +70,8 @@ class LocalSnapshot:
     """A finished snapshot's folder, called ``v2-int8-3f9a1c2b4d5e``.
 
     The name says the version's number, the variant, and how the manifest's digest begins; ``+`` and a digest of the
-    renaming follow where ``--as`` has renamed a file. Everything else is read from the folder when it is first asked
-    for, and then FormatError says that it was changed after it was finished, OSError that it cannot be read.
+    renaming follow where ``--as`` or ``--for`` has renamed a file. Everything else is read from the folder when it is
+    first asked for; then FormatError says that it was changed after it was finished, OSError that it cannot be read.
 
     Args:
         path: the folder.
@@ -294,6 +294,6 @@ def folder_name(version: int, variant: str, digest: str, suffix: str = "") -> st
         version: the version's number.
         variant: the variant's name.
         digest: the manifest's digest, ``sha256:…``.
-        suffix: see ``as_name.folder_suffix``.
+        suffix: see ``layout.folder_suffix``.
     """
     return f"v{version}-{variant}-{digest.removeprefix('sha256:')[:SHORT_DIGEST]}{suffix}"

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
-from modeldrop.fetcher.as_name import RENAMES_FILE
+from modeldrop.fetcher.layout import RENAMES_FILE
 from modeldrop.fetcher.snapshot import MANIFEST
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
     Raises:
         OSError: something of it cannot be read, though it is there.
     """
-    from modeldrop.fetcher.as_name import read_renames
+    from modeldrop.fetcher.layout import read_renames
     from modeldrop.format.names import OWN_FILES
 
     renamed = read_renames(folder)

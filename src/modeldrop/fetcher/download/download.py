@@ -7,13 +7,14 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.fetcher.as_name import RENAMES_FILE, renames_file
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.room import Room
 from modeldrop.fetcher.download.staging import claims
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.download.volume import check_volume
 from modeldrop.fetcher.helper import HelperReader
+from modeldrop.fetcher.home import is_finished_snapshot
+from modeldrop.fetcher.layout import RENAMES_FILE, renames_file
 from modeldrop.fetcher.options import DEFAULT_KEEP
 from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
 from modeldrop.format.manifest import manifest_digest
@@ -80,8 +81,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     move = reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader)
 
     def is_finished() -> bool:
-        as_name = renamed.get(variant.model, "")
-        return target.exists() and home.find(version, digest, variant.name, as_name=as_name) is not None
+        return is_finished_snapshot(target)
 
     room = Room(home, staging, prefix, keep)
 

@@ -491,7 +491,7 @@ class Follower:
         if state is None:
             return None
         fetcher = self._fetcher
-        local = self._home.find(state.version, state.digest, state.variant, as_name=fetcher.options.as_name)
+        local = self._home.find(state.version, state.digest, state.variant, layout=fetcher.options.layout)
         if local is None or not fetcher.trusts(local):
             return None
         return fetcher.snapshot_of(local, state.generation, checked="disk", age=age_of(state.checked))

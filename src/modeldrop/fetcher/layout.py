@@ -1,4 +1,4 @@
-"""``--as``: the chosen graph under the name that a server insists on.
+"""Where the graphs of a variant are in a snapshot: as published, under ``--as``, or where ``--for`` a program looks.
 
 A snapshot with a renamed file is a different one from the plain snapshot of the same variant: its folder's name ends in
 ``+`` and a digest of the renaming, and it holds the renaming in a file whose name no version's file can have.
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import FormatError, UsageError
 from modeldrop.format.json_fields import dump, load_json
 from modeldrop.format.names import check_distinct, check_path, hex_digest
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from modeldrop.fetcher.snapshot import LocalSnapshot
     from modeldrop.format.manifest import Manifest, Variant
 
 RENAMES_FILE = ".modeldrop.json"
@@ -24,6 +26,75 @@ _MAX_BYTES = 64 << 10
 _DIGITS = 8
 _OPENVINO = ".xml"
 _DATA_ENDINGS = ("_data", ".data", ".bin", ".weight", ".weights")
+
+
+class Layout(NamedTuple):
+    """What a snapshot's layout was asked to be; at most one of the two is given.
+
+    Attributes:
+        as_name: the path of its graph, or "".
+        consumer: the name of the program that will load it, or "".
+    """
+
+    as_name: str = ""
+    consumer: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all files are where the version has them."""
+        return not (self.as_name or self.consumer)
+
+    @property
+    def link_suffix(self) -> str:
+        """How the name of its link ends: a layout has its own."""
+        return f"-for-{self.consumer}" if self.consumer else "-as" if self.as_name else ""
+
+    def readable(self, manifest: Manifest, wanted: str | None) -> Manifest:
+        """The manifest with only the variants that may be chosen for it; see ``Consumer.readable``."""
+        if not self.consumer:
+            return manifest
+        from modeldrop.fetcher.consumers import consumer_named
+
+        return consumer_named(self.consumer).readable(manifest, wanted)
+
+    def renames(self, manifest: Manifest, variant: Variant) -> dict[str, str]:
+        """Which files of a variant get another path: path in the version to path on the disk.
+
+        Raises:
+            UsageError: they cannot get it.
+        """
+        if self.as_name:
+            return rename_graph(manifest, variant, self.as_name)
+        if not self.consumer:
+            return {}
+        from modeldrop.fetcher.consumers import consumer_named
+
+        paths = consumer_named(self.consumer).paths(variant)
+        try:
+            check_distinct(paths.get(path, path) for path in variant.files)
+        except FormatError as error:
+            raise UsageError(
+                f"--for {self.consumer}: the variant {variant.name} has another file there: "
+                f"{error.message.removeprefix('files: ')}.",
+                "Fetch it without --for.",
+            ) from None
+        return paths
+
+    def fits(self, snapshot: LocalSnapshot) -> bool:
+        """Whether a snapshot has it.
+
+        Raises:
+            FormatError, OSError: the snapshot was changed.
+        """
+        if self.as_name:
+            return snapshot.model == self.as_name
+        if not self.consumer:
+            return not snapshot.suffix
+        variant = snapshot.manifest.variant(snapshot.variant)
+        return variant is not None and self.renames(snapshot.manifest, variant) == dict(snapshot.renamed)
+
+
+PLAIN = Layout()
 
 
 def rename_graph(manifest: Manifest, variant: Variant, name: str) -> dict[str, str]:
@@ -38,6 +109,11 @@ def rename_graph(manifest: Manifest, variant: Variant, name: str) -> dict[str, s
         UsageError: the path is not allowed, another file of the variant has it, or the graph would lose its weights.
     """
     graph = variant.model
+    if variant.others:
+        raise UsageError(
+            f"--as {name}: one path is for one graph; this model has {', '.join(variant.graphs)}.",
+            "Name the program that will load it: --for transformers.js, optimum, … (docs/consumers.md).",
+        )
     try:
         check_path(name)
     except FormatError as error:
@@ -73,6 +149,14 @@ def rename_graph(manifest: Manifest, variant: Variant, name: str) -> dict[str, s
             f"Give it a name in that folder: --as {posixpath.join(posixpath.dirname(graph), posixpath.basename(name))}",
         )
     return {graph: name}
+
+
+def renamed_variant(variant: Variant, renamed: Mapping[str, str]) -> Variant:
+    """A variant whose graphs have the paths that they have in a snapshot."""
+    return variant._replace(
+        model=renamed.get(variant.model, variant.model),
+        others=tuple(graph._replace(path=renamed.get(graph.path, graph.path)) for graph in variant.others),
+    )
 
 
 def folder_suffix(renamed: Mapping[str, str]) -> str:

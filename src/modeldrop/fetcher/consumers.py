@@ -1,0 +1,130 @@
+"""``--for``: the programs that load a model's folder, and where each of them looks for its graphs.
+
+Libraries that are called without a file's name look for the name that fp32's graph has; a version keeps every variant
+under a name of its own. So a snapshot that is fetched for one of these programs has the graphs of its one variant where
+that program looks. A program is one row here.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from modeldrop.errors import UsageError, VariantError
+from modeldrop.util.named_tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeldrop.format.manifest import Manifest, Variant
+
+ONNX, OPENVINO = ".onnx", ".xml"
+"""What the names of graphs end in: whose they are."""
+
+_RUNTIMES = {ONNX: "ONNX graphs", OPENVINO: "OpenVINO's graphs"}
+
+
+class Consumer(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: as it is given to ``--for``.
+        onnx: the folder where it looks for ONNX graphs, "" for the top one; None where it reads none.
+        openvino: the same for OpenVINO's.
+        one_graph: whether it reads models of one graph only.
+        tasks: the tasks of models that it reads; empty for all.
+    """
+
+    name: str
+    onnx: str | None = None
+    openvino: str | None = None
+    one_graph: bool = False
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """The folder where it looks for graphs, by what their names end in."""
+        both = {ONNX: self.onnx, OPENVINO: self.openvino}
+        return {ending: folder for ending, folder in both.items() if folder is not None}
+
+    def reads(self, variant: Variant) -> bool:
+        """Whether it reads the graphs of a variant."""
+        return posixpath.splitext(variant.model)[1] in self.folders and not (self.one_graph and variant.others)
+
+    def readable(self, manifest: Manifest, wanted: str | None) -> Manifest:
+        """The same manifest with only those variants that it reads.
+
+        Args:
+            manifest: the version's.
+            wanted: the variant that must be among them; None for any.
+
+        Raises:
+            VariantError: there are none, or the wanted one is not among them.
+        """
+        if self.tasks and manifest.task not in self.tasks:
+            raise VariantError(
+                f"{self.name} does not read models for {manifest.task}.", f"It reads those for {', '.join(self.tasks)}."
+            )
+        read = tuple(variant for variant in manifest.variants if self.reads(variant))
+        named = manifest.variant(wanted) if wanted else None
+        if not read or (named is not None and named not in read):
+            what = " and ".join(_RUNTIMES[ending] for ending in self.folders)
+            alone = ", and models of one graph" if self.one_graph else ""
+            refused = [named.name] if named else [variant.name for variant in manifest.variants]
+            others = ", ".join(variant.name for variant in read)
+            raise VariantError(
+                f"{self.name} reads {what}{alone}: not {', '.join(refused)} of this version.",
+                f"Name one that it reads: {others}." if others else "docs/consumers.md says what each program reads.",
+            )
+        return manifest._replace(variants=read)
+
+    def paths(self, variant: Variant) -> dict[str, str]:
+        """Which files of a variant get another path: path in the version to path on the disk.
+
+        All that lies in the folder of its graphs goes along: weights beside them, OpenVINO's tokenizer.
+        """
+        ending = posixpath.splitext(variant.model)[1]
+        prefix = "openvino_" if ending == OPENVINO else ""
+        stems = {posixpath.splitext(path)[0]: f"{prefix}{role}" for role, path in variant.graphs.items()}
+        own = posixpath.dirname(variant.model)
+        paths = {}
+        for path in variant.files:
+            stem, suffix = posixpath.splitext(path)
+            if posixpath.dirname(path) == own:
+                # External data of ONNX keep their names, which the graph says; OpenVINO's weights have the graph's.
+                known = stem in stems and suffix in {ONNX, OPENVINO, ".bin"}
+                name = f"{stems[stem]}{suffix}" if known else posixpath.basename(path)
+                paths[path] = posixpath.join(self.folders[ending], name)
+        return {old: new for old, new in paths.items() if old != new}
+
+
+_ENCODERS = ("feature-extraction", "text-classification", "token-classification")
+
+CONSUMERS = {
+    row.name: row
+    for row in (
+        Consumer("sentence-transformers", onnx="onnx", openvino="openvino", one_graph=True, tasks=_ENCODERS[:2]),
+        Consumer("transformers.js", onnx="onnx"),
+        Consumer("tei", onnx="onnx", one_graph=True, tasks=_ENCODERS),
+        Consumer("fastembed", onnx="onnx", one_graph=True),
+        Consumer("optimum", onnx=""),
+        Consumer("optimum-intel", openvino=""),
+        Consumer("openvino-genai", openvino=""),
+    )
+}
+"""All of them by their names."""
+
+
+def consumer_named(name: str) -> Consumer:
+    """The row of a program.
+
+    Raises:
+        UsageError: there is none; says which there are.
+    """
+    found = CONSUMERS.get(name)
+    if found is None:
+        raise UsageError(
+            f"--for {name[:80]}: no such program is known.",
+            f"Known are {', '.join(CONSUMERS)}; for another one give its graph a path (--as).",
+        )
+    return found
