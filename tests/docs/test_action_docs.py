@@ -237,23 +237,31 @@ def test_an_action_is_the_same_commit_everywhere() -> None:
     assert {action: pinned for action, pinned in pins.items() if len(pinned) > 1} == {}
 
 
+RIGHTS = {"actions", "attestations", "contents", "id-token", "pull-requests"}
+WRITERS = {
+    ("release.yml", "github"): {"contents"},
+    ("publish-models.yml", "publish"): {"pull-requests"},  # the input comment
+    ("weekly-refresh.yml", "models"): {"pull-requests"},  # calls publish-models.yml
+}
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
 def test_jobs_may_do_the_least(path: Path) -> None:
     assert load(path)["permissions"] == {}
     text = path.read_text("utf-8")
     for name, job in jobs(path).items():
-        assert set(job["permissions"]) <= {"attestations", "contents", "id-token"}, name
+        assert set(job["permissions"]) <= RIGHTS, name
         writes = {scope for scope, level in job["permissions"].items() if level == "write"} - {
             "attestations",
             "id-token",
         }
-        assert writes == ({"contents"} if (path.name, name) == ("release.yml", "github") else set()), name
+        assert writes == WRITERS.get((path.name, name), set()), name
         if "steps" in job:
             assert job["timeout-minutes"], name
             assert "contents" in job["permissions"] or not checkouts(job), name
             assert all(step["with"]["persist-credentials"] is False for step in checkouts(job)), name
     # Each right says what it is for.
-    granted = re.findall(r"^ {6}(?:attestations|contents|id-token): (?:read|write)(.*)$", text, re.MULTILINE)
+    granted = re.findall(rf"^ {{6}}(?:{'|'.join(RIGHTS)}): (?:read|write)(.*)$", text, re.MULTILINE)
     assert len(granted) == sum(len(job["permissions"]) for job in jobs(path).values())
     assert all(comment.startswith(" # ") for comment in granted)
 
