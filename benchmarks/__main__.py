@@ -22,6 +22,7 @@ from benchmarks import (
     scale,
     seaweedfs,
     service,
+    site,
     size,
     upload,
 )
@@ -48,6 +49,7 @@ BENCHMARKS = {
     "seaweedfs": seaweedfs.run,
     "scale": scale.run,
     "service": service.run,
+    "site": site.run,
 }
 BEGIN, END = "<!-- results: written by python -m benchmarks --write -->", "<!-- end of results -->"
 _QUIET_LOAD = 0.3

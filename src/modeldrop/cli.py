@@ -40,11 +40,12 @@ COMMANDS = {
     "show": "show everything about a version",
     "bom": "print a version's bill of materials (CycloneDX)",
     "diff": "show what differs between two versions",
+    "site": "write the registry's pages: models, channels, versions, comparisons",
     "doctor": "check whether a registry can be used from here",
     "prune": "remove old versions and what crashed publishers left",
 }
 # These write to registries and start programs: told to end, they clean up. What the others do may be cut anywhere.
-_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish"}
+_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish", "site"}
 _REFUSED = {
     errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
     errno.EROFS,

@@ -203,6 +203,7 @@ class RegistrySettings(NamedTuple):
         encryption: S3: how new objects are encrypted, such as ``AES256``, where the bucket's policy wants that said.
         acl: S3: the canned ACL of new objects, such as ``bucket-owner-full-control``, where it wants that said.
         requester_pays: S3: whoever asks pays for the request.
+        site: whether what changes the registry keeps its pages up to date (``modeldrop site --publish``).
         section: which table of modeldrop.toml they are from, by its name; "" where none has this URL or the start of
             it.
     """
@@ -216,6 +217,7 @@ class RegistrySettings(NamedTuple):
     encryption: str = ""
     acl: str = ""
     requester_pays: bool = False
+    site: bool = False
     section: str = ""
 
 
@@ -496,6 +498,7 @@ def _registry(name: str, fields: Fields, folder: str) -> RegistrySettings:
         encryption=fields.text("encryption", default="", limit=64),
         acl=fields.text("acl", default="", limit=64),
         requester_pays=fields.boolean("requester-pays", default=False),
+        site=fields.boolean("site", default=False),
         section=name,
     )
     for key, value, values in (("encryption", settings.encryption, _ENCRYPTIONS), ("acl", settings.acl, _ACLS)):

@@ -164,6 +164,7 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         },
         checkpoints=("exports/model.onnx", "tokenizer"),
     ),
+    "docs/site.md": PageSetup(registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 2})}),
     "docs/storage.md": PageSetup(
         registries={
             "s3://acme-models": RegistrySetup("s3", {"embedder": 8}, ("current", "staging")),

@@ -22,6 +22,7 @@ from modeldrop.registry.provenance import provenance
 from modeldrop.registry.replicate import find_copy
 from modeldrop.registry.signing import find_signer, refuse_unsigned, resolve_followed
 from modeldrop.registry.versions import read_channel
+from modeldrop.site.upkeep import keep_site
 from modeldrop.storage.write import open_store
 
 
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         copied = made.version
     by = provenance().actor
     moved = None if channel is None else move_forward(target, model, copied, channel, by=by)
+    if there is None or (moved is not None and moved.moved):
+        keep_site(target, model, [copied.number])
     if arguments.json:
         print_json(
             {

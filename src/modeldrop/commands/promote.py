@@ -32,6 +32,7 @@ from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import asked_now, provenance
 from modeldrop.registry.signing import resolve_followed, vouch
+from modeldrop.site.upkeep import keep_site
 from modeldrop.storage.write import open_store
 
 _MAX_GENERATION = 1 << 52  # the format allows twice that: there is room to count on
@@ -85,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         moved = move_forward(store, reference.model, version, channel, by=by, asked=asked)
+    keep_site(store, reference.model, [version.number])
     if arguments.json:
         print_json(channel_json(moved))
     else:

@@ -23,6 +23,7 @@ from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.prune import DONE, RETIRE, Pruned, PrunePolicy, PruneStep, duration_text, prune, store_clock
 from modeldrop.registry.versions import claimed_numbers, models_named
+from modeldrop.site.upkeep import keep_site
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import Store
 from modeldrop.util.text import size_text, table
@@ -62,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     for model in models:
         try:
             pruned.append(prune(store, model, policy, now=now, apply=arguments.yes, by=provenance().actor))
+            changed = [step.version for step in pruned[-1].steps if step.outcome == DONE and step.version is not None]
+            if changed:
+                keep_site(store, model, changed)
         except ModeldropError as error:
             if single:
                 raise
@@ -89,7 +93,9 @@ def _policy(arguments: argparse.Namespace) -> PrunePolicy:
 
 def _unretire(what: str, number: int, *, as_json: bool) -> int:
     reference = model_argument(what)
-    changed = unretire(open_store(reference.registry), reference.model, number)
+    store = open_store(reference.registry)
+    changed = unretire(store, reference.model, number)
+    keep_site(store, reference.model, [number])
     if as_json:
         print_json({"model": reference.model, "version": f"v{number}", "unretired": changed})
     else:

@@ -22,6 +22,7 @@ from modeldrop.format.names import check_channel
 from modeldrop.registry.channels import refresh
 from modeldrop.registry.signing import require_signer
 from modeldrop.registry.versions import list_channels, models_named
+from modeldrop.site.upkeep import keep_site
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     codes: list[int] = []
     for model in models:
         channels = list_channels(store, model)
+        renewed = len(documents)
         names = list(channels) if wanted is None else [wanted]
         for name in names:
             if wanted is None and channels[name].signed is None:
@@ -61,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             documents.append({"model": model, **channel_json(done)})
             _tell(arguments, f"{model}@{name} stays at v{done.after}: {done.reason}")
+        if len(documents) > renewed:
+            keep_site(store, model)
     if arguments.json:
         print_json(documents)
     return codes[0] if codes else 0

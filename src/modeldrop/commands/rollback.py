@@ -9,6 +9,7 @@ from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, parse_version
 from modeldrop.registry.channels import rollback
 from modeldrop.registry.provenance import provenance
+from modeldrop.site.upkeep import keep_site
 from modeldrop.storage.write import open_store
 
 
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     reference = model_argument(arguments.model)
     store = open_store(reference.registry)
     moved = rollback(store, reference.model, channel, by=provenance().actor, why=arguments.why, expected=expected)
+    keep_site(store, reference.model)
     if arguments.json:
         print_json(channel_json(moved))
     else:

@@ -23,6 +23,7 @@ from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
 from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.registry.signing import find_signer, refuse_unsigned
 from modeldrop.registry.versions import read_channel
+from modeldrop.site.upkeep import keep_site
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
 
@@ -81,6 +82,9 @@ def publish(
             replace(one, channel=channel, tested=tests.tested(one.version))
             for one, channel in zip(published, channels, strict=True)
         ]
+    for one in published:
+        if one.how != UNCHANGED or one.tested is not None or (one.channel is not None and one.channel.moved):
+            keep_site(one.store, request.model, [one.version.number])  # site/upkeep.py
     _raise_if_rejected(request, published)
     return published
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
@@ -24,32 +24,40 @@ if TYPE_CHECKING:
 
 def render(manifest: Manifest) -> bytes:
     """The page for ``manifest``, in UTF-8; the same manifest always gives the same bytes."""
-    one, several = inputs_of(manifest)
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            manifest=manifest,
-            name=_name_of(manifest),
-            framework=framework_of(manifest),
-            input=one,
-            several_inputs=several,
-            smallest=min(manifest.variants, key=manifest.weights_of),
-            charts=charts(manifest),
-            original_latencies=latencies(manifest.original.speed, {}),
-            variants=variant_rows(manifest),
-            figures=[
-                (variant, figure) for variant in manifest.variants for figure in variant_figures(manifest, variant)
-            ],
-            searches=searches(manifest),
-            worst=worst_inputs(manifest),
-            toolchain=[(name, "", version) for name, version in sorted(manifest.toolchain.items())],
-            environment=sorted(manifest.environment.items()),
-            graphs=graph_tables(manifest),
-            files=file_rows(manifest),
-        )
-    )
+    page: str = environment().get_template("page.html").render(context(manifest))
     return page.encode()
+
+
+def context(manifest: Manifest) -> dict[str, Any]:
+    """What the templates show of a version: the report's page, and the pages of ``modeldrop.site`` that share them."""
+    one, several = inputs_of(manifest)
+    return {
+        "manifest": manifest,
+        "source": manifest.source,
+        "provenance": manifest.provenance,
+        "original": manifest.original,
+        "embedding": manifest.embedding,
+        "recipe": manifest.recipe,
+        "several_variants": len(manifest.variants) > 1,
+        "dash": "–",
+        "name": _name_of(manifest),
+        "framework": framework_of(manifest),
+        "input": one,
+        "several_inputs": several,
+        "smallest": min(manifest.variants, key=manifest.weights_of),
+        "charts": charts(manifest),
+        "original_latencies": latencies(manifest.original.speed, {}),
+        "variants": variant_rows(manifest),
+        "figures": [
+            (variant, figure) for variant in manifest.variants for figure in variant_figures(manifest, variant)
+        ],
+        "searches": searches(manifest),
+        "worst": worst_inputs(manifest),
+        "toolchain": [(name, "", version) for name, version in sorted(manifest.toolchain.items())],
+        "environment": sorted(manifest.environment.items()),
+        "graphs": graph_tables(manifest),
+        "files": file_rows(manifest),
+    }
 
 
 def _name_of(manifest: Manifest) -> str:
@@ -63,18 +71,19 @@ def _name_of(manifest: Manifest) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # most commands render no report
+def environment(*packages: str) -> Environment:
+    """Jinja2 with the report's templates, and those of further packages."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # most commands render no report
 
-    environment = Environment(
-        loader=PackageLoader(__name__),
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in (__name__, *packages)]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=formatting.printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "as_json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
         "counted": formatting.counted,
         "faster": formatting.faster,
@@ -86,4 +95,4 @@ def _environment() -> Environment:
         "threshold": formatting.threshold,
         "time": formatting.time,
     }
-    return environment
+    return made

@@ -6,7 +6,9 @@ from modeldrop.format import keys
 
 _TYPES = {
     "bin": "application/octet-stream",
+    "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
     "json": "application/json",
     "jsonl": "application/jsonl",
     "md": "text/markdown; charset=utf-8",

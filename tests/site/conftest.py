@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.helpers.builds import publisher_environment
+
+__all__ = ["publisher_environment"]
