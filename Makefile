@@ -58,11 +58,11 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
 	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .node .wheels .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
+	rm -rf .venv .venv-runtime .node .wheels .consumers .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-venv .venv-runtime/.stamp-venv:
@@ -87,6 +87,11 @@ clean: ## remove environments, caches and build output
 
 .venv/.stamp-transformers-js: $(wildcard tests/servers/transformers_js/*.json) | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.node transformers_js
+	@touch $@
+
+# Programs that load versions, each in an environment of its own, and old releases of onnxruntime.
+.venv/.stamp-consumers: tests/servers/consumers.py | .venv/.stamp-dev
+	@$(DEV) -m tests.servers.consumers
 	@touch $@
 
 # What the action installs, for its tests to install from.

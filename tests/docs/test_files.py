@@ -28,7 +28,8 @@ from tests.docs.pages import DOCS, PAGES, ROOT, Block, all_blocks, blocks, is_co
 from tests.helpers.command_line import modeldrop
 from tests.helpers.workflow_linters import NEWER_THAN_ACTIONLINT, actionlint, check_schema, shellcheck, zizmor
 
-CHECKED = {"console", "dockerfile", "json", "nginx", "mermaid", "python", "sh", "text", "toml", "yaml"}
+# Calls of other programs (js, py) are run by tests/export and tests/soak, where these are installed.
+CHECKED = {"console", "dockerfile", "js", "json", "nginx", "mermaid", "py", "python", "sh", "text", "toml", "yaml"}
 BIN = Path(sys.executable).parent
 MODELS_AND_REGISTRIES = {"registries", "models"}
 # What a page leaves to its reader: the variables of a cloud, a token.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,22 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.heavy
 
+_TEMPLATE = "{% for one in messages %}{{ one['role'] }}: {{ one['content'] }}\n{% endfor %}"
+
 
 def passes_its_self_test(built: Built) -> None:
     for variant in built.manifest.variants:
         outcome = self_test(built.output, built.manifest, variant)
         assert outcome.passed, outcome.detail
         assert outcome.value == pytest.approx(built.manifest.golden.metrics[variant.name][outcome.metric], abs=1e-5)
+
+
+def with_parts_in_one(source: Path, part: str) -> Path:
+    """A source with the settings of its processor where transformers 5 keeps them, and nowhere else."""
+    own = source / "preprocessor_config.json"
+    (source / "processor_config.json").write_text(json.dumps({part: json.loads(own.read_text())}))
+    own.unlink()
+    return source
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,14 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def chatter(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("chatter")
-    return build(folder, qwen(folder / "source"), TOKENS, ("int8",))
+    source = qwen(folder / "source")
+    # As transformers 5 saves it: the template in a file of its own, a class that transformers 4 does not know.
+    (source / "chat_template.jinja").write_text(_TEMPLATE)
+    path = source / "tokenizer_config.json"
+    plain = json.loads(path.read_text()) | {"tokenizer_class": "TokenizersBackend"}
+    plain.pop("model_input_names", None)
+    path.write_text(json.dumps(plain))
+    return build(folder, source, TOKENS, ("int8",))
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +72,15 @@ def seer(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def matcher(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("matcher")
-    return build(folder, clip(folder / "source"), (*CLASSES, "top5"), ("int8-accurate",))
+    return build(
+        folder, with_parts_in_one(clip(folder / "source"), "image_processor"), (*CLASSES, "top5"), ("int8-accurate",)
+    )
 
 
 @pytest.fixture(scope="module")
 def listener(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("listener")
-    return build(folder, whisper(folder / "source"), TOKENS, ("int8",))
+    return build(folder, with_parts_in_one(whisper(folder / "source"), "feature_extractor"), TOKENS, ("int8",))
 
 
 def test_an_encoder_and_its_decoder_are_one_version(translator: Built) -> None:
@@ -109,7 +129,29 @@ def test_what_writes_is_compared_token_by_token(family: str, request: pytest.Fix
 def test_the_oldest_onnxruntime_follows_from_the_operators(writer: Built) -> None:
     """8-bit blocks have IR 8 and opset 18, and yet 1.21 does not open them."""
     oldest = {variant.name: variant.min_onnxruntime for variant in writer.manifest.variants}
-    assert oldest == {"fp32": "1.14", "int8-accurate": "1.22", "int4": "1.20", "openvino-int8": "1.14"}
+    assert oldest == {"fp32": "1.15", "int8-accurate": "1.22", "int4": "1.20", "openvino-int8": ""}
+
+
+def test_a_chat_template_is_where_old_and_new_programs_look(chatter: Built) -> None:
+    config = json.loads((chatter.output / "tokenizer_config.json").read_text())
+    assert config["chat_template"] == (chatter.output / "chat_template.jinja").read_text() == _TEMPLATE
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chatter.output)
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "user: hi\n"
+    assert set(tokenizer("hi")) == {"input_ids", "attention_mask"}  # generate() refuses others
+
+
+@pytest.mark.parametrize("family", ["writer", "chatter"])
+def test_a_language_model_says_how_onnxruntime_genai_runs_it(family: str, request: pytest.FixtureRequest) -> None:
+    built: Built = request.getfixturevalue(family)
+    plain = json.loads((built.output / "genai_config.json").read_text())["model"]
+    decoder, graph = plain["decoder"], built.manifest.variants[0]
+    assert decoder["filename"] == graph.model
+    assert {name.replace("%d", "1") for name in decoder["inputs"].values()} <= {one.name for one in graph.inputs}
+    assert {name.replace("%d", "1") for name in decoder["outputs"].values()} <= {one.name for one in graph.outputs}
+    assert (decoder["num_key_value_heads"], decoder["head_size"], decoder["num_hidden_layers"]) == (2, 16, 2)
+    config = json.loads((built.output / "config.json").read_text())
+    assert (plain["vocab_size"], plain["eos_token_id"]) == (config["vocab_size"], config["eos_token_id"])
+    assert plain["context_length"] == built.manifest.max_length
 
 
 def test_openvino_has_a_decoder_in_two_graphs(translator: Built) -> None:
@@ -223,7 +265,7 @@ def test_optimum_writes_as_pytorch_does(family: str, request: pytest.FixtureRequ
     writer: Built = request.getfixturevalue(family)
     model = ORTModelForCausalLM.from_pretrained(writer.output, subfolder="onnx", file_name="model.onnx")
     assert _written(model, writer.output) == _written(
-        transformers.AutoModelForCausalLM.from_pretrained(writer.source), writer.source
+        transformers.AutoModelForCausalLM.from_pretrained(writer.source), writer.output
     )
 
 

@@ -23,6 +23,7 @@ from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write.folder import FolderStore
+from tests.docs.consumer_calls import calls_of
 from tests.helpers.builds import PIECE, describe, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
 from tests.helpers.minilm import Published
@@ -144,6 +145,19 @@ def test_fastembed_loads_it(published: Published, original: np.ndarray[Any, Any]
     )
     model = TextEmbedding(name, specific_model_path=str(published.version))
     assert _cosines(np.array(list(model.embed(list(BUILT_IN), batch_size=1))), original).min() > least
+
+
+@pytest.mark.parametrize("program", ["sentence-transformers", "fastembed", "optimum"])
+def test_programs_load_what_was_fetched_for_them_as_the_page_shows(
+    published: Published, original: np.ndarray[Any, Any], tmp_path: Path, program: str
+) -> None:
+    snapshot = fetch(published.reference, tmp_path, variant="int8", consumer=program)
+    names: dict[str, Any] = {"folder": str(snapshot), "texts": list(BUILT_IN)}
+    exec(calls_of(program)[0], names)
+    if program == "optimum":
+        mask = names["inputs"]["attention_mask"].numpy()[..., None]
+        names["vectors"] = (names["hidden"].detach().numpy() * mask).sum(1) / mask.sum(1)
+    assert _cosines(np.array(names["vectors"]), original).min() > 0.93
 
 
 def test_bare_onnxruntime_gives_the_pooled_embedding(published: Published, original: np.ndarray[Any, Any]) -> None:

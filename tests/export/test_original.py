@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from modeldrop.errors import SourceError, TaskError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.sentence_config import read_sentence_config
 from modeldrop.export.models.text_encoders.worker import TextEncoder
 from modeldrop.export.preflight.checks import check_request
 from modeldrop.export.request import make_request
+from modeldrop.export.sentence_config import read_sentence_config
 from modeldrop.export.sources import resolve_source
 from modeldrop.format.manifest import Embedding, parse_manifest
 from modeldrop.format.recipe import Recipe
@@ -109,10 +110,9 @@ def test_words_of_a_prompt_that_pooling_leaves_out(tmp_path: Path) -> None:
         ({"prompts": {"query": 1}}, "a prompt that is no text"),
     ],
 )
-def test_a_damaged_sentence_config(tmp_path: Path, more: dict[str, object], message: str) -> None:
-    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "q: "}} | more))
+def test_a_damaged_sentence_config(more: dict[str, object], message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        read_sentence_config(Checkpoint(tmp_path, "feature-extraction"))
+        read_sentence_config({"prompts": {"query": "q: "}} | more)
 
 
 def test_a_transformer_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -123,11 +123,21 @@ def test_a_transformer_in_a_folder_of_its_own(tmp_path: Path) -> None:
         path.rename(inner / path.name)
     modules = json.loads((source / "modules.json").read_text())
     modules[0]["path"] = inner.name
+    # As releases since 5.4 name their classes, which those before cannot import.
+    for module, own in zip(modules, ("base.modules.transformer", "sentence_transformer.modules.pooling"), strict=False):
+        module["type"] = module["type"].replace("models", own)
     (source / "modules.json").write_text(json.dumps(modules))
+    pooling = {"embedding_dimension": HIDDEN, "pooling_mode": "cls", "include_prompt": True}
+    (source / "1_Pooling/config.json").write_text(json.dumps(pooling))
     theirs = SentenceTransformer(str(source), device="cpu").encode(TEXTS)
     ran = build(source, tmp_path / "out")
     assert ran.code == 0, ran.err
     assert np.allclose(answers(tmp_path / "out", TEXTS, "sentence_embedding"), theirs, atol=1e-5)
+    for module in json.loads((tmp_path / "out/modules.json").read_text()):
+        assert re.fullmatch(r"sentence_transformers\.models\.[A-Z][a-z]+", module["type"])
+    pooling = json.loads((tmp_path / "out/1_Pooling/config.json").read_text())
+    assert pooling["pooling_mode_cls_token"]
+    assert pooling["word_embedding_dimension"] == HIDDEN
     version = SentenceTransformer(str(tmp_path / "out"), backend="onnx", device="cpu")
     assert np.allclose(version.encode(TEXTS), theirs, atol=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 
 import modeldrop
 from modeldrop.errors import UsageError, VariantError
-from modeldrop.fetcher.consumers import CONSUMERS
+from modeldrop.fetcher.consumers import CONSUMERS, Consumer
 from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.layout import Layout, rename_graph, renamed_variant
 from modeldrop.fetcher.options import Options
@@ -86,9 +86,9 @@ def in_two_graphs() -> tuple[Manifest, Variant]:
 
 def test_every_graph_gets_the_name_that_the_program_looks_for() -> None:
     manifest, variant = in_two_graphs()
-    for consumer, folder in (("transformers.js", "onnx/"), ("optimum", "")):
+    for consumer in ("transformers.js", "optimum"):
         renames = Layout(consumer=consumer).renames(manifest, variant)
-        assert renames == {path: f"{folder}{role}.onnx" for role, path in variant.graphs.items()}
+        assert renames == {path: f"onnx/{role}.onnx" for role, path in variant.graphs.items()}
         assert list(renamed_variant(variant, renames).graphs.values()) == list(renames.values())
 
 
@@ -96,8 +96,8 @@ def test_what_lies_beside_a_graph_goes_along() -> None:
     data = "onnx/model_fp16.onnx_data"  # the graph says its name
     manifest, variant = holding("onnx/model_fp16.onnx", data)
     assert Layout(consumer="tei").renames(manifest, variant) == {"onnx/model_fp16.onnx": "onnx/model.onnx"}
-    renames = Layout(consumer="optimum").renames(manifest, variant)
-    assert renames == {"onnx/model_fp16.onnx": "model.onnx", data: "model_fp16.onnx_data"}
+    moved = Consumer("elsewhere", onnx="1").paths(variant)
+    assert moved == {"onnx/model_fp16.onnx": "1/model.onnx", data: "1/model_fp16.onnx_data"}
     stem, tokenizer = "openvino/openvino_model_qint8_quantized", "openvino/openvino_tokenizer"
     manifest, variant = holding(f"{stem}.xml", f"{stem}.bin", f"{tokenizer}.xml", f"{tokenizer}.bin")
     assert Layout(consumer="sentence-transformers").renames(manifest, variant) == {
@@ -121,7 +121,9 @@ def test_a_program_is_given_only_what_it_reads() -> None:
         Layout(consumer="optimum-intel").readable(both, onnx.name)
     assert caught.value.hint == "Name one that it reads: openvino-int8."
     with pytest.raises(VariantError, match="not fp32 of this version"):
-        Layout(consumer="openvino-genai").readable(both._replace(variants=(onnx,)), None)
+        Layout(consumer="optimum-intel").readable(both._replace(variants=(onnx,)), None)
+    with pytest.raises(VariantError, match="openvino-genai does not read models for feature-extraction"):
+        Layout(consumer="openvino-genai").readable(both, None)
     with pytest.raises(VariantError, match="does not read models for image-classification"):
         Layout(consumer="tei").readable(both._replace(task="image-classification"), None)
     with pytest.raises(VariantError, match="fastembed reads ONNX graphs, and models of one graph: not int8"):
@@ -137,7 +139,7 @@ def test_programs_are_named_as_they_are() -> None:
 
 
 def test_a_place_that_another_file_has_is_not_given_away() -> None:
-    version = holding("onnx/model_quantized.onnx", "model.onnx")
+    version = holding("onnx/model_quantized.onnx", "onnx/Model.onnx")
     with pytest.raises(UsageError, match="--for optimum: the variant int8 has another file there"):
         Layout(consumer="optimum").renames(*version)
 
@@ -151,6 +153,8 @@ def test_a_snapshot_for_a_program_has_its_own_link_and_is_found_again(registry: 
     assert found.downloaded == 0  # linked from the plain one
     assert read_link(tmp_path / "embedder/current-int8-for-tei") == found.path.name
     assert modeldrop.fetch(reference, tmp_path, variant="int8").path == plain.path
+    with pytest.raises(VariantError, match="optimum-intel reads OpenVINO's graphs: not fp32, int8 of this version"):
+        modeldrop.fetch(reference, tmp_path, consumer="optimum-intel")
     (registry / "embedder/current").unlink()
     again = modeldrop.fetch(reference, tmp_path, variant="int8", consumer="tei", on_unavailable="offline")
     assert again.path == found.path

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from modeldrop.export.messages import ExportAnswer, MadeVariants, VerifyAnswer
+from modeldrop.export.onnxruntime_releases import min_onnxruntime
 from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.request import EXPORTER_EPOCH
 from modeldrop.export.thresholds import Judged
@@ -23,20 +24,7 @@ from modeldrop.format.manifest import (
     Speed,
     Variant,
 )
-from modeldrop.format.variants import VARIANTS
-
-# Which onnxruntime reads a graph. Source: its table of compatible ONNX versions, and its releases.
-_OLDEST = "1.14"
-_BY_OPSET = {18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.22"}
-_BY_IR = {9: "1.15", 10: "1.18", 11: "1.22", 12: "1.23"}
-# Operators of onnxruntime's own, with their bits: 1.21 refuses 8 bits when it opens the graph.
-_BY_OPERATOR = {
-    "GatherBlockQuantized/4": "1.20",
-    "GroupQueryAttention": "1.16",
-    "MatMulNBits/4": "1.17",
-    "MatMulNBits/8": "1.22",
-    "RotaryEmbedding": "1.16",
-}
+from modeldrop.format.variants import OPENVINO, VARIANTS
 
 
 def assemble(
@@ -79,8 +67,10 @@ def assemble(
                 files=tuple(variant_files[name]),
                 opset=opset,
                 ir_version=ir_version,
-                # A graph that came from OpenVINO is of no onnxruntime.
-                min_onnxruntime="" if checked.origin.extra else min_onnxruntime(opset, ir_version, operators),
+                # OpenVINO's graphs are of no onnxruntime.
+                min_onnxruntime=""
+                if VARIANTS[name].quantizer == OPENVINO
+                else min_onnxruntime(opset, ir_version, operators),
                 inputs=graphs[first].inputs,
                 outputs=graphs[first].outputs,
                 fidelity=fidelity,
@@ -138,19 +128,3 @@ def _machine() -> str:
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
         name = f"{model} ({name})" if model else name
     return f"{name}, {os.cpu_count()} CPUs, {platform.system()}"
-
-
-def min_onnxruntime(opset: int, ir_version: int, operators: Iterable[str] = ()) -> str:
-    """The oldest onnxruntime release that loads a graph.
-
-    Args:
-        opset: version of the default operator set.
-        ir_version: of the file format.
-        operators: those of onnxruntime's own that it uses, as ``MatMulNBits/8`` where they have bits.
-    """
-    releases = [
-        _BY_OPSET.get(opset, _OLDEST if opset < min(_BY_OPSET) else "1.23"),
-        _BY_IR.get(ir_version, _OLDEST if ir_version < min(_BY_IR) else "1.23"),
-        *(_BY_OPERATOR.get(operator, _OLDEST) for operator in operators),
-    ]
-    return max(releases, key=lambda version: [int(part) for part in version.split(".")])

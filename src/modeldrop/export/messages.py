@@ -145,7 +145,7 @@ class GraphDescription:
         inputs: in their order.
         outputs: in their order.
         external: names of the files beside it that hold its weights.
-        operators: those of onnxruntime's own that it uses, as ``MatMulNBits/8`` where they have bits.
+        operators: what it is made of, as ``onnx_files.operators_of`` spells them.
     """
 
     opset: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -18,31 +18,50 @@ _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 def describe_onnx(path: Path) -> GraphDescription:
-    """Opset, IR version, operators of onnxruntime's own, inputs, outputs and external data files of a graph."""
+    """Opset, IR version, operators, inputs, outputs and external data files of a graph."""
     model = onnx.load(path, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
-    operators = {_operator(node) for graph in all_graphs(model.graph) for node in graph.node if node.domain}
     return GraphDescription(
         opset=opset,
         ir_version=model.ir_version,
         inputs=tuple(map(_tensor, model.graph.input)),
         outputs=tuple(map(_tensor, model.graph.output)),
         external=tuple(external_files(model)),
-        operators=tuple(sorted(operators)),
+        operators=tuple(sorted(operators_of(all_graphs(model.graph)))),
     )
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     shape = tuple(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
-    return Tensor(value.name, _NUMPY_NAMES.get(dtype, dtype), shape)
+    return Tensor(value.name, _dtype(kind.elem_type), shape)
 
 
-def _operator(node: onnx.NodeProto) -> str:
-    bits = next((attribute.i for attribute in node.attribute if attribute.name == "bits"), 0)
-    # Gather has no such attribute in 4 bits.
-    return f"{node.op_type}/{bits or 4}" if bits or node.op_type == "GatherBlockQuantized" else node.op_type
+def operators_of(graphs: Iterable[onnx.GraphProto]) -> set[str]:
+    """The operators of a model's graphs: ``MatMul``, and ``MatMul/float16`` where a weight of its inputs has that type.
+
+    Operators of other domains begin with them (``com.microsoft.MatMulNBits``), those with bits have these too
+    (``com.microsoft.MatMulNBits/8``).
+    """
+    graphs = tuple(graphs)
+    types = {weight.name: weight.data_type for graph in graphs for weight in graph.initializer}
+    return {spelled for graph in graphs for node in graph.node for spelled in _spelled(node, types)}
+
+
+def _spelled(node: onnx.NodeProto, types: Mapping[str, int]) -> Iterator[str]:
+    name = f"{node.domain}.{node.op_type}" if node.domain not in {"", "ai.onnx"} else node.op_type
+    yield name
+    for weight in node.input:
+        if weight in types:
+            yield f"{name}/{_dtype(types[weight])}"
+    for attribute in node.attribute:
+        if attribute.name == "bits":
+            yield f"{name}/{attribute.i}"
+
+
+def _dtype(kind: int) -> str:
+    dtype: str = onnx.TensorProto.DataType.Name(kind).lower()
+    return _NUMPY_NAMES.get(dtype, dtype)
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:

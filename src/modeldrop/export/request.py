@@ -16,7 +16,7 @@ from modeldrop.export.preflight.openvino_source import default_variants, origin_
 from modeldrop.export.sources import Source
 from modeldrop.format.recipe import Recipe, build_key, parse_recipe
 
-EXPORTER_EPOCH = 3
+EXPORTER_EPOCH = 4
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
 
 

@@ -11,10 +11,29 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 TRANSFORMER, POOLING, DENSE, NORMALIZE = "Transformer", "Pooling", "Dense", "Normalize"
 _NO_EFFECT = "Dropout"
+MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean")
+# The order in which sentence-transformers concatenates them.
+OLD_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The modes by the keys that releases before 5.4 write, and that every release reads."""
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "Identity",
+    "torch.nn.modules.activation.Tanh": "Tanh",
+    "torch.nn.modules.activation.ReLU": "Relu",
+    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
+}
+_EVERYWHERE = "sentence_transformers.models"
+"""The package of all modules for releases before 5.4; later ones know it too, but not each other's own."""
 _KNOWN = f"{TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order."
 _BY_ITS_OWN = "Export it with its own library, and publish the .onnx file beside config.json and tokenizer.json."
 _OTHERS = {
@@ -85,3 +104,107 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
             f"This release knows {_KNOWN}",
         )
     return tuple(modules)
+
+
+def check_modules(
+    modules: Sequence[SentenceModule], read: Callable[[str], Mapping[str, Any] | None], prompts: Mapping[str, str]
+) -> None:
+    """Refuse modules whose settings cannot be put into the graph, before the weights are downloaded.
+
+    Args:
+        modules: of an embedder.
+        read: gives the parsed file at a path of the source, None where there is none.
+        prompts: the texts that are put before what is embedded, by name.
+
+    Raises:
+        TaskError: says which setting.
+    """
+    for module in modules:
+        config = read(f"{module.path}/config.json" if module.path else "config.json")
+        if config is None:
+            continue  # a build says whose file is missing
+        if module.kind == POOLING:
+            pooling_modes(config, prompts)
+        elif module.kind == DENSE:
+            dense_activation(config)
+
+
+def pooling_modes(config: Mapping[str, Any], prompts: Mapping[str, str]) -> tuple[str, ...]:
+    """The modes of a Pooling module, in the order in which their vectors are concatenated.
+
+    Args:
+        config: its config.json, as any release of sentence-transformers writes it.
+        prompts: the texts that are put before what is embedded, by name.
+
+    Raises:
+        TaskError: there is one that cannot be put into the graph.
+    """
+    if prompts and config.get("include_prompt") is False:
+        raise TaskError(
+            f"The Pooling module leaves out the words of the prompts ({', '.join(prompts)}), "
+            "and a graph cannot tell them from the text's.",
+            "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
+            "service pools what follows the prompt.",
+        )
+    named = config.get("pooling_mode")
+    modes = [named] if isinstance(named, str) else list(named or [])
+    if not modes:
+        modes = [mode for old, mode in OLD_MODES.items() if config.get(old)]
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise TaskError(
+            f"The Pooling module asks for {', '.join(map(str, unknown)) or 'no mode'}.",
+            f"This release knows: {', '.join(MODES)}.",
+        )
+    return tuple(dict.fromkeys(modes))
+
+
+def dense_activation(config: Mapping[str, Any]) -> str:
+    """The ONNX name of a Dense module's activation.
+
+    Raises:
+        TaskError: it cannot be put into the graph.
+    """
+    function = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if function not in _ACTIVATIONS:
+        raise TaskError(
+            f"The Dense module has an activation that cannot be put into the graph: {function}.",
+            f"This release knows: {', '.join(name.rpartition('.')[2] for name in _ACTIVATIONS)}.",
+        )
+    return _ACTIVATIONS[function]
+
+
+def readable_modules(document: Sequence[Any]) -> list[dict[str, Any]]:
+    """A modules.json that every release of sentence-transformers reads, with the transformer's files beside it.
+
+    Each release writes the names that its own classes have, which others cannot import (``base.modules.normalize`` is
+    in 6 alone).
+    """
+    kinds = {TRANSFORMER, POOLING, DENSE, NORMALIZE, _NO_EFFECT}
+    readable = []
+    for place, plain in enumerate(document):
+        kind = plain["type"].rpartition(".")[2]
+        one = dict(plain)
+        if plain["type"].startswith("sentence_transformers.") and kind in kinds:
+            one["type"] = f"{_EVERYWHERE}.{kind}"
+        if place == 0:
+            one["path"] = ""
+        readable.append(one)
+    return readable
+
+
+def readable_pooling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A Pooling's config.json that every release reads; one that cannot be said so stays as it is.
+
+    Releases before 5.4 know one key for each mode, and their order alone.
+    """
+    width = config.get("embedding_dimension", config.get("word_embedding_dimension"))
+    modes = pooling_modes(config, {})
+    in_order = tuple(mode for mode in OLD_MODES.values() if mode in modes)
+    if width is None or modes != in_order:
+        return dict(config)
+    return {
+        "word_embedding_dimension": width,
+        **{key: mode in modes for key, mode in OLD_MODES.items()},
+        "include_prompt": config.get("include_prompt", True),
+    }

@@ -24,6 +24,7 @@ _BASES = {
 _NEOX = ("gpt_neox", "gpt_neox_japanese")
 _OF_CALLS = {"torchscript", "return_dict"}
 """Entries that have a model answer with a tuple: how it was called where it was trained."""
+_PARTS = ("image_processor", "feature_extractor")
 _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
@@ -37,6 +38,7 @@ def fix_configs(folder: Path, *, ready: bool) -> None:
     Raises:
         SourceError: the config has rotary positions that cannot be written for transformers 4.
     """
+    _split_processor(folder)
     for name, fix in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
         path = folder / name
         if path.is_file() and not (ready and fix is fixed_config):
@@ -45,6 +47,20 @@ def fix_configs(folder: Path, *, ready: bool) -> None:
             if fixed != plain:
                 path.unlink()  # not through the link
                 path.write_text(json.dumps(fixed, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _split_processor(folder: Path) -> None:
+    """Write preprocessor_config.json, which transformers 4 and every runtime read, out of processor_config.json.
+
+    transformers 5 keeps the settings of a processor's parts there alone.
+    """
+    whole, part = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if whole.is_file() and not part.exists():
+        plain = json.loads(whole.read_text("utf-8"))
+        found = next((plain[name] for name in _PARTS if isinstance(plain.get(name), dict)), None)
+        if found is not None:
+            named = {name: plain[name] for name in ("processor_class",) if name in plain}
+            part.write_text(json.dumps(found | named, indent=2) + "\n", "utf-8")
 
 
 def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,9 +107,11 @@ CONSUMERS = {
         Consumer("transformers.js", onnx="onnx"),
         Consumer("tei", onnx="onnx", one_graph=True, tasks=_ENCODERS),
         Consumer("fastembed", onnx="onnx", one_graph=True),
-        Consumer("optimum", onnx=""),
+        Consumer("optimum", onnx="onnx"),
         Consumer("optimum-intel", openvino=""),
-        Consumer("openvino-genai", openvino=""),
+        Consumer("onnxruntime-genai", onnx="onnx", tasks=("text-generation",)),
+        # Its other pipelines want graphs of another form: one output of an embedder, Whisper's decoder with a state.
+        Consumer("openvino-genai", openvino="", tasks=("text-generation",)),
     )
 }
 """All of them by their names."""

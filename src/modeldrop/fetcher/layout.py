@@ -90,8 +90,10 @@ class Layout(NamedTuple):
             return snapshot.model == self.as_name
         if not self.consumer:
             return not snapshot.suffix
-        variant = snapshot.manifest.variant(snapshot.variant)
-        return variant is not None and self.renames(snapshot.manifest, variant) == dict(snapshot.renamed)
+        from modeldrop.fetcher.consumers import consumer_named
+
+        consumer, variant = consumer_named(self.consumer), snapshot.manifest.variant(snapshot.variant)
+        return variant is not None and consumer.reads(variant) and consumer.paths(variant) == dict(snapshot.renamed)
 
 
 PLAIN = Layout()

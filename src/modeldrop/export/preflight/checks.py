@@ -18,7 +18,8 @@ from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
-from modeldrop.export.sentence_modules import read_modules
+from modeldrop.export.sentence_config import FILE, read_sentence_config
+from modeldrop.export.sentence_modules import check_modules, read_modules
 from modeldrop.export.sources import Source
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.variants import VariantSpec
@@ -78,6 +79,9 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     if ir is not None:
         check_graph(ir, request.source.spec, task, family, config)
         embedder = embeds(ir)  # it is taken without what modules.json would put behind it
+    elif embedder and modules is not None:
+        settings = request.source.settings
+        check_modules(read_modules(modules), settings, read_sentence_config(settings(FILE) or {}).prompts)
     check_tokenizer(request.source.spec, request.source.support, family.needed)
     metrics = family.metrics(config, task, embedder=embedder)
     for variant, limits in request.recipe.thresholds.items():

@@ -85,6 +85,14 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def settings(self, path: str) -> dict[str, Any] | None:
+        """One of the JSON objects beside its weights, such as 1_Pooling/config.json; None where there is none.
+
+        Raises:
+            SourceError: it cannot be had, or is not a JSON object.
+        """
+
+    @abstractmethod
     def openvino_graph(self) -> Ir | None:
         """The description of its ready OpenVINO graph; None for any other source. Fetches no weights.
 
@@ -146,9 +154,15 @@ class FileListSource(Source):
         return choice
 
     def config(self) -> dict[str, Any]:
-        document = self._document(f"{self._inner}config.json") if "config.json" in self.support else {}
+        return self.settings("config.json") or {}
+
+    def settings(self, path: str) -> dict[str, Any] | None:
+        if path not in self.support:
+            return None
+        own = f"{self._inner}{path}"
+        document = self._document(own if own in self._choice.support else path)
         if not isinstance(document, dict):
-            raise SourceError(f"{self._called('config.json')} is not a JSON object.")
+            raise SourceError(f"{self._called(path)} is not a JSON object.")
         return document
 
     def modules(self) -> list[Any] | None:

@@ -63,6 +63,10 @@ class SourceWithTokenizer(Source):
     def modules(self) -> list[Any] | None:
         return self._source.modules()
 
+    def settings(self, path: str) -> dict[str, Any] | None:
+        found = self._source.settings(path)
+        return self._tokenizer_source.settings(path) if found is None else found
+
     def weight_bytes(self) -> int:
         return self._source.weight_bytes()
 

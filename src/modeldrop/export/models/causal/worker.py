@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.causal.genai_config import FILE, genai_config
 from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
@@ -24,6 +26,7 @@ from modeldrop.format.variants import FP32
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 _ROLE = "model"
+_CACHE_DIMENSIONS = 4
 
 
 class CausalModel(LoadedModel):
@@ -36,11 +39,21 @@ class CausalModel(LoadedModel):
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         self._model = load_model(checkpoint, transformers.AutoModelForCausalLM)
         self.max_length = self._tokenizer.model_max_length
+        self._generation = checkpoint.read("generation_config.json")
 
     def export(self, output: Path) -> None:
         export(self._model, "text-generation-with-past", (_ROLE,), output)
         keeps_cache = isinstance(self._model, OpenVinoModel)
         self._cache = KvCache(self._model.inputs, {}) if keeps_cache else KvCache.of(output / FP32.path(_ROLE))
+
+    def save_side_files(self, output: Path) -> None:
+        super().save_side_files(output)
+        shapes = self._cache.shapes
+        if shapes and all(len(shape) == _CACHE_DIMENSIONS for shape in shapes):
+            plain = genai_config(
+                self._model.config, self._generation, self._cache.inputs, shapes, int(self.max_length or 0)
+            )
+            (output / FILE).write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:

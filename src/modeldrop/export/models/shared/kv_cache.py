@@ -45,7 +45,7 @@ class KvCache:
     """
 
     def __init__(self, inputs: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> None:
-        self._inputs = inputs
+        self.inputs = inputs
         self._shapes = shapes
 
     @classmethod
@@ -60,10 +60,15 @@ class KvCache:
         }
         return cls([tensor.name for tensor in inputs], shapes)
 
+    @property
+    def shapes(self) -> list[Sequence[int]]:
+        """Of the inputs that are the cache, when it is empty; none of a graph that keeps it as a state."""
+        return list(self._shapes.values())
+
     def empty(self) -> dict[str, Array]:
         """The inputs of a first step."""
         inputs: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-        if _BRANCH in self._inputs:
+        if _BRANCH in self.inputs:
             inputs[_BRANCH] = np.array([False])
         return inputs
 
@@ -71,15 +76,15 @@ class KvCache:
         """The inputs of a step after others of this graph: the number of the first one, and of the last one."""
         inputs: dict[str, Array | StepOutput] = {}
         for name in self._shapes:
-            of_encoder = _BRANCH in self._inputs and _OF_ENCODER in name
+            of_encoder = _BRANCH in self.inputs and _OF_ENCODER in name
             inputs[name] = StepOutput(first if of_encoder else last, name.replace(_PAST, _PRESENT, 1))
-        if _BRANCH in self._inputs:
+        if _BRANCH in self.inputs:
             inputs[_BRANCH] = np.array([True])
         return inputs
 
     def known(self, inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array | StepOutput]:
         """Those of the inputs that the graph has."""
-        return {name: source for name, source in inputs.items() if name in self._inputs}
+        return {name: source for name, source in inputs.items() if name in self.inputs}
 
 
 def golden_runs(runs: Sequence[ModelRun]) -> list[ModelRun]:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.format.manifest import MODEL, Embedding
 from modeldrop.format.tasks import TASKS
 from modeldrop.inference.runs import ModelRun
+
+_SEGMENTS = "token_type_ids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class LoadedModel(ABC):
     def save_side_files(self, output: Path) -> None:
         """Write everything beside the graphs that a runtime needs."""
         if self._tokenizer is not None:
+            forward = getattr(self._model, "forward", None)
+            if forward is not None and _SEGMENTS not in signature(forward).parameters:
+                # transformers 4 has them in every tokenizer of its general class, and generate() refuses them.
+                names = [name for name in self._tokenizer.model_input_names if name != _SEGMENTS]
+                self._tokenizer.model_input_names = self._tokenizer.init_kwargs["model_input_names"] = names
             side_files.save_tokenizer(self._tokenizer, output)
         side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *self.source_files))
 

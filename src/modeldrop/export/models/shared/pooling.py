@@ -13,29 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import TaskError
-from modeldrop.export.sentence_modules import DENSE, NORMALIZE, POOLING, read_modules
+from modeldrop.export.sentence_modules import (
+    DENSE,
+    NORMALIZE,
+    POOLING,
+    dense_activation,
+    pooling_modes,
+    read_modules,
+)
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from modeldrop.export.models.shared.sentence_config import SentenceConfig
+    from modeldrop.export.sentence_config import SentenceConfig
 
-MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean")
-_OLD_NAMES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-_ACTIVATIONS = {
-    "torch.nn.modules.linear.Identity": "Identity",
-    "torch.nn.modules.activation.Tanh": "Tanh",
-    "torch.nn.modules.activation.ReLU": "Relu",
-    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
-}
 # ONNX text syntax: `h` are the hidden states [batch, sequence, hidden], `mask` the mask as [batch, sequence, 1] floats.
 _GRAPHS = {
     "cls": "zero = Constant<value_int = 0>()  x = Gather<axis = 1>(h, zero)",
@@ -96,16 +88,9 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     if pooling is None:
         raise TaskError("modules.json has no Pooling module.", "Add one, or remove modules.json from the source.")
     options = json.loads((folder / pooling.path / "config.json").read_text("utf-8"))
-    if config.prompts and options.get("include_prompt") is False:
-        raise TaskError(
-            f"The Pooling module leaves out the words of the prompts ({', '.join(config.prompts)}), "
-            "and a graph cannot tell them from the text's.",
-            "Remove modules.json from a copy of the source: the graph then answers last_hidden_state, and the "
-            "service pools what follows the prompt.",
-        )
     dense = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
     normalize = modules[-1].kind == NORMALIZE
-    return Head(_modes(options), tuple(dense), normalize, config.truncate_dim)
+    return Head(pooling_modes(options, config.prompts), tuple(dense), normalize, config.truncate_dim)
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
@@ -242,20 +227,6 @@ def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
     return vector[:, : head.truncate_dim]
 
 
-def _modes(config: dict[str, Any]) -> tuple[str, ...]:
-    named = config.get("pooling_mode")
-    modes = [named] if isinstance(named, str) else list(named or [])
-    # The order in which sentence-transformers concatenates them.
-    modes += [mode for old, mode in _OLD_NAMES.items() if config.get(old)]
-    unknown = [mode for mode in modes if mode not in MODES]
-    if unknown or not modes:
-        raise TaskError(
-            f"The Pooling module asks for {', '.join(map(str, unknown)) or 'no mode'}.",
-            f"This release knows: {', '.join(MODES)}.",
-        )
-    return tuple(dict.fromkeys(modes))
-
-
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a module, by name.
 
@@ -273,15 +244,9 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def _dense(folder: Path) -> Dense:
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    function = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if function not in _ACTIVATIONS:
-        raise TaskError(
-            f"The Dense module has an activation that cannot be put into the graph: {function}.",
-            f"This release knows: {', '.join(name.rpartition('.')[2] for name in _ACTIVATIONS)}.",
-        )
     weights = load_weights(folder)
     bias = weights.get("linear.bias")
-    return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), _ACTIVATIONS[function])
+    return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), dense_activation(config))
 
 
 _PREFIX = "modeldrop_pooling/"

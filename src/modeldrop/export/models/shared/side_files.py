@@ -9,6 +9,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from modeldrop.export.sentence_modules import POOLING, read_modules, readable_modules, readable_pooling
+
+_EVERYWHERE = {"max_seq_length", "do_lower_case"}
+"""The keys of sentence_bert_config.json that releases before 5.4 take: others end in an error there."""
+
 ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 """Patterns of what every version takes along from its source."""
 
@@ -42,19 +47,48 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
     for name in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
         tokenizer.init_kwargs.pop(name, None)
     tokenizer.save_pretrained(output)
+    _keep_templates(tokenizer, output / "tokenizer_config.json")
 
 
-def root_transformer(path: Path) -> None:
-    """Have modules.json say that the transformer's files lie beside it, as they do in a version."""
-    modules = json.loads(path.read_text("utf-8"))
-    if modules[0]["path"]:
-        modules[0]["path"] = ""
-        path.write_text(json.dumps(modules, indent=2) + "\n", "utf-8")
+def _keep_templates(tokenizer: Any, path: Path) -> None:
+    """Have tokenizer_config.json hold the chat templates too.
+
+    transformers writes them into files of their own since 4.51, which older releases and transformers.js before 4 do
+    not read.
+    """
+    templates = tokenizer.chat_template
+    if not templates:
+        return
+    if isinstance(templates, dict):
+        templates = [{"name": name, "template": text} for name, text in templates.items()]
+    _write(path, json.loads(path.read_text("utf-8")) | {"chat_template": templates})
 
 
-def save_sentence_config(output: Path, max_length: int) -> None:
-    """sentence-transformers cuts by its own figure: it must be the one that was compared."""
-    path = output / "sentence_bert_config.json"
+def save_sentence_files(output: Path, max_length: int) -> None:
+    """Write the files of sentence-transformers in the form that all of its releases read.
+
+    It cuts texts by its own figure, which must be the one that was compared.
+
+    Args:
+        output: the version's folder, with the source's own files.
+        max_length: how many tokens a text is cut to.
+    """
+    path, embedder = output / "modules.json", False
     if path.is_file():
-        plain = json.loads(path.read_text("utf-8")) | {"max_seq_length": max_length}
-        path.write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
+        document = json.loads(path.read_text("utf-8"))
+        _write(path, readable_modules(document))
+        poolings = [module.path for module in read_modules(document) if module.kind == POOLING]
+        embedder = bool(poolings)
+        for path in (output / folder / "config.json" for folder in poolings):
+            if path.is_file():
+                _write(path, readable_pooling(json.loads(path.read_text("utf-8"))))
+    path = output / "sentence_bert_config.json"
+    if path.is_file() or embedder:
+        plain = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        # A CrossEncoder that has modules.json is read by none of the old ones, and says there what it answers.
+        known = {name: value for name, value in plain.items() if name in _EVERYWHERE or not embedder}
+        _write(path, known | {"max_seq_length": max_length})
+
+
+def _write(path: Path, plain: object) -> None:
+    path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -22,9 +22,9 @@ from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, l
 from modeldrop.export.models.shared.onnx_as_model import OnnxModel
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.pooling import append_head, load_weights, pool, read_head
-from modeldrop.export.models.shared.sentence_config import SentenceConfig, read_sentence_config
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
+from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
 from modeldrop.format.variants import FP32
@@ -62,7 +62,7 @@ class TextEncoder(LoadedModel):
         if not ready:
             limit_to_positions(self._tokenizer, self._model, checkpoint)
         # What modules.json puts behind the transformer goes into every graph that answers for tokens, but OpenVINO's.
-        self._config = read_sentence_config(checkpoint) if self._embeds else SentenceConfig()
+        self._config = read_sentence_config(checkpoint.read(FILE)) if self._embeds else SentenceConfig()
         pools = not ready or (isinstance(self._model, OnnxModel) and self._model.answers(_HIDDEN))
         self._head = read_head(checkpoint.folder, self._config) if self._embeds and pools else None
         self.max_length = self._tokenizer.model_max_length
@@ -92,12 +92,11 @@ class TextEncoder(LoadedModel):
     def save_side_files(self, output: Path) -> None:
         super().save_side_files(output)
         if self._embeds and (self._source / _MODULES_FILE).is_file():
-            side_files.root_transformer(output / _MODULES_FILE)
             side_files.copy_side_files(self._source, output, _MODULES)
             for path in self._source.glob(_PICKLED_MODULE):
                 folder = path.parent
                 save_file(load_weights(folder), output / folder.relative_to(self._source) / _WEIGHTS)
-        side_files.save_sentence_config(output, self._tokenizer.model_max_length)
+        side_files.save_sentence_files(output, self._tokenizer.model_max_length)
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         questions: dict[str, int] = {}

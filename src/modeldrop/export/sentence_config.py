@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeldrop.export.messages import Checkpoint
-
-_FILE = "config_sentence_transformers.json"
+FILE = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +35,15 @@ class SentenceConfig:
         return self.prompts.get(self.default_prompt, "")
 
 
-def read_sentence_config(checkpoint: Checkpoint) -> SentenceConfig:
-    """What a source says; nothing where it has no such file.
+def read_sentence_config(plain: Mapping[str, Any]) -> SentenceConfig:
+    """What a source says.
+
+    Args:
+        plain: its parsed ``FILE``; {} where it has none.
 
     Raises:
         SourceError: the default prompt is none of its prompts, or a value is of another kind.
     """
-    plain = checkpoint.read(_FILE)
     prompts, default = plain.get("prompts") or {}, plain.get("default_prompt_name") or ""
     similarity, cut = plain.get("similarity_fn_name") or "", plain.get("truncate_dim")
     for name, value, kind in (
@@ -53,16 +53,16 @@ def read_sentence_config(checkpoint: Checkpoint) -> SentenceConfig:
         ("truncate_dim", cut, int | None),
     ):
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise SourceError(f"{_FILE} of the source has no valid {name}: {value!r:.80}.", "Correct it, or remove it.")
+            raise SourceError(f"{FILE} of the source has no valid {name}: {value!r:.80}.", "Correct it, or remove it.")
     if not all(isinstance(text, str) for text in prompts.values()):
-        raise SourceError(f"{_FILE} of the source has a prompt that is no text.", "Correct it, or remove it.")
+        raise SourceError(f"{FILE} of the source has a prompt that is no text.", "Correct it, or remove it.")
     if default and default not in prompts:
         raise SourceError(
-            f"{_FILE} of the source has the default prompt {default!r}, which is none of its prompts: "
+            f"{FILE} of the source has the default prompt {default!r}, which is none of its prompts: "
             f"{', '.join(prompts) or 'there are none'}.",
             "Correct default_prompt_name: sentence-transformers does not load this model either.",
         )
     if cut is not None and cut < 1:
-        raise SourceError(f"{_FILE} of the source cuts vectors to {cut} numbers.", "Correct truncate_dim.")
+        raise SourceError(f"{FILE} of the source cuts vectors to {cut} numbers.", "Correct truncate_dim.")
     # sentence-transformers adds two empty prompts to those of every model.
     return SentenceConfig({name: text for name, text in prompts.items() if text}, default, similarity, cut)

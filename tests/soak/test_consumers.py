@@ -1,0 +1,276 @@
+"""Programs load what was fetched for them, as docs/consumers.md shows; what came of it is written into that page.
+
+Each program runs in an environment of its own (``tests/servers/consumers.py``), offline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from modeldrop.export.builtin_texts import BUILT_IN
+from modeldrop.export.models.family import TOKENS
+from modeldrop.fetcher.fetch import fetch
+from tests.docs.consumer_calls import PAGE, calls_of
+from tests.export.recipes import loosened
+from tests.helpers.checkpoints import qwen, t5
+from tests.helpers.command_line import modeldrop
+from tests.helpers.minilm import checkpoint
+from tests.servers.consumers import python_of
+from tests.servers.node import FOLDER, node
+
+pytestmark = [pytest.mark.soak, pytest.mark.heavy]
+
+ONNX = ("fp32", "fp16", "int8", "int8-accurate", "int4")
+TEXTS = list(BUILT_IN)
+NEW = 8
+BEGIN, END = "<!-- begin: written by tests/soak/test_consumers.py -->\n", "<!-- end -->\n"
+_READ = "import json, sys\nfolder, texts = json.loads(sys.stdin.read())\n"
+_SAY = "\nimport numpy\nprint('\\n' + json.dumps(numpy.asarray(ANSWER).tolist()))\n"
+_POOL = """
+mask = inputs["attention_mask"].numpy()[..., None]
+vectors = (hidden.detach().numpy() * mask).sum(1) / mask.sum(1)
+"""
+_ITS_TOKENS = """
+read = pipeline.get_tokenizer().encode(texts[0])
+tokens = pipeline.generate(read, max_new_tokens=8, do_sample=False).tokens[0]
+"""
+_LANGCHAIN = """\
+from langchain_huggingface import HuggingFaceEmbeddings
+vectors = HuggingFaceEmbeddings(model_name=folder, model_kwargs={"backend": "openvino"}).embed_documents(texts)
+"""
+_LLAMA_INDEX = """\
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+vectors = HuggingFaceEmbedding(folder, backend="openvino").get_text_embedding_batch(texts)
+"""
+_HAYSTACK = """\
+from haystack.components.embedders import SentenceTransformersTextEmbedder
+embedder = SentenceTransformersTextEmbedder(model=folder, backend="openvino")
+embedder.warm_up()
+vectors = [embedder.run(text)["embedding"] for text in texts]
+"""
+_CHROMA = """\
+from chromadb.utils.embedding_functions import SentenceTransformerEmbeddingFunction
+vectors = SentenceTransformerEmbeddingFunction(model_name=folder, backend="openvino")(texts)
+"""
+_ONNXRUNTIME = """\
+import onnxruntime
+from pathlib import Path
+from tokenizers import Tokenizer
+import numpy
+tokenizer = Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
+session = onnxruntime.InferenceSession(Path(folder, "onnx/model.onnx"))
+read = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+encodings = tokenizer.encode_batch(texts)
+feeds = {name: numpy.array([getattr(one, own) for one in encodings]) for name, own in read.items()}
+(vectors,) = session.run(["sentence_embedding"], feeds)
+"""
+_OPENVINO = """\
+import openvino
+from pathlib import Path
+from tokenizers import Tokenizer
+import numpy
+tokenizer = Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
+model = openvino.Core().compile_model(Path(folder, "openvino_model.xml"), "CPU")
+read = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+encodings = tokenizer.encode_batch(texts)
+feeds = {name: numpy.array([getattr(one, own) for one in encodings]) for name, own in read.items()}
+vectors = model(feeds)["sentence_embedding"]
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A row of the matrix: a program, what it is given, how it is called and where it runs."""
+
+    name: str
+    distribution: str
+    consumer: str
+    kind: str
+    variants: tuple[str, ...]
+    code: str
+    answer: str = "vectors"
+    environment: str = ""
+
+    @property
+    def python(self) -> Path:
+        return python_of(self.environment) if self.environment else Path(sys.executable)
+
+    def ask(self, folder: Path) -> np.ndarray[Any, Any]:
+        """What it answers, an array."""
+        said = _run([str(self.python), "-c", _READ + self.code + _SAY.replace("ANSWER", self.answer)], folder)
+        return np.array(json.loads(said.splitlines()[-1]))
+
+    @property
+    def release(self) -> str:
+        shown = f"import importlib.metadata as m; print(m.version({self.distribution!r}))"
+        return _run([str(self.python), "-c", shown], Path()).strip()
+
+
+@dataclass(frozen=True)
+class NodeProgram(Program):
+    """The one that runs on Node."""
+
+    def ask(self, folder: Path) -> np.ndarray[Any, Any]:
+        script = FOLDER / "transformers_js" / "consumer.mjs"
+        script.write_text(
+            "import { readFileSync } from 'node:fs';\nconst [folder, texts] = JSON.parse(readFileSync(0));\n"
+            f"{self.code}\nprocess.stdout.write(JSON.stringify(vectors.tolist()), () => process.exit(0));\n"
+        )
+        return np.array(json.loads(_run([str(node()), str(script)], folder).splitlines()[-1]))
+
+    @property
+    def release(self) -> str:
+        package = FOLDER / "transformers_js/node_modules/@huggingface/transformers/package.json"
+        return str(json.loads(package.read_text())["version"])
+
+
+_OPTIMUM, _INTEL, _GENAI, _OPENVINO_GENAI = "optimum", "optimum-intel", "onnxruntime-genai", "openvino-genai"
+_ST, _JS = "sentence-transformers", "transformers.js"
+_AS_OPENVINO = ("openvino-int8",)
+PROGRAMS = (
+    Program("onnxruntime", "onnxruntime", "tei", "embedder", ONNX, _ONNXRUNTIME),
+    Program("openvino", "openvino", _INTEL, "embedder", _AS_OPENVINO, _OPENVINO),
+    Program(_ST, _ST, _ST, "embedder", ONNX, calls_of(_ST)[0]),
+    Program(
+        f"{_ST}, OpenVINO", _ST, _ST, "embedder", _AS_OPENVINO,
+        calls_of(_ST)[0].replace('"onnx"', '"openvino"'), environment=_INTEL,
+    ),
+    Program("fastembed", "fastembed", "fastembed", "embedder", ONNX, calls_of("fastembed")[0]),
+    Program("optimum, embedder", "optimum-onnx", _OPTIMUM, "embedder", ONNX, calls_of(_OPTIMUM)[0] + _POOL),
+    Program("optimum, T5", "optimum-onnx", _OPTIMUM, "t5", ("fp32", "int8"), calls_of(_OPTIMUM)[1], "tokens[0, 1:]"),
+    NodeProgram(_JS, _JS, _JS, "embedder", ONNX, calls_of(_JS)[0]),
+    Program(
+        "optimum-intel, language model", _INTEL, _INTEL, "qwen", _AS_OPENVINO,
+        calls_of(_INTEL)[0], f"tokens[0, -{NEW}:]", _INTEL,
+    ),
+    Program(
+        "optimum-intel, T5", _INTEL, _INTEL, "t5", ("openvino-fp16",),
+        calls_of(_OPTIMUM)[1].replace("optimum.onnxruntime", "optimum.intel").replace("ORT", "OV"),
+        "tokens[0, 1:]", _INTEL,
+    ),
+    Program(
+        _OPENVINO_GENAI, _OPENVINO_GENAI, _OPENVINO_GENAI, "qwen", _AS_OPENVINO,
+        calls_of(_OPENVINO_GENAI)[0] + _ITS_TOKENS,
+        "tokens",
+        _OPENVINO_GENAI,
+    ),
+    Program(
+        _GENAI, _GENAI, _GENAI, "qwen", ("fp32", "fp16", "int8", "int4"), calls_of(_GENAI)[0],
+        f"tokens[-{NEW}:]", _GENAI,
+    ),
+    Program("LangChain", "langchain-huggingface", _ST, "embedder", _AS_OPENVINO, _LANGCHAIN, environment=_INTEL),
+    Program(
+        "LlamaIndex", "llama-index-embeddings-huggingface", _ST, "embedder", _AS_OPENVINO, _LLAMA_INDEX,
+        environment=_INTEL,
+    ),
+    Program("Haystack", "haystack-ai", _ST, "embedder", _AS_OPENVINO, _HAYSTACK, environment=_INTEL),
+    Program("Chroma", "chromadb", _ST, "embedder", _AS_OPENVINO, _CHROMA, environment=_INTEL),
+)  # fmt: skip
+
+
+def _run(command: list[str], folder: Path) -> str:
+    ran = subprocess.run(
+        command, input=json.dumps([str(folder), TEXTS]), capture_output=True, text=True, check=False, cwd="/",
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "ANONYMIZED_TELEMETRY": "False"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real embedder, and two small models that write."""
+    folder = tmp_path_factory.mktemp("consumers")
+    embeds = ("cosine_mean", "cosine_min", "max_abs", "neighbours")
+    for name, source, metrics, variants in (
+        ("embedder", checkpoint(), embeds, (*ONNX[1:], "openvino-int8")),
+        ("qwen", qwen(folder / "qwen"), TOKENS, ("fp16", "int8", "int4", "openvino-int8")),
+        ("t5", t5(folder / "t5"), TOKENS, ("int8", "openvino-fp16")),
+    ):
+        recipe = loosened(folder, metrics, variants)
+        ran = modeldrop("publish", source, folder / "registry" / name, "--recipe", recipe)
+        assert ran.code == 0, ran.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def originals(registry: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+    """What the checkpoints answer in their own libraries: vectors, and the next tokens of the first text."""
+    from sentence_transformers import SentenceTransformer
+
+    vectors = SentenceTransformer(str(checkpoint()), device="cpu").encode(TEXTS, batch_size=1)
+    found = {"embedder": np.asarray(vectors)}
+    for name, kind in (("qwen", transformers.AutoModelForCausalLM), ("t5", transformers.AutoModelForSeq2SeqLM)):
+        inputs = transformers.AutoTokenizer.from_pretrained(registry / name)(TEXTS[0], return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            found[name] = (
+                kind.from_pretrained(registry / name)
+                .generate(**inputs, max_new_tokens=NEW, do_sample=False)[0, -NEW:]
+                .numpy()
+            )
+    return found
+
+
+@pytest.fixture(scope="module")
+def cells() -> Iterator[dict[tuple[Program, str], str]]:
+    """What came of each program and variant; written into the page at the end."""
+    found: dict[tuple[Program, str], str] = {}
+    yield found
+    if len(found) == sum(len(program.variants) for program in PROGRAMS):
+        head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+        PAGE.write_text(head + BEGIN + "\n" + _table(found) + "\n" + END + rest.partition(END)[2], "utf-8")
+
+
+def _table(found: Mapping[tuple[Program, str], str]) -> str:
+    lines = ["| program | release | fetched `--for` | what came of it |", "| --- | --- | --- | --- |"]
+    for program in PROGRAMS:
+        cells = ", ".join(f"`{variant}` {found[program, variant]}" for variant in program.variants)
+        lines.append(f"| {program.name} | {program.release} | `{program.consumer}` | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "variant"),
+    [
+        pytest.param(program, variant, id=f"{program.name}-{variant}")
+        for program in PROGRAMS
+        for variant in program.variants
+    ],
+)
+def test_a_program_loads_what_was_fetched_for_it(
+    registry: Path,
+    originals: Mapping[str, np.ndarray[Any, Any]],
+    cells: dict[tuple[Program, str], str],
+    program: Program,
+    variant: str,
+    tmp_path: Path,
+) -> None:
+    reference = f"{registry}/registry/{program.kind}"
+    snapshot = fetch(reference, tmp_path, variant=variant, consumer=program.consumer)
+    answer, original = program.ask(snapshot.path), originals[program.kind]
+    if program.kind == "embedder":
+        lengths = np.linalg.norm(answer, axis=-1) * np.linalg.norm(original, axis=-1)
+        least = ((answer * original).sum(-1) / lengths).min()
+        cells[program, variant] = "exact" if least > 0.99999 else f"{least:.4f}"
+        found = snapshot.manifest.variant(variant)
+        assert found is not None
+        assert least > found.fidelity.metrics["cosine_min"] - 0.02
+    else:
+        same = next(
+            (place for place, (one, other) in enumerate(zip(answer, original, strict=False)) if one != other), NEW
+        )
+        cells[program, variant] = f"{min(same, len(answer))} of {NEW} tokens"
+        assert variant != "fp32" or same == NEW
