@@ -58,7 +58,7 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
 	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
@@ -83,6 +83,11 @@ clean: ## remove environments, caches and build output
 # Test servers that are written for Node, with the node and npm that a wheel brought.
 .venv/.stamp-node: tests/servers/package.json tests/servers/package-lock.json | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.node
+	@touch $@
+
+# A browser's driver, for the tests of the registry's pages; the browser itself is Debian's.
+.venv/.stamp-browser: $(wildcard tests/servers/browser/*.json) | .venv/.stamp-dev
+	@$(DEV) -m tests.servers.node browser
 	@touch $@
 
 .venv/.stamp-transformers-js: $(wildcard tests/servers/transformers_js/*.json) | .venv/.stamp-dev

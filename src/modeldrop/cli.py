@@ -41,11 +41,12 @@ COMMANDS = {
     "bom": "print a version's bill of materials (CycloneDX)",
     "diff": "show what differs between two versions",
     "site": "write the registry's pages: models, channels, versions, comparisons",
+    "serve": "show those pages on this machine",
     "doctor": "check whether a registry can be used from here",
     "prune": "remove old versions and what crashed publishers left",
 }
 # These write to registries and start programs: told to end, they clean up. What the others do may be cut anywhere.
-_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish", "site"}
+_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish", "serve", "site"}
 _REFUSED = {
     errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
     errno.EROFS,

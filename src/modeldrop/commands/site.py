@@ -4,7 +4,7 @@ modeldrop site s3://acme-models -o pages
 modeldrop site s3://acme-models --publish
 
 With -o they go into a folder, for a web server or GitHub Pages. With --publish they go into the registry, below _site/:
-open _site/index.html of a bucket that is served, or modeldrop serve. With site = true in the registry's table of
+open _site/index.html of a bucket that is served, or use modeldrop serve. With site = true in the registry's table of
 modeldrop.toml, publish, promote, rollback and prune keep those up to date by changing the pages that change.
 """
 

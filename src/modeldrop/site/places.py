@@ -38,19 +38,23 @@ class Place(Protocol):
 
 
 class FolderPlace:
-    """Pages in a folder of their own."""
+    """Pages in a folder of their own.
 
-    beside = ""
+    Args:
+        folder: the folder.
+        beside: see ``Place``.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: str = "") -> None:
         self._folder = expand_user(folder).absolute()
+        self.beside = beside
         self._made: set[Path] = set()
         self.written = 0
 
     def read(self, path: str) -> bytes | None:
         try:
             return (self._folder / path).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._explained(error, path) from error

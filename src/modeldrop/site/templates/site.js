@@ -156,6 +156,7 @@
     note.textContent = differences ? `${differences} differences.` : "They do not differ.";
   };
   place.hidden = false;
+  document.getElementById("plain").hidden = true;
   before.value = asked.get("a") ?? "";
   after.value = asked.get("b") ?? "";
   if (/^[a-z0-9][a-z0-9._-]{0,63}$/.test(model)) {
