@@ -161,13 +161,24 @@ def test_embedder_with_dense_layer_equals_sentence_transformers(tmp_path: Path) 
     from sentence_transformers import SentenceTransformer
 
     source = make_embedder(bert(tmp_path / "source"), {"pooling_mode_cls_token": True}, dense=True, normalize=True)
-    ran = modeldrop("build", source, "-o", tmp_path / "out", "--variants", "fp32")
+    (tmp_path / "recipe.toml").write_text('variants = ["fp32", "o2"]\ntruncate_dim = 8\n')
+    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
     assert ran.code == 0, ran.err
     texts = ["a recipe for bread", "the court ruled", "x"]
     expected = SentenceTransformer(str(source), device="cpu").encode(texts)
     answer = answers(tmp_path / "out", texts, "sentence_embedding", taken=set(COLUMNS))
     assert answer.shape == (3, 24)
     assert np.allclose(answer, expected, atol=1e-5)
+    # A further output, as sentence-transformers cuts it.
+    cut = SentenceTransformer(str(source), device="cpu", truncate_dim=8).encode(texts)
+    assert np.allclose(answers(tmp_path / "out", texts, "sentence_embedding_8"), cut, atol=1e-5)
+    for variant in parse_manifest((tmp_path / "out/manifest.json").read_bytes()).variants:
+        assert [tensor.name for tensor in variant.outputs] == [
+            "last_hidden_state",
+            "sentence_embedding",
+            "sentence_embedding_8",
+        ]
+        assert variant.outputs[-1].shape[-1] == "8"
 
 
 def test_plain_encoder_gives_hidden_states(tmp_path: Path) -> None:

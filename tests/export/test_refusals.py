@@ -60,6 +60,13 @@ def test_recipes(encoder: Path, tmp_path: Path, text: str, said: str) -> None:
     assert not (tmp_path / "registry").exists()
 
 
+def test_vectors_are_cut_of_embedders_alone(encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("truncate_dim = 8\n")
+    ran = modeldrop("plan", encoder, tmp_path / "registry/m", "--recipe", tmp_path / "recipe.toml")
+    assert ran.code == 3
+    assert "truncate_dim: cuts vectors of embedders that modules.json describes" in ran.err
+
+
 def test_missing_and_truncated_weights(encoder: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(encoder, source)

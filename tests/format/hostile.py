@@ -59,6 +59,7 @@ RECIPES_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "threshold as text": {"thresholds": {"int8": {"top1": "0.9"}}},
     "threshold as boolean": {"thresholds": {"int8": {"top1": True}}},
     "max_length too small": {"max_length": 7},
+    "truncate_dim of nothing": {"truncate_dim": 0},
     "opset too low": {"opset": 13},
     "opset too high": {"opset": 21},
     "layers that are kept of fused ones": {"options": {"o2": {"keep_layers": ["*"]}}},

@@ -24,9 +24,8 @@ from modeldrop.export.models.family import TOKENS
 from modeldrop.fetcher.fetch import fetch
 from tests.docs.consumer_calls import PAGE, calls_of
 from tests.export.recipes import loosened
-from tests.helpers.checkpoints import qwen, t5
+from tests.helpers.checkpoints import bert, make_embedder, qwen, t5
 from tests.helpers.command_line import modeldrop
-from tests.helpers.minilm import checkpoint
 from tests.servers.consumers import python_of
 from tests.servers.node import FOLDER, node
 
@@ -189,13 +188,17 @@ def _run(command: list[str], folder: Path) -> str:
     return ran.stdout
 
 
+def embedder(folder: Path) -> Path:
+    return make_embedder(bert(folder), {"pooling_mode_mean_tokens": True}, dense=False, normalize=True)
+
+
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real embedder, and two small models that write."""
+    """Small models: an embedder, and two that write."""
     folder = tmp_path_factory.mktemp("consumers")
     embeds = ("cosine_mean", "cosine_min", "max_abs", "neighbours")
     for name, source, metrics, variants in (
-        ("embedder", checkpoint(), embeds, (*ONNX[1:], "openvino-int8")),
+        ("embedder", embedder(folder / "embedder"), embeds, (*ONNX[1:], "openvino-int8")),
         ("qwen", qwen(folder / "qwen"), TOKENS, ("fp16", "int8", "int4", "openvino-int8")),
         ("t5", t5(folder / "t5"), TOKENS, ("int8", "openvino-fp16")),
     ):
@@ -210,7 +213,7 @@ def originals(registry: Path) -> Mapping[str, np.ndarray[Any, Any]]:
     """What the checkpoints answer in their own libraries: vectors, and the next tokens of the first text."""
     from sentence_transformers import SentenceTransformer
 
-    vectors = SentenceTransformer(str(checkpoint()), device="cpu").encode(TEXTS, batch_size=1)
+    vectors = SentenceTransformer(str(registry / "embedder"), device="cpu").encode(TEXTS, batch_size=1)
     found = {"embedder": np.asarray(vectors)}
     for name, kind in (("qwen", transformers.AutoModelForCausalLM), ("t5", transformers.AutoModelForSeq2SeqLM)):
         inputs = transformers.AutoTokenizer.from_pretrained(registry / name)(TEXTS[0], return_tensors="pt")

@@ -31,6 +31,7 @@ class Checkpoint:
         folder: where it is.
         task: what it is to do, by the Hub's name.
         max_length: tokens a text is cut to, or None for the model's own limit.
+        truncate_dim: how many numbers of a vector a further output has, or None for no such output.
         opset: version of ONNX's operators to export with, or None for the one that suits the model.
         allow_pickle: whether pickles may be loaded.
         trust_remote_code: whether its own Python code may run.
@@ -39,6 +40,7 @@ class Checkpoint:
     folder: Path
     task: str
     max_length: int | None = None
+    truncate_dim: int | None = None
     opset: int | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False

@@ -148,6 +148,7 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
             folder=source,
             task=checked.task,
             max_length=recipe.max_length,
+            truncate_dim=recipe.truncate_dim,
             opset=recipe.opset,
             allow_pickle=recipe.allow_pickle,
             trust_remote_code=recipe.trust_remote_code,

@@ -178,6 +178,7 @@ class Recipe(NamedTuple):
     calibration: str | None = None
     options: Mapping[str, VariantOptions] = {}
     max_length: int | None = None
+    truncate_dim: int | None = None
     opset: int | None = None
     tokenizer: str | None = None
     allow_pickle: bool = False
@@ -378,6 +379,13 @@ _CALIBRATION = _path(
 _MAX_LENGTH = IntegerField(
     "Tokens a text is cut to; the model's own limit where absent.", low=8, high=1 << 20, default=None, omit=True
 )
+_TRUNCATE_DIM = IntegerField(
+    "Answer the first so many numbers of a vector too, as a further output of an embedder's graphs; none where absent.",
+    low=1,
+    high=1 << 20,
+    default=None,
+    omit=True,
+)
 _TOKENIZER = _path("Where the tokenizer comes from, spelled as a source; from beside the weights where absent.")
 _ALLOW_PICKLE = BooleanField("Load pickle weights where there are no safetensors.", default=False, omit=True)
 _TRUST_CODE = BooleanField("Run Python code that comes with the model.", default=False, omit=True)
@@ -401,6 +409,7 @@ WRITTEN_RECIPE = Record(
     metric=MetricField(_METRIC_TEXT, limit=_MAX_PATH, default=None, omit=True),
     calibration=_CALIBRATION,
     max_length=_MAX_LENGTH,
+    truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
     tokenizer=_TOKENIZER,
     allow_pickle=_ALLOW_PICKLE,
@@ -422,6 +431,7 @@ RECORDED_RECIPE = Record(
     metric=_path(_METRIC_TEXT),
     calibration=_CALIBRATION,
     max_length=_MAX_LENGTH,
+    truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=1, high=1 << 31, default=None, omit=True),
     tokenizer=_TOKENIZER,
     allow_pickle=_ALLOW_PICKLE,

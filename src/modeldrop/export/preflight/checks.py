@@ -82,6 +82,11 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     elif embedder and modules is not None:
         settings = request.source.settings
         check_modules(read_modules(modules), settings, read_sentence_config(settings(FILE) or {}).prompts)
+    if request.recipe.truncate_dim is not None and (ir is not None or not embedder):
+        raise RecipeError(
+            "truncate_dim: cuts vectors of embedders that modules.json describes, in graphs that are made here.",
+            "Leave truncate_dim out of the recipe.",
+        )
     check_tokenizer(request.source.spec, request.source.support, family.needed)
     metrics = family.metrics(config, task, embedder=embedder)
     for variant, limits in request.recipe.thresholds.items():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from modeldrop.export.sentence_config import SentenceConfig
 
+SENTENCE = "sentence_embedding"
 # ONNX text syntax: `h` are the hidden states [batch, sequence, hidden], `mask` the mask as [batch, sequence, 1] floats.
 _GRAPHS = {
     "cls": "zero = Constant<value_int = 0>()  x = Gather<axis = 1>(h, zero)",
@@ -162,22 +163,44 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     )
 
 
+def append_truncated(model: onnx.ModelProto, numbers: int) -> None:
+    """Make a graph answer the first ``numbers`` of its ``sentence_embedding`` too, as ``sentence_embedding_<numbers>``.
+
+    As sentence-transformers cuts with ``truncate_dim``: what is left is not made as long as 1 again.
+    """
+    import onnx
+
+    cut = f"{SENTENCE}_{numbers}"
+    nodes = [
+        onnx.helper.make_node("Constant", [], [f"{_PREFIX}cut_{name}"], f"{_PREFIX}cut_{name}", value_ints=[value])
+        for name, value in (("begin", 0), ("end", numbers), ("axis", 1))
+    ]
+    places = [node.output[0] for node in nodes]
+    nodes.append(onnx.helper.make_node("Slice", [SENTENCE, *places], [cut], f"{_PREFIX}cut"))
+    model.graph.node.extend(nodes)
+    whole = next(tensor for tensor in model.graph.output if tensor.name == SENTENCE)
+    batch = whole.type.tensor_type.shape.dim[0].dim_param or "batch_size"
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info(cut, whole.type.tensor_type.elem_type, [batch, numbers])
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """What ``append_head`` has added to a graph."""
+    """What ``append_head`` and ``append_truncated`` have added to a graph."""
 
     nodes: tuple[onnx.NodeProto, ...]
     weights: tuple[onnx.TensorProto, ...]
-    output: onnx.ValueInfoProto
+    outputs: tuple[onnx.ValueInfoProto, ...]
 
 
 def detach(model: onnx.ModelProto) -> Detached | None:
-    """Remove the head that ``append_head`` added; None if it added none."""
+    """Remove what was added; None if nothing was."""
     nodes = _taken(model.graph.node, _PREFIX)
     if not nodes:
         return None
-    (output,) = _taken(model.graph.output, "sentence_embedding")
-    return Detached(nodes, _taken(model.graph.initializer, _PREFIX), output)
+    outputs = _taken(model.graph.output, SENTENCE)
+    return Detached(nodes, _taken(model.graph.initializer, _PREFIX), outputs)
 
 
 def _taken(parts: Any, prefix: str) -> tuple[Any, ...]:
@@ -193,7 +216,7 @@ def attach(model: onnx.ModelProto, head: Detached) -> None:
     """Put back what ``detach`` has taken off."""
     model.graph.node.extend(head.nodes)
     model.graph.initializer.extend(head.weights)
-    model.graph.output.append(head.output)
+    model.graph.output.extend(head.outputs)
 
 
 def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from modeldrop.errors import SourceError
+from modeldrop.errors import SourceError, TaskError
 from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
@@ -21,7 +21,14 @@ from modeldrop.export.models.shared.checkpoint import load_config, load_model
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.onnx_as_model import OnnxModel
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
-from modeldrop.export.models.shared.pooling import append_head, load_weights, pool, read_head
+from modeldrop.export.models.shared.pooling import (
+    SENTENCE,
+    append_head,
+    append_truncated,
+    load_weights,
+    pool,
+    read_head,
+)
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
 from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
@@ -41,7 +48,7 @@ _WEIGHTS = "model.safetensors"
 _MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
 _PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
 _ROLE = "model"
-_SENTENCE, _HIDDEN = "sentence_embedding", "last_hidden_state"
+_HIDDEN = "last_hidden_state"
 _CLOSE = 1e-3
 _POSITIONS = "position_ids"
 _PREFIX = "modeldrop_positions/"
@@ -54,6 +61,7 @@ class TextEncoder(LoadedModel):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
+        self._checkpoint = checkpoint
         self._embeds = checkpoint.task == _EMBED
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
@@ -69,9 +77,9 @@ class TextEncoder(LoadedModel):
         self.labels = [] if self._embeds else label_names(self._model.config)
         self._output = "logits"
         if self._embeds:
-            whole = self._head is not None or (ready and self._model.answers(_SENTENCE))
-            self._output = _SENTENCE if whole else _HIDDEN
-        if self._head is not None and isinstance(self._model, OnnxModel) and self._model.answers(_SENTENCE):
+            whole = self._head is not None or (ready and self._model.answers(SENTENCE))
+            self._output = SENTENCE if whole else _HIDDEN
+        if self._head is not None and isinstance(self._model, OnnxModel) and self._model.answers(SENTENCE):
             self._check_sentences()
         self._inputs: list[str] = []
 
@@ -86,7 +94,11 @@ class TextEncoder(LoadedModel):
         self._inputs = [tensor.name for tensor in graph.graph.input]
         if self._head is not None:
             append_head(graph, self._head)
-        if numbered or self._head is not None:
+        cut = self._checkpoint.truncate_dim
+        if cut is not None:
+            self._check_cut(cut)
+            append_truncated(graph, cut)
+        if numbered or cut or self._head is not None:
             onnx.save(graph, path)
 
     def save_side_files(self, output: Path) -> None:
@@ -108,7 +120,7 @@ class TextEncoder(LoadedModel):
             yield self._make_run(sample.shown, texts, inputs, answer)
 
     def embedding(self, runs: Sequence[ModelRun]) -> Embedding | None:
-        if self._output != _SENTENCE:
+        if self._output != SENTENCE:
             return None
         config = self._config
         return Embedding(len(runs[0].answer.values), config.similarity, config.prompts, config.default_prompt)
@@ -121,6 +133,15 @@ class TextEncoder(LoadedModel):
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
         return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample.texts])]
 
+    def _check_cut(self, numbers: int) -> None:
+        """Refuse to cut vectors that are no longer than what is to be left."""
+        width = self._answer(self._tokenizer([BUILT_IN[0]], truncation=True, return_tensors="pt")).shape[-1]
+        if numbers >= width:
+            raise TaskError(
+                f"truncate_dim is {numbers}; this model's vectors have {width} numbers.",
+                "Ask for fewer, or leave truncate_dim out of the recipe.",
+            )
+
     def _check_sentences(self) -> None:
         """Refuse a ready graph whose own vectors are others than those that modules.json describes."""
         inputs = self._tokenizer(
@@ -130,7 +151,7 @@ class TextEncoder(LoadedModel):
             own, described = self._model(**inputs).sentence_embedding, self._answer(inputs)
         if own.shape != described.shape or not torch.allclose(own, described, rtol=_CLOSE, atol=_CLOSE):
             raise SourceError(
-                f"The graph's {_SENTENCE} {tuple(own.shape[1:])} is not what modules.json makes of its tokens "
+                f"The graph's {SENTENCE} {tuple(own.shape[1:])} is not what modules.json makes of its tokens "
                 f"{tuple(described.shape[1:])}: sentence-transformers would answer otherwise than the graph.",
                 "Export it again, or remove modules.json from a copy of the source: the graph's own vectors are "
                 "taken then.",
