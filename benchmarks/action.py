@@ -3,13 +3,16 @@
 Both on the tests' own runner (``tests/runner``), which does what GitHub's does with the real ``action.yml``: an S3
 registry (moto), a small model on a local hub, packages from a local index. The exporter is there already in both, as
 on a self-hosted runner; a first run installs what plans and publishes, exports and publishes. A warm run finds that
-small part installed, as a second step of a job does.
+small part installed, as a second step of a job does; a fresh one finds an empty temporary folder, as a job on a new
+runner does, and everything is counted: the environment, its packages, plan and report. Its processor time is that of
+all its processes, the least of several runs; what else the machine does disturbs it less than the wall's.
 
-What it installs is counted in bytes of the files of its environment, pip left out, with the S3 SDK and actions-toolkit.
+What it installs is counted in bytes of all files of its environment.
 """
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import TYPE_CHECKING
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from tests.runner.job import Job
 
 ROUNDS = 5
-_SECONDS, _MEGABYTES = 3.0, 120
+_SECONDS, _MEGABYTES = 3.0, 30
 
 
 def run(workspace: Workspace) -> list[Row]:
@@ -44,7 +47,13 @@ def run(workspace: Workspace) -> list[Row]:
         inputs = {"model": TINY, "name": "embedder", "registry": s3.registry(), "variants": "fp32"}
         first = _seconds(job, inputs, built="true")
         warm = min(_seconds(job, inputs, built="false") for _ in range(workspace.rounds(ROUNDS)))
-    installed = sum(_size(packages) for packages in job.temp.glob("modeldrop/plan-*/lib/python*/site-packages"))
+        fresh = []
+        for _ in range(workspace.rounds(ROUNDS)):
+            job = machines.job(machine=s3.environment, fresh=True)
+            before = _processor_seconds()
+            wall = _seconds(job, inputs, built="false")
+            fresh.append((_processor_seconds() - before, wall))
+    installed = sum(_size(environment) for environment in job.temp.glob("modeldrop/plan-*"))
     return [
         Row(
             "action, unchanged (peer: first run, exporter there)",
@@ -54,7 +63,17 @@ def run(workspace: Workspace) -> list[Row]:
             first,
             "s",
         ),
-        Row("action, installed to plan (S3)", installed, f"≤ {_MEGABYTES} MB", installed <= _MEGABYTES, unit="MB"),
+        Row(
+            "action, unchanged on a fresh runner, processor time",
+            min(fresh)[0],
+            f"≤ {_SECONDS:g} s",
+            min(fresh)[0] <= _SECONDS,
+            unit="s",
+        ),
+        Row("action, unchanged on a fresh runner, wall", min(wall for _, wall in fresh), "", met=True, unit="s"),
+        Row(
+            "action, installed for that (S3, Hub)", installed, f"≤ {_MEGABYTES} MB", installed <= _MEGABYTES, unit="MB"
+        ),
     ]
 
 
@@ -68,6 +87,12 @@ def _seconds(job: Job, inputs: Mapping[str, str], *, built: str) -> float:
     return seconds
 
 
-def _size(packages: Path) -> float:
-    """MB."""
-    return sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and "/pip" not in str(path)) / 1e6
+def _processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _size(folder: Path) -> float:
+    """MB; links to the interpreter have no size of their own."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6

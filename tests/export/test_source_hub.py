@@ -54,6 +54,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
     # Where the library looks for a saved token was fixed when it was imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -332,9 +333,9 @@ def test_a_defect_is_not_dressed_up_as_a_failure_of_the_hub(repo: Repo, monkeypa
     def defect(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", defect)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", defect)
     with pytest.raises(ZeroDivisionError):
-        resolve_source("acme/m")
+        resolve_source("acme/m").config()
 
 
 def offline_source(spec: str, monkeypatch: pytest.MonkeyPatch) -> Source:
@@ -386,9 +387,35 @@ def test_offline_with_half_a_model_in_the_cache(hub: HubServer, repo: Repo, monk
         offline_source(f"acme/m@{sha}", monkeypatch)
 
 
-def test_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_to_download_the_client_is_needed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "modeldrop[hub]" in refusal("acme/m", MissingExtraError).hint
+    source = resolve_source("acme/m")
+    assert source.commit == repo.refs["main"]
+    with pytest.raises(MissingExtraError) as caught:
+        source.config()
+    assert "modeldrop[hub]" in caught.value.hint
+
+
+def test_a_repository_that_was_renamed_is_followed(hub: HubServer, repo: Repo) -> None:
+    hub.fail(307, match="/api/models/acme/old", headers={"Location": "/api/models/acme/m/revision/main?blobs=True"})
+    assert resolve_source("acme/old").commit == repo.refs["main"]
+    hub.fail(307, match="/api/models/acme/m", headers={"Location": "/api/models/acme/old"})  # in a circle
+    assert "does not answer as the Hugging Face Hub does" in refusal("acme/m").message
+
+
+def test_an_endpoint_with_a_password_is_asked_with_it(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://dana:p%40ss@127.0.0.1:{hub.port}")
+    assert "dana" not in str(refusal("acme/m"))
+    assert hub.requests[0].headers["Authorization"] == "Basic ZGFuYTpwQHNz"
+
+
+def test_a_token_that_was_saved_is_used(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text(f"{hub.token}\n")
+    hub.add_repo("acme/private", MODEL, private=True)
+    assert resolve_source("acme/private").repository == "acme/private"
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    assert "no token was sent" in refusal("acme/private").message
 
 
 def test_a_cache_that_cannot_be_written(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

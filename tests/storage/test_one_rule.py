@@ -21,6 +21,7 @@ from modeldrop.doctor.checks import CheckState
 from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.export.sources import hub_client
+from modeldrop.export.sources.hub_api import ask_revision
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
@@ -154,6 +155,12 @@ def ask_the_hub(url: str) -> None:
         hub.HfApi(endpoint=url).model_info("acme/m")
 
 
+def ask_the_hubs_api(url: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", url)
+        ask_revision("acme/m", "main")
+
+
 CLIENTS: Mapping[str, Callable[[str], object]] = {
     "publisher, S3": publish_to("s3://acme/models"),
     "publisher, GCS": publish_to("gs://acme/models"),
@@ -163,6 +170,7 @@ CLIENTS: Mapping[str, Callable[[str], object]] = {
     "fetcher, S3": lambda _: open_reader("s3://acme/models").get(KEY, 1 << 20),
     "fetcher, https": lambda url: open_reader(url).get(KEY, 1 << 20),
     "Hub": ask_the_hub,
+    "Hub, API": ask_the_hubs_api,
     "hook": lambda url: http.opener(url).open(url, timeout=HANG_SECONDS),
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.export.sources import hub_client
+from modeldrop.export.sources.hub_api import ask_revision
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
@@ -84,6 +85,7 @@ CLIENTS = {
     "fetcher, Entra": Client(lambda _: open_reader(AZURE).get(KEY, 100), {"AZURE_STORAGE_TOKEN": SECRET}, AZURE),
     "fetcher, GCS": Client(lambda _: open_reader(GCS).get(KEY, 100), {"GOOGLE_BEARER_TOKEN": SECRET}, GCS),
     "Hub": Client(ask_the_hub, {}),
+    "Hub, API": Client(lambda _: ask_revision("acme/m", "main"), {"HF_TOKEN": SECRET}),
     "hook": Client(post, {}),
 }
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from modeldrop.action import github
 from modeldrop.action.event import WorkflowEvent, read_event
 from modeldrop.action.input_reader import InputsError
-from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.errors import ConflictError, MissingExtraError, ModeldropError, RegistryError, UsageError
 from modeldrop.storage.write import interruption
 from modeldrop.util.process import end_in_order, exit_code_of
 
 if TYPE_CHECKING:
     from modeldrop.action.inputs import ActionInputs
+    from modeldrop.action.install import PipCache
     from modeldrop.action.result import RunFolder
+    from modeldrop.publishing.request import PublishRequest
     from modeldrop.util.github_api import GitHubApi
 
 _INPUTS = "MODELDROP_INPUTS"
@@ -88,13 +90,13 @@ def _install(event: WorkflowEvent, outputs: Outputs) -> None:
 
     inputs = _read_inputs(event)
     cache = PipCache(none=not event.may_cache)
-    python = install_planner(inputs.parts, _temporary() / "modeldrop", cache)
+    python = install_planner(inputs.first_parts, _temporary() / "modeldrop", cache)
     outputs["python"] = str(python)
 
 
 def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import exporter_lock
-    from modeldrop.action.steps import explain_sign_in, plan_and_publish
+    from modeldrop.action.install import PipCache, exporter_lock
+    from modeldrop.action.steps import explain_sign_in
 
     api = _github_api()  # takes the token out of the environment before anything else is started
     inputs = _read_inputs(event)
@@ -102,7 +104,7 @@ def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
     github.mask_secrets(os.environ)
     with github.group(f"Plan {inputs.request.model}"):
         try:
-            needed = plan_and_publish(inputs, inputs.request, _run_folder(), api)
+            needed = _plan_with_what_it_takes(inputs, inputs.request, PipCache(none=not event.may_cache), api)
         except ModeldropError as error:
             raise explain_sign_in(error, event, os.environ, inputs.parts) from error
     outputs["build"] = "true" if needed else "false"
@@ -115,6 +117,25 @@ def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
         machine = f"{os.environ.get('RUNNER_OS', '')}-{os.environ.get('RUNNER_ARCH', '')}"
         outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock()}"
         outputs["cache-folder"] = str(_pip_cache())
+
+
+def _plan_with_what_it_takes(
+    inputs: ActionInputs, request: PublishRequest, cache: PipCache, api: GitHubApi | None
+) -> bool:
+    """Plan with what is installed; where that is not enough, or fails, with the clouds' SDKs, too."""
+    from modeldrop.action.install import add_parts, missing_parts
+    from modeldrop.action.steps import plan_and_publish
+
+    needed = False
+    if missing_parts(inputs.parts):
+        try:
+            needed = plan_and_publish(inputs, request, _run_folder(), api)
+            if not needed:
+                return False
+        except (ConflictError, MissingExtraError, RegistryError) as error:
+            github.say(f"Once more, with {', '.join(inputs.parts)}: {error.message}")
+        add_parts(inputs.parts, cache)
+    return needed or plan_and_publish(inputs, request, _run_folder(), api)
 
 
 def _exporter(event: WorkflowEvent, outputs: Outputs) -> None:

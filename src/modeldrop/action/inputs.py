@@ -61,7 +61,8 @@ class ActionInputs:
         reuses: whether a build that an earlier run has kept as an artifact is published.
         may_cache: whether downloads may come from a cache.
         reason: why nothing is published, or why no channel is moved, or "".
-        parts: what must be installed to plan: ``hub``, ``s3``, ``gcs``, ``azure``.
+        parts: what must be installed to build and publish: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``.
+        first_parts: what of that is needed whatever the plan says.
         build_folder: where the build is kept.
         own_folder: whether that is a place of ours, which only this job and these inputs use.
         torch_index: where PyTorch's CPU build comes from.
@@ -80,6 +81,7 @@ class ActionInputs:
     may_cache: bool = False
     reason: str = ""
     parts: tuple[str, ...] = ()
+    first_parts: tuple[str, ...] = ()
     build_folder: Path = Path()
     own_folder: bool = True
     torch_index: str = ""
@@ -135,6 +137,8 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
     reader.guard("build-folder", lambda: _check_folder(folder, needed=phase == "publish"))
     reader.finish(matrix)
     assert request is not None  # noqa: S101  else there were problems
+    compares = event.is_proposal and phase != "plan" and not dry_run
+    parts = _parts(request, settings)
     request = replace(request, proposal=proposal, propose=propose)
     return ActionInputs(
         request=request if moves else replace(request, channel=None, compare_with=request.channel or DEFAULT_CHANNEL),
@@ -142,7 +146,7 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
         publishes=publishes,
         channel=request.channel or DEFAULT_CHANNEL,
         compared_channel=(model.channel if model else DEFAULT_CHANNEL) if event.is_proposal else request.channel or "",
-        compares=event.is_proposal and phase != "plan" and not dry_run,
+        compares=compares,
         tests_unpublished=test_on == "always"
         and event.is_pull_request
         and not publishes
@@ -152,7 +156,8 @@ def read_action_inputs(text: str, event: WorkflowEvent, temporary: Path) -> Acti
         may_cache=event.may_cache,
         reason=reason,
         matrix=matrix or _matrix_of_one(request),
-        parts=_parts(request, settings),
+        parts=parts,
+        first_parts=parts if compares else tuple(signing_parts()),  # compared is what must be downloaded
         build_folder=Path(folder).absolute() if folder else _own_folder(request, temporary),
         own_folder=not folder,
         torch_index=torch_index,
@@ -480,7 +485,7 @@ def _refuse_channel_of_default_branch(
 
 
 def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
-    """What must be installed to look at the source and the registries."""
+    """What must be installed to bring the source here, and a version into the registries."""
     parts = set()
     for url in (request.source, *(settings.registry(registry).url for registry in request.registries)):
         scheme, separator, _ = url.partition("://")

@@ -1,5 +1,8 @@
 """Virtual environments in the runner's temporary folder: a small one that plans and publishes, one that exports.
 
+The small one begins with the fetcher's own client, which is enough for what has a version already. The cloud's SDK and
+the Hub's client are added once something is to be uploaded or downloaded.
+
 On Linux, x86-64 and CPython 3.11 everything is locked with its hashes; elsewhere the same versions are taken.
 Where packages come from is the caller's choice (PIP_INDEX_URL and friends, pip.conf); what is installed is ours.
 Standard library only: this runs before anything is installed.
@@ -8,6 +11,7 @@ Standard library only: this runs before anything is installed.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import platform
 import re
@@ -20,6 +24,7 @@ import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from modeldrop.action import github
@@ -76,30 +81,43 @@ class PipCache:
 
 
 def install_planner(parts: Sequence[str], folder: Path, cache: PipCache) -> Path:
-    """An environment that can plan and publish, without an exporter; return its interpreter.
+    """An environment that can plan, and publish what has a version already; return its interpreter.
 
     Args:
-        parts: extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``.
+        parts: what else it is to have, extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``.
         folder: where environments are made.
         cache: pip's.
 
     Raises:
         MissingExtraError: the interpreter can make no environment, or a package cannot be had.
     """
-    names = ("plan.txt", *(f"plan-{part}.txt" for part in parts))
-    wanted = "".join(_lock(name) for name in names)
-    environment = _VirtualEnvironment(folder / f"plan-{_digest(wanted)}", cache)
+    names = _lock_names(parts)
+    environment = _VirtualEnvironment(folder / f"plan-{_digest(''.join(map(_lock, names)))}", cache)
     if environment.complete:
         return environment.python
-    environment.make()
-    if locked_platform():
-        environment.install(
-            "--no-deps", "--require-hashes", *(f"--requirement={_REQUIREMENTS / name}" for name in names)
-        )
-    else:
-        environment.install_versions(_declared(["", "action", *parts]), wanted)
+    environment.make(own_pip=find_spec("pip") is None)
+    environment.install_locked(names, _declared(["", "action", *parts]))
+    environment.note(parts)
     environment.finish()
     return environment.python
+
+
+def missing_parts(parts: Sequence[str]) -> list[str]:
+    """Which parts the environment that runs this lacks."""
+    return [part for part in parts if not (Path(sys.prefix) / f".{part}").is_file()]
+
+
+def add_parts(parts: Sequence[str], cache: PipCache) -> None:
+    """Add what is missing of these parts to the environment that runs this.
+
+    Raises:
+        MissingExtraError: a package cannot be had.
+    """
+    if missing := missing_parts(parts):
+        environment = _VirtualEnvironment(Path(sys.prefix), cache)
+        environment.install_locked(_lock_names(missing)[1:], _declared(missing))
+        environment.note(missing)
+        importlib.invalidate_caches()  # what could not be imported a moment ago
 
 
 def signing_parts() -> list[str]:
@@ -124,7 +142,7 @@ def install_exporter(folder: Path, torch_index: str, cache: PipCache) -> Path:
     environment = _VirtualEnvironment(folder / f"build-{_digest(torch + others + torch_index)}", cache, quiet=False)
     if environment.complete:
         return environment.python
-    environment.make()
+    environment.make(own_pip=True)
     github.say("This takes minutes: what pip does follows.")
     # From its own index alone: PyPI's torch for Linux is the build for CUDA, with gigabytes of libraries.
     from_index = ("--no-deps", "--no-compile", "--retries=1", f"--index-url={torch_index}")
@@ -225,18 +243,29 @@ class _VirtualEnvironment:
     def _packages(self) -> Path:
         return self.folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
-    def make(self) -> None:
+    @property
+    def _pip(self) -> list[str]:
+        if (self._packages / "pip").is_dir():
+            return [str(self.python), "-m", "pip", "install"]
+        settings = (self.folder / "pyvenv.cfg").read_text("utf-8")
+        below = re.search(r"(?m)^executable = (.+)$", settings)
+        assert below is not None  # noqa: S101  venv writes it
+        # Isolated: a pip in the user's own packages was not looked at before, either.
+        return [below[1], "-I", "-m", "pip", "install", f"--target={self._packages}"]
+
+    def make(self, *, own_pip: bool) -> None:
+        """With a pip of its own, whose unpacking takes longer than a few packages; else with that of the base."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         _run(
-            [sys.executable, "-m", "venv", str(self.folder)],
+            [sys.executable, "-m", "venv", *([] if own_pip else ["--without-pip"]), str(self.folder)],
             _VENV_SECONDS,
             f"{sys.executable} cannot make a virtual environment",
             "On Debian and Ubuntu: apt-get install python3-venv. Or leave out python-version: system.",
         )
 
     def install(self, *arguments: str, what: str = "modeldrop's packages", hint: str = "") -> None:
-        command = [str(self.python), "-m", "pip", "install", "--progress-bar=off", *self.cache.option]
+        command = [*self._pip, "--progress-bar=off", *self.cache.option]
         _run(
             [*command, *(["--quiet"] if self.quiet else []), "--only-binary=:all:", *arguments],
             _INSTALL_SECONDS,
@@ -244,6 +273,14 @@ class _VirtualEnvironment:
             hint or "Check the network, and PIP_INDEX_URL where packages come from a mirror.",
             quiet=self.quiet,
         )
+
+    def install_locked(self, names: Sequence[str], requirements: Sequence[str]) -> None:
+        """What lock files name, by its hash on the platform that they are of; elsewhere ``requirements``."""
+        if locked_platform():
+            files = [f"--requirement={_REQUIREMENTS / name}" for name in names]
+            self.install("--no-deps", "--no-compile", "--require-hashes", *files)
+        else:
+            self.install_versions(requirements, "".join(map(_lock, names)))
 
     def install_versions(self, requirements: Sequence[str], locks: str, *options: str) -> None:
         """Requirements with all that they need, in the versions of lock files."""
@@ -258,10 +295,19 @@ class _VirtualEnvironment:
         # Some packages ship files for other Pythons, which do not compile and are not imported here.
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=_COMPILE_SECONDS)
 
+    def note(self, parts: Sequence[str]) -> None:
+        """Remember what it has, for ``missing_parts``."""
+        for part in parts:
+            (self.folder / f".{part}").touch()
+
     def finish(self) -> None:
         """The tool itself is this checkout; no build back end is needed for that."""
         (self._packages / "modeldrop.pth").write_text(f"{ROOT / 'src'}\n", "utf-8")
         (self.folder / ".complete").touch()
+
+
+def _lock_names(parts: Sequence[str]) -> list[str]:
+    return ["plan.txt", *(f"plan-{part}.txt" for part in parts)]
 
 
 def _lock(name: str) -> str:

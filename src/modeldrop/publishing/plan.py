@@ -17,7 +17,7 @@ from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import asked_now
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import Version
-from modeldrop.storage.write import open_store
+from modeldrop.storage.write import open_store_or_documents
 from modeldrop.storage.write.store import Store
 
 
@@ -67,7 +67,7 @@ def plan(request: PublishRequest) -> Plan:
         SourceError: the source is missing, gated or damaged.
         RecipeError: a file that the recipe names cannot be used.
         RegistryError: a registry cannot be read.
-        MissingExtraError: the Hub's client or a cloud's SDK is not installed.
+        MissingExtraError: a cloud's SDK is not installed, and cannot be done without here.
     """
     asked = asked_now(proposal=request.proposal)
     check_command(request.test)
@@ -83,7 +83,7 @@ def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> Bu
     Raises:
         UsageError, SourceError: it is no source, or is missing, gated or damaged.
         RecipeError: a file that the recipe names cannot be used.
-        MissingExtraError: the Hub's client is not installed.
+        MissingExtraError: the source is in a bucket, and its cloud's SDK is not installed.
     """
     resolved = resolve_source(
         source,
@@ -111,7 +111,7 @@ def outdated_tools(manifest: Manifest) -> dict[str, tuple[str, str]]:
 def _open_all(registries: Iterable[str]) -> tuple[Store, ...]:
     stores: list[Store] = []
     for registry in registries:
-        store = open_store(registry)
+        store = open_store_or_documents(registry)
         if any(store.url == other.url for other in stores):
             raise UsageError(f"{store.url} is named twice.", "Name every registry once.")
         stores.append(store)

@@ -17,16 +17,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import disk, file_choice, hub_client, hub_names
+from modeldrop.export.sources import disk, file_choice, hub_client, hub_names, hub_settings
 from modeldrop.export.sources.file_choice import FileRules
+from modeldrop.export.sources.hub_api import Answer, ask_revision
+from modeldrop.export.sources.hub_errors import not_a_hub
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +46,8 @@ class HubSource(FileListSource):
     Raises:
         UsageError: the id or the revision is malformed.
         SourceError: it is missing, private, has no usable weights, or cannot be reached.
-        MissingExtraError: huggingface_hub is not installed.
+
+    To download files huggingface_hub must be installed; to resolve a revision nothing need be.
     """
 
     def __init__(self, repository: str, *, spec: str, offline: bool | None, rules: FileRules) -> None:
@@ -56,17 +56,17 @@ class HubSource(FileListSource):
         revision = wanted if at else "main"
         hub_names.check_repository(name, spec)
         hub_names.check_revision(revision, spec)
-        self._offline = hub_client.wants_offline() if offline is None else offline
+        self._offline = hub_settings.wants_offline() if offline is None else offline
         self._licence: str | None = None
         self._listing: Mapping[str, HubFile]
         if self._offline:
             commit, self._listing = _cached(name, revision)
         else:
-            info = _ask(name, revision)
-            commit, self._listing = info.sha or "", _listing(info)
-            self._licence, self.gated = _licence(info), bool(info.gated)
+            answer = ask_revision(name, revision)
+            commit = str(answer.get("sha"))
             if not _COMMIT.fullmatch(commit):
-                raise hub_client.not_a_hub()
+                raise not_a_hub()
+            self._listing, self._licence, self.gated = _listing(answer), _licence(answer), bool(answer.get("gated"))
         self.repository = self._repository = name
         self.commit = self._commit = commit
         self._revision = revision
@@ -110,7 +110,7 @@ class HubSource(FileListSource):
         """
         if self._offline or self._revision == self._commit:
             return
-        ref = hub_client.storage(self._repository) / "refs" / self._revision
+        ref = hub_settings.storage(self._repository) / "refs" / self._revision
         # A cache that is shared and read-only served us well enough.
         with suppress(OSError):
             ref.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ class HubSource(FileListSource):
     def _fetch(self, name: str) -> Path:
         """The path of a file in the client's cache, downloaded if need be, and verified once."""
         if name not in self._verified:
-            cached = hub_client.storage(self._repository) / "snapshots" / self._commit / name
+            cached = hub_settings.storage(self._repository) / "snapshots" / self._commit / name
             path = cached if self._offline else self._download(name)
             self._verify(name, path)
             self._verified[name] = path
@@ -145,18 +145,19 @@ class HubSource(FileListSource):
                     self._repository,
                     name,
                     revision=self._commit,
-                    cache_dir=hub_client.cache(),
-                    endpoint=hub_client.endpoint(),
-                    etag_timeout=hub_client.timeout(),
+                    cache_dir=hub_settings.cache(),
+                    endpoint=hub_settings.endpoint(),
+                    etag_timeout=hub_settings.timeout(),
                     library_name="modeldrop",
                 )
             )
 
     def _ask_size(self, name: str) -> int:
         with hub_client.client(self._repository, self._commit, name) as hub:
-            url = hub.hf_hub_url(self._repository, name, revision=self._commit, endpoint=hub_client.endpoint())
+            url = hub.hf_hub_url(self._repository, name, revision=self._commit, endpoint=hub_settings.endpoint())
             return int(
-                hub.get_hf_file_metadata(url, timeout=hub_client.timeout(), endpoint=hub_client.endpoint()).size or 0
+                hub.get_hf_file_metadata(url, timeout=hub_settings.timeout(), endpoint=hub_settings.endpoint()).size
+                or 0
             )
 
     def _verify(self, name: str, path: Path) -> None:
@@ -188,41 +189,34 @@ class HubSource(FileListSource):
         )
 
 
-def _ask(repository: str, revision: str) -> ModelInfo:
-    with hub_client.client(repository, revision) as hub:
-        api = hub.HfApi(endpoint=hub_client.endpoint(), library_name="modeldrop")
-        info: ModelInfo = api.model_info(
-            repository, revision=revision, files_metadata=True, timeout=hub_client.timeout()
-        )
-        return info
+def _listing(answer: Answer) -> dict[str, HubFile]:
+    try:
+        return {str(sibling["rfilename"]): _file(sibling) for sibling in answer.get("siblings") or ()}
+    except (AttributeError, KeyError, TypeError):
+        raise not_a_hub() from None
 
 
-def _listing(info: ModelInfo) -> dict[str, HubFile]:
-    listing = {}
-    for sibling in info.siblings or []:
-        lfs = sibling.lfs
-        # For a file in LFS, size and digest are the file's, and the blob is only the pointer to it.
-        listing[sibling.rfilename] = HubFile(
-            size=sibling.size if lfs is None else lfs.size,
-            sha256=None if lfs is None else lfs.sha256,
-            blob_id=sibling.blob_id if lfs is None else None,
-        )
-    return listing
+def _file(sibling: Mapping[str, Any]) -> HubFile:
+    # For a file in LFS, size and digest are the file's, and the blob is only the pointer to it.
+    if lfs := sibling.get("lfs"):
+        return HubFile(size=lfs["size"], sha256=lfs["sha256"])
+    return HubFile(size=sibling.get("size"), blob_id=sibling.get("blobId"))
 
 
-def _licence(info: ModelInfo) -> str | None:
-    licence = getattr(info.card_data, "license", None)
+def _licence(answer: Answer) -> str | None:
+    card = answer.get("cardData")
+    licence = card.get("license") if isinstance(card, dict) else None
     if isinstance(licence, list):
         licence = licence[0] if licence else None
     if licence is None:
-        tags = (tag for tag in info.tags or [] if tag.startswith("license:"))
+        tags = (str(tag) for tag in answer.get("tags") or () if str(tag).startswith("license:"))
         licence = next(tags, "").removeprefix("license:")
     return str(licence) or None
 
 
 def _cached(repository: str, revision: str) -> tuple[str, dict[str, HubFile]]:
     """The commit and the files that the client's cache has for a revision."""
-    storage = hub_client.storage(repository)
+    storage = hub_settings.storage(repository)
     commit = revision
     if not _COMMIT.fullmatch(revision):
         try:
@@ -232,7 +226,7 @@ def _cached(repository: str, revision: str) -> tuple[str, dict[str, HubFile]]:
     snapshot = storage / "snapshots" / commit
     if not _COMMIT.fullmatch(commit) or not snapshot.is_dir():
         raise SourceError(
-            f"{repository}@{revision} is not in the cache {hub_client.cache()}, and the Hub is not asked.",
+            f"{repository}@{revision} is not in the cache {hub_settings.cache()}, and the Hub is not asked.",
             "Offline only the cache is used: run once without HF_HUB_OFFLINE, or give a checkpoint folder.",
         )
     listing = {

@@ -74,10 +74,10 @@ class BucketReader:
             result = obstore.get(store, key, options=options)
             if result.meta["size"] > limit:
                 raise IntegrityError(f"{self.url}/{key} has {result.meta['size']} bytes; at most {limit} are read.")
-            return Document(bytes(result.bytes()), result.meta["e_tag"] or "")
+            return Document(bytes(result.bytes()), result.meta["e_tag"] or "", result.meta["version"] or "")
 
         try:
-            return self._with_retries(key, ask)
+            return self.ask(key, ask)
         except NotModifiedError:
             return UNCHANGED
         except (FileNotFoundError, ObjectNotFoundError) as error:
@@ -88,25 +88,23 @@ class BucketReader:
                 raise missing from error
             return None
         except (OSError, BaseError) as error:
-            raise self._unreadable(key, error) from error
+            raise self.failure("read", key, error) from error
 
     def read(self, key: str, start: int, length: int) -> bytes:
         try:
-            return self._with_retries(
-                key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length))
-            )
+            return self.ask(key, lambda store: bytes(obstore.get_range(store, key, start=start, length=length)))
         except (OSError, BaseError) as error:
             from modeldrop.storage.read.obstore_errors import parse
 
             if parse(error).status == 416 or "StartTooLarge" in str(error):  # it has no byte there
                 return b""
-            raise self._unreadable(key, error) from error
+            raise self.failure("read", key, error) from error
 
     def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
         options: Any = {} if length is None else {"range": (start, start + length)}
         if etag:
             options["if_match"] = etag
-        result = self._in_its_region(functools.partial(obstore.get, path=key, options=options))
+        result = self.ask_once(functools.partial(obstore.get, path=key, options=options))
         told = result.meta["e_tag"] or ""
         chunks = _called(result.stream(chunk))
         return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
@@ -127,8 +125,13 @@ class BucketReader:
 
         return retry_after(busy, self._client.address.certificates if self._client.address else "")
 
-    def _with_retries(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
-        """Ask the store, and again where that may help."""
+    def ask(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
+        """Call ``ask`` with obstore's store, and again where that may help.
+
+        Raises:
+            RegistryError: this process was forked since the registry was opened.
+            BaseError, OSError: whatever obstore raises at last.
+        """
         limit = Deadline(_PATIENCE)
 
         def again(error: Exception, _pause: float) -> bool:
@@ -140,10 +143,14 @@ class BucketReader:
                 return False
             return fault.kind in RETRYABLE or (self._client.late and self._ask_for_identity(fault.error))
 
-        return retry(lambda: self._in_its_region(ask), _PAUSES, again)
+        return retry(lambda: self.ask_once(ask), _PAUSES, again)
 
-    def _in_its_region(self, ask: Callable[[Any], _Result]) -> _Result:
-        """Ask the store, and once more where an S3 bucket turns out to be in another region."""
+    def ask_once(self, ask: Callable[[Any], _Result]) -> _Result:
+        """Call ``ask`` with obstore's store, and once more where an S3 bucket turns out to be in another region.
+
+        Raises:
+            RegistryError, BaseError, OSError: see ``ask``.
+        """
         if not runtime.runs_here():  # it would wait for ever
             raise RegistryError(f"{self.url} was opened before this process was forked.", "Open it again: fetch anew.")
         client = self._client  # several threads may find out at once
@@ -171,10 +178,11 @@ class BucketReader:
         self._client = open_client(self._client.settings, region, self._metadata_seconds)
         return True
 
-    def _unreadable(self, key: str, error: BaseException) -> RegistryError:
+    def failure(self, verb: str, key: str, error: BaseException) -> RegistryError:
+        """The error for a request that failed; ``verb`` says what it was to do."""
         from modeldrop.storage.read.obstore_errors import explain
 
-        return explain(self._client, "read", key, error)
+        return explain(self._client, verb, key, error)
 
 
 def _called(chunks: Iterable[bytes]) -> Iterator[bytes]:

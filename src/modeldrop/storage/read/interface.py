@@ -25,10 +25,11 @@ UNCHANGED: Final = Unchanged.UNCHANGED
 
 
 class Document(NamedTuple):
-    """A small object, and its ETag: "" where the registry gives none."""
+    """A small object, its ETag, and the number of its generation: "" where the registry gives none."""
 
     data: bytes
     etag: str
+    version: str = ""
 
 
 class Stream(NamedTuple):

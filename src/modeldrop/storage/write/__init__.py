@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.config import registry_settings
-from modeldrop.errors import UsageError
+from modeldrop.errors import MissingExtraError, UsageError
 from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import unusable_certificates
 from modeldrop.storage.s3_address import address_here
@@ -54,3 +54,21 @@ def open_store(registry: str, *, carrier: bool = False) -> Store:
     from modeldrop.storage.write.azure.store import AzureContainerStore
 
     return AzureContainerStore(bucket, settings)
+
+
+def open_store_or_documents(registry: str) -> Store:
+    """As ``open_store``; where the cloud's SDK is not installed, what can be done without it (``documents.py``).
+
+    Raises:
+        UsageError, RegistryError: see there.
+        MissingExtraError: nothing can be done without it here.
+    """
+    try:
+        return open_store(registry)
+    except MissingExtraError as missing:
+        from modeldrop.storage.write.documents import DocumentStore, serves
+
+        settings = registry_settings(registry)
+        if not serves(settings):
+            raise
+        return DocumentStore(settings, missing)
