@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MAX_REGISTRIES = 16
 _MAX_COMMAND = 8192
+_SHARD_DIGITS = 6
 _RELATIVE = (".", "..", "./", "../")
 _NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch")
 
@@ -58,8 +59,33 @@ def read_models(config: ConfigFile) -> dict[str, ModelSettings]:
         raise RecipeError(f"{config.what}: {error.message}", error.hint) from None
 
 
-def chosen_models(config: ConfigFile, names: Iterable[str] = ()) -> list[ModelSettings]:
-    """The models of modeldrop.toml by name, all where none is named.
+class Shard(NamedTuple):
+    """One of several equal parts of the models, for machines that share the work: the ``index``-th of ``count``."""
+
+    index: int = 1
+    count: int = 1
+
+
+WHOLE = Shard()
+
+
+def parse_shard(text: str) -> Shard:
+    """Read ``I/N``, from ``1/N`` to ``N/N``.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    index, slash, count = text.partition("/")
+    plain = all(part.isascii() and part.isdigit() and len(part) <= _SHARD_DIGITS for part in (index, count))
+    if not slash or not plain or not 1 <= int(index) <= int(count):
+        raise UsageError(f"--shard {text[:80]!r} is no part of a whole.", "Write I/N, from 1/N to N/N, such as 3/8.")
+    return Shard(int(index), int(count))
+
+
+def chosen_models(config: ConfigFile, names: Iterable[str] = (), shard: Shard = WHOLE) -> list[ModelSettings]:
+    """The models of modeldrop.toml by name, all where none is named; of these, every N-th for a shard of N.
+
+    A shard may have no model: of three models, the fourth of four.
 
     Raises:
         UsageError: there is none, or none of that name.
@@ -78,7 +104,7 @@ def chosen_models(config: ConfigFile, names: Iterable[str] = ()) -> list[ModelSe
             "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
             "or the one that MODELDROP_CONFIG names.",
         )
-    return [models[name] for name in wanted]
+    return [models[name] for name in wanted[shard.index - 1 :: shard.count]]
 
 
 def registries_of(model: ModelSettings, config: ConfigFile) -> tuple[str, ...]:

@@ -75,6 +75,18 @@ def test_matrix(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (ran.code, "Its models: embedder, reranker." in ran.err) == (2, True)
 
 
+def test_machines_that_share_the_work_take_every_model_once(publisher: Publisher) -> None:
+    parts = [modeldrop("matrix", "--shard", f"{index}/3").json["include"] for index in (1, 2, 3)]
+    assert [[row["name"] for row in part] for part in parts] == [["embedder"], ["reranker"], []]
+    planned = [modeldrop("plan", "--all", "--shard", f"{index}/2", "--json").json for index in (1, 2)]
+    assert [[item["model"] for item in part] for part in planned] == [["embedder"], ["reranker"]]
+    for wrong in ("0/2", "3/2", "1", "1/", "a/b", "1/2/3", "1/1000000000"):
+        ran = modeldrop("matrix", "--shard", wrong)
+        assert (ran.code, "such as 3/8" in ran.err) == (2, True), wrong
+    ran = modeldrop("plan", "--shard", "1/2", "./source", "./models/embedder")
+    assert (ran.code, "Give --all or --only with it." in ran.err) == (2, True)
+
+
 def test_plan_publish_and_fetch_all(publisher: Publisher, tmp_path: Path) -> None:
     assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [True, True]
     publish_all(publisher)

@@ -2,14 +2,15 @@
 
 {"include": [{"name": …, "source": …, "registry": …, "channel": …}]}
 
-A model in several registries has one registry in each line of ``registry``. Paths are as in the file.
+A model in several registries has one registry in each line of ``registry``. Paths are as in the file. GitHub takes 256
+rows: --shard 1/2 and --shard 2/2 are the halves of more.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from modeldrop.commands.recipe_options import add_model_choice
+from modeldrop.commands.recipe_options import add_model_choice, chosen_shard
 from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.publishing.request import matrix_of
@@ -22,5 +23,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.all and arguments.only:
         raise UsageError("--all and --only exclude each other.", "Give one of them.")
-    print(matrix_of(load_config_file(), arguments.only))
+    print(matrix_of(load_config_file(), arguments.only, chosen_shard(arguments)))
     return 0

@@ -12,6 +12,7 @@ from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.tasks import TASKS
+from modeldrop.model_settings import WHOLE, Shard, parse_shard
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
 _VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "tokenizer")
@@ -64,8 +65,20 @@ def add_model_choice(parser: argparse.ArgumentParser, *, several: bool = True) -
     group.add_argument("--only", action="append", default=[], metavar="NAME", help=f"this model{again}")
     if several:
         group.add_argument("--all", action="store_true", help="all of them")
+        group.add_argument(
+            "--shard", metavar="I/N", help="of these the I-th of N parts, for N machines that share the work"
+        )
     else:
-        parser.set_defaults(all=False)
+        parser.set_defaults(all=False, shard=None)
+
+
+def chosen_shard(arguments: argparse.Namespace) -> Shard:
+    """Which part of the models is meant: all, unless ``--shard`` says otherwise.
+
+    Raises:
+        UsageError: it says no part of a whole.
+    """
+    return parse_shard(arguments.shard) if arguments.shard else WHOLE
 
 
 def from_settings(arguments: argparse.Namespace) -> bool:
@@ -75,6 +88,8 @@ def from_settings(arguments: argparse.Namespace) -> bool:
         UsageError: also something else, or nothing at all.
     """
     if not (arguments.all or arguments.only):
+        if arguments.shard:
+            raise UsageError("--shard is a part of the models of modeldrop.toml.", "Give --all or --only with it.")
         if arguments.source is None:
             raise UsageError("No SOURCE is named.", "Name it, or models of modeldrop.toml with --only NAME or --all.")
         return False
@@ -117,7 +132,7 @@ def publish_requests(arguments: argparse.Namespace) -> list[PublishRequest]:
         RecipeError: the recipe or modeldrop.toml is wrong.
     """
     if from_settings(arguments):
-        return requests_of(load_config_file(), arguments.only)
+        return requests_of(load_config_file(), arguments.only, chosen_shard(arguments))
     if arguments.model is None:
         raise UsageError(
             f"Where is {arguments.source} to be published?",

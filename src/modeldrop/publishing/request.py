@@ -13,7 +13,7 @@ from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
-from modeldrop.model_settings import ModelSettings, chosen_models, registries_of
+from modeldrop.model_settings import WHOLE, ModelSettings, Shard, chosen_models, registries_of
 
 TEST_SECONDS = 3600.0
 
@@ -66,12 +66,13 @@ class PublishRequest:
             raise UsageError("The test's time limit must be more than 0 seconds.", "Write one such as 90s, 30m or 2h.")
 
 
-def requests_of(settings: ConfigFile, names: Iterable[str] = ()) -> list[PublishRequest]:
+def requests_of(settings: ConfigFile, names: Iterable[str] = (), shard: Shard = WHOLE) -> list[PublishRequest]:
     """The models of modeldrop.toml, in its order; only those that are named, if any are.
 
     Args:
         settings: all of the file, as ``config.load_config_file`` gives it.
         names: the models wanted; none for all.
+        shard: which part of them.
 
     Raises:
         UsageError: there is no model of that name, none at all, or no registry for one.
@@ -86,7 +87,7 @@ def requests_of(settings: ConfigFile, names: Iterable[str] = ()) -> list[Publish
             channel=model.channel,
             test=model.test,
         )
-        for model in chosen_models(settings, names)
+        for model in chosen_models(settings, names, shard)
     ]
 
 
@@ -111,12 +112,13 @@ def merged_recipe(file: str | Path | None, own: Mapping[str, Any]) -> Recipe:
     return parse_recipe((load_recipe(Path(file)) if file else Recipe()).to_json() | dict(own))
 
 
-def matrix_of(settings: ConfigFile, names: Iterable[str] = ()) -> str:
+def matrix_of(settings: ConfigFile, names: Iterable[str] = (), shard: Shard = WHOLE) -> str:
     """The models of modeldrop.toml for ``strategy.matrix`` of a GitHub workflow: one line of JSON.
 
     Args:
         settings: all of the file. Paths stay as the file has them.
         names: the models wanted; none for all.
+        shard: which part of them.
 
     Raises:
         UsageError: there is no model of that name, none at all, or no registry for one.
@@ -130,6 +132,6 @@ def matrix_of(settings: ConfigFile, names: Iterable[str] = ()) -> str:
             "registry": "\n".join(registries_of(model, as_written)),
             "channel": model.channel,
         }
-        for model in chosen_models(as_written, names)
+        for model in chosen_models(as_written, names, shard)
     ]
     return json.dumps({"include": rows}, ensure_ascii=True)
