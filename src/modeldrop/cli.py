@@ -32,6 +32,7 @@ COMMANDS = {
     "cache": "list or remove snapshots on this disk",
     "promote": "point a channel at a version",
     "rollback": "point a channel at what it named before",
+    "channel": "remove a channel, such as a pull request's",
     "refresh": "renew the signatures of channels",
     "key": "make a key to sign with, or show its public key",
     "mirror": "copy a version to another registry, byte for byte",

@@ -302,6 +302,31 @@ def rollback(
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
 
+def remove(store: Store, model: str, channel: str) -> Move:
+    """Take a channel away, whatever it names; return the move that it stood at. Its versions stay until pruned.
+
+    Raises:
+        NotFoundError: no such model or channel.
+        RefusedError: it is the channel that containers follow by default.
+    """
+    if channel == DEFAULT_CHANNEL:
+        raise RefusedError(
+            f"{model}@{channel} is what containers follow by default: it is not removed.",
+            f"To name another version: modeldrop promote {store.url}/{model}@vN",
+        )
+    for attempt in range(_ATTEMPTS):
+        present, tag = read_channel(store, model, channel)
+        if present is None:
+            raise missing_channel(store, model, channel)
+        try:
+            store.swap(keys.channel(model, channel), REMOVED, tag)
+        except ConflictError:  # somebody has moved it meanwhile
+            time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
+            continue
+        return present.present
+    raise ConflictError(f"{model}@{channel} was moved by others {_ATTEMPTS} times in a row.", "Run the command again.")
+
+
 def unretire(store: Store, model: str, number: int) -> bool:
     """Take prune's mark from a version; return whether it had one.
 
