@@ -138,8 +138,10 @@ def test_every_example_of_the_plan_is_there() -> None:
     names = {path.stem for path in EXAMPLES}
     assert names == {
         "multi-cloud",
+        "pages",
         "promote-by-hand",
         "publish-on-change",
+        "pull-request-page",
         "renew-signatures",
         "retrain",
         "rollback-by-hand",
@@ -237,10 +239,12 @@ def test_an_action_is_the_same_commit_everywhere() -> None:
     assert {action: pinned for action, pinned in pins.items() if len(pinned) > 1} == {}
 
 
-RIGHTS = {"actions", "attestations", "contents", "id-token", "pull-requests"}
+RIGHTS = {"actions", "attestations", "contents", "id-token", "pages", "pull-requests"}
 WRITERS = {
     ("release.yml", "github"): {"contents"},
     ("publish-models.yml", "publish"): {"pull-requests"},  # the input comment
+    ("pages.yml", "pages"): {"pages"},
+    ("pull-request-page.yml", "compare"): {"pull-requests"},
     ("weekly-refresh.yml", "models"): {"pull-requests"},  # calls publish-models.yml
 }
 

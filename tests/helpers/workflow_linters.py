@@ -20,6 +20,7 @@ NEWER_THAN_ACTIONLINT = re.compile(
     r'label "(ubuntu-24\.04|ubuntu-24\.04-arm|macos-15)" is unknown'
     r'|label "gpu" is unknown'  # a label of the reader's own runners, in an example
     r'|unexpected key "queue" for "concurrency" section'
+    r'|undefined variable "vars"'
     r'|unknown permission scope "(attestations|models|artifact-metadata)"'
 )
 

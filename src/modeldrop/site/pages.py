@@ -43,6 +43,11 @@ def version_page(model: str, number: int) -> str:
     return f"m/{model}/v{number}.html"
 
 
+def comparison_page(model: str, before: int, after: int) -> str:
+    """Path of the comparison of two versions, with its query."""
+    return f"{COMPARE_PAGE}?model={model}&a={before}&b={after}"
+
+
 def data_file(model: str, chunk: int) -> str:
     """Path of what is known of one chunk of versions."""
     return f"m/{model}/data-{chunk}.js"
@@ -123,6 +128,7 @@ class Pages:
             shown = report.context(manifest)
             if previous is not None and previous.facts is not None and entry.facts is not None:
                 shown |= {"previous": previous, "changes": differences(previous.facts, entry.facts)}
+                shown["comparison"] = _TOP + comparison_page(model, previous.number, entry.number)
             shown["attested"] = _attestation(manifest.provenance.repository, keys.manifest(model, entry.number))
             shown["commands"] = self._commands(model, entry.number, previous)
             shown["links"] = self._links(model, known)
