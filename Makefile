@@ -42,7 +42,7 @@ lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) docs/generate.py --check
 	$(BUILD_SITE)
 
-docs: .venv/.stamp-dev ## write what the pages repeat of action.yml and of the workflows
+docs: .venv/.stamp-dev ## write what the pages repeat of action.yml and of the workflows, schemas, and the pictures
 	$(DEV) docs/generate.py
 
 # Links and anchors that lead nowhere fail it; with --quiet they would not, for MkDocs then counts no warnings.

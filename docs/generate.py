@@ -1,4 +1,4 @@
-"""Write what the pages repeat of action.yml, the workflows, the examples and the settings, and the JSON Schemas.
+"""Write what the pages repeat of action.yml, the workflows, the examples and the settings, JSON Schemas and pictures.
 
 ``make docs`` writes; ``make lint`` runs it with ``--check``, which fails where a page has drifted. A page marks the
 place of a block, and everything between the two marks is replaced::
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # where it is run as a program
 
 from docs.json_schemas import schemas  # noqa: E402
+from docs.pictures import pictures  # noqa: E402
 from modeldrop.config import SETTINGS  # noqa: E402
 from modeldrop.doctor.services import SERVICES, Finding  # noqa: E402
 
@@ -83,7 +84,7 @@ def drifted(root: Path = ROOT) -> dict[str, str]:
     """The pages and schemas that are not as they should be, with the text that they should have."""
     now = {page: (root / page).read_text("utf-8") for page in PAGES}
     pages = {page: after for page, before in now.items() if (after := render(page, before)) != before}
-    whole = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {NESTED: nested_action()}
+    whole = {f"{SCHEMAS}/{name}": text for name, text in schemas().items()} | {NESTED: nested_action()} | pictures()
     return pages | {
         path: text
         for path, text in whole.items()
