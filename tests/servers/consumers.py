@@ -16,26 +16,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".consumers"
-ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
-    "onnxruntime-genai": ("onnxruntime-genai", "onnxruntime"),
-    "openvino-genai": ("openvino-genai",),
+ENVIRONMENTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "onnxruntime-genai": (("onnxruntime-genai", "onnxruntime"),),
+    "openvino-genai": (("openvino-genai",),),
     "optimum-intel": (
-        "optimum-intel[openvino]",
-        "sentence-transformers",
-        "openvino-tokenizers",
-        "langchain-huggingface",
-        "llama-index-embeddings-huggingface",
-        "haystack-ai",
-        "chromadb",
+        ("--retries", "1", "--index-url", "https://download.pytorch.org/whl/cpu", "torch==2.13.0"),
+        ("optimum-intel[openvino]", "sentence-transformers<6", "openvino-tokenizers"),
+        # Resolved together with the above, pip tries releases for half an hour.
+        ("docstring-parser", "filetype", "jsonschema", "langchain-core", "lazy-imports", "openai", "posthog"),
+        ("more-itertools", "tenacity"),
+        ("--no-deps", "haystack-ai", "haystack-experimental", "langchain-huggingface"),
     ),
 }
-"""What is installed, by the name of the environment."""
+"""What is installed, in turn, by the name of the environment."""
 RELEASES = ("1.15", "1.16", "1.17", "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.26", "1.27")
 """Releases of onnxruntime that graphs are opened with, oldest first."""
 _BESIDE = "onnxruntime-needs"
 _NEEDS = ("numpy<2", "protobuf", "flatbuffers", "coloredlogs", "sympy", "packaging")
 """What they import; those before 1.19 were built for numpy 1."""
-_TORCH = ("--retries", "1", "--index-url", "https://download.pytorch.org/whl/cpu", "torch")
 
 
 def python_of(name: str) -> Path:
@@ -72,11 +70,10 @@ def install() -> None:
     _pip(sys.executable, "--target", FOLDER / _BESIDE, *_NEEDS)
     for release in RELEASES:
         _pip(sys.executable, "--no-deps", "--target", FOLDER / f"onnxruntime-{release}", f"onnxruntime~={release}.0")
-    for name, packages in ENVIRONMENTS.items():
+    for name, turns in ENVIRONMENTS.items():
         venv.create(FOLDER / name, with_pip=True)
-        if name == "optimum-intel":
-            _pip(python_of(name), *_TORCH)
-        _pip(python_of(name), *packages)
+        for packages in turns:
+            _pip(python_of(name), *packages)
     # What comes with optimum-intel is made for another build of torch, and transformers fails to import it.
     subprocess.run([python_of("optimum-intel"), "-m", "pip", "uninstall", "-q", "-y", "torchvision"], check=True)
 
