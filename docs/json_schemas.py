@@ -13,7 +13,7 @@ import re
 from functools import singledispatch
 from typing import Any, TypeAlias
 
-from modeldrop.format import codec, recipe
+from modeldrop.format import codec, names, recipe
 from modeldrop.format.channel import CHANNEL, ENVELOPE
 from modeldrop.format.golden import STEP_OUTPUT, TENSOR_VALUE, StepInputField
 from modeldrop.format.json_fields import REQUIRED
@@ -260,7 +260,7 @@ def _(field: recipe.ThresholdsField, definitions: Schema) -> Schema:
         name: {
             "description": f"Thresholds of {name}, where they differ from the defaults.",
             "type": "object",
-            "propertyNames": {"pattern": _pattern(recipe.OWN_NAME)},
+            "propertyNames": {"pattern": _pattern(names.OWN_NAME)},
             "properties": metrics,
             "additionalProperties": {"$ref": "#/$defs/threshold"},
         }

@@ -6,7 +6,17 @@ import hashlib
 from pathlib import Path
 
 from modeldrop.format.channel import Channel, Envelope, Move, Wanted, serialize_channel
-from modeldrop.format.golden import Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
+from modeldrop.format.golden import (
+    ExampleStep,
+    Golden,
+    GoldenCase,
+    GoldenChain,
+    GoldenExample,
+    GoldenStep,
+    KnownArray,
+    StepOutput,
+    TensorValue,
+)
 from modeldrop.format.json_fields import dump
 from modeldrop.format.manifest import (
     Fidelity,
@@ -173,6 +183,47 @@ def manifest_of_graphs() -> Manifest:
     )
 
 
+def manifest_of_any_graphs() -> Manifest:
+    """Two graphs of no known task, with strings, a number without dimensions and an output that is not kept whole."""
+    detect, read = "onnx/detect.onnx", "onnx/read.onnx"
+    names, rate = Tensor("names", "string", ("n", "2"), ("first", "last")), Tensor("rate", "int64", ())
+    scores = Tensor("scores", "sequence(map(int64, float32))", ())
+    known = GoldenExample(
+        "row 1 of rows.csv",
+        (
+            ExampleStep(
+                "detect",
+                {"names": KnownArray("string", (2,), texts=("Ada", "")), "rate": KnownArray("int64", (), (1 << 62,))},
+                {
+                    "scores": KnownArray("float32", (2, 2), texts=("nan", "0.5", "-inf", "1.0")),
+                    "y": KnownArray("float64", (4096,), (0.5, 0.25), every=2048),
+                },
+            ),
+            ExampleStep(
+                "read",
+                {"x": KnownArray("uint8", (1, 4), (7, 9), grid=(1, 2))},
+                {"label": KnownArray("int64", (1,), (3,))},
+            ),
+        ),
+    )
+    fp32 = _fp32()._replace(
+        model=detect,
+        files=(detect, read, "labels.txt"),
+        inputs=(names, rate),
+        outputs=(scores, Tensor("y", "float64", ("...",))),
+        role="detect",
+        others=(Graph("read", read, (Tensor("x", "uint8", ("?", "4")),), (Tensor("label", "int64", ("?",)),)),),
+    )
+    return manifest()._replace(
+        task="generic",
+        architecture="ONNX",
+        recipe=Recipe(task="generic", variants=("fp32",), files=("labels.txt",)),
+        files=(_file(detect, 2_400_000), _file(read, 7_700_000), _file("labels.txt", 620)),
+        variants=(fp32,),
+        golden=Golden("scores", (), {"fp32": {"label_agreement": 1.0, "rel_error": 0.0}}, examples=(known,)),
+    )
+
+
 def channel() -> Channel:
     """A channel after a publish, another one and a rollback."""
     digests = (f"sha256:{_hex('v1')}", manifest_digest(serialize_manifest(manifest())))
@@ -292,6 +343,7 @@ def documents() -> dict[str, bytes]:
     return {
         "manifest.json": serialize_manifest(manifest()),
         "manifest-graphs.json": serialize_manifest(manifest_of_graphs()),
+        "manifest-generic.json": serialize_manifest(manifest_of_any_graphs()),
         "channel.json": serialize_channel(channel()),
         "channel-wanted.json": serialize_channel(channel_wanted()),
         "channel-signed.json": serialize_channel(channel_signed()),

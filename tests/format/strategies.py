@@ -85,7 +85,9 @@ def files(draw: st.DrawFn, path: str, piece_size: int) -> File:
     return File(path, size, draw(hex64), tuple(draw(st.lists(hex64, min_size=count, max_size=count))))
 
 
-tensors = st.builds(Tensor, name=texts(), dtype=texts(8), shape=st.lists(texts(6), max_size=3).map(tuple))
+tensors = st.builds(
+    Tensor, name=texts(), dtype=texts(8), shape=st.lists(texts(6), max_size=3).map(tuple), columns=st.just(())
+)
 tries = st.builds(
     SearchStep, what=texts(), weights=st.integers(0, 1 << 40), metrics=st.dictionaries(texts(6), numbers, max_size=2),
     holds=st.booleans(),
@@ -125,6 +127,7 @@ any_recipes = st.builds(
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.integers(1, 1 << 31),
     tokenizer=st.none() | texts(),
+    files=st.lists(texts(6), max_size=2).map(tuple),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
 )
@@ -146,6 +149,7 @@ recipes = st.builds(
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.sampled_from(OPSETS),
     tokenizer=st.none(),
+    files=st.lists(texts(6), max_size=2).map(tuple),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
 )
@@ -224,6 +228,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 cases=st.lists(cases, max_size=2).map(tuple),
                 metrics=st.dictionaries(texts(6), metric_values, max_size=2),
                 chains=st.just(()),
+                examples=st.just(()),
             )
         ),
         labels=tuple(draw(st.lists(texts(), max_size=3))),

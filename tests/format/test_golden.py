@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from modeldrop.errors import FormatError
 from modeldrop.format.golden import TensorValue
 from modeldrop.format.manifest import parse_manifest, serialize_manifest
-from modeldrop.inference.runs import unfold
+from modeldrop.inference.runs import from_example, unfold
 from tests.format import examples
 from tests.format.hostile import (
     CHAIN,
@@ -92,3 +92,35 @@ def test_a_coarse_grid_is_unfolded() -> None:
     assert np.array_equal(unfolded, np.array([[1, 1, 2, 2], [1, 1, 2, 2]], np.float32))
     assert unfold(TensorValue("float32", (1, 6, 0, 64), ())).shape == (1, 6, 0, 64)
     assert unfold(TensorValue("bool", (1,), (1,))).tolist() == [True]
+
+
+STEP = ("golden", "examples", 0, "steps", 0)
+ANY_BEYOND_SCHEMA: dict[str, Change] = {
+    "fewer texts than the shape holds": setting(*STEP, "inputs", "names", "texts", ["Ada"]),
+    "a fraction among whole numbers": setting(*STEP, "inputs", "rate", "values", [0.5]),
+    "an array that would fill the memory": setting(*STEP, "outputs", "y", "shape", [1 << 30, 1 << 30]),
+    "more than every other element": setting(*STEP, "outputs", "y", "values", [0.5, 0.25, 1.0]),
+    "a grid that does not divide": setting("golden", "examples", 0, "steps", 1, "inputs", "x", "grid", [1, 3]),
+    "no steps": setting("golden", "examples", 0, "steps", []),
+}
+
+
+@pytest.mark.parametrize("change", ANY_BEYOND_SCHEMA.values(), ids=ANY_BEYOND_SCHEMA)
+def test_refuses_known_inputs_of_any_type_that_cannot_be_run(change: Change) -> None:
+    document = serialize_manifest(examples.manifest_of_any_graphs())
+    with pytest.raises(FormatError, match="examples"):
+        parse_manifest(changed(document, change))
+
+
+def test_known_inputs_of_any_type_come_back_as_they_were() -> None:
+    (known,) = examples.manifest_of_any_graphs().golden.examples
+    run = from_example(known)
+    assert run.text == "row 1 of rows.csv"
+    names, rate = (run.steps[0].inputs[name] for name in ("names", "rate"))
+    assert (names.tolist(), rate.tolist(), rate.shape) == (["Ada", ""], 1 << 62, ())  # type: ignore[union-attr]
+    assert run.steps[1].inputs["x"].tolist() == [[7, 7, 9, 9]]  # type: ignore[union-attr]
+    assert run.every == {"detect/y": 2048}
+    answer = run.answer.named
+    assert answer["detect/y"].tolist() == [0.5, 0.25]
+    assert np.isnan(answer["detect/scores"][0, 0])
+    assert answer["read/label"].dtype == np.int64

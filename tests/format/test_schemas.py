@@ -79,6 +79,7 @@ NAMES = (
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
     "manifest-graphs": parse_manifest,
+    "manifest-generic": parse_manifest,
     "channel": parse_channel,
     "channel-wanted": parse_channel,
     "channel-signed": parse_channel,
@@ -239,6 +240,7 @@ def test_a_fixture_is_kept_for_ever(name: str) -> None:
     expected = {
         "manifest": examples.manifest,
         "manifest-graphs": examples.manifest_of_graphs,
+        "manifest-generic": examples.manifest_of_any_graphs,
         "channel": examples.channel,
         "channel-wanted": examples.channel_wanted,
         "channel-signed": examples.channel_signed,

@@ -282,7 +282,13 @@ def _check_source(source: str, recipe: Recipe) -> None:
             hub_names.check_revision(revision, source)
     elif source.startswith(_PATH_STARTS) or "@" not in source or separator:
         # A folder; or nothing that could be a source, which this refuses. Neither asks a server.
-        resolve_source(source, allow_pickle=recipe.allow_pickle, trust_remote_code=recipe.trust_remote_code)
+        resolve_source(
+            source,
+            allow_pickle=recipe.allow_pickle,
+            trust_remote_code=recipe.trust_remote_code,
+            task=recipe.task,
+            files=recipe.files,
+        )
 
 
 def _without_secrets(url: str) -> str:

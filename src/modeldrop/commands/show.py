@@ -8,6 +8,7 @@ import json
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
 from modeldrop.format.manifest import serialize_manifest
+from modeldrop.format.signature import signatures
 from modeldrop.registry.versions import list_channels, resolve_reference
 from modeldrop.storage.write import open_store
 from modeldrop.util.text import size_text, table
@@ -51,6 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{reference.model} v{version.number}")
     print(table(("", ""), [(f"  {name}", value) for name, value in facts.items()]).lstrip("\n"))
     print(f"\n{variant_table(manifest)}\n")
+    for graphs, tensors in signatures(manifest.variants):
+        shown = [(kind, name, f"{tensor.dtype} [{', '.join(tensor.shape)}]") for kind, name, tensor in tensors]
+        print(f"{table((graphs, '', ''), shown)}\n")
     rows = [(file.path, size_text(file.size), f"sha256:{file.sha256[:16]}…") for file in manifest.files]
     print(table(("file", "size", "digest"), rows, right=(1,)))
     return 0

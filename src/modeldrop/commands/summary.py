@@ -114,6 +114,10 @@ def _fidelity(manifest: Manifest, variant: Variant) -> str:
         parts.append("cosine " + ", ".join(f"{value:.4f} {which}" for value, which in cosines))
     if "top1" in metrics:
         parts.append(f"top-1 {metrics['top1']:.1%}")
+    if "label_agreement" in metrics:
+        parts.append(f"same labels {metrics['label_agreement']:.1%}")
+    if "rel_error" in metrics:
+        parts.append(f"error {metrics['rel_error']:.1g}")
     if "correlation" in metrics:
         parts.append(f"correlation {metrics['correlation']:.4f}")
     for name, value in manifest.original.metrics.items():

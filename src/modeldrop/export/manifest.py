@@ -51,7 +51,7 @@ def assemble(
         provenance: who builds, and when.
     """
     request, recipe = checked.request, checked.request.recipe
-    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in judged.faithful}
+    paths = {name: VARIANTS[name].graphs(checked.graphs) for name in judged.faithful}
     variants = []
     for name, fidelity in judged.faithful.items():
         measured = proven.variants[name]
@@ -71,7 +71,7 @@ def assemble(
                 min_onnxruntime=""
                 if VARIANTS[name].quantizer == OPENVINO
                 else min_onnxruntime(opset, ir_version, operators),
-                inputs=graphs[first].inputs,
+                inputs=tuple(tensor._replace(columns=exported.columns) for tensor in graphs[first].inputs),
                 outputs=graphs[first].outputs,
                 fidelity=fidelity,
                 speed=Speed(*measured.speed),

@@ -52,8 +52,29 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GenericModel:
+    """What is known of a generic model that is to be taken as it is, or converted.
+
+    Attributes:
+        framework: what it was saved by; ``ONNX`` for ready graphs.
+        file: the path of what a framework saved, in the source's folder; "" for ready graphs.
+        roles: of its graphs.
+        variant: the variant that these are.
+        inputs: the recipe's file of inputs; None to draw them from the signature.
+        further: whether somebody reads what stands beside the inputs in that file: an own metric.
+    """
+
+    framework: str
+    file: str
+    roles: tuple[str, ...]
+    variant: str
+    inputs: Path | None
+    further: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """Asks ``export``, ``adopt`` and ``adopt_openvino`` for a model's graphs and what the original answers.
+    """Asks ``export``, ``adopt``, ``adopt_openvino`` and ``generic`` for a model's graphs and the original's answers.
 
     Attributes:
         checkpoint: the model.
@@ -63,6 +84,7 @@ class ExportRequest:
         golden: indices of the samples whose answers the manifest keeps.
         openvino: whether variants are made for OpenVINO.
         beside: whether variants are made while the original answers.
+        generic: of a generic model; None for one of any other task.
     """
 
     checkpoint: Checkpoint
@@ -72,6 +94,7 @@ class ExportRequest:
     golden: tuple[int, ...]
     openvino: bool
     beside: bool
+    generic: GenericModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +118,7 @@ class ExportAnswer:
 
     Attributes:
         labels: names of the classes, by index.
+        columns: names of the columns of the only input, where that is a matrix and they have some.
         max_length: tokens that a text is cut to.
         embedding: how it embeds; None where sentences have no vector.
         framework: what the original was run by.
@@ -105,6 +129,7 @@ class ExportAnswer:
     """
 
     labels: tuple[str, ...]
+    columns: tuple[str, ...]
     max_length: int | None
     embedding: Embedding | None
     framework: str
@@ -330,6 +355,31 @@ class CompareAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureRequest:
+    """Asks ``measure`` what an own metric gives of two versions of a generic model.
+
+    Attributes:
+        new: the folder of a version, complete.
+        current: that of another one.
+        inputs: the recipe's file, with what the metric reads.
+        metric: the recipe's own.
+    """
+
+    new: Path
+    current: Path
+    inputs: Path
+    metric: OwnMetric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureAnswer:
+    """The metric's figures of both."""
+
+    new: Mapping[str, float]
+    current: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ReportRequest:
     """Asks ``report`` to write report.html beside the manifest.json in a folder; there is no answer."""
 
@@ -364,7 +414,14 @@ class WorkerEvent:
 
 
 Request: TypeAlias = (
-    ExportRequest | QuantizeRequest | SearchRequest | VerifyRequest | CompareRequest | ReportRequest | OwnMetric
+    ExportRequest
+    | QuantizeRequest
+    | SearchRequest
+    | VerifyRequest
+    | CompareRequest
+    | MeasureRequest
+    | ReportRequest
+    | OwnMetric
 )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import onnx
 
 from modeldrop.export.messages import GraphDescription
-from modeldrop.format.manifest import Tensor
+from modeldrop.format.manifest import ANY_RANK, NAMELESS, Tensor
 
 ONE_FILE = 1_900_000_000
 """Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
+
+_LONGEST_TYPE = 64
 
 # ONNX's own names of the types, where a manifest has numpy's.
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
@@ -20,11 +22,13 @@ _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 def describe_onnx(path: Path) -> GraphDescription:
     """Opset, IR version, operators, inputs, outputs and external data files of a graph."""
     model = onnx.load(path, load_external_data=False)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    # A tree has operators of ai.onnx.ml alone.
+    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
+    weights = {tensor.name for tensor in model.graph.initializer}  # inputs too, in files of IR version 3
     return GraphDescription(
         opset=opset,
         ir_version=model.ir_version,
-        inputs=tuple(map(_tensor, model.graph.input)),
+        inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in weights),
         outputs=tuple(map(_tensor, model.graph.output)),
         external=tuple(external_files(model)),
         operators=tuple(sorted(operators_of(all_graphs(model.graph)))),
@@ -33,8 +37,28 @@ def describe_onnx(path: Path) -> GraphDescription:
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
-    shape = tuple(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    return Tensor(value.name, _dtype(kind.elem_type), shape)
+    if not value.type.HasField("tensor_type"):
+        return Tensor(value.name, _type_name(value.type)[:_LONGEST_TYPE], ())
+    if not kind.HasField("shape"):
+        return Tensor(value.name, _type_name(value.type), (ANY_RANK,))
+    return Tensor(value.name, _type_name(value.type), tuple(map(_dimension, kind.shape.dim)))
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> str:
+    return str(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or NAMELESS)
+
+
+def _type_name(kind: onnx.TypeProto) -> str:
+    """A type: of tensors numpy's name, of others such as ``sequence(map(int64, float32))``."""
+    if kind.HasField("tensor_type"):
+        return _dtype(kind.tensor_type.elem_type)
+    if kind.HasField("sequence_type"):
+        return f"sequence({_type_name(kind.sequence_type.elem_type)})"
+    if kind.HasField("optional_type"):
+        return f"optional({_type_name(kind.optional_type.elem_type)})"
+    if kind.HasField("map_type"):
+        return f"map({_dtype(kind.map_type.key_type)}, {_type_name(kind.map_type.value_type)})"
+    return "unknown"
 
 
 def operators_of(graphs: Iterable[onnx.GraphProto]) -> set[str]:

@@ -19,6 +19,7 @@ from modeldrop.export.messages import (
     Comparison,
     ExportAnswer,
     ExportRequest,
+    GenericModel,
     MadeVariants,
     QuantizeRequest,
     ReportRequest,
@@ -88,7 +89,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
 
     check_rates(checked.samples, source)
     exported, made = _export(checked, source, scratch, steps)
-    paths = {name: VARIANTS[name].graphs(checked.family.graphs) for name in made.graphs}
+    paths = {name: VARIANTS[name].graphs(checked.graphs) for name in made.graphs}
     own_files = {
         name: [
             *paths[name].values(),
@@ -132,11 +133,11 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
 
 def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) -> tuple[ExportAnswer, MadeVariants]:
     """Export and quantize."""
-    recipe, family, origin, output = checked.request.recipe, checked.family, checked.origin, scratch / "out"
+    recipe, origin, output = checked.request.recipe, checked.origin, scratch / "out"
     searched = tuple(name for name in recipe.variants if name in recipe.options and recipe.options[name].auto)
     to_make = QuantizeRequest(
         output=output,
-        roles=family.graphs,
+        roles=checked.graphs,
         origin=origin.name,
         variants=tuple(name for name in recipe.variants if name not in searched),
         optional=checked.request.optional,
@@ -159,6 +160,7 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         golden=checked.golden,
         openvino=any(VARIANTS[name].quantizer == OPENVINO for name in recipe.variants),
         beside=makes_beside(checked),
+        generic=_generic_model(checked),
     )
     steps.start("export")
     with contextlib.ExitStack() as processes:
@@ -183,12 +185,12 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         made = making[0].result(lambda event: steps.update(event.done, event.total, "of the variants"))
     if searched:
         made = _search(checked, searched, to_make, scratch, steps, made)
-    origin_bytes = sum(graph_bytes(output / origin.path(role)) for role in family.graphs)
+    origin_bytes = sum(graph_bytes(output / origin.path(role)) for role in checked.graphs)
     if origin.name not in recipe.variants:
-        for role in family.graphs:
+        for role in checked.graphs:
             remove_graph(output / origin.path(role))
     sizes = {
-        name: sum(graph_bytes(output / path) for path in VARIANTS[name].graphs(family.graphs).values())
+        name: sum(graph_bytes(output / path) for path in VARIANTS[name].graphs(checked.graphs).values())
         for name in made.graphs
     }
     lacks = exported.openvino_tokenizer.lacks
@@ -197,6 +199,20 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
     )
     check_sizes(recipe.options, sizes, origin_bytes, origin.name)
     return exported, made
+
+
+def _generic_model(checked: CheckedRequest) -> GenericModel | None:
+    source, recipe = checked.request.source, checked.request.recipe
+    if not source.framework:
+        return None
+    return GenericModel(
+        framework=source.framework,
+        file=source.framework_file,
+        roles=source.roles,
+        variant=checked.origin.name,
+        inputs=None if recipe.inputs is None else Path(recipe.inputs).resolve(),
+        further=recipe.metric is not None,
+    )
 
 
 def _search(
@@ -316,9 +332,9 @@ def flag_external_data(output: Path, files: Iterable[str]) -> None:
         for name in sorted(names)
         if (graph := name.removesuffix(_DATA_SUFFIX)) != name and graph.endswith(".onnx")
     }
-    if not flags:
-        return
     path = output / "config.json"
+    if not flags or not path.is_file():  # a generic model has none, and transformers.js does not load it
+        return
     config = json.loads(path.read_text("utf-8"))
     own = config.setdefault("transformers.js_config", {})
     own["use_external_data_format"] = flags

@@ -10,6 +10,7 @@ from typing import Any
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
+from modeldrop.export.generic_inputs import check_file
 from modeldrop.export.inputs import Sample, read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants, origin_of
@@ -24,7 +25,8 @@ EXPORTER_EPOCH = 4
 class BuildRequest:
     """A build that is fully determined: same ``key``, same result.
 
-    ``samples`` are the recipe's own inputs, and () where the built-in ones are meant; ``metric`` is its own metric.
+    ``samples`` are the recipe's own inputs, and () where the built-in ones are meant, and of a generic model, whose
+    worker reads them; ``metric`` is its own metric.
     ``optional`` are the variants that nobody has asked for by name: one that misses its thresholds is left out.
     """
 
@@ -51,7 +53,9 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
     inputs = {}
     samples: tuple[Sample, ...] = ()
     metric = None
-    if recipe.inputs is not None:
+    if recipe.inputs is not None and source.framework:
+        inputs["inputs"] = check_file(Path(recipe.inputs))
+    elif recipe.inputs is not None:
         samples, inputs["inputs"] = read_samples(Path(recipe.inputs), own_metric=recipe.metric is not None)
     if recipe.metric is not None:
         metric = find_metric(recipe.metric)

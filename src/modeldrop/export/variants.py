@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modeldrop.format.variants import OPENVINO, VARIANTS, VariantSpec
+from modeldrop.format.variants import FP32, OPENVINO, VARIANTS, VariantSpec
 
 LIBRARIES = {"openvino": ("nncf", "openvino")}
 """The libraries that make variants, by the extra of modeldrop that brings them."""
@@ -65,10 +65,13 @@ def openvino_variant(bits: int) -> VariantSpec:
 def makeable(origin: VariantSpec) -> tuple[str, ...]:
     """The variants that can be made of a source whose graphs are those of the variant ``origin``.
 
-    Of ONNX in fp32 all; of an OpenVINO graph itself and those of fewer bits, unless its weights are quantized already.
+    Of ONNX in fp32 all, of other ONNX graphs none but itself; of an OpenVINO graph itself and those of fewer bits,
+    unless its weights are quantized already.
     """
-    if origin.quantizer != OPENVINO:
+    if origin is FP32:
         return tuple(VARIANTS)
+    if origin.quantizer != OPENVINO:
+        return (origin.name,)
     bits = origin.options["bits"]
     return tuple(spec.name for spec in _OPENVINO if spec is origin or (bits >= 16 and spec.options["bits"] < bits))
 

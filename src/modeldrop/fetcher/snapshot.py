@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modeldrop.format.manifest import Manifest
+    from modeldrop.format.manifest import Graph, Manifest
 
 MANIFEST = "manifest.json"
 SHORT_DIGEST = 12
@@ -236,6 +236,18 @@ class Snapshot:
     def model_file(self) -> Path:
         """The graph that a runtime opens."""
         return self.path / LocalSnapshot(self.path).model
+
+    @property
+    def model_files(self) -> Mapping[str, Path]:
+        """Every graph of the model, by its role: one called ``model``, or several by their names."""
+        renamed = LocalSnapshot(self.path).renamed
+        return {role: self.path / renamed.get(graph.path, graph.path) for role, graph in self.signature.items()}
+
+    @property
+    def signature(self) -> Mapping[str, Graph]:
+        """What goes into every graph and comes out of it, by its role: names, types and shapes."""
+        variant = self.manifest.variant(self.variant)
+        return {} if variant is None else variant.signature
 
     def to_json(self) -> Mapping[str, object]:
         """All about it as plain values."""

@@ -1,7 +1,7 @@
 """Known inputs and the original's answers, in a manifest: small, and enough to test a variant where it serves.
 
 Text encoders have ``cases``: token ids in, one output. Models that take pictures or sound, or run several graphs one
-after the other, have ``chains``.
+after the other, have ``chains``. Graphs that were taken as they are have ``examples``: inputs and outputs of any type.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from modeldrop.util.named_tuples import NamedTuple
 MAX_TOKEN = 1 << 31
 MAX_ELEMENTS = 1 << 24
 """How many elements a known tensor may have, repeated ones included."""
+STRING = "string"
+"""The type of arrays of strings, which numpy has many names for."""
 DTYPES = ("bool", "float16", "float32", "int32", "int64")
 
 _MAX_KEPT = 1 << 20
@@ -216,6 +218,110 @@ GOLDEN_CHAIN = Record(
 )
 
 
+class KnownArray(NamedTuple):
+    """A known input or output of any type.
+
+    Attributes:
+        dtype: numpy's name of the type, or ``string``.
+        shape: of the whole.
+        values: the elements; () where ``texts`` has them: strings, and numbers where one of them is not finite.
+        texts: see there.
+        grid: shape of the elements where each is repeated to fill the shape, as in ``TensorValue``.
+        every: where this is more than 1, only each of so many elements is kept, of the flattened array.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    grid: tuple[int, ...] = ()
+    every: int = 1
+
+
+def _check_array(fields: Fields, array: KnownArray) -> None:
+    if math.prod(array.shape) > MAX_ELEMENTS:
+        fields.fail(f"has more than {MAX_ELEMENTS} elements", "shape")
+    if array.grid and (
+        len(array.grid) != len(array.shape)
+        or any(part < 1 or whole % part for part, whole in zip(array.grid, array.shape, strict=True))
+    ):
+        fields.fail("does not divide the array's shape", "grid")
+    count = -(-math.prod(array.grid or array.shape) // array.every)
+    if len(array.texts or array.values) != count:
+        fields.fail(f"has {len(array.texts or array.values)} values; its shape needs {count}", "values")
+
+
+class AnyElementsField(ListField):
+    """The elements of an array: whole numbers of up to 64 bits, unless its ``dtype`` is a float."""
+
+    def read(self, fields: Fields, name: str) -> tuple[Any, ...]:
+        if str(fields.value("dtype")).startswith("float"):
+            return super().read(fields, name)
+        return fields.integers(name, low=-(1 << 63), high=1 << 64, limit=self.limit, default=())
+
+
+KNOWN_ARRAY = Record(
+    KnownArray,
+    check=_check_array,
+    dtype=TextField("Type of the elements, as numpy calls it, or string.", limit=64),
+    shape=ListField("Dimensions.", _COUNT, limit=_MAX_RANK),
+    values=AnyElementsField(
+        "The elements, flattened.", NumberField(), limit=_MAX_KEPT, default=(), omit=lambda array: bool(array.texts)
+    ),
+    texts=ListField(
+        "The elements as texts: strings, and numbers of an array of which some are not finite.",
+        TextField(limit=_MAX_KEPT),
+        limit=_MAX_KEPT,
+        default=(),
+        omit=True,
+    ),
+    grid=ListField(
+        "Shape of the elements where they are coarser than the array; each number a divisor of the shape's.",
+        _COUNT,
+        limit=_MAX_RANK,
+        default=(),
+        omit=True,
+    ),
+    every=IntegerField(
+        "Only each of so many elements is kept, of the flattened array, from the first on; 1 where absent.",
+        low=1,
+        high=MAX_ELEMENTS,
+        default=1,
+        omit=True,
+    ),
+)
+
+
+class ExampleStep(NamedTuple):
+    """One run of one graph: its role in the variant, what it gets, and what the original answers, by name."""
+
+    graph: str
+    inputs: Mapping[str, KnownArray]
+    outputs: Mapping[str, KnownArray]
+
+
+EXAMPLE_STEP = Record(
+    ExampleStep,
+    graph=TextField("Role of the graph in the variant.", limit=64),
+    inputs=MapField("What it gets, by input.", ObjectField(KNOWN_ARRAY)),
+    outputs=MapField("What the original answers, by output.", ObjectField(KNOWN_ARRAY)),
+)
+
+
+class GoldenExample(NamedTuple):
+    """A known input of graphs that were taken as they are: each is run by itself."""
+
+    text: str
+    steps: tuple[ExampleStep, ...]
+
+
+GOLDEN_EXAMPLE = Record(
+    GoldenExample,
+    text=TextField("What people are shown."),
+    steps=ListField("The graphs that it is for.", ObjectField(EXAMPLE_STEP), limit=_MAX_STEPS, minimum=1),
+)
+
+
 class Golden(NamedTuple):
     """Known inputs and the original's outputs, to test a variant where it serves.
 
@@ -227,11 +333,13 @@ class Golden(NamedTuple):
     cases: tuple[GoldenCase, ...]
     metrics: Mapping[str, Mapping[str, float]]
     chains: tuple[GoldenChain, ...] = ()
+    examples: tuple[GoldenExample, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
         """What people are shown of every known input, cases first."""
-        return (*(case.text for case in self.cases), *(chain.text for chain in self.chains))
+        known: tuple[GoldenCase | GoldenChain | GoldenExample, ...] = (*self.cases, *self.chains, *self.examples)
+        return tuple(one.text for one in known)
 
 
 GOLDEN = Record(
@@ -246,6 +354,13 @@ GOLDEN = Record(
     chains=ListField(
         "Known inputs of models that take more than token ids, or have several graphs.",
         ObjectField(GOLDEN_CHAIN),
+        limit=256,
+        default=(),
+        omit=True,
+    ),
+    examples=ListField(
+        "Known inputs of graphs that were taken as they are, of any type.",
+        ObjectField(GOLDEN_EXAMPLE),
         limit=256,
         default=(),
         omit=True,

@@ -24,6 +24,10 @@ _METRICS = {
     "greedy_prefix": "Same tokens before the first other one",
     "kl": "Kullback-Leibler divergence",
     "perplexity_gap": "Perplexity above the original's",
+    "abs_error": "Largest absolute error",
+    "rel_error": "Largest error, as a share of the output's largest number",
+    "label_agreement": "Same labels",
+    "rank_agreement": "Same order",
 }
 # For what writes token by token.
 _OF_TOKENS = {"top1": "Same best token", "max_abs": "Largest difference, as a share of the largest score"}

@@ -31,6 +31,10 @@ MAX_FILE_SIZE = 1 << 40
 PIECE_SIZE = 1 << 20
 MIN_PIECE_SIZE, MAX_PIECE_SIZE = 64 << 10, 1 << 30
 MAX_PIECES = 1 << 18
+NAMELESS = "?"
+"""A free dimension of a tensor that has no name."""
+ANY_RANK = "..."
+"""The only dimension of a tensor of which not even the number of dimensions is fixed."""
 MODEL = "model"
 """The role of a graph that is the whole model."""
 
@@ -77,20 +81,31 @@ class Tensor(NamedTuple):
     """An input or output of a graph: name, element type, and shape with names for what may vary.
 
     New manifests name types as numpy does; old ones may have ``float`` for ``float32``, and ``double`` for ``float64``.
+    ``columns`` are the names of a matrix's columns, () where it has none.
     """
 
     name: str
     dtype: str
     shape: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
 
 TENSOR = Record(
     Tensor,
     name=TextField("Its name.", limit=1024),
     dtype=TextField(
-        "Element type by numpy's name, such as float32; earlier releases wrote ONNX's float and double too.", limit=64
+        "Element type by numpy's name, such as float32; earlier releases wrote ONNX's float and double too. Also "
+        "string, and such as sequence(map(int64, float32)).",
+        limit=64,
     ),
-    shape=ListField("Dimensions; a name where the size may vary.", TextField("A number or a name."), limit=64),
+    shape=ListField(
+        "Dimensions; a name, or ?, where the size may vary; ... alone where their number may, too.",
+        TextField("A number or a name."),
+        limit=64,
+    ),
+    columns=ListField(
+        "Names of the columns, of a table as one matrix.", TextField("A name."), limit=100_000, default=(), omit=True
+    ),
 )
 
 
@@ -203,6 +218,12 @@ class Variant(NamedTuple):
     def graphs(self) -> dict[str, str]:
         """The path of every graph, by its role; ``model`` first."""
         return {self.role: self.model} | {graph.role: graph.path for graph in self.others}
+
+    @property
+    def signature(self) -> dict[str, Graph]:
+        """Every graph with its inputs and outputs, by its role; ``model`` first."""
+        first = Graph(self.role, self.model, self.inputs, self.outputs)
+        return {graph.role: graph for graph in (first, *self.others)}
 
 
 VARIANT = Record(

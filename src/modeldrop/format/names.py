@@ -12,6 +12,8 @@ from modeldrop.errors import FormatError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""What a figure of an own metric may be called."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"v[1-9][0-9]{0,8}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -23,7 +23,7 @@ from modeldrop.format.codec import (
     TextField,
 )
 from modeldrop.format.json_fields import Fields
-from modeldrop.format.names import hex_digest
+from modeldrop.format.names import OWN_NAME, hex_digest
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPTIMIZED, VARIANTS
 from modeldrop.util.named_tuples import NamedTuple
@@ -47,11 +47,13 @@ METRICS: dict[str, str] = {
     "greedy_prefix": ">=",
     "kl": "<=",
     "perplexity_gap": "<=",
+    "abs_error": "<=",
+    "rel_error": "<=",
+    "label_agreement": ">=",
+    "rank_agreement": ">=",
 }
 """Fidelity metrics, and on which side of its threshold a faithful value lies. ``inference.metrics`` defines them."""
 
-OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-"""What an own metric may be called."""
 THRESHOLD_FORMS = '">= 0.9", "<= 0.1", or as a share of the original\'s value, ">= 99%"'
 """How such a threshold is written, for messages."""
 THRESHOLD = re.compile(
@@ -181,6 +183,7 @@ class Recipe(NamedTuple):
     truncate_dim: int | None = None
     opset: int | None = None
     tokenizer: str | None = None
+    files: tuple[str, ...] = ()
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
@@ -367,7 +370,7 @@ def _path(description: str) -> TextField:
 _MAX_PATH = 4096
 _INPUTS = InputsField(
     "Path of what the variants are proven on instead of built-in inputs: one text per line, .jsonl, or a folder of"
-    " pictures or recordings.",
+    " pictures or recordings; of a generic model's inputs .npz, .npy, .jsonl, .csv or .parquet.",
     limit=_MAX_PATH,
     default=None,
     omit=True,
@@ -387,6 +390,13 @@ _TRUNCATE_DIM = IntegerField(
     omit=True,
 )
 _TOKENIZER = _path("Where the tokenizer comes from, spelled as a source; from beside the weights where absent.")
+_FILES = ListField(
+    "Files of the source that travel with ready graphs of any kind, such as labels.txt; * and ? stand for any letters.",
+    TextField("A path in the source.", limit=_MAX_PATH),
+    limit=1000,
+    default=(),
+    omit=True,
+)
 _ALLOW_PICKLE = BooleanField("Load pickle weights where there are no safetensors.", default=False, omit=True)
 _TRUST_CODE = BooleanField("Run Python code that comes with the model.", default=False, omit=True)
 _METRIC_TEXT = "An own metric: module:function or file.py:function."
@@ -412,6 +422,7 @@ WRITTEN_RECIPE = Record(
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
     tokenizer=_TOKENIZER,
+    files=_FILES,
     allow_pickle=_ALLOW_PICKLE,
     trust_remote_code=_TRUST_CODE,
     thresholds=ThresholdsField(
@@ -434,6 +445,7 @@ RECORDED_RECIPE = Record(
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=1, high=1 << 31, default=None, omit=True),
     tokenizer=_TOKENIZER,
+    files=_FILES,
     allow_pickle=_ALLOW_PICKLE,
     trust_remote_code=_TRUST_CODE,
     # Apart, for the first release takes all of ``thresholds`` to be numbers.

@@ -16,7 +16,8 @@ class Task(NamedTuple):
     Attributes:
         family: the folder in ``export/models`` of the models that do it.
         answers: what their answers mean: ``vectors`` (of texts or tokens), ``classes`` (scores of labels; a single one
-            is a reranker's) or ``tokens`` (scores of the next token: models that write). It decides the metrics.
+            is a reranker's), ``tokens`` (scores of the next token: models that write) or ``outputs`` (whatever a graph
+            answers, by name). It decides the metrics.
         inputs: what people call one input, and several.
     """
 
@@ -30,6 +31,9 @@ class Task(NamedTuple):
         return self.answers == "tokens"
 
 
+GENERIC = "generic"
+"""The task of graphs that are taken as they are: what they mean is their user's business."""
+
 _PICTURES = ("picture", "pictures")
 
 TASKS: Mapping[str, Task] = {
@@ -41,6 +45,7 @@ TASKS: Mapping[str, Task] = {
     "image-classification": Task("vision", "classes", _PICTURES),
     "zero-shot-image-classification": Task("clip", "classes", _PICTURES),
     "automatic-speech-recognition": Task("speech", "tokens", ("recording", "recordings")),
+    GENERIC: Task(GENERIC, "outputs", ("input", "inputs")),
 }
 """Every task of this release, in the order in which a checkpoint's families are looked for."""
 

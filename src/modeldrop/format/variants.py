@@ -36,6 +36,9 @@ _THRESHOLDS: Mapping[str, tuple[float, ...]] = {
     "greedy_prefix": (0.99, 0.9, 0.8, 0.5, 0.25),
     "kl": (1e-4, 0.005, 0.02, 0.1, 0.3),
     "perplexity_gap": (1e-3, 0.01, 0.03, 0.1, 0.3),
+    "rel_error": (1e-4, 0.02, 0.1, 0.25, 0.4),
+    "label_agreement": (1.0, 0.99, 0.98, 0.95, 0.9),
+    "rank_agreement": (0.999, 0.98, 0.97, 0.95, 0.9),
 }
 
 

@@ -57,6 +57,7 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     role = request["role"]
     known_runs = [runs.from_case(case, known.output, role, variant.dtypes(role)) for case in known.cases]
     known_runs += [runs.from_golden(run) for run in known.chains]
+    known_runs += [runs.from_example(example) for example in known.examples]
     expected, answers = [], []
     for run in known_runs:
         for step in run.steps:
@@ -66,6 +67,10 @@ def answer(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
             found = variant.answer(run)
         except Exception as error:  # noqa: BLE001
             return {"failed": f"it does not run: {first_line(error)}"}
+        if run.answer.named:
+            expected.append(run.answer)
+            answers.append(found)
+            continue
         values = run.answer.values
         if found.size != values.size:
             return {"failed": f"it answers {found.size} numbers where the original answers {values.size}"}

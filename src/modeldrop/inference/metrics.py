@@ -10,10 +10,11 @@ classes    scores of labels, per text or token          cosine, top1, kl; top5 w
 labels     scores of labels that may all be true         cosine, decisions
 targets    numbers that are estimated: regression        nrmse, correlation
 tokens     scores of the next token, row by row         cosine, top1, kl, greedy_prefix, perplexity_gap
+outputs    whatever a graph answers, by name            those of ``outputs.py``
 ========== ============================================ =====================================================
 
-``max_abs``, the largest difference of two numbers, belongs to all of them; for tokens, whose scores have no scale of
-their own, it is a share of the original's largest score, and for targets of their spread.
+``max_abs``, the largest difference of two numbers, belongs to all of them but the last; for tokens, whose scores have
+no scale of their own, it is a share of the original's largest score, and for targets of their spread.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.tasks import MULTI_LABEL, REGRESSION, task_of
+from modeldrop.inference.outputs import compare_named
 from modeldrop.inference.runs import ModelAnswer
 
 if TYPE_CHECKING:
@@ -50,24 +52,28 @@ def measure_of(task: str, shape: Sequence[int], problem: str = "") -> str:
         if problem in _PROBLEMS:
             return _PROBLEMS[problem]
         return "classes" if shape[-1] > 1 else "score"
-    if answers == "tokens":
+    if answers in {"tokens", "outputs"}:
         return answers
     return "vector" if len(shape) == 1 else "hidden"
 
 
-def compare(task: str, expected: Sequence[ModelAnswer], answers: Arrays, problem: str = "") -> tuple[Figures, Worst]:
+def compare(
+    task: str, expected: Sequence[ModelAnswer], answers: Sequence[Any], problem: str = ""
+) -> tuple[Figures, Worst]:
     """Compare answers, input by input.
 
     Args:
         task: the Hub name of what the model does.
         expected: the original's answers.
-        answers: the variant's, of the same shapes.
+        answers: the variant's, of the same shapes; as ``OpenVariant.answer`` gives them.
         problem: what a classifier's scores mean, as manifests say; "" for the labels of which one is true.
 
     Returns:
         The metrics, and for those that have one, the index of the worst input with the value there. A non-finite
         answer is as far off as can be.
     """
+    if expected[0].named:
+        return compare_named([one.named for one in expected], answers)
     finite = [bool(np.isfinite(answer).all()) for answer in answers]
     originals = [one.values.astype(np.float64) for one in expected]
     # What is no number is replaced by what is as far as can be from any answer, and counts as that below.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.golden import StepOutput
-from modeldrop.inference.runs import Array, OpenVariant, RunStep
+from modeldrop.inference.runs import OpenVariant, RunStep
 
 if TYPE_CHECKING:
     from openvino import InferRequest
@@ -50,8 +50,8 @@ class OpenVinoVariant(OpenVariant):
         inputs = self._requests[self._graph_of(step)].model_inputs
         return sorted(min(port.get_names()) for port in inputs if not given & port.get_names())
 
-    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
-        results: list[dict[str, Array]] = []
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = []
         begun: set[str] = set()
         for step in steps:
             graph = self._graph_of(step)

@@ -2,20 +2,30 @@
 
 A run is a number of steps, each of one graph, which may be handed what earlier steps have computed: an encoder's is a
 single step, a translator's is one of its encoder and one of its decoder for every token. A manifest has known runs as
-``cases`` (a single step) and ``chains``.
+``cases`` (a single step) and ``chains``; those of graphs that were taken as they are, whose steps are each by
+themselves, as ``examples``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from modeldrop.format.golden import DTYPES, GoldenCase, GoldenChain, StepOutput, TensorValue
+from modeldrop.format.golden import (
+    DTYPES,
+    STRING,
+    GoldenCase,
+    GoldenChain,
+    GoldenExample,
+    KnownArray,
+    StepOutput,
+    TensorValue,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -43,12 +53,14 @@ class ModelAnswer:
         targets: for generators, by row the index in the last dimension of the token that comes next.
         begin: the first row whose next token is the original's own choice; those before belong to a given text.
         question: for rerankers, the number of the question: passages are put in order for each question alone.
+        named: of graphs that were taken as they are, every output whole, by name; ``values`` is empty then.
     """
 
     values: Array
     targets: tuple[int, ...] = ()
     begin: int = 0
     question: int = 0
+    named: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,9 @@ class ModelRun:
         answer: the original's.
         at: the positions of the outputs' last dimension that the answer keeps; () for all.
         read: what a tokenizer makes the first step's token ids of: a batch of texts, or of pairs; () without tokens.
+        every: of named outputs that are not kept whole, which elements are: each of so many, of the flattened array.
+        whole: the shapes that those outputs have.
+        fields: what an own metric gets of the input; {} for its name alone.
     """
 
     text: str
@@ -70,6 +85,9 @@ class ModelRun:
     answer: ModelAnswer
     at: tuple[int, ...] = ()
     read: tuple[tuple[str, ...], ...] = ()
+    every: Mapping[str, int] = field(default_factory=dict)
+    whole: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OpenVariant(ABC):
@@ -84,12 +102,14 @@ class OpenVariant(ABC):
         """The inputs that the step's graph wants and is not given."""
 
     @abstractmethod
-    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
-        """The outputs of every step, by name."""
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Any]]:
+        """The outputs of every step, by name: arrays, but for what a graph of any kind may answer besides."""
 
-    def answer(self, run: ModelRun) -> Array:
-        """What the variant answers where the original answers ``run.answer``."""
+    def answer(self, run: ModelRun) -> Any:
+        """What the variant answers where the original answers ``run.answer``: an array, or arrays by name as there."""
         results = self.run(run.steps)
+        if run.answer.named:
+            return thinned(named_outputs([step.graph for step in run.steps], results), run.every)
         return rows([results[output.step][output.output][0] for output in run.outputs], run.at)
 
 
@@ -112,8 +132,8 @@ class OnnxVariant(OpenVariant):
     def lacking(self, step: RunStep) -> list[str]:
         return sorted(set(self.dtypes(step.graph)) - set(step.inputs))
 
-    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Array]]:
-        results: list[dict[str, Array]] = []
+    def run(self, steps: Sequence[RunStep]) -> list[dict[str, Any]]:
+        results: list[dict[str, Any]] = []
         for step in steps:
             session = self._sessions[step.graph]
             inputs = {
@@ -123,6 +143,43 @@ class OnnxVariant(OpenVariant):
             names = [tensor.name for tensor in session.get_outputs()]
             results.append(dict(zip(names, session.run(names, inputs), strict=True)))
         return results
+
+
+def named_outputs(graphs: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """The outputs of steps as arrays by name; with the graph before the name where there are several graphs.
+
+    Sequences and maps become arrays too: of maps with numbers for labels, a matrix with a column for each label.
+
+    Args:
+        graphs: the role of each step's graph.
+        results: what each step has answered.
+    """
+    found: dict[str, Array] = {}
+    for graph, outputs in zip(graphs, results, strict=True):
+        before = f"{graph}/" if len(set(graphs)) > 1 else ""
+        for name, value in outputs.items():
+            found |= _arrays(f"{before}{name}", value)
+    return found
+
+
+def _arrays(name: str, value: Any) -> dict[str, Array]:
+    if isinstance(value, dict):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        labels = sorted({label for one in value for label in one}, key=lambda label: (str(type(label)), label))
+        return {name: np.array([[one.get(label, np.nan) for label in labels] for one in value])}
+    if isinstance(value, list):
+        return {
+            key: array for number, one in enumerate(value) for key, array in _arrays(f"{name}[{number}]", one).items()
+        }
+    array = np.asarray("" if value is None else value)
+    # onnxruntime gives strings as Python's objects.
+    return {name: array.astype(np.str_) if array.dtype == object else array}
+
+
+def thinned(named: Mapping[str, Array], every: Mapping[str, int]) -> dict[str, Array]:
+    """Outputs, of which some are not kept whole; see ``ModelRun.every``."""
+    return {name: array.ravel()[:: every[name]] if name in every else array for name, array in named.items()}
 
 
 def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
@@ -158,9 +215,40 @@ def from_golden(known: GoldenChain) -> ModelRun:
     return ModelRun(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at)
 
 
-def unfold(literal: TensorValue) -> Array:
+def from_example(known: GoldenExample) -> ModelRun:
+    """The run of a manifest's known input of graphs that were taken as they are."""
+    steps = tuple(
+        RunStep(step.graph, {name: unfold(array) for name, array in step.inputs.items()}) for step in known.steps
+    )
+    outputs = [{name: _expected(array) for name, array in step.outputs.items()} for step in known.steps]
+    graphs = [step.graph for step in known.steps]
+    every = named_outputs(
+        graphs,
+        [{name: np.array(array.every) for name, array in step.outputs.items()} for step in known.steps],
+    )
+    return ModelRun(
+        text=known.text,
+        steps=steps,
+        outputs=(),
+        answer=ModelAnswer(np.zeros(0), named=named_outputs(graphs, outputs)),
+        every={name: int(number) for name, number in every.items() if number > 1},
+    )
+
+
+def _expected(known: KnownArray) -> Array:
+    return _elements(known).reshape(-1 if known.every > 1 else known.shape)
+
+
+def _elements(known: TensorValue | KnownArray) -> Array:
+    texts = known.texts if isinstance(known, KnownArray) else ()
+    if known.dtype == STRING:
+        return np.array(texts, np.str_)
+    return np.array([float(text) for text in texts] if texts else known.values, known.dtype)
+
+
+def unfold(literal: TensorValue | KnownArray) -> Array:
     """The whole tensor: every value of a coarse grid repeated as often as fits."""
-    array = np.array(literal.values, literal.dtype).reshape(literal.grid or literal.shape)
+    array = _elements(literal).reshape(literal.grid or literal.shape)
     for axis, (whole, part) in enumerate(zip(literal.shape, literal.grid, strict=False)):
         array = array.repeat(whole // part, axis)
     return array

@@ -65,7 +65,7 @@ def plan(request: PublishRequest) -> Plan:
     Raises:
         UsageError: a registry is named twice or cannot be one; the test is no shell command.
         SourceError: the source is missing, gated or damaged.
-        RecipeError: a file that the recipe names cannot be used.
+        RecipeError: a file that the recipe names cannot be used, or its metric cannot decide as is asked.
         RegistryError: a registry cannot be read.
         MissingExtraError: a cloud's SDK is not installed, and cannot be done without here.
     """
@@ -73,6 +73,10 @@ def plan(request: PublishRequest) -> Plan:
     check_command(request.test)
     stores = _open_all(request.registries)
     wanted = build_request_of(request.source, request.recipe, offline=request.offline)
+    if request.better is not None:
+        from modeldrop.publishing.better import check_rule  # which few ask for
+
+        check_rule(request.better, wanted)
     found = tuple(None if request.force else find_build(store, request.model, wanted.key) for store in stores)
     return Plan(request, wanted, stores, found, asked)
 
@@ -91,6 +95,8 @@ def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> Bu
         allow_pickle=recipe.allow_pickle,
         trust_remote_code=recipe.trust_remote_code,
         tokenizer=recipe.tokenizer,
+        task=recipe.task,
+        files=recipe.files,
     )
     return make_request(resolved, recipe)
 

@@ -12,18 +12,19 @@ from modeldrop.errors import RecipeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ARRAYS = "arrays"
 _MAX_BYTES = 1 << 30
 _MAX_EXAMPLES = 2000
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def check_calibration(path: Path, config: Mapping[str, Any], *, takes_texts: bool) -> None:
+def check_calibration(path: Path, config: Mapping[str, Any], kind: str) -> None:
     """Refuse what is not texts, nor arrays of the shape that the model takes.
 
     Args:
         path: the recipe's file: ``.npz``, or texts, one per line.
         config: the model's config.json.
-        takes_texts: whether the model's inputs are token ids; pictures else.
+        kind: of the model's inputs: ``text`` for token ids, ``arrays`` for what the graph says itself; else pictures.
 
     Raises:
         RecipeError: names the array, its shape, and what is wanted.
@@ -32,14 +33,14 @@ def check_calibration(path: Path, config: Mapping[str, Any], *, takes_texts: boo
         if path.stat().st_size > _MAX_BYTES:
             raise RecipeError(f"calibration: {path} has more than {_MAX_BYTES} bytes.", "Name a sample.")
         if path.suffix != ".npz":
-            _check_texts(path, takes_texts=takes_texts)
+            _check_texts(path, takes_texts=kind == "text")
             return
         arrays = _load(path)
     except OSError as error:
         raise RecipeError(f"calibration: {path} cannot be read: {error.strerror or error}.") from None
-    if takes_texts:
+    if kind == "text":
         _check_tokens(path, arrays, config)
-    else:
+    elif kind != ARRAYS:
         _check_pictures(path, arrays, config)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modeldrop.errors import RecipeError, SourceError
+from modeldrop.errors import RecipeError, SourceError, TaskError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.known_failures import CUSTOM_CODE
 from modeldrop.export.models import architecture_of, choose_task, family_of
@@ -21,7 +21,9 @@ from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_config import FILE, read_sentence_config
 from modeldrop.export.sentence_modules import check_modules, read_modules
 from modeldrop.export.sources import Source
+from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
+from modeldrop.format.tasks import GENERIC
 from modeldrop.format.variants import VariantSpec
 
 _GOLDEN = 4
@@ -53,6 +55,11 @@ class CheckedRequest:
         return family_of(self.task)
 
     @property
+    def graphs(self) -> tuple[str, ...]:
+        """The roles of its graphs, the one that runs first in front."""
+        return self.request.source.roles or self.family.graphs
+
+    @property
     def origin(self) -> VariantSpec:
         """The variant that all others are made of: fp32, except for an OpenVINO source."""
         return origin_of(self.request.source)
@@ -66,6 +73,8 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         RecipeError: a threshold on a metric that this task does not have: a gate that would never close; or inputs
             that this model does not take.
     """
+    if request.source.framework:
+        return _check_generic(request)
     config = request.source.config()
     ready = request.source.worker != "export"
     if not ready:  # a ready graph needs none of what config.json makes transformers load
@@ -88,14 +97,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
             "Leave truncate_dim out of the recipe.",
         )
     check_tokenizer(request.source.spec, request.source.support, family.needed)
-    metrics = family.metrics(config, task, embedder=embedder)
-    for variant, limits in request.recipe.thresholds.items():
-        for metric in limits:
-            if metric not in metrics:
-                raise RecipeError(
-                    f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
-                    f"Its metrics are: {', '.join(metrics)}.",
-                )
+    _check_metrics(request, task, family.metrics(config, task, embedder=embedder))
     check_export(request.recipe, task, family, ready=ready)
     check_variants(request.recipe, config, family, origin_of(request.source))
     if request.samples:
@@ -111,6 +113,31 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         golden=golden,
         problem=problem_of(config, task),
     )
+
+
+def _check_generic(request: BuildRequest) -> CheckedRequest:
+    """The same of a generic model, of which nothing is known but its files' names."""
+    source, recipe, family = request.source, request.recipe, family_of(GENERIC)
+    if recipe.task not in {None, GENERIC}:
+        raise TaskError(
+            f"{source.spec} is a generic model, which nothing says that it does {recipe.task}.",
+            "Leave the task out of the recipe, or build from a checkpoint or graphs with their config.json.",
+        )
+    _check_metrics(request, GENERIC, family.measured)
+    check_export(recipe, GENERIC, family, ready=source.framework == ONNX)
+    origin = origin_of(source)
+    check_variants(recipe, {}, family, origin, source.roles)
+    return CheckedRequest(request=request, task=GENERIC, architecture=source.framework, samples=(), golden=())
+
+
+def _check_metrics(request: BuildRequest, task: str, metrics: Sequence[str]) -> None:
+    for variant, limits in request.recipe.thresholds.items():
+        for metric in limits:
+            if metric not in metrics:
+                raise RecipeError(
+                    f"thresholds.{variant}.{metric}: this model's task, {task}, has no such metric.",
+                    f"Its metrics are: {', '.join(metrics)}.",
+                )
 
 
 def _check_code(config: Mapping[str, Any], source: Source, *, trusted: bool) -> None:

@@ -10,7 +10,7 @@ from modeldrop.export.models.family import Family, label_count
 from modeldrop.export.openvino_ir import BITS, Ir, Port
 from modeldrop.export.sources import Source
 from modeldrop.export.variants import CONVOLUTIONAL, makeable, openvino_variant
-from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VariantSpec
+from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VARIANTS, VariantSpec
 
 _ORDER = "beam_idx"
 _EMBEDDING = ("sentence_embedding", "last_hidden_state")
@@ -27,7 +27,7 @@ def origin_of(source: Source) -> VariantSpec:
     """
     ir = source.openvino_graph()
     if ir is None:
-        return FP32
+        return VARIANTS[source.brought]
     if ir.weights not in BITS:
         raise SourceError(
             f"The OpenVINO graph of {source.spec} has "
@@ -48,6 +48,8 @@ def default_variants(source: Source, *, calibrated: bool = False) -> tuple[str, 
         SourceError: see ``origin_of``, and ``Source.config``.
     """
     origin = origin_of(source)
+    if source.framework:  # what 8 bits do to a graph of any kind nobody knows: who wants it names it
+        return (origin.name,)
     if origin.quantizer != OPENVINO:
         if source.config().get("model_type") not in CONVOLUTIONAL:
             return DEFAULT_VARIANTS

@@ -50,7 +50,9 @@ def needs(checked: CheckedRequest) -> ResourceNeeds:
     weights, origin = source.weight_bytes(), origin_of(source)
     config = source.config()
     half = (
-        (config.get("dtype") or config.get("torch_dtype")) in _HALF if origin is FP32 else origin.options["bits"] == 16
+        (config.get("dtype") or config.get("torch_dtype")) in _HALF
+        if origin is FP32
+        else origin.options.get("bits") == 16
     )
     fp32 = weights * (2 if half else 1)
     others = [VARIANTS[name] for name in checked.request.recipe.variants if name != origin.name]

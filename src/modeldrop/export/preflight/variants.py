@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ _INT4_OPSET = 18
 _WHOLE = 32  # bits of fp32, which gates compare with
 
 
-def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, origin: VariantSpec = FP32) -> None:
+def check_variants(
+    recipe: Recipe,
+    config: Mapping[str, Any],
+    family: Family,
+    origin: VariantSpec = FP32,
+    graphs: Sequence[str] = (),
+) -> None:
     """Refuse what cannot be made.
 
     Args:
@@ -29,17 +35,19 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
         config: the model's config.json.
         family: the model's.
         origin: the variant that the source's graphs are, of which all others are made.
+        graphs: roles of the graphs; () for the family's.
 
     Raises:
         RecipeError: a variant is not for this model, lacks calibration data, or has a gate without fp32 to compare.
         MissingExtraError: the exporter's environment lacks a library.
     """
+    graphs = graphs or family.graphs
     _check_makeable(recipe, origin)
     for name in recipe.variants:
         spec = VARIANTS[name]
-        if spec.one_graph and len(family.graphs) > 1:
+        if spec.one_graph and len(graphs) > 1:
             raise RecipeError(
-                f"{name} is for models of one graph; this one has {', '.join(family.graphs)}.",
+                f"{name} is for models of one graph; this one has {', '.join(graphs)}.",
                 f"Leave {name} out of the recipe's variants; o1, int8 and int4 are made of every model.",
             )
         if spec.fuses and config.get("model_type") not in FUSIBLE:
@@ -60,7 +68,8 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
                     f"{name} needs calibration data.",
                     "Name inputs like those it will get: calibration = a file of texts, or of arrays (.npz).",
                 )
-            check_calibration(Path(recipe.calibration), config, takes_texts=family.takes_texts)
+            kind = "text" if family.takes_texts else family.input_kind
+            check_calibration(Path(recipe.calibration), config, kind)
     for name, options in recipe.options.items():
         if name not in recipe.variants:
             raise RecipeError(f"options.{name}: the recipe's variants are {', '.join(recipe.variants)}.")
@@ -71,10 +80,14 @@ def check_variants(recipe: Recipe, config: Mapping[str, Any], family: Family, or
 
 
 def _check_makeable(recipe: Recipe, origin: VariantSpec) -> None:
-    """Refuse variants, and gates on them, that a source of OpenVINO's graph does not give."""
-    if origin.quantizer != OPENVINO:
+    """Refuse variants, and gates on them, that ready graphs which are not ONNX's in fp32 do not give."""
+    if origin is FP32:
         return
-    what = f"this source is an OpenVINO graph whose weights have {origin.options['bits']} bits"
+    what = (
+        f"this source is an OpenVINO graph whose weights have {origin.options['bits']} bits"
+        if origin.quantizer == OPENVINO
+        else f"this source's graphs are {origin.name} already"
+    )
     wrong = [name for name in recipe.variants if name not in makeable(origin)]
     if wrong:
         raise RecipeError(
@@ -86,7 +99,7 @@ def _check_makeable(recipe: Recipe, origin: VariantSpec) -> None:
             raise RecipeError(
                 f"options.{name}.keep_layers: {what}, and they stay as they are.", "Leave keep_layers out."
             )
-        if origin.options["bits"] < _WHOLE and (options.must_be_faster or options.max_size.endswith("%")):
+        if origin.options.get("bits", 0) < _WHOLE and (options.must_be_faster or options.max_size.endswith("%")):
             raise RecipeError(
                 f"options.{name}: {what}, so that there is no fp32 to compare with.",
                 'Leave must_be_faster out, and write max_size in bytes ("25 MB").',

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import tokenizers
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from modeldrop.export.onnx_files import ONE_FILE, all_graphs, settle_data, weight_bytes
@@ -77,6 +76,8 @@ def _arrays(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _texts(path: Path, folder: Path, names: list[str]) -> Iterator[dict[str, Any]]:
+    import tokenizers  # models that read no texts are built without it
+
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     for line in path.read_text("utf-8").splitlines():
         if line.strip():

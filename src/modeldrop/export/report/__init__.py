@@ -14,9 +14,10 @@ from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
 from modeldrop.export.report.figures import framework_of, variant_figures
 from modeldrop.export.report.search import searches
-from modeldrop.export.report.tables import file_rows, graph_tables, latencies, variant_rows, worst_inputs
+from modeldrop.export.report.tables import file_rows, latencies, variant_rows, worst_inputs
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest
+from modeldrop.format.signature import signatures
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,7 +56,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "worst": worst_inputs(manifest),
         "toolchain": [(name, "", version) for name, version in sorted(manifest.toolchain.items())],
         "environment": sorted(manifest.environment.items()),
-        "graphs": graph_tables(manifest),
+        "graphs": signatures(manifest.variants),
         "files": file_rows(manifest),
     }
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modeldrop.export.report.figures import Figure, figure, framework_of, variant_figures
 from modeldrop.export.report.formatting import faster
-from modeldrop.format.manifest import File, Graph, Manifest, Speed, Tensor, Variant
-
-# The layer's number in past_key_values.7.decoder.key.
-_LAYER = re.compile(r"\.([0-9]+)\.")
+from modeldrop.format.manifest import File, Manifest, Speed, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,43 +67,6 @@ def worst_inputs(manifest: Manifest) -> list[tuple[Variant, Figure, str]]:
         for one in [figure(manifest, metric, found.value, variant.fidelity.thresholds.get(metric))]
         if not one.is_perfect
     ]
-
-
-def graph_tables(manifest: Manifest) -> list[tuple[str, list[tuple[str, str, Tensor]]]]:
-    """Inputs and outputs of every graph, under the graphs' names; those with the same share a table."""
-    users: dict[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], dict[str, list[str]]] = {}
-    for variant in manifest.variants:
-        first = Graph(variant.role, variant.model, variant.inputs, variant.outputs)
-        for graph in (first, *variant.others):
-            users.setdefault((graph.inputs, graph.outputs), {}).setdefault(graph.role, []).append(variant.name)
-    return [
-        (
-            "; ".join(f"{role} of {', '.join(names)}" for role, names in roles.items()),
-            [
-                (kind, name, tensor)
-                for kind, tensors in (("input", inputs), ("output", outputs))
-                for name, tensor in _by_layer(tensors)
-            ],
-        )
-        for (inputs, outputs), roles in users.items()
-        if inputs or outputs
-    ]
-
-
-def _by_layer(tensors: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
-    """Tensors with their names; those of equal layers, of which large models have dozens, as one."""
-    layers: dict[tuple[str, str, tuple[str, ...]], list[Tensor]] = {}
-    for tensor in tensors:
-        layers.setdefault((_LAYER.sub("..", tensor.name, 1), tensor.dtype, tensor.shape), []).append(tensor)
-    return [(_range([tensor.name for tensor in alike]), alike[0]) for alike in layers.values()]
-
-
-def _range(names: Sequence[str]) -> str:
-    """``past.0…5.key`` for names that differ in their layer's number alone."""
-    last = _LAYER.search(names[-1])
-    if len(names) == 1 or last is None:
-        return names[0]
-    return _LAYER.sub(lambda first: f".{first[1]}…{last[1]}.", names[0], 1)
 
 
 def file_rows(manifest: Manifest) -> list[tuple[File, str]]:

@@ -11,6 +11,7 @@ from modeldrop.errors import UsageError
 from modeldrop.export.sources import hub_names
 from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.folder import FolderSource
+from modeldrop.export.sources.generic import FRAMEWORKS
 from modeldrop.export.sources.interface import Progress, Source
 from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
 from modeldrop.util.files import expand_user
@@ -18,7 +19,8 @@ from modeldrop.util.files import expand_user
 __all__ = ["FORMS", "Progress", "Source", "resolve_source"]
 
 FORMS = (
-    "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx; "
+    "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx, or what "
+    "scikit-learn, LightGBM, XGBoost or CatBoost saved (./model.skops, .txt, .json, .ubj, .cbm); "
     "s3://, gs:// or az:// URL of a checkpoint; REGISTRY/MODEL@v3, a published version; "
     "#path/of.onnx (or .xml, OpenVINO's) after one of the first three takes a ready graph in it"
 )
@@ -36,6 +38,8 @@ def resolve_source(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     tokenizer: str | None = None,
+    task: str | None = None,
+    files: tuple[str, ...] = (),
 ) -> Source:
     """Find the source that a user means.
 
@@ -43,8 +47,10 @@ def resolve_source(
     request, to the commit that the revision (else ``main``) names now. ``./x``, ``../x``, ``/x``,
     ``~/x``, ``file:///x`` and any other existing directory are folders: checkpoints, or ready ONNX or
     OpenVINO graphs where there are no weights beside; an ``.onnx`` or ``.xml`` file is one of these. URLs of
-    buckets are checkpoints too. What has a version or a channel after an ``@`` in its last part is a published
-    version: ``s3://acme-models/embedder@v3``, ``./models/embedder@current``, ``embedder@v3``.
+    buckets are checkpoints too. Without config.json, and where the task is generic, ONNX graphs are taken as they are,
+    and what scikit-learn, LightGBM, XGBoost or CatBoost saved is converted. What has a version or a channel after an
+    ``@`` in its last part is a published version: ``s3://acme-models/embedder@v3``, ``./models/embedder@current``,
+    ``embedder@v3``.
 
     ``#path`` after a Hub id, folder or bucket means the ready graphs at that path instead of weights.
 
@@ -56,6 +62,8 @@ def resolve_source(
         allow_pickle: load pytorch_model.bin where there are no safetensors.
         trust_remote_code: take the repository's Python files along.
         tokenizer: where the tokenizer comes from, spelled as a source; None for beside the weights.
+        task: what it is to be built for, if the recipe says so.
+        files: patterns of the files that travel with a generic model.
 
     Raises:
         UsageError: it is none of these, or malformed.
@@ -63,7 +71,7 @@ def resolve_source(
         RegistryError: a bucket or registry cannot be read.
         MissingExtraError: the Hub's client or a cloud's SDK is not installed.
     """
-    rules = FileRules(allow_pickle, trust_remote_code, bare=tokenizer is not None)
+    rules = FileRules(allow_pickle, trust_remote_code, bare=tokenizer is not None, task=task, files=files)
     source = _resolve(spec, rules, offline=offline)
     if tokenizer is None:
         return source
@@ -106,7 +114,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
 
 def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
     path = _path_of(place)
-    if path.is_file() and path.suffix in {".onnx", ".xml"}:
+    if path.is_file() and path.suffix in {".onnx", ".xml", *FRAMEWORKS}:
         # A graph in onnx/ has its config and tokenizer in the folder above.
         up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent

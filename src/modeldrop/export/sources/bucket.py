@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
+from modeldrop.export.sources.generic import FRAMEWORKS
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject
@@ -17,6 +18,7 @@ from modeldrop.storage.write.store import ListedObject
 _SUBFOLDERS = re.compile(r"(?:\d+_[^/]+|additional_chat_templates|onnx|openvino)/[^/]+")
 _VERSION_MANIFEST = re.compile(r"v\d+/manifest\.json")
 _MOST = 100_000
+_MODELS = (".onnx", ".xml", *FRAMEWORKS)
 
 
 class BucketSource(FileListSource):
@@ -35,11 +37,11 @@ class BucketSource(FileListSource):
 
     def __init__(self, url: str, *, spec: str, rules: FileRules) -> None:
         self.spec = spec
-        if url.endswith((".onnx", ".xml")):
+        if url.endswith(_MODELS):
             url, _, graph = url.rpartition("/")
             rules = replace(rules, graph=graph)
         self._store = open_store(url)
-        self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith((".onnx", ".xml")) else ""
+        self._graphs = f"{rules.graph.strip('/')}/" if not rules.graph.endswith(_MODELS) else ""
         self._graphs = self._graphs or f"{PurePosixPath(rules.graph).parent}/".removeprefix("./")
         self._listing = self._list()
         self._choose(self._listing, self._store.url, rules)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import graphs, openvino
+from modeldrop.export.sources import generic, graphs, openvino
+from modeldrop.format.tasks import GENERIC
 
 INDEX = "model.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
@@ -57,7 +58,7 @@ class ChosenFiles:
     role: they and the files that hold their data are the weights then. ``openvino`` is a ready OpenVINO graph: it and
     its ``.bin`` are the weights then. ``left_out`` are learned weights that nothing loads: what another library puts
     behind the model. ``inner`` is the folder of the transformer's files, where it has one of its own; they are taken
-    out of it.
+    out of it. ``framework`` is what a generic model was saved by, ``ONNX`` where it is ready graphs; "" for others.
     """
 
     weights: tuple[str, ...]
@@ -68,10 +69,13 @@ class ChosenFiles:
     openvino: str = ""
     left_out: tuple[str, ...] = ()
     inner: str = ""
+    framework: str = ""
 
     @property
     def worker(self) -> str:
         """The worker that makes the graphs of these files that all variants are made of."""
+        if self.framework:
+            return "generic"
         if self.openvino:
             return "adopt_openvino"
         return "adopt" if self.graphs else "export"
@@ -129,6 +133,8 @@ class FileRules:
             weights; or "".
         bare: whether config.json may lie elsewhere, with the tokenizer.
         support_only: take only what lies beside weights.
+        task: what the recipe builds it for; None where the source says.
+        files: patterns of the files that travel with a generic model; () for what looks like it.
     """
 
     allow_pickle: bool = False
@@ -136,6 +142,8 @@ class FileRules:
     graph: str = ""
     bare: bool = False
     support_only: bool = False
+    task: str | None = None
+    files: tuple[str, ...] = ()
 
 
 DEFAULT = FileRules()
@@ -168,10 +176,16 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     allow_pickle = rules.allow_pickle
     if _ADAPTER in known and not rules.graph:
         raise _adapter(there, where)
-    if f"{inner}config.json" not in known and not rules.bare:
+    bare = f"{inner}config.json" not in known and not rules.bare
+    if rules.task == GENERIC or (rules.task is None and bare):
+        generic_files = _choose_generic(there, rules, where)
+        if generic_files is not None:
+            return generic_files
+    if bare:
         raise SourceError(
             f"{where} has no config.json, so it is not a transformers checkpoint.",
-            "Give the folder or repository that holds config.json next to the weights.",
+            "Give the folder or repository that holds config.json next to the weights; or, of any other model, ONNX "
+            "graphs, or the file that scikit-learn, LightGBM, XGBoost or CatBoost saved.",
         )
     papers = [name for name in there if _PAPER.fullmatch(name)]
     if rules.trust_remote_code:
@@ -196,6 +210,49 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     left_out = tuple(name for name in there if name not in weights and _is_part(name))
     return ChosenFiles(
         tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index, left_out=left_out, inner=inner
+    )
+
+
+def _choose_generic(there: list[str], rules: FileRules, where: str) -> ChosenFiles | None:
+    """The files of a generic model; None where the source has none.
+
+    Raises:
+        SourceError: a pickle where they are not allowed; or there is none although the recipe's task is generic.
+    """
+    for pattern in rules.files:
+        check_name(pattern, "files")
+    model = generic.named_model(there, rules.graph, where=where)
+    ready = (
+        {}
+        if PurePosixPath(rules.graph).suffix in generic.FRAMEWORKS
+        else generic.choose_graphs(there, rules.graph, where=where)
+    )
+    if not ready and not model:
+        if rules.task != GENERIC:
+            return None
+        raise SourceError(
+            f"{where} has neither ONNX graphs nor a model of scikit-learn, LightGBM, XGBoost or CatBoost.",
+            f"Those end in .onnx, {', '.join(generic.FRAMEWORKS)}; name the very file of one in .txt or .json.",
+        )
+    suffix = PurePosixPath(model).suffix
+    if not ready and suffix in generic.PICKLES and not rules.allow_pickle:
+        raise SourceError(
+            f"{model} of {where} is a pickle, and loading a pickle runs whatever code is in it.",
+            "Save the model by skops.io.dump(model, 'model.skops'), or set `allow_pickle = true` in the recipe if you "
+            "trust who made it.",
+        )
+    models = list(ready.values()) or [model]
+    data = [file for graph in ready.values() for file in graphs.data_beside(graph, there)]
+    beside = generic.companions(
+        [name for name in there if name not in data], models, rules.graph, rules.files, where=where
+    )
+    papers = [name for name in beside if _PAPER.fullmatch(name)]
+    return ChosenFiles(
+        weights=tuple(sorted({*models, *data})),
+        support=tuple(name for name in beside if name not in papers),
+        papers=tuple(papers),
+        graphs=ready,
+        framework=generic.ONNX if ready else generic.FRAMEWORKS[suffix],
     )
 
 

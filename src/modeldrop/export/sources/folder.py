@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import SourceError
-from modeldrop.export.sources import disk, file_choice
+from modeldrop.export.sources import disk, file_choice, graphs
 from modeldrop.export.sources.file_choice import DEFAULT, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
+from modeldrop.format.variants import FP32
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
 _SUBFOLDERS = re.compile(r"\d+_.+|additional_chat_templates|onnx|openvino")
@@ -37,10 +38,18 @@ class FolderSource(FileListSource):
         self._stamps = _listing(folder, self.spec)
         for path in _files_in(folder / rules.graph):
             self._stamps[path.relative_to(folder).as_posix()] = _stamp(path)
+        for pattern in rules.files:
+            file_choice.check_name(pattern, "files")
+            self._stamps |= {path.relative_to(folder).as_posix(): _stamp(path) for path in _matching(folder, pattern)}
         self._choose(self._stamps, self.spec, rules)
         for graph in self._choice.graphs.values():
             self._check_there(graph)
         self._choice = self._with_data(self._with_shards(), self._path)
+        if self._choice.framework and self._choice.graphs:
+            found = [
+                graphs.variant_of(self._path(graph), self._called(graph)) for graph in self._choice.graphs.values()
+            ]
+            self.brought = next((variant for variant in found if variant != FP32.name), FP32.name)
         for name in self._choice.names:
             self._check_there(name)
         self._config = super().config()
@@ -150,6 +159,10 @@ def _files_in(path: Path) -> list[Path]:
         return sorted(file for file in folder.iterdir() if not file.is_dir())
     except OSError:
         return []  # choosing the files reports what is missing
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.is_dir())
 
 
 def _stamp(path: Path) -> tuple[int, int]:

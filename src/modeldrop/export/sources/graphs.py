@@ -5,6 +5,7 @@ Decided without the onnx library, which the machine that only plans need not hav
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,25 @@ _PATHS: Mapping[str, Mapping[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA, _KEY, _VALUE, _GRAPH = 13, 1, 2, 7
+_TYPE, _DATA_TYPE = 4, 2
+"""An operator's name in its node, and the type of a tensor's elements."""
+_WHOLE, _HALF = {1, 11}, {10, 16}
+_QUANTIZED: Mapping[str, frozenset[bytes]] = {
+    "int4": frozenset({b"MatMulNBits", b"GatherBlockQuantized"}),
+    "int8": frozenset({b"ConvInteger", b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul", b"MatMulInteger"}),
+    "int8-static": frozenset(
+        {
+            b"QAttention",
+            b"QGemm",
+            b"QLinearAdd",
+            b"QLinearConv",
+            b"QLinearMatMul",
+            b"QuantizeLinear",
+            b"DequantizeLinear",
+        }
+    ),
+}
+"""Operators that only quantized graphs have, by the variant that such a graph is."""
 _BYTES = 2
 _FIXED = {1: 8, 5: 4}
 
@@ -59,11 +79,14 @@ def choose_onnx(names: Iterable[str], wanted: str, *, where: str) -> dict[str, s
                 "Name the one in fp32: SOURCE#path/in/it.onnx",
             )
     if wanted:
-        there = ", ".join(sorted(name for name in known if name.endswith(_SUFFIX))[:8])
-        raise SourceError(
-            f"{where} has no ONNX file {wanted}.", f"It has: {there}." if there else "It has none at all."
-        )
+        raise missing_graph(known, wanted, where=where)
     return {}
+
+
+def missing_graph(names: Iterable[str], wanted: str, *, where: str) -> SourceError:
+    """The error for a graph that is not there."""
+    there = ", ".join(sorted(name for name in names if name.endswith(_SUFFIX))[:8])
+    return SourceError(f"{where} has no ONNX file {wanted}.", f"It has: {there}." if there else "It has none at all.")
 
 
 def data_beside(graph: str, names: Iterable[str]) -> list[str]:
@@ -78,16 +101,22 @@ def external_locations(path: Path, what: str) -> list[str]:
     Raises:
         SourceError: it cannot be read, or is no ONNX file.
     """
+    with _mapped(path, what) as data:
+        found = sorted(set(_locations(data)))
+        if not any(number == _GRAPH for number, *_ in _fields(data, 0, len(data))):
+            raise ValueError("no graph")
+        return found
+
+
+@contextlib.contextmanager
+def _mapped(path: Path, what: str) -> Iterator[mmap.mmap]:
+    """A file's bytes; what is wrong with them is an error that names the file."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            if not size:
+            if not path.stat().st_size:
                 raise ValueError("empty")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                found = sorted(set(_locations(data, 0, size, "model")))
-                if not any(number == _GRAPH for number, *_ in _fields(data, 0, size)):
-                    raise ValueError("no graph")
-                return found
+                yield data
     except OSError as error:
         raise disk.unreadable(what, error) from error
     except (ValueError, RecursionError) as error:
@@ -96,22 +125,66 @@ def external_locations(path: Path, what: str) -> list[str]:
         ) from error
 
 
-def _locations(data: mmap.mmap, begin: int, end: int, message: str) -> Iterator[str]:
-    if message == "tensor":
+def variant_of(path: Path, what: str) -> str:
+    """The variant that a graph is: ``fp32``, ``fp16``, or that of its quantized weights.
+
+    Raises:
+        SourceError: it cannot be read, or is no ONNX file.
+    """
+    operators: set[bytes] = set()
+    weights = {"half": 0, "whole": 0}
+    with _mapped(path, what) as data:
+        for message, first, last in _messages(data, 0, len(data), "model"):
+            if message == "node":
+                operators.update(
+                    data[start:stop] for field, start, stop in _fields(data, first, last) if field == _TYPE
+                )
+            elif message == "tensor":
+                kind = dict(_numbers(data, first, last)).get(_DATA_TYPE)
+                weights["half"] += (last - first) * (kind in _HALF)
+                weights["whole"] += (last - first) * (kind in _WHOLE)
+    for variant, kinds in _QUANTIZED.items():
+        if operators & kinds:
+            return variant
+    return "fp16" if weights["half"] > weights["whole"] else "fp32"
+
+
+def _messages(data: mmap.mmap, begin: int, end: int, message: str) -> Iterator[tuple[str, int, int]]:
+    """Every message of a kind that ``_PATHS`` knows, with its begin and end: a model, and all that is in it."""
+    yield message, begin, end
+    inner = _PATHS.get(message, {})
+    for number, first, last in _fields(data, begin, end):
+        if number in inner:
+            yield from _messages(data, first, last, inner[number])
+
+
+def _locations(data: mmap.mmap) -> Iterator[str]:
+    for message, begin, end in _messages(data, 0, len(data), "model"):
+        if message != "tensor":
+            continue
         for number, first, last in _fields(data, begin, end):
             if number == _EXTERNAL_DATA:
                 parts = {field: data[start:stop] for field, start, stop in _fields(data, first, last)}
                 if parts.get(_KEY) == b"location":
                     yield parts.get(_VALUE, b"").decode()
-        return
-    inner = _PATHS[message]
-    for number, first, last in _fields(data, begin, end):
-        if number in inner:
-            yield from _locations(data, first, last, inner[number])
 
 
 def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a protobuf message that have a length: number, begin and end of the value."""
+    for number, kind, first, last in _entries(data, begin, end):
+        if kind == _BYTES:
+            yield number, first, last
+
+
+def _numbers(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The fields of a protobuf message that are a number: which field, and its value."""
+    for number, kind, first, last in _entries(data, begin, end):
+        if kind == 0:
+            yield number, _varint(data, first, last)[0]
+
+
+def _entries(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """All fields of a protobuf message: number, kind, begin and end of the value."""
     while begin < end:
         key, begin = _varint(data, begin, end)
         kind = key & 7
@@ -119,14 +192,14 @@ def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[tuple[int, int, i
             length, begin = _varint(data, begin, end)
             if length > end - begin:
                 raise ValueError(f"it ends {length - (end - begin)} bytes early")
-            yield key >> 3, begin, begin + length
-            begin += length
         elif kind == 0:
-            _, begin = _varint(data, begin, end)
+            length = _varint(data, begin, end)[1] - begin
         elif kind in _FIXED:
-            begin += _FIXED[kind]
+            length = _FIXED[kind]
         else:
             raise ValueError("it has fields that ONNX does not know")
+        yield key >> 3, kind, begin, begin + length
+        begin += length
     if begin != end:
         raise ValueError("it ends within a field")
 

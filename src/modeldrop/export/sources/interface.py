@@ -10,8 +10,11 @@ from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
 from modeldrop.export.openvino_ir import Ir
-from modeldrop.export.sources import file_choice, graphs, openvino
+from modeldrop.export.sources import file_choice, generic, graphs, openvino
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
+from modeldrop.format.manifest import MODEL
+from modeldrop.format.tasks import GENERIC
+from modeldrop.format.variants import FP32
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a file's name, its bytes done and its bytes in all; at least once, when the file is there."""
@@ -29,7 +32,7 @@ class Source(ABC):
     Attributes:
         spec: what the user wrote.
         worker: the worker that makes graphs of it, and asks the original: ``adopt`` for ready ONNX graphs,
-            ``adopt_openvino`` for an OpenVINO graph; the graphs of the others are in fp32.
+            ``adopt_openvino`` for an OpenVINO graph, ``generic`` for a generic model; else the graphs are in fp32.
         support: paths of the files that are handed over beside the weights: configuration, tokenizer.
         task: the task that its graphs were made for; None where config.json tells it.
         repository: ``org/name`` on the Hub, or None.
@@ -37,6 +40,10 @@ class Source(ABC):
         gated: whether the Hub gives it only to those who have accepted its terms.
         left_out: paths of the learned weights in it that are in no graph.
         graph_beside: path of a ready ONNX graph beside the weights that are taken; "" where there is none.
+        framework: what a generic model was saved by, ``ONNX`` for ready graphs; "" for a model of any other task.
+        framework_file: the path of what a framework saved; "" for ready graphs, and for a model of any other task.
+        roles: of a generic model's graphs; () for a model of any other task.
+        brought: the variant that a generic model's graphs are.
     """
 
     spec: str
@@ -48,6 +55,10 @@ class Source(ABC):
     gated: bool = False
     left_out: tuple[str, ...] = ()
     graph_beside: str = ""
+    framework: str = ""
+    framework_file: str = ""
+    roles: tuple[str, ...] = ()
+    brought: str = FP32.name
 
     @property
     @abstractmethod
@@ -136,6 +147,11 @@ class FileListSource(Source):
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(map(self._choice.target, self._choice.support))
         self.left_out, self._inner = self._choice.left_out, self._choice.inner
+        self.framework = self._choice.framework
+        if self.framework:
+            self.framework_file = "" if self._choice.graphs else self._choice.weights[0]
+            self.task, self.roles = GENERIC, tuple(self._choice.graphs) or (MODEL,)
+            self.brought = generic.variant_by_name(self._choice.graphs.values())
         if self.worker == "export":
             self.graph_beside = next((graph for graph in _GRAPHS if graph in names), "")
 

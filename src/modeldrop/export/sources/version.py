@@ -8,10 +8,12 @@ from pathlib import Path
 from modeldrop.config import default_registry
 from modeldrop.errors import IntegrityError, SourceError
 from modeldrop.export.sources import disk
+from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.format import keys
 from modeldrop.format.manifest import File
 from modeldrop.format.reference import parse_reference
+from modeldrop.format.tasks import GENERIC
 from modeldrop.registry import versions
 from modeldrop.storage.write import open_store
 
@@ -52,6 +54,8 @@ class VersionSource(FileListSource):
         self.support = frozenset(variant.files)
         self.task, self.gated = manifest.task, manifest.source.gated
         self.left_out = manifest.source.left_out
+        if self.task == GENERIC:
+            self.worker, self.framework, self.roles = "generic", ONNX, tuple(variant.graphs)
         self.repository, self.commit = manifest.source.repository or None, manifest.source.commit or None
 
     @property

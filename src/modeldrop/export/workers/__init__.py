@@ -8,6 +8,7 @@ import sys
 
 # transformers imports these two where they are installed, for a way of generating text and for the losses of
 # object detectors. Nothing here uses either, and they take a second and a half: in a worker they are not installed.
-if sys.argv[:1] == ["-m"]:  # what Python says while it looks for the program of ``python -m``
+# ``generic`` alone converts what scikit-learn has made.
+if sys.argv[:1] == ["-m"] and f"{__name__}.generic" not in sys.orig_argv:  # so it is while ``python -m`` looks for it
     for _name in ("scipy", "sklearn"):
         sys.modules.setdefault(_name, None)  # type: ignore[arg-type]

@@ -22,8 +22,9 @@ from modeldrop.errors import RecipeError
 from modeldrop.export.messages import Comparison
 from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.workers.protocol import Events, serve
-from modeldrop.format.recipe import METRICS, OWN_NAME
-from modeldrop.inference.runs import Array, ModelRun
+from modeldrop.format.names import OWN_NAME
+from modeldrop.format.recipe import METRICS
+from modeldrop.inference.runs import ModelRun
 from modeldrop.util.text import first_line
 
 _CALLED = "It is called as metric(original, variant, samples) and gives a number, or a dict of numbers by name"
@@ -40,7 +41,8 @@ class OwnMeasure:
     Args:
         metric: where it is.
         samples: the model's inputs, as the metric gets them.
-        expected: the original's answers, by input; () to load the metric and not call it.
+        expected: the original's answers, by input: arrays, of a generic model by output; () to load the metric and
+            not call it.
         seconds: how long a call may take.
 
     Raises:
@@ -51,7 +53,7 @@ class OwnMeasure:
         self,
         metric: OwnMetric,
         samples: Sequence[Mapping[str, Any]] = (),
-        expected: Sequence[Array] = (),
+        expected: Sequence[Any] = (),
         seconds: float = _SECONDS,
     ) -> None:
         self._spelled, self._name = metric.spelled, metric.function
@@ -65,7 +67,7 @@ class OwnMeasure:
         if expected:
             self.original = self.of(expected, "the original")
 
-    def of(self, answers: Sequence[Array], whose: str) -> dict[str, float]:
+    def of(self, answers: Sequence[Any], whose: str) -> dict[str, float]:
         """What it measures.
 
         Args:
@@ -76,7 +78,7 @@ class OwnMeasure:
             RecipeError: it fails, takes too long, gives something else than numbers, or others than of the original.
         """
         # Copies: what it does to them must not reach what is compared next.
-        mine, its = ([np.array(one) for one in side] for side in (self._expected, answers))
+        mine, its = ([_copied(one) for one in side] for side in (self._expected, answers))
         with self._explained(f"failed on the answers of {whose}"), _limit(self._seconds):
             given = self._function(mine, its, [dict(sample) for sample in self._samples])
         figures = given if isinstance(given, Mapping) else {self._name: given}
@@ -121,8 +123,14 @@ def own_measure(comparison: Comparison, proof: Sequence[ModelRun]) -> OwnMeasure
     """
     if comparison.metric is None:
         return None
-    samples = comparison.samples or [{"name": run.text} for run in proof]
-    return OwnMeasure(comparison.metric, samples, [run.answer.values for run in proof])
+    samples = comparison.samples or [run.fields or {"name": run.text} for run in proof]
+    return OwnMeasure(comparison.metric, samples, [run.answer.named or run.answer.values for run in proof])
+
+
+def _copied(answer: Any) -> Any:
+    return (
+        {name: np.array(array) for name, array in answer.items()} if isinstance(answer, Mapping) else np.array(answer)
+    )
 
 
 def _listed(figures: Mapping[str, float]) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 
 from modeldrop.errors import IncompleteError
 from modeldrop.export.inputs import quoted_input
@@ -132,6 +131,8 @@ def open_checked(files: VariantFolder, run: ModelRun) -> OpenVariant:
 
 
 def _tokenizer(folder: Path) -> Any:
+    import tokenizers  # models that read no texts are built without it
+
     try:
         return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:

@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from modeldrop.format.golden import GOLDEN, Golden, GoldenCase, GoldenChain, GoldenStep, StepOutput, TensorValue
+from modeldrop.format.golden import (
+    GOLDEN,
+    STRING,
+    ExampleStep,
+    Golden,
+    GoldenCase,
+    GoldenChain,
+    GoldenExample,
+    GoldenStep,
+    KnownArray,
+    StepOutput,
+    TensorValue,
+)
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun
 
 _WIDTH = 64
@@ -52,7 +64,45 @@ def golden_of(runs: Sequence[ModelRun], *, cases: bool) -> dict[str, Any]:
             for run in runs
         )
         return GOLDEN.write(Golden(output, known, {}))
+    if runs and runs[0].answer.named:
+        output = next(iter(runs[0].answer.named))
+        return GOLDEN.write(Golden(output, (), {}, examples=tuple(_example(run) for run in runs)))
     return GOLDEN.write(Golden(runs[0].outputs[0].output, (), {}, tuple(_known(run) for run in runs)))
+
+
+def _example(run: ModelRun) -> GoldenExample:
+    """A known input of graphs that were taken as they are; each of its steps with the outputs of its own graph."""
+    several = len({step.graph for step in run.steps}) > 1
+    steps = []
+    for step in run.steps:
+        before = f"{step.graph}/" if several else ""
+        outputs = {
+            name.removeprefix(before): _kept(array, run.every.get(name, 1), run.whole.get(name, array.shape))
+            for name, array in run.answer.named.items()
+            if name.startswith(before)
+        }
+        inputs = {name: _any_literal(array) for name, array in step.inputs.items() if isinstance(array, np.ndarray)}
+        steps.append(ExampleStep(step.graph, inputs, outputs))
+    return GoldenExample(run.text, tuple(steps))
+
+
+def _any_literal(array: Array) -> KnownArray:
+    if array.dtype.kind in "OU" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        return _kept(array, 1, array.shape)
+    known = _literal(array)
+    return KnownArray(known.dtype, known.shape, known.values, grid=known.grid)
+
+
+def _kept(array: Array, every: int, shape: Sequence[int]) -> KnownArray:
+    """An array of any type, whole or, where ``every`` is more than 1, thinned already."""
+    flat, dtype = array.ravel(), STRING if array.dtype.kind in "OU" else str(array.dtype)
+    if dtype == STRING:
+        return KnownArray(dtype, tuple(shape), texts=tuple(str(one) for one in flat), every=every)
+    if array.dtype.kind != "f":
+        return KnownArray(dtype, tuple(shape), tuple(int(one) for one in flat), every=every)
+    if not np.isfinite(flat).all():
+        return KnownArray(dtype, tuple(shape), texts=tuple(repr(float(one)) for one in flat), every=every)
+    return KnownArray(dtype, tuple(shape), _values(flat), every=every)
 
 
 def _known(run: ModelRun) -> GoldenChain:
@@ -75,6 +125,11 @@ def _known(run: ModelRun) -> GoldenChain:
         targets=run.answer.targets,
         begin=run.answer.begin,
     )
+
+
+def literal_size(array: Any) -> int:
+    """How many elements a known input takes in a manifest."""
+    return math.prod(_coarsest(array, axis) for axis in range(array.ndim)) if array.size else 0
 
 
 def _literal(array: Array) -> TensorValue:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.optimum_export import export
 from modeldrop.format.manifest import MODEL, Embedding
 from modeldrop.format.tasks import TASKS
 from modeldrop.inference.runs import ModelRun
@@ -41,6 +40,8 @@ class LoadedModel(ABC):
     """Patterns of the files that a version takes from the source, besides those that it takes from every source."""
     labels: Sequence[str] = ()
     """Names of the classes, by index."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns of its only input, where that is a matrix and they have some."""
     max_length: int | None = None
     """Tokens a text is cut to."""
     _model: Any
@@ -55,6 +56,8 @@ class LoadedModel(ABC):
         Raises:
             TaskError, ExportError: it cannot be exported.
         """
+        from modeldrop.export.models.shared.optimum_export import export  # what a generic model does without
+
         export(self._model, self._task, (MODEL,), output)
 
     def save_side_files(self, output: Path) -> None:

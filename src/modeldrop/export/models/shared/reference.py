@@ -71,6 +71,10 @@ def _plain(run: ModelRun, arrays: dict[str, Array]) -> dict[str, Any]:
         "question": run.answer.question,
         "at": list(run.at),
         "read": [list(sample) for sample in run.read],
+        "named": {name: keep(array) for name, array in run.answer.named.items()},
+        "every": dict(run.every),
+        "whole": dict(run.whole),
+        "fields": dict(run.fields),
     }
 
 
@@ -85,7 +89,13 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> ModelRun:
         )
         for step in plain["steps"]
     )
-    answer = ModelAnswer(arrays[plain["answer"]], tuple(plain["targets"]), plain["begin"], plain["question"])
+    answer = ModelAnswer(
+        arrays[plain["answer"]],
+        tuple(plain["targets"]),
+        plain["begin"],
+        plain["question"],
+        {name: arrays[array] for name, array in plain["named"].items()},
+    )
     outputs = tuple(StepOutput(*link) for link in plain["outputs"])
     return ModelRun(
         text=plain["text"],
@@ -94,4 +104,7 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> ModelRun:
         answer=answer,
         at=tuple(plain["at"]),
         read=tuple(tuple(sample) for sample in plain["read"]),
+        every=plain["every"],
+        whole={name: tuple(shape) for name, shape in plain["whole"].items()},
+        fields=plain["fields"],
     )
