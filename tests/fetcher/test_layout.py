@@ -10,7 +10,10 @@ from modeldrop.fetcher.consumers import CONSUMERS, Consumer
 from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.layout import Layout, rename_graph, renamed_variant
 from modeldrop.fetcher.options import Options
-from modeldrop.format.manifest import File, Graph, Manifest, Variant
+from modeldrop.fetcher.snapshot import LocalSnapshot
+from modeldrop.fetcher.triton import configs
+from modeldrop.fetcher.verify import find_damage
+from modeldrop.format.manifest import File, Graph, Manifest, Tensor, Variant
 from tests.format import examples
 from tests.helpers.builds import publish_build
 
@@ -159,3 +162,75 @@ def test_a_snapshot_for_a_program_has_its_own_link_and_is_found_again(registry: 
     again = modeldrop.fetch(reference, tmp_path, variant="int8", consumer="tei", on_unavailable="offline")
     assert again.path == found.path
     assert modeldrop.fetch(f"{reference}@v1", tmp_path, variant="int8", consumer="fastembed").path == found.path
+
+
+def test_triton_gets_a_repository_with_the_signature_of_every_graph(tmp_path: Path) -> None:
+    first, second = Tensor("x", "float32", ("rows", "4")), Tensor("rate", "int64", ())
+    graphs = {
+        "detect": Graph("detect", "onnx/detect.onnx", (first, second), (Tensor("names", "string", ("?",)),)),
+        "read": Graph("read", "onnx/read.onnx", (first,), (first,)),
+    }
+    example = examples.manifest()
+    data = "onnx/read.onnx_data"
+    one = graphs["detect"]
+    variant = example.variants[0]._replace(
+        model=one.path,
+        role="detect",
+        inputs=one.inputs,
+        outputs=one.outputs,
+        others=(graphs["read"],),
+        files=(*(graph.path for graph in graphs.values()), data, "labels.txt"),
+    )
+    renamed = Layout(consumer="triton").renames(example, variant)
+    assert renamed == {
+        "onnx/detect.onnx": "detect/1/model.onnx",
+        "onnx/read.onnx": "read/1/model.onnx",
+        data: "read/1/read.onnx_data",
+    }
+    written = configs(variant, renamed)
+    assert sorted(written) == ["detect/config.pbtxt", "read/config.pbtxt"]
+    assert (
+        written["detect/config.pbtxt"].decode()
+        == """name: "detect"
+backend: "onnxruntime"
+max_batch_size: 0
+input [
+  {
+    name: "x"
+    data_type: TYPE_FP32
+    dims: [ -1, 4 ]
+  },
+  {
+    name: "rate"
+    data_type: TYPE_INT64
+    dims: [ 1 ]
+    reshape: { shape: [ ] }
+  }
+]
+output [
+  {
+    name: "names"
+    data_type: TYPE_STRING
+    dims: [ -1 ]
+  }
+]
+"""
+    )
+    assert configs(variant, {}) == {}
+    maps = variant._replace(outputs=(Tensor("p", "sequence(map(int64, float32))", ()),), others=())
+    with pytest.raises(VariantError, match=r"serves tensors alone, and p of detect is sequence"):
+        Layout(consumer="kserve").readable(example._replace(variants=(maps,)), None)
+
+
+def test_a_repository_for_triton_is_a_snapshot_like_others(tmp_path: Path, registry: Path) -> None:
+    publish_build(registry, "a")
+    snapshot = modeldrop.fetch(f"{registry}/embedder", tmp_path / "home", consumer="triton", variant="fp32")
+    assert snapshot.model_file == snapshot.path / "model" / "1" / "model.onnx"
+    config = snapshot.path / "model" / "config.pbtxt"
+    assert "input [" in config.read_text()
+    (link,) = (tmp_path / "home" / "embedder").glob("*-for-triton")
+    assert link.resolve() == snapshot.path
+    assert list(find_damage(LocalSnapshot(snapshot.path), read_files=True)) == []
+    config.chmod(0o644)
+    config.write_text("name: 'other'")
+    assert [text for text in find_damage(LocalSnapshot(snapshot.path), read_files=True) if "signature" in text]

@@ -11,6 +11,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import UsageError, VariantError
+from modeldrop.fetcher.triton import MODEL_FILE, unservable
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Consumer(NamedTuple):
         openvino: the same for OpenVINO's.
         one_graph: whether it reads models of one graph only.
         tasks: the tasks of models that it reads; empty for all.
+        repository: whether it wants Triton's model repository instead: a folder for every graph, with its
+            config.pbtxt, and the graph in ``1/``.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Consumer(NamedTuple):
     openvino: str | None = None
     one_graph: bool = False
     tasks: tuple[str, ...] = ()
+    repository: bool = False
 
     @property
     def folders(self) -> Mapping[str, str]:
@@ -67,6 +71,11 @@ class Consumer(NamedTuple):
             )
         read = tuple(variant for variant in manifest.variants if self.reads(variant))
         named = manifest.variant(wanted) if wanted else None
+        if self.repository and (what := unservable(graph for one in read for graph in one.signature.values())):
+            raise VariantError(
+                f"{self.name} serves tensors alone, and {what}.",
+                "Export the graph without it: of a classifier of scikit-learn, without its ZipMap.",
+            )
         if not read or (named is not None and named not in read):
             what = " and ".join(_RUNTIMES[ending] for ending in self.folders)
             alone = ", and models of one graph" if self.one_graph else ""
@@ -83,6 +92,8 @@ class Consumer(NamedTuple):
 
         All that lies in the folder of its graphs goes along: weights beside them, OpenVINO's tokenizer.
         """
+        if self.repository:
+            return _repository(variant)
         ending = posixpath.splitext(variant.model)[1]
         prefix = "openvino_" if ending == OPENVINO else ""
         stems = {posixpath.splitext(path)[0]: f"{prefix}{role}" for role, path in variant.graphs.items()}
@@ -96,6 +107,17 @@ class Consumer(NamedTuple):
                 name = f"{stems[stem]}{suffix}" if known else posixpath.basename(path)
                 paths[path] = posixpath.join(self.folders[ending], name)
         return {old: new for old, new in paths.items() if old != new}
+
+
+def _repository(variant: Variant) -> dict[str, str]:
+    """The paths of an entry of Triton's repository for every graph; what lies beside graphs stays where it is."""
+    paths = {}
+    for role, graph in variant.graphs.items():
+        paths[graph] = f"{role}/1/{MODEL_FILE}"
+        for path in variant.files:
+            if path.startswith(f"{graph}_data"):
+                paths[path] = f"{role}/1/{posixpath.basename(path)}"
+    return paths
 
 
 _ENCODERS = ("feature-extraction", "text-classification", "token-classification")
@@ -112,6 +134,8 @@ CONSUMERS = {
         Consumer("onnxruntime-genai", onnx="onnx", tasks=("text-generation",)),
         # Its other pipelines want graphs of another form: one output of an embedder, Whisper's decoder with a state.
         Consumer("openvino-genai", openvino="", tasks=("text-generation",)),
+        Consumer("triton", onnx="", repository=True),
+        Consumer("kserve", onnx="", repository=True),
     )
 }
 """All of them by their names."""

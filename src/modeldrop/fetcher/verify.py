@@ -70,7 +70,11 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
             if not _matches(path, files[name], snapshot.manifest.piece_size):
                 yield f"{path} does not have the digest that the manifest says."
     if read_files:
-        yield from _find_extra(snapshot.path, {*sizes, MANIFEST, RENAMES_FILE})
+        written = _written(snapshot)
+        yield from _find_extra(snapshot.path, {*sizes, MANIFEST, RENAMES_FILE, *written})
+        for name, content in written.items():
+            if not (snapshot.path / name).is_file() or (snapshot.path / name).read_bytes() != content:
+                yield f"{snapshot.path / name} is not what the signature says."
     elif youngest > settled:
         settle(snapshot.path, youngest)
 
@@ -90,6 +94,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
         OSError: something of it cannot be read, though it is there.
     """
     from modeldrop.fetcher.layout import read_renames
+    from modeldrop.fetcher.triton import configs
     from modeldrop.format.names import OWN_FILES
 
     renamed = read_renames(folder)
@@ -103,7 +108,12 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
         for file in manifest.files
         if file.path in there and not _matches(str(paths[file.path]), file, manifest.piece_size)
     ]
-    known = {*(local.relative_to(folder).as_posix() for local in paths.values()), *OWN_FILES, RENAMES_FILE}
+    known = {
+        *(path for variant in variants for path in configs(variant, renamed)),
+        *(local.relative_to(folder).as_posix() for local in paths.values()),
+        *OWN_FILES,
+        RENAMES_FILE,
+    }
     return [*damages, *_find_extra(folder, known)], [variant.name for variant in variants]
 
 
@@ -116,6 +126,14 @@ def settle(folder: Path, youngest: int) -> None:
 def _files(snapshot: LocalSnapshot) -> Mapping[str, File]:
     """What the manifest says of each file, by its path in the folder."""
     return {snapshot.renamed.get(file.path, file.path): file for file in snapshot.manifest.files}
+
+
+def _written(snapshot: LocalSnapshot) -> Mapping[str, bytes]:
+    """The files of a snapshot that its layout brought, and no version has."""
+    from modeldrop.fetcher.triton import configs
+
+    variant = snapshot.manifest.variant(snapshot.variant)
+    return configs(variant, snapshot.renamed) if variant is not None and snapshot.renamed else {}
 
 
 def _find_extra(folder: Path, known: Collection[str]) -> Iterator[str]:
