@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.config import below, default_registry
 from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.json_fields import Fields
-from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME, OWN_NAME, check_channel
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -19,7 +19,19 @@ _MAX_REGISTRIES = 16
 _MAX_COMMAND = 8192
 _SHARD_DIGITS = 6
 _RELATIVE = (".", "..", "./", "../")
-_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch")
+_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch", "promote")
+
+
+class BetterThanCurrent(NamedTuple):
+    """A channel is moved only to a version that is better than the one it names, by the recipe's own metric.
+
+    Attributes:
+        metric: which of the metric's figures.
+        margin: by how much; 0.0 where as good is good enough.
+    """
+
+    metric: str
+    margin: float = 0.0
 
 
 class ModelSettings(NamedTuple):
@@ -34,6 +46,7 @@ class ModelSettings(NamedTuple):
         recipe_file: a file with the recipe, or "".
         recipe: keys of the recipe, which override the file's.
         variant: the variant that containers fetch, or "" for their own choice.
+        better: what a new version must be better in for the channel to move; None for nothing.
     """
 
     name: str
@@ -44,6 +57,7 @@ class ModelSettings(NamedTuple):
     recipe_file: str = ""
     recipe: Mapping[str, Any] = {}
     variant: str = ""
+    better: BetterThanCurrent | None = None
 
 
 def read_models(config: ConfigFile) -> dict[str, ModelSettings]:
@@ -138,6 +152,12 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
     fetch = fields.child("fetch", optional=True)
     variant = fetch.text("variant", default="", pattern=NAME)
     fetch.refuse_unknown()
+    promote = fields.child("promote", optional=True)
+    metric = promote.text("metric", default="", pattern=OWN_NAME) if "metric" in promote.names() else ""
+    margin = promote.number("better_than_current", default=0.0)
+    promote.refuse_unknown()
+    if promote.names() and not metric:
+        promote.fail("names the figure of the own metric that decides", "metric")
     settings = ModelSettings(
         name=name,
         source=below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source,
@@ -147,6 +167,7 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
         recipe_file=below(folder, recipe_file),
         recipe=_recipe(fields, folder),
         variant=variant,
+        better=BetterThanCurrent(metric, margin) if metric else None,
     )
     for text, key in ((source, "source"), (settings.test, "test")):
         if key in fields.names() and not text.strip():

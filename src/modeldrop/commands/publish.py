@@ -13,6 +13,7 @@ the command fails, the version stays published, and only promote moves a channel
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,9 @@ from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
 from modeldrop.commands.summary import channel_json, channel_line, plan_json, variant_table, variants_json
 from modeldrop.config import read_duration
-from modeldrop.errors import ModeldropError, UserTestError
+from modeldrop.errors import ModeldropError, UsageError, UserTestError
+from modeldrop.format.names import OWN_NAME
+from modeldrop.model_settings import BetterThanCurrent
 from modeldrop.publishing.plan import Plan, plan
 from modeldrop.publishing.publish import publish
 from modeldrop.publishing.request import PublishRequest
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--channel", help="the channel to move (default: current, or what modeldrop.toml says)")
     add("--no-promote", action="store_true", help="publish the version and move no channel")
     add("--test", metavar="CMD", help="a shell command that must succeed before a channel is moved")
+    add(
+        "--better-than-current",
+        metavar="FIGURE[=MARGIN]",
+        help="move a channel only if this figure of the own metric is as good as that of the version it names, or "
+        "better by the margin",
+    )
     add("--test-timeout", default="1h", metavar="TIME", help="how long the test may take (default: 1h)")
     add(
         "--test-retries",
@@ -131,7 +140,22 @@ def _with_options(request: PublishRequest, arguments: argparse.Namespace, test_s
         test=request.test if arguments.test is None else arguments.test,
         test_seconds=test_seconds,
         test_retries=arguments.test_retries,
+        better=request.better if arguments.better_than_current is None else _better(arguments.better_than_current),
     )
+
+
+def _better(text: str) -> BetterThanCurrent:
+    name, _, margin = text.partition("=")
+    try:
+        number = float(margin or 0)
+    except ValueError:
+        number = math.nan
+    if not OWN_NAME.fullmatch(name) or not math.isfinite(number):
+        raise UsageError(
+            f"--better-than-current {text[:80]!r} is no figure with a margin.",
+            "Write it as accuracy, or accuracy=0.01.",
+        )
+    return BetterThanCurrent(name, number)
 
 
 def _text(one: Plan, published: Sequence[Published]) -> str:

@@ -76,7 +76,7 @@ def publish(
                 staged = stage_all(plan.stores, request.model, build, progress)  # registry/replicate.py
                 published = commit_all(staged, work / "copy", force=request.force)  # registry/publish.py
                 steps.finish(_uploaded(published, build))
-        tests = UserTests(request, published, work)  # user_test.py
+        tests = UserTests(request, published, work, plan.build_request)  # user_test.py
         channels = _move_channels(plan, published, tests)  # registry/channels.py
         published = [
             replace(one, channel=channel, tested=tests.tested(one.version))
@@ -108,6 +108,7 @@ def _move_channels(plan: Plan, published: list[Published], tests: UserTests) -> 
                 by=provenance().actor,
                 asked=plan.asked,
                 check=partial(tests.check, one),
+                why=partial(tests.reason, one.version),
                 propose=request.propose,
             )
             results.append(moved)

@@ -13,7 +13,14 @@ from modeldrop.errors import RecipeError, UsageError
 from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
-from modeldrop.model_settings import WHOLE, ModelSettings, Shard, chosen_models, registries_of
+from modeldrop.model_settings import (
+    WHOLE,
+    BetterThanCurrent,
+    ModelSettings,
+    Shard,
+    chosen_models,
+    registries_of,
+)
 
 TEST_SECONDS = 3600.0
 
@@ -35,6 +42,7 @@ class PublishRequest:
         test_retries: how often it is tried again if it fails.
         compare_with: the channel whose version the test compares the new one with, if no channel is to move.
         proposal: whether a pull request or a merge queue asks, which moves only channels that nobody else does.
+        better: what a new version must be better in, than the one that the channel names, for it to move.
         propose: whether the channel's move is only to be decided and tested, and left to an approval.
 
     Raises:
@@ -54,6 +62,7 @@ class PublishRequest:
     compare_with: str = DEFAULT_CHANNEL
     proposal: bool = False
     propose: bool = False
+    better: BetterThanCurrent | None = None
 
     def __post_init__(self) -> None:
         check_model(self.model)
@@ -86,6 +95,7 @@ def requests_of(settings: ConfigFile, names: Iterable[str] = (), shard: Shard = 
             recipe=recipe_of_model(model),
             channel=model.channel,
             test=model.test,
+            better=model.better,
         )
         for model in chosen_models(settings, names, shard)
     ]

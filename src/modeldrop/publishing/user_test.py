@@ -28,8 +28,10 @@ from pathlib import Path
 
 from modeldrop.config import SETTINGS
 from modeldrop.errors import ModeldropError, UsageError, UserTestError
+from modeldrop.export.request import BuildRequest
 from modeldrop.format.channel import Channel
 from modeldrop.format.records import Rejection
+from modeldrop.publishing.better import compare_with_current
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.channels import reject, rejection_now
 from modeldrop.registry.publish import Published
@@ -54,10 +56,15 @@ class UserTests:
         request: what was asked for, with the test.
         published: the version of the recipe in each registry.
         scratch: a folder for the versions that the test compares.
+        wanted: the build that was asked for, whose own metric decides where the request says so.
     """
 
-    def __init__(self, request: PublishRequest, published: Sequence[Published], scratch: Path) -> None:
+    def __init__(
+        self, request: PublishRequest, published: Sequence[Published], scratch: Path, wanted: BuildRequest | None = None
+    ) -> None:
         self._request = request
+        self._wanted = wanted
+        self._reasons: dict[str, str] = {}
         self._published = published
         self._scratch = scratch
         self._rejections: dict[str, Rejection | None] = {}  # by the manifest's digest
@@ -66,6 +73,10 @@ class UserTests:
     def tested(self, version: Version) -> bool | None:
         """Whether the test of a version succeeded; None if it did not run."""
         return self._tested.get(version.digest)
+
+    def reason(self, version: Version) -> str:
+        """Why a channel may be moved to a version; "" where no metric was asked."""
+        return self._reasons.get(version.digest, "")
 
     def check(self, one: Published, present: Channel | None) -> Rejection | None:
         """The mark that a version has, or now gets; None if it may be used.
@@ -93,7 +104,7 @@ class UserTests:
 
     def _test(self, one: Published, present: Channel | None) -> Rejection | None:
         request, version = self._request, one.version
-        if not request.test:
+        if not request.test and request.better is None:
             return None
         number = f"v{version.number}"
         variables = _variables(request, one.folder or self._download(one.store, version, "new")) | {
@@ -102,7 +113,9 @@ class UserTests:
         }
         if present is not None:
             variables |= _current(present, self._download_current(one.store, present))
-        failure = _run_tries(request, variables)
+        failure = _run_tries(request, variables) if request.test else ""
+        if not failure and present is not None:
+            failure = self._is_worse(version, variables)
         self._tested[version.digest] = not failure
         if not failure:
             return None
@@ -115,6 +128,17 @@ class UserTests:
                 error.hint,
             ) from error
         return rejections[0]
+
+    def _is_worse(self, version: Version, variables: Mapping[str, str]) -> str:
+        """What the recipe's own metric says against a version, compared with the one in use; "" for nothing."""
+        if self._request.better is None or self._wanted is None:
+            return ""
+        new, current = (Path(variables[f"MODELDROP_{which}"]) for which in ("NEW", "CURRENT"))
+        holds, words = compare_with_current(self._request.better, self._wanted, new, current, self._scratch)
+        if not holds:
+            return words
+        self._reasons[version.digest] = words
+        return ""
 
     def _write(self, one: Published, rejection: Rejection) -> Rejection:
         return reject(one.store, self._request.model, one.version.number, rejection)

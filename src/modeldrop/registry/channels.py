@@ -137,7 +137,7 @@ class _Change:
 _NAMED = _Change(promotion=Promotion.UNCHANGED, reason="it names this version already")
 
 
-def move_forward(
+def move_forward(  # noqa: PLR0913  by name
     store: Store,
     model: str,
     version: Version,
@@ -146,6 +146,7 @@ def move_forward(
     by: str,
     asked: Asked | None = None,
     check: VersionCheck = lambda _present: None,
+    why: Callable[[], str] = lambda: "",
     propose: bool = False,
 ) -> ChannelResult:
     """Have a channel name a version that a publish has made or found, as ``promotion.decide`` says.
@@ -161,6 +162,7 @@ def move_forward(
         by: who asks.
         asked: when and in which run; by default now, in this one.
         check: whether the version may be used.
+        why: the reason that a move records, asked after ``check``.
         propose: only find out whether it would move, which is left to a later call, ``asked`` at the same time.
 
     Raises:
@@ -179,10 +181,10 @@ def move_forward(
             if rejection is None and propose:
                 return _Change(promotion=Promotion.PROPOSED, reason="it is to move once that is approved")
             if rejection is None:
-                move = _move("publish", version.number, version.digest, by, "")
+                move = _move("publish", version.number, version.digest, by, why())
                 return _Change(move=move, wanted=decision.wanted)
-            why = f"v{version.number} failed its test at {rejection.at}: {rejection.why}"
-            decision = promotion.decide(known, wish, now=now(), rejected=why)
+            failed = f"v{version.number} failed its test at {rejection.at}: {rejection.why}"
+            decision = promotion.decide(known, wish, now=now(), rejected=failed)
         stays = decision.promotion is Promotion.UNCHANGED
         assumed = None if known is None or known is present else known.wanted
         return _Change(
