@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.terminal import print_table
 from modeldrop.format.diff import diff
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.versions import resolve_reference
 from modeldrop.storage.write import open_store
-from modeldrop.util.text import table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,5 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif not changes:
         print(f"{names[0]} and {names[1]} do not differ.")
     else:
-        print(table(("", *names), [(change.what, change.before or "–", change.after or "–") for change in changes]))
+        rows = [(change.what, change.before or "–", change.after or "–") for change in changes]
+        print_table(("", *names), rows, cut=(0, 1, 2))
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.terminal import print_table
 from modeldrop.errors import UsageError
 from modeldrop.format.channel import MOVE
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.registry.versions import get_channel
 from modeldrop.storage.write import open_store
-from modeldrop.util.text import table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,5 +30,5 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [
         (str(move.generation), f"v{move.version}", move.action, move.at, move.by, move.why) for move in channel.moves()
     ]
-    print(table(("generation", name, "by action", "at", "who", "why"), rows, right=(0,)))
+    print_table(("generation", name, "by action", "at", "who", "why"), rows, right=(0,), cut=(4, 5))
     return 0

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from modeldrop.commands.arguments import add_json, print_json
+from modeldrop.commands.terminal import print_table
 from modeldrop.errors import ModeldropError
 from modeldrop.format.records import Seal
 from modeldrop.registry.versions import (
@@ -17,7 +18,7 @@ from modeldrop.registry.versions import (
     version_numbers,
 )
 from modeldrop.storage.write.store import Store
-from modeldrop.util.text import size_text, table
+from modeldrop.util.text import size_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,10 @@ def _print_models(store: Store, models: list[str], *, as_json: bool) -> int:
         )
         for model, (numbers, channels) in found.items()
     ]
-    print(table(("model", "versions", "channels"), rows) if rows else f"{store.url} holds no models.")
+    if rows:
+        print_table(("model", "versions", "channels"), rows, cut=(2,))
+    else:
+        print(f"{store.url} holds no models.")
     return 0
 
 
@@ -76,7 +80,7 @@ def _print_versions(store: Store, model: str, *, all_of_them: bool, as_json: boo
     if as_json:
         print_json(plain)
     else:
-        print(table(("version", "channels", "digest", "built", "variants", "source"), rows))
+        print_table(("version", "channels", "digest", "built", "variants", "source"), rows, cut=(1, 4, 5))
     return 0
 
 
@@ -85,11 +89,11 @@ def _describe(store: Store, model: str, folder: VersionListing) -> tuple[str, Se
     try:
         version = read_version(store, model, folder.number) if folder.committed else None
     except ModeldropError as error:
-        return "damaged", ("damaged", "", "", error.message), {}
+        return "damaged", ("damaged", "", "", error.message), {"why": error.message}
     if version is None:
         return "unfinished", ("unfinished", "", "", ""), {}
     if isinstance(version, Seal):
-        return "pruned", ("pruned", version.at, "", version.why), {}
+        return "pruned", ("pruned", version.at, "", version.why), {"why": version.why, "pruned": version.at}
     manifest = version.manifest
     sizes = {variant.name: manifest.weights_of(variant) for variant in manifest.variants}
     marks = [name for name, there in (("rejected", folder.rejected), ("retired", folder.retired)) if there]

@@ -7,6 +7,7 @@ import json
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import variant_table
+from modeldrop.commands.terminal import print_table
 from modeldrop.format.manifest import serialize_manifest
 from modeldrop.format.signature import signatures
 from modeldrop.registry.versions import list_channels, resolve_reference
@@ -56,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
         shown = [(kind, name, f"{tensor.dtype} [{', '.join(tensor.shape)}]") for kind, name, tensor in tensors]
         print(f"{table((graphs, '', ''), shown)}\n")
     rows = [(file.path, size_text(file.size), f"sha256:{file.sha256[:16]}…") for file in manifest.files]
-    print(table(("file", "size", "digest"), rows, right=(1,)))
+    print_table(("file", "size", "digest"), rows, right=(1,), cut=(0,))
     return 0

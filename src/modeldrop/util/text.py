@@ -6,28 +6,81 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw]?)")
 _MOST_DIGITS = 10
+_LEAST_WIDTH = 8
 _TRUE = {"1", "true", "yes", "on"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    width: int = 0,
+    cut: Sequence[int] = (),
+    paint: Callable[[str, int, int], str] | None = None,
+) -> str:
     """A plain table for people: columns padded to their widest cell, two blanks apart.
 
-    ``right`` names the columns (from 0) that are aligned to the right.
+    Args:
+        header: the columns' names.
+        rows: their cells.
+        right: the columns (from 0) that are aligned to the right.
+        width: how many columns of a terminal a line may take, 0 for any.
+        cut: which columns may be cut for that, the widest first; they keep a few letters.
+        paint: gives a padded cell its colours; told its row (0 is the header) and its column.
     """
     lines = [list(header), *([_printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
+    widths = [max(text_width(line[column]) for line in lines) for column in range(len(header))]
+    if width:
+        _narrow(widths, cut, width)
+    shown = []
+    for row, line in enumerate(lines):
+        cells = [_padded(cell, widths[column], to_right=column in right) for column, cell in enumerate(line)]
+        end = max((column for column, cell in enumerate(cells) if cell.strip()), default=-1)
+        cells = [*cells[:end], *(cell.rstrip() for cell in cells[end : end + 1])]
+        shown.append("  ".join(paint(cell, row, column) if paint else cell for column, cell in enumerate(cells)))
+    return "\n".join(shown)
+
+
+def text_width(text: str) -> int:
+    """How many columns of a terminal a text takes: Chinese and emoji take two each, combining marks none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # most texts are ASCII
+
+    return sum(
+        0
+        if unicodedata.category(char) in {"Mn", "Me", "Cf"}
+        else 2
+        if unicodedata.east_asian_width(char) in "WF"
+        else 1
+        for char in text
     )
+
+
+def _narrow(widths: list[int], cut: Sequence[int], width: int) -> None:
+    """Take from the widest of the columns that may be cut until a line fits, or none of them has anything to give."""
+    excess = sum(widths) + 2 * (len(widths) - 1) - width
+    while excess > 0:
+        widest = max(cut, key=lambda column: widths[column], default=None)
+        if widest is None or widths[widest] <= _LEAST_WIDTH:
+            return
+        widths[widest] -= 1
+        excess -= 1
+
+
+def _padded(text: str, width: int, *, to_right: bool) -> str:
+    if text_width(text) > width:
+        while text_width(text) >= width:
+            text = text[:-1]
+        text = f"{text.rstrip()}…"
+    blanks = " " * (width - text_width(text))
+    return blanks + text if to_right else text + blanks
 
 
 def _printable(text: str) -> str:
