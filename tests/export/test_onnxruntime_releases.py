@@ -35,7 +35,10 @@ def test_operators_are_spelled_with_the_types_of_their_weights() -> None:
     [
         (17, 8, ["MatMul/float32", "ConvInteger/uint8", "com.microsoft.MatMulNBits/float32"], "1.15"),
         (18, 8, ["ConvInteger/int8"], "1.24"),
-        (18, 9, ["LayerNormalization/float16"], "1.17"),
+        (18, 9, ["LayerNormalization", "MatMul/float16"], "1.17"),
+        (18, 9, ["Softmax", "MatMul/float16"], "1.17"),
+        (18, 9, ["Conv/float16"], "1.15"),
+        (18, 9, ["Softmax", "MatMul/float32"], "1.15"),
         (21, 10, ["com.microsoft.MatMulNBits/4", "com.microsoft.GatherBlockQuantized"], "1.20"),
         (20, 8, ["com.microsoft.MatMulNBits/8"], "1.22"),
         (23, 10, [], "1.23"),

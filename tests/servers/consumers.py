@@ -22,10 +22,8 @@ ENVIRONMENTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "optimum-intel": (
         ("--retries", "1", "--index-url", "https://download.pytorch.org/whl/cpu", "torch==2.13.0"),
         ("optimum-intel[openvino]", "sentence-transformers<6", "openvino-tokenizers"),
-        # Resolved together with the above, pip tries releases for half an hour.
-        ("docstring-parser", "filetype", "jsonschema", "langchain-core", "lazy-imports", "openai", "posthog"),
-        ("more-itertools", "tenacity"),
-        ("--no-deps", "haystack-ai", "haystack-experimental", "langchain-huggingface"),
+        ("langchain-core",),
+        ("--no-deps", "langchain-huggingface"),  # resolved with the above, pip tries releases for half an hour
     ),
 }
 """What is installed, in turn, by the name of the environment."""

@@ -20,8 +20,6 @@ BY_IR = {9: OLDEST, 10: "1.18", 11: "1.23", 12: "1.24", 13: "1.24"}
 BY_OPERATOR = {
     # Weights of convolutions had to be unsigned.
     "ConvInteger/int8": "1.24",
-    # Computed as a function of smaller operators before, whose version the graph's opset does not have.
-    "LayerNormalization/float16": "1.17",
     "com.microsoft.GatherBlockQuantized": "1.20",
     "com.microsoft.GroupQueryAttention": "1.16",
     "com.microsoft.MatMulNBits": "1.17",
@@ -30,6 +28,11 @@ BY_OPERATOR = {
     "com.microsoft.RotaryEmbedding": "1.16",
 }
 """By operator, as ``onnx_files.operators_of`` spells it: those that not every release can compute."""
+
+_HALF, _HALF_RELEASE = "/float16", "1.17"
+_FUNCTIONS = {"LayerNormalization", "Softmax"}
+"""Operators that releases before ``_HALF_RELEASE`` compute in half precision as functions of smaller ones, in versions
+that graphs of opset 18 do not have: their values have no type of their own, but the weights around them have."""
 
 
 def min_onnxruntime(opset: int, ir_version: int, operators: Iterable[str] = ()) -> str:
@@ -40,9 +43,12 @@ def min_onnxruntime(opset: int, ir_version: int, operators: Iterable[str] = ()) 
         ir_version: of the file format.
         operators: what the graph uses, as ``onnx_files.operators_of`` spells it.
     """
+    used = set(operators)
+    in_half = not _FUNCTIONS.isdisjoint(used) and any(operator.endswith(_HALF) for operator in used)
     releases = [
+        _HALF_RELEASE if in_half else OLDEST,
         OLDEST if opset < min(BY_OPSET) else BY_OPSET.get(opset, NEWEST),
         OLDEST if ir_version < min(BY_IR) else BY_IR.get(ir_version, NEWEST),
-        *(BY_OPERATOR.get(operator, OLDEST) for operator in operators),
+        *(BY_OPERATOR.get(operator, OLDEST) for operator in used),
     ]
     return max(releases, key=lambda release: [int(part) for part in release.split(".")])
