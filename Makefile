@@ -12,7 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 
 # The first of these that runs and is new enough (looked up only when an environment is made).
-PYTHON ?= $(shell for p in python3.11 python3 python3.13 python3.12; do \
+PYTHON ?= $(shell for p in python3.11 python3 python3.14 python3.13 python3.12; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 PIP_FLAGS := -q --disable-pip-version-check

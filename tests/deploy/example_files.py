@@ -22,6 +22,7 @@ COMPOSE = DEPLOY / "compose/compose.yaml"
 CLOUD_RUN = DEPLOY / "cloud-run/service.yaml"
 RENDER = DEPLOY / "render/render.yaml"
 RAILWAY = DEPLOY / "railway/railway.json"
+KUBERNETES_VERSION = "1.37"
 _CONTAINERS = ("initContainers", "containers")
 
 

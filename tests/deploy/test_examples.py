@@ -25,6 +25,7 @@ from tests.deploy.example_files import (
     DEPLOY,
     DOCKERFILES,
     KUBERNETES,
+    KUBERNETES_VERSION,
     RAILWAY,
     RENDER,
     ROOT,
@@ -39,7 +40,6 @@ from tests.deploy.example_files import (
 )
 from tests.docs.command_line import check_command
 
-KUBERNETES_VERSION = "1.37"
 USER = 65532
 
 

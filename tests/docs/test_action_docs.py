@@ -137,9 +137,13 @@ def test_the_page_has_a_table_for_everything_of_ours() -> None:
 def test_every_example_of_the_plan_is_there() -> None:
     names = {path.stem for path in EXAMPLES}
     assert names == {
+        "clean-up-channels",
+        "doctor",
         "multi-cloud",
+        "newer-commits",
         "pages",
         "promote-by-hand",
+        "prune",
         "publish-on-change",
         "pull-request-page",
         "renew-signatures",
@@ -246,6 +250,7 @@ WRITERS = {
     ("pages.yml", "pages"): {"pages"},
     ("pull-request-page.yml", "compare"): {"pull-requests"},
     ("weekly-refresh.yml", "models"): {"pull-requests"},  # calls publish-models.yml
+    ("newer-commits.yml", "look"): {"contents", "pull-requests"},
 }
 
 
@@ -287,7 +292,7 @@ def test_callers_of_the_reusable_workflow_grant_what_it_asks_for() -> None:
     shown = [job for block in yaml_in_the_page() if isinstance(block, dict) for job in block.get("jobs", {}).values()]
     callers = [job for path in EXAMPLES for job in jobs(path).values()] + shown
     callers = [job for job in callers if our_file(job.get("uses", "")) == PUBLISH_MODELS]
-    assert len(callers) == 3
+    assert len(callers) == 5
     assert all(job["permissions"] == wanted for job in callers)
 
 

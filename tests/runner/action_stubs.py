@@ -157,7 +157,7 @@ actions/checkout: repository ref token ssh-key persist-credentials path clean fi
     sparse-checkout-cone-mode fetch-depth fetch-tags lfs submodules show-progress
 actions/download-artifact: name artifact-ids path pattern merge-multiple github-token repository run-id
 actions/setup-python: python-version python-version-file cache architecture check-latest token
-    cache-dependency-path update-environment allow-prereleases freethreaded pip-version pip-install
+    cache-dependency-path update-environment allow-prereleases freethreaded pip-version
 actions/upload-artifact: name path if-no-files-found retention-days compression-level overwrite include-hidden-files
 aws-actions/configure-aws-credentials: aws-region role-to-assume role-session-name role-duration-seconds audience
     mask-aws-account-id unset-current-credentials
