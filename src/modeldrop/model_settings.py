@@ -74,10 +74,10 @@ def read_models(config: ConfigFile) -> dict[str, ModelSettings]:
 
 
 class Shard(NamedTuple):
-    """One of several equal parts of the models, for machines that share the work: the ``index``-th of ``count``."""
+    """One of several equal parts of the models, for machines that share the work: the ``part``-th of ``parts``."""
 
-    index: int = 1
-    count: int = 1
+    part: int = 1
+    parts: int = 1
 
 
 WHOLE = Shard()
@@ -89,11 +89,11 @@ def parse_shard(text: str) -> Shard:
     Raises:
         UsageError: it is something else.
     """
-    index, slash, count = text.partition("/")
-    plain = all(part.isascii() and part.isdigit() and len(part) <= _SHARD_DIGITS for part in (index, count))
-    if not slash or not plain or not 1 <= int(index) <= int(count):
+    part, slash, parts = text.partition("/")
+    plain = all(one.isascii() and one.isdigit() and len(one) <= _SHARD_DIGITS for one in (part, parts))
+    if not slash or not plain or not 1 <= int(part) <= int(parts):
         raise UsageError(f"--shard {text[:80]!r} is no part of a whole.", "Write I/N, from 1/N to N/N, such as 3/8.")
-    return Shard(int(index), int(count))
+    return Shard(int(part), int(parts))
 
 
 def chosen_models(config: ConfigFile, names: Iterable[str] = (), shard: Shard = WHOLE) -> list[ModelSettings]:
@@ -118,7 +118,7 @@ def chosen_models(config: ConfigFile, names: Iterable[str] = (), shard: Shard = 
             "Describe each in a table [models.<name>] with its source, in the modeldrop.toml of the current folder "
             "or the one that MODELDROP_CONFIG names.",
         )
-    return [models[name] for name in wanted[shard.index - 1 :: shard.count]]
+    return [models[name] for name in wanted[shard.part - 1 :: shard.parts]]
 
 
 def registries_of(model: ModelSettings, config: ConfigFile) -> tuple[str, ...]:
