@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.errors import TaskError
+from modeldrop.cli import main
+from modeldrop.errors import MissingExtraError, TaskError
 from modeldrop.export.sentence_modules import pooling_modes, readable_modules, readable_pooling
 from tests.helpers.checkpoints import bert, make_embedder
 from tests.helpers.command_line import modeldrop
@@ -72,3 +73,12 @@ def test_plan_refuses_what_build_refuses(tmp_path: Path, file: str, change: dict
     for command in (("plan", source, tmp_path / "registry/m"), ("build", source, "-o", tmp_path / "out")):
         ran = modeldrop(*command)
         assert (ran.code, said in ran.err) == (TaskError.exit_code, True), ran.err
+
+
+def test_plan_needs_none_of_the_exporters_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise MissingExtraError("openvino-int8 needs openvino and nncf, not installed in the exporter's environment.")
+
+    monkeypatch.setattr("modeldrop.export.preflight.checks.check_variants", lacking)
+    source = make_embedder(bert(tmp_path / "source"), {"pooling_mode_mean_tokens": True}, dense=False, normalize=False)
+    assert main(["plan", str(source), str(tmp_path / "registry/m"), "--variants", "openvino-int8"]) == 0

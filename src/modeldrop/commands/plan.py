@@ -7,12 +7,14 @@ modeldrop plan --all
 from __future__ import annotations
 
 import argparse
+import contextlib
 from dataclasses import replace
 from typing import Any
 
 from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.commands.recipe_options import add_recipe_options, publish_requests
 from modeldrop.commands.summary import plan_json
+from modeldrop.errors import MissingExtraError
 from modeldrop.export.preflight.checks import check_request
 from modeldrop.publishing.plan import Plan, outdated_tools, plan
 
@@ -28,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     plans = [plan(replace(request, offline=arguments.offline)) for request in publish_requests(arguments)]
     for one in plans:
-        if one.present is None:  # what a build would refuse is refused
-            check_request(one.build_request)
+        if one.present is None:  # what a build would refuse is refused; but the exporter's libraries may be elsewhere
+            with contextlib.suppress(MissingExtraError):
+                check_request(one.build_request)
     if arguments.json:
         plain = [_plain(one) for one in plans]
         print_json(plain if arguments.all or arguments.only else plain[0])
