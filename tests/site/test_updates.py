@@ -214,6 +214,13 @@ def test_commands_keep_the_pages(kept: FolderStore) -> None:
         assert pages(kept) == anew(kept)
 
 
+def test_a_channel_that_is_removed_leaves_the_pages(kept: FolderStore) -> None:
+    assert run_here("promote", f"{kept.url}/embedder@v1", "--channel", "pr-17")[0] == 0
+    assert run_here("channel", "rm", f"{kept.url}/embedder", "--channel", "pr-17")[0] == 0
+    assert read_rows(pages(kept)["index.html"], "index.html")["embedder"].channels == {}
+    assert pages(kept) == anew(kept)
+
+
 def test_pages_that_cannot_be_written_fail_nothing(kept: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (RegistryError("The disk is full.", "Free some."), KeyError("a defect")):
 

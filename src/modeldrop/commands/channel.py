@@ -16,6 +16,7 @@ from modeldrop.errors import NotFoundError
 from modeldrop.format.names import check_channel
 from modeldrop.registry.channels import remove
 from modeldrop.registry.versions import models_named
+from modeldrop.site.upkeep import keep_site
 
 if TYPE_CHECKING:
     import argparse
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     for model in models:
         try:
             removed[model] = remove(store, model, name).version
+            keep_site(store, model)
         except NotFoundError:
             if single:
                 raise
