@@ -15,6 +15,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.x509.oid import NameOID
 
 from modeldrop.doctor.checks import CheckState
@@ -22,6 +23,7 @@ from modeldrop.doctor.run import check_registry
 from modeldrop.errors import ModeldropError, RegistryError
 from modeldrop.export.sources import hub_client
 from modeldrop.export.sources.hub_api import ask_revision
+from modeldrop.registry.kms import kms_key
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
@@ -175,10 +177,20 @@ CLIENTS: Mapping[str, Callable[[str], object]] = {
 }
 
 
-def everybody(ground: Ground, host: str = "localhost") -> dict[str, str]:
+SIGNERS: Mapping[str, Callable[[str], object]] = {
+    "AWS KMS": lambda _: kms_key("awskms:///arn:aws:kms:eu-west-1:123456789012:key/1"),
+    "Google KMS": lambda _: kms_key(
+        "gcpkms://projects/acme/locations/global/keyRings/models/cryptoKeys/signing/cryptoKeyVersions/1"
+    ),
+}
+
+
+def everybody(
+    ground: Ground, host: str = "localhost", clients: Mapping[str, Callable[[str], object]] = CLIENTS
+) -> dict[str, str]:
     """What becomes of one small request of each client: how it arrived, or why it did not."""
     found = {}
-    for name, ask in CLIENTS.items():
+    for name, ask in clients.items():
         ground.server.requests.clear()
         before = ground.proxy.connections
         said = ""
@@ -416,3 +428,36 @@ def test_ipv6_addresses_without_the_proxy(
         with pytest.raises(RegistryError):
             CLIENTS[client](url)
         assert (ground.proxy.connections > before) == proxied
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"AWS_CA_BUNDLE": "ca"}, "direct"),
+        ({"SSL_CERT_FILE": "ca", "HTTPS_PROXY": "proxy"}, "through the proxy"),
+        ({"SSL_CERT_FILE": "ca", "HTTPS_PROXY": "proxy", "NO_PROXY": "localhost"}, "direct"),
+        ({"SSL_CERT_FILE": "other"}, "certificate verify failed"),
+    ],
+    ids=str,
+)
+def test_who_signs_with_a_kms_does_the_same(
+    ground: Ground, tmp_path: Path, variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS is asked for its key, Google for a token to ask with."""
+    url = f"https://localhost:{ground.server.port}"
+    key = generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    account = {
+        "type": "service_account",
+        "client_email": "ci@acme.iam.gserviceaccount.com",
+        "token_uri": f"{url}/token",
+        "private_key": key.decode(),
+    }
+    (tmp_path / "account.json").write_text(json.dumps(account), "utf-8")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", url)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, ground.files.get(value, ground.proxy.url if value == "proxy" else value))
+    found = everybody(ground, clients=SIGNERS)
+    assert all(expected in said for said in found.values()), found

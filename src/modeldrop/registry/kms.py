@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from modeldrop.errors import MissingExtraError, RegistryError, UsageError
 from modeldrop.storage.errors import detail
+from modeldrop.storage.s3_address import sign_in_place
 from modeldrop.trust.ed25519 import is_key, verify
 from modeldrop.util import http
 
@@ -76,16 +77,18 @@ def kms_key(url: str) -> KmsKey:
 
 def _aws(url: str, arn: str, region: str) -> tuple[bytes, Callable[[bytes], bytes]]:
     try:
-        import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
+
+        from modeldrop.storage.botocore_session import Session, named_profile
     except ImportError as error:
         raise _missing(url, "boto3", "s3") from error
     config = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries={"total_max_attempts": 3})
 
     def ask(operation: str, **values: Any) -> Any:
         try:
-            client = boto3.client("kms", region_name=region, config=config, verify=http.ca_bundle() or None)
+            place, profile = sign_in_place(region)
+            client = Session(place, named_profile(profile)).create_client("kms", region_name=region, config=config)
             return getattr(client, operation)(KeyId=arn, **values)
         except (BotoCoreError, ClientError, http.CertificatesError) as error:
             raise _refused(url, error, "kms:Sign and kms:GetPublicKey") from error
@@ -100,8 +103,10 @@ def _google(url: str, name: str) -> tuple[bytes, Callable[[bytes], bytes]]:
     try:
         import google.auth
         from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import AuthorizedSession
+        from google.auth.transport.requests import AuthorizedSession, Request
         from requests.exceptions import RequestException
+
+        from modeldrop.storage.requests_adapter import new_session, prepare_session
     except ImportError as error:
         raise _missing(url, "google-auth", "gcs") from error
     import os
@@ -111,11 +116,10 @@ def _google(url: str, name: str) -> tuple[bytes, Callable[[bytes], bytes]]:
 
     def ask(method: str, path: str, body: Any = None) -> Any:
         try:
-            credentials, _ = google.auth.default(scopes=[_SCOPE])
-            session = AuthorizedSession(credentials)
-            bundle = http.ca_bundle()
-            if bundle:
-                session.verify = bundle
+            sign_in = Request(new_session())
+            credentials, _ = google.auth.default(scopes=[_SCOPE], request=sign_in)
+            session = AuthorizedSession(credentials, auth_request=sign_in)
+            prepare_session(session, redirects=False)
             answer = session.request(method, f"{api.rstrip('/')}/v1/{name}{path}", json=body, timeout=_SECONDS)
             answer.raise_for_status()
             return answer.json()

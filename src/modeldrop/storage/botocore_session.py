@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -12,21 +13,31 @@ from modeldrop.storage.botocore_answers import look_at_answers, note_answers
 from modeldrop.util import http
 
 if TYPE_CHECKING:
-    from modeldrop.storage.s3_address import S3Address
+    from modeldrop.storage.aws_profile import AwsProfile
+    from modeldrop.storage.s3_address import S3Address, SignInPlace
+
+
+def named_profile(profile: AwsProfile) -> str:
+    """The profile to name to botocore, "" for none.
+
+    To it a profile that is named means that the variables do not count; to the fetcher, and to aws, they win.
+    """
+    signed_in = os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+    return "" if signed_in else profile.name
 
 
 class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no types
     """A session like any other; its clients, those that sign in included, use our CAs, proxies and addresses.
 
     Args:
-        address: of the bucket that it signs in for.
+        address: of what it signs in for.
         profile: the AWS profile, "" for the default one.
 
     Raises:
         CertificatesError: a variable names no usable certificates.
     """
 
-    def __init__(self, address: S3Address, profile: str = "") -> None:
+    def __init__(self, address: S3Address | SignInPlace, profile: str = "") -> None:
         super().__init__(profile=profile or None)
         # What sign-in needs, STS before all, is where our rule says: botocore reads some of the variables otherwise.
         self.set_config_variable("region", address.region)

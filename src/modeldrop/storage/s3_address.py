@@ -93,6 +93,15 @@ class S3Address(NamedTuple):
     certificates: str
 
 
+class SignInPlace(NamedTuple):
+    """Where a service of Amazon's without addresses of its own is asked; the fields as of ``S3Address``."""
+
+    region: str
+    fips: bool
+    dual_stack: bool
+    certificates: str
+
+
 def partition_of(region: str) -> Partition:
     """The partition that a region is in; an unknown one is in Amazon's largest."""
     return next(partition for partition in _PARTITIONS if region.startswith(partition.start))
@@ -165,6 +174,17 @@ def address_here(bucket: Bucket, settings: RegistrySettings, region: str = "") -
     """
     profile = aws_profile(os.environ, expand_user("~"))
     return s3_address(bucket, settings, os.environ, profile, region), profile
+
+
+def sign_in_place(region: str) -> tuple[SignInPlace, AwsProfile]:
+    """Where this process asks for something in a region, and the AWS profile in use.
+
+    Raises:
+        RegistryError: there is no such profile.
+    """
+    profile = aws_profile(os.environ, expand_user("~"))
+    fips, dual_stack = (_chosen(kind, os.environ, profile) for kind in ("fips", "dualstack"))
+    return SignInPlace(region, fips, dual_stack, profile.get("ca_bundle")), profile
 
 
 def is_amazon(address: str) -> bool:

@@ -11,7 +11,7 @@ from botocore.config import Config
 
 from modeldrop._version import __version__
 from modeldrop.storage import errors as storage_errors
-from modeldrop.storage.botocore_session import Session
+from modeldrop.storage.botocore_session import Session, named_profile
 from modeldrop.storage.sdk_answers import UnreadableAnswerError, latest_answer
 from modeldrop.storage.write.multipart import PartBody
 
@@ -33,9 +33,7 @@ def make_client(settings: RegistrySettings, address: S3Address, profile: AwsProf
         Exception: whatever botocore raises where it cannot sign in; ``s3_errors.explain`` has the sentences.
     """
     _refuse_half_credential(settings.url)
-    # To botocore a profile that is named means that the variables do not count; to the fetcher, and to aws, they win.
-    signed_in = os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
-    session = Session(address, "" if signed_in else profile.name)
+    session = Session(address, named_profile(profile))
     session.user_agent_extra = f"modeldrop/{__version__}"
     # Clients that sign-in needs (STS, SSO) are made by the session, with time limits of minutes.
     session.set_default_client_config(
