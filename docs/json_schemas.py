@@ -19,7 +19,8 @@ from modeldrop.format.golden import STEP_OUTPUT, TENSOR_VALUE, StepInputField
 from modeldrop.format.json_fields import REQUIRED
 from modeldrop.format.manifest import MANIFEST, FilePathField, PathField
 from modeldrop.format.names import MAX_PATH, RESERVED
-from modeldrop.format.records import BUILD_RECORD, CLAIM, REJECTION, RETIREMENT, SEAL
+from modeldrop.format.policy import POLICY
+from modeldrop.format.records import BUILD_RECORD, CLAIM, REJECTION, RETIREMENT, SEAL, TESTED
 from modeldrop.format.signed import SIGNED_MOVE, STATEMENT
 from modeldrop.format.variants import FP32, OPTIMIZED, VARIANTS
 
@@ -32,7 +33,7 @@ _SIGNED: dict[str, codec.Record[Any]] = {
 }
 _KINDS = {
     document.schema.split("/")[1]: document
-    for document in (MANIFEST, CHANNEL, CLAIM, BUILD_RECORD, REJECTION, RETIREMENT, SEAL)
+    for document in (MANIFEST, CHANNEL, CLAIM, BUILD_RECORD, REJECTION, TESTED, RETIREMENT, SEAL, POLICY)
 }
 
 

@@ -39,6 +39,7 @@ PARTS = {
     "plan-gcs.txt": ("gcs",),
     "plan-azure.txt": ("azure",),
     "plan-sign.txt": ("sign",),
+    "plan-sigstore.txt": ("sigstore",),
     "build.txt": ("build",),
     "fetch.txt": ("",),
     "wheel.txt": ("build-system",),

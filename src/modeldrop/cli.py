@@ -34,6 +34,8 @@ COMMANDS = {
     "rollback": "point a channel at what it named before",
     "channel": "remove a channel, such as a pull request's",
     "refresh": "renew the signatures of channels",
+    "attest": "verify GitHub's attestation on a version, or add one",
+    "policy": "show or set what a version must have before a channel may name it",
     "key": "make a key to sign with, or show its public key",
     "mirror": "copy a version to another registry, byte for byte",
     "history": "show the moves of a channel",

@@ -21,6 +21,7 @@ from modeldrop.util.text import is_true, parse_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from modeldrop.trust.attestation import Builder
     from modeldrop.trust.rules import Trust
 
 FILE = "modeldrop.toml"
@@ -141,6 +142,8 @@ SETTINGS = {
     ),
     "trust": Setting(("--trust", "MODELDROP_TRUST", "trust")),
     "trust_threshold": Setting(("--trust-threshold", "MODELDROP_TRUST_THRESHOLD", "threshold"), "1", _count),
+    "require_attestation": Setting(("--require-attestation", "MODELDROP_REQUIRE_ATTESTATION", "require-attestation")),
+    "sigstore_root": Setting(("MODELDROP_SIGSTORE_ROOT",), "what came with sigstore"),
     "timeout": Setting(("--timeout", "MODELDROP_TIMEOUT"), "30m", _timeout),
     "start_jitter": Setting(("--start-jitter", "MODELDROP_START_JITTER"), "0s", _seconds),
     "log_format": Setting(("--log-format", "MODELDROP_LOG_FORMAT"), "text", _one_of("text", "json")),
@@ -231,9 +234,10 @@ class ConfigFile:
         folder: what paths are relative to; "" to leave them as they are.
         trust: the public keys whose signatures are believed, as they stand there; empty where nothing need be signed.
         threshold: how many of them must have signed; None where it does not say.
+        require_attestation: whose attestation a version must have, as it stands there; "" where none need be.
     """
 
-    __slots__ = ("folder", "model_tables", "registries", "threshold", "trust", "what")
+    __slots__ = ("folder", "model_tables", "registries", "require_attestation", "threshold", "trust", "what")
 
     def __init__(
         self,
@@ -244,8 +248,10 @@ class ConfigFile:
         *,
         trust: tuple[str, ...] = (),
         threshold: int | None = None,
+        require_attestation: str = "",
     ) -> None:
         self.trust = trust
+        self.require_attestation = require_attestation
         self.threshold = threshold
         self.registries = registries or {}
         self.model_tables = model_tables or {}
@@ -254,7 +260,14 @@ class ConfigFile:
 
     def as_written(self) -> ConfigFile:
         """The same, with the paths of its models as they stand in the file."""
-        return ConfigFile(self.registries, self.model_tables, self.what, trust=self.trust, threshold=self.threshold)
+        return ConfigFile(
+            self.registries,
+            self.model_tables,
+            self.what,
+            trust=self.trust,
+            threshold=self.threshold,
+            require_attestation=self.require_attestation,
+        )
 
     def registry(self, registry: str) -> RegistrySettings:
         """The settings of a registry, given by its name here, its URL or its folder.
@@ -338,12 +351,15 @@ def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
         threshold = fields.integer("threshold", low=1, high=_MAX_TRUSTED, default=None)
         if not trust and (fields.has("trust") or threshold is not None):
             fields.fail("names no key, and so would trust nobody; leave it out to trust the registry", "trust")
+        require_attestation = fields.text("require-attestation", default="", limit=1024)
         fields.refuse_unknown()
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{what} is not TOML: {error}.") from None
     except (FormatError, UsageError) as error:
         raise RecipeError(f"{what}: {error.message}", error.hint) from None
-    return ConfigFile(registries, models, what, folder, trust=trust, threshold=threshold)
+    return ConfigFile(
+        registries, models, what, folder, trust=trust, threshold=threshold, require_attestation=require_attestation
+    )
 
 
 def registry_settings(registry: str) -> RegistrySettings:
@@ -426,6 +442,28 @@ def trust_policy(keys: Sequence[str] | str | None = None, threshold: int | None 
 
     texts = [text for one in ([keys] if isinstance(keys, str) else keys) for text in split_keys(one)]
     return make_trust(texts, 1 if threshold is None else threshold, where)
+
+
+def attestation_policy(given: str | None = None) -> Builder | None:
+    """Whose attestation a version must have: as given, else as MODELDROP_REQUIRE_ATTESTATION or modeldrop.toml says.
+
+    Raises:
+        UsageError: it names no repository.
+        RecipeError: modeldrop.toml is wrong.
+    """
+    option, named = SETTINGS["require_attestation"].option, variable("require_attestation")
+    if given is not None:
+        text, where = given, option
+    elif named:
+        text, where = named, SETTINGS["require_attestation"].variable
+    else:
+        file = load_config_file()
+        text, where = file.require_attestation, file.what
+        if not text:
+            return None
+    from modeldrop.trust.attestation import parse_builder  # who wants none need not load it
+
+    return parse_builder(text, where)
 
 
 def home_folder(directory: str | os.PathLike[str] | None = None) -> Path:

@@ -20,6 +20,7 @@ PARTS = {
     "plan-gcs.txt": ("gcs",),
     "plan-azure.txt": ("azure",),
     "plan-sign.txt": ("sign",),
+    "plan-sigstore.txt": ("sigstore",),
     "build.txt": ("build",),
 }
 

@@ -13,7 +13,9 @@ import yaml  # type: ignore[import-untyped]
 
 from modeldrop.action.setup_command import parts_of
 from modeldrop.format.channel import parse_channel
+from modeldrop.trust.attestation import Builder, verify_attestation
 from tests.action.machines import ROOT, Machines
+from tests.helpers import sigstore_instance
 from tests.runner.action_stubs import Call
 from tests.runner.events import Event
 from tests.runner.expressions import GitHub
@@ -225,6 +227,7 @@ def decide(run: Run) -> StepResult:
 )
 def test_setup_installs_the_sdks_of_the_registries_named(registry: str, parts: list[str]) -> None:
     assert parts_of(registry) == parts
+    assert parts_of(registry, attestations=True) == [*parts, "sigstore"]
 
 
 def test_only_models_of_the_file_can_be_asked_for(machines: Machines, tree: Mapping[str, Any], folder: Path) -> None:
@@ -276,11 +279,27 @@ def test_a_version_is_published_attested_and_proposed(approved: Run, folder: Pat
 
 
 @pytest.mark.heavy
+def test_the_attestation_is_stored_beside_the_version(approved: Run, folder: Path, tmp_path: Path) -> None:
+    [result] = json.loads(approved.outputs("attest")["results"])
+    [row] = json.loads(approved.outputs("attest")["attested"])
+    assert row == {"name": "one", "reference": result["reference"]}
+    job, results = approved.job("store", row)
+    assert not job.failed, results[-1].log
+    root = sigstore_instance.write_trusted_root(tmp_path / "trusted_root.json")
+    stored = (folder / "registry/one/v1/attestation.sigstore.json").read_bytes()
+    digest, where = result["manifest-digest"], "here"
+    assert verify_attestation(stored, Builder("acme/models"), digest=digest, where=where, trusted_root=str(root))
+    job, results = approved.job("store", row)  # a re-run
+    assert not job.failed, results[-1].log
+
+
+@pytest.mark.heavy
 def test_what_was_approved_is_promoted_and_an_unchanged_run_proposes_nothing(
     approved: Run, machines: Machines, tree: Mapping[str, Any], folder: Path
 ) -> None:
     assert named(folder, "stable") is None
     [row] = json.loads(approved.outputs("attest")["promote"])
+    approved.needs["models"]["outputs"]["attest"] = "false"  # so that nothing is installed that verifies them
     job, results = approved.job("promote", row)
     assert not job.failed, results[-1].log
     assert named(folder, "stable") == 1
@@ -304,6 +323,7 @@ def test_one_summary_tells_of_all_models(machines: Machines, tree: Mapping[str, 
     job, results = run.job("attest")
     assert not job.failed, results[-1].log
     assert (run.outputs("attest")["results"], run.outputs("attest")["promote"]) == ("[]", "[]")
+    assert run.outputs("attest")["attested"] == "[]"
     told = {"version": "v2", "built": "false", "would-build": "false", "promotion": "held", "previous-version": "v1"}
     result = {"name": "two", "channel": "stable", "outputs": told | {"reference": "", "asked-at": ""}}
     kept = run.service / "artifacts/modeldrop-two/two"

@@ -218,7 +218,7 @@ def check_line(line: str) -> None:
 def test_commands_are_found() -> None:
     found = {line.split()[1] for path in EXAMPLES for line in commands(path)}
     assert found >= {"history", "promote", "rollback", "run"}
-    assert {line.split()[1] for line in commands(PUBLISH_MODELS)} == {"matrix", "promote"}
+    assert {line.split()[1] for line in commands(PUBLISH_MODELS)} == {"attest", "matrix", "promote"}
     with pytest.raises(pytest.fail.Exception):
         check_line('modeldrop promote "$REFERENCE" --chanel current')
 

@@ -412,6 +412,17 @@ def _(bench: Bench) -> Ended:
     return bench.fetch(MODELDROP_TRUST=public(1))
 
 
+@provokes("attestation.sigstore.json is missing")
+def _(bench: Bench) -> Ended:
+    return bench.fetch("--require-attestation", "acme/models")
+
+
+@provokes("may not be named by")
+def _(bench: Bench) -> Ended:
+    bench.run("policy", bench.registry, "--require", "test")
+    return bench.run("promote", f"{bench.registry}/embedder@v1", "--channel", "staging")
+
+
 @provokes("statement.json is missing")
 def _(bench: Bench) -> Ended:
     return bench.fetch("--trust", public(1), reference=f"{bench.registry}/embedder@v1")

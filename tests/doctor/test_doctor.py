@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from types import SimpleNamespace
@@ -11,13 +12,16 @@ import botocore.session
 import pytest
 
 from modeldrop.config import RegistrySettings
-from modeldrop.doctor.checks import LARGE_FILES, SERVICE, SETTINGS, CheckResult, CheckState
+from modeldrop.doctor.checks import LARGE_FILES, POLICY, SERVICE, SETTINGS, CheckResult, CheckState
 from modeldrop.doctor.policies import Policies, policies_for
 from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
+from modeldrop.format.policy import Policy
+from modeldrop.registry.policy import write_policy
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write import conditional, open_store
 from modeldrop.storage.write.conditional import require_conditional_writes
+from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import NOBODY, open_to_all, read_only, run_python
 from tests.helpers.clouds import Servers, sign_in, sign_out
 from tests.helpers.fuzzing import shorten_waits
@@ -87,7 +91,7 @@ def bucket_of(registry: str) -> str:
 def test_a_cloud_that_is_well(cloud_registry: str) -> None:
     found = look(cloud_registry)
     scheme = cloud_registry[:2]
-    left_out = {SETTINGS} if scheme == "s3" else {SETTINGS, SERVICE}
+    left_out = {SETTINGS, POLICY} if scheme == "s3" else {SETTINGS, SERVICE, POLICY}
     assert tuple(found) == (
         *(name for name in ORDER if name not in left_out),
         *([LARGE_FILES] if scheme != "az" else []),
@@ -483,6 +487,35 @@ def test_policies_of_s3_are_the_least_that_works(url: str) -> None:
         "Resource": "arn:aws:s3:::acme-models",
         **condition,
     }
+
+
+@pytest.mark.parametrize("prefix", ["", "team/"])
+def test_a_publisher_may_be_kept_from_setting_the_policy(prefix: str) -> None:
+    found = {
+        scheme: policies(f"{scheme}{prefix}".rstrip("/")).policy
+        for scheme in ("s3://acme/", "gs://acme/", "az://acme/models/")
+    }
+    [deny] = json.loads(found["s3://acme/"])["Statement"]
+    assert deny == {
+        "Effect": "Deny",
+        "Action": ["s3:PutObject", "s3:DeleteObject"],
+        "Resource": f"arn:aws:s3:::acme/{prefix}.settings/*",
+    }
+    assert f'!resource.name.startsWith(\\"projects/_/buckets/acme/objects/{prefix}.settings/\\")' in found["gs://acme/"]
+    assert "--condition=None" not in found["gs://acme/"]
+    assert f"blobs:path] StringNotLike '{prefix}.settings/*'" in found["az://acme/models/"]
+
+
+def test_the_policy_is_shown(tmp_path: Path) -> None:
+    assert "policy" not in look(str(tmp_path))
+    policy = Policy(require=("test",), at="2026-11-29T20:00:00Z", by="dana", channels=("current",))
+    write_policy(FolderStore(str(tmp_path)), policy)
+    found = look(str(tmp_path))["policy"]
+    assert (found.state, found.text.partition(",")[0]) == (CheckState.OK, "current requires a test that succeeded")
+    shutil.rmtree(tmp_path / ".settings" / ".moves")
+    (tmp_path / ".settings" / "policy.json").write_text("{}", "utf-8")
+    found = look(str(tmp_path))["policy"]
+    assert (found.state, "modeldrop policy" in found.fix) == (CheckState.FAILED, True)
 
 
 @pytest.mark.parametrize("url", ["s3://acme-models", "gs://acme-models", "az://acme/models"])

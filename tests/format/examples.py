@@ -34,6 +34,7 @@ from modeldrop.format.manifest import (
     piece_count,
     serialize_manifest,
 )
+from modeldrop.format.policy import Policy, serialize_policy
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.records import (
     BuildRecord,
@@ -41,11 +42,13 @@ from modeldrop.format.records import (
     Rejection,
     Retirement,
     Seal,
+    TestedMark,
     serialize_build_record,
     serialize_claim,
     serialize_rejection,
     serialize_retirement,
     serialize_seal,
+    serialize_tested,
 )
 from modeldrop.format.signed import (
     CHANNEL_TYPE,
@@ -323,6 +326,26 @@ def rejection() -> Rejection:
     return Rejection("2026-11-20T09:46:15Z", "github:dana", _RUN, "its test ended with exit code 1")
 
 
+def tested() -> TestedMark:
+    """The mark of a version that passed it."""
+    return TestedMark(channel().present.digest, "2026-11-20T09:46:15Z", "github:dana", _RUN)
+
+
+def policy() -> Policy:
+    """What a registry requires of what production names."""
+    from tests.helpers.signing import public
+
+    return Policy(
+        require=("signature", "attestation", "test"),
+        at="2026-11-20T09:00:00Z",
+        by="dana",
+        channels=("current",),
+        trust=(public(1), public(2)),
+        threshold=1,
+        attested_by="acme/search,ref=refs/heads/main",
+    )
+
+
 def retirement() -> Retirement:
     """The mark of a version that is about to go."""
     return Retirement("2026-12-24T03:00:00Z", "github:dana", "not among the newest 5, older than 30 days")
@@ -351,6 +374,8 @@ def documents() -> dict[str, bytes]:
         "claim.json": serialize_claim(claim()),
         "build.json": serialize_build_record(build_record()),
         "rejected.json": serialize_rejection(rejection()),
+        "tested.json": serialize_tested(tested()),
+        "policy.json": serialize_policy(policy()),
         "retired.json": serialize_retirement(retirement()),
         "seal.json": serialize_seal(seal()),
         "seal-undecided.json": serialize_seal(undecided_seal()),

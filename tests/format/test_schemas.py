@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import Channel, parse_channel, serialize_channel
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
+from modeldrop.format.policy import parse_policy
 from modeldrop.format.recipe import METRICS, Recipe
 from modeldrop.format.records import (
     BuildRecord,
@@ -25,6 +26,7 @@ from modeldrop.format.records import (
     parse_rejection,
     parse_retirement,
     parse_seal,
+    parse_tested,
     serialize_build_record,
     serialize_claim,
     serialize_rejection,
@@ -73,8 +75,8 @@ from tests.helpers.signing import trusting
 
 SCHEMAS = Path(__file__).parents[2] / "docs/schemas"
 NAMES = (
-    "manifest", "channel", "claim", "build", "rejected", "retired", "seal", "recipe", "envelope", "signed-statement",
-    "signed-move",
+    "manifest", "channel", "claim", "build", "rejected", "tested", "retired", "seal", "policy", "recipe", "envelope",
+    "signed-statement", "signed-move",
 )  # fmt: skip
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
@@ -87,6 +89,8 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "claim": parse_claim,
     "build": parse_build_record,
     "rejected": parse_rejection,
+    "tested": parse_tested,
+    "policy": parse_policy,
     "retired": parse_retirement,
     "seal": parse_seal,
     "seal-undecided": parse_seal,
@@ -217,7 +221,9 @@ def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
     VALIDATORS["manifest"].validate(json.loads(data))
 
 
-@pytest.mark.parametrize("name", ["manifest", "channel", "claim", "build", "rejected", "retired", "seal"])
+@pytest.mark.parametrize(
+    "name", ["manifest", "channel", "claim", "build", "rejected", "tested", "policy", "retired", "seal"]
+)
 def test_fields_of_later_releases_are_valid(name: str) -> None:
     document = json.loads(examples.documents()[f"{name}.json"])
     assert VALIDATORS[name].is_valid({**document, "added_later": {"x": 1}})
@@ -248,6 +254,8 @@ def test_a_fixture_is_kept_for_ever(name: str) -> None:
         "claim": examples.claim,
         "build": examples.build_record,
         "rejected": examples.rejection,
+        "tested": examples.tested,
+        "policy": examples.policy,
         "retired": examples.retirement,
         "seal": examples.seal,
         "seal-undecided": examples.undecided_seal,
@@ -274,10 +282,13 @@ def test_what_the_fixtures_sign_is_valid_and_read() -> None:
 
 
 def test_the_signatures_of_the_fixtures_are_right() -> None:
-    """Whoever writes another reader may check his own by them."""
+    """Whoever writes another reader may check his own by them: they are as a rotation leaves them."""
     found = parse_channel((examples.FIXTURES / "channel-signed.json").read_bytes())
-    trust, now = trusting(1, 2, threshold=2), "2026-11-30T00:00:00Z"
-    move = verify_channel(trust, found, model="embedder", name="current", where="", now=now)
+    now = "2026-11-30T00:00:00Z"
     data = (examples.FIXTURES / "statement.json").read_bytes()
-    stated = verify_statement(trust, data, model="embedder", digest=move.digest, where="")
-    assert (stated.digest, stated.signers) == (move.digest, move.signers)
+    for trust in (trusting(1), trusting(2), trusting(1, 2, threshold=2)):  # of the old key, the new one, and both
+        move = verify_channel(trust, found, model="embedder", name="current", where="", now=now)
+        stated = verify_statement(trust, data, model="embedder", digest=move.digest, where="")
+        assert (
+            (stated.digest, stated.signers) == (move.digest, move.signers) == (move.digest, tuple(sorted(trust.keys)))
+        )

@@ -366,7 +366,7 @@ class Counting(FolderStore):
         self.calls.append(f"swap {key}")
 
 
-def test_a_promote_is_five_requests(bench: Callable[[int], Bench]) -> None:
+def test_a_promote_is_six_requests(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
     two.forward(1)
     store = Counting(str(two.registry))
@@ -375,6 +375,7 @@ def test_a_promote_is_five_requests(bench: Callable[[int], Bench]) -> None:
     assert store.calls == [
         "get embedder/v2/manifest.json",
         "get embedder/current",
+        "get .settings/policy.json",
         "swap embedder/current",
         "names embedder/v2",
         "get embedder/v2/manifest.json",

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from tests.helpers import sigstore_instance
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -129,7 +131,16 @@ def _attest(call: Call) -> Effect:
     checksums = call.inputs.get("subject-checksums", "")
     if checksums and os.sep in checksums and not Path(checksums).is_file():
         return Effect(failed=f"subject checksums file not found: {checksums}")
-    return Effect({"attestation-id": "1", "attestation-url": "https://github.com/acme/models/attestations/1"})
+    bundle = call.workspace / "attestation.json"
+    lines = (call.workspace / checksums).read_text("utf-8") if checksums else ""
+    bundle.write_bytes(sigstore_instance.attest(*(line.split()[0] for line in lines.splitlines())))
+    return Effect(
+        {
+            "attestation-id": "1",
+            "attestation-url": "https://github.com/acme/models/attestations/1",
+            "bundle-path": str(bundle),
+        }
+    )
 
 
 _STUBS: Mapping[str, Stub] = {

@@ -84,7 +84,8 @@ def install_planner(parts: Sequence[str], folder: Path, cache: PipCache) -> Path
     """An environment that can plan, and publish what has a version already; return its interpreter.
 
     Args:
-        parts: what else it is to have, extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``.
+        parts: what else it is to have, extras of the project: ``hub``, ``s3``, ``gcs``, ``azure``, ``sign``,
+            ``sigstore``.
         folder: where environments are made.
         cache: pip's.
 

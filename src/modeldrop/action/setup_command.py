@@ -1,6 +1,7 @@
 """``python -m modeldrop.action.setup_command``: the step of ``setup/action.yml``; puts modeldrop on the job's PATH.
 
-Which clouds' SDKs are installed follows from the URLs in MODELDROP_SETUP_REGISTRY.
+Which clouds' SDKs are installed follows from the URLs in MODELDROP_SETUP_REGISTRY; MODELDROP_SETUP_ATTESTATIONS says
+whether what verifies attestations is installed, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from modeldrop.action import github
 from modeldrop.action.event import read_event
 from modeldrop.action.install import ROOT, PipCache, install_planner, signing_parts
 from modeldrop.errors import ModeldropError
+from modeldrop.util.text import is_true
 
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _SCHEME = re.compile(r"(?<![a-z0-9])(s3|gs|az)://")
@@ -23,7 +25,10 @@ _SCHEME = re.compile(r"(?<![a-z0-9])(s3|gs|az)://")
 def main() -> int:
     """Install, write the command, name its folder in GITHUB_PATH."""
     temporary = Path(os.environ["RUNNER_TEMP"])
-    parts = parts_of(os.environ.get("MODELDROP_SETUP_REGISTRY", ""))
+    parts = parts_of(
+        os.environ.get("MODELDROP_SETUP_REGISTRY", ""),
+        attestations=is_true(os.environ.get("MODELDROP_SETUP_ATTESTATIONS")),
+    )
     cache = PipCache(none=not read_event(os.environ).may_cache)
     try:
         python = install_planner(parts, temporary / "modeldrop", cache)
@@ -42,10 +47,10 @@ def main() -> int:
     return 0
 
 
-def parts_of(registries: str) -> list[str]:
-    """What some URLs need, and a key to sign with, as parts of ``install_planner``."""
+def parts_of(registries: str, *, attestations: bool = False) -> list[str]:
+    """What some URLs need, and a key to sign with, and attestations, as parts of ``install_planner``."""
     parts = [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
-    return list(dict.fromkeys([*parts, *signing_parts()]))
+    return list(dict.fromkeys([*parts, *signing_parts(), *(["sigstore"] if attestations else [])]))
 
 
 if __name__ == "__main__":

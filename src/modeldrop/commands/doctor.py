@@ -40,6 +40,7 @@ _HEADINGS = {
     "fetcher": "fetcher (fetch, run, watch)",
     "prune": "prune, besides the publisher's",
     "doctor": "doctor, besides the publisher's",
+    "policy": "for the publisher too, so that only others can set what `modeldrop policy` has set",
     "github": "a script that makes both for a repository on GitHub: its main publishes, its pull requests plan",
 }
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ENVIRONMENT = """
 environment, where an option is not given:
   MODELDROP_HOME, MODELDROP_VARIANT, MODELDROP_ON_UNAVAILABLE, MODELDROP_MAX_STALE, MODELDROP_MIN_GENERATION,
-  MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TRUST, MODELDROP_TRUST_THRESHOLD, MODELDROP_TIMEOUT,
-  MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT, MODELDROP_METRICS
+  MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TRUST, MODELDROP_TRUST_THRESHOLD,
+  MODELDROP_REQUIRE_ATTESTATION, MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT, MODELDROP_METRICS
 """
 
 
@@ -64,6 +64,10 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
         help="use only what this public key has signed (can be repeated: any of them; or MODELDROP_TRUST)",
     )  # fmt: skip
     add("--trust-threshold", metavar="N", help="how many of the trusted keys must have signed (default: 1)")
+    add(
+        "--require-attestation", metavar="REPOSITORY",
+        help="use only what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
+    )  # fmt: skip
     add("--self-test", action="store_true", help="run the golden inputs on this CPU before it is used")
     add("--timeout", metavar="TIME", help="limit for each model (default: 30m)")
     add("--keep", type=int, default=DEFAULT_KEEP, metavar="N", help="snapshots to keep (default: 3)")
@@ -91,6 +95,7 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
         trust_threshold=None
         if arguments.trust_threshold is None
         else setting("trust_threshold", arguments.trust_threshold),
+        require_attestation=arguments.require_attestation,
         self_test=arguments.self_test,
         timeout=setting("timeout", arguments.timeout),
         keep=arguments.keep,

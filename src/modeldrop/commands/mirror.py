@@ -3,8 +3,8 @@
 modeldrop mirror s3://acme-models/embedder gs://acme-models-eu
 modeldrop mirror s3://acme-models/embedder@v3 /mnt/usb/models --channel current
 
-The copy has the same manifest digest, the same signature and a number of its own. A registry that has it already keeps
-what it has. With MODELDROP_SIGNING_KEY set the channel's move is signed.
+The copy has the same manifest digest, signature and attestation, and a number of its own. A registry that has it
+already keeps what it has. With MODELDROP_SIGNING_KEY set the channel's move is signed.
 To a folder on a disk without hard links (exFAT, FAT, SMB) only one mirror may write at a time.
 """
 
@@ -14,12 +14,14 @@ import argparse
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
+from modeldrop.config import attestation_policy
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
 from modeldrop.publishing.mirror import mirror_version, work_folder
+from modeldrop.registry.attestations import check_attestation
 from modeldrop.registry.channels import move_forward
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.replicate import find_copy
+from modeldrop.registry.replicate import copy_evidence, find_copy
 from modeldrop.registry.signing import find_signer, refuse_unsigned, resolve_followed
 from modeldrop.registry.versions import read_channel
 from modeldrop.site.upkeep import keep_site
@@ -30,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
     parser.add_argument("registry", metavar="REGISTRY", help="the registry to copy to; the model keeps its name")
     parser.add_argument("--channel", help="have this channel of the other registry name the copy, as a publish would")
+    parser.add_argument(
+        "--require-attestation", metavar="REPOSITORY",
+        help="only what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 
@@ -40,13 +46,17 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = open_store(reference.registry), open_store(arguments.registry, carrier=True)
     if source.url == target.url:
         raise UsageError(f"{source.url} is both the source and the destination.", "Name another registry.")
-    model = reference.model
+    model, builder = reference.model, attestation_policy(arguments.require_attestation)
     if channel is not None and find_signer() is None:
         refuse_unsigned(target, model, channel, read_channel(target, model, channel)[0])
     version = resolve_followed(source, reference)
+    if builder is not None:
+        check_attestation(source, model, version.number, version.digest, builder)
     there = find_copy(target, model, version)
     copied = there
-    if copied is None:
+    if copied is not None:
+        copy_evidence(source, target, model, version, copied)
+    else:
         with work_folder() as work:
             (made,) = mirror_version(source, version, model, [target], work / "copy", quiet=arguments.quiet)
         copied = made.version

@@ -14,7 +14,8 @@ run has asked for something else, or somebody has moved the channel by hand sinc
 modeldrop promote ./models/embedder@v3 --asked-at 2026-11-29T20:15:00Z
 
 With MODELDROP_SIGNING_KEY set the move is signed, and no channel is moved to a version that nobody whom you trust has
-signed (docs/security.md).
+signed (docs/security.md). With --require-attestation none is moved to what a workflow of that repository has not
+attested to, and what the registry's policy requires (modeldrop policy) the version must have.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from datetime import datetime
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
+from modeldrop.config import attestation_policy
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
+from modeldrop.registry.attestations import check_attestation
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import asked_now, provenance
@@ -55,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--asked-at", metavar="TIME",
         help="move it as the publish of this CI run that asked at TIME (UTC, such as 2026-11-29T20:15:00Z)",
     )  # fmt: skip
+    parser.add_argument(
+        "--require-attestation", metavar="REPOSITORY",
+        help="only to what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
+    )  # fmt: skip
     add_json(parser)
 
 
@@ -65,11 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.vouch and arguments.unsigned:
         raise UsageError("--vouch and --unsigned exclude each other.", "Write one of them.")
     asked = None if arguments.asked_at is None else _asked(arguments)
+    builder = attestation_policy(arguments.require_attestation)
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")
     store = open_store(reference.registry)
     version = resolve_followed(store, reference)
+    if builder is not None:
+        check_attestation(store, reference.model, version.number, version.digest, builder)
     if arguments.vouch:
         vouch(store, reference.model, version.number, version.digest)
     by = provenance().actor

@@ -1,7 +1,8 @@
 """Least-privilege policies of one registry in each cloud, as text to paste.
 
-There are those of publisher, planner and fetcher, and what ``prune`` and ``doctor`` need besides the publisher's. What
-is in capitals (``$PROJECT``, ``$PRINCIPAL``) is for the reader to fill in.
+There are those of publisher, planner and fetcher, what ``prune`` and ``doctor`` need besides the publisher's, and what
+keeps the publisher from setting the registry's own policy (``modeldrop policy``). What is in capitals (``$PROJECT``,
+``$PRINCIPAL``) is for the reader to fill in.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modeldrop.format import keys
 from modeldrop.storage.s3_address import address_here, partition_of
 from modeldrop.storage.urls import access_point, express_zone, parse_bucket
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
 
+_SETTINGS = f"{keys.POLICY.partition('/')[0]}/"
 _CONDITION_FILE = "modeldrop-condition.json"
 _AZURE_ROLE = "modeldrop publisher"
 _KEY_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")
@@ -35,12 +38,14 @@ class Policies:
             reads only, needs the same.
         prune: besides the publisher's, for ``prune``.
         doctor: besides the publisher's, for all that ``doctor`` looks at; it says what it could not look at.
+        policy: keeps the publisher from writing what ``modeldrop policy`` has set, so that it holds for it.
     """
 
     publisher: str
     fetcher: str
     prune: str
     doctor: str
+    policy: str = ""
 
     def to_json(self) -> Mapping[str, str]:
         """The texts by who needs them."""
@@ -50,6 +55,7 @@ class Policies:
             "fetcher": self.fetcher,
             "prune": self.prune,
             "doctor": self.doctor,
+            "policy": self.policy,
         }
 
 
@@ -105,14 +111,17 @@ def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
             everything,
         ),
     ]
-    return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor)))
+    settings_folder = f"{objects.removesuffix('*')}{_SETTINGS}*"
+    policy = [_allow(["s3:PutObject", "s3:DeleteObject"], settings_folder) | {"Effect": "Deny"}]
+    return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor, policy)))
 
 
 def _express(bucket: str) -> Policies:
     session = _allow(["s3express:CreateSession"], bucket)
     reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
     publisher = _aws_document([session])
-    return Policies(publisher, _aws_document([reading]), publisher, publisher)
+    policy = "# In a directory bucket whoever may publish may set it: sessions know no prefixes."
+    return Policies(publisher, _aws_document([reading]), publisher, publisher, policy)
 
 
 def google(bucket: Bucket, encryption_key: str = "") -> Policies:
@@ -133,7 +142,7 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
             lines.append("--condition=None")
         return " \\\n  ".join(lines)
 
-    condition = ""
+    condition = expression = ""
     if bucket.prefix:
         expression = (
             'resource.type == "storage.googleapis.com/Bucket" || '
@@ -141,6 +150,10 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
         )
         document = json.dumps({"title": f"modeldrop-{bucket.name}"[:100], "expression": expression}, indent=2)
         condition = f"cat > {_CONDITION_FILE} <<'END'\n{document}\nEND\n"
+    objects = f"projects/_/buckets/{bucket.name}/objects/{bucket.prefix}"
+    inside = f"({expression}) && " if bucket.prefix else ""
+    but = f'{inside}!resource.name.startsWith("{objects}{_SETTINGS}")'
+    without = json.dumps({"title": f"modeldrop-{bucket.name}"[:100], "expression": but}, indent=2)
     publisher = condition + grant("roles/storage.objectUser")
     if encryption_key:
         publisher += (
@@ -155,6 +168,9 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
         + grant("roles/storage.legacyBucketReader", conditional=False)
         + "\n"
         + grant("roles/iam.securityReviewer", conditional=False),
+        policy=f"# In place of the publisher's condition, or as one:\ncat > {_CONDITION_FILE} <<'END'\n{without}\nEND\n"
+        + grant("roles/storage.objectUser", conditional=False).removesuffix(" \\\n  --condition=None")
+        + f" \\\n  --condition-from-file={_CONDITION_FILE}",
     )
 
 
@@ -183,6 +199,9 @@ def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
         indent=2,
     )
 
+    writing = " AND ".join(f"!(ActionMatches{{'{blobs}/{action}'}})" for action in ("write", "add/action"))
+    condition = f"(({writing}) OR (@Resource[{blobs}:path] StringNotLike '{bucket.prefix}{_SETTINGS}*'))"
+
     def grant(name: str) -> str:
         return f'az role assignment create --assignee "$PRINCIPAL" \\\n  --role "{name}" \\\n  --scope "{scope}"'
 
@@ -192,6 +211,8 @@ def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
         prune=f"# Besides reading and writing it deletes:\n{grant('Storage Blob Data Contributor')}",
         doctor=f"# It deletes the blob it tries with:\n{grant('Storage Blob Data Contributor')}\n"
         "# Lifecycle rules are a matter of the storage account: Reader on the account, and az, show them.",
+        policy=f"# In place of the publisher's assignment:\n{grant(_AZURE_ROLE)} \\\n"
+        f"  --condition-version 2.0 --condition \"$(cat <<'END'\n{condition}\nEND\n)\"",
     )
 
 

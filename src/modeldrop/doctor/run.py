@@ -18,6 +18,7 @@ from modeldrop.doctor.checks import (
     FETCHER,
     LIFECYCLE,
     LIST,
+    POLICY,
     REACHABLE,
     READ,
     REGISTRY,
@@ -38,7 +39,9 @@ from modeldrop.doctor.checks import (
     warning,
 )
 from modeldrop.doctor.reading import check_access, check_models, check_reading
-from modeldrop.errors import ConflictError, MissingExtraError, ModeldropError, RegistryError
+from modeldrop.errors import ConflictError, FormatError, MissingExtraError, ModeldropError, RegistryError
+from modeldrop.format import keys
+from modeldrop.format.policy import describe, parse_policy
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import conditional, open_store
@@ -66,9 +69,10 @@ ORDER = (
     CLOCK,
     LIFECYCLE,
     EXPOSURE,
+    POLICY,
     FETCHER,
 )
-_NOT_EVERYWHERE = (SETTINGS, SERVICE)
+_NOT_EVERYWHERE = (SETTINGS, SERVICE, POLICY)
 _OVERRIDING = {
     ("s3", "endpoint"): ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     ("s3", "region"): ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -137,10 +141,26 @@ def _checked(registry: str, models: Mapping[str, bool], *, reading: bool) -> lis
         results += _rights(probe)
     finally:
         probe.cleanup()
-    results += probe.bucket_checks()
+    results += [*_policy(probe.store), *probe.bucket_checks()]
     if "://" in probe.store.url or (models and Path(probe.store.url).is_dir()):
         results += _fetcher(registry, models)
     return results
+
+
+def _policy(store: Store) -> list[CheckResult]:
+    """What the registry requires before a channel is moved; nothing where it requires nothing."""
+    try:
+        stored = store.get(keys.POLICY)
+        if stored is None:
+            return []
+        policy = parse_policy(stored.data)
+    except FormatError as error:
+        return [failed_check(POLICY, error, f"Set it anew: modeldrop policy {store.url} --require …")]
+    except ModeldropError:
+        return []  # whether objects can be read is another check's
+    by = f"set by {policy.by} at {policy.at}"
+    holds = "" if "://" not in store.url else "; --policies prints what keeps publishers from changing it"
+    return [ok(POLICY, f"{describe(policy)}, {by}{holds}")]
 
 
 def _why_reading(registry: str) -> str:

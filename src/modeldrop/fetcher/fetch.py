@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.config import default_registry, home_folder, trust_policy
+from modeldrop.config import attestation_policy, default_registry, home_folder, trust_policy
 from modeldrop.errors import (
     DiskError,
     FormatError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
+    from modeldrop.fetcher.attestation_check import AttestationCheck
     from modeldrop.fetcher.option_values import OptionValues
     from modeldrop.fetcher.resolve import ResolvedVersion
     from modeldrop.fetcher.self_test import Outcome
@@ -181,9 +182,10 @@ class Fetcher:
         self.warnings: tuple[str, ...] = ()
         self.reader_name = ""
         self._deadline = time_limit(options.timeout, stopped)
-        self._trust_check = _trust_check(options, self.home)
+        trust_check, attestation_check = _trust_check(options, self.home), _attestation_check(options, self.home)
+        self._checks = tuple(check for check in (trust_check, attestation_check) if check is not None)
         self.resolver = Resolver(
-            reference, options, self._deadline, waits=self._waits, on_wait=on_wait, trust_check=self._trust_check
+            reference, options, self._deadline, waits=self._waits, on_wait=on_wait, trust_check=trust_check
         )
         self._progress = progress
         self._patient = patient
@@ -216,15 +218,16 @@ class Fetcher:
 
         Raises:
             NotFoundError: there is no such version, or it was pruned.
-            TrustError: it is not signed as it must be.
+            TrustError: it is not signed, or attested, as it must be.
             FidelityError: no variant passes the self-test.
             Otherwise what ``fetch`` raises.
         """
         self.stats, self.warnings, self._asked = TransferStats(), (), time.time()
-        if self._trust_check is None:
-            return self._prepare(version)
-        local = self._prepare(self._trust_check.check_version(version, self.resolver, self.stored_state))
-        self._trust_check.remember()
+        for check in self._checks:
+            version = check.check_version(version, self.resolver, self.stored_state)
+        local = self._prepare(version)
+        for check in self._checks:
+            check.remember()
         return local
 
     def _prepare(self, version: ResolvedVersion) -> LocalSnapshot:
@@ -341,8 +344,8 @@ class Fetcher:
         return self.snapshot_of(found.local, found.generation, checked="disk", age=found.age, warnings=self.warnings)
 
     def trusts(self, local: LocalSnapshot) -> bool:
-        """Whether what is on this disk was verified under the keys that are trusted now, where any are."""
-        return self._trust_check is None or self._trust_check.was_verified(local.digest)
+        """Whether what is on this disk was verified as is wanted now, where signatures or attestations are."""
+        return all(check.was_verified(local.digest) for check in self._checks)
 
     def _find_unchanged(self, version: ResolvedVersion) -> LocalSnapshot | None:
         """The snapshot that the link names, if it was chosen for this version on this machine before, and is whole.
@@ -464,6 +467,16 @@ def _trust_check(options: Options, home: ModelHome) -> TrustCheck | None:
     from modeldrop.fetcher.trust_check import TrustCheck
 
     return TrustCheck(trust, home)
+
+
+def _attestation_check(options: Options, home: ModelHome) -> AttestationCheck | None:
+    """What refuses what nobody has attested to; None where nothing need be."""
+    builder = attestation_policy(options.require_attestation)
+    if builder is None:
+        return None
+    from modeldrop.fetcher.attestation_check import AttestationCheck
+
+    return AttestationCheck(builder, home)
 
 
 def _located(error: FormatError, where: str) -> FormatError:

@@ -104,11 +104,11 @@ def last_good(
         state: what this disk knows of the channel.
         options: of the fetch.
         error: why there is no other.
-        trusts: whether a snapshot was verified under the keys that are trusted.
+        trusts: whether a snapshot was verified under the keys that are trusted, and the attestation that is wanted.
 
     Raises:
         RegistryError: there is none, or it is older than ``max_stale``.
-        TrustError: there is one, which was not verified under the keys that are trusted.
+        TrustError: there is one, which was not verified so.
         ModeldropError: ``error``, where there is none that would do.
     """
     if link is None or options.on_unavailable == FAIL:
@@ -123,7 +123,8 @@ def last_good(
         raise error
     if not trusts(found.local):
         raise TrustError(
-            f"{found.local.path.name} is on this disk, but was not verified under the keys that are trusted. "
+            f"{found.local.path.name} is on this disk, but was not verified under the keys that are trusted, or the "
+            f"attestation that is wanted. "
             f"{error.message}",
             error.hint or "Fetch once with the registry at hand: then it is verified, and remembered as that.",
         ) from error

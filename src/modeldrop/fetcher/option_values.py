@@ -20,3 +20,4 @@ class OptionValues(TypedDict, total=False):
     accept_older_generation: bool
     trust: list[str] | tuple[str, ...] | None
     trust_threshold: int | None
+    require_attestation: str | None

@@ -38,6 +38,7 @@ class _OptionFields(NamedTuple):
     accept_older_generation: bool = False
     trust: list[str] | tuple[str, ...] | None = None
     trust_threshold: int | None = None
+    require_attestation: str | None = None
 
 
 class Options(_OptionFields):
@@ -59,6 +60,8 @@ class Options(_OptionFields):
         trust: public keys (``ed25519:…``) that must have signed what is used; None for what MODELDROP_TRUST or
             modeldrop.toml says, which may be that nothing need be signed.
         trust_threshold: how many of these keys must have signed; None for what is said there, else 1.
+        require_attestation: the repository on GitHub that must have attested to what is used, such as
+            ``acme/models,ref=refs/heads/main``; None for what MODELDROP_REQUIRE_ATTESTATION or modeldrop.toml says.
 
     Raises:
         UsageError: an invalid value.

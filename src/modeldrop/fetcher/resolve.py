@@ -208,6 +208,19 @@ class Resolver:
         self.check_online(version)
         return self._get(f"{self.reference.model}/v{version.version}/statement.json", MAX_BYTES)
 
+    def read_attestation(self, version: ResolvedVersion) -> bytes | None:
+        """The attestation on a version; None if there is none.
+
+        Raises:
+            RegistryError: it cannot be read, or this is offline.
+            IntegrityError: it is larger than one may be.
+        """
+        from modeldrop.format import keys
+        from modeldrop.trust.attestation import MAX_BYTES
+
+        self.check_online(version)
+        return self._get(keys.attestation(self.reference.model, version.version), MAX_BYTES)
+
     def check_online(self, version: ResolvedVersion) -> None:
         """Refuse to ask for a version that is not there, where nothing may be asked.
 

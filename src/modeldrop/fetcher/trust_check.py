@@ -18,6 +18,7 @@ from modeldrop.trust.rules import verify_channel, verify_statement
 from modeldrop.util.text import iso_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from modeldrop.fetcher.home import ModelHome
@@ -78,12 +79,12 @@ class TrustCheck:
             NotFoundError: it is not signed, and the channel names another one by now.
             RegistryError: its statement cannot be read.
         """
-        digest = version.digest or self._known_digest(version.version)
+        digest = version.digest or known_digest(self._home, version.version, self.was_verified)
         if digest is not None and self.was_verified(digest):
             return version._replace(digest=digest)
         data = resolver.read_statement(version)
-        if data is None and version.generation is not None and resolver.resolve(stored) != version:
-            raise NotFoundError(f"{resolver.version_url(version)} is gone.")  # pruned: whoever asks looks again
+        if data is None:
+            refuse_pruned(version, resolver, stored)
         where = f"{resolver.version_url(version)}/statement.json"
         self._verified = verify_statement(self._trust, data, model=self._home.name, digest=version.digest, where=where)
         return version._replace(digest=self._verified.digest)
@@ -103,17 +104,29 @@ class TrustCheck:
         except (OSError, FormatError):
             return False
 
-    def _known_digest(self, version: int) -> str | None:
-        """The digest of a snapshot that is here and was verified under this number, for whoever names the number."""
-        for local in find_snapshots(self._home):
-            if local.version == version:
-                try:
-                    digest = local.digest
-                except (OSError, FormatError):
-                    continue
-                if self.was_verified(digest):
-                    return digest
-        return None
-
     def _note(self, digest: str) -> Path:
         return note_path(self._home, _STATEMENTS, digest.removeprefix("sha256:"))
+
+
+def known_digest(home: Path, number: int, was_verified: Callable[[str], bool]) -> str | None:
+    """The digest of a snapshot that is here and was verified under this number, for whoever names the number."""
+    for local in find_snapshots(home):
+        if local.version == number:
+            try:
+                digest = local.digest
+            except (OSError, FormatError):
+                continue
+            if was_verified(digest):
+                return digest
+    return None
+
+
+def refuse_pruned(version: ResolvedVersion, resolver: Resolver, stored: ChannelState | None) -> None:
+    """Say of a version that lacks a document that it is gone, if the channel names another one by now.
+
+    Raises:
+        NotFoundError: it does: whoever asks looks again.
+        RegistryError: the channel cannot be read.
+    """
+    if version.generation is not None and resolver.resolve(stored) != version:
+        raise NotFoundError(f"{resolver.version_url(version)} is gone.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+POLICY = ".settings/policy.json"
+"""Key of the registry's policy; no model can be called as its folder."""
 _VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 
 
@@ -35,6 +37,16 @@ def rejected(model: str, version: int) -> str:
 def statement(model: str, version: int) -> str:
     """Key of the signed statement on a version."""
     return f"{model}/v{version}/statement.json"
+
+
+def attestation(model: str, version: int) -> str:
+    """Key of the attestation on a version: a Sigstore bundle."""
+    return f"{model}/v{version}/attestation.sigstore.json"
+
+
+def tested(model: str, version: int) -> str:
+    """Key of the mark of a version whose own test succeeded."""
+    return f"{model}/v{version}/tested.json"
 
 
 def folder(model: str, version: int) -> str:

@@ -1,11 +1,11 @@
-"""Small documents beside a manifest: claims, build records, rejections, retirements and seals."""
+"""Small documents beside a manifest: claims, build records, marks of tests, retirements and seals."""
 
 from __future__ import annotations
 
 from modeldrop.errors import FormatError
 from modeldrop.format.codec import DocumentFormat, GroupField, Record, TextField, TimeField, VersionField
 from modeldrop.format.manifest import MAX_BYTES as MAX_MANIFEST
-from modeldrop.format.names import HEX64
+from modeldrop.format.names import DIGEST, HEX64
 from modeldrop.util.named_tuples import NamedTuple
 
 MAX_BYTES = 64 << 10
@@ -86,6 +86,30 @@ REJECTION = DocumentFormat(
     limit=MAX_BYTES,
 )
 parse_rejection, serialize_rejection = REJECTION.parse, REJECTION.serialize
+
+
+class TestedMark(NamedTuple):
+    """The mark of a version whose own test succeeded; it goes with the version wherever that is copied."""
+
+    digest: str
+    at: str
+    by: str
+    run: str
+
+
+TESTED = DocumentFormat(
+    "modeldrop/tested/1",
+    "mark of a test",
+    Record(
+        TestedMark,
+        digest=TextField("Digest of the version's manifest.", pattern=DIGEST),
+        at=TimeField("When it was tested."),
+        by=TextField("Who tested it.", limit=256),
+        run=TextField("The CI run, or empty.", limit=2048),
+    ),
+    limit=MAX_BYTES,
+)
+parse_tested, serialize_tested = TESTED.parse, TESTED.serialize
 
 
 class Retirement(NamedTuple):

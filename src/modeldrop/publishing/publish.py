@@ -18,6 +18,7 @@ from modeldrop.publishing.plan import Plan
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import UserTests
 from modeldrop.registry.channels import ChannelResult, move_forward
+from modeldrop.registry.policy import refuse_unmeetable
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
 from modeldrop.registry.replicate import commit_all, stage_all
@@ -47,7 +48,8 @@ def publish(
         UserTestError: the version failed its test, now or before: it is published, and its channel was not moved.
         UsageError: the folder holds something else.
         IntegrityError: a file changed after it was built.
-        RefusedError: the channel is signed, and there is no key here to sign its move with.
+        RefusedError: the channel is signed, and there is no key here to sign its move with; or the registry's policy
+            requires what the version does not have.
         TrustError: there is a key, and what a registry has of this recipe is not signed by those who are trusted here.
         RegistryError, DiskError, ConflictError: a registry or this disk cannot be read or written.
         ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
@@ -59,6 +61,9 @@ def publish(
             refuse_unsigned(
                 store, request.model, request.channel, read_channel(store, request.model, request.channel)[0]
             )
+    if plan.would_build and request.channel is not None and not request.propose:
+        for store in plan.stores:
+            refuse_unmeetable(store, request.model, request.channel, signs=signer is not None, tests=bool(request.test))
     with work_folder() as work:
         if not plan.would_build:
             published = mirror_missing(plan, work / "copy", quiet=quiet)  # mirror.py

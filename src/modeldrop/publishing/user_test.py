@@ -34,6 +34,7 @@ from modeldrop.format.records import Rejection
 from modeldrop.publishing.better import compare_with_current
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.registry.channels import reject, rejection_now
+from modeldrop.registry.policy import mark_tested
 from modeldrop.registry.publish import Published
 from modeldrop.registry.replicate import download_version
 from modeldrop.registry.versions import Version, find_rejection, version_named
@@ -118,6 +119,8 @@ class UserTests:
             failure = self._is_worse(version, variables)
         self._tested[version.digest] = not failure
         if not failure:
+            for other in self._same_build(one):
+                mark_tested(other.store, request.model, other.version.number, version.digest)
             return None
         try:
             rejections = [self._write(other, rejection_now(failure)) for other in self._same_build(one)]

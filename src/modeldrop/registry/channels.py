@@ -13,7 +13,8 @@ Nothing here, nor in ``seal.py``, rests on deleting on a condition, which few se
 be there is replaced, and what is deleted is a mark, without which a version only stays longer.
 
 What a publish wants is decided in ``promotion.py``. It moves no channel to a version that the user's test rejected;
-``promote`` does, and says so. The mark of such a version, ``rejected.json``, is written here too.
+``promote`` does, and says so. The mark of such a version, ``rejected.json``, is written here too. Whoever asks, no
+channel is moved to a version that lacks what the registry's policy requires (``policy.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from modeldrop.format.channel import REMOVED, Channel, Envelope, Move, Wanted, s
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection, serialize_rejection
 from modeldrop.registry import promotion
+from modeldrop.registry.policy import require_allowed
 from modeldrop.registry.promotion import Asked, Promotion, Wish
 from modeldrop.registry.provenance import asked_now, now, provenance
 from modeldrop.registry.signing import (
@@ -469,6 +471,8 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
         last_tag = tag
         before = present.version if present else None
         change = decide(present)
+        if change.move is not None and change.sign is not Signing.TAKE_BACK:
+            require_allowed(store, model, name, change.move.version, change.move.digest)
         result = ChannelResult(
             channel=name,
             before=before,

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from modeldrop.errors import DiskError, IntegrityError
+from modeldrop.errors import ConflictError, DiskError, IntegrityError
 from modeldrop.format import keys
 from modeldrop.format.manifest import File
 from modeldrop.registry.publish import (
@@ -134,13 +134,32 @@ def replicate(
     published = []
     for target, copy in zip(targets, copies, strict=True):
         if copy is not None:
+            copy_evidence(source, target, model, version, copy)
             published.append(Published(store=target, version=copy, how=UNCHANGED))
             continue
         build = build or download_version(source, model, version, scratch, progress)
         [staged] = stage_all([target], model, build, progress)
         made = commit(staged, Adopt.SAME)
+        copy_evidence(source, target, model, version, made.version)
         published.append(replace(made, how=MIRRORED, folder=build.folder))
     return published
+
+
+def copy_evidence(source: Store, target: Store, model: str, version: Version, copy: Version) -> None:
+    """Copy what came to a version after it was published: its attestation, and the mark of its test.
+
+    Both name the manifest's digest, which the copy shares; what the copy has already stays.
+
+    Raises:
+        RegistryError: one of the registries cannot be read or written.
+    """
+    for key in (keys.attestation, keys.tested):
+        stored = source.get(key(model, version.number))
+        if stored is not None:
+            try:
+                target.create(key(model, copy.number), stored.data)
+            except ConflictError:
+                continue
 
 
 def find_copy(store: Store, model: str, version: Version) -> Version | None:

@@ -1,1 +1,4 @@
-"""Who may say what is served: signatures, and the rules by which they are believed. No I/O."""
+"""Who may say what is served: signatures, attestations, and the rules by which they are believed.
+
+No I/O, but that the library for attestations reads its roots.
+"""
