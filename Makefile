@@ -1,5 +1,6 @@
 # Everything runs from two virtual environments in this folder, made when first needed:
 #   .venv          the exporter (CPU torch, transformers, optimum), the tests and the tools
+#   .venv-transformers  transformers 5 and what belongs to it, the second exporter; torch and the rest are .venv's
 #   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy, and what
 #                  the example service needs; no torch
 # and .node, which holds the test servers that run on Node, and .wheels, what tests install from.
@@ -31,7 +32,7 @@ demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a m
 quick: .venv/.stamp-dev ## run the tests that take a moment and export nothing
 	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 2 $(PYTEST_ARGS)
 
-test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
+test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
 	$(DEV) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
@@ -58,14 +59,14 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
 	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .node .wheels .consumers .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
+	rm -rf .venv .venv-runtime .venv-transformers .node .wheels .consumers .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.stamp-venv .venv-runtime/.stamp-venv:
+.venv/.stamp-venv .venv-runtime/.stamp-venv .venv-transformers/.stamp-venv:
 	@test -n "$(PYTHON)" || { echo "modeldrop needs Python 3.11 or newer: make PYTHON=/path/to/python" >&2; exit 1; }
 	"$(PYTHON)" -m venv $(@D)
 	@touch $@
@@ -102,6 +103,10 @@ clean: ## remove environments, caches and build output
 # What the action installs, for its tests to install from.
 .venv/.stamp-wheels: $(wildcard requirements/plan*.txt) | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.wheels
+	@touch $@
+
+.venv-transformers/.stamp: .venv-transformers/.stamp-venv requirements/build-transformers.txt .venv/.stamp-dev
+	@$(DEV) -m tests.helpers.second_exporter
 	@touch $@
 
 # tokenizers declares huggingface_hub, which it needs only for downloading: it is installed alone.

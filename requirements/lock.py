@@ -41,9 +41,12 @@ PARTS = {
     "plan-sign.txt": ("sign",),
     "plan-sigstore.txt": ("sigstore",),
     "build.txt": ("build",),
+    "build-transformers.txt": ("build-transformers",),
     "fetch.txt": ("",),
     "wheel.txt": ("build-system",),
 }
+# Of the pins in exporter.txt, those that are not for an environment of transformers 5.
+OWN_PINS = {"build-transformers.txt": ("transformers", "tokenizers", "huggingface_hub")}
 ON_ARM_TOO = ("fetch.txt", "wheel.txt")
 
 
@@ -60,7 +63,9 @@ def main() -> None:
         roots = [requirement for extra in extras for requirement in wanted[extra]]
         locked: dict[str, set[str]] = {}
         for machine in ("x86_64", "aarch64") if name in ON_ARM_TOO else ("x86_64",):
-            for package, digest in _closure([Requirement(root) for root in roots], _resolve(roots, machine)).items():
+            for package, digest in _closure(
+                [Requirement(root) for root in roots], _resolve(roots, machine, name)
+            ).items():
                 locked.setdefault(package, set()).add(digest)
         torch = {package: digests for package, digests in locked.items() if package.startswith("torch==")}
         if torch:  # it comes from PyTorch's own index, which has no place beside another one
@@ -78,20 +83,26 @@ def _write(path: Path, locked: dict[str, set[str]]) -> None:
     print(f"{path.name}: {len(locked)}")
 
 
-def _resolve(requirements: list[str], machine: str) -> dict[str, dict[str, Any]]:
+def _resolve(requirements: list[str], machine: str, name: str) -> dict[str, dict[str, Any]]:
     """What pip would install, by canonical name."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
+        report, constraints = Path(folder) / "report.json", Path(folder) / "constraints.txt"
+        kept = [line for line in EXPORTER.read_text("utf-8").splitlines() if not _is_own(line, name)]
+        constraints.write_text("\n".join(kept), "utf-8")
         platforms = [f"--platform={platform}_{machine}" for platform in PLATFORMS]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         command += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11", "--abi=cp311", "--abi=abi3"]
-        command += ["--abi=none", *platforms, f"--target={folder}/none", f"--constraint={EXPORTER}"]
+        command += ["--abi=none", *platforms, f"--target={folder}/none", f"--constraint={constraints}"]
         if any(requirement.startswith("torch") for requirement in requirements):
             command += ["--retries=1", f"--extra-index-url={TORCH_INDEX}"]
         environment = {**os.environ, "PIP_CONFIG_FILE": os.devnull}
         subprocess.run([*command, f"--report={report}", *requirements], check=True, env=environment)
         installs = json.loads(report.read_text("utf-8"))["install"]
     return {canonicalize_name(item["metadata"]["name"]): item for item in installs}
+
+
+def _is_own(line: str, name: str) -> bool:
+    return line.partition("==")[0] in OWN_PINS.get(name, ())
 
 
 def _closure(roots: list[Requirement], found: dict[str, dict[str, Any]]) -> dict[str, str]:

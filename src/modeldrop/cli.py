@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "begin in a repository: modeldrop.toml, a workflow, how it signs in",
     "publish": "build if this recipe was never built, upload, move the channel",
     "build": "build into a folder, without a registry",
+    "exporter": "make, list or remove the environments that export models",
     "plan": "tell whether publish would build anything",
     "matrix": "print the models of modeldrop.toml for the matrix of a workflow",
     "fetch": "download versions, verify them, print their paths",

@@ -155,7 +155,8 @@ SETTINGS = {
     "channel": Setting(("--channel", "models.NAME.channel"), DEFAULT_CHANNEL),
     "test": Setting(("--test", "models.NAME.test")),
     "recipe": Setting(("--recipe", "models.NAME.recipe")),
-    "exporter_python": Setting(("MODELDROP_EXPORTER_PYTHON",), "the interpreter that runs modeldrop"),
+    "exporter_python": Setting(("MODELDROP_EXPORTER_PYTHON",), "what exporter install has made, else our own"),
+    "exporters": Setting(("MODELDROP_EXPORTERS",), "modeldrop-exporters in the user's cache"),
     "signing_key": Setting(("MODELDROP_SIGNING_KEY",)),
     "expires_in": Setting(("MODELDROP_EXPIRES_IN",), "", _age),  # else as before; refresh takes an option
     "show_inputs": Setting(("MODELDROP_SHOW_INPUTS",), "yes", _yes_or_no),
@@ -482,11 +483,20 @@ def home_folder(directory: str | os.PathLike[str] | None = None) -> Path:
     return folder.absolute()
 
 
-def exporter_python() -> str:
-    """The interpreter whose environment has the exporter's libraries."""
-    import sys
+def exporters_folder() -> Path:
+    """Where the environments of exporters are made: MODELDROP_EXPORTERS, else beside the user's other caches.
 
-    return variable("exporter_python") or sys.executable
+    Raises:
+        DiskError: none is named, and this user has no home folder.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = expand_user(variable("exporters") or f"{cache}/modeldrop-exporters")
+    if not folder.is_absolute() and str(folder).startswith("~"):
+        raise DiskError(
+            "This user has no home folder, and no other place for the exporters' environments is named.",
+            "Name a folder that it may write: MODELDROP_EXPORTERS; or set HOME.",
+        )
+    return folder.absolute()
 
 
 def _segments(url: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What the lock files in requirements/ pin."""
 
-from modeldrop.action.install import ROOT
+from modeldrop.export.environments.locks import ROOT
 
 
 def pins(name: str) -> dict[str, str]:

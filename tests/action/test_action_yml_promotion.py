@@ -79,8 +79,8 @@ def test_runs_of_two_commits_and_of_the_same(repository: Repository) -> None:
 def install_what_plans(python: str, checkout: Path, temporary: Path, part: str) -> None:
     """Put the environment that plans where the action's step finds it made: it has the packages of the tests."""
     program = (
-        "import sys; from pathlib import Path; from modeldrop.action.install import _digest, _lock;"
-        f"print(_digest(_lock('plan.txt') + _lock('plan-{part}.txt')))"
+        "from modeldrop.export.environments.locks import digest, read_lock;"
+        f"print(digest(read_lock('plan.txt') + read_lock('plan-{part}.txt')))"
     )
     path = {"PYTHONPATH": str(checkout / "src")}
     digest = subprocess.run([python, "-c", program], env=path, check=True, text=True, capture_output=True).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldrop.action.install import locked_platform
+from modeldrop.export.environments.locks import locked_platform
 from tests.action.machines import HUB_TOKEN, PIP_LOG, TINY, USES, Machines, readable
 from tests.helpers.clouds import Servers
 from tests.runner.events import Event

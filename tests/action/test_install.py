@@ -7,9 +7,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from modeldrop.action.install import ROOT, PipCache, _run, inference_lock, pip_environment, wrap_exporter
+from modeldrop.action.install import inference_lock, wrap_exporter
 from modeldrop.action.setup_command import parts_of
 from modeldrop.errors import MissingExtraError
+from modeldrop.export.environments.locks import ROOT
+from modeldrop.export.environments.virtual import PipCache, pip_environment, run_program
 from tests.action.requirements import pins
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -77,17 +79,15 @@ def test_what_pip_says_is_shown_as_it_says_it(quiet: bool, tmp_path: Path) -> No
         shown.append(text)
         seen.touch()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modeldrop.action.github.say", said)
-        with pytest.raises(MissingExtraError, match="it failed: no such package"):
-            _run([sys.executable, "-c", program], HANG_SECONDS, "it failed", "", quiet=quiet)
+    with pytest.raises(MissingExtraError, match="it failed: no such package"):
+        run_program([sys.executable, "-c", program], HANG_SECONDS, "it failed", "", said, quiet=quiet)
     lines = ["token=[redacted]", "ERROR: no such package"]
     assert shown == (["\n".join(lines)] if quiet else lines)
 
 
 def test_what_takes_too_long_is_ended() -> None:
     with pytest.raises(MissingExtraError, match="it failed: it took longer than 0 s"):
-        _run([sys.executable, "-c", f"import time; time.sleep({HANG_SECONDS})"], 0.01, "it failed", "")
+        run_program([sys.executable, "-c", f"import time; time.sleep({HANG_SECONDS})"], 0.01, "it failed", "", print)
 
 
 def test_where_packages_come_from_is_the_callers_choice_and_what_they_are_is_not() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from modeldrop.action.install import locked_platform
+from modeldrop.export.environments.locks import locked_platform
 from tests.servers.threaded import ThreadedServer
 
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from modeldrop.util.process import end_in_order, exit_code_of
 
 if TYPE_CHECKING:
     from modeldrop.action.inputs import ActionInputs
-    from modeldrop.action.install import PipCache
     from modeldrop.action.result import RunFolder
+    from modeldrop.export.environments.virtual import PipCache
     from modeldrop.publishing.request import PublishRequest
     from modeldrop.util.github_api import GitHubApi
 
@@ -86,7 +86,8 @@ def _check(event: WorkflowEvent, outputs: Outputs) -> None:
 
 
 def _install(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import PipCache, install_planner
+    from modeldrop.action.install import install_planner
+    from modeldrop.export.environments.virtual import PipCache
 
     inputs = _read_inputs(event)
     cache = PipCache(none=not event.may_cache)
@@ -95,8 +96,9 @@ def _install(event: WorkflowEvent, outputs: Outputs) -> None:
 
 
 def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import PipCache, exporter_lock
+    from modeldrop.action.install import exporter_lock
     from modeldrop.action.steps import explain_sign_in
+    from modeldrop.export.environments.virtual import PipCache
 
     api = _github_api()  # takes the token out of the environment before anything else is started
     inputs = _read_inputs(event)
@@ -110,28 +112,28 @@ def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
     outputs["build"] = "true" if needed else "false"
     if not needed or os.environ.get(_EXPORTER):
         return
-    outputs["exporter"] = "true"
+    outputs["exporter"] = needed
     hosted = os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted"
     if event.may_cache and hosted:  # a runner that stays has a cache of its own
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         machine = f"{os.environ.get('RUNNER_OS', '')}-{os.environ.get('RUNNER_ARCH', '')}"
-        outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock()}"
+        outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock(needed)}"
         outputs["cache-folder"] = str(_pip_cache())
 
 
 def _plan_with_what_it_takes(
     inputs: ActionInputs, request: PublishRequest, cache: PipCache, api: GitHubApi | None
-) -> bool:
+) -> str:
     """Plan with what is installed; where that is not enough, or fails, with the clouds' SDKs, too."""
     from modeldrop.action.install import add_parts, missing_parts
     from modeldrop.action.steps import plan_and_publish
 
-    needed = False
+    needed = ""
     if missing_parts(inputs.parts):
         try:
             needed = plan_and_publish(inputs, request, _run_folder(), api)
             if not needed:
-                return False
+                return ""
         except (ConflictError, MissingExtraError, RegistryError) as error:
             github.say(f"Once more, with {', '.join(inputs.parts)}: {error.message}")
         add_parts(inputs.parts, cache)
@@ -139,13 +141,15 @@ def _plan_with_what_it_takes(
 
 
 def _exporter(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import PipCache, install_exporter
+    from modeldrop.action.install import install_exporter
+    from modeldrop.export.environments.exporters import EXPORTERS
+    from modeldrop.export.environments.virtual import PipCache
 
-    inputs = _read_inputs(event)
+    inputs, name = _read_inputs(event), os.environ["MODELDROP_EXPORTER"]
     cached = bool(os.environ.get("MODELDROP_PIP_CACHE"))
     cache = PipCache(_pip_cache() if cached else None, none=not event.may_cache)
-    with github.group("Install the exporter: PyTorch for CPUs, transformers, optimum"):
-        python = install_exporter(_temporary() / "modeldrop", inputs.torch_index, cache)
+    with github.group(f"Install the exporter: PyTorch for CPUs, {EXPORTERS[name].label}"):
+        python = install_exporter(name, _temporary() / "modeldrop", inputs.torch_index, cache)
     outputs["python"] = str(python)
 
 

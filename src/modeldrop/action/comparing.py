@@ -12,10 +12,11 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.action.inputs import ActionInputs
-from modeldrop.action.install import PipCache, install_inference, wrap_exporter
+from modeldrop.action.install import install_inference, wrap_exporter
 from modeldrop.action.result import RunFolder
 from modeldrop.errors import ModeldropError
 from modeldrop.export.builtin_texts import BUILT_IN, PAIRS
+from modeldrop.export.environments.virtual import PipCache
 from modeldrop.export.messages import from_json, to_json
 from modeldrop.format.channel import Channel
 from modeldrop.format.labels import inputs_of

@@ -21,6 +21,7 @@ from modeldrop.action.install import signing_parts
 from modeldrop.action.report_settings import ReportSettings, read_report_settings
 from modeldrop.config import ConfigFile, default_registry, load_config_file, read_duration
 from modeldrop.errors import ModeldropError, UsageError
+from modeldrop.export.environments.exporters import TORCH_INDEX
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_names, resolve_source
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model, name_from
@@ -34,7 +35,6 @@ from modeldrop.storage.errors import redact
 from modeldrop.storage.urls import parse_bucket
 
 PHASES = ("all", "plan", "build", "publish")
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _AUTO, _TRUE, _FALSE = "auto", "true", "false"
 _MOST_RETRIES = 5
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from modeldrop.action import github
 from modeldrop.action.event import read_event
-from modeldrop.action.install import ROOT, PipCache, install_planner, signing_parts
+from modeldrop.action.install import install_planner, signing_parts
 from modeldrop.errors import ModeldropError
+from modeldrop.export.environments.locks import ROOT
+from modeldrop.export.environments.virtual import PipCache
 from modeldrop.util.text import is_true
 
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}

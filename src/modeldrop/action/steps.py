@@ -32,8 +32,8 @@ _NO_CREDENTIALS = "no credentials"
 
 def plan_and_publish(
     inputs: ActionInputs, request: PublishRequest, run: RunFolder, api: GitHubApi | None = None
-) -> bool:
-    """Find out whether anything is to be built. If not, publish; return whether a build is needed now.
+) -> str:
+    """Find out whether anything is to be built. If not, publish; return the exporter that a build needs now, or "".
 
     Args:
         inputs: those of the run.
@@ -54,14 +54,14 @@ def plan_and_publish(
     _note_plan(inputs, planned, run)
     if not planned.would_build:
         _use_found(inputs, planned, run)
-        return False
+        return ""
     from modeldrop.export import pipeline
     from modeldrop.publishing.build import check_stores, find_whole_build, require_whole_build
 
     if api is not None and inputs.reuses and not folder.exists() and _bring(api, planned, folder):
         if kept := find_whole_build(planned.build_request, folder):
             _use_build(inputs, planned, kept, run, measure=inputs.compares)
-            return False
+            return ""
         shutil.rmtree(folder)
     if inputs.phase == "publish":
         if not has_build:
@@ -73,12 +73,12 @@ def plan_and_publish(
             )
         build = require_whole_build(planned.build_request, folder)
         _use_build(inputs, planned, build, run, measure=inputs.compares)
-        return False
+        return ""
     # What can be refused is refused before torch is installed.
     pipeline.check_request(planned.build_request)
     if inputs.publishes:
         check_stores(planned)
-    return inputs.builds
+    return planned.build_request.exporter if inputs.builds else ""
 
 
 def build_and_publish(inputs: ActionInputs, request: PublishRequest, run: RunFolder) -> None:

@@ -117,6 +117,7 @@ def assemble(
         embedding=exported.embedding,
         problem=checked.problem,
         dropped={**made.dropped, **judged.missed},
+        exporter=request.exporter if request.source.worker == "export" else "",
     )
 
 

@@ -35,6 +35,7 @@ class Checkpoint:
         opset: version of ONNX's operators to export with, or None for the one that suits the model.
         allow_pickle: whether pickles may be loaded.
         trust_remote_code: whether its own Python code may run.
+        exporter: the library that makes the graphs.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Checkpoint:
     opset: int | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    exporter: str = "optimum"
 
     def read(self, name: str) -> Mapping[str, Any]:
         """One of its JSON files; {} where there is none."""

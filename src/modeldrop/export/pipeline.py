@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.export.digests import describe_file
+from modeldrop.export.environments.exporters import EXPORTERS, find_exporter, own_python
 from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.manifest import assemble
 from modeldrop.export.messages import (
@@ -59,10 +60,12 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
         ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
             DiskError, MissingExtraError.
     """
+    generic = checked.request.source.framework  # needs no exporter
+    python = own_python() if generic else find_exporter(EXPORTERS[checked.request.exporter])
     check_resources(needs(checked), output.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
-            manifest = _build_in(checked, Path(scratch), provenance, steps)
+            manifest = _build_in(checked, Path(scratch), provenance, steps, python)
             (Path(scratch) / "out").rename(output)
     except OSError as error:
         raise DiskError(
@@ -72,14 +75,14 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
     return manifest
 
 
-def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, steps: Steps) -> Manifest:
+def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, steps: Steps, python: str) -> Manifest:
     request = checked.request
     output = scratch / "out"
     output.mkdir()
 
     steps.start("source")
     if request.metric is not None:  # what cannot be loaded is said before the download
-        run_worker("own_metric", request.metric, type(None), scratch, lambda _: None)
+        run_worker("own_metric", request.metric, type(None), scratch, lambda _: None, python=python)
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
     left_out = ", ".join(request.source.left_out)
     steps.finish(
@@ -88,7 +91,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     )
 
     check_rates(checked.samples, source)
-    exported, made = _export(checked, source, scratch, steps)
+    exported, made = _export(checked, source, scratch, steps, python)
     paths = {name: VARIANTS[name].graphs(checked.graphs) for name in made.graphs}
     own_files = {
         name: [
@@ -108,7 +111,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     shared = sorted(set(_files(output)) - every_file)
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
-    proven = _prove(checked, scratch, variant_files, paths, steps)
+    proven = _prove(checked, scratch, variant_files, paths, steps, python)
     judged = _judge(checked, exported, made, proven, steps)
     variant_files = {name: files for name, files in variant_files.items() if name in judged.faithful}
     for path in set(_files(output)).difference(*variant_files.values()):
@@ -124,14 +127,16 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
         provenance=provenance,
     )
     (output / "manifest.json").write_bytes(serialize_manifest(manifest))
-    run_worker("report", ReportRequest(output), type(None), scratch, lambda _: None)
+    run_worker("report", ReportRequest(output), type(None), scratch, lambda _: None, python=python)
     # Some libraries write for the owner alone, and the umask is the builder's: a version is the same everywhere.
     for path in _files(output):
         (output / path).chmod(0o644)
     return manifest
 
 
-def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) -> tuple[ExportAnswer, MadeVariants]:
+def _export(
+    checked: CheckedRequest, source: Path, scratch: Path, steps: Steps, python: str
+) -> tuple[ExportAnswer, MadeVariants]:
     """Export and quantize."""
     recipe, origin, output = checked.request.recipe, checked.origin, scratch / "out"
     searched = tuple(name for name in recipe.variants if name in recipe.options and recipe.options[name].auto)
@@ -153,6 +158,7 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
             opset=recipe.opset,
             allow_pickle=recipe.allow_pickle,
             trust_remote_code=recipe.trust_remote_code,
+            exporter=checked.request.exporter,
         ),
         output=output,
         reference=scratch / _REFERENCE,
@@ -167,7 +173,7 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
         making: list[Worker[MadeVariants]] = []
 
         def make_variants() -> None:
-            making.append(processes.enter_context(Worker("quantize", to_make, MadeVariants, scratch)))
+            making.append(processes.enter_context(Worker("quantize", to_make, MadeVariants, scratch, python=python)))
 
         def on_event(event: WorkerEvent) -> None:
             if event.step == "answers":
@@ -179,12 +185,12 @@ def _export(checked: CheckedRequest, source: Path, scratch: Path, steps: Steps) 
                 steps.update(event.done, event.total, "answers of the original")
 
         worker = checked.request.source.worker
-        exported = run_worker(worker, to_export, ExportAnswer, scratch, on_event)
+        exported = run_worker(worker, to_export, ExportAnswer, scratch, on_event, python=python)
         if not making:
             make_variants()
         made = making[0].result(lambda event: steps.update(event.done, event.total, "of the variants"))
     if searched:
-        made = _search(checked, searched, to_make, scratch, steps, made)
+        made = _search(checked, searched, to_make, scratch, steps, made, python)
     origin_bytes = sum(graph_bytes(output / origin.path(role)) for role in checked.graphs)
     if origin.name not in recipe.variants:
         for role in checked.graphs:
@@ -222,6 +228,7 @@ def _search(
     scratch: Path,
     steps: Steps,
     made: MadeVariants,
+    python: str,
 ) -> MadeVariants:
     """Search for the smallest variants; ``made`` with them, in the recipe's order."""
     recipe = checked.request.recipe
@@ -246,7 +253,7 @@ def _search(
         if event.total:
             steps.update(event.done, event.total, "of the search")
 
-    found = run_worker("search", request, MadeVariants, scratch, on_event)
+    found = run_worker("search", request, MadeVariants, scratch, on_event, python=python)
     graphs = {**made.graphs, **found.graphs}
     in_order = {name: graphs[name] for name in recipe.variants if name in graphs}
     return MadeVariants(in_order, made.toolchain, found.searches, made.dropped)
@@ -258,6 +265,7 @@ def _prove(
     variant_files: Mapping[str, list[str]],
     paths: Mapping[str, Mapping[str, str]],
     steps: Steps,
+    python: str,
 ) -> VerifyAnswer:
     folders = {name: VariantFolder(scratch / f"clean-{name}", graphs) for name, graphs in paths.items()}
     for name, files in variant_files.items():
@@ -275,7 +283,7 @@ def _prove(
 
     steps.start("prove")
     request = VerifyRequest(folders, _comparison(checked, scratch))
-    return run_worker("verify", request, VerifyAnswer, scratch, on_event)
+    return run_worker("verify", request, VerifyAnswer, scratch, on_event, python=python)
 
 
 def _judge(

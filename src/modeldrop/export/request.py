@@ -10,12 +10,14 @@ from typing import Any
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.digests import sha256_file
+from modeldrop.export.environments.exporters import OPTIMUM, TRANSFORMERS
+from modeldrop.export.exporter_choice import choose_exporter
 from modeldrop.export.generic_inputs import check_file
 from modeldrop.export.inputs import Sample, read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants, origin_of
 from modeldrop.export.sources import Source
-from modeldrop.format.recipe import Recipe, build_key, parse_recipe
+from modeldrop.format.recipe import AUTO_EXPORTER, Recipe, build_key, parse_recipe
 
 EXPORTER_EPOCH = 4
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
@@ -28,6 +30,7 @@ class BuildRequest:
     ``samples`` are the recipe's own inputs, and () where the built-in ones are meant, and of a generic model, whose
     worker reads them; ``metric`` is its own metric.
     ``optional`` are the variants that nobody has asked for by name: one that misses its thresholds is left out.
+    ``exporter`` is the name of the one that makes the graphs.
     """
 
     source: Source
@@ -36,6 +39,7 @@ class BuildRequest:
     metric: OwnMetric | None
     key: str
     optional: tuple[str, ...] = ()
+    exporter: str = OPTIMUM.name
 
 
 def make_request(source: Source, recipe: Recipe) -> BuildRequest:
@@ -64,8 +68,11 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
         inputs["calibration"] = _digest("calibration", Path(recipe.calibration))
     if source.tokenizer_identity is not None:
         inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
-    key = build_key(source.identity, recipe, inputs, EXPORTER_EPOCH)
-    return BuildRequest(source=source, recipe=recipe, samples=samples, metric=metric, key=key, optional=optional)
+    exporter = choose_exporter(source, recipe)
+    # What is built depends on the exporter, not on who chose it; optimum's keys are those of before there were two.
+    counted = recipe._replace(exporter=exporter if exporter == TRANSFORMERS.name else AUTO_EXPORTER)
+    key = build_key(source.identity, counted, inputs, EXPORTER_EPOCH)
+    return BuildRequest(source, recipe, samples, metric, key, optional, exporter)
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -7,7 +7,7 @@ without an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +28,40 @@ _PARTS = ("image_processor", "feature_extractor")
 _TOKENIZERS_BACKEND = "TokenizersBackend"
 
 
-def fix_configs(folder: Path, *, ready: bool) -> None:
+def fix_configs(folder: Path, *, ready: bool, by_4: bool) -> None:
     """Rewrite the config and the tokenizer's config in a folder of links to files that belong to somebody else.
 
     Args:
         folder: the source.
         ready: whether it has ready graphs: nothing is computed from their config, and it stays.
+        by_4: whether transformers 4 reads them; for 5, only what says how a model was called is removed.
 
     Raises:
         SourceError: the config has rotary positions that cannot be written for transformers 4.
     """
     _split_processor(folder)
-    for name, fix in (("config.json", fixed_config), ("tokenizer_config.json", fixed_tokenizer_config)):
-        path = folder / name
-        if path.is_file() and not (ready and fix is fixed_config):
-            plain = json.loads(path.read_text("utf-8"))
-            fixed = fix(plain)
-            if fixed != plain:
-                path.unlink()  # not through the link
-                path.write_text(json.dumps(fixed, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    if not ready:
+        _rewrite(folder / "config.json", fixed_config if by_4 else _without_calls)
+    if by_4:
+        fix_tokenizer(folder)
+
+
+def fix_tokenizer(folder: Path) -> None:
+    """Rewrite the tokenizer's config in a folder so that transformers 4 and 5 both load it."""
+    _rewrite(folder / "tokenizer_config.json", fixed_tokenizer_config)
+
+
+def _rewrite(path: Path, fix: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    if path.is_file():
+        plain = json.loads(path.read_text("utf-8"))
+        fixed = fix(plain)
+        if fixed != plain:
+            path.unlink()  # not through the link
+            path.write_text(json.dumps(fixed, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _without_calls(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _OF_CALLS}
 
 
 def _split_processor(folder: Path) -> None:
@@ -69,7 +84,7 @@ def fixed_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SourceError: this architecture's cannot be written so.
     """
-    fixed = {name: value for name, value in config.items() if name not in _OF_CALLS}
+    fixed = _without_calls(config)
     for name, value in config.items():
         if name.endswith("_config") and isinstance(value, dict):
             fixed[name] = fixed_config(value)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from modeldrop import errors
-from modeldrop.config import exporter_python
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
+from modeldrop.export.environments.exporters import OPTIMUM, any_exporter, code_folder, is_made
 from modeldrop.export.known_failures import NO_MEMORY, known_failure
 from modeldrop.export.messages import Failure, Request, WorkerEvent, from_json, to_json
 from modeldrop.util.process import end, signal_name
@@ -64,20 +64,21 @@ class Worker(Generic[AnswerT]):
         request: what it is to do.
         answer: the class of what it answers.
         folder: where the request, the result and the log are kept.
-        python: the interpreter whose environment has the worker's libraries; "" for the exporter's.
+        python: the interpreter whose environment has the worker's libraries; "" for that of any exporter.
 
     Raises:
         MissingExtraError: that interpreter cannot be started.
     """
 
     def __init__(self, name: str, request: Request, answer: type[AnswerT], folder: Path, *, python: str = "") -> None:
-        python = python or exporter_python()
+        python = python or any_exporter()
         self._name = name
         self._answer = answer
         self._log = folder / f"{name}.log"
         path = folder / f"{name}.request"
         path.write_text(json.dumps(to_json(request)), "utf-8")
         self._result = path.with_suffix(".result")
+        own_code = {"PYTHONPATH": str(code_folder(folder))} if is_made(python) else {}
         with self._log.open("wb") as log_file:
             try:
                 self._process = subprocess.Popen(
@@ -87,12 +88,13 @@ class Worker(Generic[AnswerT]):
                     stdout=subprocess.PIPE,
                     stderr=log_file,
                     # Temporary files of libraries go to the checked disk, and are removed with the work.
-                    env={"TMPDIR": str(folder)} | worker_environment(os.environ),
+                    env={"TMPDIR": str(folder)} | worker_environment(os.environ) | own_code,
                 )
             except OSError as error:
                 raise MissingExtraError(
                     f"The exporter's interpreter, {python}, cannot be started: {error.strerror}.",
-                    "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build].",
+                    "MODELDROP_EXPORTER_PYTHON must name the python of an environment that has modeldrop[build]; "
+                    f"without it, the one is taken that `{OPTIMUM.command}` makes.",
                 ) from error
 
     def __enter__(self) -> Self:
@@ -151,7 +153,8 @@ def _crash(name: str, code: int, log: Path) -> ExportError | MissingExtraError:
     if last.startswith("ModuleNotFoundError"):
         return MissingExtraError(
             f"Building needs a library that is not installed here: {last.rpartition('named ')[2]}.",
-            "Install it, on Linux with PyTorch's CPU build first:\n"
+            f"Have an environment made for it: {OPTIMUM.command}\n"
+            "  Or install it into this one, on Linux with PyTorch's CPU build first:\n"
             "    pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0\n"
             "    pip install 'modeldrop[build]'",
         )

@@ -396,6 +396,7 @@ class Manifest(NamedTuple):
     piece_size: int = PIECE_SIZE
     environment: Mapping[str, str] = {}
     dropped: Mapping[str, str] = {}
+    exporter: str = ""
 
     def file(self, path: str) -> File:
         """The file at ``path``; KeyError if there is none."""
@@ -493,6 +494,12 @@ MANIFEST = DocumentFormat(
             key=TextField("The build key.", pattern=HEX64, attribute="build_key"),
             epoch=IntegerField("The exporter epoch.", low=1, high=1 << 31),
             recipe=ObjectField(RECORDED_RECIPE),
+            exporter=TextField(
+                "The library that made the graphs, optimum or transformers; absent where they were ready.",
+                limit=64,
+                default="",
+                omit=True,
+            ),
             toolchain=MapField("Versions of what built it, by name.", TextField("A version.", limit=256)),
             environment=MapField(
                 "Releases of all packages of the exporter's environment, by name.",

@@ -32,6 +32,11 @@ OPSETS = range(14, 21)
 """The versions of ONNX's operators that a recipe can ask for."""
 
 
+AUTO_EXPORTER = "auto"
+EXPORTERS = (AUTO_EXPORTER, "optimum", "transformers")
+"""What a recipe can say of the exporter: the one that suits, or its name."""
+
+
 METRICS: dict[str, str] = {
     "cosine_mean": ">=",
     "cosine_min": ">=",
@@ -182,6 +187,7 @@ class Recipe(NamedTuple):
     max_length: int | None = None
     truncate_dim: int | None = None
     opset: int | None = None
+    exporter: str = AUTO_EXPORTER
     tokenizer: str | None = None
     files: tuple[str, ...] = ()
     allow_pickle: bool = False
@@ -400,6 +406,7 @@ _FILES = ListField(
 _ALLOW_PICKLE = BooleanField("Load pickle weights where there are no safetensors.", default=False, omit=True)
 _TRUST_CODE = BooleanField("Run Python code that comes with the model.", default=False, omit=True)
 _METRIC_TEXT = "An own metric: module:function or file.py:function."
+_EXPORTER_TEXT = "The library that makes the graphs: optimum, transformers (5), or auto, which suits the model."
 _OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits the model where absent."
 
 WRITTEN_RECIPE = Record(
@@ -421,6 +428,7 @@ WRITTEN_RECIPE = Record(
     max_length=_MAX_LENGTH,
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
+    exporter=ChoiceField(_EXPORTER_TEXT, EXPORTERS, "an exporter", default=AUTO_EXPORTER, omit=True),
     tokenizer=_TOKENIZER,
     files=_FILES,
     allow_pickle=_ALLOW_PICKLE,
@@ -444,6 +452,7 @@ RECORDED_RECIPE = Record(
     max_length=_MAX_LENGTH,
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=1, high=1 << 31, default=None, omit=True),
+    exporter=TextField(_EXPORTER_TEXT, limit=64, default=AUTO_EXPORTER, omit=True),
     tokenizer=_TOKENIZER,
     files=_FILES,
     allow_pickle=_ALLOW_PICKLE,

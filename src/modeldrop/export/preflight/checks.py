@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import RecipeError, SourceError, TaskError
+from modeldrop.export.environments.exporters import OPTIMUM
+from modeldrop.export.exporter_choice import OF_TRANSFORMERS, check_known, is_embedder
 from modeldrop.export.inputs import Sample
 from modeldrop.export.known_failures import CUSTOM_CODE
 from modeldrop.export.models import architecture_of, choose_task, family_of
@@ -20,7 +22,6 @@ from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_config import FILE, read_sentence_config
 from modeldrop.export.sentence_modules import check_modules, read_modules
-from modeldrop.export.sources import Source
 from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.tasks import GENERIC
@@ -78,11 +79,10 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     config = request.source.config()
     ready = request.source.worker != "export"
     if not ready:  # a ready graph needs none of what config.json makes transformers load
-        fixed_config(config)
-        _check_code(config, request.source, trusted=request.recipe.trust_remote_code)
+        _check_loading(config, request)
     modules, ir = request.source.modules(), request.source.openvino_graph()
-    # A CrossEncoder's modules.json has the Transformer alone. A ready OpenVINO graph is taken without the modules.
-    embedder = modules is not None and (ir is not None or len(read_modules(modules)) > 1)
+    # A ready OpenVINO graph is taken without the modules.
+    embedder = is_embedder(request.source) if ir is None else modules is not None
     task = choose_task(config, request.recipe.task or request.source.task, embedder=embedder)
     family = family_of(task)
     if ir is not None:
@@ -96,10 +96,12 @@ def check_request(request: BuildRequest) -> CheckedRequest:
             "truncate_dim: cuts vectors of embedders that modules.json describes, in graphs that are made here.",
             "Leave truncate_dim out of the recipe.",
         )
+    if not ready:
+        check_known(config, task, request.exporter, request.recipe.exporter)
     check_tokenizer(request.source.spec, request.source.support, family.needed)
     _check_metrics(request, task, family.metrics(config, task, embedder=embedder))
     check_export(request.recipe, task, family, ready=ready)
-    check_variants(request.recipe, config, family, origin_of(request.source))
+    check_variants(request, config, family, origin_of(request.source))
     if request.samples:
         check_samples(request.samples, request.recipe, task, family)
         samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
@@ -126,7 +128,7 @@ def _check_generic(request: BuildRequest) -> CheckedRequest:
     _check_metrics(request, GENERIC, family.measured)
     check_export(recipe, GENERIC, family, ready=source.framework == ONNX)
     origin = origin_of(source)
-    check_variants(recipe, {}, family, origin, source.roles)
+    check_variants(request, {}, family, origin, source.roles)
     return CheckedRequest(request=request, task=GENERIC, architecture=source.framework, samples=(), golden=())
 
 
@@ -140,16 +142,30 @@ def _check_metrics(request: BuildRequest, task: str, metrics: Sequence[str]) -> 
                 )
 
 
-def _check_code(config: Mapping[str, Any], source: Source, *, trusted: bool) -> None:
+def _check_loading(config: Mapping[str, Any], request: BuildRequest) -> None:
+    if request.exporter == OPTIMUM.name:
+        fixed_config(config)  # transformers 5 reads it as it is
+    _check_code(config, request)
+
+
+def _check_code(config: Mapping[str, Any], request: BuildRequest) -> None:
     """Refuse a model that is Python code, before its weights are downloaded.
 
     Some checkpoints name code of their own though transformers has learnt the kind meanwhile; where its folder is not
     there to look into, loading decides.
     """
     library = importlib.util.find_spec("transformers")
-    if trusted or not config.get("auto_map") or library is None or library.origin is None:
+    if request.recipe.trust_remote_code or not config.get("auto_map"):
         return
-    kind = str(config.get("model_type", "")).replace("-", "_")
-    if not kind or not (Path(library.origin).parent / "models" / kind).is_dir():
+    kind = str(config.get("model_type", ""))
+    if request.exporter != OPTIMUM.name:
+        known = kind in OF_TRANSFORMERS
+    elif library is None or library.origin is None:
+        return
+    else:
+        folder = kind.replace("-", "_")
+        known = bool(folder) and (Path(library.origin).parent / "models" / folder).is_dir()
+    if not known:
+        source = request.source
         graph = f"Its ready graph needs none of that code: {source.spec}#{source.graph_beside}. Else: "
         raise SourceError(CUSTOM_CODE.sentence, (graph if source.graph_beside else "") + CUSTOM_CODE.hint)

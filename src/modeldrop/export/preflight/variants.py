@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modeldrop.config import exporter_python
 from modeldrop.errors import MissingExtraError, RecipeError
+from modeldrop.export.environments.exporters import EXPORTERS, find_exporter
 from modeldrop.export.models.family import Family
 from modeldrop.export.preflight.calibration import check_calibration
+from modeldrop.export.request import BuildRequest
 from modeldrop.export.variants import FUSIBLE, LIBRARIES, WITHOUT_PRODUCTS, makeable
 from modeldrop.format.recipe import Recipe
 from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, WEIGHT_ONLY, VariantSpec
@@ -22,7 +24,7 @@ _WHOLE = 32  # bits of fp32, which gates compare with
 
 
 def check_variants(
-    recipe: Recipe,
+    request: BuildRequest,
     config: Mapping[str, Any],
     family: Family,
     origin: VariantSpec = FP32,
@@ -31,7 +33,7 @@ def check_variants(
     """Refuse what cannot be made.
 
     Args:
-        recipe: the variants and their options.
+        request: its recipe has the variants and their options.
         config: the model's config.json.
         family: the model's.
         origin: the variant that the source's graphs are, of which all others are made.
@@ -41,6 +43,7 @@ def check_variants(
         RecipeError: a variant is not for this model, lacks calibration data, or has a gate without fp32 to compare.
         MissingExtraError: the exporter's environment lacks a library.
     """
+    recipe = request.recipe
     graphs = graphs or family.graphs
     _check_makeable(recipe, origin)
     for name in recipe.variants:
@@ -61,7 +64,7 @@ def check_variants(
                 f"Leave {name} out of the recipe's variants; of convolutions, fp16 and int8-static are smaller.",
             )
         if spec.extra:
-            _check_extra(name, spec.extra, origin)
+            _check_extra(name, spec.extra, origin, request.exporter)
         if spec.quantizer == STATIC:
             if recipe.calibration is None:
                 raise RecipeError(
@@ -133,8 +136,11 @@ def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> N
         raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
 
 
-def _check_extra(variant: str, extra: str, origin: VariantSpec) -> None:
-    python = exporter_python()
+def _check_extra(variant: str, extra: str, origin: VariantSpec, exporter: str) -> None:
+    try:
+        python = find_exporter(EXPORTERS[exporter])
+    except MissingExtraError:
+        python = sys.executable  # the build says so; the action looks before it installs one
     looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"
     try:
         found = subprocess.run(

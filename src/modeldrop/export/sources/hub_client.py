@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from modeldrop.errors import MissingExtraError, ModeldropError, SourceError, UsageError
-from modeldrop.export.sources import hub_errors
+from modeldrop.export.sources import hub_errors, hub_sessions
 from modeldrop.util import http
 
 
@@ -60,9 +60,7 @@ def _use_our_sessions(hub: Any) -> None:
         raise hub_errors.unusable_certificates(error) from None
     if hub.constants.HF_HUB_OFFLINE:
         return  # its own sessions refuse to send anything
-    from modeldrop.storage.requests_adapter import new_session
-
-    hub.configure_http_backend(new_session)
+    hub_sessions.use_our_sessions(hub)
     if http.is_configured():
         # The client for Xet storage is not made of requests, and reads the environment in its own way.
         hub.constants.HF_HUB_DISABLE_XET = True
@@ -92,11 +90,11 @@ def _translated(error: Exception, repository: str, revision: str, file: str) -> 
 
 
 def _of_the_libraries(error: Exception, what: str) -> ModeldropError | None:
-    # By name, because requests (huggingface_hub 0.x) and httpx (1.x) are not both installed.
+    # By name, because requests (huggingface_hub 0.x), httpx (1.x) and httpx2 are not all installed.
     if "JSONDecodeError" in {kind.__name__ for kind in type(error).__mro__}:
         return hub_errors.not_a_hub()
     library = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    if not library & {"requests", "urllib3", "httpx", "httpcore"}:
+    if not library & {"requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2"}:
         if not isinstance(error, OSError):
             return None
         if told := hub_errors.of_the_disk(error, what):

@@ -11,6 +11,7 @@ import os
 import torch
 
 from modeldrop.export.builtin_texts import BUILT_IN
+from modeldrop.export.environments.exporters import EXPORTERS, OPTIMUM, TRANSFORMERS
 from modeldrop.export.messages import ExportAnswer, ExportRequest, OpenVinoTokenizer
 from modeldrop.export.models.shared import loaded_model
 from modeldrop.export.models.shared.checkpoint import has_graphs
@@ -20,9 +21,8 @@ from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.export.workers.recording import record
 from modeldrop.format.tasks import task_of
 
-_TOOLCHAIN = (
-    "torch", "transformers", "tokenizers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "safetensors", "numpy",
-)  # fmt: skip
+_TOOLCHAIN = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "safetensors", "numpy")
+_OF_EXPORTER = {OPTIMUM.name: ("optimum", "optimum-onnx"), TRANSFORMERS.name: ("onnxscript", "onnx-ir")}
 
 
 def work(request: ExportRequest, events: Events) -> ExportAnswer:
@@ -30,15 +30,17 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     torch.manual_seed(0)
     events.step("load")
     check_pictures(request.samples)
-    fix_configs(request.checkpoint.folder, ready=has_graphs(request.checkpoint))
+    ready, by_4 = has_graphs(request.checkpoint), request.checkpoint.exporter == OPTIMUM.name
+    fix_configs(request.checkpoint.folder, ready=ready, by_4=by_4)
     model = loaded_model.load_model(request.checkpoint)
+    exporter = request.checkpoint.exporter
     return record(
         model,
         request,
         events,
         framework=lambda: f"PyTorch {torch.__version__}",
-        libraries=_TOOLCHAIN,
-        extras=("build", "openvino"),
+        libraries=(*_TOOLCHAIN, *_OF_EXPORTER[exporter]),
+        extras=(EXPORTERS[exporter].extra, "openvino"),
         tokenize=_openvino_tokenizer,
         before_answers=_leave_a_processor,
     )

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Callable, Iterable
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from modeldrop.export.environments.exporters import is_made
 from modeldrop.export.messages import ExportAnswer, ExportRequest, OpenVinoTokenizer
 from modeldrop.export.models.shared.loaded_model import LoadedModel
 from modeldrop.export.models.shared.reference import ReferenceRuns
@@ -76,6 +78,8 @@ def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:
 
     Nothing else that is installed here is recorded: its names may be a company's own business.
     """
+    if is_made(sys.executable):  # which holds nothing else, and no modeldrop that would say what it requires
+        return dict(sorted((canonicalize_name(one.name), one.version) for one in importlib.metadata.distributions()))
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     left = [(package, extra) for extra in ("", *extras)]

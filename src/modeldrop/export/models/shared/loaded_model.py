@@ -56,7 +56,7 @@ class LoadedModel(ABC):
         Raises:
             TaskError, ExportError: it cannot be exported.
         """
-        from modeldrop.export.models.shared.optimum_export import export  # what a generic model does without
+        from modeldrop.export.models.shared.optimum_export import export  # other environments have none
 
         export(self._model, self._task, (MODEL,), output)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from modeldrop.errors import SourceError, TaskError
 from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
+from modeldrop.export.environments.exporters import TRANSFORMERS
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
@@ -32,6 +34,7 @@ from modeldrop.export.models.shared.pooling import (
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
 from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
+from modeldrop.export.transformers5 import fix_tokenizer
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
 from modeldrop.format.variants import FP32
@@ -48,6 +51,7 @@ _WEIGHTS = "model.safetensors"
 _MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
 _PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
 _ROLE = "model"
+_BY_NAME = ("Siglip2TextModel",)
 _HIDDEN = "last_hidden_state"
 _CLOSE = 1e-3
 _POSITIONS = "position_ids"
@@ -62,10 +66,11 @@ class TextEncoder(LoadedModel):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self._checkpoint = checkpoint
-        self._embeds = checkpoint.task == _EMBED
+        self._embeds, self._exporter = checkpoint.task == _EMBED, checkpoint.exporter
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
-        self._model = load_model(checkpoint, _CLASSES[checkpoint.task], may_lack=".pooler." if self._embeds else "")
+        kind = _own_class(checkpoint) or _CLASSES[checkpoint.task]
+        self._model = load_model(checkpoint, kind, may_lack=".pooler." if self._embeds else "")
         ready = isinstance(self._model, OpenVinoModel | OnnxModel)
         if not ready:
             limit_to_positions(self._tokenizer, self._model, checkpoint)
@@ -84,7 +89,10 @@ class TextEncoder(LoadedModel):
         self._inputs: list[str] = []
 
     def export(self, output: Path) -> None:
-        super().export(output)
+        if self._exporter == TRANSFORMERS.name:
+            self._export_by_transformers(output)
+        else:
+            super().export(output)
         if isinstance(self._model, OpenVinoModel):
             self._inputs = list(self._model.inputs)
             return
@@ -101,8 +109,19 @@ class TextEncoder(LoadedModel):
         if numbered or cut or self._head is not None:
             onnx.save(graph, path)
 
+    def _export_by_transformers(self, output: Path) -> None:
+        from modeldrop.export.models.shared.transformers_export import export
+
+        taken = inspect.signature(self._model.forward).parameters
+        texts = [BUILT_IN[index] for index in GOLDEN]
+        batch = self._tokenizer(texts, truncation=True, padding=len(texts) > 1, return_tensors="pt")
+        inputs = {name: tensor for name, tensor in batch.items() if name in taken}
+        export(self._model, inputs, _HIDDEN if self._embeds else "logits", self._tokenizer.model_max_length, output)
+
     def save_side_files(self, output: Path) -> None:
         super().save_side_files(output)
+        if self._exporter == TRANSFORMERS.name:
+            fix_tokenizer(output)
         if self._embeds and (self._source / _MODULES_FILE).is_file():
             side_files.copy_side_files(self._source, output, _MODULES)
             for path in self._source.glob(_PICKLED_MODULE):
@@ -177,6 +196,12 @@ class TextEncoder(LoadedModel):
             if self._head is not None:
                 return pool(self._head, result.last_hidden_state, inputs["attention_mask"])
             return getattr(result, self._output)  # type: ignore[no-any-return]
+
+
+def _own_class(checkpoint: Checkpoint) -> Any:
+    """The class that a checkpoint names, where transformers 5 knows it by that name alone, such as SigLIP 2's texts."""
+    names = checkpoint.read("config.json").get("architectures") or [""]
+    return getattr(transformers, names[0], None) if names[0] in _BY_NAME else None
 
 
 def _number_positions(model: onnx.ModelProto) -> bool:

@@ -1,0 +1,127 @@
+"""Which exporter makes the graphs of a checkpoint, told from its config.json alone: no library is imported.
+
+optimum stands still at transformers 4.57. What it does not know, and what transformers 5 has saved (4 would have to
+read a config that was rewritten for it), is exported by transformers 5 itself, where it is of a kind that was proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modeldrop.errors import TaskError
+from modeldrop.export.environments.exporters import OPTIMUM, TRANSFORMERS
+from modeldrop.export.models import architecture_of
+from modeldrop.export.models.text_encoders.task import FAMILY as TEXT_ENCODERS
+from modeldrop.export.sentence_modules import read_modules
+from modeldrop.export.sources import Source
+from modeldrop.format.recipe import AUTO_EXPORTER, Recipe
+
+OF_TRANSFORMERS = frozenset(
+    {
+        "bert", "deberta-v2", "embedding_gemma2_text", "ernie", "eurobert", "gemma3_text", "gte", "jina_embeddings_v3",
+        "lfm2", "modernbert", "modernbert-decoder", "neomme", "nomic_bert", "qwen3", "roberta",
+        "roberta-prelayernorm", "roc_bert", "siglip2_text_model", "ultrabert", "xlm-roberta",
+    }
+)  # fmt: skip
+"""The model_types of encoders of texts that transformers 5 was proven to export: built and compared by tests."""
+
+_BOTH_HEADS = {
+    "albert", "bert", "big_bird", "bloom", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
+    "distilbert", "electra", "esm", "flaubert", "gpt2", "gpt_bigcode", "ibert", "layoutlm", "layoutlmv3", "lilt",
+    "longformer", "markuplm", "megatron-bert", "mobilebert", "modernbert", "mpnet", "mpt", "nystromformer", "qwen2",
+    "qwen3_moe", "rembert", "roberta", "roformer", "squeezebert", "xlm", "xlm-roberta",
+}  # fmt: skip
+OF_OPTIMUM: Mapping[str, frozenset[str]] = {
+    "feature-extraction": frozenset(
+        {
+            *_BOTH_HEADS, "arcee", "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "codegen", "cohere",
+            "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "gpt_neo", "gpt_neox",
+            "gpt_oss", "gptj", "granite", "helium", "llama", "longt5", "m2m_100", "marian", "mbart", "mistral", "mt5",
+            "nemotron", "olmo", "olmo2", "opt", "pegasus", "phi", "phi3", "qwen3", "smollm3", "splinter", "stablelm",
+            "t5",
+        }
+    ),
+    "text-classification": frozenset(
+        {
+            *_BOTH_HEADS, "bart", "bigbird_pegasus", "gemma", "gemma2", "gemma3", "gpt_neo", "gpt_neox", "gptj",
+            "llama", "mbart", "mistral", "opt", "perceiver", "phi", "phi3", "qwen3", "smollm3",
+        }
+    ),
+    "token-classification": frozenset({*_BOTH_HEADS, "falcon"}),
+}  # fmt: skip
+"""The model_types of texts that optimum 0.1 exports, by task; of other tasks, it decides itself."""
+
+
+def choose_exporter(source: Source, recipe: Recipe) -> str:
+    """The exporter of a source: the one that the recipe names, or the one that suits.
+
+    Raises:
+        SourceError: the source's config cannot be had.
+    """
+    if source.framework or source.worker != "export":
+        return OPTIMUM.name  # its graphs are there already, or are made by another library
+    if recipe.exporter != AUTO_EXPORTER:
+        return recipe.exporter
+    config = source.config()
+    kind = config.get("model_type")
+    if kind not in OF_TRANSFORMERS or not _reads_texts(config, recipe, source):
+        return OPTIMUM.name
+    known = OF_OPTIMUM[recipe.task or "feature-extraction"]
+    return TRANSFORMERS.name if saved_by_5(config) or kind not in known else OPTIMUM.name
+
+
+def check_known(config: Mapping[str, Any], task: str, exporter: str, wanted: str) -> None:
+    """Refuse an architecture that neither exporter knows, and a task that the wanted one does not do.
+
+    Args:
+        config: the checkpoint's config.json.
+        task: what it is built for.
+        exporter: the exporter that was chosen.
+        wanted: what the recipe says.
+
+    Raises:
+        TaskError: names the architecture, what was tried, and what is left.
+    """
+    kind = config.get("model_type")
+    if exporter == TRANSFORMERS.name:
+        if task not in OF_OPTIMUM:
+            raise TaskError(
+                f"The exporter transformers makes encoders of texts, and this {kind} model is built for {task}.",
+                'Leave exporter out of the recipe, or write exporter = "optimum".',
+            )
+        return
+    if task in OF_OPTIMUM and kind is not None and kind not in OF_OPTIMUM[task]:
+        tried = "optimum does not export" if wanted == OPTIMUM.name else "No exporter of this release knows"
+        another = f'Write exporter = "{TRANSFORMERS.name}" in the recipe: transformers 5 '
+        another += "exports it." if kind in OF_TRANSFORMERS else "may export it, and what comes of it is compared."
+        raise TaskError(
+            f"{tried} a {kind} model ({architecture_of(config)}) for {task}: optimum, with transformers 4.57, exports "
+            f"{len(OF_OPTIMUM[task])} kinds, and {len(OF_TRANSFORMERS)} are proven with transformers 5.",
+            f"{another} Or export it with a program that knows it, and give the folder of ONNX as the source.",
+        )
+
+
+def saved_by_5(config: Mapping[str, Any]) -> bool:
+    """Whether transformers 5 has saved a checkpoint."""
+    major = str(config.get("transformers_version", "")).partition(".")[0]
+    return major.isdecimal() and int(major) >= 5
+
+
+def is_embedder(source: Source) -> bool:
+    """Whether a source is a model of sentence-transformers that answers vectors.
+
+    Raises:
+        SourceError: its modules.json cannot be had, or read.
+    """
+    modules = source.modules()
+    # A CrossEncoder's modules.json has the Transformer alone.
+    return modules is not None and len(read_modules(modules)) > 1
+
+
+def _reads_texts(config: Mapping[str, Any], recipe: Recipe, source: Source) -> bool:
+    if recipe.task is not None:
+        return recipe.task in OF_OPTIMUM
+    names = config.get("architectures")
+    architecture = str(names[0]) if isinstance(names, list) and names else ""
+    return bool(TEXT_ENCODERS.possible(config, architecture, embedder=is_embedder(source)))

@@ -1,0 +1,175 @@
+"""transformers' own exporter, of release 5, behind one function: torch's dynamo traces the model into one graph.
+
+Which dimensions stay free is said, not guessed, and proven: the graph is run on batches and lengths that were not
+traced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+import onnxruntime
+import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from torch.export import Dim
+from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+from modeldrop.errors import ExportError
+from modeldrop.format.manifest import MODEL
+from modeldrop.format.variants import FP32
+from modeldrop.util.text import first_line
+
+BATCH, LENGTH = "batch_size", "sequence_length"
+"""The free axes, by the names that the ecosystem knows from optimum's graphs."""
+_OPSET = 18
+_IR_VERSION = 9  # onnxruntime 1.15 reads it
+_MOST_BATCH = 1 << 16
+_TRACED = (2, 17)
+_OTHER_BATCH = 3
+_LONGEST = 2048
+"""How long a text the graph is tried with at most: attention over more takes gigabytes."""
+_PADDED = 3
+_CLOSE = 1e-3
+_MASK = "attention_mask"
+_IN_ONE_FILE = 1_800_000_000
+_VIOLATED = re.compile(r"Constraints violated \(([\w, ]+)\)|[Nn]ot all values of (\w+)")
+
+
+def export(model: Any, inputs: Mapping[str, torch.Tensor], answer: str, max_length: int, output: Path) -> None:
+    """Write a model that reads texts at once as one graph in fp32 into a version.
+
+    Args:
+        model: it, loaded by ``checkpoint.load_model``.
+        inputs: a batch of texts, as the tokenizer makes them: of what the model takes, all tensors of one shape.
+        answer: the output that is kept, such as ``last_hidden_state``.
+        max_length: how many tokens it can read.
+        output: the version's folder.
+
+    Raises:
+        ExportError: it cannot be exported, or only with a dimension that is not free; the message names it.
+    """
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+    kind = model.config.model_type
+    axes = {0: Dim(BATCH, min=1, max=_MOST_BATCH), 1: Dim(LENGTH, min=1, max=max_length)}
+    config = OnnxConfig(
+        opset_version=getattr(model, "opset", None) or _OPSET, dynamic_shapes=dict.fromkeys(inputs, axes)
+    )
+    traced = _shaped(inputs, _TRACED[0], min(_TRACED[1], max_length))
+    try:
+        program = OnnxExporter().export(model, traced, config=config).program
+    except Exception as error:
+        found = _VIOLATED.search(str(error))
+        if found:
+            raise _frozen(found[1] or found[2], kind, f"torch says: {first_line(error)}") from error
+        raise ExportError(
+            f"transformers could not export the {kind} model: {first_line(error)}",
+            "Export it with a program that knows it, and give the folder of ONNX as the source.",
+        ) from error
+    _keep_output(program, answer)
+    _name_axes(program.graph, kind)
+    _forget_origin(program)
+    path = output / FP32.path(MODEL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    large = sum(value.const_value.nbytes for value in program.graph.initializers.values()) > _IN_ONE_FILE
+    onnx_ir.save(program, path, external_data=f"{path.name}_data" if large else None)
+    _check_shapes(model, inputs, path, answer, max_length)
+
+
+def _keep_output(program: Any, answer: str) -> None:
+    outputs = program.graph.outputs
+    kept = [value for value in outputs if value.name == answer]
+    if not kept:
+        raise ExportError(
+            f"The graph that transformers exported answers {', '.join(value.name for value in outputs)}, not {answer}.",
+            "Report this, with the model's name.",
+        )
+    outputs[:] = kept
+    RemoveUnusedNodesPass()(program)
+
+
+def _name_axes(graph: Any, kind: str) -> None:
+    """Give the free axes their names in every value; refuse inputs that have others than these two."""
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        for axis, dim in zip((BATCH, LENGTH), value.shape, strict=True):
+            if isinstance(dim, int):
+                raise _frozen(axis, kind, f"{value.name} has {dim}")
+            names[str(dim.value)] = axis
+
+    def named(dim: Any) -> Any:
+        return dim if isinstance(dim, int) else re.sub(r"\w+", lambda word: names.get(word[0], word[0]), str(dim.value))
+
+    for value in _values(graph):
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape([named(dim) for dim in value.shape])
+
+
+def _values(graph: Any) -> Iterator[Any]:
+    yield from graph.inputs
+    for node in graph.all_nodes():
+        yield from node.outputs
+
+
+def _forget_origin(program: Any) -> None:
+    """Remove what tells of this machine: the exporter notes the line of Python that each node comes from."""
+    program.ir_version = min(program.ir_version, _IR_VERSION)
+    program.metadata_props.clear()
+    program.graph.metadata_props.clear()
+    for node in program.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in (*_values(program.graph), *program.graph.initializers.values()):
+        value.metadata_props.clear()
+        value.doc_string = None
+
+
+def _check_shapes(model: Any, inputs: Mapping[str, torch.Tensor], path: Path, answer: str, max_length: int) -> None:
+    """Refuse a graph that answers otherwise for a batch or a length that was not traced, whatever it declares."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    batch, length = _TRACED[0], min(_TRACED[1], max_length)
+    longest = min(max_length, _LONGEST)
+    for axis, rows, columns in (
+        (BATCH, 1, length),
+        (BATCH, _OTHER_BATCH, length),
+        (LENGTH, batch, 1),
+        (LENGTH, 1, longest),
+        (LENGTH, _OTHER_BATCH, min(longest, 130)),
+    ):
+        feeds = _shaped(inputs, rows, columns)
+        with torch.inference_mode():
+            wanted = getattr(model(**feeds), answer).numpy()
+        shape = f"a batch of {rows} texts of {columns} tokens"
+        try:
+            (got,) = session.run([answer], {name: tensor.numpy() for name, tensor in feeds.items()})
+        except Exception as error:
+            raise _frozen(axis, model.config.model_type, f"{shape} fails: {first_line(error)}") from error
+        read = feeds[_MASK].numpy().astype(bool) if wanted.ndim == 3 else ...
+        difference = np.abs(got - wanted)[read].max() if got.shape == wanted.shape else np.inf
+        if not difference <= _CLOSE * max(1.0, np.abs(wanted).max()):
+            raise _frozen(axis, model.config.model_type, f"of {shape}, answers differ by {difference:.2g}")
+
+
+def _shaped(inputs: Mapping[str, torch.Tensor], batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Inputs of another shape, made by repeating what is there; every second text ends with padding."""
+    made = {}
+    for name, tensor in inputs.items():
+        rows, columns = tensor.shape
+        made[name] = tensor.repeat(-(-batch // rows), -(-length // columns))[:batch, :length].contiguous()
+    mask = torch.ones_like(made[_MASK])
+    if length > _PADDED:
+        mask[1::2, -_PADDED:] = 0
+    return made | {_MASK: mask}
+
+
+def _frozen(axis: str, kind: str, why: str) -> ExportError:
+    return ExportError(
+        f"The dimension {axis} of this {kind} model does not stay free when transformers exports it: {why[:300]}.",
+        "A graph of one size would answer wrongly, or not at all. Export it with a program that leaves it free, and "
+        "give the folder of ONNX as the source.",
+    )
