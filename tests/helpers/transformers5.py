@@ -72,9 +72,8 @@ _SHIFTED = ("jina_embeddings_v3", "roberta", "roberta-prelayernorm", "xlm-robert
 class _Frozen(transformers.BertModel):  # type: ignore[misc]
     """A model that computes otherwise for longer texts."""
 
-    def forward(self, input_ids: Any = None, **others: Any) -> Any:
-        answer = super().forward(input_ids, **others)
-        return answer if input_ids.shape[1] < 64 else super().forward(input_ids)
+    def forward(self, input_ids: Any, attention_mask: Any, **others: Any) -> Any:
+        return super().forward(input_ids, attention_mask if input_ids.shape[1] < 64 else None)
 
 
 def make(kind: str, folder: Path) -> Path:

@@ -66,7 +66,8 @@ def export(model: Any, inputs: Mapping[str, torch.Tensor], answer: str, max_leng
     except Exception as error:
         found = _VIOLATED.search(str(error))
         if found:
-            raise _frozen(found[1] or found[2], kind, f"torch says: {first_line(error)}") from error
+            said = next((line for line in str(error).splitlines() if "values of" in line), first_line(error))
+            raise _frozen(found[1] or found[2], kind, f"torch says: {said.strip(' -')}") from error
         raise ExportError(
             f"transformers could not export the {kind} model: {first_line(error)}",
             "Export it with a program that knows it, and give the folder of ONNX as the source.",
@@ -149,7 +150,7 @@ def _check_shapes(model: Any, inputs: Mapping[str, torch.Tensor], path: Path, an
             (got,) = session.run([answer], {name: tensor.numpy() for name, tensor in feeds.items()})
         except Exception as error:
             raise _frozen(axis, model.config.model_type, f"{shape} fails: {first_line(error)}") from error
-        read = feeds[_MASK].numpy().astype(bool) if wanted.ndim == 3 else ...
+        read = feeds[_MASK].numpy().astype(bool) if wanted.ndim == 3 and _MASK in feeds else ...
         difference = np.abs(got - wanted)[read].max() if got.shape == wanted.shape else np.inf
         if not difference <= _CLOSE * max(1.0, np.abs(wanted).max()):
             raise _frozen(axis, model.config.model_type, f"of {shape}, answers differ by {difference:.2g}")
@@ -161,6 +162,8 @@ def _shaped(inputs: Mapping[str, torch.Tensor], batch: int, length: int) -> dict
     for name, tensor in inputs.items():
         rows, columns = tensor.shape
         made[name] = tensor.repeat(-(-batch // rows), -(-length // columns))[:batch, :length].contiguous()
+    if _MASK not in made:
+        return made  # SigLIP's tokenizers give none
     mask = torch.ones_like(made[_MASK])
     if length > _PADDED:
         mask[1::2, -_PADDED:] = 0
@@ -169,7 +172,8 @@ def _shaped(inputs: Mapping[str, torch.Tensor], batch: int, length: int) -> dict
 
 def _frozen(axis: str, kind: str, why: str) -> ExportError:
     return ExportError(
-        f"The dimension {axis} of this {kind} model does not stay free when transformers exports it: {why[:300]}.",
+        f"The dimension {axis} of this {kind} model does not stay free when transformers exports it: "
+        f"{why[:300].rstrip('.')}.",
         "A graph of one size would answer wrongly, or not at all. Export it with a program that leaves it free, and "
         "give the folder of ONNX as the source.",
     )
