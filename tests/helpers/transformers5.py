@@ -69,7 +69,7 @@ _OWN: dict[str, dict[str, Any]] = {
 _SHIFTED = ("jina_embeddings_v3", "roberta", "roberta-prelayernorm", "xlm-roberta")
 
 
-class _Frozen(transformers.BertModel):  # type: ignore[misc]
+class _Frozen(transformers.BertModel):
     """A model that computes otherwise for longer texts."""
 
     def forward(self, input_ids: Any, attention_mask: Any, **others: Any) -> Any:
@@ -82,7 +82,7 @@ def make(kind: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = checkpoints.save_tokenizer(folder)
     shift = {"max_position_embeddings": LONGEST + 1} if kind in _SHIFTED else {}
-    config = CONFIG_MAPPING[kind](**_SIZE | {"vocab_size": len(tokenizer)} | _OWN.get(kind, {}) | shift)
+    config: Any = CONFIG_MAPPING[kind](**_SIZE | {"vocab_size": len(tokenizer)} | _OWN.get(kind, {}) | shift)
     if kind == "siglip2_text_model":
         model = transformers.Siglip2TextModel(config)
     else:
