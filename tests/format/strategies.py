@@ -27,7 +27,7 @@ from modeldrop.format.manifest import (
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.recipe import METRICS, OPSETS, Recipe, Threshold, VariantOptions
+from modeldrop.format.recipe import EXPORTERS, METRICS, OPSETS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 from modeldrop.format.tasks import TASKS
@@ -126,6 +126,7 @@ any_recipes = st.builds(
     max_length=st.none() | st.integers(8, 1 << 20),
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.integers(1, 1 << 31),
+    exporter=texts(),
     tokenizer=st.none() | texts(),
     files=st.lists(texts(6), max_size=2).map(tuple),
     allow_pickle=st.booleans(),
@@ -148,6 +149,7 @@ recipes = st.builds(
     max_length=st.none() | st.integers(8, 1 << 20),
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.sampled_from(OPSETS),
+    exporter=st.sampled_from(EXPORTERS),
     tokenizer=st.none(),
     files=st.lists(texts(6), max_size=2).map(tuple),
     allow_pickle=st.booleans(),
@@ -244,6 +246,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             )
         ),
         piece_size=piece_size,
+        exporter=draw(st.sampled_from(EXPORTERS[1:]) | st.just("")),
     )
 
 
