@@ -222,8 +222,8 @@ def has_another_models_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def is_of_a_kind_that_nobody_knows(folder: Path) -> None:
-    edit_json(folder / "config.json", model_type="telepath")
+def has_an_activation_that_nobody_knows(folder: Path) -> None:
+    edit_json(folder / "config.json", hidden_act="telepath")
 
 
 def is_code(folder: Path) -> None:
@@ -340,11 +340,11 @@ def test_a_librarys_failure_is_a_sentence_and_its_own_words_are_kept_for_debuggi
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(classifier, source)
-    is_of_a_kind_that_nobody_knows(source)
+    has_an_activation_that_nobody_knows(source)
     ran = build(source, tmp_path, "--debug")
     assert ran.code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
-    assert "does not know this kind of model" in ran.err
+    assert "transformers cannot load the checkpoint" in ran.err
     assert "The export process says:\nTraceback" in ran.err
     assert "KeyError: 'telepath'" in ran.err
 

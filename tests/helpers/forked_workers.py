@@ -28,7 +28,12 @@ from typing import NamedTuple, NoReturn
 
 WORKERS = tuple(f"modeldrop.export.workers.{name}" for name in ("adopt", "adopt_openvino", "export"))
 """Those that import torch."""
-LIBRARIES = ("modeldrop.export.models.shared.loaded_model", "optimum.onnxruntime", "safetensors.torch")
+LIBRARIES = (
+    "modeldrop.export.models.shared.optimum_export",
+    "modeldrop.export.models.shared.loaded_model",
+    "optimum.onnxruntime",
+    "safetensors.torch",
+)
 """What they import, and what that imports."""
 SETTINGS = (
     "ACCELERATE_", "ATEN_", "CUDA_", "GOMP_", "HF_HUB_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NUMEXPR_", "OMP_",
