@@ -116,9 +116,8 @@ def test_a_pipeline_with_strings_goes_the_whole_way_and_needs_permission(tmp_pat
     assert manifest.variants[0].fidelity.metrics["label_agreement"] == 1.0
     assert "torch" not in manifest.toolchain
     session = onnxruntime.InferenceSession(snapshot.model_file)
-    (label, probabilities) = session.run(
-        None, {"age": np.float32([[70]]), "city": np.array([["Oslo"]]), "income": np.float32([[5000]])}
-    )
+    age, income = (np.array([[number]], np.float32) for number in (70, 5000))
+    (label, probabilities) = session.run(None, {"age": age, "city": np.array([["Oslo"]]), "income": income})
     assert (label.tolist(), probabilities.argmax()) == ([1], 1)
 
 
@@ -154,7 +153,7 @@ def test_columns_are_taken_by_their_names(tmp_path: Path) -> None:
         writer.writerows([["x", *row[::-1]] for row in models.numbers()[:3].tolist()])
     model = loaded(tmp_path, tmp_path / "m.txt", tmp_path / "rows.csv")
     asked = [run.steps[0].inputs["X"] for run in model.runs(())]
-    assert np.allclose(np.concatenate(asked), models.numbers()[:3])  # type: ignore[arg-type]
+    assert np.allclose(np.concatenate(asked), models.numbers()[:3])
 
 
 def test_what_cannot_be_converted_is_refused_by_name(tmp_path: Path) -> None:
@@ -193,7 +192,7 @@ def test_ties_at_a_threshold_are_counted_and_named(tmp_path: Path) -> None:
     booster = lightgbm.train(settings, lightgbm.Dataset(x, np.tile([0.0, 1.0], 20)), 5)
     text = booster.model_to_string()
     (tmp_path / "m.txt").write_text(text)
-    np.savez(tmp_path / "inputs.npz", X=np.float32([[[low]], [[3.0]]]))
+    np.savez(tmp_path / "inputs.npz", X=np.array([[[low]], [[3.0]]], np.float32))
     model = loaded(tmp_path, tmp_path / "m.txt", tmp_path / "inputs.npz")
     runs = list(model.runs(()))
     assert [run.text for run in runs] == ["input 1 (a tie in float32)", "input 2"]

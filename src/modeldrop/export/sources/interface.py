@@ -176,7 +176,8 @@ class FileListSource(Source):
         if path not in self.support:
             return None
         own = f"{self._inner}{path}"
-        document = self._document(own if own in self._choice.support else path)
+        # A version has no folder of its own for the transformer, and no choice of files either.
+        document = self._document(own if self._inner and own in self._choice.support else path)
         if not isinstance(document, dict):
             raise SourceError(f"{self._called(path)} is not a JSON object.")
         return document
