@@ -5,6 +5,7 @@ Which sizes free dimensions may have a graph does not say. They are tried, the u
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
@@ -15,7 +16,9 @@ from modeldrop.format.manifest import NAMELESS, Tensor
 from modeldrop.inference.runs import Array, RunStep
 from modeldrop.util.text import first_line
 
-_SIZES = (16, 64, 224, 32, 640, 256, 128, 1, 2, 3, 512, 1024, 16000)
+_SIZES = (16, 64, 48, 224, 32, 640, 256, 128, 1, 2, 3, 512, 1024, 16000)
+_MOST = 1 << 22
+"""Elements that a drawn array may have: a picture of 16000 pixels a side would fill the memory."""
 _COARSE = 1024
 """Elements of which a drawn array is made at most; larger ones repeat them, so that a manifest can hold them."""
 _WORDS = ("a", "b", "c", "yes", "no")
@@ -38,6 +41,8 @@ def draw_steps(
     for role, tensors in signatures.items():
         said = ""
         for size, inner in product(_SIZES, (None, 1)):
+            if any(math.prod(_shape(tensor, tensors, size, inner or size)) > _MOST for tensor in tensors):
+                continue
             steps = [RunStep(role, dict(_draw(tensors, size, inner or size, seed))) for seed in range(count)]
             try:
                 for step in steps:
@@ -70,18 +75,22 @@ def _draw(tensors: Sequence[Tensor], last: int, inner: int, seed: int) -> Iterat
         inner: that of free ones between the first and the last.
         seed: another one gives other numbers.
     """
-    batches = {tensor.shape[0] for tensor in tensors if tensor.shape} - {NAMELESS}
     for number, tensor in enumerate(tensors):
         random = np.random.default_rng([seed, number])
-        shape = []
-        for place, dim in enumerate(tensor.shape):
-            if dim.isdecimal():
-                shape.append(int(dim))
-            elif place == 0 or dim in batches:
-                shape.append(1)
-            else:
-                shape.append(last if place == len(tensor.shape) - 1 else inner)
-        yield tensor.name, draw_array(tensor.dtype, shape, random)
+        yield tensor.name, draw_array(tensor.dtype, _shape(tensor, tensors, last, inner), random)
+
+
+def _shape(tensor: Tensor, tensors: Sequence[Tensor], last: int, inner: int) -> list[int]:
+    batches = {one.shape[0] for one in tensors if one.shape} - {NAMELESS}
+    shape = []
+    for place, dim in enumerate(tensor.shape):
+        if dim.isdecimal():
+            shape.append(int(dim))
+        elif place == 0 or dim in batches:
+            shape.append(1)
+        else:
+            shape.append(last if place == len(tensor.shape) - 1 else inner)
+    return shape
 
 
 def draw_array(dtype: str, shape: Sequence[int], random: np.random.Generator) -> Array:

@@ -97,8 +97,11 @@ class GenericModel(LoadedModel):
         if any(
             literal_size(array) > _MOST_KEPT for one in chosen for step in one.steps for array in step.inputs.values()
         ):
-            steps = draw_steps(self._signatures, _GOLDEN, self._original.run)
-            chosen = [NamedInput(f"drawn {number}", own, {}) for number, own in enumerate(steps, 1)]
+            try:
+                steps = draw_steps(self._signatures, _GOLDEN, self._original.run)
+                chosen = [NamedInput(f"drawn {number}", own, {}) for number, own in enumerate(steps, 1)]
+            except RecipeError:  # it takes nothing that can be drawn: one input that it takes must do
+                chosen = chosen[:1]
         answers = self._answers([one.steps for one in chosen])
         return [_thinned(_run(one.shown, one.steps, named)) for one, named in zip(chosen, answers, strict=True)]
 
