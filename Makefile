@@ -3,7 +3,8 @@
 #   .venv-transformers  transformers 5 and what belongs to it, the second exporter; torch and the rest are .venv's
 #   .venv-runtime  what a container has: modeldrop, onnxruntime, tokenizers, numpy, and what
 #                  the example service needs; no torch
-# and .node, which holds the test servers that run on Node, and .wheels, what tests install from.
+# and .node, which holds the test servers that run on Node, .wheels, what tests install from, and .packages, whose
+# models the soak tests publish.
 # Another interpreter: make test PYTHON=python3.12
 
 SHELL := bash
@@ -59,11 +60,11 @@ lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, an
 bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
-soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-packages .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
 	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output
-	rm -rf .venv .venv-runtime .venv-transformers .node .wheels .consumers .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
+	rm -rf .venv .venv-runtime .venv-transformers .node .packages .wheels .consumers .bench .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist site
 	find . -path ./.git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.stamp-venv .venv-runtime/.stamp-venv .venv-transformers/.stamp-venv:
@@ -74,7 +75,7 @@ clean: ## remove environments, caches and build output
 # torch comes first, from PyTorch's own address: the CPU build. What follows finds it there and keeps it.
 .venv/.stamp-dev: .venv/.stamp-venv $(INPUTS)
 	$(DEV) -m pip $(PIP_FLAGS) install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch==2.13.0
-	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[action,azure,build,gcs,hub,openvino,s3,service,test]'
+	$(DEV) -m pip $(PIP_FLAGS) install -c requirements/exporter.txt -e '.[action,azure,build,gcs,hub,openvino,s3,service,tabular,test]'
 	@touch $@
 
 .venv/.stamp-lint: .venv/.stamp-dev
@@ -98,6 +99,11 @@ clean: ## remove environments, caches and build output
 # Programs that load versions, each in an environment of its own, and old releases of onnxruntime.
 .venv/.stamp-consumers: tests/servers/consumers.py | .venv/.stamp-dev
 	@$(DEV) -m tests.servers.consumers
+	@touch $@
+
+# Packages whose models the soak tests publish: 150 MB.
+.venv/.stamp-packages: tests/soak/packages.txt | .venv/.stamp-dev
+	$(DEV) -m pip $(PIP_FLAGS) install --no-deps --upgrade --target .packages -r $<
 	@touch $@
 
 # What the action installs, for its tests to install from.
