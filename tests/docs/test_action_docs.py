@@ -243,10 +243,11 @@ def test_an_action_is_the_same_commit_everywhere() -> None:
     assert {action: pinned for action, pinned in pins.items() if len(pinned) > 1} == {}
 
 
-RIGHTS = {"actions", "attestations", "contents", "id-token", "pages", "pull-requests"}
+RIGHTS = {"actions", "attestations", "contents", "id-token", "issues", "pages", "pull-requests"}
 WRITERS = {
     ("release.yml", "github"): {"contents"},
     ("publish-models.yml", "publish"): {"pull-requests"},  # the input comment
+    ("newest-releases.yml", "try"): {"issues"},
     ("pages.yml", "pages"): {"pages"},
     ("pull-request-page.yml", "compare"): {"pull-requests"},
     ("weekly-refresh.yml", "models"): {"pull-requests"},  # calls publish-models.yml

@@ -25,6 +25,7 @@ _MEANT = {
     "MODEL": "embedder",
     "REFERENCE": "embedder",
     "COMMAND": "fetch",
+    "PROGRAM": "tei",
     "CMD": "true",
     "…": "embedder",
 }

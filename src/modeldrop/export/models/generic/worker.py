@@ -32,6 +32,8 @@ _GOLDEN_ROWS = 4
 _MOST_KEPT = 4096
 """Elements of a known input that a manifest holds at most; of larger ones, drawn inputs take the place."""
 _KEPT_OUTPUTS = 512
+_LARGEST_BATCH = 64 << 20
+"""Bytes of inputs that are timed in one run at most: 32 large pictures at once fill the memory."""
 
 
 class GenericModel(LoadedModel):
@@ -149,11 +151,11 @@ def _batch_of(step: RunStep, tensors: Sequence[Tensor]) -> int:
 
 
 def _repeated(steps: Sequence[RunStep], signatures: Mapping[str, Sequence[Tensor]]) -> tuple[RunStep, ...]:
-    """A batch of 32: in one run where the batch's size is free, else in as many runs."""
+    """A batch of 32: in one run where the batch's size is free and its inputs are not too large, else in as many."""
     repeated: list[RunStep] = []
     for step in steps:
         size = _batch_of(step, signatures[step.graph])
-        if size:
+        if size and sum(array.nbytes for array in step.inputs.values()) // size * BATCH <= _LARGEST_BATCH:
             repeated.append(_rows_of(step, np.arange(BATCH) % size))
         else:
             repeated += [step] * BATCH
