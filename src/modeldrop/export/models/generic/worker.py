@@ -155,7 +155,7 @@ def _repeated(steps: Sequence[RunStep], signatures: Mapping[str, Sequence[Tensor
     repeated: list[RunStep] = []
     for step in steps:
         size = _batch_of(step, signatures[step.graph])
-        if size and sum(array.nbytes for array in step.inputs.values()) // size * BATCH <= _LARGEST_BATCH:
+        if size and sum(np.asarray(array).nbytes for array in step.inputs.values()) // size * BATCH <= _LARGEST_BATCH:
             repeated.append(_rows_of(step, np.arange(BATCH) % size))
         else:
             repeated += [step] * BATCH
