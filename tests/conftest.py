@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers.builds import NO_EXPORTERS
 from tests.helpers.clouds import any_registry, cloud, cloud_registry, foreign_gcs, lookalike, servers
 from tests.helpers.rounds import TEST_ROUNDS, rounds
 from tests.helpers.selection import is_quick, is_quick_case, longest_first
@@ -23,6 +25,9 @@ __all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike"
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
+
+# What a developer has made with modeldrop exporter install is not what is tested.
+os.environ["MODELDROP_EXPORTERS"] = NO_EXPORTERS
 
 settings.register_profile(
     "tests",

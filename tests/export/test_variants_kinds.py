@@ -280,7 +280,7 @@ def test_static_without_calibration_and_several_graphs_are_refused(source: Path,
 
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
-    "fused": ({"variants": ["o3"]}, "o3 is for models whose layers onnxruntime can fuse; this one is funnel"),
+    "fused": ({"variants": ["o3"]}, "o3 is for models whose layers onnxruntime can fuse; this one is rembert"),
     "int4": ({"variants": ["int4"], "opset": 17}, "int4 is made of graphs of opset 18 or later, not of 17"),
 }
 
@@ -291,7 +291,7 @@ def test_what_cannot_be_made_of_it_is_refused_before_slow_work(source: Path, tmp
     folder = tmp_path / "source"
     shutil.copytree(source, folder)
     if name == "fused":
-        config = json.loads((folder / "config.json").read_text()) | {"model_type": "funnel"}
+        config = json.loads((folder / "config.json").read_text()) | {"model_type": "rembert"}
         (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(RecipeError, match=told):
         check_request(make_request(resolve_source(str(folder)), parse_recipe(plain)))

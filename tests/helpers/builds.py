@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ PIECE = 64 << 10
 NOBODY = 65534
 CPU = "x86_64:avx2,avx512_vnni"
 """Whom ``auto`` chooses for, wherever the tests run: a CPU that takes int8."""
+NO_EXPORTERS = str(Path(tempfile.gettempdir()) / "no-exporters-here")
+"""Where the tests look for environments of exporters: nobody makes any there."""
 SHARED = ("config.json", "odd names/50%25 größe #1 [漢字]~.txt", "empty.txt")
 MODELS = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 
@@ -178,7 +181,8 @@ def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELDROP_")}
     return (
         kept
-        | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "MODELDROP_CPU": CPU}
+        | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+        | {"MODELDROP_CPU": CPU, "MODELDROP_EXPORTERS": NO_EXPORTERS}
         | more
     )
 
