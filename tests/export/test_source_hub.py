@@ -387,13 +387,19 @@ def test_offline_with_half_a_model_in_the_cache(hub: HubServer, repo: Repo, monk
         offline_source(f"acme/m@{sha}", monkeypatch)
 
 
-def test_only_to_download_the_client_is_needed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_to_download_weights_the_client_is_needed(
+    hub: HubServer, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     source = resolve_source("acme/m")
     assert source.commit == repo.refs["main"]
+    assert source.config() == json.loads(MODEL["config.json"])
     with pytest.raises(MissingExtraError) as caught:
-        source.config()
+        source.materialize(tmp_path / "out")
     assert "modeldrop[hub]" in caught.value.hint
+    hub.corrupt("acme/m", "config.json")
+    with pytest.raises(SourceError, match=r"config\.json of acme/m@.* is damaged: its git blob id is"):
+        resolve_source("acme/m").config()
 
 
 def test_a_repository_that_was_renamed_is_followed(hub: HubServer, repo: Repo) -> None:

@@ -65,8 +65,11 @@ def choose_exporter(source: Source, recipe: Recipe) -> str:
         return recipe.exporter
     config = source.config()
     kind = config.get("model_type")
-    if kind not in OF_TRANSFORMERS or not _reads_texts(config, recipe, source):
-        return OPTIMUM.name
+    try:
+        if kind not in OF_TRANSFORMERS or not _reads_texts(config, recipe, source):
+            return OPTIMUM.name
+    except TaskError:
+        return OPTIMUM.name  # what cannot be built is refused when a build is asked for
     known = OF_OPTIMUM[recipe.task or "feature-extraction"]
     return TRANSFORMERS.name if saved_by_5(config) or kind not in known else OPTIMUM.name
 

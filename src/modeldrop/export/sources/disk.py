@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from modeldrop.errors import DiskError, SourceError
 from modeldrop.export.digests import sha256_file
@@ -61,19 +62,25 @@ def sha256_of(path: Path, what: str) -> str:
         raise unreadable(what, error) from error
 
 
-def git_blob_id(path: Path, what: str) -> str:
-    """The id that git gives a file with these bytes.
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[BinaryIO]:
+    """A file to read.
 
     Raises:
         SourceError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
-            digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-            while piece := file.read(1024 * 1024):
-                digest.update(piece)
+            yield file
     except OSError as error:
         raise unreadable(what, error) from error
+
+
+def git_blob_id(file: BinaryIO, size: int) -> str:
+    """The id that git gives a file of so many bytes."""
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    while piece := file.read(1024 * 1024):
+        digest.update(piece)
     return digest.hexdigest()
 
 

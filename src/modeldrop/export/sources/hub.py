@@ -11,18 +11,20 @@ The rules of trust:
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, hub_client, hub_names, hub_settings
 from modeldrop.export.sources.file_choice import FileRules
-from modeldrop.export.sources.hub_api import Answer, ask_revision
+from modeldrop.export.sources.hub_api import Answer, ask_revision, read_file
 from modeldrop.export.sources.hub_errors import not_a_hub
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
@@ -39,6 +41,18 @@ class HubFile:
     sha256: str | None = None
     blob_id: str | None = None
 
+    def difference(self, size: int, sha256: Callable[[], str], blob_id: Callable[[], str]) -> str:
+        """How what came differs from what the Hub says; "" where it does not. Its digests are asked for if need be."""
+        if self.size is not None and size != self.size:
+            return f"it has {size} bytes, the Hub says {self.size}"
+        if self.sha256 is not None:
+            actual = sha256()
+            return "" if actual == self.sha256 else f"its SHA-256 is {actual}, the Hub says {self.sha256}"
+        if self.blob_id is not None:
+            actual = blob_id()
+            return "" if actual == self.blob_id else f"its git blob id is {actual}, the Hub says {self.blob_id}"
+        return ""
+
 
 class HubSource(FileListSource):
     """``org/name[@revision]`` at the commit that the revision (else ``main``) names now: one request, none if offline.
@@ -47,7 +61,7 @@ class HubSource(FileListSource):
         UsageError: the id or the revision is malformed.
         SourceError: it is missing, private, has no usable weights, or cannot be reached.
 
-    To download files huggingface_hub must be installed; to resolve a revision nothing need be.
+    To download weights huggingface_hub must be installed; to resolve a revision and read its documents nothing need be.
     """
 
     def __init__(self, repository: str, *, spec: str, offline: bool | None, rules: FileRules) -> None:
@@ -71,6 +85,7 @@ class HubSource(FileListSource):
         self.commit = self._commit = commit
         self._revision = revision
         self._verified: dict[str, Path] = {}
+        self._read: dict[str, bytes] = {}
         self._choose(self._listing, f"{name}@{commit[:12]}", rules)
 
     @property
@@ -117,14 +132,31 @@ class HubSource(FileListSource):
             replace_file(ref, self._commit.encode("ascii"))
 
     def _bytes(self, name: str) -> bytes:
-        return self._fetch(name).read_bytes()
+        if self._offline or hub_client.is_installed():
+            return self._fetch(name).read_bytes()
+        if name not in self._read:
+            data = read_file(self._repository, self._commit, name)
+            how = self._listing[name].difference(
+                len(data),
+                lambda: hashlib.sha256(data).hexdigest(),
+                lambda: disk.git_blob_id(io.BytesIO(data), len(data)),
+            )
+            if how:
+                raise SourceError(
+                    f"{self._called(name)} is damaged: {how}.",
+                    "Run it again. If that does not help, a proxy or a mirror alters the file.",
+                )
+            self._read[name] = data
+        return self._read[name]
 
     def _size(self, name: str) -> int:
         size = self._listing[name].size
         return self._ask_size(name) if size is None else size
 
     def _document(self, name: str) -> Any:
-        return disk.read_json(self._fetch(name), self._called(name))
+        if self._offline or hub_client.is_installed():
+            return disk.read_json(self._fetch(name), self._called(name))
+        return super()._document(name)
 
     def _called(self, name: str) -> str:
         return f"{name} of {self._where}"
@@ -167,26 +199,23 @@ class HubSource(FileListSource):
             size = blob.stat().st_size
         except OSError as error:
             raise disk.unreadable(self._called(name), error) from error
-        if promised.size is not None and size != promised.size:
-            raise self._damaged(name, blob, f"it has {size} bytes, the Hub says {promised.size}")
-        sha256, blob_id = promised.sha256, promised.blob_id
-        if sha256 is None and blob_id is None and blob.parent.name == "blobs":
-            sha256 = blob.name if _SHA256.fullmatch(blob.name) else None
-            blob_id = blob.name if _COMMIT.fullmatch(blob.name) else None
-        if sha256 is not None:
-            actual = disk.sha256_of(blob, self._called(name))
-            if actual != sha256:
-                raise self._damaged(name, blob, f"its SHA-256 is {actual}, the Hub says {sha256}")
-        elif blob_id is not None:
-            actual = disk.git_blob_id(blob, self._called(name))
-            if actual != blob_id:
-                raise self._damaged(name, blob, f"its git blob id is {actual}, the Hub says {blob_id}")
+        if promised.sha256 is None and promised.blob_id is None and blob.parent.name == "blobs":
+            promised = replace(
+                promised,
+                sha256=blob.name if _SHA256.fullmatch(blob.name) else None,
+                blob_id=blob.name if _COMMIT.fullmatch(blob.name) else None,
+            )
 
-    def _damaged(self, name: str, blob: Path, how: str) -> SourceError:
-        return SourceError(
-            f"{self._called(name)} is damaged: {how}.",
-            f"Delete {blob} and run again. If that does not help, a proxy or a mirror alters the file.",
-        )
+        def blob_id() -> str:
+            with disk.opened(blob, self._called(name)) as file:
+                return disk.git_blob_id(file, size)
+
+        how = promised.difference(size, lambda: disk.sha256_of(blob, self._called(name)), blob_id)
+        if how:
+            raise SourceError(
+                f"{self._called(name)} is damaged: {how}.",
+                f"Delete {blob} and run again. If that does not help, a proxy or a mirror alters the file.",
+            )
 
 
 def _listing(answer: Answer) -> dict[str, HubFile]:

@@ -1,6 +1,6 @@
-"""Asks the Hub's API what a revision is and holds, with the standard library: one request, and no client to install.
+"""Asks the Hub what a revision is and holds, and for small files, with the standard library: no client to install.
 
-Files come through huggingface_hub (``hub_client.py``), which has its cache and its faster ways to download.
+Files come through huggingface_hub (``hub_client.py``) where it is, which has its cache and its faster ways to download.
 """
 
 from __future__ import annotations
@@ -32,18 +32,7 @@ def ask_revision(repository: str, revision: str) -> Answer:
     Raises:
         SourceError: it is missing, private or gated, or the Hub does not answer as it should.
     """
-    url = f"{endpoint()}/api/models/{repository}/revision/{quote(revision, safe='')}?blobs=True"
-    try:
-        data = _get(url)
-    except HTTPError as error:
-        with error:
-            raise hub_errors.refused(error.code, error.headers, repository, revision) from None
-    except http.CertificatesError as error:
-        raise hub_errors.unusable_certificates(error) from None
-    except (OSError, HTTPException) as error:
-        # Not chained: the original may spell out an endpoint with a password in it.
-        cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
-        raise hub_errors.of_the_net(cause, repository) from None
+    data = _ask(f"/api/models/{repository}/revision/{quote(revision, safe='')}?blobs=True", repository, revision)
     try:
         answer = json.loads(data)
     except ValueError:
@@ -51,6 +40,29 @@ def ask_revision(repository: str, revision: str) -> Answer:
     if not isinstance(answer, dict):
         raise hub_errors.not_a_hub()
     return answer
+
+
+def read_file(repository: str, commit: str, file: str) -> bytes:
+    """A file of at most 64 MiB; nothing of it is verified.
+
+    Raises:
+        SourceError: it is missing, private or gated, or the Hub does not answer as it should.
+    """
+    return _ask(f"/{repository}/resolve/{commit}/{quote(file)}", repository, commit, file)
+
+
+def _ask(path: str, repository: str, revision: str, file: str = "") -> bytes:
+    try:
+        return _get(f"{endpoint()}{path}")
+    except HTTPError as error:
+        with error:
+            raise hub_errors.refused(error.code, error.headers, repository, revision, file) from None
+    except http.CertificatesError as error:
+        raise hub_errors.unusable_certificates(error) from None
+    except (OSError, HTTPException) as error:
+        # Not chained: the original may spell out an endpoint with a password in it.
+        cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error
+        raise hub_errors.of_the_net(cause, repository) from None
 
 
 def _get(url: str) -> bytes:

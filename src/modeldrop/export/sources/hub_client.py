@@ -9,11 +9,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from modeldrop.errors import MissingExtraError, ModeldropError, SourceError, UsageError
 from modeldrop.export.sources import hub_errors, hub_sessions
 from modeldrop.util import http
+
+
+def is_installed() -> bool:
+    """Whether huggingface_hub is there to be imported."""
+    return find_spec("huggingface_hub") is not None
 
 
 @contextmanager
