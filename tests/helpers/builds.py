@@ -44,6 +44,7 @@ _BECOME = """
 def become(user):
     import concurrent.futures.thread, datetime, os
     import modeldrop.registry.channels, modeldrop.storage.write.folder, modeldrop.fetcher.fetch, tests.helpers.builds
+    import modeldrop.doctor.run
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
