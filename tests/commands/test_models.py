@@ -89,7 +89,9 @@ def test_machines_that_share_the_work_take_every_model_once(publisher: Publisher
 
 
 def test_plan_publish_and_fetch_all(publisher: Publisher, tmp_path: Path) -> None:
-    assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [True, True]
+    ran = modeldrop("plan", "--all", "--json")
+    assert ran.code == 0, ran.err
+    assert [item["would_build"] for item in ran.json] == [True, True]
     publish_all(publisher)
     assert "embedder: would build nothing" in modeldrop("publish", "--only", "embedder", "--dry-run").out
     assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [False, False]

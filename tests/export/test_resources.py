@@ -16,7 +16,9 @@ LARGE, SMALL = 2_270_000_000, 91_000_000
 
 
 def checked(weights: int, *variants: str, config: dict[str, Any] | None = None) -> CheckedRequest:
-    source = SimpleNamespace(weight_bytes=lambda: weights, config=lambda: config or {}, openvino_graph=lambda: None)
+    source = SimpleNamespace(
+        weight_bytes=lambda: weights, config=lambda: config or {}, openvino_graph=lambda: None, brought="fp32"
+    )
     return cast(
         "CheckedRequest", SimpleNamespace(request=SimpleNamespace(source=source, recipe=Recipe(variants=variants)))
     )

@@ -29,11 +29,12 @@ GROUP = 54321
 USERS = (20_001, 30_002, 40_003)
 
 TAKE_TURNS = """
-import os, signal, sys
+import concurrent.futures.thread, os, signal, sys
 from modeldrop.fetcher.fetch import fetch
 
 registry, home, umask, group, *users = sys.argv[1:]
-fetch(f"{registry}/embedder", f"{home}-of-root")  # other users may not be able to read the modules: all is imported
+# Other users may not be able to read the modules: all is imported, with what only a slow moment makes a fetch import.
+fetch(f"{registry}/embedder", f"{home}-of-root")
 write = os.pwrite
 
 pieces = []

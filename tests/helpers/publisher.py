@@ -36,7 +36,9 @@ class Publisher:
         """A checkpoint folder, as far as a plan looks into it."""
         source = self.folder / f"source {seed}"
         source.mkdir(exist_ok=True)
-        (source / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+        (source / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100}')
+        (source / "tokenizer.json").write_text("{}")
+        (source / "tokenizer_config.json").write_text("{}")
         (source / "model.safetensors").write_bytes(seed.encode() * 100)
         return source
 

@@ -91,7 +91,7 @@ def test_a_promote_at_any_call_of_a_prune_never_leaves_a_channel_on_a_sealed_ver
 
 
 @pytest.mark.parametrize("existing", [True, False], ids=["moved", "made"])
-@pytest.mark.parametrize("sleep", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("sleep", [1, 2, 3, 4, 5, 6])
 def test_a_promoter_that_sleeps_through_a_whole_prune(
     make_registry: Callable[..., AgedRegistry], sleep: int, existing: bool
 ) -> None:
@@ -105,12 +105,12 @@ def test_a_promoter_that_sleeps_through_a_whole_prune(
         four.prune(4 * DAY)
 
     sleeper = KillableStore(str(four.registry), sleep, prune_all)
-    # Calls: manifest, channel, the mark where there is no channel, the write and its reply; then the look, at which it
-    # no longer sleeps.
+    # Calls: manifest, channel, the mark where there is no channel, the policy, the write and its reply; then the look,
+    # at which it no longer sleeps.
     if sleep == 1:
         with pytest.raises(NotFoundError, match="v1 of embedder was pruned"):
             promote(sleeper, "embedder", 1, "staging", by="ops")
-    elif sleep < (4 if existing else 5):
+    elif sleep < (5 if existing else 6):
         with pytest.raises(RefusedError, match=r"v1 of embedder is retired.*\n.*prune .* --unretire v1"):
             promote(sleeper, "embedder", 1, "staging", by="ops")
     else:
@@ -140,7 +140,7 @@ def test_a_promoter_killed_before_it_looks_keeps_the_version(make_registry: Call
     four = make_registry(4)
     four.prune()
     with pytest.raises(Killed):
-        promote(KillableStore(str(four.registry), 4, kill), "embedder", 1, "current", by="ops")
+        promote(KillableStore(str(four.registry), 5, kill), "embedder", 1, "current", by="ops")
     assert ("unretire", 1, "done") in outcomes(four.prune(2 * DAY))
     check_readable(four)
     assert get_channel(four.store, "embedder", "current").version == 1
