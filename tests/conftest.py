@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["any_registry", "cloud", "cloud_registry", "foreign_gcs", "lookalike", "servers"]
 
-# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP: tests inherit that.
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
+# A shell starts what runs in the background with SIGINT and SIGQUIT ignored, nohup with SIGHUP: tests inherit that.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, lambda *_: None),
+):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
 
