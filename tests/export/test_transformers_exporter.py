@@ -70,8 +70,9 @@ def test_every_kind_that_is_named_is_proven(tmp_path: Path) -> None:
     for one in made.values():
         check_free(one)
     assert len(OF_TRANSFORMERS - OF_OPTIMUM["feature-extraction"]) >= 12
-    refused = exported(tmp_path / "others", "qwen3_5_text")["qwen3_5_text"]["refused"]
-    assert "sequence_length" in refused
+    others = exported(tmp_path / "others", "qwen3_5_text", "embedding_gemma2_text")
+    assert "The dimension sequence_length" in others["qwen3_5_text"]["refused"]
+    assert "The dimension batch_size" in others["embedding_gemma2_text"]["refused"]
 
 
 def test_what_optimum_does_not_know_is_built_by_the_other(tmp_path: Path) -> None:
