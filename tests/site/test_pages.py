@@ -7,12 +7,16 @@ from urllib.parse import unquote
 
 import pytest
 
+from modeldrop.format.channel import Channel
 from modeldrop.format.diff import Facts, diff, differences
 from modeldrop.format.names import NAME
 from modeldrop.site.document import CHUNK, read_chunk, read_rows
 from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
+from modeldrop.site.reading import KnownChannel
+from modeldrop.site.series import time_line
 from modeldrop.site.writing import Written, write_site
 from modeldrop.storage.write.folder import FolderStore
+from tests.format import examples
 from tests.helpers.eventful_registry import make_eventful_registry
 from tests.helpers.html_pages import Page
 from tests.helpers.paper_registry import (
@@ -33,6 +37,17 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(registry: Path) -> Path:
     write_site(FolderStore(str(registry)), FolderPlace(registry.parent / "pages"))
     return registry.parent / "pages"
+
+
+def test_of_moves_that_are_close_the_newest_has_its_label() -> None:
+    moves = examples.channel().moves()
+    moments = ("2026-01-03T00:00:00Z", "2026-01-02T23:59:00Z", "2026-01-01T00:00:00Z")  # the newest first
+    newest, *older = (move._replace(at=at) for move, at in zip(moves, moments, strict=True))
+    line = time_line([KnownChannel("current", Channel(newest, tuple(older)), "", "")])
+    assert line is not None
+    [lane] = line.lanes
+    labels = [label for label, _, _ in lane.moves]
+    assert labels == [f"v{moves[2].version}", "", f"v{moves[0].version}"]
 
 
 def page(site: Path, path: str) -> Page:

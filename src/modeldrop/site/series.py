@@ -6,6 +6,7 @@ width, which are stretched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,18 +114,20 @@ def time_line(channels: Iterable[KnownChannel]) -> TimeLine | None:
     lanes, spoken = [], []
     for index, one in enumerate(known):
         moves: list[tuple[str, str, float]] = []
-        free = -_NEAR
-        for move in reversed(one.channel.moves()):
+        free = math.inf
+        for (
+            move
+        ) in one.channel.moves():  # the newest first: where there is no room for two, its label is the one to read
             at = _seconds(move.at)
             if at is None:
                 continue
             across = round(
                 (_LEFT + (_RIGHT - _LEFT) * ((at - first) / (last - first) if last > first else 0.5)) / 10, 2
             )
-            label = f"v{move.version}" if across - free >= _NEAR else ""
+            label = f"v{move.version}" if free - across >= _NEAR else ""
             free = across if label else free
             moves.append((label, "back" if move.action == "rollback" else "forth", across))
-        lanes.append(Lane(one.name, 34 + index * _LANE, moves))
+        lanes.append(Lane(one.name, 34 + index * _LANE, moves[::-1]))
         spoken.append(f"{one.name}: " + ", ".join(f"v{m.version} {m.at[:10]}" for m in reversed(one.channel.moves())))
     ends = [(_day(first), _LEFT / 10), (_day(last), _RIGHT / 10)]
     return TimeLine("; ".join(spoken), lanes, ends, 34 + len(lanes) * _LANE)
