@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,11 @@ def exporter_lock(exporter: Exporter) -> str:
     return digest(read_lock(_TORCH) + read_lock(exporter.lock))
 
 
+def _folder_name(exporter: Exporter) -> str:
+    """How the names of the environments begin that hold what is locked now."""
+    return f"{exporter.name}-{exporter_lock(exporter)}"
+
+
 def install_exporter(
     exporter: Exporter,
     folder: Path,
@@ -127,9 +132,9 @@ def install_exporter(
     """
     torch, others = read_lock(_TORCH), read_lock(exporter.lock)
     own_index = torch_index != TORCH_INDEX and "download.pytorch.org" not in torch_index
-    name = f"{exporter.name}-{exporter_lock(exporter)}" + (f"-{digest(torch_index)[:8]}" if own_index else "")
+    name = _folder_name(exporter) + (f"-{digest(torch_index)[:8]}" if own_index else "")
     environment = VirtualEnvironment(folder / name, say, cache, quiet=False, uv=uv)
-    if environment.complete and _runs(environment.python):
+    if environment.usable:
         return environment.python
     try:
         environment.make(own_pip=not uv)
@@ -167,18 +172,17 @@ def _install_torch(environment: VirtualEnvironment, torch: str, index: str, *, o
     )
 
 
-def made_environments(folder: Path) -> Iterator[MadeEnvironment]:
+def made_environments(folder: Path) -> list[MadeEnvironment]:
     """The environments that were made in a folder, those that are of use first."""
     found = []
     for exporter in EXPORTERS.values():
-        current = f"{exporter.name}-{exporter_lock(exporter)}"
+        current = _folder_name(exporter)
         for path in sorted(folder.glob(f"{exporter.name}-*")):
-            environment = VirtualEnvironment(path, lambda _: None)
             state = "ready" if path.name.startswith(current) else "outdated"
-            if not environment.complete or not _runs(environment.python):
+            if not VirtualEnvironment(path, lambda _: None).usable:
                 state = "broken"
             found.append(MadeEnvironment(exporter.name, path, state, _size(path)))
-    return iter(sorted(found, key=lambda one: one.state != "ready"))
+    return sorted(found, key=lambda one: one.state != "ready")
 
 
 def remove_environments(folder: Path, names: tuple[str, ...]) -> list[MadeEnvironment]:
@@ -207,11 +211,11 @@ def find_exporter(exporter: Exporter) -> str:
     if named and (exporter is OPTIMUM or has_exporter(named, exporter)):
         return named  # if it has no optimum, the export says what it lacks
     folder = exporters_folder()
-    current = VirtualEnvironment(folder / f"{exporter.name}-{exporter_lock(exporter)}", lambda _: None)
-    made = sorted(folder.glob(f"{exporter.name}-{exporter_lock(exporter)}*")) or [current.folder]
+    current = _folder_name(exporter)
+    made = sorted(folder.glob(f"{current}*")) or [folder / current]
     for path in made:
         environment = VirtualEnvironment(path, lambda _: None)
-        if environment.complete and _runs(environment.python):
+        if environment.usable:
             return str(environment.python)
     if _is_here(exporter):
         return sys.executable
@@ -266,11 +270,6 @@ def _is_here(exporter: Exporter) -> bool:
 def _is_new_enough(exporter: Exporter, release: str) -> bool:
     parts = release.split(".")[:2]
     return all(part.isdecimal() for part in parts) and tuple(map(int, parts)) >= _OLDEST[exporter.name]
-
-
-def _runs(python: Path) -> bool:
-    """Whether an environment's interpreter is there: the one that it was made of may be gone."""
-    return python.is_file()  # through its links
 
 
 def _size(folder: Path) -> int:

@@ -94,6 +94,11 @@ class VirtualEnvironment:
         return (self.folder / _COMPLETE).is_file()
 
     @property
+    def usable(self) -> bool:
+        """Whether it is complete, and its interpreter is there: the one that it was made of may be gone."""
+        return self.complete and self.python.is_file()  # through its links
+
+    @property
     def packages(self) -> Path:
         """Where its packages are."""
         return self.folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
