@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from modeldrop.fetcher.consumers import Consumer
     from modeldrop.fetcher.snapshot import LocalSnapshot
     from modeldrop.format.manifest import Manifest, Variant
 
@@ -51,11 +52,7 @@ class Layout(NamedTuple):
 
     def readable(self, manifest: Manifest, wanted: str | None) -> Manifest:
         """The manifest with only the variants that may be chosen for it; see ``Consumer.readable``."""
-        if not self.consumer:
-            return manifest
-        from modeldrop.fetcher.consumers import consumer_named
-
-        return consumer_named(self.consumer).readable(manifest, wanted)
+        return self._program().readable(manifest, wanted) if self.consumer else manifest
 
     def renames(self, manifest: Manifest, variant: Variant) -> dict[str, str]:
         """Which files of a variant get another path: path in the version to path on the disk.
@@ -67,9 +64,7 @@ class Layout(NamedTuple):
             return rename_graph(manifest, variant, self.as_name)
         if not self.consumer:
             return {}
-        from modeldrop.fetcher.consumers import consumer_named
-
-        paths = consumer_named(self.consumer).paths(variant)
+        paths = self._program().paths(variant)
         try:
             check_distinct(paths.get(path, path) for path in variant.files)
         except FormatError as error:
@@ -90,10 +85,13 @@ class Layout(NamedTuple):
             return snapshot.model == self.as_name
         if not self.consumer:
             return not snapshot.suffix
-        from modeldrop.fetcher.consumers import consumer_named
+        program, variant = self._program(), snapshot.manifest.variant(snapshot.variant)
+        return variant is not None and program.reads(variant) and program.paths(variant) == dict(snapshot.renamed)
 
-        consumer, variant = consumer_named(self.consumer), snapshot.manifest.variant(snapshot.variant)
-        return variant is not None and consumer.reads(variant) and consumer.paths(variant) == dict(snapshot.renamed)
+    def _program(self) -> Consumer:
+        from modeldrop.fetcher.consumers import consumer_named  # most fetches need no table
+
+        return consumer_named(self.consumer)
 
 
 PLAIN = Layout()

@@ -325,7 +325,7 @@ def remove(store: Store, model: str, channel: str) -> Move:
         try:
             store.swap(keys.channel(model, channel), REMOVED, tag)
         except ConflictError:  # somebody has moved it meanwhile
-            time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
+            _give_way(attempt)
             continue
         return present.present
     raise ConflictError(f"{model}@{channel} was moved by others {_ATTEMPTS} times in a row.", "Run the command again.")
@@ -499,13 +499,18 @@ def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None
             store.swap(key, serialize_channel(after), tag)
         except ConflictError as error:
             refusal = error
-            time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
+            _give_way(attempt)
             continue
         return result
     raise ConflictError(
         f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
         "Wait a little and run the command again.",
     )
+
+
+def _give_way(attempt: int) -> None:
+    """Wait a moment, longer after each attempt: others move the same channel."""
+    time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
 
 
 def _signed(store: Store, model: str, name: str, change: _Change, present: Channel | None, after: Channel) -> Channel:
