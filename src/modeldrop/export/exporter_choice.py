@@ -125,6 +125,4 @@ def is_embedder(source: Source) -> bool:
 def _reads_texts(config: Mapping[str, Any], recipe: Recipe, source: Source) -> bool:
     if recipe.task is not None:
         return recipe.task in OF_OPTIMUM
-    names = config.get("architectures")
-    architecture = str(names[0]) if isinstance(names, list) and names else ""
-    return bool(TEXT_ENCODERS.possible(config, architecture, embedder=is_embedder(source)))
+    return bool(TEXT_ENCODERS.possible(config, architecture_of(config), embedder=is_embedder(source)))

@@ -131,8 +131,13 @@ class HubSource(FileListSource):
             ref.parent.mkdir(parents=True, exist_ok=True)
             replace_file(ref, self._commit.encode("ascii"))
 
+    @property
+    def _in_cache(self) -> bool:
+        """Whether files are, or come, in the client's cache; else small ones are read by us."""
+        return self._offline or hub_client.is_installed()
+
     def _bytes(self, name: str) -> bytes:
-        if self._offline or hub_client.is_installed():
+        if self._in_cache:
             return self._fetch(name).read_bytes()
         if name not in self._read:
             data = read_file(self._repository, self._commit, name)
@@ -154,7 +159,7 @@ class HubSource(FileListSource):
         return self._ask_size(name) if size is None else size
 
     def _document(self, name: str) -> Any:
-        if self._offline or hub_client.is_installed():
+        if self._in_cache:
             return disk.read_json(self._fetch(name), self._called(name))
         return super()._document(name)
 
