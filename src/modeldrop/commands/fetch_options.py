@@ -46,7 +46,7 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
     add(
         "--for", dest="consumer", default="", metavar="PROGRAM",
         help="put the chosen graphs where this program looks: sentence-transformers, transformers.js, tei, fastembed, "
-        "optimum, optimum-intel, onnxruntime-genai, openvino-genai",
+        "optimum, optimum-intel, onnxruntime-genai, openvino-genai, triton, kserve",
     )  # fmt: skip
     add(
         "--on-unavailable",
