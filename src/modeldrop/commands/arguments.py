@@ -21,6 +21,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def add_require_attestation(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option that names whose attestation is required; ``what`` is how its help begins."""
+    parser.add_argument(
+        "--require-attestation", metavar="REPOSITORY",
+        help=f"{what} a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
+    )  # fmt: skip
+
+
 def reference_argument(text: str) -> Reference:
     """A reference; a bare name lives in the default registry."""
     return parse_reference(text, default_registry())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.arguments import add_json, add_require_attestation, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.config import attestation_policy
 from modeldrop.errors import UsageError
@@ -32,10 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REFERENCE", help="what to copy: REGISTRY/MODEL[@VERSION]")
     parser.add_argument("registry", metavar="REGISTRY", help="the registry to copy to; the model keeps its name")
     parser.add_argument("--channel", help="have this channel of the other registry name the copy, as a publish would")
-    parser.add_argument(
-        "--require-attestation", metavar="REPOSITORY",
-        help="only what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
-    )  # fmt: skip
+    add_require_attestation(parser, "only what")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     add_json(parser)
 

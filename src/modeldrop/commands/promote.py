@@ -25,7 +25,7 @@ import re
 from dataclasses import replace
 from datetime import datetime
 
-from modeldrop.commands.arguments import add_json, print_json, reference_argument
+from modeldrop.commands.arguments import add_json, add_require_attestation, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
 from modeldrop.config import attestation_policy
 from modeldrop.errors import UsageError
@@ -58,10 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--asked-at", metavar="TIME",
         help="move it as the publish of this CI run that asked at TIME (UTC, such as 2026-11-29T20:15:00Z)",
     )  # fmt: skip
-    parser.add_argument(
-        "--require-attestation", metavar="REPOSITORY",
-        help="only to what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
-    )  # fmt: skip
+    add_require_attestation(parser, "only to what")
     add_json(parser)
 
 
