@@ -13,7 +13,7 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from modeldrop.trust.rules import pre_authentication
+
+if TYPE_CHECKING:
+    import pytest
 
 ISSUER = "https://token.actions.githubusercontent.com"
 WORKFLOW = "acme/models/.github/workflows/models.yml@refs/heads/main"
@@ -85,6 +88,14 @@ def _usage(*, certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def trust_it_alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Take this instance's roots for Sigstore's, and be in an empty folder, with no settings of trust around."""
+    for name in ("MODELDROP_SIGNING_KEY", "MODELDROP_TRUST", "MODELDROP_CONFIG", "MODELDROP_REQUIRE_ATTESTATION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODELDROP_SIGSTORE_ROOT", str(write_trusted_root(folder / "trusted_root.json")))
+    monkeypatch.chdir(folder)
 
 
 def write_trusted_root(path: Path) -> Path:

@@ -24,11 +24,7 @@ MODEL = "embedder"
 
 @pytest.fixture(autouse=True)
 def trusted_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("MODELDROP_SIGNING_KEY", "MODELDROP_CONFIG", "MODELDROP_REQUIRE_ATTESTATION"):
-        monkeypatch.delenv(name, raising=False)
-    root = sigstore_instance.write_trusted_root(tmp_path / "trusted_root.json")
-    monkeypatch.setenv("MODELDROP_SIGSTORE_ROOT", str(root))
-    monkeypatch.chdir(tmp_path)
+    sigstore_instance.trust_it_alone(monkeypatch, tmp_path)
 
 
 @pytest.fixture
