@@ -32,7 +32,7 @@ PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
 
 
 LONG = (
-    "export/test_build_reranker.py", "docs/test_commands.py", "export/test_build_families.py",
+    "docs/test_commands.py", "export/test_build_families.py",
     "export/test_variants_kinds.py", "export/test_build_kinds.py", "export/test_build_openvino_source.py",
     "registry/test_cloud_races.py", "service/test_service.py", "action/test_action_yml_s3.py",
     "export/test_build_encoders.py", "export/test_own_inputs.py", "export/test_reproducible.py",

@@ -55,7 +55,7 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "searches": searches(manifest),
         "worst": worst_inputs(manifest),
         "toolchain": [(name, "", version) for name, version in sorted(manifest.toolchain.items())],
-        "environment": sorted(manifest.environment.items()),
+        "environment": [f"{name}=={version}" for name, version in sorted(manifest.environment.items())],
         "graphs": signatures(manifest.variants),
         "files": file_rows(manifest),
     }
@@ -83,6 +83,7 @@ def environment(*packages: str) -> Environment:
         finalize=formatting.printable,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # the templates are the package's
     )
     made.filters |= {
         "as_json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),

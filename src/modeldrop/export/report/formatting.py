@@ -8,9 +8,11 @@ from typing import Any
 
 def printable(value: Any) -> Any:
     """A value on its way into the page: control characters and lone surrogates, which HTML forbids, become visible."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):  # HTML was made of values that came through here
+    if not isinstance(value, str):
         return value
     if value.isprintable():  # nearly every value, in a hundredth of the time
+        return value
+    if hasattr(value, "__html__"):  # HTML was made of values that came through here
         return value
     return "".join(map(_visible, value))
 
