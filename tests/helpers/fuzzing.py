@@ -25,7 +25,6 @@ from modeldrop.storage.write import open_store
 from modeldrop.storage.write.azure import store as azure
 from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.storage.write.gcs import client as gcs
-from modeldrop.storage.write.gcs import store as gcs_store
 from modeldrop.storage.write.s3 import connection
 from modeldrop.util.retry import Deadline, with_timeout
 from tests.helpers.builds import publish_folder
@@ -158,4 +157,3 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_UPLOAD_ATTEMPTS", 2)
     monkeypatch.setattr(azure._RetryLimits, "seconds", lambda *_: 0.02)
     monkeypatch.setattr(gcs, "Deadline", lambda _: Deadline(0.0))
-    monkeypatch.setattr(gcs_store, "_BUSY_SECONDS", 0.0)

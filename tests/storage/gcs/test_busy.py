@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from modeldrop.errors import ConflictError, RegistryError
 from modeldrop.storage.write import open_store
+from modeldrop.storage.write.gcs import store as gcs_store
 from tests.helpers import concurrent_publishers
 from tests.helpers.clouds import sign_in
 from tests.helpers.concurrent_publishers import race
@@ -81,7 +83,7 @@ def test_it_is_left_alone_for_as_long_as_it_asks(store: GCSBucketStore, server: 
 def test_in_the_end_it_says_when_to_come_back(
     store: GCSBucketStore, server: GCSServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modeldrop.storage.write.gcs.store._BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(gcs_store, "_BUSY_RETRY", replace(gcs_store._BUSY_RETRY, limit=0.0))
     server.fail(429, "rateLimitExceeded", message="Please reduce your request rate.", method="POST", retry_after="40")
     with pytest.raises(RegistryError, match=r"answered 429 \(Please reduce your request rate\)") as caught:
         store.create(KEY, b"1")

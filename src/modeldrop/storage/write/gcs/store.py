@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,7 +29,6 @@ try:
         is_no_bucket,
         is_no_object,
         is_retryable,
-        retry_after,
     )
     from modeldrop.storage.write.gcs.resumable import ResumableUpload, send_resumable
     from modeldrop.storage.write.gcs.xml_multipart import XMLMultipart
@@ -53,7 +51,6 @@ from modeldrop.storage.write.store import (
     one_at_a_time,
     too_large,
 )
-from modeldrop.util.retry import Deadline, backoff, jittered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,9 +66,8 @@ _SMALLEST_PART = 16 << 20
 _PROBE = ".modeldrop-probe"
 _NO_GENERATION = "none"
 """The tag where a service gives no generations."""
-_BUSY_SECONDS = 120.0
-_BUSY_PAUSES = 1.0, 8.0
-"""Seconds: the first pause, doubled by each further refusal, and the longest."""
+_BUSY_RETRY = gcs_client.Retry(first=1.0, longest=8.0, limit=120.0, again=is_busy)
+"""For an object to which others write, too."""
 
 
 class GCSBucketStore:
@@ -233,20 +229,17 @@ class GCSBucketStore:
         The service takes about one write a second to an object and refuses more. Then somebody else's may have come
         first, so it is looked at before the next attempt.
         """
-        with self._connection.explained("write", key):
-            deadline = Deadline(_BUSY_SECONDS)
-            for failures in itertools.count(1):
-                try:
-                    stored = self._put(key, data, generation, retry)
-                    break
-                except api.GoogleAPICallError as error:
-                    pause = max(jittered(backoff(failures, *_BUSY_PAUSES)), retry_after(error))
-                    if not is_busy(error) or pause > deadline.left():
-                        raise
-                time.sleep(pause)
+        attempts = itertools.count(1)
+
+        def attempt() -> storage.Blob:
+            if next(attempts) > 1:
                 there = self._look(key)
                 if generation != (there.generation if there else 0):
                     raise storage_errors.taken(key)
+            return self._put(key, data, generation, retry)
+
+        with self._connection.explained("write", key):
+            stored = _BUSY_RETRY(attempt)()
             if _facts(stored) != (len(data), encoded(google_crc32c.value(data))):
                 raise _not_ours(f"{self.url}/{key}")
 
