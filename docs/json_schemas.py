@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from modeldrop.format import codec, names, recipe
 from modeldrop.format.channel import CHANNEL, ENVELOPE
+from modeldrop.format.deltas import DELTA_INDEX
 from modeldrop.format.golden import STEP_OUTPUT, TENSOR_VALUE, StepInputField
 from modeldrop.format.json_fields import REQUIRED
 from modeldrop.format.manifest import MANIFEST, FilePathField, PathField
@@ -33,7 +34,7 @@ _SIGNED: dict[str, codec.Record[Any]] = {
 }
 _KINDS = {
     document.schema.split("/")[1]: document
-    for document in (MANIFEST, CHANNEL, CLAIM, BUILD_RECORD, REJECTION, TESTED, RETIREMENT, SEAL, POLICY)
+    for document in (MANIFEST, CHANNEL, CLAIM, BUILD_RECORD, REJECTION, TESTED, RETIREMENT, SEAL, POLICY, DELTA_INDEX)
 }
 
 

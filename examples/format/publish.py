@@ -22,6 +22,7 @@ from blake3 import blake3
 PIECE_SIZE = 1 << 20
 RESERVED = {
     "manifest.json", "claim.json", "rejected.json", "retired.json", "report.html", "statement.json", "bom.cdx.json",
+    "deltas", "deltas.json",
 }  # fmt: skip
 
 

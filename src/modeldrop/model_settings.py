@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
     from modeldrop.config import ConfigFile
 
+DEFAULT_DELTAS, MAX_DELTAS = 2, 16
+"""From how many of the versions that channels name a new one gets deltas."""
 _MAX_REGISTRIES = 16
 _MAX_COMMAND = 8192
 _SHARD_DIGITS = 6
 _RELATIVE = (".", "..", "./", "../")
-_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch", "promote")
+_NOT_RECIPE = ("source", "registry", "channel", "test", "recipe", "fetch", "promote", "deltas")
 
 
 class BetterThanCurrent(NamedTuple):
@@ -47,6 +49,7 @@ class ModelSettings(NamedTuple):
         recipe: keys of the recipe, which override the file's.
         variant: the variant that containers fetch, or "" for their own choice.
         better: what a new version must be better in for the channel to move; None for nothing.
+        deltas: from how many of the versions that channels name a new one gets deltas; 0 for none.
     """
 
     name: str
@@ -58,6 +61,7 @@ class ModelSettings(NamedTuple):
     recipe: Mapping[str, Any] = {}
     variant: str = ""
     better: BetterThanCurrent | None = None
+    deltas: int = DEFAULT_DELTAS
 
 
 def read_models(config: ConfigFile) -> dict[str, ModelSettings]:
@@ -158,6 +162,7 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
     promote.refuse_unknown()
     if promote.names() and not metric:
         promote.fail("names the figure of the own metric that decides", "metric")
+    deltas = fields.integer("deltas", low=0, high=MAX_DELTAS, default=DEFAULT_DELTAS)
     settings = ModelSettings(
         name=name,
         source=below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source,
@@ -168,6 +173,7 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
         recipe=_recipe(fields, folder),
         variant=variant,
         better=BetterThanCurrent(metric, margin) if metric else None,
+        deltas=deltas,
     )
     for text, key in ((source, "source"), (settings.test, "test")):
         if key in fields.names() and not text.strip():

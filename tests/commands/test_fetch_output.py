@@ -272,6 +272,11 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
             {},
             "5.0 MB fetched and verified, 4.0 MB were left by an earlier attempt, 3.0 MB shared with other versions",
         ),
+        (
+            TransferStats(fetched=1_000_000, saved=22_000_000),
+            {},
+            "1.0 MB fetched and verified, 22.0 MB saved by deltas",
+        ),
         (TransferStats(), {"checked": "disk", "age": 3725.0}, "already there; current as it was 1.0 h ago"),
         (TransferStats(), {"checked": "disk", "channel": None, "generation": None}, "already there"),
     ],

@@ -80,7 +80,7 @@ def bring(
             seen.append((done, total))
 
     renamed = {old: new for old, new in (rename or {}).items() if old != new}
-    snapshot, stats = download(
+    snapshot, stats, _ = download(
         open_reader(str(registry)), home, number, data, manifest, chosen,
         renamed=renamed, deadline=time_limit(600), progress=progress,
     )  # fmt: skip

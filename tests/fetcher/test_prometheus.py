@@ -44,13 +44,14 @@ def parse(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_a_fetch() -> None:
-    figures = TransferStats(fetched=1000, adopted=200, linked=30, retries=4, seconds=1.5)
+    figures = TransferStats(fetched=1000, adopted=200, linked=30, retries=4, seconds=1.5, saved=5)
     text = Metrics().with_snapshot(snapshot(figures=figures, age=10.0), NOW).text(NOW + 5)
     here = ("embedder", "current")
     assert parse(text) == {
         ("fetch_bytes_total", (*here, "registry")): 1000,
         ("fetch_bytes_total", (*here, "disk")): 200,
         ("fetch_bytes_total", (*here, "linked")): 30,
+        ("fetch_bytes_total", (*here, "delta")): 5,
         ("cache_hits_total", here): 0,
         ("fetches_total", here): 1,
         ("fetch_failures_total", here): 0,

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from modeldrop.format.channel import Channel, Envelope, Move, Wanted, serialize_channel
+from modeldrop.format.deltas import BaseDeltas, DeltaIndex, FileDelta, delta_path, serialize_delta_index
 from modeldrop.format.golden import (
     ExampleStep,
     Golden,
@@ -346,6 +347,16 @@ def policy() -> Policy:
     )
 
 
+def delta_index() -> DeltaIndex:
+    """What v42 can be made of: of v41, whose int8 graph is a little smaller, but for its last piece."""
+    graph = next(file for file in manifest().files if file.path == "onnx/model_quantized.onnx")
+    lengths = (*(4321 for _ in graph.pieces[1:]), 0)
+    base = f"sha256:{_hex('the manifest of v41')}"
+    stored = _file(delta_path(base, graph.path), sum(lengths))
+    file = FileDelta(graph.path, graph.size - 64, _hex("the int8 graph of v41"), stored, lengths)
+    return DeltaIndex((BaseDeltas(base, (file,)),), _PIECE_SIZE)
+
+
 def retirement() -> Retirement:
     """The mark of a version that is about to go."""
     return Retirement("2026-12-24T03:00:00Z", "github:dana", "not among the newest 5, older than 30 days")
@@ -375,6 +386,7 @@ def documents() -> dict[str, bytes]:
         "build.json": serialize_build_record(build_record()),
         "rejected.json": serialize_rejection(rejection()),
         "tested.json": serialize_tested(tested()),
+        "deltas.json": serialize_delta_index(delta_index()),
         "policy.json": serialize_policy(policy()),
         "retired.json": serialize_retirement(retirement()),
         "seal.json": serialize_seal(seal()),

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from modeldrop.errors import FormatError
 from modeldrop.format.channel import Channel, parse_channel, serialize_channel
+from modeldrop.format.deltas import parse_delta_index
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
 from modeldrop.format.policy import parse_policy
 from modeldrop.format.recipe import METRICS, Recipe
@@ -76,7 +77,7 @@ from tests.helpers.signing import trusting
 SCHEMAS = Path(__file__).parents[2] / "docs/schemas"
 NAMES = (
     "manifest", "channel", "claim", "build", "rejected", "tested", "retired", "seal", "policy", "recipe", "envelope",
-    "signed-statement", "signed-move",
+    "signed-statement", "signed-move", "deltas",
 )  # fmt: skip
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "manifest": parse_manifest,
@@ -91,6 +92,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "rejected": parse_rejection,
     "tested": parse_tested,
     "policy": parse_policy,
+    "deltas": parse_delta_index,
     "retired": parse_retirement,
     "seal": parse_seal,
     "seal-undecided": parse_seal,
@@ -222,7 +224,7 @@ def test_what_the_parser_reads_the_schema_accepts(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["manifest", "channel", "claim", "build", "rejected", "tested", "policy", "retired", "seal"]
+    "name", ["manifest", "channel", "claim", "build", "rejected", "tested", "policy", "retired", "seal", "deltas"]
 )
 def test_fields_of_later_releases_are_valid(name: str) -> None:
     document = json.loads(examples.documents()[f"{name}.json"])
@@ -255,6 +257,7 @@ def test_a_fixture_is_kept_for_ever(name: str) -> None:
         "build": examples.build_record,
         "rejected": examples.rejection,
         "tested": examples.tested,
+        "deltas": examples.delta_index,
         "policy": examples.policy,
         "retired": examples.retirement,
         "seal": examples.seal,

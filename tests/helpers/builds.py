@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from modeldrop.format.manifest import File, Manifest, manifest_digest, serialize_manifest
 from modeldrop.registry.channels import move_forward
+from modeldrop.registry.deltas import WantedDeltas, add_deltas
 from modeldrop.registry.publish import ADOPT_SECONDS, Published, read_build
 from modeldrop.registry.replicate import commit_all, stage_all
 from modeldrop.storage.write.folder import FolderStore
@@ -23,7 +24,7 @@ from tests.format import examples
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from modeldrop.registry.versions import Version
     from modeldrop.storage.write.store import Store
@@ -77,11 +78,20 @@ def contents(seed: str) -> dict[str, bytes]:
     }
 
 
-def make_build(folder: Path, seed: str = "a", *, variants: Sequence[str] = ("fp32", "int8")) -> Manifest:
-    """Write the finished build ``seed``, whose recipe has a build key of its own; return its manifest."""
+def make_build(
+    folder: Path,
+    seed: str = "a",
+    *,
+    variants: Sequence[str] = ("fp32", "int8"),
+    own: Mapping[str, bytes] | None = None,
+) -> Manifest:
+    """Write the finished build ``seed``, whose recipe has a build key of its own; return its manifest.
+
+    ``own`` are files that it has in place of the usual ones.
+    """
     wanted = {*SHARED, *(MODELS[name] for name in variants)}
     files = []
-    for path, data in contents(seed).items():
+    for path, data in (contents(seed) | dict(own or {})).items():
         if path in wanted:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(data)
@@ -117,10 +127,18 @@ def publish_folder(
     force: bool = False,
     progress: Callable[[int], None] = lambda _: None,
     adopt_seconds: float = ADOPT_SECONDS,
+    deltas: int = 2,
 ) -> Published:
     """Publish a finished build in one registry, as the command does."""
     return publish_everywhere(
-        [store], model, folder, folder / "never used", force=force, progress=progress, adopt_seconds=adopt_seconds
+        [store],
+        model,
+        folder,
+        folder / "never used",
+        force=force,
+        progress=progress,
+        adopt_seconds=adopt_seconds,
+        deltas=deltas,
     )[0]
 
 
@@ -133,9 +151,11 @@ def publish_everywhere(
     force: bool = False,
     progress: Callable[[int], None] = lambda _: None,
     adopt_seconds: float = ADOPT_SECONDS,
+    deltas: int = 2,
 ) -> list[Published]:
     """Publish a finished build in several registries, as the command does."""
     staged = stage_all(stores, model, read_build(folder), progress)
+    assert add_deltas(staged, WantedDeltas(deltas, "current"), folder / "deltas never used") == []
     return commit_all(staged, scratch, force=force, adopt_seconds=adopt_seconds)
 
 

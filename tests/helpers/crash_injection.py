@@ -138,6 +138,24 @@ def crash_at_random(reference: str, template: str, scratch: str, kills: str, see
     return {"steps": len(seen), "seen": seen, "wrong": wrong}
 
 
+def crash_at_every_step_of_deltas(*arguments: str) -> dict[str, Any]:
+    """``crash_at_every_step``, where files of a few pieces are large."""
+    _count_small_files()
+    return crash_at_every_step(*arguments)
+
+
+def crash_at_random_in_deltas(*arguments: str) -> dict[str, Any]:
+    """``crash_at_random``, where files of a few pieces are large."""
+    _count_small_files()
+    return crash_at_random(*arguments)
+
+
+def _count_small_files() -> None:
+    from modeldrop.fetcher.download import deltas
+
+    deltas.MIN_FILE = 1
+
+
 def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str, lead: str = "0") -> list[Any]:
     """Fetch in ``count`` processes that begin together.
 
@@ -220,6 +238,7 @@ def _preload() -> None:
     import modeldrop.fetcher.eviction
     import modeldrop.fetcher.fetch
     import modeldrop.fetcher.verify
+    import modeldrop.format.deltas
     import modeldrop.storage.read.obstore_client  # noqa: F401
 
 

@@ -20,6 +20,8 @@ from modeldrop.storage.write import open_store
 from tests.helpers.builds import environment, make_build
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from modeldrop.publishing.plan import Plan
     from modeldrop.registry.publish import Published
 
@@ -27,10 +29,15 @@ MODEL = "embedder"
 
 
 class Publisher:
-    """A folder for sources and builds."""
+    """A folder for sources and builds.
+
+    Attributes:
+        own: files that builds have in place of the usual ones, by seed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own: dict[str, Mapping[str, bytes]] = {}
 
     def source(self, seed: str) -> Path:
         """A checkpoint folder, as far as a plan looks into it."""
@@ -51,7 +58,7 @@ class Publisher:
         """The build of a plan."""
         folder = self.folder / f"{name} {wanted.build_request.key[:8]}"
         if not folder.exists():
-            manifest = make_build(folder, seed)
+            manifest = make_build(folder, seed, own=self.own.get(seed))
             (folder / "manifest.json").write_bytes(
                 serialize_manifest(manifest._replace(build_key=wanted.build_request.key))
             )

@@ -18,7 +18,8 @@ ENVIRONMENT = """
 environment, where an option is not given:
   MODELDROP_HOME, MODELDROP_VARIANT, MODELDROP_ON_UNAVAILABLE, MODELDROP_MAX_STALE, MODELDROP_MIN_GENERATION,
   MODELDROP_ACCEPT_OLDER_GENERATION, MODELDROP_TRUST, MODELDROP_TRUST_THRESHOLD,
-  MODELDROP_REQUIRE_ATTESTATION, MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT, MODELDROP_METRICS
+  MODELDROP_REQUIRE_ATTESTATION, MODELDROP_NO_DELTA, MODELDROP_TIMEOUT, MODELDROP_START_JITTER, MODELDROP_LOG_FORMAT,
+  MODELDROP_METRICS
 """
 
 
@@ -68,6 +69,10 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
         "--require-attestation", metavar="REPOSITORY",
         help="use only what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
     )  # fmt: skip
+    add(
+        "--no-delta", action="store_const", const="yes",
+        help="fetch large files whole, even where what differs from an older version on this disk would do",
+    )  # fmt: skip
     add("--self-test", action="store_true", help="run the golden inputs on this CPU before it is used")
     add("--timeout", metavar="TIME", help="limit for each model (default: 30m)")
     add("--keep", type=int, default=DEFAULT_KEEP, metavar="N", help="snapshots to keep (default: 3)")
@@ -96,6 +101,7 @@ def fetch_settings(arguments: argparse.Namespace) -> FetchSettings:
         if arguments.trust_threshold is None
         else setting("trust_threshold", arguments.trust_threshold),
         require_attestation=arguments.require_attestation,
+        no_delta=setting("no_delta", arguments.no_delta),
         self_test=arguments.self_test,
         timeout=setting("timeout", arguments.timeout),
         keep=arguments.keep,

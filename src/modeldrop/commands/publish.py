@@ -26,7 +26,7 @@ from modeldrop.commands.summary import channel_json, channel_line, plan_json, va
 from modeldrop.config import read_duration
 from modeldrop.errors import ModeldropError, UsageError, UserTestError
 from modeldrop.format.names import OWN_NAME
-from modeldrop.model_settings import BetterThanCurrent
+from modeldrop.model_settings import DEFAULT_DELTAS, MAX_DELTAS, BetterThanCurrent
 from modeldrop.publishing.plan import Plan, plan
 from modeldrop.publishing.publish import publish
 from modeldrop.publishing.request import PublishRequest
@@ -67,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="build in this folder and keep it; a complete build of this recipe in it is used, even with --force",
+    )
+    add(
+        "--deltas",
+        type=int,
+        choices=range(MAX_DELTAS + 1),
+        metavar="N",
+        help="store what differs from up to N of the versions that channels name beside large files, where that saves "
+        f"half of them, for machines that have one (default: {DEFAULT_DELTAS}, 0 for none)",
     )
     add("--force", action="store_true", help="build a new version even if this recipe was built before")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
@@ -140,6 +148,7 @@ def _with_options(request: PublishRequest, arguments: argparse.Namespace, test_s
         test=request.test if arguments.test is None else arguments.test,
         test_seconds=test_seconds,
         test_retries=arguments.test_retries,
+        deltas=request.deltas if arguments.deltas is None else arguments.deltas,
         better=request.better if arguments.better_than_current is None else _better(arguments.better_than_current),
     )
 

@@ -87,6 +87,7 @@ def done(snapshot: Snapshot) -> Event:
             "bytes": figures.fetched,
             "adopted_bytes": figures.adopted,
             "linked_bytes": figures.linked,
+            "saved_bytes": figures.saved,
             "retries": figures.retries,
             "seconds": round(figures.seconds, 3),
             "age": None if snapshot.age is None else round(snapshot.age, 3),
@@ -124,6 +125,8 @@ def _outcome(snapshot: Snapshot) -> str:
         if figures.fetched >= _WORTH_A_RATE and figures.seconds > 0:
             rate = f" in {figures.seconds:.1f} s ({figures.fetched / figures.seconds / 1e6:.1f} MB/s)"
         came.append(f"{figures.fetched / 1e6:.1f} MB fetched and verified{rate}")
+    if figures.saved:
+        came.append(f"{figures.saved / 1e6:.1f} MB saved by deltas")
     if figures.adopted:
         came.append(f"{figures.adopted / 1e6:.1f} MB were left by an earlier attempt")
     if figures.linked:

@@ -247,6 +247,7 @@ class Fetcher:
         except FormatError as error:
             raise _located(error, f"{self.resolver.version_url(version)}/manifest.json") from None
         failed: list[Outcome] = []
+        notes: tuple[str, ...] = ()
         layout = self.options.layout
         readable = layout.readable(manifest, wanted)
         for variant in candidates(readable, self.options.variant, with_fallbacks=self.options.self_test):
@@ -254,13 +255,13 @@ class Fetcher:
             name = folder_name(version.version, variant.name, manifest_digest(data), folder_suffix(renamed))
             outcome = self._remembered_outcome(name, variant)
             if outcome is None or outcome.passed:  # what has failed before need not be fetched
-                self.stats = TransferStats()
+                self.stats, notes = TransferStats(), ()
                 local = self._find(version, variant.name)
                 if local is None:
                     self.resolver.check_online(version)
                     from modeldrop.fetcher.download.download import download
 
-                    local, self.stats = download(
+                    downloaded = download(
                         self.resolver.reader,
                         self.home,
                         version.version,
@@ -269,14 +270,17 @@ class Fetcher:
                         variant,
                         renamed=renamed,
                         keep=self.options.keep,
+                        no_delta=self.options.no_delta,
                         deadline=self._deadline,
                         progress=self._progress,
                     )
+                    local, self.stats = downloaded.snapshot, downloaded.stats
+                    notes = downloaded.notes
                 outcome = outcome or self._test(local, variant)
                 if outcome is not None and not outcome.passed:
                     failed.append(outcome)
                     continue
-                self.warnings = tuple(f"{one.detail} The next variant is used." for one in failed)
+                self.warnings = (*(f"{one.detail} The next variant is used." for one in failed), *notes)
                 return local
             failed.append(outcome)
         from modeldrop.fetcher.self_test import no_variant_passed

@@ -21,3 +21,4 @@ class OptionValues(TypedDict, total=False):
     trust: list[str] | tuple[str, ...] | None
     trust_threshold: int | None
     require_attestation: str | None
+    no_delta: bool

@@ -39,6 +39,7 @@ class _OptionFields(NamedTuple):
     trust: list[str] | tuple[str, ...] | None = None
     trust_threshold: int | None = None
     require_attestation: str | None = None
+    no_delta: bool = False
 
 
 class Options(_OptionFields):
@@ -62,6 +63,7 @@ class Options(_OptionFields):
         trust_threshold: how many of these keys must have signed; None for what is said there, else 1.
         require_attestation: the repository on GitHub that must have attested to what is used, such as
             ``acme/models,ref=refs/heads/main``; None for what MODELDROP_REQUIRE_ATTESTATION or modeldrop.toml says.
+        no_delta: fetch files whole, even where an older version is on this disk and the registry has deltas from it.
 
     Raises:
         UsageError: an invalid value.

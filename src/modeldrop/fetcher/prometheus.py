@@ -148,7 +148,9 @@ def _samples(
 ) -> Iterator[tuple[str, Sequence[tuple[str, str]], float]]:
     """Name, labels and value of all that is known of one reference."""
     labels = (("model", model), ("channel", channel))
-    for source, count in (("registry", one.stats.fetched), ("disk", one.stats.adopted), ("linked", one.stats.linked)):
+    stats = one.stats
+    sources = {"registry": stats.fetched, "disk": stats.adopted, "linked": stats.linked, "delta": stats.saved}
+    for source, count in sources.items():
         yield "modeldrop_fetch_bytes_total", (*labels, ("source", source)), count
     yield "modeldrop_fetches_total", labels, one.attempts
     yield "modeldrop_fetch_failures_total", labels, one.failures

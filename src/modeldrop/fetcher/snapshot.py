@@ -39,6 +39,7 @@ class TransferStats(NamedTuple):
         linked: bytes that other snapshots on this disk had.
         retries: requests that had to be made again.
         seconds: from the first question to the answer.
+        saved: bytes that need not come, because they could be made of an older version and of what came.
     """
 
     fetched: int = 0
@@ -46,11 +47,12 @@ class TransferStats(NamedTuple):
     linked: int = 0
     retries: int = 0
     seconds: float = 0.0
+    saved: int = 0
 
     @property
     def found_all(self) -> bool:
         """Whether everything was there already."""
-        return not (self.fetched or self.adopted or self.linked)
+        return not (self.fetched or self.adopted or self.linked or self.saved)
 
     def plus(self, other: TransferStats) -> TransferStats:
         """Both together."""
@@ -60,6 +62,7 @@ class TransferStats(NamedTuple):
             linked=self.linked + other.linked,
             retries=self.retries + other.retries,
             seconds=self.seconds + other.seconds,
+            saved=self.saved + other.saved,
         )
 
 
@@ -265,6 +268,7 @@ class Snapshot:
             "downloaded_bytes": self.figures.fetched,
             "adopted_bytes": self.figures.adopted,
             "linked_bytes": self.figures.linked,
+            "saved_bytes": self.figures.saved,
             "retries": self.figures.retries,
             "seconds": round(self.figures.seconds, 3),
             "warnings": list(self.warnings),

@@ -95,7 +95,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
     """
     from modeldrop.fetcher.layout import read_renames
     from modeldrop.fetcher.triton import configs
-    from modeldrop.format.names import OWN_FILES
+    from modeldrop.format.names import DELTAS, OWN_FILES
 
     renamed = read_renames(folder)
     paths = {file.path: folder / renamed.get(file.path, file.path) for file in manifest.files}
@@ -114,7 +114,8 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
         *OWN_FILES,
         RENAMES_FILE,
     }
-    return [*damages, *_find_extra(folder, known)], [variant.name for variant in variants]
+    extra = _find_extra(folder, known, beside=(DELTAS,))
+    return [*damages, *extra], [variant.name for variant in variants]
 
 
 def settle(folder: Path, youngest: int) -> None:
@@ -136,8 +137,10 @@ def _written(snapshot: LocalSnapshot) -> Mapping[str, bytes]:
     return configs(variant, snapshot.renamed) if variant is not None and snapshot.renamed else {}
 
 
-def _find_extra(folder: Path, known: Collection[str]) -> Iterator[str]:
+def _find_extra(folder: Path, known: Collection[str], *, beside: Collection[str] = ()) -> Iterator[str]:
+    """What is in a folder and not ``known``; the folders ``beside`` are not looked into."""
     for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if os.path.relpath(os.path.join(parent, name), folder) not in beside]  # noqa: PTH118
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
         for name in sorted([*names, *links]):
             path = os.path.join(parent, name)  # noqa: PTH118

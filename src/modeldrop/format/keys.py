@@ -49,6 +49,11 @@ def tested(model: str, version: int) -> str:
     return f"{model}/v{version}/tested.json"
 
 
+def delta_index(model: str, version: int) -> str:
+    """Key of the index of a version's deltas."""
+    return f"{model}/v{version}/deltas.json"
+
+
 def folder(model: str, version: int) -> str:
     """Prefix of everything of a version."""
     return f"{model}/v{version}"

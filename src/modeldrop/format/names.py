@@ -27,8 +27,17 @@ DEFAULT_CHANNEL = "current"
 MAX_PATH = 512
 MAX_PATH_PART = 255
 RESERVED = frozenset({"manifest.json", "claim.json", "rejected.json", "retired.json", "report.html"})
-OWN_FILES = RESERVED | {"attestation.sigstore.json", "bom.cdx.json", "statement.json", "tested.json"}
-"""What lies beside a version's files. These four came later: files of older versions may be called so."""
+DELTAS = "deltas"
+"""The folder of deltas beside a version's files."""
+OWN_FILES = RESERVED | {
+    "attestation.sigstore.json",
+    "bom.cdx.json",
+    DELTAS,
+    f"{DELTAS}.json",
+    "statement.json",
+    "tested.json",
+}
+"""What lies beside a version's files. These six came later: files of older versions may be called so."""
 _VERSION_LIKE = re.compile(r"v[0-9]+")
 _DRIVE = re.compile(r"[A-Za-z]:")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from modeldrop.publishing.plan import Plan
     from modeldrop.registry.versions import Version
@@ -78,6 +79,7 @@ def mirror_version(
         steps.start("mirror")
         progress = counter(steps, size * (len(targets) + 1))
         published = replicate(source, model, version, targets, scratch, progress)
+        warn_of_deltas(fault for one in published for fault in one.delta_faults)
         steps.finish(f"v{version.number} of {source.url}, {len(version.manifest.files)} files, {size_text(size)}")
     return published
 
@@ -92,6 +94,12 @@ def counter(steps: Steps, total: int) -> Callable[[int], None]:
         steps.update(done, total)
 
     return count
+
+
+def warn_of_deltas(faults: Iterable[str]) -> None:
+    """Say on standard error why a version has fewer deltas than it could have; it is whole without."""
+    for fault in faults:
+        print(f"modeldrop: warning: no deltas: {fault}", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager

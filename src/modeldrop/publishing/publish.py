@@ -13,11 +13,12 @@ from pathlib import Path
 
 from modeldrop.errors import UserTestError
 from modeldrop.format.names import DEFAULT_CHANNEL
-from modeldrop.publishing.mirror import counter, mirror_missing, work_folder
+from modeldrop.publishing.mirror import counter, mirror_missing, warn_of_deltas, work_folder
 from modeldrop.publishing.plan import Plan
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import UserTests
 from modeldrop.registry.channels import ChannelResult, move_forward
+from modeldrop.registry.deltas import WantedDeltas, add_deltas
 from modeldrop.registry.policy import refuse_unmeetable
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
@@ -79,6 +80,9 @@ def publish(
                 steps.start("publish")
                 progress = counter(steps, build.size * len(plan.stores))
                 staged = stage_all(plan.stores, request.model, build, progress)  # registry/replicate.py
+                wanted = WantedDeltas(request.deltas, request.channel or request.compare_with)
+                shown = partial(steps.update, detail="of deltas")
+                warn_of_deltas(add_deltas(staged, wanted, work / "deltas", shown))  # registry/deltas.py
                 published = commit_all(staged, work / "copy", force=request.force)  # registry/publish.py
                 steps.finish(_uploaded(published, build))
         tests = UserTests(request, published, work, plan.build_request)  # user_test.py

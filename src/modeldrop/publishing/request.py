@@ -14,6 +14,7 @@ from modeldrop.export.request import load_recipe
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model
 from modeldrop.format.recipe import Recipe, parse_recipe
 from modeldrop.model_settings import (
+    DEFAULT_DELTAS,
     WHOLE,
     BetterThanCurrent,
     ModelSettings,
@@ -43,6 +44,7 @@ class PublishRequest:
         compare_with: the channel whose version the test compares the new one with, if no channel is to move.
         proposal: whether a pull request or a merge queue asks, which moves only channels that nobody else does.
         better: what a new version must be better in, than the one that the channel names, for it to move.
+        deltas: from how many of the versions that channels name a new one gets deltas; 0 for none.
         propose: whether the channel's move is only to be decided and tested, and left to an approval.
 
     Raises:
@@ -63,6 +65,7 @@ class PublishRequest:
     proposal: bool = False
     propose: bool = False
     better: BetterThanCurrent | None = None
+    deltas: int = DEFAULT_DELTAS
 
     def __post_init__(self) -> None:
         check_model(self.model)
@@ -96,6 +99,7 @@ def requests_of(settings: ConfigFile, names: Iterable[str] = (), shard: Shard = 
             channel=model.channel,
             test=model.test,
             better=model.better,
+            deltas=model.deltas,
         )
         for model in chosen_models(settings, names, shard)
     ]

@@ -115,6 +115,7 @@ class Published:
         folder: has the version's files on this disk; None if no folder has.
         channel: what became of the channel; None if none was to move.
         tested: whether the user's test succeeded; None if it did not run.
+        delta_faults: why it came without some deltas, a sentence each.
     """
 
     store: Store
@@ -123,6 +124,7 @@ class Published:
     folder: Path | None = None
     channel: ChannelResult | None = None
     tested: bool | None = None
+    delta_faults: tuple[str, ...] = ()
 
     @property
     def promotion(self) -> Promotion:
@@ -168,8 +170,8 @@ def stage(store: Store, model: str, build: Build, progress: Callable[[int], None
     for file in manifest.files:
         key = keys.file(model, number, file.path)
         store.upload(key, build.folder / file.path, file, manifest.piece_size, progress)
-    _create_own(store, keys.report(model, number), (build.folder / "report.html").read_bytes())
-    _create_own(store, keys.bom(model, number), render_bom(model, manifest, build.digest))
+    create_own(store, keys.report(model, number), (build.folder / "report.html").read_bytes())
+    create_own(store, keys.bom(model, number), render_bom(model, manifest, build.digest))
     return StagedVersion(store=store, model=model, number=number, nonce=nonce, build=build)
 
 
@@ -195,8 +197,8 @@ def commit(staged: StagedVersion, adopt: Adopt, *, adopt_seconds: float = ADOPT_
         statement = make_statement(signer, model, build.digest)
     try:
         if statement:
-            _create_own(store, keys.statement(model, number), statement)
-        _create_own(store, keys.manifest(model, number), build.data)
+            create_own(store, keys.statement(model, number), statement)
+        create_own(store, keys.manifest(model, number), build.data)
     except ConflictError as error:
         raise ConflictError(
             f"v{number} of {model} in {store.url} was sealed before its upload was finished.",
@@ -292,8 +294,12 @@ def _recorded(store: Store, key: str, stored: StoredObject) -> BuildRecord:
         raise named from None
 
 
-def _create_own(store: Store, key: str, data: bytes) -> None:
-    """Create an object that only we write. If it is there, it must be ours: the reply to an earlier try was lost."""
+def create_own(store: Store, key: str, data: bytes) -> None:
+    """Create an object that only we write. If it is there, it must be ours: the reply to an earlier try was lost.
+
+    Raises:
+        ConflictError: it is somebody else's.
+    """
     try:
         store.create(key, data)
     except ConflictError:

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from modeldrop.errors import ConflictError, DiskError, IntegrityError
+from modeldrop.errors import ConflictError, DiskError
 from modeldrop.format import keys
-from modeldrop.format.manifest import File
+from modeldrop.registry.deltas import SCRATCH, copy_deltas
 from modeldrop.registry.publish import (
     ADOPT_SECONDS,
     ADOPTED,
@@ -29,10 +29,9 @@ from modeldrop.registry.publish import (
     find_build,
     stage,
 )
-from modeldrop.registry.versions import Version, changed_manifest
+from modeldrop.registry.versions import Version, changed_manifest, download_file
 from modeldrop.storage.write.store import Store
 
-_CHUNK = 1 << 20
 _NO_REPORT = "<!doctype html><title>No report</title><p>This version came without a report.</p>\n"
 
 
@@ -139,9 +138,10 @@ def replicate(
             continue
         build = build or download_version(source, model, version, scratch, progress)
         [staged] = stage_all([target], model, build, progress)
+        faults = copy_deltas(source, version, staged, scratch / SCRATCH)
         made = commit(staged, Adopt.SAME)
         copy_evidence(source, target, model, version, made.version)
-        published.append(replace(made, how=MIRRORED, folder=build.folder))
+        published.append(replace(made, how=MIRRORED, folder=build.folder, delta_faults=tuple(faults)))
     return published
 
 
@@ -198,18 +198,6 @@ def download_version(
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         key = keys.file(model, version.number, file.path)
-        store.download(key, path, progress)
-        _check_digest(path, file, f"{store.url}/{key}")
+        download_file(store, key, path, file, progress)
     statement = store.get(keys.statement(model, version.number))
     return Build(folder, version.manifest, data, b"" if statement is None else statement.data)
-
-
-def _check_digest(path: Path, file: File, where: str) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-    if path.stat().st_size != file.size or digest.hexdigest() != file.sha256:
-        raise IntegrityError(
-            f"{where} does not have the digest in the manifest.", "It was damaged or changed. Nothing was copied."
-        )

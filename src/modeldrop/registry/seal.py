@@ -19,13 +19,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
-from modeldrop.format.manifest import parse_manifest
+from modeldrop.format.manifest import manifest_digest, parse_manifest
 from modeldrop.format.records import Seal, find_seal, serialize_seal
+from modeldrop.registry.deltas import forget_base
 from modeldrop.registry.protection import read_protection, time_text
-from modeldrop.registry.versions import VersionListing, is_retired, list_folder
+from modeldrop.registry.versions import VersionListing, is_retired, list_folder, list_folders
 from modeldrop.storage.write.store import Store, StoredObject, UnfinishedUpload
 
 _REPORT = "report.html"
@@ -81,6 +83,9 @@ class Sealer:
                 needed = self._needed(number)
             except FormatError as error:
                 needed = error.message
+            if not needed:  # now, while the digest is known; it would be no loss if it was needed after all
+                digest = manifest_digest(seal.manifest.encode())
+                forget_base(self._store, self._model, digest, self._folders)
             final = Seal(time_text(self._now), seal.by, seal.why)
             data = seal.manifest.encode() if needed else serialize_seal(final)
             try:
@@ -122,6 +127,11 @@ class Sealer:
 
     def _manifest(self, number: int) -> StoredObject | None:
         return self._store.get(keys.manifest(self._model, number))
+
+    @cached_property
+    def _folders(self) -> list[VersionListing]:
+        """The model's versions. Nobody makes deltas from what is retired: those that there are were there at first."""
+        return list_folders(self._store, self._model)
 
     def _sweep(self, number: int) -> None:
         """Delete what a sealed version has left, the report last; its claim, seal, mark and build record stay."""

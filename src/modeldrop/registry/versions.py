@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from modeldrop.config import default_registry, load_config_file
 from modeldrop.errors import FormatError, IntegrityError, ModeldropError, NotFoundError, UsageError
 from modeldrop.format import keys
 from modeldrop.format.channel import REMOVED, Channel, parse_channel
-from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
+from modeldrop.format.manifest import File, Manifest, manifest_digest, parse_manifest
 from modeldrop.format.names import DEFAULT_CHANNEL, NAME, check_channel
 from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse_rejection
 from modeldrop.format.reference import Reference, parse_reference, parse_registry
@@ -347,6 +349,31 @@ def changed_manifest(model: str, version: Version, promised: str) -> IntegrityEr
         f"The manifest of {model} v{version.number} has the digest {version.digest}, not {promised}.",
         "It was changed after it was published. Restore it, or promote another version.",
     )
+
+
+def download_file(store: Store, key: str, path: Path, file: File, progress: Callable[[int], None]) -> None:
+    """Bring an object to this disk, and check that it is what is known of it.
+
+    Args:
+        store: the registry.
+        key: the object.
+        path: where to; there must be nothing.
+        file: its size and digest.
+        progress: told every number of bytes done.
+
+    Raises:
+        IntegrityError: it is something else.
+        NotFoundError: it is gone.
+        RegistryError, DiskError: it cannot be read, or not written here.
+    """
+    store.download(key, path, progress)
+    with path.open("rb") as source:
+        digest = hashlib.file_digest(source, "sha256").hexdigest()
+    if path.stat().st_size != file.size or digest != file.sha256:
+        raise IntegrityError(
+            f"{store.url}/{key} does not have the digest in the manifest.",
+            "It was damaged or changed. Nothing was copied.",
+        )
 
 
 def pruned(store: Store, model: str, number: int, seal: Seal) -> NotFoundError:

@@ -7,6 +7,7 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
+from modeldrop.fetcher.download.deltas import DeltaSource, Made, discard_deltas, make_of_deltas
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.room import Room
 from modeldrop.fetcher.download.staging import claims
@@ -20,6 +21,7 @@ from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
 from modeldrop.fetcher.triton import configs
 from modeldrop.format.manifest import manifest_digest
 from modeldrop.util.files import write_new
+from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +34,20 @@ if TYPE_CHECKING:
     from modeldrop.util.retry import Deadline
 
 
+class Downloaded(NamedTuple):
+    """A snapshot that was brought.
+
+    Attributes:
+        snapshot: the snapshot, finished.
+        stats: what it took.
+        notes: what went another way than it should, a sentence each.
+    """
+
+    snapshot: LocalSnapshot
+    stats: TransferStats
+    notes: tuple[str, ...]
+
+
 def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     reader: RegistryReader | HelperReader,
     home: ModelHome,
@@ -42,9 +58,10 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     *,
     renamed: Mapping[str, str],
     keep: int = DEFAULT_KEEP,
+    no_delta: bool = False,
     deadline: Deadline,
     progress: Callable[[int, int], object],
-) -> tuple[LocalSnapshot, TransferStats]:
+) -> Downloaded:
     """Bring a variant's files into a finished snapshot.
 
     Whatever an earlier attempt or another snapshot has is used, once it has been verified. Of several processes that
@@ -59,11 +76,9 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         variant: the variant to bring.
         renamed: path in the version to path in the snapshot, for files that are to have another one.
         keep: how many snapshots of a model stay where room must be made, this one included.
+        no_delta: fetch files whole, whatever deltas there may be.
         deadline: of the whole command.
         progress: told bytes done and bytes in all.
-
-    Returns:
-        The snapshot, and what it took.
 
     Raises:
         DiskError: there is too little room, and none could be made.
@@ -81,7 +96,10 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         notes |= configs(variant, renamed)
     total = manifest.size_of(variant)
     stats = TransferStats()
+    warnings: tuple[str, ...] = ()
+    published = {new: old for old, new in renamed.items()}
     move = reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader)
+    source = DeltaSource(reader, move, prefix, home.path, published)
 
     def is_finished() -> bool:
         return is_finished_snapshot(target)
@@ -89,24 +107,37 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     room = Room(home, staging, prefix, keep)
 
     def bring() -> None:
-        nonlocal stats
+        nonlocal stats, warnings
         home.create(reader.url)
         home.sweep(time.time())
         check_volume(staging.parent, files)
         for claim in claims(staging, is_finished, deadline):
             with _cleaned(home, staging, is_finished), claim:
-                advance = _advance(claim, total, progress)
-                linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance)
+                advance = _Advance(claim, total, progress)
+                linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance.by)
                 missing = [file for file in files if file.path not in linked]
                 room.check(_bytes_to_write(claim.path, missing))
+                made = Made()
+                if not no_delta and "://" in reader.url:
+                    made = make_of_deltas(
+                        source,
+                        missing,
+                        manifest.piece_size,
+                        claim.path,
+                        has_room=room.has_besides,
+                        deadline=deadline,
+                        progress=advance.ahead,
+                        unfinished=staging,
+                    )
+                discard_deltas(claim.path)  # a killed attempt's, too
                 moved = move(
                     prefix,
                     missing,
                     manifest.piece_size,
                     claim.path,
                     deadline=deadline,
-                    progress=advance,
-                    published={new: old for old, new in renamed.items()},
+                    progress=advance.by,
+                    published=published,
                     unfinished=staging,
                 )
                 for name, content in notes.items():
@@ -114,29 +145,42 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                     write_new(claim.path / name, content, 0o444)
                 copied = min(copied, moved.adopted)
                 # What another process finished after all was brought in vain, and counts too.
-                fetched, retries = stats.fetched + moved.fetched, stats.retries + moved.retries
-                stats = TransferStats(fetched=fetched, retries=retries)
+                fetched = stats.fetched + made.stats.fetched + moved.fetched
+                retries = stats.retries + made.stats.retries + moved.retries
+                stats, warnings = TransferStats(fetched=fetched, retries=retries), made.notes
                 if home.finish(claim, target, {*notes, *(file.path for file in files)}, deadline):
                     stats = stats._replace(
-                        adopted=moved.adopted - copied,
+                        adopted=max(0, moved.adopted - copied - made.size),
                         linked=sum(file.size for file in files if file.path in linked) + copied,
+                        saved=max(0, made.size - made.stats.fetched),
                     )
                     break
 
     room.retry(bring)
-    return LocalSnapshot(target, manifest), stats
+    return Downloaded(LocalSnapshot(target, manifest), stats, warnings)
 
 
-def _advance(claim: StagingClaim, total: int, progress: Callable[[int, int], object]) -> Callable[[int], None]:
-    done = 0
+class _Advance:
+    """Tells how far a download is; while it does, it shows those who wait that the work goes on."""
 
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        claim.touch()
-        progress(max(0, min(done, total)), total)
+    def __init__(self, claim: StagingClaim, total: int, progress: Callable[[int, int], object]) -> None:
+        self._claim = claim
+        self._total = total
+        self._progress = progress
+        self._done = self._ahead = 0
 
-    return advance
+    def by(self, count: int) -> None:
+        """So many bytes more are there, or fewer."""
+        again = min(self._ahead, max(0, count))  # told ahead
+        self._ahead -= again
+        self._done += count - again
+        self._claim.touch()
+        self._progress(max(0, min(self._done, self._total)), self._total)
+
+    def ahead(self, count: int) -> None:
+        """So many bytes are as good as there; they will be told once more, when they are verified."""
+        self.by(count)
+        self._ahead += count
 
 
 @contextlib.contextmanager

@@ -51,6 +51,10 @@ class Room:
             if not self._make():
                 raise self._too_little(f"{self._home.path} has too little room for {self._prefix}")
 
+    def has_besides(self, more: int) -> bool:
+        """Whether there is room for so many bytes besides those that were checked for, without making any."""
+        return self._missing() + more <= 0
+
     def retry(self, fill: Callable[[], _Result]) -> _Result:
         """Do what fills the disk; again, where the disk was full, or a quota, as long as some room could be made.
 

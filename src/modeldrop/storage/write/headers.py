@@ -18,7 +18,15 @@ _TYPES = {
 }
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
-_REPLACED = {"bom.cdx.json", "claim.json", "manifest.json", "rejected.json", "report.html", "retired.json"}
+_REPLACED = {
+    "bom.cdx.json",
+    "claim.json",
+    "deltas.json",
+    "manifest.json",
+    "rejected.json",
+    "report.html",
+    "retired.json",
+}
 
 
 def content_type(key: str) -> str:
