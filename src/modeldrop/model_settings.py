@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.config import below, default_registry
 from modeldrop.errors import FormatError, RecipeError, UsageError
 from modeldrop.format.json_fields import Fields
-from modeldrop.format.names import DEFAULT_CHANNEL, NAME, OWN_NAME, check_channel
+from modeldrop.format.names import DEFAULT_CHANNEL, NAME, OWN_NAME, PYTHON, check_channel
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
     deltas = fields.integer("deltas", low=0, high=MAX_DELTAS, default=DEFAULT_DELTAS)
     settings = ModelSettings(
         name=name,
-        source=below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source,
+        source=_below(folder, source),
         registries=_registries(fields, folder),
         channel=channel,
         test=fields.text("test", default="", limit=_MAX_COMMAND),
@@ -179,6 +179,12 @@ def _model(name: str, fields: Fields, folder: str) -> ModelSettings:
         if key in fields.names() and not text.strip():
             fields.fail("must not be empty", key)
     return settings
+
+
+def _below(folder: str, source: str) -> str:
+    if source.startswith(PYTHON):
+        return PYTHON + below(folder, source.removeprefix(PYTHON))
+    return below(folder, source) if source in _RELATIVE or source.startswith(_RELATIVE[2:]) else source
 
 
 def _registries(fields: Fields, folder: str) -> tuple[str, ...]:
@@ -199,7 +205,7 @@ def _recipe(fields: Fields, folder: str) -> dict[str, Any]:
     own = {name: fields.value(name) for name in fields.names() if name not in _NOT_RECIPE}
     if "texts" in own:
         own["inputs"] = own.pop("texts")
-    for name in ("inputs", "metric", "calibration"):
+    for name in ("inputs", "metric", "calibration", "state_dict"):
         if isinstance(own.get(name), str):
             own[name] = below(folder, own[name])
     if isinstance(own.get("tokenizer"), str) and own["tokenizer"].startswith(_RELATIVE[2:]):

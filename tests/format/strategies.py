@@ -129,8 +129,11 @@ any_recipes = st.builds(
     exporter=texts(),
     tokenizer=st.none() | texts(),
     files=st.lists(texts(6), max_size=2).map(tuple),
+    state_dict=st.none() | texts(),
+    dynamic_shapes=st.dictionaries(texts(6), st.dictionaries(texts(2), texts(6)), max_size=2),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
+    trust_code=st.booleans(),
 )
 recipes = st.builds(
     Recipe,
@@ -152,8 +155,15 @@ recipes = st.builds(
     exporter=st.sampled_from(EXPORTERS),
     tokenizer=st.none(),
     files=st.lists(texts(6), max_size=2).map(tuple),
+    state_dict=st.none() | texts(),
+    dynamic_shapes=st.dictionaries(
+        texts(6),
+        st.dictionaries(st.sampled_from(["0", "1", "12"]), st.sampled_from(["batch", "length <= 512", "8*blocks"])),
+        max_size=2,
+    ),
     allow_pickle=st.booleans(),
     trust_remote_code=st.booleans(),
+    trust_code=st.booleans(),
 )
 cases = st.builds(
     GoldenCase,

@@ -100,6 +100,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "own metric": {"metric": "quality:accuracy"},
     "options": {"options": {"int8": {"auto": True}}},
     "trust_remote_code": {"trust_remote_code": True},
+    "trust_code": {"trust_code": True},
+    "state_dict": {"state_dict": "weights.safetensors"},
+    "dynamic_shapes": {"dynamic_shapes": {"x": {"0": "batch"}}},
 }
 
 

@@ -16,7 +16,7 @@ from modeldrop.model_settings import WHOLE, Shard, parse_shard
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
 _VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "tokenizer")
-_SWITCHES = ("allow_pickle", "trust_remote_code")
+_SWITCHES = ("allow_pickle", "trust_remote_code", "trust_code")
 
 
 def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -54,6 +54,7 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     group.add_argument("--tokenizer", metavar="SOURCE", help="where the tokenizer is (default: beside the weights)")
     group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin if there are no safetensors")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
+    group.add_argument("--trust-code", action="store_true", help="run the Python file that SOURCE names")
     add_model_choice(parser, several=several)
     parser.add_argument("--offline", action="store_true", default=None, help="use the Hub's local cache only")
 

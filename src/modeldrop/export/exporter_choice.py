@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from modeldrop.errors import TaskError
-from modeldrop.export.environments.exporters import OPTIMUM, TRANSFORMERS
+from modeldrop.export.environments.exporters import (
+    EXPORTERS,
+    OPTIMUM,
+    TORCH,
+    TRANSFORMERS,
+    find_exporter,
+    own_python,
+)
 from modeldrop.export.models import architecture_of
 from modeldrop.export.models.text_encoders.task import FAMILY as TEXT_ENCODERS
 from modeldrop.export.sentence_modules import read_modules
 from modeldrop.export.sources import Source
+from modeldrop.export.sources.generic import PYTORCH
 from modeldrop.format.recipe import AUTO_EXPORTER, Recipe
 
 OF_TRANSFORMERS = frozenset(
@@ -72,6 +80,21 @@ def choose_exporter(source: Source, recipe: Recipe) -> str:
         return OPTIMUM.name  # what cannot be built is refused when a build is asked for
     known = OF_OPTIMUM[recipe.task or "feature-extraction"]
     return TRANSFORMERS.name if saved_by_5(config) or kind not in known else OPTIMUM.name
+
+
+def find_interpreter(source: Source, exporter: str) -> str:
+    """The interpreter of the environment in which a source is built.
+
+    Args:
+        source: it.
+        exporter: the exporter that was chosen for it.
+
+    Raises:
+        MissingExtraError: there is none; the hint is the command that makes it.
+    """
+    if source.framework == PYTORCH:
+        return find_exporter(TORCH)
+    return own_python() if source.framework else find_exporter(EXPORTERS[exporter])
 
 
 def check_known(config: Mapping[str, Any], task: str, exporter: str, wanted: str) -> None:

@@ -105,7 +105,7 @@ def assemble(
         variants=tuple(variants),
         original=OriginalModel(
             exported.framework,
-            request.source.weight_bytes(),
+            exported.weight_bytes or request.source.weight_bytes(),
             Speed(*exported.speed),
             proven.original_metrics,
         ),

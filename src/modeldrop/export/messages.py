@@ -59,7 +59,11 @@ class GenericModel:
 
     Attributes:
         framework: what it was saved by; ``ONNX`` for ready graphs.
-        file: the path of what a framework saved, in the source's folder; "" for ready graphs.
+        file: the path of what a framework saved, or of the code of a torch module, in the source's folder; "" for
+            ready graphs.
+        function: what makes the torch module, in that file; "" for others.
+        state_dict: the recipe's file of its weights.
+        dynamic_shapes: the names of its inputs' free dimensions, as in the recipe.
         roles: of its graphs.
         variant: the variant that these are.
         inputs: the recipe's file of inputs; None to draw them from the signature.
@@ -68,6 +72,9 @@ class GenericModel:
 
     framework: str
     file: str
+    function: str = ""
+    state_dict: Path | None = None
+    dynamic_shapes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     roles: tuple[str, ...]
     variant: str
     inputs: Path | None
@@ -128,6 +135,7 @@ class ExportAnswer:
         openvino_tokenizer: see there.
         environment: releases of all packages that the build stands on.
         toolchain: releases of the libraries that did the work.
+        weight_bytes: bytes of the original's weights, where its files do not tell; else 0.
     """
 
     labels: tuple[str, ...]
@@ -139,6 +147,7 @@ class ExportAnswer:
     openvino_tokenizer: OpenVinoTokenizer
     environment: Mapping[str, str]
     toolchain: Mapping[str, str]
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,19 @@ def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from all_graphs(inner)
 
 
+def forget_weight_types(model: onnx.ModelProto) -> None:
+    """Remove what a graph says of its weights' shapes besides the weights, as torch's dynamo exporter does.
+
+    onnxruntime's quantizers transpose weights, and leave there what is not true any more.
+    """
+    for graph in all_graphs(model.graph):
+        weights = {tensor.name for tensor in graph.initializer}
+        others = [value for value in graph.value_info if value.name not in weights]
+        if len(others) < len(graph.value_info):
+            del graph.value_info[:]
+            graph.value_info.extend(others)
+
+
 def weight_bytes(path: Path) -> int:
     """Bytes of a graph and of the data beside it."""
     return sum(part.stat().st_size for part in (path, path.with_name(f"{path.name}_data")) if part.is_file())

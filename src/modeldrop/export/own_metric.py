@@ -7,7 +7,6 @@ build key knows this one file.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.machinery
 import os
@@ -16,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeldrop.errors import RecipeError
+from modeldrop.export.python_file import kind_of
 
-_MAX_BYTES = 1 << 20
 _NAME = re.compile(r"[^/]+\.py|\w+(\.\w+)*")
 _HINT = 'The file lies beside the recipe: metric = "quality:accuracy" is the function accuracy of quality.py.'
 
@@ -69,7 +68,10 @@ def find_metric(spelled: str) -> OwnMetric:
         content = file.read_bytes()
     except OSError as error:
         raise RecipeError(f"metric: {file} cannot be read: {error.strerror}.") from None
-    _check_function(content, file, function)
+    try:
+        kind_of(content, file, function)
+    except ValueError as error:
+        raise RecipeError(f"metric: {error}") from None
     digest = hashlib.sha256(function.encode() + b"\0" + content).hexdigest()
     return OwnMetric(spelled=spelled, file=file.resolve(), module=module, function=function, digest=digest)
 
@@ -88,35 +90,3 @@ def _installed(module: str) -> Path | None:
             return None
         path, origin = spec.submodule_search_locations, spec.origin
     return Path(origin) if origin is not None and origin.endswith(".py") else None
-
-
-def _check_function(content: bytes, file: Path, function: str) -> None:
-    if len(content) > _MAX_BYTES:
-        raise RecipeError(f"metric: {file} has more than {_MAX_BYTES} bytes.")
-    try:
-        tree = ast.parse(content, str(file))
-    except (SyntaxError, ValueError, RecursionError) as error:
-        line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        raise RecipeError(f"metric: {file} is not Python{line}: {error.args[0]}.") from None
-    names = _defined(tree)
-    if function not in names and "*" not in names:
-        told = ", ".join(sorted(name for name in names if not name.startswith("_"))[:10]) or "nothing"
-        raise RecipeError(f"metric: {file} has no function {function}; it defines {told}.")
-
-
-def _defined(tree: ast.Module) -> set[str]:
-    names: set[str] = set()
-    for node in tree.body:
-        match node:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                names.add(node.name)
-            case ast.Import() | ast.ImportFrom():
-                names.update(alias.asname or alias.name for alias in node.names)
-            case ast.Assign():
-                names.update(target.id for target in node.targets if isinstance(target, ast.Name))
-            case ast.If() | ast.Try():
-                # Defined under a condition: only loading it shows whether it exists.
-                names.add("*")
-            case _:
-                pass
-    return names

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.export.digests import describe_file
-from modeldrop.export.environments.exporters import EXPORTERS, find_exporter, own_python
+from modeldrop.export.exporter_choice import find_interpreter
 from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.manifest import assemble
 from modeldrop.export.messages import (
@@ -60,8 +60,7 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
         ModeldropError: see ``errors``: SourceError, TaskError, ExportError, FidelityError, IncompleteError,
             DiskError, MissingExtraError.
     """
-    generic = checked.request.source.framework  # needs no exporter
-    python = own_python() if generic else find_exporter(EXPORTERS[checked.request.exporter])
+    python = find_interpreter(checked.request.source, checked.request.exporter)
     check_resources(needs(checked), output.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
@@ -85,8 +84,10 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
         run_worker("own_metric", request.metric, type(None), scratch, lambda _: None, python=python)
     source = request.source.materialize(scratch / "source", lambda name, done, total: steps.update(done, total, name))
     left_out = ", ".join(request.source.left_out)
+    size = request.source.weight_bytes()
     steps.finish(
-        f"{request.source.spec}: {checked.architecture}, {size_text(request.source.weight_bytes())}"
+        f"{request.source.spec}: {checked.architecture}"
+        + (f", {size_text(size)}" if size else "")
         + (f"; in no graph: {left_out}" if left_out else "")
     )
 
@@ -214,6 +215,9 @@ def _generic_model(checked: CheckedRequest) -> GenericModel | None:
     return GenericModel(
         framework=source.framework,
         file=source.framework_file,
+        function=source.function,
+        state_dict=None if recipe.state_dict is None else Path(recipe.state_dict).resolve(),
+        dynamic_shapes=recipe.dynamic_shapes,
         roles=source.roles,
         variant=checked.origin.name,
         inputs=None if recipe.inputs is None else Path(recipe.inputs).resolve(),

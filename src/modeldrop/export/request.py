@@ -66,6 +66,8 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
         inputs["metric"] = metric.digest
     if recipe.calibration is not None:
         inputs["calibration"] = _digest("calibration", Path(recipe.calibration))
+    if recipe.state_dict is not None:
+        inputs["state_dict"] = _digest("state_dict", Path(recipe.state_dict))
     if source.tokenizer_identity is not None:
         inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
     exporter = choose_exporter(source, recipe)
@@ -91,7 +93,7 @@ def load_recipe(path: Path) -> Recipe:
         recipe = parse_recipe(plain)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error.message}", error.hint) from None
-    named = {name: getattr(recipe, name) for name in ("inputs", "metric", "calibration")}
+    named = {name: getattr(recipe, name) for name in ("inputs", "metric", "calibration", "state_dict")}
     if recipe.tokenizer is not None and recipe.tokenizer.startswith(("./", "../")):
         named["tokenizer"] = recipe.tokenizer
     paths: dict[str, Any] = {name: str(path.parent / text) for name, text in named.items() if text is not None}

@@ -23,6 +23,8 @@ TIME = re.compile(
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 )
 DEFAULT_CHANNEL = "current"
+PYTHON = "python:"
+"""How a source begins that is code which makes a torch module."""
 
 MAX_PATH = 512
 MAX_PATH_PART = 255

@@ -22,6 +22,7 @@ from modeldrop.format.codec import (
     Record,
     TextField,
 )
+from modeldrop.format.dynamic_shapes import DynamicShapesField
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import OWN_NAME, hex_digest
 from modeldrop.format.tasks import TASKS
@@ -190,8 +191,11 @@ class Recipe(NamedTuple):
     exporter: str = AUTO_EXPORTER
     tokenizer: str | None = None
     files: tuple[str, ...] = ()
+    state_dict: str | None = None
+    dynamic_shapes: Mapping[str, Mapping[str, str]] = {}
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    trust_code: bool = False
 
     def threshold(self, variant: str, metric: str) -> float | None:
         """The value that ``metric`` of ``variant`` must reach or stay below; None where nothing is required."""
@@ -214,6 +218,7 @@ class Recipe(NamedTuple):
             inputs=_name(self.inputs),
             metric=_name(self.metric),
             calibration=_name(self.calibration),
+            state_dict=_name(self.state_dict),
             tokenizer=_name(tokenizer) if local else tokenizer,
         )
 
@@ -403,8 +408,13 @@ _FILES = ListField(
     default=(),
     omit=True,
 )
+_STATE_DICT = _path(
+    "Path of a torch module's weights: .safetensors; .pt and .ckpt are pickles, which allow_pickle permits."
+)
+_SHAPES_TEXT = "Names of the free dimensions of a torch module's inputs, by input and number; the others are fixed."
 _ALLOW_PICKLE = BooleanField("Load pickle weights where there are no safetensors.", default=False, omit=True)
 _TRUST_CODE = BooleanField("Run Python code that comes with the model.", default=False, omit=True)
+_TRUST_OWN_CODE = BooleanField("Run the Python file that the source names.", default=False, omit=True)
 _METRIC_TEXT = "An own metric: module:function or file.py:function."
 _EXPORTER_TEXT = "The library that makes the graphs: optimum, transformers (5), or auto, which suits the model."
 _OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits the model where absent."
@@ -431,8 +441,11 @@ WRITTEN_RECIPE = Record(
     exporter=ChoiceField(_EXPORTER_TEXT, EXPORTERS, "an exporter", default=AUTO_EXPORTER, omit=True),
     tokenizer=_TOKENIZER,
     files=_FILES,
+    state_dict=_STATE_DICT,
+    dynamic_shapes=DynamicShapesField(_SHAPES_TEXT),
     allow_pickle=_ALLOW_PICKLE,
     trust_remote_code=_TRUST_CODE,
+    trust_code=_TRUST_OWN_CODE,
     thresholds=ThresholdsField(
         'Per variant, metric to threshold; those of an own metric are a text, such as ">= 99%".', default={}
     ),
@@ -455,8 +468,11 @@ RECORDED_RECIPE = Record(
     exporter=TextField(_EXPORTER_TEXT, limit=64, default=AUTO_EXPORTER, omit=True),
     tokenizer=_TOKENIZER,
     files=_FILES,
+    state_dict=_STATE_DICT,
+    dynamic_shapes=MapField(_SHAPES_TEXT, MapField("By number.", TextField("A name.")), default={}, omit=True),
     allow_pickle=_ALLOW_PICKLE,
     trust_remote_code=_TRUST_CODE,
+    trust_code=_TRUST_OWN_CODE,
     # Apart, for the first release takes all of ``thresholds`` to be numbers.
     thresholds=MapField(
         "Per variant, metric to threshold.",

@@ -41,6 +41,7 @@ class Exporter:
         package: the package that tells whether it is installed, and in which release.
         modules: what is imported of it.
         label: it and its companions, for people.
+        within: the exporter whose environment has it too; "" where it has one of its own.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Exporter:
     package: str
     modules: tuple[str, ...]
     label: str
+    within: str = ""
 
     @property
     def lock(self) -> str:
@@ -57,7 +59,7 @@ class Exporter:
     @property
     def command(self) -> str:
         """What makes its environment."""
-        return f"modeldrop exporter install {self.name}"
+        return f"modeldrop exporter install {self.within or self.name}"
 
 
 OPTIMUM = Exporter(
@@ -67,8 +69,17 @@ TRANSFORMERS = Exporter(
     "transformers", "build-transformers", "transformers", ("torch", "onnxscript", "onnxruntime"), "transformers 5.24"
 )
 EXPORTERS: Mapping[str, Exporter] = {exporter.name: exporter for exporter in (OPTIMUM, TRANSFORMERS)}
-"""Every exporter by name."""
-_OLDEST: Mapping[str, tuple[int, int]] = {OPTIMUM.name: (0, 1), TRANSFORMERS.name: (5, 24)}
+"""Every exporter that has an environment of its own, by name."""
+TORCH = Exporter(
+    "torch",
+    TRANSFORMERS.extra,
+    "onnxscript",
+    ("torch", "onnxscript", "onnxruntime"),
+    "torch with onnxscript",
+    within=TRANSFORMERS.name,
+)
+"""What exports a torch module of one's own."""
+_OLDEST: Mapping[str, tuple[int, int]] = {OPTIMUM.name: (0, 1), TRANSFORMERS.name: (5, 24), TORCH.name: (0, 7)}
 _PROGRAM = """
 import importlib.metadata, importlib.util, sys
 package, *modules = sys.argv[1:]
@@ -104,7 +115,7 @@ def exporter_lock(exporter: Exporter) -> str:
 
 def _folder_name(exporter: Exporter) -> str:
     """How the names of the environments begin that hold what is locked now."""
-    return f"{exporter.name}-{exporter_lock(exporter)}"
+    return f"{exporter.within or exporter.name}-{exporter_lock(exporter)}"
 
 
 def install_exporter(
@@ -210,6 +221,8 @@ def find_exporter(exporter: Exporter) -> str:
     named = variable("exporter_python")
     if named and (exporter is OPTIMUM or has_exporter(named, exporter)):
         return named  # if it has no optimum, the export says what it lacks
+    if exporter.within and _is_here(exporter):
+        return sys.executable  # what a module of one's own imports is rather here
     folder = exporters_folder()
     current = _folder_name(exporter)
     made = sorted(folder.glob(f"{current}*")) or [folder / current]
@@ -219,7 +232,7 @@ def find_exporter(exporter: Exporter) -> str:
             return str(environment.python)
     if _is_here(exporter):
         return sys.executable
-    others = [path for path in sorted(folder.glob(f"{exporter.name}-*")) if path not in made]
+    others = [path for path in sorted(folder.glob(f"{exporter.within or exporter.name}-*")) if path not in made]
     if made[0].exists():
         problem = f"The environment {made[0]} is broken: it was not completed, or its Python is gone."
     elif others:

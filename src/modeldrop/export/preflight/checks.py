@@ -15,6 +15,7 @@ from modeldrop.export.inputs import Sample
 from modeldrop.export.known_failures import CUSTOM_CODE
 from modeldrop.export.models import architecture_of, choose_task, family_of
 from modeldrop.export.models.family import Family, problem_of
+from modeldrop.export.preflight.code import check_code
 from modeldrop.export.preflight.files import check_tokenizer
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
@@ -74,6 +75,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         RecipeError: a threshold on a metric that this task does not have: a gate that would never close; or inputs
             that this model does not take.
     """
+    check_code(request)
     if request.source.framework:
         return _check_generic(request)
     config = request.source.config()

@@ -48,6 +48,8 @@ def needs(checked: CheckedRequest) -> ResourceNeeds:
     """What building this takes, by what was measured."""
     source = checked.request.source
     weights, origin = source.weight_bytes(), origin_of(source)
+    if checked.request.recipe.state_dict is not None:
+        weights += Path(checked.request.recipe.state_dict).stat().st_size
     config = source.config()
     half = (
         (config.get("dtype") or config.get("torch_dtype")) in _HALF

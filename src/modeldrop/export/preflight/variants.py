@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import MissingExtraError, RecipeError
-from modeldrop.export.environments.exporters import EXPORTERS, find_exporter
+from modeldrop.export.exporter_choice import find_interpreter
 from modeldrop.export.models.family import Family
 from modeldrop.export.preflight.calibration import check_calibration
 from modeldrop.export.request import BuildRequest
@@ -64,7 +64,7 @@ def check_variants(
                 f"Leave {name} out of the recipe's variants; of convolutions, fp16 and int8-static are smaller.",
             )
         if spec.extra:
-            _check_extra(name, spec.extra, origin, request.exporter)
+            _check_extra(name, spec.extra, origin, request)
         if spec.quantizer == STATIC:
             if recipe.calibration is None:
                 raise RecipeError(
@@ -136,9 +136,9 @@ def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> N
         raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
 
 
-def _check_extra(variant: str, extra: str, origin: VariantSpec, exporter: str) -> None:
+def _check_extra(variant: str, extra: str, origin: VariantSpec, request: BuildRequest) -> None:
     try:
-        python = find_exporter(EXPORTERS[exporter])
+        python = find_interpreter(request.source, request.exporter)
     except MissingExtraError:
         python = sys.executable  # the build says so; the action looks before it installs one
     looking = f"import sys, importlib.util as u; sys.exit(0 if all(map(u.find_spec, {LIBRARIES[extra]!r})) else 3)"

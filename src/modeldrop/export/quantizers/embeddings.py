@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization.quant_utils import compute_data_quant_params, quantize_nparray
 
-from modeldrop.export.onnx_files import all_graphs
+from modeldrop.export.onnx_files import all_graphs, forget_weight_types
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ def load_quantized(source: Path, keep: Collection[str], only: Collection[str] | 
         only: names of nodes, the tables of others stay; None for all.
     """
     model = onnx.load(source, load_external_data=False)
+    forget_weight_types(model)
     graphs = list(all_graphs(model.graph))
     tables = {
         tensor.name: (graph, tensor)

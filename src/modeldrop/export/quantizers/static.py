@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from modeldrop.export.onnx_files import ONE_FILE, all_graphs, settle_data, weight_bytes
+from modeldrop.export.onnx_files import ONE_FILE, all_graphs, forget_weight_types, settle_data, weight_bytes
 
 _TYPES = ("Conv", "Gather", "Gemm", "MatMul")
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -29,8 +29,24 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     names = [value.name for value in graph.graph.input]
     target.parent.mkdir(parents=True, exist_ok=True)
     large = weight_bytes(source) > ONE_FILE
+    forget_weight_types(graph)
+    # External data is found relative to the graph, so the copy is written beside it.
+    begun = source.with_name(f".{target.name}")
+    onnx.save_model(graph, begun)
+    try:
+        _quantize(begun, target, names, graph, options, large=large)
+    finally:
+        begun.unlink()
+    if large:
+        settle_data(target)
+    target.chmod(0o644)
+
+
+def _quantize(
+    begun: Path, target: Path, names: list[str], graph: onnx.ModelProto, options: Mapping[str, Any], *, large: bool
+) -> None:
     quantize_static(
-        source,
+        begun,
         target,
         _Inputs(options["calibration"], options["folder"], names),
         quant_format=QuantFormat.QDQ,
@@ -42,9 +58,6 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         nodes_to_exclude=[*options["keep"], *_products_of_activations(graph)],
         use_external_data_format=large,
     )
-    if large:
-        settle_data(target)
-    target.chmod(0o644)
 
 
 def _products_of_activations(model: onnx.ModelProto) -> list[str]:

@@ -14,6 +14,7 @@ from modeldrop.export.sources.folder import FolderSource
 from modeldrop.export.sources.generic import FRAMEWORKS
 from modeldrop.export.sources.interface import Progress, Source
 from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
+from modeldrop.format.names import PYTHON
 from modeldrop.util.files import expand_user
 
 __all__ = ["FORMS", "Progress", "Source", "resolve_source"]
@@ -21,6 +22,7 @@ __all__ = ["FORMS", "Progress", "Source", "resolve_source"]
 FORMS = (
     "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx, or what "
     "scikit-learn, LightGBM, XGBoost or CatBoost saved (./model.skops, .txt, .json, .ubj, .cbm); "
+    "python:train.py:make_model, code that makes a torch module; "
     "s3://, gs:// or az:// URL of a checkpoint; REGISTRY/MODEL@v3, a published version; "
     "#path/of.onnx (or .xml, OpenVINO's) after one of the first three takes a ready graph in it"
 )
@@ -48,7 +50,8 @@ def resolve_source(
     ``~/x``, ``file:///x`` and any other existing directory are folders: checkpoints, or ready ONNX or
     OpenVINO graphs where there are no weights beside; an ``.onnx`` or ``.xml`` file is one of these. URLs of
     buckets are checkpoints too. Without config.json, and where the task is generic, ONNX graphs are taken as they are,
-    and what scikit-learn, LightGBM, XGBoost or CatBoost saved is converted. What has a version or a channel after an
+    and what scikit-learn, LightGBM, XGBoost or CatBoost saved is converted. ``python:train.py:make_model`` is a
+    function of a file that makes a torch module, or a class of them. What has a version or a channel after an
     ``@`` in its last part is a published version: ``s3://acme-models/embedder@v3``, ``./models/embedder@current``,
     ``embedder@v3``.
 
@@ -81,6 +84,10 @@ def resolve_source(
 def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
     if "\0" in spec:
         raise UsageError(f"{spec!r} is not a source.")
+    if spec.startswith(PYTHON):
+        from modeldrop.export.sources.code import CodeSource
+
+        return CodeSource(spec, rules=rules)
     path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
     place, mark, graph = spec.partition("#")
     if not mark or (path_like and _path_of(spec).exists()):

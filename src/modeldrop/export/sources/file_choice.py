@@ -135,6 +135,7 @@ class FileRules:
         support_only: take only what lies beside weights.
         task: what the recipe builds it for; None where the source says.
         files: patterns of the files that travel with a generic model; () for what looks like it.
+        code: the Python file that makes a torch module; "" where the source is none.
     """
 
     allow_pickle: bool = False
@@ -144,6 +145,7 @@ class FileRules:
     support_only: bool = False
     task: str | None = None
     files: tuple[str, ...] = ()
+    code: str = ""
 
 
 DEFAULT = FileRules()
@@ -253,6 +255,30 @@ def _choose_generic(there: list[str], rules: FileRules, where: str) -> ChosenFil
         papers=tuple(papers),
         graphs=ready,
         framework=generic.ONNX if ready else generic.FRAMEWORKS[suffix],
+    )
+
+
+def choose_code(names: Iterable[str], *, where: str, rules: FileRules) -> ChosenFiles:
+    """A Python file, and what the recipe names beside it: other code of it, and what travels with the graph.
+
+    Args:
+        names: every file of the folder that the code is in.
+        where: how messages call the source.
+        rules: which code, and which files.
+
+    Raises:
+        SourceError: an unsafe name; a pattern matches nothing, or a name that a version needs itself.
+    """
+    there = sorted(set(names))
+    for name in there:
+        check_name(name, where)
+    found = generic.companions(there, [rules.code], "", rules.files, where=where) if rules.files else []
+    code = [name for name in found if _CODE.fullmatch(PurePosixPath(name).name)]
+    return ChosenFiles(
+        # The file itself is first: it is what the source names.
+        weights=(rules.code, *code),
+        support=tuple(name for name in found if name not in code),
+        framework=generic.PYTORCH,
     )
 
 

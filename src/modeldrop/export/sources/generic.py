@@ -18,6 +18,7 @@ from modeldrop.format.manifest import MODEL
 from modeldrop.format.variants import FP32, OPENVINO, VARIANTS
 
 ONNX = "ONNX"
+PYTORCH = "PyTorch"
 FRAMEWORKS = {
     ".skops": "scikit-learn",
     ".joblib": "scikit-learn",

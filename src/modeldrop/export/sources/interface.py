@@ -41,7 +41,9 @@ class Source(ABC):
         left_out: paths of the learned weights in it that are in no graph.
         graph_beside: path of a ready ONNX graph beside the weights that are taken; "" where there is none.
         framework: what a generic model was saved by, ``ONNX`` for ready graphs; "" for a model of any other task.
-        framework_file: the path of what a framework saved; "" for ready graphs, and for a model of any other task.
+        framework_file: the path of what a framework saved, or of the code that makes a torch module; "" for ready
+            graphs, and for a model of any other task.
+        function: what makes the torch module, in that file; "" for others.
         roles: of a generic model's graphs; () for a model of any other task.
         brought: the variant that a generic model's graphs are.
     """
@@ -57,6 +59,7 @@ class Source(ABC):
     graph_beside: str = ""
     framework: str = ""
     framework_file: str = ""
+    function: str = ""
     roles: tuple[str, ...] = ()
     brought: str = FP32.name
 
@@ -143,7 +146,8 @@ class FileListSource(Source):
     def _choose(self, names: Collection[str], where: str, rules: FileRules) -> None:
         """Choose the files that are needed, by their names alone."""
         self._names, self._where = names, where
-        self._choice = file_choice.choose_files(names, where=where, rules=rules)
+        choose = file_choice.choose_code if rules.code else file_choice.choose_files
+        self._choice = choose(names, where=where, rules=rules)
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(map(self._choice.target, self._choice.support))
         self.left_out, self._inner = self._choice.left_out, self._choice.inner

@@ -1,7 +1,7 @@
-"""Take graphs of any kind as they are, or convert a tabular framework's model, and record what the original answers.
+"""Take graphs of any kind as they are, or convert a tabular framework's model or a torch module; record its answers.
 
-Runs as ``python -m modeldrop.export.workers.generic REQUEST``; request and answer are those of ``export``. It needs
-neither PyTorch nor transformers.
+Runs as ``python -m modeldrop.export.workers.generic REQUEST``; request and answer are those of ``export``. But for a
+torch module, it needs neither PyTorch nor transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def work(request: ExportRequest, events: Events) -> ExportAnswer:
     events.step("check")
     model = GenericModel(request)
     return record(
-        model, request, events, framework=lambda: model.framework, libraries=model.libraries, extras=("tabular",)
+        model, request, events, framework=lambda: model.framework, libraries=model.libraries, extras=model.extras
     )
 
 

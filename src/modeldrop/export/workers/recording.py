@@ -66,6 +66,7 @@ def record(
         embedding=model.embedding(runs),
         framework=framework(),
         speed=(one, batch),
+        weight_bytes=model.weight_bytes,
         openvino_tokenizer=tokenizer,
         environment=_installed("modeldrop", extras),
         toolchain={"python": platform.python_version()}

@@ -12,8 +12,10 @@ import onnxruntime
 
 from modeldrop.errors import SourceError
 from modeldrop.export.messages import ExportRequest, GenericModel
-from modeldrop.export.sources.generic import ONNX
+from modeldrop.export.models.generic.drawing import draw_steps
+from modeldrop.export.sources.generic import ONNX, PYTORCH
 from modeldrop.export.sources.graphs import variant_of
+from modeldrop.format.manifest import Tensor
 from modeldrop.format.variants import FP32
 from modeldrop.inference import open_variant
 from modeldrop.inference.runs import Array, RunStep, named_outputs
@@ -30,6 +32,8 @@ class Original(ABC):
         models: paths of the files that the model itself is, in the source's folder: the others are companions.
         framework: by what it is asked, with the release.
         libraries: names of the packages that did the work.
+        extras: of modeldrop, which brought them.
+        weight_bytes: bytes of its weights, where its files do not tell; else 0.
         labels: names of the classes, by index, where the model has some.
         columns: names of the columns of its only input, where that is a matrix and they have some.
         ties: indices of the inputs that lie on a threshold in float32; see ``tabular``.
@@ -39,6 +43,8 @@ class Original(ABC):
     models: frozenset[Path]
     framework: str
     libraries: tuple[str, ...] = ("onnx", "onnxruntime", "numpy")
+    extras: tuple[str, ...] = ("tabular",)
+    weight_bytes: int = 0
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     ties: tuple[int, ...] = ()
@@ -50,6 +56,18 @@ class Original(ABC):
     @abstractmethod
     def answers(self, inputs: Sequence[Sequence[RunStep]]) -> list[dict[str, Array]]:
         """What it answers to every input: the outputs by name."""
+
+    def draw(self, signatures: Mapping[str, Sequence[Tensor]], count: int) -> list[tuple[RunStep, ...]]:
+        """So many inputs, the same ones every time.
+
+        Args:
+            signatures: the inputs of its graphs, by role.
+            count: how many.
+
+        Raises:
+            RecipeError: it takes none that is drawn.
+        """
+        return draw_steps(signatures, count, self.run)
 
 
 class OnnxOriginal(Original):
@@ -113,12 +131,16 @@ def open_original(request: ExportRequest) -> Original:
     """The model that a request names.
 
     Raises:
-        SourceError: see ``OnnxOriginal``, and ``tabular``.
+        SourceError: see ``OnnxOriginal``, ``tabular`` and ``torch_module``.
         MissingExtraError: a framework is not installed.
     """
     assert request.generic is not None  # noqa: S101  the worker is for these alone
     if request.generic.framework == ONNX:
         return OnnxOriginal(request.checkpoint.folder, request.generic)
+    if request.generic.framework == PYTORCH:
+        from modeldrop.export.models.generic.torch_module import TorchOriginal  # with torch
+
+        return TorchOriginal(request)
     from modeldrop.export.models.generic.tabular import TabularOriginal  # with its frameworks
 
     return TabularOriginal(request)

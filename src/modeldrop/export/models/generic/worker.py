@@ -1,4 +1,4 @@
-"""A generic model as a worker has it: ONNX graphs as they are, asked by onnxruntime; or a framework's, converted."""
+"""A generic model as a worker has it: ONNX graphs as they are, asked by onnxruntime; or another's, converted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class GenericModel(LoadedModel):
         self._original: Original = open_original(request)
         self.labels = self._original.labels
         self.columns = self._original.columns
-        self.libraries = self._original.libraries
+        self.libraries, self.extras = self._original.libraries, self._original.extras
+        self.weight_bytes = self._original.weight_bytes
         self._described = {role: describe_onnx(path) for role, path in self._original.graphs.items()}
         self._signatures: Mapping[str, Sequence[Tensor]] = {
             role: [tensor._replace(columns=self.columns) for tensor in description.inputs]
@@ -60,7 +61,7 @@ class GenericModel(LoadedModel):
         }
         inputs = self._generic.inputs
         if inputs is None:
-            steps = draw_steps(self._signatures, _DRAWN, self._original.run)
+            steps = self._original.draw(self._signatures, _DRAWN)
             self._inputs = [NamedInput(f"drawn {number}", own, {}) for number, own in enumerate(steps, 1)]
         else:
             self._inputs = read_inputs(inputs, self._signatures, further=self._generic.further)

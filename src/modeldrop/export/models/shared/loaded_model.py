@@ -44,6 +44,8 @@ class LoadedModel(ABC):
     """Names of the columns of its only input, where that is a matrix and they have some."""
     max_length: int | None = None
     """Tokens a text is cut to."""
+    weight_bytes: int = 0
+    """Bytes of its weights, where the source's files do not tell."""
     _model: Any
     _tokenizer: Any = None
 

@@ -7,12 +7,11 @@ traced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir
 import onnxruntime
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -20,6 +19,7 @@ from torch.export import Dim
 from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
 from modeldrop.errors import ExportError
+from modeldrop.export.models.shared.dynamo_graph import forget_origin, rename_axes, save
 from modeldrop.format.manifest import MODEL
 from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
@@ -27,7 +27,6 @@ from modeldrop.util.text import first_line
 BATCH, LENGTH = "batch_size", "sequence_length"
 """The free axes, by the names that the ecosystem knows from optimum's graphs."""
 _OPSET = 18
-_IR_VERSION = 9  # onnxruntime 1.15 reads it
 _MOST_BATCH = 1 << 16
 _TRACED = (2, 17)
 _OTHER_BATCH = 3
@@ -36,7 +35,6 @@ _LONGEST = 2048
 _PADDED = 3
 _CLOSE = 1e-3
 _MASK = "attention_mask"
-_IN_ONE_FILE = 1_800_000_000
 _VIOLATED = re.compile(r"Constraints violated \(([\w, ]+)\)|[Nn]ot all values of (\w+)")
 
 
@@ -74,11 +72,9 @@ def export(model: Any, inputs: Mapping[str, torch.Tensor], answer: str, max_leng
         ) from error
     _keep_output(program, answer)
     _name_axes(program.graph, kind)
-    _forget_origin(program)
+    forget_origin(program)
     path = output / FP32.path(MODEL)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    large = sum(value.const_value.nbytes for value in program.graph.initializers.values()) > _IN_ONE_FILE
-    onnx_ir.save(program, path, external_data=f"{path.name}_data" if large else None)
+    save(program, path)
     _check_shapes(model, inputs, path, answer, max_length)
 
 
@@ -102,32 +98,7 @@ def _name_axes(graph: Any, kind: str) -> None:
             if isinstance(dim, int):
                 raise _frozen(axis, kind, f"{value.name} has {dim}")
             names[str(dim.value)] = axis
-
-    def named(dim: Any) -> Any:
-        return dim if isinstance(dim, int) else re.sub(r"\w+", lambda word: names.get(word[0], word[0]), str(dim.value))
-
-    for value in _values(graph):
-        if value.shape is not None:
-            value.shape = onnx_ir.Shape([named(dim) for dim in value.shape])
-
-
-def _values(graph: Any) -> Iterator[Any]:
-    yield from graph.inputs
-    for node in graph.all_nodes():
-        yield from node.outputs
-
-
-def _forget_origin(program: Any) -> None:
-    """Remove what tells of this machine: the exporter notes the line of Python that each node comes from."""
-    program.ir_version = min(program.ir_version, _IR_VERSION)
-    program.metadata_props.clear()
-    program.graph.metadata_props.clear()
-    for node in program.graph.all_nodes():
-        node.metadata_props.clear()
-        node.doc_string = None
-    for value in (*_values(program.graph), *program.graph.initializers.values()):
-        value.metadata_props.clear()
-        value.doc_string = None
+    rename_axes(graph, names)
 
 
 def _check_shapes(model: Any, inputs: Mapping[str, torch.Tensor], path: Path, answer: str, max_length: int) -> None:
