@@ -6,7 +6,6 @@ What does not fit the signature is refused with its name and what was expected, 
 from __future__ import annotations
 
 import csv
-import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from modeldrop.errors import MissingExtraError, RecipeError
+from modeldrop.errors import RecipeError
 from modeldrop.export.inputs import MOST
+from modeldrop.export.models.generic.tables import CSV, read_rows
 from modeldrop.format.manifest import ANY_RANK, Tensor
 from modeldrop.inference.runs import Array, RunStep
 from modeldrop.util.text import first_line
@@ -50,12 +50,7 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
     reader = _Reader(path, signatures, further=further)
     suffix = path.suffix.lower()
     try:
-        if suffix in {".npz", ".npy"}:
-            found = reader.arrays()
-        elif suffix == ".jsonl":
-            found = reader.rows(_json_lines(path))
-        else:
-            found = reader.rows(_csv(path) if suffix == ".csv" else _parquet(path))
+        found = reader.arrays() if suffix in {".npz", ".npy"} else reader.rows(read_rows(path))
         inputs = [one for one, _ in zip(found, range(MOST + 1), strict=False)]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
         raise RecipeError(f"inputs: {path} is not a whole {suffix} file: {first_line(error)}") from error
@@ -66,7 +61,7 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
 
 class _Reader:
     def __init__(self, path: Path, signatures: Mapping[str, Sequence[Tensor]], *, further: bool) -> None:
-        self._path = path
+        self._path, self._typed = path, path.suffix.lower() != CSV
         names = [tensor.name for tensors in signatures.values() for tensor in tensors]
         self._roles = signatures
         self._wanted = {
@@ -74,18 +69,21 @@ class _Reader:
             for role, tensors in signatures.items()
             for tensor in tensors
         }
+        # The long name is no mistake where the short one would do.
+        self._aliases = {f"{role}/{tensor.name}": name for name, (role, tensor) in self._wanted.items()}
         self._further = further
 
     def arrays(self) -> Iterator[NamedInput]:
         """Of numpy's files: an array of the input's own rank is one input as it is; with one more, it has many."""
-        loaded = np.load(self._path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if len(self._wanted) != 1:
-                self._refuse(str(self._path), f"is one array, and the model has {len(self._wanted)} inputs")
-            arrays = {next(iter(self._wanted)): loaded}
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
+        # numpy leaves a file open that is not whole.
+        with self._path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                if len(self._wanted) != 1:
+                    self._refuse(str(self._path), f"is one array, and the model has {len(self._wanted)} inputs")
+                arrays = {next(iter(self._wanted)): loaded}
+            else:
+                arrays = self._by_name({name: loaded[name] for name in loaded.files}, str(self._path))
         self._check_names(arrays, str(self._path))
         mine = {name: array for name, array in arrays.items() if name in self._wanted}
         many = {array.ndim == len(self._wanted[name][1].shape) + 1 for name, array in mine.items()}
@@ -104,7 +102,7 @@ class _Reader:
         """Of lines and tables: each row is one input, of a batch of one."""
         for index, row in enumerate(rows):
             where = f"row {index + 1} of {self._path}"
-            columns = self._columns(row, where)
+            columns = self._by_name(self._columns(row, where), where)
             self._check_names(columns, where)
             mine = {
                 name: self._cell(columns[name], self._wanted[name][1], where)
@@ -115,7 +113,7 @@ class _Reader:
 
     def _columns(self, row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         """A row by the names of inputs: a model with one matrix has the table's columns in their order."""
-        if len(self._wanted) != 1 or next(iter(self._wanted)) in row:
+        if len(self._wanted) != 1 or not {*self._wanted, *self._aliases}.isdisjoint(row):
             return row
         ((name, (_, tensor)),) = self._wanted.items()
         if tensor.columns:
@@ -129,6 +127,16 @@ class _Reader:
         if not width.isdecimal() or int(width) == len(columns):
             return {name: list(columns.values())} | {key: row[key] for key in row if key in _LABELS}
         return self._refuse(where, f"has {len(columns)} columns; {_described(tensor)} takes {width}")
+
+    def _by_name(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """What is given, by the shortest names of inputs."""
+        named: dict[str, Any] = {}
+        for written, value in given.items():
+            name = self._aliases.get(written, written)
+            if name in named:
+                self._refuse(where, f"has {name} twice")
+            named[name] = value
+        return named
 
     def _check_names(self, given: Mapping[str, Any], where: str) -> None:
         unknown = [name for name in given if name not in self._wanted and name not in _LABELS]
@@ -176,6 +184,9 @@ class _Reader:
         if tensor.dtype == "string":
             if kind not in "OU":
                 self._refuse(where, f"has {tensor.name} as {array.dtype}: expected is {_described(tensor)}")
+            odd = [one for one in array.ravel() if not isinstance(one, str)]
+            if odd:  # None would become the text 'None'
+                self._refuse(where, f"has {odd[0]!r:.80} as {tensor.name}: expected is {_described(tensor)}")
             return array.astype(np.str_)
         if kind in "OU":
             array = self._numbers(array, tensor, where)
@@ -186,18 +197,23 @@ class _Reader:
                 converted = array.astype(tensor.dtype)
         except TypeError:
             self._refuse(where, f"cannot hold {tensor.name}, for numpy has no type {tensor.dtype}")
-        if converted.dtype.kind != "f" and not np.array_equal(converted, array):
-            self._refuse(where, f"has {tensor.name} with {array.ravel()[0]!r}: expected is {_described(tensor)}")
+        # Of a float, digits may go, not the number.
+        lost = np.isinf(converted) & np.isfinite(array) if converted.dtype.kind == "f" else converted != array
+        if lost.any():
+            self._refuse(where, f"has {tensor.name} with {array[lost][0]!r}: expected is {_described(tensor)}")
         return converted
 
     def _numbers(self, array: Array, tensor: Tensor, where: str) -> Array:
         def number(text: Any) -> float:
-            if text is None or (isinstance(text, str) and not text.strip()):
+            if text is None or (isinstance(text, str) and not text.strip() and not self._typed):
                 return float("nan")
+            refused = f"has {str(text)[:80]!r} as {tensor.name}: expected is {_described(tensor)}"
+            if isinstance(text, str) and self._typed:  # "1.5" is no number where numbers have a type
+                self._refuse(where, refused)
             try:
                 return float(text)
             except (TypeError, ValueError):
-                self._refuse(where, f"has {str(text)[:80]!r} as {tensor.name}: expected is {_described(tensor)}")
+                self._refuse(where, refused)
 
         return np.array([number(text) for text in array.ravel()], np.float64).reshape(array.shape)
 
@@ -221,39 +237,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return value
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise RecipeError(
-                f"inputs: line {number} of {path} is no object.",
-                'Write {"name of the input": [numbers], …}, one a line.',
-            )
-        yield value
-
-
-def _csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True)
-        for row in rows:
-            if None in row or None in row.values():
-                raise RecipeError(f"inputs: line {rows.line_num} of {path} has not as many cells as the first line.")
-            yield {name: value for name, value in row.items() if name is not None}
-
-
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError(
-            "inputs: .parquet is read by pyarrow, which is not installed in the exporter's environment.",
-            "pip install pyarrow, or save the table as .csv.",
-        ) from None
-    yield from parquet.read_table(path).to_pylist()
