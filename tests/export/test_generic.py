@@ -15,6 +15,7 @@ import modeldrop as library
 from modeldrop.errors import ModeldropError, RecipeError, SourceError
 from modeldrop.export.models.generic.inputs import read_inputs
 from modeldrop.export.onnx_files import describe_onnx
+from modeldrop.export.quantizers.openvino_check import check_convertible
 from modeldrop.export.sources import resolve_source
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, Tensor, parse_manifest
@@ -242,6 +243,30 @@ def test_recipes_that_are_refused_before_slow_work(recipe: str, says: str, tmp_p
     assert ran.code != 0
     assert says in ran.err
     assert "export" not in ran.err
+
+
+@pytest.mark.slow
+def test_variants_for_openvino_are_made_of_a_graph(tmp_path: Path) -> None:
+    source = graphs.scorer(tmp_path / "net.onnx", rows=4096)
+    manifest = build(tmp_path, source, 'variants = ["fp32", "openvino-fp16", "openvino-int8"]\n')
+    assert [variant.name for variant in manifest.variants] == ["fp32", "openvino-fp16", "openvino-int8"]
+    fp16, int8 = manifest.variants[1:]
+    assert 0 < fp16.fidelity.metrics["rel_error"] < 0.02
+    assert manifest.weights_of(int8) < manifest.weights_of(fp16) < manifest.weights_of(manifest.variants[0])
+    assert (int8.inputs, int8.outputs) == (manifest.variants[0].inputs, manifest.variants[0].outputs)
+    assert self_test(tmp_path / "out", manifest, int8).passed
+
+
+@pytest.mark.slow
+def test_what_openvino_has_no_form_of_is_refused_by_name(tmp_path: Path) -> None:
+    graphs.of_strings(tmp_path / "net.onnx")
+    with pytest.raises(RecipeError, match="cannot read the graph net: it has no form of StringConcat"):
+        check_convertible({"net": tmp_path / "net.onnx"})
+    (tmp_path / "recipe.toml").write_text('variants = ["fp32", "openvino-fp16"]\n')
+    ran = modeldrop("build", tmp_path / "net.onnx", "-o", tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
+    assert ran.code == RecipeError.exit_code
+    assert "has no form of StringConcat" in ran.err
+    assert "quantize" not in ran.err
 
 
 @pytest.mark.slow

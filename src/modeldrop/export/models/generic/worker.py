@@ -42,7 +42,8 @@ class GenericModel(LoadedModel):
     Raises:
         SourceError: a graph does not check, is another variant than was told, or does not open; or a framework's model
             cannot be converted.
-        RecipeError: the inputs do not fit; or nothing that is drawn does.
+        RecipeError: the inputs do not fit, or nothing that is drawn does; or OpenVINO cannot read a graph of which a
+            variant is asked for.
     """
 
     def __init__(self, request: ExportRequest) -> None:
@@ -59,6 +60,10 @@ class GenericModel(LoadedModel):
             role: [tensor._replace(columns=self.columns) for tensor in description.inputs]
             for role, description in self._described.items()
         }
+        if request.openvino:
+            from modeldrop.export.quantizers.openvino_check import check_convertible  # which few ask for
+
+            check_convertible(self._original.graphs)
         inputs = self._generic.inputs
         if inputs is None:
             steps = self._original.draw(self._signatures, _DRAWN)
