@@ -43,7 +43,7 @@ def test_operators_are_spelled_with_the_types_of_their_weights() -> None:
         (20, 8, ["com.microsoft.MatMulNBits/8"], "1.22"),
         (23, 10, [], "1.23"),
         (18, 11, [], "1.23"),
-        (99, 99, [], "1.26"),
+        (99, 99, [], "1.27"),
     ],
 )
 def test_the_newest_need_decides(opset: int, ir_version: int, operators: list[str], oldest: str) -> None:

@@ -15,7 +15,7 @@ from modeldrop.fetcher.machine import (
     read_flags,
 )
 from modeldrop.fetcher.options import AUTO
-from modeldrop.format.manifest import Speed
+from modeldrop.format.manifest import Graph, Speed
 from tests.fetcher.cpuinfo import CPUINFO
 from tests.format import examples
 
@@ -239,6 +239,31 @@ def test_a_runtime_that_is_too_old_is_told_what_it_lacks(
         assert f"pip install 'onnxruntime>={needed}'" in caught.value.hint
     else:
         check_runtime(needing(needed))
+
+
+@pytest.mark.parametrize(
+    ("installed", "name", "role", "refused"),
+    [
+        ("1.25.1", "int8", "decoder_model_merged", True),
+        ("1.26.0", "int8-accurate", "decoder_model_merged", True),
+        ("1.26.0", "fp16", "decoder_model_merged", False),
+        ("1.26.0", "int8", "decoder_model", False),
+        ("1.24.4", "int8", "decoder_model_merged", False),
+        ("1.27.0", "int8", "decoder_model_merged", False),
+    ],
+)
+def test_releases_that_fail_at_decoders_of_two_branches_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str, name: str, role: str, *, refused: bool
+) -> None:
+    install(tmp_path, f"onnxruntime-{installed}")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    variant = needing("1.15")._replace(name=name, others=(Graph(role, f"onnx/{role}.onnx", (), ()),))
+    if refused:
+        with pytest.raises(VariantError, match=f"onnxruntime {installed} does not open the variant {name}") as caught:
+            check_runtime(variant)
+        assert "'onnxruntime>=1.27'" in caught.value.hint
+    else:
+        check_runtime(variant)
 
 
 def test_other_runtimes_graphs_are_not_judged_by_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

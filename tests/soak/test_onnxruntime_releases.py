@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modeldrop.export.onnxruntime_releases import BY_IR, BY_OPERATOR, BY_OPSET, NEWEST, OLDEST
-from modeldrop.format.manifest import Variant, parse_manifest
+from modeldrop.format.manifest import parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, llama, t5, vit, whisper
 from tests.helpers.command_line import modeldrop
@@ -43,6 +43,16 @@ KINDS: Mapping[str, tuple[Callable[[Path], Path], tuple[str, ...], tuple[str, ..
     "translation": (t5, _TOKENS, ("o1", *_ANY)),
     "language": (llama, _TOKENS, _ANY),
 }
+_HALF = ("fp16", "SimplifiedLayerNormFusion")  # microsoft/onnxruntime#26717: RMS norms in half precision
+_BRANCHES = ("int", "TransposeDQWeightsForMatMulNBits")  # microsoft/onnxruntime#28306: a table of both branches
+FAULTS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "1.23": (_HALF,),
+    "1.24": (_HALF,),
+    "1.25": (_HALF, _BRANCHES),
+    "1.26": (_HALF, _BRANCHES),
+    "1.27": (_HALF,),
+}
+"""What releases fail at although older ones do not: how the variants' names begin, and a word of what they say."""
 
 
 def opened(release: str, graphs: list[Path]) -> Mapping[str, str]:
@@ -65,14 +75,20 @@ def test_the_oldest_release_is_the_one_that_the_manifest_names(kind: str, tmp_pa
     assert {variant.min_onnxruntime for variant in built} <= set(RELEASES)
     for release in RELEASES:
         number = RELEASES.index(release)
-        due = [one for one in built if number >= RELEASES.index(one.min_onnxruntime)]
         said = opened(release, [tmp_path / "out" / path for one in built for path in one.graphs.values()])
-        opens = [one for one in built if not any(said[str(tmp_path / "out" / path)] for path in one.graphs.values())]
-        assert names(opens) == names(due), (release, {path: text for path, text in said.items() if text})
+        failures = {
+            one.name: [text for path in one.graphs.values() if (text := said[str(tmp_path / "out" / path)])]
+            for one in built
+        }
+        due = [one.name for one in built if number >= RELEASES.index(one.min_onnxruntime)]
+        excused = [name for name in due if all(is_a_fault(release, name, text) for text in failures[name])]
+        assert excused == due, (release, failures)
+        assert not [name for name in failures if name not in due and not failures[name]], release
 
 
-def names(variants: list[Variant]) -> list[str]:
-    return [variant.name for variant in variants]
+def is_a_fault(release: str, variant: str, text: str) -> bool:
+    """Whether it is known of the release that it does not open such a variant, and says so."""
+    return any(variant.startswith(beginning) and word in text for beginning, word in FAULTS.get(release, ()))
 
 
 def test_the_table_names_releases_that_were_tried() -> None:

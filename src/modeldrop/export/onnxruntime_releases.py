@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-OLDEST, NEWEST = "1.15", "1.26"
+OLDEST, NEWEST = "1.15", "1.27"
 
 BY_OPSET = {18: OLDEST, 19: "1.16", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.23", 24: "1.24", 25: "1.24", 26: "1.25"}
 """By version of the default operators; what is older than the first row opens everywhere."""

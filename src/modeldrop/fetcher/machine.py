@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.config import variable
 from modeldrop.errors import UsageError, VariantError
+from modeldrop.format.variants import MERGED_PARTS, VARIANTS
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _DISTRIBUTIONS = {
     "onnxruntime_silicon",
     "onnxruntime_training",
 }
+_UNFIT = {(1, 25), (1, 26)}
+"""Releases that do not open a decoder of two branches with a table in 8 bits: microsoft/onnxruntime#28306."""
 _RELEASE = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
@@ -177,7 +180,7 @@ def installed_distributions() -> dict[str, str]:
 
 
 def check_runtime(variant: Variant) -> None:
-    """Refuse a variant that the installed onnxruntime is too old to load.
+    """Refuse a variant that the installed onnxruntime is too old to load, or is known to fail at.
 
     Silent where none is installed, for then it runs elsewhere, and where a version cannot be read.
 
@@ -193,6 +196,14 @@ def check_runtime(variant: Variant) -> None:
             f"The variant {variant.name} needs onnxruntime >= {variant.min_onnxruntime} (opset {variant.opset}, "
             f"IR {variant.ir_version}); installed is {installed}.",
             f"pip install 'onnxruntime>={variant.min_onnxruntime}', or fetch another variant (--variant) or version.",
+        )
+    spec = VARIANTS.get(variant.name)
+    merged = not MERGED_PARTS.keys().isdisjoint(variant.graphs)
+    if merged and spec is not None and spec.has_small_weights and _parts(installed)[:2] in _UNFIT:
+        raise VariantError(
+            f"onnxruntime {installed} does not open the variant {variant.name}: 1.25 and 1.26 fail at decoders of two "
+            "branches with a table in 8 bits (microsoft/onnxruntime#28306).",
+            "pip install 'onnxruntime>=1.27', or fetch another variant (--variant).",
         )
 
 
