@@ -63,6 +63,8 @@ def test_a_copy_is_refused_or_left_out(tmp_path: Path) -> None:
         optional=(),
         keep={},
         calibration=None,
+        external_data="auto",
+        ready=False,
     )
     with pytest.raises(ExportError, match="int8-accurate of this model is a copy of fp32 with 100% of its bytes"):
         run_worker("quantize", request, MadeVariants, tmp_path, lambda _: None)

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from modeldrop.errors import FidelityError, VariantError
 from modeldrop.export.builtin_texts import BUILT_IN
+from modeldrop.export.onnx_weights import save
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest, serialize_manifest
@@ -87,7 +88,8 @@ def test_everything_a_runtime_needs_is_there(published: Published, manifest: Man
     paths = {file.path for file in manifest.files}
     assert paths >= {
         "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "modules.json",
-        "1_Pooling/config.json", "sentence_bert_config.json", "onnx/model.onnx", "onnx/model_quantized.onnx",
+        "1_Pooling/config.json", "sentence_bert_config.json", "onnx/model.onnx", "onnx/model.onnx_data",
+        "onnx/model_quantized.onnx", "onnx/model_quantized.onnx_data",
     }  # fmt: skip
     on_disk = {str(path.relative_to(published.version)) for path in published.version.rglob("*") if path.is_file()}
     assert on_disk == paths | {"claim.json", "manifest.json", "report.html", "bom.cdx.json"}
@@ -279,8 +281,7 @@ def tampered(published: Published, manifest: Manifest, tmp_path_factory: pytest.
         key=lambda one: len(one.raw_data),
     )
     weights.raw_data = bytes(len(weights.raw_data))
-    path.chmod(0o644)
-    onnx.save(graph, path)
+    save(graph, path, beside=True)
     files = tuple(describe(file.path, (folder / "build" / file.path).read_bytes()) for file in manifest.files)
     changed = manifest._replace(files=files, piece_size=PIECE)
     (folder / "build" / "manifest.json").unlink()
@@ -319,7 +320,8 @@ def test_a_graph_gets_the_name_that_a_server_insists_on(published: Published, tm
     assert named.model_file == named.path / "onnx" / "model.onnx"
     assert named.model_file.read_bytes() == plain.model_file.read_bytes()
     assert named.downloaded == 0  # linked from the plain one
-    assert {path.name for path in (named.path / "onnx").iterdir()} == {"model.onnx"}
+    # What holds the weights is called as the graph says.
+    assert {path.name for path in (named.path / "onnx").iterdir()} == {"model.onnx", "model_quantized.onnx_data"}
     assert fetch(published.reference, tmp_path, as_name="onnx/model.onnx").path == named.path
     assert fetch(published.reference, tmp_path).path == plain.path
     assert (tmp_path / "embedder" / "current-as").resolve() == named.path

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from modeldrop.export import onnx_files
+from modeldrop.export import onnx_files, onnx_weights
 from modeldrop.export.quantizers import dynamic, embeddings, quantizer
 from modeldrop.format.variants import VARIANTS
 
@@ -104,7 +104,7 @@ def test_a_variant_too_large_for_one_file_has_its_data_beside_it(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = graph(tmp_path, beside=True)
-    for module in (onnx_files, dynamic):
+    for module in (onnx_weights, dynamic):
         monkeypatch.setattr(module, "ONE_FILE", 50_000)
     target = tmp_path / "onnx" / "made.onnx"
     quantizer(VARIANTS[kind].quantizer)(source, target, options_of(kind))

@@ -43,6 +43,7 @@ SEARCH = SearchRequest(
     variants=("int8",),
     keep={"int8": ("*/layer.0/*",)},
     thresholds={"int8": {"cosine_min": Threshold(">=", 0.98), "accuracy": Threshold(">=", 99, relative=True)}},
+    external_data="auto",
     comparison=Comparison(
         reference=Path("/reference.npz"),
         task="text-generation",

@@ -36,13 +36,19 @@ def test_the_name_it_has_changes_nothing() -> None:
     assert rename_graph(*holding("onnx/model_quantized.onnx"), "onnx/model_quantized.onnx") == {}
 
 
-@pytest.mark.parametrize("data", ["onnx/model_fp16.onnx_data", "onnx/model_fp16.onnx_data_1", "onnx/weights.bin"])
-def test_external_data_stays_where_the_graph_looks_for_it(data: str) -> None:
-    version = holding("onnx/model_fp16.onnx", data)
+@pytest.mark.parametrize("data", ["model_fp16.onnx_data", "model_fp16.onnx_data_1", "weights.bin"])
+def test_external_data_is_always_where_the_graph_looks_for_it(data: str) -> None:
+    version = holding("onnx/model_fp16.onnx", f"onnx/{data}")
     assert rename_graph(*version, "onnx/model.onnx") == {"onnx/model_fp16.onnx": "onnx/model.onnx"}
-    with pytest.raises(UsageError, match=r"looks for its weights, .* in its own folder") as caught:
-        rename_graph(*version, "1/model.onnx")
-    assert "--as onnx/model.onnx" in caught.value.hint
+    for folder in ("1/", ""):
+        moved = {"onnx/model_fp16.onnx": f"{folder}model.onnx", f"onnx/{data}": f"{folder}{data}"}
+        assert rename_graph(*version, f"{folder}model.onnx") == moved
+
+
+def test_external_data_does_not_take_the_place_of_another_file() -> None:
+    version = holding("onnx/model_fp16.onnx", "onnx/weights.bin", "weights.bin")
+    with pytest.raises(UsageError, match="another file there"):
+        rename_graph(*version, "model.onnx")
 
 
 @pytest.mark.parametrize(

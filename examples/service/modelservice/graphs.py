@@ -32,14 +32,18 @@ class Graph(Protocol):
 
 
 class OnnxGraph:
-    """A graph in ONNX, on a GPU where there are one and an onnxruntime for it."""
+    """A graph in ONNX, on a GPU where there are one and an onnxruntime for it.
 
-    def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Threads that spin while they wait take the CPU from the other models of this process.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+    Args:
+        path: the graph.
+        threads: of one inference.
+        prepared: whether ``write_prepared`` wrote it.
+    """
+
+    def __init__(self, path: Path, threads: int, *, prepared: bool = False) -> None:
+        options = _options(threads)
+        if prepared:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = choose_providers(onnxruntime.get_available_providers())
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         # A GPU that cannot be used is left out without an error: what is said is what there is.
@@ -87,11 +91,40 @@ class OpenVinoGraph:
         return {name: np.array(results[index]) for index, name in enumerate(self.outputs)}
 
 
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the CPU from the other models of this process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def write_prepared(path: Path, target: Path) -> None:
+    """Write a graph as onnxruntime has it in memory once it is open: optimized, its weights arranged for this CPU.
+
+    Args:
+        path: the graph, in ONNX.
+        target: where to. What is mapped lies beside it, in ``<file>_data``.
+    """
+    options = _options(1)
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{target.name}_data")
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
 def choose_providers(available: Sequence[str]) -> list[str]:
     """CUDA where it is there, and always the CPU."""
     return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
-def open_graph(path: Path, threads: int) -> Graph:
-    """Open a graph with what its format needs."""
-    return OpenVinoGraph(path, threads) if path.suffix == ".xml" else OnnxGraph(path, threads)
+def open_graph(path: Path, threads: int, *, prepared: bool = False) -> Graph:
+    """Open a graph with what its format needs; ``prepared`` is one that ``write_prepared`` wrote."""
+    return OpenVinoGraph(path, threads) if path.suffix == ".xml" else OnnxGraph(path, threads, prepared=prepared)
+
+
+def on_cpu() -> bool:
+    """Whether graphs in ONNX run on the CPU here."""
+    return choose_providers(onnxruntime.get_available_providers()) == ["CPUExecutionProvider"]

@@ -34,6 +34,7 @@ class Settings:
         wanted: a model per task.
         on_unavailable: what to do while the registry does not answer, as ``modeldrop fetch`` takes it.
         self_test: whether a version's golden inputs must pass on this CPU before it is used.
+        share: whether processes share weights as onnxruntime arranges them, in copies beside the snapshots.
         lazy: load a model when it is first asked for, not at the start.
         rules: whether rules answer where there is no model.
         interval: between two looks at a channel.
@@ -57,6 +58,7 @@ class Settings:
     wanted: tuple[Wanted, ...]
     on_unavailable: str = "last-good"
     self_test: bool = False
+    share: bool = False
     lazy: bool = False
     rules: bool = True
     interval: float = 30.0
@@ -93,6 +95,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         wanted=tuple(_wanted(task, name, environment) for task, name in TASKS.items()),
         on_unavailable=read.choice("ON_UNAVAILABLE", _POLICIES),
         self_test=read.yes("SELF_TEST", default=False),
+        share=read.yes("SHARE", default=False),
         lazy=read.choice("LOAD", ("start", "lazy")) == "lazy",
         rules=read.yes("RULES", default=True),
         interval=read.whole("INTERVAL", 30, low=1, high=86_400),

@@ -10,12 +10,12 @@ from modeldrop.commands.arguments import model_argument
 from modeldrop.config import load_config_file
 from modeldrop.errors import UsageError
 from modeldrop.export.sources import FORMS
-from modeldrop.format.recipe import Recipe
+from modeldrop.format.recipe import EXTERNAL_DATA, Recipe
 from modeldrop.format.tasks import TASKS
 from modeldrop.model_settings import WHOLE, Shard, parse_shard
 from modeldrop.publishing.request import PublishRequest, merged_recipe, requests_of
 
-_VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "tokenizer")
+_VALUES = ("recipe", "task", "variants", "inputs", "metric", "max_length", "opset", "external_data", "tokenizer")
 _SWITCHES = ("allow_pickle", "trust_remote_code", "trust_code")
 
 
@@ -51,6 +51,12 @@ def add_recipe_options(parser: argparse.ArgumentParser, *, several: bool = True)
     group.add_argument("--metric", metavar="MODULE:FUNCTION", help="measure the variants with this function too")
     group.add_argument("--max-length", type=int, metavar="TOKENS", help="cut texts to this many tokens")
     group.add_argument("--opset", type=int, metavar="N", help="export with this version of ONNX's operators")
+    group.add_argument(
+        "--external-data",
+        choices=EXTERNAL_DATA,
+        help="whether the weights of ONNX graphs lie in files beside them, which processes share (default: auto, from "
+        "8 MB of weights on)",
+    )
     group.add_argument("--tokenizer", metavar="SOURCE", help="where the tokenizer is (default: beside the weights)")
     group.add_argument("--allow-pickle", action="store_true", help="load pytorch_model.bin if there are no safetensors")
     group.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
@@ -114,7 +120,7 @@ def recipe_from_options(arguments: argparse.Namespace) -> Recipe:
         RecipeError: an unknown key, variant, task or value.
     """
     own: dict[str, Any] = {}
-    for name in ("task", "inputs", "metric", "max_length", "opset", "tokenizer"):
+    for name in ("task", "inputs", "metric", "max_length", "opset", "external_data", "tokenizer"):
         if getattr(arguments, name) is not None:
             own[name] = getattr(arguments, name)
     for name in _SWITCHES:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+ONE_FILE = 1_900_000_000
+"""Bytes up to which an ONNX graph and its weights can be one file: protobuf ends at 2 GiB."""
+
 
 def graph_parts(path: Path) -> list[Path]:
     """A graph, and the files that hold its weights: ``<file>_data``, or OpenVINO's ``.bin``."""

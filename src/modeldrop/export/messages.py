@@ -162,6 +162,8 @@ class QuantizeRequest:
         optional: those of them that may fail.
         keep: by variant, patterns of the names of nodes that stay as they are.
         calibration: the recipe's file.
+        external_data: the recipe's.
+        ready: whether the graphs came from the source as they are.
     """
 
     output: Path
@@ -171,6 +173,8 @@ class QuantizeRequest:
     optional: tuple[str, ...]
     keep: Mapping[str, tuple[str, ...]]
     calibration: Path | None
+    external_data: str
+    ready: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +246,7 @@ class SearchRequest:
         variants: names of those to search for.
         keep: by variant, patterns of the names of nodes that stay as they are.
         thresholds: by variant and metric; those of the own metric too.
+        external_data: the recipe's.
         comparison: see there.
     """
 
@@ -250,6 +255,7 @@ class SearchRequest:
     variants: tuple[str, ...]
     keep: Mapping[str, tuple[str, ...]]
     thresholds: Mapping[str, Mapping[str, Threshold]]
+    external_data: str
     comparison: Comparison
 
 

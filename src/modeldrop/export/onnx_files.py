@@ -1,4 +1,4 @@
-"""Looking at ONNX graphs on disk, and writing them as the ecosystem expects them."""
+"""Looking at ONNX graphs on disk. ``onnx_weights`` writes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import onnx
 
 from modeldrop.export.messages import GraphDescription
 from modeldrop.format.manifest import ANY_RANK, NAMELESS, Tensor
-
-ONE_FILE = 1_900_000_000
-"""Bytes up to which a graph and its weights are one file: protobuf ends at 2 GiB."""
 
 _LONGEST_TYPE = 64
 
@@ -126,24 +123,3 @@ def forget_weight_types(model: onnx.ModelProto) -> None:
 def weight_bytes(path: Path) -> int:
     """Bytes of a graph and of the data beside it."""
     return sum(part.stat().st_size for part in (path, path.with_name(f"{path.name}_data")) if part.is_file())
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph whose weights are in memory; with its data in ``<file>_data`` where one file cannot hold it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Protobuf cannot compute the size of a message over its own limit.
-    if sum(len(tensor.raw_data) for graph in all_graphs(model.graph) for tensor in graph.initializer) > ONE_FILE:
-        data = path.with_name(f"{path.name}_data")
-        data.unlink(missing_ok=True)  # onnx appends
-        onnx.save_model(model, path, save_as_external_data=True, location=data.name, size_threshold=1024)
-        data.chmod(0o644)
-    else:
-        onnx.save_model(model, path)
-    path.chmod(0o644)
-
-
-def settle_data(path: Path) -> None:
-    """Write again what onnxruntime's quantizers wrote with ``<file>.data`` beside it: see ``save``."""
-    model = onnx.load(path)
-    save(model, path)
-    path.with_name(f"{path.name}.data").unlink()

@@ -33,7 +33,7 @@ from modeldrop.export.messages import (
 from modeldrop.export.preflight.checks import CheckedRequest, check_request
 from modeldrop.export.preflight.files import check_complete
 from modeldrop.export.preflight.inputs import check_rates
-from modeldrop.export.preflight.resources import check_resources, makes_beside, needs
+from modeldrop.export.preflight.resources import check_one_file, check_resources, makes_beside, needs
 from modeldrop.export.thresholds import Judged, check_sizes, check_speeds, judge_all
 from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
@@ -61,6 +61,7 @@ def build(checked: CheckedRequest, output: Path, provenance: Provenance, steps: 
             DiskError, MissingExtraError.
     """
     python = find_interpreter(checked.request.source, checked.request.exporter)
+    check_one_file(checked)
     check_resources(needs(checked), output.parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as scratch:
@@ -149,6 +150,8 @@ def _export(
         optional=checked.request.optional,
         keep={name: options.keep_layers for name, options in recipe.options.items()},
         calibration=None if recipe.calibration is None else Path(recipe.calibration).resolve(),
+        external_data=recipe.external_data,
+        ready=checked.request.source.worker != "export" and not checked.request.source.framework_file,
     )
     to_export = ExportRequest(
         checkpoint=Checkpoint(
@@ -250,6 +253,7 @@ def _search(
         variants=names,
         keep=to_make.keep,
         thresholds={name: {**own, **recipe.own_thresholds.get(name, {})} for name, own in thresholds.items()},
+        external_data=recipe.external_data,
         comparison=_comparison(checked, scratch),
     )
 

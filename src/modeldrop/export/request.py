@@ -19,7 +19,7 @@ from modeldrop.export.preflight.openvino_source import default_variants, origin_
 from modeldrop.export.sources import Source
 from modeldrop.format.recipe import AUTO_EXPORTER, Recipe, build_key, parse_recipe
 
-EXPORTER_EPOCH = 4
+EXPORTER_EPOCH = 5
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
 
 

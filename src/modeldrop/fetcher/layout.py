@@ -130,25 +130,22 @@ def rename_graph(manifest: Manifest, variant: Variant, name: str) -> dict[str, s
             "Runtimes tell by it what the file is.",
         )
     others = [file.path for file in manifest.files if file.path in variant.files and file.path != graph]
-    try:
-        check_distinct([*others, name])
-    except FormatError as error:
-        raise UsageError(
-            f"--as {name}: the variant {variant.name} has another file there: {error.message.removeprefix('files: ')}.",
-            "Choose another name for the graph.",
-        ) from None
     data = [path for path in others if _is_external_data(path, graph)]
     if ending == _OPENVINO:
         raise UsageError(
             f"--as {name}: OpenVINO finds the weights of {graph} by its name.",
             "Fetch this variant without --as, or an ONNX variant with it.",
         )
-    if data and posixpath.dirname(name) != posixpath.dirname(graph):
+    # Its weights keep their names, which the graph says, and go where it goes.
+    along = {path: posixpath.join(posixpath.dirname(name), posixpath.basename(path)) for path in data}
+    try:
+        check_distinct([*(along.get(path, path) for path in others), name])
+    except FormatError as error:
         raise UsageError(
-            f"--as {name}: {graph} looks for its weights, {posixpath.basename(data[0])}, in its own folder.",
-            f"Give it a name in that folder: --as {posixpath.join(posixpath.dirname(graph), posixpath.basename(name))}",
-        )
-    return {graph: name}
+            f"--as {name}: the variant {variant.name} has another file there: {error.message.removeprefix('files: ')}.",
+            "Choose another path for the graph.",
+        ) from None
+    return {graph: name} | {old: new for old, new in along.items() if old != new}
 
 
 def renamed_variant(variant: Variant, renamed: Mapping[str, str]) -> Variant:

@@ -38,6 +38,10 @@ EXPORTERS = (AUTO_EXPORTER, "optimum", "transformers")
 """What a recipe can say of the exporter: the one that suits, or its name."""
 
 
+EXTERNAL_DATA = ("auto", "always", "never")
+"""Whether a graph's weights lie in a file beside it; auto decides by their bytes."""
+
+
 METRICS: dict[str, str] = {
     "cosine_mean": ">=",
     "cosine_min": ">=",
@@ -189,6 +193,7 @@ class Recipe(NamedTuple):
     truncate_dim: int | None = None
     opset: int | None = None
     exporter: str = AUTO_EXPORTER
+    external_data: str = EXTERNAL_DATA[0]
     tokenizer: str | None = None
     files: tuple[str, ...] = ()
     state_dict: str | None = None
@@ -417,6 +422,9 @@ _TRUST_CODE = BooleanField("Run Python code that comes with the model.", default
 _TRUST_OWN_CODE = BooleanField("Run the Python file that the source names.", default=False, omit=True)
 _METRIC_TEXT = "An own metric: module:function or file.py:function."
 _EXPORTER_TEXT = "The library that makes the graphs: optimum, transformers (5), or auto, which suits the model."
+_EXTERNAL_DATA_TEXT = (
+    "Whether the weights of ONNX graphs lie in files beside them: always, never, or auto, from 8 MB of weights on."
+)
 _OPSET_TEXT = "Version of ONNX's operators to export with; the one that suits the model where absent."
 
 WRITTEN_RECIPE = Record(
@@ -439,6 +447,9 @@ WRITTEN_RECIPE = Record(
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
     exporter=ChoiceField(_EXPORTER_TEXT, EXPORTERS, "an exporter", default=AUTO_EXPORTER, omit=True),
+    external_data=ChoiceField(
+        _EXTERNAL_DATA_TEXT, EXTERNAL_DATA, "one of its values", default=EXTERNAL_DATA[0], omit=True
+    ),
     tokenizer=_TOKENIZER,
     files=_FILES,
     state_dict=_STATE_DICT,
@@ -466,6 +477,7 @@ RECORDED_RECIPE = Record(
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=1, high=1 << 31, default=None, omit=True),
     exporter=TextField(_EXPORTER_TEXT, limit=64, default=AUTO_EXPORTER, omit=True),
+    external_data=TextField(_EXTERNAL_DATA_TEXT, limit=64, default=EXTERNAL_DATA[0], omit=True),
     tokenizer=_TOKENIZER,
     files=_FILES,
     state_dict=_STATE_DICT,

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeldrop.errors import DiskError, ExportError
+from modeldrop.errors import DiskError, ExportError, RecipeError
+from modeldrop.export.graph_files import ONE_FILE
 from modeldrop.export.known_failures import NO_MEMORY
 from modeldrop.export.preflight.checks import CheckedRequest
 from modeldrop.export.preflight.openvino_source import origin_of
@@ -47,16 +48,7 @@ class ResourceNeeds:
 def needs(checked: CheckedRequest) -> ResourceNeeds:
     """What building this takes, by what was measured."""
     source = checked.request.source
-    weights, origin = source.weight_bytes(), origin_of(source)
-    if checked.request.recipe.state_dict is not None:
-        weights += Path(checked.request.recipe.state_dict).stat().st_size
-    config = source.config()
-    half = (
-        (config.get("dtype") or config.get("torch_dtype")) in _HALF
-        if origin is FP32
-        else origin.options.get("bits") == 16
-    )
-    fp32 = weights * (2 if half else 1)
+    weights, origin, fp32 = _weight_bytes(checked), origin_of(source), _fp32_bytes(checked)
     others = [VARIANTS[name] for name in checked.request.recipe.variants if name != origin.name]
     making = max((_MAKING[spec.quantizer] for spec in others), default=0.0)
     times = _EXPORTING + making if makes_beside(checked) else max(_EXPORTING, making)
@@ -65,6 +57,44 @@ def needs(checked: CheckedRequest) -> ResourceNeeds:
         memory=int(fp32 * times) + _LIBRARIES,
         disk=int(weights + fp32 * max(kept, _EXPORTED_TWICE)) + _SMALL_FILES,
     )
+
+
+def check_one_file(checked: CheckedRequest) -> None:
+    """Refuse graphs in one file that none can hold.
+
+    Raises:
+        RecipeError: the recipe asks for such a variant; says which.
+    """
+    recipe = checked.request.recipe
+    if recipe.external_data != "never":
+        return
+    fp32 = _fp32_bytes(checked)
+    for spec in (VARIANTS[name] for name in recipe.variants):
+        size = fp32 * (_share(spec) if spec.quantizer else 1.0)
+        # How small the others become shows when they are made.
+        if spec.quantizer in {"", "half", OPTIMIZED} and size > ONE_FILE:
+            raise RecipeError(
+                f"external_data: {spec.name} of this model has about {size_text(int(size))} of weights, and one file "
+                f"of ONNX holds at most {size_text(ONE_FILE)}.",
+                f'Write external_data = "auto", or leave {spec.name} out of the variants.',
+            )
+
+
+def _weight_bytes(checked: CheckedRequest) -> int:
+    state_dict = checked.request.recipe.state_dict
+    return checked.request.source.weight_bytes() + (0 if state_dict is None else Path(state_dict).stat().st_size)
+
+
+def _fp32_bytes(checked: CheckedRequest) -> int:
+    """Bytes of the weights in fp32, by the source's configuration."""
+    source = checked.request.source
+    origin, config = origin_of(source), source.config()
+    half = (
+        (config.get("dtype") or config.get("torch_dtype")) in _HALF
+        if origin is FP32
+        else origin.options.get("bits") == 16
+    )
+    return _weight_bytes(checked) * (2 if half else 1)
 
 
 def makes_beside(checked: CheckedRequest) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from modeldrop.export.onnx_files import ONE_FILE, external_files, settle_data, weight_bytes
+from modeldrop.export.graph_files import ONE_FILE
+from modeldrop.export.onnx_files import external_files, weight_bytes
+from modeldrop.export.onnx_weights import settle_data
 from modeldrop.export.quantizers.embeddings import load_quantized
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -26,7 +28,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
     """
     graph = load_quantized(source, options["keep"], options.get("only"))
     target.parent.mkdir(parents=True, exist_ok=True)
-    if external_files(graph):
+    if external_files(graph) and weight_bytes(source) > ONE_FILE:
         # External data is found relative to the graph, so the copy is written beside it.
         begun = source.with_name(f".{target.name}")
         onnx.save_model(graph, begun)
@@ -35,6 +37,7 @@ def make(source: Path, target: Path, options: Mapping[str, Any]) -> None:
         finally:
             begun.unlink()
     else:
+        onnx.load_external_data_for_model(graph, str(source.parent))
         # From memory the quantizer reads and infers half as much.
         _quantize(graph, target, options, large=False)
     target.chmod(0o644)

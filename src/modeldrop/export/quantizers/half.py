@@ -14,7 +14,9 @@ import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from modeldrop.export.onnx_files import ONE_FILE, save, weight_bytes
+from modeldrop.export.graph_files import ONE_FILE
+from modeldrop.export.onnx_files import weight_bytes
+from modeldrop.export.onnx_weights import save
 from modeldrop.export.quantizers.merged_decoder import join, split_branches
 
 

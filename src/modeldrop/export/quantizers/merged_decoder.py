@@ -6,7 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from modeldrop.export.onnx_files import inner_graphs, save
+from modeldrop.export.onnx_files import inner_graphs
+from modeldrop.export.onnx_weights import save
 
 _OF_ENCODER = ".encoder."
 

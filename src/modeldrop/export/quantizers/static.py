@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from modeldrop.export.onnx_files import ONE_FILE, all_graphs, forget_weight_types, settle_data, weight_bytes
+from modeldrop.export.graph_files import ONE_FILE
+from modeldrop.export.onnx_files import all_graphs, forget_weight_types, weight_bytes
+from modeldrop.export.onnx_weights import settle_data
 
 _TYPES = ("Conv", "Gather", "Gemm", "MatMul")
 _COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}

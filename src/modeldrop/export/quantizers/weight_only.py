@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-from modeldrop.export.onnx_files import save
+from modeldrop.export.onnx_weights import save
 from modeldrop.export.quantizers.embeddings import load_quantized
 
 # Of 4 bits, small blocks with a zero point: MiniLM's cosine is 0.963, and 0.895 with large symmetric ones.

@@ -18,6 +18,7 @@ from modeldrop.errors import ExportError, RecipeError
 from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.messages import GraphDescription, MadeVariants, QuantizeRequest
 from modeldrop.export.onnx_files import all_graphs, describe_onnx
+from modeldrop.export.onnx_weights import arrange
 from modeldrop.export.openvino_ir import read_ir
 from modeldrop.export.quantizers import quantizer
 from modeldrop.export.quantizers.merged_decoder import separate
@@ -59,6 +60,10 @@ def work(request: QuantizeRequest, events: Events) -> MadeVariants:
                 dropped[spec.name] = error.message
                 for target in graphs.values():
                     remove_graph(target)
+    for name in names:
+        if name not in dropped:
+            for path in VARIANTS[name].graphs(roles).values():
+                arrange(output / path, request.external_data, ready=request.ready and name == origin.name)
     described = {role: _of_origin(path) for role, path in whole.items()}
     return MadeVariants(
         graphs={

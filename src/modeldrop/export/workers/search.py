@@ -20,6 +20,7 @@ from modeldrop.errors import FidelityError
 from modeldrop.export.messages import MadeVariants, SearchRequest, VariantFolder
 from modeldrop.export.models.shared.reference import ReferenceRuns, load_reference
 from modeldrop.export.onnx_files import all_graphs, describe_onnx, weight_bytes
+from modeldrop.export.onnx_weights import arrange
 from modeldrop.export.quantizers import dynamic
 from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
@@ -215,6 +216,8 @@ def work(request: SearchRequest, events: Events) -> MadeVariants:
     for name in request.variants:
         search = _Search(request=request, name=name, reference=reference, own=own, events=events)
         search.run()
+        for path in search.paths.values():
+            arrange(request.output / path, request.external_data)
         graphs[name] = {role: describe_onnx(request.output / path) for role, path in search.paths.items()}
         searches[name] = tuple(search.tried)
     return MadeVariants(graphs, searches=searches)

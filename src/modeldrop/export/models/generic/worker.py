@@ -20,7 +20,8 @@ from modeldrop.export.models.generic.original import Original, open_original
 from modeldrop.export.models.shared.golden import literal_size
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.timing import BATCH
-from modeldrop.export.onnx_files import describe_onnx, external_files, save
+from modeldrop.export.onnx_files import describe_onnx, external_files
+from modeldrop.export.onnx_weights import save
 from modeldrop.format.manifest import Tensor
 from modeldrop.format.variants import VARIANTS
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep, thinned
@@ -83,7 +84,7 @@ class GenericModel(LoadedModel):
             target.parent.mkdir(parents=True, exist_ok=True)
             graph = onnx.load(source, load_external_data=False)
             if external_files(graph):
-                save(onnx.load(source), target)
+                save(onnx.load(source), target, beside=True)
             else:
                 shutil.copyfile(source, target)
 

@@ -17,7 +17,8 @@ import onnxruntime
 import torch
 
 from modeldrop.errors import ExportError, SourceError
-from modeldrop.export.onnx_files import external_files, save
+from modeldrop.export.onnx_files import external_files
+from modeldrop.export.onnx_weights import save
 from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
 
@@ -156,12 +157,13 @@ def copy_graphs(model: Any, roles: Sequence[str], output: Path) -> None:
         if renamed == outputs and not external_files(graph):
             shutil.copyfile(source, target)
             continue
+        beside = bool(external_files(graph))
         graph = onnx.load(source)
         for tensor, name in zip(graph.graph.output, renamed, strict=True):
             if tensor.name != name:  # nodes may go on with it under its old name
                 graph.graph.node.append(onnx.helper.make_node("Identity", [tensor.name], [name], name=name))
                 tensor.name = name
-        save(graph, target)
+        save(graph, target, beside=beside)
 
 
 def _renamed(outputs: Sequence[str]) -> list[str]:

@@ -1,0 +1,146 @@
+"""Writing ONNX graphs: in one file, or with their weights beside them, in ``<file>_data``.
+
+onnxruntime maps a file of weights into memory instead of reading it: all processes that have it open share its pages,
+and what nobody asks for is never read. Of a graph in one file every process has two copies while it opens it, and keeps
+one.
+
+In that file, weights stand in the order in which the graph uses them, those of a page or more at the beginning of one,
+as ONNX's specification asks of files that are mapped; what is shorter comes after them. Names are the graph's alone. So
+a graph that is changed, but not in its weights, keeps the file of its weights to the byte, whatever its nodes and
+weights are called then; and weights that were trained on stand where those before them stood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+
+from modeldrop.errors import ExportError
+from modeldrop.export.graph_files import ONE_FILE
+from modeldrop.export.onnx_files import all_graphs, external_files
+
+BESIDE = 8_000_000
+"""Bytes of weights from which ``auto`` puts them beside the graph. Below, no process would be spared a tenth of what it
+takes without any model, for one more file to fetch."""
+_SMALLEST = 1024  # onnxruntime reads the shapes that are computed from smaller ones out of the graph alone
+_PAGE = 4096
+_LINE = 64  # of a processor's cache, and of its widest registers
+
+
+def save(model: onnx.ModelProto, path: Path, *, beside: bool = False) -> None:
+    """Write a graph; what else there is under its names is replaced.
+
+    Args:
+        model: it, with its weights in memory or in files in the folder of ``path``.
+        path: where to.
+        beside: whether the weights lie beside it even where one file could hold them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = path.with_name(f"{path.name}_data")
+    weights = _weights(model, path.parent)
+    # Protobuf cannot compute the size of a message over its own limit.
+    beside = beside or sum(size for _, size in weights) > ONE_FILE
+    for tensor in _staying(model, path.parent, beside=beside):
+        if uses_external_data(tensor):
+            load_external_data_for_tensor(tensor, str(path.parent))
+    if beside and weights:
+        _write_data(weights, data)
+    begun = path.with_name(f".{path.name}.new")
+    onnx.save_model(model, begun)
+    begun.chmod(0o644)
+    begun.replace(path)
+    if not (beside and weights):
+        data.unlink(missing_ok=True)
+
+
+def settle_data(path: Path) -> None:
+    """Write again what onnxruntime's quantizers wrote with ``<file>.data`` beside it: see ``save``."""
+    save(onnx.load(path, load_external_data=False), path)
+    path.with_name(f"{path.name}.data").unlink()
+
+
+def arrange(path: Path, external_data: str, *, ready: bool = False) -> None:
+    """Put the weights of a finished graph where the recipe wants them.
+
+    Args:
+        path: the graph. One that is not ONNX stays as it is.
+        external_data: ``always``, ``never`` or ``auto``.
+        ready: whether the source has it so: ``auto`` leaves that alone.
+
+    Raises:
+        ExportError: one file cannot hold them.
+    """
+    if path.suffix != ".onnx" or (ready and external_data == "auto"):
+        return
+    model = onnx.load(path, load_external_data=False)
+    size = sum(size for _, size in _weights(model, path.parent))
+    beside = external_data == "always" or (external_data == "auto" and size >= BESIDE)
+    if not beside and size > ONE_FILE:
+        raise ExportError(
+            f"{path.name} has {size:,} bytes of weights, and one file of ONNX holds at most {ONE_FILE:,} of them.",
+            'Write external_data = "auto" into the recipe, or leave that variant out.',
+        )
+    if beside or external_files(model):
+        save(model, path, beside=beside)
+
+
+def _weights(model: onnx.ModelProto, folder: Path) -> list[tuple[onnx.TensorProto, int]]:
+    """The weights that are worth a place in a file, with their bytes, in the order in which the graph uses them."""
+    found = []
+    for graph in all_graphs(model.graph):
+        names = (name for inner in all_graphs(graph) for node in inner.node for name in node.input)
+        ranks = {name: rank for rank, name in enumerate(dict.fromkeys(names))}
+        for tensor in sorted(graph.initializer, key=lambda tensor: ranks.get(tensor.name, len(ranks))):
+            size = len(_content(tensor, folder))
+            if size >= _SMALLEST:
+                found.append((tensor, size))
+    return found
+
+
+def _is_weight(tensor: onnx.TensorProto, folder: Path) -> bool:
+    return len(_content(tensor, folder)) >= _SMALLEST
+
+
+def _staying(model: onnx.ModelProto, folder: Path, *, beside: bool) -> Iterator[onnx.TensorProto]:
+    """What is written into the graph itself: constants of nodes, and weights that do not lie beside it."""
+    for graph in all_graphs(model.graph):
+        yield from (tensor for tensor in graph.initializer if not (beside and _is_weight(tensor, folder)))
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+
+
+def _content(tensor: onnx.TensorProto, folder: Path) -> memoryview:
+    """The bytes of a weight, read from the disk as they are used where they lie beside the graph."""
+    if not uses_external_data(tensor):
+        return memoryview(tensor.raw_data)
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    item = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    length = int(where.get("length") or item * math.prod(tensor.dims))
+    start = int(where.get("offset") or 0)
+    if not length:
+        return memoryview(b"")
+    return memoryview(np.memmap(folder / where["location"], np.uint8, "r", start, (length,)))  # type: ignore[arg-type]
+
+
+def _write_data(weights: Sequence[tuple[onnx.TensorProto, int]], path: Path) -> None:
+    """Write weights into one file, and into the graph where each of them is."""
+    begun = path.with_name(f".{path.name}.new")
+    with begun.open("wb") as file:
+        for tensor, size in sorted(weights, key=lambda pair: pair[1] < _PAGE):
+            line = _PAGE if size >= _PAGE else _LINE
+            start = -(-file.tell() // line) * line
+            file.seek(start)
+            file.write(_content(tensor, path.parent))
+            tensor.ClearField("raw_data")
+            del tensor.external_data[:]
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", path.name), ("offset", str(start)), ("length", str(size))):
+                tensor.external_data.add(key=key, value=value)
+    begun.chmod(0o644)
+    begun.replace(path)
