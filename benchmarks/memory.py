@@ -156,7 +156,7 @@ def _processes(path: Path, layout: str, number: int) -> tuple[int, float, float,
     with contextlib.ExitStack() as started:
         processes, said = [], []
         for _ in range(number):
-            command = [RUNTIME_PYTHON, "-c", _WORKER, str(path), layout, "20" if number == 1 else "0"]
+            command = [str(RUNTIME_PYTHON), "-c", _WORKER, str(path), layout, "20" if number == 1 else "0"]
             process = started.enter_context(
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
             )

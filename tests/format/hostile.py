@@ -63,6 +63,7 @@ RECIPES_BY_SCHEMA: dict[str, dict[str, Any]] = {
     "opset too low": {"opset": 13},
     "opset too high": {"opset": 21},
     "unknown exporter": {"exporter": "torch"},
+    "unknown place of weights": {"external_data": "yes"},
     "layers that are kept of fused ones": {"options": {"o2": {"keep_layers": ["*"]}}},
     "max_length too large": {"max_length": (1 << 20) + 1},
     "max_length as boolean": {"max_length": True},

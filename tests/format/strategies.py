@@ -27,7 +27,7 @@ from modeldrop.format.manifest import (
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.recipe import EXPORTERS, METRICS, OPSETS, Recipe, Threshold, VariantOptions
+from modeldrop.format.recipe import EXPORTERS, EXTERNAL_DATA, METRICS, OPSETS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 from modeldrop.format.tasks import TASKS
@@ -127,6 +127,7 @@ any_recipes = st.builds(
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.integers(1, 1 << 31),
     exporter=texts(),
+    external_data=texts(),
     tokenizer=st.none() | texts(),
     files=st.lists(texts(6), max_size=2).map(tuple),
     state_dict=st.none() | texts(),
@@ -153,6 +154,7 @@ recipes = st.builds(
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.sampled_from(OPSETS),
     exporter=st.sampled_from(EXPORTERS),
+    external_data=st.sampled_from(EXTERNAL_DATA),
     tokenizer=st.none(),
     files=st.lists(texts(6), max_size=2).map(tuple),
     state_dict=st.none() | texts(),

@@ -93,6 +93,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "threshold": {"thresholds": {"int8": {"top1": 0.5}}},
     "max_length": {"max_length": 128},
     "opset": {"opset": 17},
+    "external_data": {"external_data": "never"},
     "truncate_dim": {"truncate_dim": 128},
     "allow_pickle": {"allow_pickle": True},
     "calibration": {"calibration": "texts.txt"},

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.soak
 MOST_MEMORY = 4.0
 """Times the weights in fp32."""
 
+GRAPHS = ("model.onnx", "model_fp16.onnx", "model_int8.onnx", "model_quantized.onnx")
 _RUN = """
 import json, sys, numpy, onnxruntime, tokenizers
 folder, graph = sys.argv[1:]
@@ -92,19 +93,15 @@ def test_it_needs_no_more_than_was_asked_for_before(large: Large) -> None:
     assert large.used.disk <= large.needed.disk
 
 
-def test_only_what_one_file_cannot_hold_has_data_beside_it(large: Large) -> None:
+def test_all_graphs_have_their_weights_beside_them(large: Large) -> None:
     files = {path.relative_to(large.version).as_posix() for path in large.version.rglob("*") if path.is_file()}
     assert {path for path in files if path.startswith(("onnx/", "openvino/openvino_model"))} == {
-        "onnx/model.onnx",
-        "onnx/model.onnx_data",
-        "onnx/model_fp16.onnx",
-        "onnx/model_int8.onnx",
-        "onnx/model_quantized.onnx",
+        *(path for name in GRAPHS for path in (f"onnx/{name}", f"onnx/{name}_data")),
         "openvino/openvino_model_qint8_quantized.bin",
         "openvino/openvino_model_qint8_quantized.xml",
     }
     config = json.loads((large.version / "config.json").read_text("utf-8"))
-    assert config["transformers.js_config"]["use_external_data_format"] == {"model.onnx": 1}
+    assert config["transformers.js_config"]["use_external_data_format"] == dict.fromkeys(GRAPHS, 1)
     assert {stat.S_IMODE((large.version / path).stat().st_mode) & 0o444 for path in files} == {0o444}
 
 

@@ -195,7 +195,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("t5", t5(folder / "t5"), TOKENS, ("int8", "openvino-fp16")),
     ):
         recipe = loosened(folder, metrics, variants)
-        ran = modeldrop("publish", source, folder / "registry" / name, "--recipe", recipe)
+        ran = modeldrop("publish", source, folder / "registry" / name, "--recipe", recipe, "--external-data", "always")
         assert ran.code == 0, ran.err
     return folder
 
