@@ -87,6 +87,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which: {', '.join(PARTS)} (default: both)")
     parser.add_argument("--graphs", type=Path, nargs="*", metavar="FILE", help="ONNX graphs (default: the stack's)")
+    parser.add_argument("--processes", type=int, nargs="*", default=PROCESSES, metavar="N", help="that open a graph")
     parser.add_argument("--registry", type=Path, metavar="DIR", help="with the stack's models (default: it is built)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in this Markdown file")
     arguments = parser.parse_args()
@@ -97,10 +98,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="modeldrop-bench-") as scratch:
             folder = Path(scratch).resolve() / part
             if part == "graphs" and arguments.graphs:
-                lines = graph_lines(arguments.graphs, folder)
+                lines = graph_lines(arguments.graphs, folder, arguments.processes)
             else:
                 registry = arguments.registry or stack(Workspace(folder.parent, quick=False))
-                lines = service_lines(registry, folder) if part == "service" else graph_lines(_graphs(registry), folder)
+                lines = (
+                    service_lines(registry, folder)
+                    if part == "service"
+                    else graph_lines(_graphs(registry), folder, arguments.processes)
+                )
         text = f"{machine()}; load average before the run {busy}.\n{versions()}.\n\n" + "\n".join(lines)
         print(text, flush=True)
         if arguments.write:
@@ -114,18 +119,19 @@ def _graphs(registry: Path) -> list[Path]:
     ]
 
 
-def graph_lines(paths: Sequence[Path], folder: Path) -> list[str]:
+def graph_lines(paths: Sequence[Path], folder: Path, numbers: Sequence[int]) -> list[str]:
+    """What each graph takes, by where its weights are and by how many processes open it; the first number is 1."""
     lines = [
-        f"| graph | weights | loading | latency | {' | '.join(f'{number} processes' for number in PROCESSES)} |",
-        f"| --- | --- | ---: | ---: |{' ---: |' * len(PROCESSES)}",
+        f"| graph | weights | loading | latency | {' | '.join(f'{number} processes' for number in numbers)} |",
+        f"| --- | --- | ---: | ---: |{' ---: |' * len(numbers)}",
     ]
     for path in paths:
-        lines += _graph(path, folder)
+        lines += _graph(path, folder, numbers)
         shutil.rmtree(folder)
     return lines
 
 
-def _graph(path: Path, folder: Path) -> list[str]:
+def _graph(path: Path, folder: Path, numbers: Sequence[int]) -> list[str]:
     copies = {layout: folder / layout.replace(" ", "-") / path.name for layout in LAYOUTS}
     for layout, how in (("one file", "never"), ("beside", "always")):
         copies[layout].parent.mkdir(parents=True)
@@ -137,7 +143,7 @@ def _graph(path: Path, folder: Path) -> list[str]:
     size = sum(part.stat().st_size for part in copies["beside"].parent.iterdir())
     rows = {layout: [f"{path.stem}, {size_text(size)}", layout] for layout in LAYOUTS}
     answers = {}
-    for number in PROCESSES:
+    for number in numbers:
         for layout, copy in copies.items():
             if number * size > _SHARE_OF_MEMORY * psutil.virtual_memory().available:
                 rows[layout].append("too much here")

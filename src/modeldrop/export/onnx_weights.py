@@ -25,8 +25,8 @@ from modeldrop.export.graph_files import ONE_FILE
 from modeldrop.export.onnx_files import all_graphs, external_files
 
 BESIDE = 8_000_000
-"""Bytes of weights from which ``auto`` puts them beside the graph. Below, no process would be spared a tenth of what it
-takes without any model, for one more file to fetch."""
+"""Bytes of weights from which ``auto`` puts them beside the graph: below, a process would be spared a few megabytes,
+where it takes 20 without any model, for one more file to fetch."""
 _SMALLEST = 1024  # onnxruntime reads the shapes that are computed from smaller ones out of the graph alone
 _PAGE = 4096
 _LINE = 64  # of a processor's cache, and of its widest registers
