@@ -79,6 +79,7 @@ def _listens(port: int) -> bool:
 def test_a_registry_behind_nginx(tmp_path: Path) -> None:
     registry = tmp_path / "models"
     publish_build(registry)
+    (registry / "embedder/v1/deltas.json").write_text("{}")
     port = own_port()
     (tmp_path / "nginx").mkdir()
     with nginx(tmp_path / "nginx", registry, port) as ca:
@@ -88,7 +89,10 @@ def test_a_registry_behind_nginx(tmp_path: Path) -> None:
         connection = http.client.HTTPSConnection("localhost", port, context=ssl.create_default_context(cafile=ca))
         keys = [
             "current",
-            *(f"v1/{name}" for name in ("manifest.json", "claim.json", "report.html", "onnx/model.onnx")),
+            *(
+                f"v1/{name}"
+                for name in ("manifest.json", "claim.json", "deltas.json", "report.html", "onnx/model.onnx")
+            ),
         ]
         for key in (f"embedder/{key}" for key in keys):
             connection.request("GET", f"/{key}")

@@ -106,6 +106,13 @@ def test_an_index_that_contradicts_itself_is_refused(fields: dict[str, Any], fie
     assert field in str(refused.value)
 
 
+@pytest.mark.parametrize("size", [(16 << 20) + 1, 1000])
+def test_pieces_that_would_fill_the_memory_are_refused(size: int) -> None:
+    document = json.loads(_index()) | {"piece_size": size}
+    with pytest.raises(FormatError, match="piece_size"):
+        parse_delta_index(json.dumps(document).encode())
+
+
 def test_two_deltas_are_not_one_object() -> None:
     document = json.loads(_index())
     document["bases"].append(document["bases"][0] | {"manifest": f"sha256:{'0' * 64}"})

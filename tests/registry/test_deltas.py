@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,16 @@ from modeldrop.fetcher.verify import find_damage_of_copy
 from modeldrop.format import keys
 from modeldrop.format.deltas import decode_piece, delta_folder
 from modeldrop.registry.channels import move_forward, promote
-from modeldrop.registry.deltas import WantedDeltas, add_deltas, read_delta_index
+from modeldrop.registry.deltas import WantedDeltas, add_deltas, forget_base, read_delta_index
 from modeldrop.registry.prune import PrunePolicy, prune
 from modeldrop.registry.publish import ADOPTED, BUILT, Adopt, commit, read_build, stage
 from modeldrop.registry.replicate import replicate
-from modeldrop.registry.versions import get_version
+from modeldrop.registry.versions import get_version, list_folders
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
-from tests.helpers.builds import PIECE, digest_of, make_build, publish_build, publish_folder
+from tests.helpers.builds import PIECE, digest_of, make_build, publish_build, publish_folder, start
 from tests.helpers.delta_builds import GRAPH, SIZE, publish_update, small_files_count, weights
+from tests.helpers.waiting import HANG_SECONDS
 from tests.registry.scenarios import HOUR, abandoned_after
 
 if TYPE_CHECKING:
@@ -218,13 +220,52 @@ def test_a_prune_that_is_killed_before_the_seal_is_made_up_for(
     assert set(bases(store, 4)) == {digest_of(registry, 3)}
 
 
+class _Overtaken(FolderStore):
+    """A store in which another prune is faster, once."""
+
+    faster: Callable[[], None] | None = None
+
+    def swap(self, key: str, data: bytes, previous: str | None) -> None:
+        faster, self.faster = self.faster, None
+        if faster is not None:
+            faster()
+        super().swap(key, data, previous)
+
+
+def test_two_prunes_at_once_take_a_base_each(store: FolderStore, registry: Path, tmp_path: Path) -> None:
+    publish_update(str(registry), tmp_path, 1)
+    publish_update(str(registry), tmp_path, 2, channel="canary")
+    publish_update(str(registry), tmp_path, 3)
+    first, second = digest_of(registry, 1), digest_of(registry, 2)
+    overtaken = _Overtaken(str(registry))
+    overtaken.faster = lambda: forget_base(store, MODEL, second, list_folders(store, MODEL))
+    forget_base(overtaken, MODEL, first, list_folders(store, MODEL))
+    assert bases(store, 3) == []
+    assert not there(registry, 3)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from modeldrop.registry import deltas
+from modeldrop.registry.publish import read_build, stage
+from modeldrop.storage.write import open_store
+deltas.MIN_FILE = 1 << 16
+registry, build, scratch = sys.argv[1:]
+staged = stage(open_store(registry), "embedder", read_build(Path(build)))
+assert deltas.add_deltas([staged], deltas.WantedDeltas(2, "current"), Path(scratch)) == []
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_publisher_that_is_killed_before_its_manifest_leaves_nothing(
     store: FolderStore, registry: Path, tmp_path: Path
 ) -> None:
     publish_update(str(registry), tmp_path, 1)
     make_build(tmp_path / "build", "killed", variants=("int8",), own={GRAPH: weights(2)})
-    staged = stage(store, MODEL, read_build(tmp_path / "build"))
-    assert add_deltas([staged], WantedDeltas(2, "current"), tmp_path / "scratch") == []
+    killed = start(KILLED, registry, tmp_path / "build", tmp_path / "scratch")
+    errors = killed.communicate(timeout=HANG_SECONDS)[1]
+    assert killed.returncode == -signal.SIGKILL, errors
     assert there(registry, 2)
     assert abandoned_after(25 * HOUR, store, MODEL) == [2]
     assert {path.name for path in (registry / MODEL / "v2").rglob("*") if path.is_file()} == {

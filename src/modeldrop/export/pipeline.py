@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import DiskError, ModeldropError
-from modeldrop.export.digests import describe_file
 from modeldrop.export.exporter_choice import find_interpreter
 from modeldrop.export.graph_files import graph_bytes, remove_graph
 from modeldrop.export.manifest import assemble
@@ -39,6 +38,7 @@ from modeldrop.export.worker_process import Worker, run_worker
 from modeldrop.format.manifest import Manifest, Provenance, serialize_manifest
 from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import OPENVINO, VARIANTS
+from modeldrop.storage.digests import describe_file
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 INDEX = f"{DELTAS}.json"
 """Path of the index below a version."""
+MIN_FILE = 5_000_000
+"""Bytes of a file that has deltas: a smaller one comes as fast as the question for them."""
+MAX_PIECE = 16 << 20
+"""Bytes of a piece, at most, of files that have deltas: several pieces are in memory at once."""
 MAX_BYTES = 16 << 20
 MAX_BASES = 64
 XOR_ZLIB = "xor-zlib"
@@ -194,7 +198,7 @@ DELTA_INDEX = DocumentFormat(
         DeltaIndex,
         "The deltas of a version: from which other versions its large files can be made.",
         piece_size=IntegerField(
-            "Bytes of every piece of a stored object but its last one.", low=MIN_PIECE_SIZE, high=MAX_PIECE_SIZE
+            "Bytes of every piece of a stored object but its last one.", low=MIN_PIECE_SIZE, high=MAX_PIECE
         ),
         bases=ListField("The versions that it can be made of.", ObjectField(BASE_DELTAS), limit=MAX_BASES),
         check=_check,

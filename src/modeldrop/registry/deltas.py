@@ -9,7 +9,6 @@ its manifest does not know of them. So nothing that goes wrong here is more than
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blake3 import blake3
-
 from modeldrop.errors import ConflictError, DiskError, FormatError, ModeldropError
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel
 from modeldrop.format.deltas import (
+    MAX_PIECE,
+    MIN_FILE,
     BaseDeltas,
     DeltaIndex,
     FileDelta,
@@ -43,13 +42,12 @@ from modeldrop.registry.versions import (
     find_version,
     list_channels,
 )
+from modeldrop.storage.digests import describe_file
 from modeldrop.storage.write.store import Store
 from modeldrop.util.text import first_line, size_text
 
 SCRATCH = ".modeldrop-deltas"
 """Where they may be beside a version's files: none of these can be called so."""
-MIN_FILE = 5_000_000
-"""Bytes of a file that gets deltas: smaller ones come as fast as the question for them."""
 _WIDTHS = (1, 2, 4)
 _WORTH_PLANES = 1.05
 _SAMPLES = 8
@@ -105,7 +103,8 @@ def add_deltas(
     Returns:
         Why there are none, or fewer than there could be: a sentence each. Never raises for what is only about deltas.
     """
-    if not wanted.count or not any(one.size >= MIN_FILE for one in staged[0].build.manifest.files):
+    manifest = staged[0].build.manifest
+    if not wanted.count or manifest.piece_size > MAX_PIECE or all(one.size < MIN_FILE for one in manifest.files):
         return []
     try:
         scratch.mkdir(parents=True)
@@ -238,17 +237,7 @@ def _encode(
                     advance(min(piece_size, file.size - (len(lengths) - 1) * piece_size))
     if sum(lengths) > file.size // 2:
         return None
-    return FileDelta(file.path, 0, "", _describe(target, root), tuple(lengths), width)
-
-
-def _describe(path: Path, root: Path) -> File:
-    whole, pieces, size = hashlib.sha256(), [], 0
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_SIZE):
-            whole.update(piece)
-            pieces.append(blake3(piece).hexdigest())
-            size += len(piece)
-    return File(path.relative_to(root).as_posix(), size, whole.hexdigest(), tuple(pieces))
+    return FileDelta(file.path, 0, "", describe_file(root, target), tuple(lengths), width)
 
 
 def _upload(staged: StagedVersion, deltas: BaseDeltas, folder: Path, piece_size: int = PIECE_SIZE) -> None:

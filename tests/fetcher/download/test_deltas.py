@@ -5,18 +5,23 @@ import os
 import random
 import shutil
 import zlib
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import modeldrop
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.download.deltas import FOLDER
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.verify import find_damage
+from modeldrop.registry.channels import promote
+from modeldrop.storage.write import open_store
 from tests.helpers.builds import CPU, PIECE, describe, run_python
 from tests.helpers.clouds import sign_out
 from tests.helpers.delta_builds import GRAPH, PIECES, SIZE, publish_update, small_files_count, weights
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
@@ -314,6 +319,20 @@ os.wait()
 """
     assert int(run_python(program, updated.registry, updated.home)) == SIZE - len(updated.delta_bytes)
     check_whole(updated.fetch())
+
+
+def test_a_watch_takes_deltas(updated: Updated) -> None:
+    changes: SimpleQueue[Snapshot] = SimpleQueue()
+
+    def changed(new: Snapshot, _old: Snapshot | None) -> None:
+        changes.put(new)
+
+    with modeldrop.watch(f"{updated.registry}/embedder", changed, directory=updated.home, interval=0.02):
+        for number in (2, 3):
+            snapshot = changes.get(timeout=HANG_SECONDS)
+            check_whole(snapshot, number)
+            assert snapshot.figures.saved > 0.9 * SIZE
+            promote(open_store(str(updated.server.folder)), "embedder", 3, "current", by="dana")
 
 
 def test_a_folder_gives_files_whole(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from modeldrop.errors import FormatError, ModeldropError, RegistryError
 from modeldrop.fetcher.download.partial_file import PartialFile
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.snapshot import TransferStats
+from modeldrop.format.deltas import INDEX, MAX_BYTES, MAX_PIECE, MIN_FILE, decode_piece, parse_delta_index
 from modeldrop.util.files import make_folder, remove_tree
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -36,11 +37,8 @@ if TYPE_CHECKING:
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
 
-MIN_FILE = 5_000_000
-"""Bytes of a file that is worth a question: smaller ones come as fast as the index does."""
 FOLDER = ".modeldrop-deltas"
 """Where deltas are while a snapshot is put together; no file of a version can be called so."""
-_MAX_PIECE = 16 << 20  # a few of them are in memory
 
 
 class DeltaSource(NamedTuple):
@@ -110,7 +108,7 @@ def make_of_deltas(
         FileNotFoundError: ``into`` is gone: another process has taken it over.
         Exception: what the deadline raises.
     """
-    large = [file for file in files if file.size >= MIN_FILE and piece_size <= _MAX_PIECE]
+    large = [file for file in files if file.size >= MIN_FILE and piece_size <= MAX_PIECE]
     bases = _find_bases(source.model_home, {source.published.get(file.path, file.path): file for file in large})
     if not bases:
         return Made()
@@ -160,8 +158,6 @@ def _read_index(source: DeltaSource) -> DeltaIndex | None:
     Raises:
         FormatError, IntegrityError: it is none.
     """
-    from modeldrop.format.deltas import INDEX, MAX_BYTES, parse_delta_index  # only where there is a base
-
     try:
         data = source.reader.get(f"{source.prefix}/{INDEX}", MAX_BYTES)
     except RegistryError:
@@ -248,8 +244,6 @@ def _put_together(
         OSError: a file cannot be read or written.
         Exception: what the deadline raises.
     """
-    from modeldrop.format.deltas import decode_piece
-
     file, lengths = one.file, one.delta.lengths
     made = wrong = 0
     with contextlib.ExitStack() as opened:
