@@ -75,6 +75,7 @@ def test_a_fetch_of_deltas_killed_between_any_two_changes_of_the_disk(
     assert set(found["seen"]) == {"v1-int8", "v2-int8"}
 
 
+@pytest.mark.soak
 def test_a_fetch_of_deltas_killed_at_random_moments(delta_update: tuple[str, Path], tmp_path: Path) -> None:
     found = run_forks(crash_at_random_in_deltas, *delta_update, tmp_path / "scratch", KILLS, 7)
     assert found["wrong"] == []

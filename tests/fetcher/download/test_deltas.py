@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import modeldrop
+from modeldrop.cli import main
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.download.deltas import FOLDER
 from modeldrop.fetcher.fetch import fetch
@@ -319,6 +320,24 @@ os.wait()
 """
     assert int(run_python(program, updated.registry, updated.home)) == SIZE - len(updated.delta_bytes)
     check_whole(updated.fetch())
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "deltas"), [([], "", True), (["--no-delta"], "", False), ([], "1", False)]
+)
+def test_the_command_says_what_was_saved(
+    updated: Updated,
+    option: list[str],
+    variable: str,
+    deltas: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MODELDROP_NO_DELTA", variable)
+    assert main(["fetch", f"{updated.registry}/embedder", "-d", str(updated.home), "--json", *option]) == 0
+    said = capsys.readouterr()
+    assert (json.loads(said.out)[0]["saved_bytes"] > 0) == deltas
+    assert ("0.3 MB saved by deltas" in said.err) == deltas
 
 
 def test_a_watch_takes_deltas(updated: Updated) -> None:
