@@ -100,8 +100,6 @@ def _write(folder: Path, setup: PageSetup, checkpoint: Path, built: Path) -> Non
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".onnx"):
             shutil.copyfile(built / "onnx/model.onnx", folder / name)
-            # Called as the graph says.
-            shutil.copyfile(built / "onnx/model.onnx_data", (folder / name).with_name("model.onnx_data"))
             shutil.copyfile(built / "config.json", (folder / name).with_name("config.json"))
         else:
             shutil.copytree(checkpoint, folder / name)

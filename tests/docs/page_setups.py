@@ -37,7 +37,7 @@ class RegistrySetup:
     """A registry: where it is, and the versions that it has; the last one of a model is ``current``.
 
     With ``real``, the last version of each model is a small BERT that was built, else a few bytes of noise. At
-    ``graph`` lies the graph of that BERT, its weights and config.json beside it, as another program has left it.
+    ``graph`` lies the graph of that BERT, its config.json beside it, as another program has left it.
     """
 
     where: str  # folder, s3, gcs, azure, https
@@ -51,9 +51,7 @@ class RegistrySetup:
         store = open_store(registry)
         if self.graph:
             store.create(self.graph, (built / "onnx/model.onnx").read_bytes())
-            for path in ("config.json", "onnx/model.onnx_data"):
-                beside = posixpath.join(posixpath.dirname(self.graph), posixpath.basename(path))
-                store.create(beside, (built / path).read_bytes())
+            store.create(f"{posixpath.dirname(self.graph)}/config.json", (built / "config.json").read_bytes())
         for model, last in self.models.items():
             for number in range(1, last + 1):
                 build = built if self.real and number == last else folder / f"{model} {number}"
