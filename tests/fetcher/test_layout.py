@@ -137,6 +137,10 @@ def test_a_program_is_given_only_what_it_reads() -> None:
         Layout(consumer="tei").readable(both._replace(task="image-classification"), None)
     with pytest.raises(VariantError, match="fastembed reads ONNX graphs, and models of one graph: not int8"):
         Layout(consumer="fastembed").readable(in_two_graphs()[0], None)
+    static = onnx._replace(inputs=(*onnx.inputs, onnx.inputs[0]._replace(name="offsets")))
+    with pytest.raises(VariantError, match="tei gives a row of tokens for each text"):
+        Layout(consumer="tei").readable(both._replace(variants=(static,)), None)
+    assert Layout(consumer="transformers.js").readable(both._replace(variants=(static,)), None).variants == (static,)
 
 
 def test_programs_are_named_as_they_are() -> None:

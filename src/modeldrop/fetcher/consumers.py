@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ONNX, OPENVINO = ".onnx", ".xml"
 """What the names of graphs end in: whose they are."""
 
+_BEGINS = "offsets"
+"""The input of static embeddings that says where each text begins."""
 _RUNTIMES = {ONNX: "ONNX graphs", OPENVINO: "OpenVINO's graphs"}
 
 
@@ -34,6 +36,7 @@ class Consumer(NamedTuple):
         openvino: the same for OpenVINO's.
         one_graph: whether it reads models of one graph only.
         tasks: the tasks of models that it reads; empty for all.
+        by_text: whether it gives token ids and masks with a row for each text, and nothing else.
         repository: whether it wants Triton's model repository instead: a folder for every graph, with its
             config.pbtxt, and the graph in ``1/``.
     """
@@ -43,6 +46,7 @@ class Consumer(NamedTuple):
     openvino: str | None = None
     one_graph: bool = False
     tasks: tuple[str, ...] = ()
+    by_text: bool = False
     repository: bool = False
 
     @property
@@ -68,6 +72,11 @@ class Consumer(NamedTuple):
         if self.tasks and manifest.task not in self.tasks:
             raise VariantError(
                 f"{self.name} does not read models for {manifest.task}.", f"It reads those for {', '.join(self.tasks)}."
+            )
+        if self.by_text and any(tensor.name == _BEGINS for one in manifest.variants for tensor in one.inputs):
+            raise VariantError(
+                f"{self.name} gives a row of tokens for each text, and this model takes all texts in one ({_BEGINS}).",
+                "docs/tasks.md says how static embeddings are asked; transformers.js asks them so.",
             )
         read = tuple(variant for variant in manifest.variants if self.reads(variant))
         named = manifest.variant(wanted) if wanted else None
@@ -125,12 +134,14 @@ _ENCODERS = ("feature-extraction", "text-classification", "token-classification"
 CONSUMERS = {
     row.name: row
     for row in (
-        Consumer("sentence-transformers", onnx="onnx", openvino="openvino", one_graph=True, tasks=_ENCODERS[:2]),
+        Consumer(
+            "sentence-transformers", onnx="onnx", openvino="openvino", one_graph=True, tasks=_ENCODERS[:2], by_text=True
+        ),
         Consumer("transformers.js", onnx="onnx"),
-        Consumer("tei", onnx="onnx", one_graph=True, tasks=_ENCODERS),
-        Consumer("fastembed", onnx="onnx", one_graph=True),
-        Consumer("optimum", onnx="onnx"),
-        Consumer("optimum-intel", openvino=""),
+        Consumer("tei", onnx="onnx", one_graph=True, tasks=_ENCODERS, by_text=True),
+        Consumer("fastembed", onnx="onnx", one_graph=True, by_text=True),
+        Consumer("optimum", onnx="onnx", by_text=True),
+        Consumer("optimum-intel", openvino="", by_text=True),
         Consumer("onnxruntime-genai", onnx="onnx", tasks=("text-generation",)),
         # Its other pipelines want graphs of another form: one output of an embedder, Whisper's decoder with a state.
         Consumer("openvino-genai", openvino="", tasks=("text-generation",)),
