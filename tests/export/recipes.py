@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 _LOOSEST = {">=": -1.0, "<=": 1e9}
 
 
-def loosened(folder: Path, metrics: Iterable[str], variants: Iterable[str] = ("int8",)) -> Path:
+def loosened(folder: Path, metrics: Iterable[str], variants: Iterable[str] = ("int8",), task: str = "") -> Path:
     """A recipe that builds fp32 and ``variants``, and asks nothing of these by the metrics that their task has."""
-    lines = [f"variants = {['fp32', *variants]}"]
+    lines = [f"variants = {['fp32', *variants]}", *([f'task = "{task}"'] if task else [])]
     for variant in variants:
         lines += [f"[thresholds.{variant}]", *(f"{name} = {_LOOSEST[METRICS[name]]}" for name in metrics)]
     path = folder / "loose.toml"

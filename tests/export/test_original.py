@@ -203,7 +203,8 @@ def modules(*kinds: str) -> list[dict[str, object]]:
     ("document", "message"),
     [
         (modules("MLMTransformer", "SpladePooling"), "a sparse encoder"),
-        (modules("StaticEmbedding"), "static embeddings"),
+        (modules("StaticEmbedding"), "modules.json describes static embeddings, and config.json does not"),
+        (modules("SparseStaticEmbedding", "SpladePooling"), "a sparse encoder"),
         (modules("Transformer", "Dense"), "late-interaction"),
         (modules("Transformer", "Pooling", "LayerNorm"), "cannot be put into the graph: LayerNorm"),
         (modules("Transformer", "Normalize", "Pooling"), "an order that is not known: Transformer, Normalize, Pooling"),

@@ -87,13 +87,22 @@ def test_kinds_this_release_does_not_build(encoder: Path, tmp_path: Path) -> Non
     config = json.loads((source / "config.json").read_text("utf-8"))
     for change in (
         {"is_encoder_decoder": True},
-        {"architectures": ["BertForQuestionAnswering"]},
+        {"architectures": ["BertForNextSentencePrediction"]},
         {"architectures": None},
     ):
         (source / "config.json").write_text(json.dumps(config | change))
         ran = modeldrop("publish", source, tmp_path / "registry/m")
         assert ran.code == 8, ran.err
     assert not (tmp_path / "registry").exists()
+
+
+def test_a_kind_without_config_json_is_refused_by_its_name(tmp_path: Path) -> None:
+    source = tmp_path / "gliner"
+    source.mkdir()
+    (source / "gliner_config.json").write_text("{}")
+    (source / "pytorch_model.bin").write_bytes(b"x")
+    ran = modeldrop("publish", source, tmp_path / "registry/m")
+    assert (ran.code, "is a GLiNER model" in ran.err) == (7, True), ran.err
 
 
 def test_source_that_is_nothing(tmp_path: Path) -> None:

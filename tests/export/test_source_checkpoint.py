@@ -47,6 +47,17 @@ def test_has_no_modules_and_no_licence_where_there_are_none(tmp_path: Path) -> N
     assert source.licence is None
 
 
+@pytest.mark.parametrize("own", ["0_StaticEmbedding/", ""])
+def test_static_embeddings_have_no_config(own: str, tmp_path: Path) -> None:
+    """sentence-transformers before 5 keeps them in a folder of their own."""
+    modules = [{"path": own.strip("/"), "type": "sentence_transformers.models.StaticEmbedding"}]
+    files = {f"{own}tokenizer.json": b"{}", f"{own}model.safetensors": safetensors()}
+    folder = write(tmp_path / "m", {"modules.json": json.dumps(modules).encode(), **files})
+    source = FolderSource(folder)
+    assert source.config()["model_type"] == "model2vec"
+    assert set(tree(source.materialize(tmp_path / "out"))) == {"modules.json", "tokenizer.json", "model.safetensors"}
+
+
 def test_identity_is_of_what_influences_the_build(tmp_path: Path) -> None:
     first = FolderSource(model(tmp_path / "a")).identity
     assert first.startswith("sha256:")

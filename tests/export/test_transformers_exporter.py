@@ -15,6 +15,7 @@ from optimum.exporters.tasks import TasksManager
 from tokenizers import Tokenizer
 
 from modeldrop.export.exporter_choice import OF_OPTIMUM, OF_TRANSFORMERS
+from modeldrop.export.models.vision.task import OF_TRANSFORMERS as PICTURES_OF_TRANSFORMERS
 from modeldrop.export.worker_process import worker_environment
 from modeldrop.format.manifest import parse_manifest
 from tests.export.building import answers
@@ -73,6 +74,15 @@ def test_every_kind_that_is_named_is_proven(tmp_path: Path) -> None:
     others = exported(tmp_path / "others", "qwen3_5_text", "embedding_gemma2_text")
     assert "The dimension sequence_length" in others["qwen3_5_text"]["refused"]
     assert "The dimension batch_size" in others["embedding_gemma2_text"]["refused"]
+
+
+@pytest.mark.soak
+def test_every_kind_that_sees_is_proven(tmp_path: Path) -> None:
+    made = exported(tmp_path, *sorted(PICTURES_OF_TRANSFORMERS))
+    for one in made.values():
+        assert one["max_abs"] <= 1e-4
+        assert one["inputs"] == {"pixel_values": "batch_size"}
+        assert one["outputs"] == {"last_hidden_state": "batch_size", "pooler_output": "batch_size"}
 
 
 def test_what_optimum_does_not_know_is_built_by_the_other(tmp_path: Path) -> None:

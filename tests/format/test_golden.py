@@ -44,6 +44,7 @@ BEYOND_SCHEMA: dict[str, Change] = {
     "a target that is not kept": setting(*CHAIN, "targets", [0, 3]),
     "a target too few": setting(*CHAIN, "targets", [0]),
     "a beginning after the end": setting(*CHAIN, "begin", 2),
+    "more rows than are kept": setting(*CHAIN, "rows", [0, 1, 2]),
     "a graph that is not among the files": setting("variants", 0, "graphs", 0, "path", "onnx/other.onnx"),
     "a role twice": setting("variants", 0, "graphs", 0, "role", "encoder_model"),
 }
@@ -64,6 +65,12 @@ def test_mutated_chains_raise_nothing_else(data: bytes) -> None:
     except FormatError as error:
         assert_printable(error.message)
         return
+    assert parse_manifest(serialize_manifest(manifest)) == manifest
+
+
+def test_the_rows_that_are_kept_are_read_and_written() -> None:
+    manifest = parse_manifest(changed(MANIFEST_OF_GRAPHS, setting(*CHAIN, "rows", [4, 7])))
+    assert manifest.golden.chains[0].rows == (4, 7)
     assert parse_manifest(serialize_manifest(manifest)) == manifest
 
 

@@ -100,6 +100,40 @@ def make_embedder(folder: Path, pooling: dict[str, Any], *, dense: bool, normali
     return folder
 
 
+def make_sparse(folder: Path, strategy: str = "max", activation: str = "relu") -> Path:
+    """Turn a checkpoint with a head for masked words into a sparse encoder of sentence-transformers."""
+    (folder / "1_SpladePooling").mkdir()
+    plain = {"pooling_strategy": strategy, "activation_function": activation, "word_embedding_dimension": None}
+    (folder / "1_SpladePooling" / "config.json").write_text(json.dumps(plain))
+    own = "sentence_transformers.sparse_encoder.models"
+    modules = [("", "MLMTransformer"), ("1_SpladePooling", "SpladePooling")]
+    plain_modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"{own}.{kind}"}
+        for index, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(plain_modules))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "SparseEncoder"}))
+    return folder
+
+
+def static_embedder(folder: Path, *, seed: int = 0) -> Path:
+    """A table of vectors as sentence-transformers saves it: in a folder of its own, and no config.json."""
+    torch.manual_seed(seed)
+    own = folder / "0_StaticEmbedding"
+    own.mkdir(parents=True)
+    tokenizer = save_tokenizer(own)
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        (own / name).unlink(missing_ok=True)
+    save_file({"embedding.weight": torch.randn(len(tokenizer), HIDDEN)}, own / "model.safetensors")
+    modules = [("0_StaticEmbedding", "StaticEmbedding"), ("1_Normalize", "Normalize")]
+    plain = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(plain))
+    return folder
+
+
 def edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> Path:
     """Change a checkpoint's tensors in place."""
     path = folder / "model.safetensors"
@@ -228,16 +262,16 @@ def mpnet(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def roberta(folder: Path, *, labels: int = 3, seed: int = 0) -> Path:
+def roberta(folder: Path, head: str = "RobertaForSequenceClassification", *, labels: int = 3, seed: int = 0) -> Path:
     """A classifier as twitter-roberta-base-sentiment's: a byte-level tokenizer, positions after the padding token's."""
     torch.manual_seed(seed)
-    special = {name: token for name, token in ROBERTAS.items() if name != "mask_token"}
+    special = {name: token for name, token in ROBERTAS.items() if name != "mask_token" or head.endswith("MaskedLM")}
     tokenizer = save_byte_tokenizer(folder, special, *ROBERTA_TEMPLATES)
     names = dict(enumerate(["negative", "neutral", "positive"][:labels]))
     config = transformers.RobertaConfig(
         **_shape_like_roberta(tokenizer), type_vocab_size=1, num_labels=labels, id2label=names
     )
-    transformers.RobertaForSequenceClassification(config).save_pretrained(folder)
+    getattr(transformers, head)(config).save_pretrained(folder)
     return folder
 
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING
 
-from modeldrop.errors import ExportError
+from modeldrop.errors import ExportError, ModeldropError
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import loaded_model
 from tests.helpers import checkpoints
@@ -65,6 +65,10 @@ _OWN: dict[str, dict[str, Any]] = {
     },
     "siglip2_text_model": {"projection_size": checkpoints.HIDDEN},
 }
+_PICTURES: dict[str, dict[str, Any]] = {
+    "dinov2_with_registers": {"mlp_ratio": 2, "patch_size": 16},
+    "dinov3_vit": {"patch_size": 16},
+}
 # Their first positions are the padding token's and those before it.
 _SHIFTED = ("jina_embeddings_v3", "roberta", "roberta-prelayernorm", "xlm-roberta")
 
@@ -80,6 +84,8 @@ def make(kind: str, folder: Path) -> Path:
     """Write a checkpoint with random weights, and a tokenizer."""
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
+    if kind in _PICTURES:
+        return _make_seeing(kind, folder)
     tokenizer = checkpoints.save_tokenizer(folder)
     shift = {"max_position_embeddings": LONGEST + 1} if kind in _SHIFTED else {}
     config: Any = CONFIG_MAPPING[kind](**_SIZE | {"vocab_size": len(tokenizer)} | _OWN.get(kind, {}) | shift)
@@ -89,6 +95,42 @@ def make(kind: str, folder: Path) -> Path:
         model = transformers.AutoModel.from_config(config)
     model.save_pretrained(folder)
     return folder
+
+
+def _make_seeing(kind: str, folder: Path) -> Path:
+    sizes = {name: _SIZE[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    config: Any = CONFIG_MAPPING[kind](**sizes | {"intermediate_size": 128, "image_size": 64} | _PICTURES[kind])
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    size = {"height": 64, "width": 64}
+    processor = {"image_processor_type": "ViTImageProcessor", "size": size, "do_resize": True, "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def export_seeing(kind: str, folder: Path) -> dict[str, Any]:
+    """Export an embedder of pictures, and compare; or why it was refused."""
+    source = make(kind, folder / "source")
+    try:
+        loaded: Any = loaded_model.load_model(Checkpoint(source, "image-feature-extraction", exporter="transformers"))
+        loaded.export(folder / "out")
+    except ModeldropError as error:
+        return {"refused": error.message}
+    path = folder / "out" / "onnx" / "model.onnx"
+    session, worst = onnxruntime.InferenceSession(path), 0.0
+    for batch in (1, 2, 3, 5):
+        pixels = torch.randn((batch, 3, 64, 64), generator=torch.Generator().manual_seed(batch))
+        with torch.inference_mode():
+            wanted = loaded._model(pixel_values=pixels)
+        for name, got in zip(
+            ("last_hidden_state", "pooler_output"), session.run(None, {"pixel_values": pixels.numpy()}), strict=True
+        ):
+            worst = max(worst, float(np.abs(got - getattr(wanted, name).numpy()).max()))
+    graph = onnx.load(path).graph
+    return {
+        "max_abs": worst,
+        "inputs": {tensor.name: _axes(tensor)[0] for tensor in graph.input},
+        "outputs": {tensor.name: _axes(tensor)[0] for tensor in graph.output},
+    }
 
 
 def export(kind: str, folder: Path) -> dict[str, Any]:
@@ -140,5 +182,5 @@ if __name__ == "__main__":
     if action == "make":
         make(first, Path(others[0]))
     else:
-        answer = {kind: export(kind, Path(first) / kind) for kind in others}
+        answer = {kind: (export_seeing if kind in _PICTURES else export)(kind, Path(first) / kind) for kind in others}
         sys.stdout.write(f"\n{json.dumps(answer)}\n")

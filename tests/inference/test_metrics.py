@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldrop.format.recipe import METRICS
-from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
-from modeldrop.inference.metrics import compare, measure_of
+from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION
+from modeldrop.inference.metrics import best_span, compare, measure_of, transcript_likeness
 from modeldrop.inference.runs import ModelAnswer
 
 RANDOM = np.random.default_rng(3)
@@ -20,6 +20,8 @@ TASKS: dict[str, list[ModelAnswer]] = {
     "feature-extraction": [ModelAnswer(RANDOM.standard_normal(16)) for _ in range(20)],
     "text-classification": [ModelAnswer(RANDOM.standard_normal(9)) for _ in range(20)],
     "token-classification": [ModelAnswer(RANDOM.standard_normal((5, 4))) for _ in range(3)],
+    "question-answering": [ModelAnswer(RANDOM.standard_normal((2, 9))) for _ in range(6)],
+    "fill-mask": [ModelAnswer(RANDOM.standard_normal((2, 30))) for _ in range(4)],
     "image-classification": [ModelAnswer(RANDOM.standard_normal(3)) for _ in range(4)],
     "text-generation": [
         ModelAnswer(logits, (*logits[1:].argmax(-1).tolist(), 4), 3) for logits in RANDOM.standard_normal((4, 8, 30))
@@ -100,6 +102,8 @@ def test_what_answers_mean_follows_from_the_task_and_their_shape() -> None:
     assert measure_of("feature-extraction", (7, 384)) == "hidden"
     assert measure_of("text-classification", (1,)) == "score"
     assert measure_of("token-classification", (7, 5)) == "classes"
+    assert measure_of("question-answering", (2, 7)) == "spans"
+    assert measure_of("fill-mask", (1, 500)) == "classes"
     assert measure_of("text2text-generation", (7, 500)) == "tokens"
     assert measure_of("telepathy", (7, 500)) == "hidden"
 
@@ -171,6 +175,72 @@ def test_perplexity_is_that_of_the_tokens_that_follow() -> None:
     metrics, _ = compare("text-generation", [ModelAnswer(logits, (0, 1))], [variant])
     assert metrics["perplexity_gap"] == pytest.approx((0.5 / 0.25) ** 0.5 - 1)
     assert metrics["kl"] == pytest.approx((0.5 * np.log(2) + 0.25 * np.log(0.5)) / 2)
+
+
+def test_an_answer_begins_before_it_ends_and_is_no_longer_than_fifteen_tokens() -> None:
+    begins, ends = np.zeros(40), np.zeros(40)
+    begins[20], ends[5], ends[39], ends[34] = 9.0, 8.0, 7.0, 1.0
+    assert best_span(np.stack([begins, ends])) == (20, 34)
+    answers = [ModelAnswer(np.stack([begins, ends])) for _ in range(4)]
+    other = values(answers)
+    other[2][1, 33] = 2.0
+    metrics, worst = compare("question-answering", answers, other)
+    assert (metrics["spans"], worst["spans"]) == (0.75, (2, 0.0))
+
+
+def things(*rows: tuple[int, float, tuple[float, float, float, float]]) -> np.ndarray:
+    """Rows of a detector whose last label, the third, is that of nothing: (label, score, box)."""
+    made = []
+    for label, score, box in rows:
+        shares = np.full(3, 1e-6)
+        shares[label], shares[2] = score, 1 - score
+        made.append([*np.log(shares), *box])
+    return np.array(made)
+
+
+CAT, DOG, NOISE = (0, 0.9, (0.3, 0.3, 0.2, 0.2)), (1, 0.8, (0.7, 0.7, 0.2, 0.4)), (0, 0.2, (0.5, 0.5, 0.9, 0.9))
+
+
+def test_things_are_the_same_whatever_their_order_and_what_is_not_found_counts() -> None:
+    answers = [ModelAnswer(things(CAT, DOG, NOISE)) for _ in range(4)]
+    moved = (1, 0.8, (0.7, 0.7, 0.25, 0.4))
+    variant = [things(DOG, NOISE, CAT), things(CAT, moved, NOISE), things(CAT, NOISE, NOISE), things(CAT, DOG, CAT)]
+    metrics, worst = compare("object-detection", answers, variant)
+    # The dog of the third is lost: one of three is not found by the other. A thing twice is still that thing.
+    assert metrics["boxes"] == pytest.approx((1 + 1 + 2 / 3 + 1) / 4)
+    assert worst["boxes"][0] == 2
+    assert worst["boxes"][1] == pytest.approx(2 / 3)
+    assert metrics["iou"] == pytest.approx((1 + (1 + 0.8) / 2 + 1 + 1) / 4)
+    assert metrics["max_abs"] == pytest.approx(0.025, abs=1e-6)
+
+
+def test_a_score_at_the_limit_may_fall_below_it() -> None:
+    answers = [ModelAnswer(things((0, 0.501, CAT[2]), DOG))]
+    assert compare("object-detection", answers, [things((0, 0.499, CAT[2]), DOG)])[0]["boxes"] == 1
+    assert compare("object-detection", answers, [things((0, 0.3, CAT[2]), DOG)])[0]["boxes"] < 1
+
+
+def test_where_nothing_is_found_the_best_five_count() -> None:
+    rows = [(0, 0.3 - 0.01 * place, (0.1 * place, 0.5, 0.1, 0.1)) for place in range(9)]
+    answers = [ModelAnswer(things(*rows))]
+    far = [*rows[:8], (0, 0.01, (0.9, 0.9, 0.1, 0.1))]
+    assert compare("object-detection", answers, [things(*far)])[0]["boxes"] == 1
+    lost = [(1, *rows[0][1:]), *rows[1:]]
+    assert compare("object-detection", answers, [things(*lost)])[0]["boxes"] == pytest.approx(4 / 5)
+
+
+def test_a_transcript_is_the_best_letters_without_repetitions_and_blanks() -> None:
+    def frames(*letters: int) -> np.ndarray:
+        return np.eye(6)[list(letters)]
+
+    heard = frames(0, 3, 3, 0, 3, 4, 4, 0, 5)  # 3 3 4 5
+    assert transcript_likeness(heard, frames(3, 0, 3, 4, 5, 0)) == 1
+    assert transcript_likeness(heard, frames(3, 3, 4, 5)) == pytest.approx(3 / 4)
+    assert transcript_likeness(heard, frames(0, 0)) == 0
+    metrics, worst = compare("automatic-speech-recognition", [ModelAnswer(heard)] * 2, [heard, heard[::-1]], CTC)
+    assert metrics["transcript"] == pytest.approx((1 + transcript_likeness(heard, heard[::-1])) / 2)
+    assert worst["transcript"][0] == 1
+    assert {"greedy_prefix", "perplexity_gap"}.isdisjoint(metrics)
 
 
 def test_neighbours_are_measured_where_there_are_enough() -> None:

@@ -145,6 +145,8 @@ LABELS = ("ham", "spam")
         ("token-classification", [[1.0, 0.0]], [[1.0, 0.0]], 0.0, ("", "the same labels")),
         ("text-generation", [[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]], 1.0, ("", "1 of 2 tokens are others")),
         ("text-generation", [[1.0, 0.0]], [[1.0, 0.0]], 0.0, ("", "the same tokens")),
+        ("question-answering", [[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]], 0.0, ("", "the same answer")),
+        ("question-answering", [[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]], 2.0, ("", "another answer")),
     ],
 )
 def test_how_far_two_answers_are_apart(

@@ -20,7 +20,8 @@ from modeldrop.export.environments.exporters import (
 )
 from modeldrop.export.models import architecture_of
 from modeldrop.export.models.text_encoders.task import FAMILY as TEXT_ENCODERS
-from modeldrop.export.sentence_modules import read_modules
+from modeldrop.export.models.vision.task import OF_TRANSFORMERS as PICTURES_OF_TRANSFORMERS
+from modeldrop.export.sentence_modules import STATIC, is_static, read_modules
 from modeldrop.export.sources import Source
 from modeldrop.export.sources.generic import PYTORCH
 from modeldrop.format.recipe import AUTO_EXPORTER, Recipe
@@ -34,6 +35,7 @@ OF_TRANSFORMERS = frozenset(
 )  # fmt: skip
 """The model_types of encoders of texts that transformers 5 was proven to export: built and compared by tests."""
 
+_PICTURES = ("image-feature-extraction", "image-classification")
 _BOTH_HEADS = {
     "albert", "bert", "big_bird", "bloom", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
     "distilbert", "electra", "esm", "flaubert", "gpt2", "gpt_bigcode", "ibert", "layoutlm", "layoutlmv3", "lilt",
@@ -57,6 +59,22 @@ OF_OPTIMUM: Mapping[str, frozenset[str]] = {
         }
     ),
     "token-classification": frozenset({*_BOTH_HEADS, "falcon"}),
+    "question-answering": frozenset(
+        {
+            "albert", "bart", "bert", "big_bird", "bigbird_pegasus", "camembert", "convbert", "data2vec-text",
+            "deberta", "deberta-v2", "distilbert", "electra", "falcon", "flaubert", "gptj", "ibert", "layoutlmv3",
+            "lilt", "longformer", "markuplm", "mbart", "megatron-bert", "mobilebert", "mpnet", "nystromformer", "opt",
+            "rembert", "roberta", "roformer", "splinter", "squeezebert", "xlm", "xlm-roberta",
+        }
+    ),
+    "fill-mask": frozenset(
+        {
+            "albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
+            "distilbert", "electra", "esm", "flaubert", "ibert", "layoutlm", "longformer", "megatron-bert",
+            "mobilebert", "modernbert", "mpnet", "nystromformer", "perceiver", "rembert", "roberta", "roformer",
+            "squeezebert", "xlm", "xlm-roberta",
+        }
+    ),
 }  # fmt: skip
 """The model_types of texts that optimum 0.1 exports, by task; of other tasks, it decides itself."""
 
@@ -73,12 +91,13 @@ def choose_exporter(source: Source, recipe: Recipe) -> str:
         return recipe.exporter
     config = source.config()
     kind = config.get("model_type")
-    try:
-        if kind not in OF_TRANSFORMERS or not _reads_texts(config, recipe, source):
-            return OPTIMUM.name
-    except TaskError:
-        return OPTIMUM.name  # what cannot be built is refused when a build is asked for
-    known = OF_OPTIMUM[recipe.task or "feature-extraction"]
+    if kind in PICTURES_OF_TRANSFORMERS:
+        return TRANSFORMERS.name
+    if kind not in OF_TRANSFORMERS:
+        return OPTIMUM.name
+    known = OF_OPTIMUM.get(_task(config, recipe, source))
+    if known is None:  # it reads no texts, or cannot be built, which is refused when a build is asked for
+        return OPTIMUM.name
     return TRANSFORMERS.name if saved_by_5(config) or kind not in known else OPTIMUM.name
 
 
@@ -110,13 +129,21 @@ def check_known(config: Mapping[str, Any], task: str, exporter: str, wanted: str
         TaskError: names the architecture, what was tried, and what is left.
     """
     kind = config.get("model_type")
+    if is_static(config):
+        return  # a table needs no exporter
     if exporter == TRANSFORMERS.name:
-        if task not in OF_OPTIMUM:
+        if task not in {*OF_OPTIMUM, *_PICTURES}:
             raise TaskError(
-                f"The exporter transformers makes encoders of texts, and this {kind} model is built for {task}.",
+                f"The exporter transformers makes encoders of texts and pictures, and this {kind} model is built for "
+                f"{task}.",
                 'Leave exporter out of the recipe, or write exporter = "optimum".',
             )
         return
+    if kind in PICTURES_OF_TRANSFORMERS:
+        raise TaskError(
+            f"optimum does not export a {kind} model ({architecture_of(config)}) for {task}.",
+            f'Write exporter = "{TRANSFORMERS.name}" in the recipe, or leave exporter out.',
+        )
     if task in OF_OPTIMUM and kind is not None and kind not in OF_OPTIMUM[task]:
         tried = "optimum does not export" if wanted == OPTIMUM.name else "No exporter of this release knows"
         another = f'Write exporter = "{TRANSFORMERS.name}" in the recipe: transformers 5 '
@@ -141,11 +168,18 @@ def is_embedder(source: Source) -> bool:
         SourceError: its modules.json cannot be had, or read.
     """
     modules = source.modules()
+    if modules is None:
+        return False
+    read = read_modules(modules)
     # A CrossEncoder's modules.json has the Transformer alone.
-    return modules is not None and len(read_modules(modules)) > 1
+    return len(read) > 1 or read[0].kind == STATIC
 
 
-def _reads_texts(config: Mapping[str, Any], recipe: Recipe, source: Source) -> bool:
+def _task(config: Mapping[str, Any], recipe: Recipe, source: Source) -> str:
     if recipe.task is not None:
-        return recipe.task in OF_OPTIMUM
-    return bool(TEXT_ENCODERS.possible(config, architecture_of(config), embedder=is_embedder(source)))
+        return recipe.task
+    try:
+        possible = TEXT_ENCODERS.possible(config, architecture_of(config), embedder=is_embedder(source))
+    except TaskError:
+        possible = []
+    return possible[0] if possible else ""

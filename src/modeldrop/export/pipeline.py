@@ -30,7 +30,7 @@ from modeldrop.export.messages import (
     WorkerEvent,
 )
 from modeldrop.export.preflight.checks import CheckedRequest, check_request
-from modeldrop.export.preflight.files import check_complete
+from modeldrop.export.preflight.files import TOKENIZER, check_complete
 from modeldrop.export.preflight.inputs import check_rates
 from modeldrop.export.preflight.resources import check_one_file, check_resources, makes_beside, needs
 from modeldrop.export.thresholds import Judged, check_sizes, check_speeds, judge_all
@@ -109,7 +109,7 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
     }
     every_file = {path for own in own_files.values() for path in own}
     flag_external_data(output, every_file)
-    check_complete(output, checked.family.needed, every_file)
+    check_complete(output, checked.needed, every_file)
     shared = sorted(set(_files(output)) - every_file)
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
 
@@ -316,7 +316,7 @@ def _comparison(checked: CheckedRequest, scratch: Path) -> Comparison:
         reference=scratch / _REFERENCE,
         task=checked.task,
         problem=checked.problem,
-        texts=checked.family.takes_texts,
+        texts=TOKENIZER in checked.needed,
         metric=checked.request.metric,
         samples=tuple(sample.fields for sample in checked.samples),
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TRANSFORMER, POOLING, DENSE, NORMALIZE = "Transformer", "Pooling", "Dense", "Normalize"
+MASKED, SPLADE = "MLMTransformer", "SpladePooling"
+STATIC = "StaticEmbedding"
 _NO_EFFECT = "Dropout"
 MODES = ("cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean")
 # The order in which sentence-transformers concatenates them.
@@ -34,20 +36,23 @@ _ACTIVATIONS = {
 }
 _EVERYWHERE = "sentence_transformers.models"
 """The package of all modules for releases before 5.4; later ones know it too, but not each other's own."""
-_KNOWN = f"{TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order."
+_KNOWN = f"{TRANSFORMER}, {POOLING}, {DENSE} and {NORMALIZE}, in that order, or {MASKED} and {SPLADE}, or {STATIC}."
+_OTHER_ORDERS = ([TRANSFORMER], [MASKED, SPLADE], [TRANSFORMER, SPLADE], [STATIC], [STATIC, NORMALIZE])
+_STRATEGIES, _LOGARITHMS = ("max", "sum"), {"relu": "", "log1p_relu": "_log"}
 _BY_ITS_OWN = "Export it with its own library, and publish the .onnx file beside config.json and tokenizer.json."
 _OTHERS = {
-    "MLMTransformer": "a sparse encoder (SPLADE)",
-    "SpladePooling": "a sparse encoder (SPLADE)",
     "SparseAutoEncoder": "a sparse encoder (CSR)",
     "SparseStaticEmbedding": "a sparse encoder (SPLADE)",
-    "StaticEmbedding": "static embeddings (model2vec)",
     "WordEmbeddings": "averaged word vectors",
     "BoW": "a bag of words",
     "CLIPModel": "CLIP in sentence-transformers' form",
     "Router": "two encoders behind a router",
     "Asym": "two encoders behind a router",
 }
+
+
+STATIC_CONFIG = {"model_type": "model2vec", "architectures": ["StaticModel"]}
+"""What is said of static embeddings of sentence-transformers, which have no config.json: as of model2vec's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
 
     Returns:
         A Transformer alone for a CrossEncoder, and before a Pooling, Dense layers and perhaps a Normalize for an
-        embedder.
+        embedder; before a SpladePooling for a sparse one. A StaticEmbedding, perhaps before a Normalize.
 
     Raises:
         TaskError: there is one that cannot be put into the graph, by its name.
@@ -95,8 +100,9 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
         [DENSE] * len(rest),
         [*[DENSE] * (len(rest) - 1), NORMALIZE],
     )
-    if not fits and kinds != [TRANSFORMER]:
-        wrong = next((kind for kind in kinds if kind not in {TRANSFORMER, POOLING, DENSE, NORMALIZE}), "")
+    if not fits and kinds not in _OTHER_ORDERS:
+        known_kinds = {TRANSFORMER, POOLING, DENSE, NORMALIZE, MASKED, SPLADE, STATIC}
+        wrong = next((kind for kind in kinds if kind not in known_kinds), "")
         raise TaskError(
             f"modules.json has a module that cannot be put into the graph: {wrong}."
             if wrong
@@ -123,10 +129,43 @@ def check_modules(
         config = read(f"{module.path}/config.json" if module.path else "config.json")
         if config is None:
             continue  # a build says whose file is missing
-        if module.kind == POOLING:
+        if module.kind == SPLADE:
+            splade_mode(config)
+        elif module.kind == POOLING:
             pooling_modes(config, prompts)
         elif module.kind == DENSE:
             dense_activation(config)
+
+
+def is_static(config: Mapping[str, Any]) -> bool:
+    """Whether a model is a table of vectors, by token, whose mean is a text's; told from its config.json."""
+    return config.get("model_type") == STATIC_CONFIG["model_type"]
+
+
+def lists_static(document: Sequence[Any]) -> bool:
+    """Whether a parsed modules.json begins with static embeddings."""
+    first = document[0] if document else None
+    return isinstance(first, dict) and str(first.get("type")).rpartition(".")[2] == STATIC
+
+
+def is_sparse(modules: Sequence[SentenceModule]) -> bool:
+    """Whether they are those of a sparse encoder, whose vectors have a number for every token of the vocabulary."""
+    return any(module.kind == SPLADE for module in modules)
+
+
+def splade_mode(config: Mapping[str, Any]) -> str:
+    """How a SpladePooling makes a vector of the scores of words: ``splade_max`` or ``splade_sum``, or with ``_log``.
+
+    Raises:
+        TaskError: it cannot be put into the graph.
+    """
+    strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    if strategy not in _STRATEGIES or activation not in _LOGARITHMS:
+        raise TaskError(
+            f"The SpladePooling module asks for {strategy} of {activation}, which cannot be put into the graph.",
+            f"This release knows {' and '.join(_STRATEGIES)} of {' and '.join(_LOGARITHMS)}.",
+        )
+    return f"splade_{strategy}{_LOGARITHMS[activation]}"
 
 
 def pooling_modes(config: Mapping[str, Any], prompts: Mapping[str, str]) -> tuple[str, ...]:
@@ -180,7 +219,7 @@ def readable_modules(document: Sequence[Any]) -> list[dict[str, Any]]:
     Each release writes the names that its own classes have, which others cannot import (``base.modules.normalize`` is
     in 6 alone).
     """
-    kinds = {TRANSFORMER, POOLING, DENSE, NORMALIZE, _NO_EFFECT}
+    kinds = {TRANSFORMER, POOLING, DENSE, NORMALIZE, STATIC, _NO_EFFECT}
     readable = []
     for place, plain in enumerate(document):
         kind = plain["type"].rpartition(".")[2]

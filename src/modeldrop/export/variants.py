@@ -44,8 +44,10 @@ FUSIBLE = tuple(_FUSIONS)
 
 CONVOLUTIONAL = frozenset(
     {
-        "bit", "convnext", "convnextv2", "efficientnet", "focalnet", "hgnet_v2", "mobilenet_v1", "mobilenet_v2",
-        "mobilevit", "mobilevitv2", "poolformer", "regnet", "resnet", "van",
+        "bit", "convnext", "convnextv2", "d_fine", "data2vec-audio", "detr", "efficientnet", "focalnet", "hgnet_v2",
+        "hubert", "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "poolformer", "regnet", "resnet",
+        "rt_detr", "rt_detr_v2", "sew", "sew-d", "table-transformer", "unispeech", "unispeech-sat", "van", "wav2vec2",
+        "wav2vec2-conformer", "wavlm",
     }
 )  # fmt: skip
 """The model_types whose work is convolutions: those onnxruntime slows down where it finds ranges while it runs."""

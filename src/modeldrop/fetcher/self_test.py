@@ -40,8 +40,9 @@ _RULES = 1  # raised when the same answers would be judged otherwise
 _REMEMBERED = 32
 _MAX_BYTES = 256 << 10
 _TOLD_FIRST = (
-    "decisions", "nrmse", "cosine_min", "correlation", "top1", "greedy_prefix", "cosine_mean", "kendall_tau", "kl",
-    "perplexity_gap", "max_abs", "label_agreement", "rank_agreement", "rel_error", "abs_error",
+    "decisions", "spans", "transcript", "boxes", "nrmse", "cosine_min", "correlation", "top1", "greedy_prefix",
+    "cosine_mean", "kendall_tau", "kl", "perplexity_gap", "max_abs", "label_agreement", "rank_agreement", "rel_error",
+    "abs_error",
 )  # fmt: skip
 _WITHOUT_SCALE = "abs_error"  # of numbers of any size: what was reached elsewhere says nothing
 

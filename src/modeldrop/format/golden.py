@@ -152,9 +152,10 @@ GOLDEN_STEP = Record(
 class GoldenChain(NamedTuple):
     """Runs of graphs one after the other, and the original's answer.
 
-    The answer are the named outputs without their batch dimension, as rows one below the other, of which only the
-    positions ``at`` are kept (all where that is empty). Of generators, ``targets`` has by row the index of the next
-    token (in ``at``, where given), and ``begin`` is the first row whose next token is the original's own choice.
+    The answer are the named outputs without their batch dimension, as rows one below the other, of which only those of
+    the numbers ``rows`` and of these only the positions ``at`` are kept (all where they are empty). Of generators,
+    ``targets`` has by row the index of the next token (in ``at``, where given), and ``begin`` is the first row whose
+    next token is the original's own choice.
     """
 
     text: str
@@ -165,6 +166,7 @@ class GoldenChain(NamedTuple):
     values: tuple[float, ...]
     targets: tuple[int, ...] = ()
     begin: int = 0
+    rows: tuple[int, ...] = ()
 
 
 def _check_chain(fields: Fields, chain: GoldenChain) -> None:
@@ -180,6 +182,8 @@ def _check_chain(fields: Fields, chain: GoldenChain) -> None:
     width = chain.shape[-1]
     if chain.at and len(chain.at) != width:
         fields.fail(f"has {len(chain.at)} positions; the shape keeps {width}", "at")
+    if chain.rows and len(chain.rows) * width != len(chain.values):
+        fields.fail(f"has {len(chain.rows)} rows; the shape keeps {len(chain.values) // width}", "rows")
     if chain.targets and (len(chain.targets) != len(chain.values) // width or max(chain.targets) >= width):
         fields.fail("must name one kept position for each row", "targets")
     if chain.begin >= max(len(chain.targets), 1):
@@ -214,6 +218,9 @@ GOLDEN_CHAIN = Record(
         high=_MAX_KEPT,
         default=0,
         omit=lambda chain: not chain.targets,
+    ),
+    rows=ListField(
+        "The rows of the answer that are kept; all where absent.", _COUNT, limit=_MAX_KEPT, default=(), omit=True
     ),
 )
 

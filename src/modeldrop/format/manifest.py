@@ -476,8 +476,8 @@ MANIFEST = DocumentFormat(
             task=TextField("Hub task name.", limit=64),
             architecture=TextField("Class of the original.", limit=256),
             problem=TextField(
-                "What a classifier's scores mean: multi_label_classification, regression, or absent: labels of which "
-                "one is true.",
+                "What scores mean: multi_label_classification, regression, ctc (letters, frame by frame), or absent: "
+                "labels of which one is true.",
                 limit=64,
                 default="",
                 omit=True,

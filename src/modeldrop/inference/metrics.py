@@ -7,6 +7,9 @@ vector     one vector each: embeddings                  cosine, neighbours
 hidden     any numbers                                  cosine (mean along the last axis)
 score      one number each: rerankers                   correlation, kendall_tau, top10
 classes    scores of labels, per text or token          cosine, top1, kl; top5 where there are more than 5 labels
+spans      by token, how well an answer begins and ends  cosine, spans, kl
+boxes      things in a picture: scores of labels, a box  boxes, iou
+frames     frame by frame, scores of letters: CTC        cosine, top1, kl, transcript
 labels     scores of labels that may all be true         cosine, decisions
 targets    numbers that are estimated: regression        nrmse, correlation
 tokens     scores of the next token, row by row         cosine, top1, kl, greedy_prefix, perplexity_gap
@@ -14,16 +17,18 @@ outputs    whatever a graph answers, by name            those of ``outputs.py``
 ========== ============================================ =====================================================
 
 ``max_abs``, the largest difference of two numbers, belongs to all of them but the last; for tokens, whose scores have
-no scale of their own, it is a share of the original's largest score, and for targets of their spread.
+no scale of their own, it is a share of the original's largest score, and for targets of their spread. Of boxes it is
+that of scores, and of corners as shares of the picture's sides, among things that both have found.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.tasks import MULTI_LABEL, REGRESSION, task_of
+from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION, task_of
 from modeldrop.inference.outputs import compare_named
 from modeldrop.inference.runs import ModelAnswer
 
@@ -42,6 +47,10 @@ _LEAST_SPREAD = 1e-6
 _FAR = 1e9
 _NEIGHBOURS = 5
 _FIRST = 10
+_LONGEST_SPAN = 15
+_LEAST_SCORE, _BEST_FOUND, _BORDER, _SAME_BOX = 0.5, 5, 0.05, 0.5
+_UNORDERED = ("boxes", "boxes or nothing")
+"""What a model finds in a picture has no order: its rows are those of no other one."""
 _PROBLEMS = {MULTI_LABEL: "labels", REGRESSION: "targets"}
 
 
@@ -52,7 +61,11 @@ def measure_of(task: str, shape: Sequence[int], problem: str = "") -> str:
         if problem in _PROBLEMS:
             return _PROBLEMS[problem]
         return "classes" if shape[-1] > 1 else "score"
-    if answers in {"tokens", "outputs"}:
+    if problem == CTC:
+        return "frames"
+    if answers == "boxes":
+        return "boxes" if problem == MULTI_LABEL else "boxes or nothing"
+    if answers in {"spans", "tokens", "outputs"}:
         return answers
     return "vector" if len(shape) == 1 else "hidden"
 
@@ -89,7 +102,7 @@ def compare(
         float((np.abs(one - other) / scale).max()) if good else _FAR
         for one, other, good, scale in zip(originals, variants, finite, scales, strict=True)
     ]
-    metrics, worst = _highest("max_abs", differences)
+    metrics, worst = _highest("max_abs", differences) if measure not in _UNORDERED else ({}, {})
     for part in _PARTS[measure]:
         figures, where = part(expected, originals, variants, finite)
         metrics |= figures
@@ -199,6 +212,27 @@ def _spreads(originals: Arrays) -> Array:
     return np.where(spreads > sizes * _LEAST_SPREAD, spreads, np.where(sizes > 0, sizes, 1.0))
 
 
+def _spans(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
+    """The share of inputs whose best span is the same."""
+    pairs = zip(one, other, finite, strict=True)
+    return _shares("spans", [float(best_span(a) == best_span(b)) if good else 0.0 for a, b, good in pairs])
+
+
+def best_span(scores: Array) -> tuple[int, int]:
+    """The first and the last token of the likeliest answer, of 15 tokens at most: transformers' default.
+
+    Args:
+        scores: [2, tokens]: how well it begins, and ends, at every token of the passage.
+    """
+    begins, ends = scores
+    both = begins[:, None] + ends[None, :]
+    tokens = np.arange(len(begins))
+    long = tokens[None, :] - tokens[:, None]
+    best = np.where((long >= 0) & (long < _LONGEST_SPAN), both, -np.inf).argmax()
+    first, last = divmod(int(best), len(begins))
+    return first, last
+
+
 def _first_five(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """The mean share of the five best labels that stay among the five best."""
     if min(values.shape[-1] for values in one) <= 5:
@@ -247,11 +281,110 @@ def _perplexity(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, fin
     return {"perplexity_gap": float(np.expm1(min(losses[1] - losses[0], 20.0)))}, {}
 
 
+def _transcripts(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
+    """The mean likeness of what is heard."""
+    pairs = zip(one, other, finite, strict=True)
+    return _shares("transcript", [transcript_likeness(a, b) if good else 0.0 for a, b, good in pairs])
+
+
+def transcript_likeness(one: Array, other: Array) -> float:
+    """One less the edits between two transcripts, as a share of the first one's letters; 0 at least.
+
+    A transcript is the best letter of every frame, without repetitions and then without the letter 0, which is none.
+
+    Args:
+        one: scores [frames, letters] of the original.
+        other: those of a variant.
+    """
+    mine, its = _heard(one), _heard(other)
+    # Levenshtein's distance, row by row.
+    row = np.arange(len(its) + 1)
+    for letter in mine:
+        above = row.copy()
+        row[0] += 1
+        for place, heard in enumerate(its, 1):
+            row[place] = min(above[place] + 1, row[place - 1] + 1, above[place - 1] + (letter != heard))
+    return max(0.0, 1 - float(row[-1]) / max(len(mine), 1))
+
+
+def _heard(scores: Array) -> list[int]:
+    best = scores.argmax(-1)
+    kept = best[np.flatnonzero(np.diff(best, prepend=-1))]
+    return kept[kept != 0].tolist()  # type: ignore[no-any-return]
+
+
+def _boxes(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool], *, nothing: bool) -> Any:
+    """The share of things that both find, how well their boxes overlap, and how far the numbers of these are apart."""
+    pairs = [
+        found_by_both(a, b, nothing=nothing) if good else (0.0, 0.0, _FAR)
+        for a, b, good in zip(one, other, finite, strict=True)
+    ]
+    shares, overlaps, differences = zip(*pairs, strict=True)
+    figures, where = _shares("boxes", shares)
+    for more in (_shares("iou", overlaps), _highest("max_abs", differences)):
+        figures |= more[0]
+        where |= more[1]
+    return figures, where
+
+
+def found_by_both(one: Array, other: Array, *, nothing: bool) -> tuple[float, float, float]:
+    """Of a picture: the share of things found by both, the mean overlap of their boxes, the largest difference.
+
+    What counts is what the original scores above 0.5, or if that is nothing, its best five; and what the variant
+    scores as high. So that nothing depends on a score that is just above the limit, a thing is looked for among all
+    that the other one scores up to 0.05 below. The same thing has the same label, and boxes with an overlap (area in
+    common by area of both) of a half or more.
+    """
+    sides = [_detections(values, nothing=nothing) for values in (one, other)]
+    ranked = np.sort(sides[0][1])[::-1]
+    least = min(_LEAST_SCORE, float(ranked[min(_BEST_FOUND, len(ranked)) - 1]))
+    if ranked[0] >= _LEAST_SCORE:
+        least = _LEAST_SCORE
+    found, overlaps, differences = [], [], []
+    for (labels, scores, corners), (its_labels, its_scores, its_corners) in (sides, sides[::-1]):
+        for row in np.flatnonzero(scores >= least):
+            same = np.where(
+                (its_labels == labels[row]) & (its_scores >= least - _BORDER), _overlaps(corners[row], its_corners), 0.0
+            )
+            best = int(same.argmax())
+            found.append(float(same[best] >= _SAME_BOX))
+            if same[best] >= _SAME_BOX:
+                overlaps.append(float(same[best]))
+                differences.append(
+                    float(max(abs(scores[row] - its_scores[best]), np.abs(corners[row] - its_corners[best]).max()))
+                )
+    return float(np.mean(found)), float(np.mean(overlaps or [0.0])), max(differences, default=0.0)
+
+
+def _detections(values: Array, *, nothing: bool) -> tuple[Array, Array, Array]:
+    """Of every row its label, that one's score, and the corners of the box as shares of the picture's sides.
+
+    Args:
+        values: scores of labels, then a box: its middle, width and height.
+        nothing: whether the last label is that of nothing, so that scores are shares; else each is by itself.
+    """
+    logits, boxes = values[:, :-4], values[:, -4:]
+    scores = np.exp(_log_softmax(logits))[:, :-1] if nothing else 1 / (1 + np.exp(-logits))
+    middle, sides = boxes[:, :2], boxes[:, 2:]
+    return scores.argmax(-1), scores.max(-1), np.concatenate([middle - sides / 2, middle + sides / 2], -1)
+
+
+def _overlaps(corners: Array, others: Array) -> Array:
+    """Intersection over union of a box with every other one."""
+    inside = np.maximum(np.minimum(corners[2:], others[:, 2:]) - np.maximum(corners[:2], others[:, :2]), 0).prod(-1)
+    areas = np.maximum(others[:, 2:] - others[:, :2], 0).prod(-1) + np.maximum(corners[2:] - corners[:2], 0).prod()
+    return np.asarray(inside / np.maximum(areas - inside, 1e-12))
+
+
 _PARTS: dict[str, tuple[Callable[..., tuple[Figures, Worst]], ...]] = {
     "vector": (_cosines, _neighbours),
     "hidden": (_cosines,),
     "score": (_order,),
     "classes": (_cosines, _labels, _first_five, _divergence),
+    "spans": (_cosines, _spans, _divergence),
+    "boxes": (partial(_boxes, nothing=False),),
+    "boxes or nothing": (partial(_boxes, nothing=True),),
+    "frames": (_cosines, _labels, _divergence, _transcripts),
     "labels": (_cosines, _decisions),
     "targets": (_errors,),
     "tokens": (_cosines, _labels, _divergence, _greedy, _perplexity),

@@ -73,6 +73,7 @@ class ModelRun:
         outputs: which outputs make up the answer, as rows one below the other.
         answer: the original's.
         at: the positions of the outputs' last dimension that the answer keeps; () for all.
+        rows: the rows that the answer keeps, by number; () for all.
         read: what a tokenizer makes the first step's token ids of: a batch of texts, or of pairs; () without tokens.
         every: of named outputs that are not kept whole, which elements are: each of so many, of the flattened array.
         whole: the shapes that those outputs have.
@@ -84,6 +85,7 @@ class ModelRun:
     outputs: tuple[StepOutput, ...]
     answer: ModelAnswer
     at: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
     read: tuple[tuple[str, ...], ...] = ()
     every: Mapping[str, int] = field(default_factory=dict)
     whole: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class OpenVariant(ABC):
         results = self.run(run.steps)
         if run.answer.named:
             return thinned(named_outputs([step.graph for step in run.steps], results), run.every)
-        return rows([results[output.step][output.output][0] for output in run.outputs], run.at)
+        return answer_of([results[output.step][output.output][0] for output in run.outputs], run)
 
 
 class OnnxVariant(OpenVariant):
@@ -182,13 +184,30 @@ def thinned(named: Mapping[str, Array], every: Mapping[str, int]) -> dict[str, A
     return {name: array.ravel()[:: every[name]] if name in every else array for name, array in named.items()}
 
 
-def rows(outputs: Sequence[Array], at: Sequence[int] = ()) -> Array:
-    """Outputs without their batch, as one answer: one alone keeps its shape, several become rows."""
+def answer_of(outputs: Sequence[Array], run: ModelRun) -> Array:
+    """Outputs without their batch, as the answer that a run keeps of them."""
+    values = rows(outputs)
+    if run.rows:
+        values = values[list(run.rows)]
+    return values[..., list(run.at)] if run.at else values
+
+
+def rows(outputs: Sequence[Array]) -> Array:
+    """Outputs without their batch, as one.
+
+    One alone keeps its shape, but that what is beyond its first dimension becomes one, and vanishes where it is one
+    number: a map of features. Several become rows, or where they are of different widths columns beside each other.
+    """
     if len(outputs) == 1:
         (values,) = outputs
+        if values.ndim > 2:
+            values = values.reshape(len(values), -1)
+            values = values[:, 0] if values.shape[1] == 1 else values
+    elif len({output.shape[-1] for output in outputs}) > 1:
+        values = np.concatenate(outputs, axis=-1)
     else:
         values = np.concatenate([output.reshape(-1, output.shape[-1]) for output in outputs])
-    return values[..., list(at)] if at else values
+    return values
 
 
 def from_case(case: GoldenCase, output: str, graph: str, dtypes: Mapping[str, str]) -> ModelRun:
@@ -212,7 +231,7 @@ def from_golden(known: GoldenChain) -> ModelRun:
     )
     values = np.array(known.values, np.float64).reshape(known.shape)
     answer = ModelAnswer(values, known.targets, known.begin)
-    return ModelRun(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at)
+    return ModelRun(text=known.text, steps=steps, outputs=known.outputs, answer=answer, at=known.at, rows=known.rows)
 
 
 def from_example(known: GoldenExample) -> ModelRun:

@@ -8,10 +8,17 @@ from typing import Any, ClassVar
 
 from modeldrop.export.builtin_texts import BUILT_IN
 from modeldrop.export.inputs import Sample, builtin_sample
-from modeldrop.format.tasks import MULTI_LABEL, REGRESSION
+from modeldrop.format.manifest import MODEL
+from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION, TASKS
 
 CLASSES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl")
 """Metrics of scores of labels; see ``inference.metrics``."""
+SPANS = ("cosine_mean", "cosine_min", "max_abs", "spans", "kl")
+"""Metrics of models that find answers in a passage."""
+FRAMES = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl", "transcript")
+"""Metrics of models that hear letters, frame by frame."""
+BOXES = ("boxes", "iou", "max_abs")
+"""Metrics of models that find things in pictures."""
 TOKENS = ("cosine_mean", "cosine_min", "max_abs", "top1", "kl", "greedy_prefix", "perplexity_gap")
 """Metrics of models that write."""
 WRITING_TEXTS = BUILT_IN[::4]
@@ -28,16 +35,8 @@ class Family(ABC):
 
     name: ClassVar[str]
     """Of its folder."""
-    graphs: ClassVar[tuple[str, ...]] = ("model",)
-    """The graphs of a version, by role, the first that runs first; a role is also the name of its file."""
-    needed: ClassVar[tuple[str, ...]] = ("config.json", "tokenizer.json", "tokenizer_config.json")
-    """The files that every runtime needs beside the graphs."""
-    takes_texts: ClassVar[bool] = True
-    """Whether the tokenizer is compared too: tokenizer.json must give what the original tokenizer gives."""
     input_kind: ClassVar[str] = "text"
     """The kind of ``Sample`` that they take."""
-    most_texts: ClassVar[int] = 1
-    """How many texts a sample may have: 2 where pairs are read, 0 where none is."""
     openvino_inputs: ClassVar[tuple[frozenset[str], frozenset[str]] | None] = None
     """What a ready OpenVINO graph must take, and may take; None where such graphs are not taken as they are."""
     measured: ClassVar[tuple[str, ...]] = ()
@@ -47,6 +46,19 @@ class Family(ABC):
     draws."""
     golden: ClassVar[tuple[int, ...]] = ()
     """Indices of those texts whose answers the manifest keeps; () where the worker chooses."""
+
+    def roles(self, config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+        """The graphs of a version, the first that runs first; a role is also the name of its file."""
+        return (MODEL,)
+
+    def needed(self, config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+        """The files that every runtime needs beside the graphs; where tokenizer.json is among them, it is compared."""
+        texts = ("tokenizer.json", "tokenizer_config.json") if TASKS[task].has_tokenizer else ()
+        return (
+            "config.json",
+            *texts,
+            *(("preprocessor_config.json",) if self.input_kind in {"image", "audio"} else ()),
+        )
 
     @abstractmethod
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
@@ -67,16 +79,35 @@ class Family(ABC):
         return tuple(builtin_sample((text,)) for text in self.texts), self.golden
 
 
+_EACH_LABEL_ALONE = {"d_fine", "rt_detr", "rt_detr_v2"}
+"""The model_types of detectors that score every label by itself; of the others, a last score is that of nothing."""
+
+
 def problem_of(config: Mapping[str, Any], task: str) -> str:
-    """What a classifier's scores mean: ``MULTI_LABEL``, ``REGRESSION``, or "" for labels of which one is true.
+    """What scores mean: ``MULTI_LABEL``, ``REGRESSION``, ``CTC``, or "" for labels of which one is true.
 
     Args:
         config: its config.json; training by transformers writes ``problem_type`` into it.
         task: what it is built for.
     """
     problem = config.get("problem_type")
+    if is_ctc(config, task):
+        return CTC
+    if task == "object-detection":
+        return MULTI_LABEL if config.get("model_type") in _EACH_LABEL_ALONE else ""
     judged = task in {"text-classification", "image-classification"}
     return problem if judged and problem in (MULTI_LABEL, REGRESSION) else ""
+
+
+def is_ctc(config: Mapping[str, Any], task: str) -> bool:
+    """Whether what is built for ``task`` hears letters, frame by frame; others write what they have heard."""
+    names = config.get("architectures") or [""]
+    return task == "automatic-speech-recognition" and str(names[0]).endswith("ForCTC")
+
+
+def hears(config: Mapping[str, Any]) -> bool:
+    """Whether a model takes sound: samples for its convolutions, or a spectrogram."""
+    return "conv_dim" in config or "num_mel_bins" in config
 
 
 def class_metrics(config: Mapping[str, Any], task: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ARRAYS = "arrays"
 _MAX_BYTES = 1 << 30
 _MAX_EXAMPLES = 2000
+_SOUNDS = ("input_values", "input_features")
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -24,7 +25,8 @@ def check_calibration(path: Path, config: Mapping[str, Any], kind: str) -> None:
     Args:
         path: the recipe's file: ``.npz``, or texts, one per line.
         config: the model's config.json.
-        kind: of the model's inputs: ``text`` for token ids, ``arrays`` for what the graph says itself; else pictures.
+        kind: of the model's inputs: ``text`` for token ids, ``image``, ``audio``, or ``arrays`` for what the graph says
+            itself.
 
     Raises:
         RecipeError: names the array, its shape, and what is wanted.
@@ -40,6 +42,8 @@ def check_calibration(path: Path, config: Mapping[str, Any], kind: str) -> None:
         raise RecipeError(f"calibration: {path} cannot be read: {error.strerror or error}.") from None
     if kind == "text":
         _check_tokens(path, arrays, config)
+    elif kind == "audio":
+        _check_sounds(path, arrays)
     elif kind != ARRAYS:
         _check_pictures(path, arrays, config)
 
@@ -119,6 +123,15 @@ def _check_pictures(path: Path, arrays: Mapping[str, NDArray[Any]], config: Mapp
         raise RecipeError(
             f"calibration: {path} has {_shapes(arrays)}.",
             f"This model takes pixel_values: float32 of the shape (examples, {shape}).",
+        )
+
+
+def _check_sounds(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    (name, array), *others = arrays.items()
+    if others or name not in _SOUNDS or array.dtype.name != "float32" or array.ndim not in {2, 3}:
+        raise RecipeError(
+            f"calibration: {path} has {_shapes(arrays)}.",
+            f"This model takes {' or '.join(_SOUNDS)}, as its feature extractor makes them: float32, of equal lengths.",
         )
 
 

@@ -22,9 +22,10 @@ from modeldrop.export.preflight.openvino_source import check_graph, embeds, orig
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_config import FILE, read_sentence_config
-from modeldrop.export.sentence_modules import check_modules, read_modules
+from modeldrop.export.sentence_modules import check_modules, is_sparse, is_static, lists_static, read_modules
 from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
+from modeldrop.format.manifest import MODEL
 from modeldrop.format.tasks import GENERIC
 from modeldrop.format.variants import VariantSpec
 
@@ -42,6 +43,8 @@ class CheckedRequest:
         samples: what the variants are compared on; () for built-in pictures and recordings.
         golden: indices of the samples whose answers are kept in the manifest.
         problem: what its scores mean; see ``family.problem_of``.
+        graphs: the roles of its graphs, the one that runs first in front.
+        needed: the files that every runtime needs beside them.
     """
 
     request: BuildRequest
@@ -50,16 +53,13 @@ class CheckedRequest:
     samples: tuple[Sample, ...]
     golden: tuple[int, ...]
     problem: str = ""
+    graphs: tuple[str, ...] = (MODEL,)
+    needed: tuple[str, ...] = ()
 
     @property
     def family(self) -> Family:
         """The family of models that are exported and run in the same way."""
         return family_of(self.task)
-
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """The roles of its graphs, the one that runs first in front."""
-        return self.request.source.roles or self.family.graphs
 
     @property
     def origin(self) -> VariantSpec:
@@ -93,17 +93,27 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     elif embedder and modules is not None:
         settings = request.source.settings
         check_modules(read_modules(modules), settings, read_sentence_config(settings(FILE) or {}).prompts)
-    if request.recipe.truncate_dim is not None and (ir is not None or not embedder):
+    sparse = modules is not None and is_sparse(read_modules(modules))
+    if ready and is_static(config):
+        raise TaskError(
+            "A ready graph of static embeddings is taken as a generic model, or built from its table.",
+            'Write task = "generic" in the recipe, or give the folder that has model.safetensors.',
+        )
+    if not ready:
+        _check_kind(config, modules, sparse=sparse)
+    if request.recipe.truncate_dim is not None and (ir is not None or not embedder or sparse):
         raise RecipeError(
             "truncate_dim: cuts vectors of embedders that modules.json describes, in graphs that are made here.",
             "Leave truncate_dim out of the recipe.",
         )
     if not ready:
         check_known(config, task, request.exporter, request.recipe.exporter)
-    check_tokenizer(request.source.spec, request.source.support, family.needed)
+    needed = family.needed(config, task)
+    check_tokenizer(request.source.spec, request.source.support, needed)
     _check_metrics(request, task, family.metrics(config, task, embedder=embedder))
-    check_export(request.recipe, task, family, ready=ready)
-    check_variants(request, config, family, origin_of(request.source))
+    check_export(request.recipe, task, ready=ready)
+    graphs = request.source.roles or family.roles(config, task)
+    check_variants(request, config, task, graphs, origin_of(request.source))
     if request.samples:
         check_samples(request.samples, request.recipe, task, family)
         samples, golden = request.samples, tuple(range(min(_GOLDEN, len(request.samples))))
@@ -116,7 +126,31 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         samples=samples,
         golden=golden,
         problem=problem_of(config, task),
+        graphs=graphs,
+        needed=needed,
     )
+
+
+def _check_kind(config: Mapping[str, Any], modules: Sequence[Any] | None, *, sparse: bool) -> None:
+    """Refuse a modules.json that is of another kind of model than config.json."""
+    if is_static(config) and modules is None:
+        raise TaskError(
+            "config.json is model2vec's, and there is no modules.json that says how its vectors are made.",
+            "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW).",
+        )
+    architecture = architecture_of(config)
+    if lists_static(modules or ()) != is_static(config):
+        named = ("config.json", "modules.json") if is_static(config) else ("modules.json", "config.json")
+        raise TaskError(
+            f"{named[0]} describes static embeddings, and {named[1]} does not ({architecture}).",
+            "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW).",
+        )
+    if sparse and not architecture.endswith("ForMaskedLM"):
+        raise TaskError(
+            f"modules.json describes a sparse encoder (SPLADE), and config.json a model that scores no words: "
+            f"{architecture}.",
+            "Give the checkpoint with its head for masked words, as SparseEncoder.save_pretrained writes it.",
+        )
 
 
 def _check_generic(request: BuildRequest) -> CheckedRequest:
@@ -128,10 +162,12 @@ def _check_generic(request: BuildRequest) -> CheckedRequest:
             "Leave the task out of the recipe, or build from a checkpoint or graphs with their config.json.",
         )
     _check_metrics(request, GENERIC, family.measured)
-    check_export(recipe, GENERIC, family, ready=source.framework == ONNX)
+    check_export(recipe, GENERIC, ready=source.framework == ONNX)
     origin = origin_of(source)
-    check_variants(request, {}, family, origin, source.roles)
-    return CheckedRequest(request=request, task=GENERIC, architecture=source.framework, samples=(), golden=())
+    check_variants(request, {}, GENERIC, source.roles, origin)
+    return CheckedRequest(
+        request=request, task=GENERIC, architecture=source.framework, samples=(), golden=(), graphs=source.roles
+    )
 
 
 def _check_metrics(request: BuildRequest, task: str, metrics: Sequence[str]) -> None:

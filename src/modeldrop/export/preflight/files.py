@@ -9,9 +9,9 @@ from pathlib import Path
 
 from modeldrop.errors import IncompleteError, SourceError
 
-_TOKENIZER = "tokenizer.json"
+TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.json"
 # What transformers makes a tokenizer.json of, where there is none.
-_VOCABULARIES = (_TOKENIZER, "vocab.*", "*.model", "*.spm", "*.tiktoken", "tekken.json")
+_VOCABULARIES = (TOKENIZER, "vocab.*", "*.model", "*.spm", "*.tiktoken", "tekken.json")
 
 
 def check_tokenizer(spec: str, there: Collection[str], needed: Collection[str]) -> None:
@@ -25,10 +25,11 @@ def check_tokenizer(spec: str, there: Collection[str], needed: Collection[str]) 
     Raises:
         SourceError: it has none.
     """
-    if _TOKENIZER in needed and not any(fnmatchcase(name, one) for name in there for one in _VOCABULARIES):
+    wanted = _VOCABULARIES if TOKENIZER in needed else tuple({VOCABULARY} & set(needed))
+    if wanted and not any(fnmatchcase(name, one) for name in there for one in wanted):
         raise SourceError(
-            f"{spec} has no tokenizer, and this model takes texts.",
-            "Put tokenizer.json and tokenizer_config.json beside the weights, or name where they are: "
+            f"{spec} has no tokenizer, and this model reads or writes texts.",
+            f"Put {wanted[0]} and tokenizer_config.json beside the weights, or name where they are: "
             'tokenizer = "org/name" in the recipe.',
         )
 

@@ -11,6 +11,7 @@ from modeldrop.errors import RecipeError
 from modeldrop.export.inputs import PCM, Sample, sampling_rate
 from modeldrop.export.models.family import Family
 from modeldrop.format.recipe import Recipe
+from modeldrop.format.tasks import TASKS
 
 _ONE = {"text": "a text", "image": "a picture", "audio": "a recording"}
 _CALLED = {"text": "texts", "image": "pictures", "audio": "recordings"}
@@ -37,10 +38,16 @@ def check_samples(samples: Sequence[Sample], recipe: Recipe, task: str, family: 
                 f"inputs: {sample.where} is {_ONE[sample.kind]}; models for {task} take {_CALLED[family.input_kind]}.",
                 f"Name {_WRITTEN[family.input_kind]}.",
             )
-        if len(sample.texts) > family.most_texts:
+        least, most = TASKS[task].texts
+        if len(sample.texts) > most:
             what = "a pair" if sample.kind == "text" else "texts beside what it names"
             raise RecipeError(
                 f"inputs: {sample.where} has {what}, which a model for {task} does not read.", "Leave them out."
+            )
+        if sample.kind == "text" and len(sample.texts) < least:
+            raise RecipeError(
+                f"inputs: {sample.where} is one text; a model for {task} reads a question and a passage.",
+                'Write {"query": …, "passage": …}, or both with a tab between them.',
             )
     for variant, limits in recipe.thresholds.items():
         for metric in limits:

@@ -10,11 +10,11 @@ from modeldrop.export.models.family import Family, label_count
 from modeldrop.export.openvino_ir import BITS, Ir, Port
 from modeldrop.export.sources import Source
 from modeldrop.export.variants import CONVOLUTIONAL, makeable, openvino_variant
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import DEFAULT_VARIANTS, FP32, OPENVINO, VARIANTS, VariantSpec
 
 _ORDER = "beam_idx"
-_EMBEDDING = ("sentence_embedding", "last_hidden_state")
-_SCORES = ("logits",)
+_EMBEDDING = "sentence_embedding"
 _SMALLER = "openvino-int8"
 _ORIGIN = "give the model it was made of (its card's base_model)"
 
@@ -59,7 +59,7 @@ def default_variants(source: Source, *, calibrated: bool = False) -> tuple[str, 
 
 def embeds(ir: Ir) -> bool:
     """Whether a graph answers one vector for a text."""
-    return _EMBEDDING[0] in {port.name for port in ir.outputs}
+    return _EMBEDDING in {port.name for port in ir.outputs}
 
 
 def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[str, Any]) -> None:
@@ -91,7 +91,7 @@ def check_graph(ir: Ir, spec: str, task: str, family: Family, config: Mapping[st
         )
     for port in ir.inputs:
         _check_free(port, what, 1 if family.name == "vision" else 2)
-    wanted = _EMBEDDING if task == "feature-extraction" else _SCORES
+    wanted = TASKS[task].outputs
     answered = next((port for name in wanted for port in ir.outputs if port.name == name), None)
     if answered is None:
         raise SourceError(

@@ -10,11 +10,12 @@ from typing import Any
 
 from modeldrop.errors import MissingExtraError, RecipeError
 from modeldrop.export.exporter_choice import find_interpreter
-from modeldrop.export.models.family import Family
+from modeldrop.export.models import family_of
 from modeldrop.export.preflight.calibration import check_calibration
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.variants import FUSIBLE, LIBRARIES, WITHOUT_PRODUCTS, makeable
 from modeldrop.format.recipe import Recipe
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import FP32, OPENVINO, STATIC, VARIANTS, WEIGHT_ONLY, VariantSpec
 
 _SECONDS = 60
@@ -26,25 +27,24 @@ _WHOLE = 32  # bits of fp32, which gates compare with
 def check_variants(
     request: BuildRequest,
     config: Mapping[str, Any],
-    family: Family,
+    task: str,
+    graphs: Sequence[str],
     origin: VariantSpec = FP32,
-    graphs: Sequence[str] = (),
 ) -> None:
     """Refuse what cannot be made.
 
     Args:
         request: its recipe has the variants and their options.
         config: the model's config.json.
-        family: the model's.
+        task: what it is built for.
+        graphs: roles of its graphs.
         origin: the variant that the source's graphs are, of which all others are made.
-        graphs: roles of the graphs; () for the family's.
 
     Raises:
         RecipeError: a variant is not for this model, lacks calibration data, or has a gate without fp32 to compare.
         MissingExtraError: the exporter's environment lacks a library.
     """
     recipe = request.recipe
-    graphs = graphs or family.graphs
     _check_makeable(recipe, origin)
     for name in recipe.variants:
         spec = VARIANTS[name]
@@ -71,7 +71,7 @@ def check_variants(
                     f"{name} needs calibration data.",
                     "Name inputs like those it will get: calibration = a file of texts, or of arrays (.npz).",
                 )
-            kind = "text" if family.takes_texts else family.input_kind
+            kind = "text" if TASKS[task].texts[1] else family_of(task).input_kind
             check_calibration(Path(recipe.calibration), config, kind)
     for name, options in recipe.options.items():
         if name not in recipe.variants:
@@ -109,13 +109,12 @@ def _check_makeable(recipe: Recipe, origin: VariantSpec) -> None:
             )
 
 
-def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> None:
+def check_export(recipe: Recipe, task: str, *, ready: bool) -> None:
     """Refuse what the export would pass over in silence.
 
     Args:
         recipe: the variants and their options.
         task: what the model is built for.
-        family: the model's.
         ready: whether the source holds graphs instead of weights.
 
     Raises:
@@ -132,7 +131,7 @@ def check_export(recipe: Recipe, task: str, family: Family, *, ready: bool) -> N
             f"opset: int4 is made of graphs of opset {_INT4_OPSET} or later, not of {recipe.opset}.",
             "Raise opset, leave it out, or leave int4 out of the variants.",
         )
-    if recipe.max_length is not None and not family.most_texts:
+    if recipe.max_length is not None and not TASKS[task].texts[1]:
         raise RecipeError(f"max_length: a model for {task} reads no texts.", "Leave max_length out of the recipe.")
 
 

@@ -56,7 +56,7 @@ def charts(manifest: Manifest) -> list[BarChart]:
     bars = [Bar(framework_of(manifest), original.weight_bytes, size(original.weight_bytes), "original")]
     bars += [Bar(name, count, size(count)) for name, count in weights]
     costs = [("Size of the weights", "less is better", bars)]
-    timed = "median, with a few tokens written" if task_of(manifest.task).writes else "median"
+    timed = "median, with a few tokens written" if task_of(manifest.task).writes and not manifest.problem else "median"
     speeds = [(framework_of(manifest), original.speed, "original")]
     speeds += [(variant.name, variant.speed, "variant") for variant in manifest.variants]
     for title, name in (

@@ -36,6 +36,7 @@ _PAPER = re.compile(r"README\.md|(?:LICEN[CS]E|NOTICE)[^/]*", re.IGNORECASE)
 _CODE = re.compile(r"[^/]+\.py")
 _MODULE = re.compile(r"\d+_[^/]+")
 _FIRST_MODULE = "0_Transformer/"
+_STATIC_MODULE = "0_StaticEmbedding/"
 _OTHER_WEIGHTS = re.compile(r".*\.(?:onnx|gguf|ggml|h5|msgpack|ot|ckpt|pt|pth|bin|safetensors)", re.IGNORECASE)
 _LEARNED = re.compile(r".*\.(?:pt|pth|bin|safetensors|pkl|pickle|joblib|skops|npy|npz)", re.IGNORECASE)
 _NO_PART = re.compile(
@@ -46,6 +47,7 @@ _NO_PART = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ADAPTER = "adapter_config.json"
+_GLINER = "gliner_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,24 +173,18 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     if rules.support_only:
         return _only_support(support, where)
     known = frozenset(there)
-    # As sentence-transformers before 2.0 wrote it, and as it still reads it.
-    nested = "config.json" not in known and {"modules.json", f"{_FIRST_MODULE}config.json"} <= known
-    inner = _FIRST_MODULE if nested else ""
+    inner = _inner_folder(known)
     support = [name for name in support if not inner or inner + name not in known]
     allow_pickle = rules.allow_pickle
     if _ADAPTER in known and not rules.graph:
         raise _adapter(there, where)
-    bare = f"{inner}config.json" not in known and not rules.bare
+    bare = f"{inner}config.json" not in known and not rules.bare and not _is_static(known, inner)
     if rules.task == GENERIC or (rules.task is None and bare):
         generic_files = _choose_generic(there, rules, where)
         if generic_files is not None:
             return generic_files
     if bare:
-        raise SourceError(
-            f"{where} has no config.json, so it is not a transformers checkpoint.",
-            "Give the folder or repository that holds config.json next to the weights; or, of any other model, ONNX "
-            "graphs, or the file that scikit-learn, LightGBM, XGBoost or CatBoost saved.",
-        )
+        raise _no_config(known, where)
     papers = [name for name in there if _PAPER.fullmatch(name)]
     if rules.trust_remote_code:
         support += [name for name in there if _CODE.fullmatch(name)]
@@ -212,6 +208,34 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
     left_out = tuple(name for name in there if name not in weights and _is_part(name))
     return ChosenFiles(
         tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), index, left_out=left_out, inner=inner
+    )
+
+
+def _inner_folder(known: frozenset[str]) -> str:
+    """The folder of the first module's files, where a model of sentence-transformers has one for them; else ""."""
+    if "config.json" in known or "modules.json" not in known:
+        return ""
+    # As releases before 2.0 wrote it, and as all still read it. Static embeddings have no config.json at all.
+    needed = {_FIRST_MODULE: "config.json", _STATIC_MODULE: "tokenizer.json"}
+    return next((folder for folder, name in needed.items() if folder + name in known), "")
+
+
+def _is_static(known: frozenset[str], inner: str) -> bool:
+    """Whether it looks like static embeddings of sentence-transformers, which have no config.json."""
+    beside = {"modules.json", "tokenizer.json", "model.safetensors"} <= known and "config.json" not in known
+    return inner == _STATIC_MODULE or beside
+
+
+def _no_config(known: frozenset[str], where: str) -> SourceError:
+    if _GLINER in known:
+        return SourceError(
+            f"{where} is a GLiNER model ({_GLINER}), which this release does not build.",
+            "Export it with gliner, and give the .onnx file as the source of a generic model.",
+        )
+    return SourceError(
+        f"{where} has no config.json, so it is not a transformers checkpoint.",
+        "Give the folder or repository that holds config.json next to the weights; or, of any other model, ONNX "
+        "graphs, or the file that scikit-learn, LightGBM, XGBoost or CatBoost saved.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
 from modeldrop.export.openvino_ir import Ir
+from modeldrop.export.sentence_modules import STATIC_CONFIG, lists_static
 from modeldrop.export.sources import file_choice, generic, graphs, openvino
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 from modeldrop.format.manifest import MODEL
@@ -174,7 +175,10 @@ class FileListSource(Source):
         return choice
 
     def config(self) -> dict[str, Any]:
-        return self.settings("config.json") or {}
+        plain = self.settings("config.json")
+        if plain is None and lists_static(self.modules() or ()):
+            return dict(STATIC_CONFIG)
+        return plain or {}
 
     def settings(self, path: str) -> dict[str, Any] | None:
         if path not in self.support:

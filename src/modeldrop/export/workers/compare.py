@@ -18,7 +18,7 @@ from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.golden import GoldenCase, GoldenChain, StepOutput
 from modeldrop.format.manifest import Manifest, Variant, parse_manifest
 from modeldrop.inference import open_variant
-from modeldrop.inference.metrics import measure_of
+from modeldrop.inference.metrics import best_span, found_by_both, measure_of, transcript_likeness
 from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, OpenVariant, RunStep, from_case, from_golden, rows
 from modeldrop.util.text import first_line
 
@@ -206,6 +206,15 @@ def compare_answers(one: Manifest, other: Manifest, before: Array, after: Array)
         return turned + far, "", text
     if measure == "classes":
         return _classes(one.labels, other.labels, before, after)
+    if measure == "frames":
+        like = transcript_likeness(before, after)
+        return 1 - like + far, "", "the same letters" if like == 1 else f"{1 - like:.0%} of the letters are others"
+    if measure.startswith("boxes"):
+        both = found_by_both(before, after, nothing=measure != "boxes")[0]
+        return 1 - both, "", "the same things found" if both == 1 else f"{both:.0%} of the things found are the same"
+    if measure == "spans":
+        same = best_span(before) == best_span(after)
+        return far + (not same), "", "the same answer" if same else "another answer"
     if measure == "tokens":
         changed = before.reshape(-1, width[0][0]).argmax(-1) != after.reshape(-1, width[0][0]).argmax(-1)
         said = f"{int(changed.sum())} of {changed.size} tokens are others" if changed.any() else "the same tokens"
@@ -277,7 +286,11 @@ def _length(run: ModelRun | None) -> int:
 
 
 def _texts(inputs: Mapping[str, Array | StepOutput]) -> dict[str, Array]:
-    return {name: array for name, array in inputs.items() if name in _COLUMNS and isinstance(array, np.ndarray)}
+    return {
+        name: array
+        for name, array in inputs.items()
+        if name in _COLUMNS and isinstance(array, np.ndarray) and array.ndim > 1
+    }
 
 
 def _copied(run: ModelRun | None, copies: int) -> Sequence[RunStep]:

@@ -24,7 +24,7 @@ from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS
 from modeldrop.inference import open_variant
 from modeldrop.inference.metrics import compare
-from modeldrop.inference.runs import Array, ModelRun, OpenVariant, rows
+from modeldrop.inference.runs import Array, ModelRun, OpenVariant, answer_of
 from modeldrop.util.text import first_line
 
 _PADDED = 8
@@ -69,11 +69,12 @@ def work(request: VerifyRequest, events: Events) -> VerifyAnswer:
         raise IncompleteError(f"The variants were to run without them, but {', '.join(foreign)} got loaded.")
     # What one graph makes of token ids alone is kept in the form that every release reads.
     encodes = comparison.texts and all(is_encoding(run) for run in reference.proof)
+    whole = all(len(run.outputs) == 1 and not run.at and not run.rows for run in reference.golden)
     return VerifyAnswer(
         variants=measured,
         inputs=tuple(run.text for run in reference.proof),
         original_metrics=own.original if own else {},
-        golden=golden_of(reference.golden, cases=encodes),
+        golden=golden_of(reference.golden, cases=encodes and whole),
     )
 
 
@@ -154,6 +155,8 @@ def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> N
     Generators are compared on the beginning of a text (not ``whole``), which may end in a token for its end.
     """
     for index, run in enumerate(runs):
+        if not run.read:
+            continue
         encodings = _encode(tokenizer, run.read)
         for name, ids in run.steps[0].inputs.items():
             if name not in _COLUMNS or not isinstance(ids, np.ndarray):
@@ -175,7 +178,7 @@ def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> N
 def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]) -> list[Array]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
-    Token-wise outputs are cut to the text's own tokens.
+    Outputs by token are cut to the text's own tokens.
     """
     answers: list[Any] = [None] * len(runs)
     # By length, so that little is computed for padding alone.
@@ -190,9 +193,11 @@ def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]) -> l
             for name in step.inputs
         }
         (outputs,) = variant.run([type(step)(step.graph, inputs)])
-        for index, row in zip(indices, outputs[runs[0].outputs[0].output], strict=True):
-            values = runs[index].answer.values
-            answers[index] = rows([row if values.ndim == 1 else row[: len(values)]])
+        for number, (index, encoding) in enumerate(zip(indices, encodings, strict=True)):
+            run = runs[index]
+            by_token = run.answer.values.ndim > 1
+            own = np.array(encoding.attention_mask, bool) if by_token else ...
+            answers[index] = answer_of([outputs[one.output][number][own] for one in run.outputs], run)
     return answers
 
 

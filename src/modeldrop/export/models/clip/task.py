@@ -13,9 +13,7 @@ class Clip(Family):
 
     name = "clip"
     measured = (*CLASSES, "top5")
-    needed = (*Family.needed, "preprocessor_config.json")
     input_kind = "image"
-    most_texts = 256
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         both = "vision_config" in config and "text_config" in config

@@ -12,11 +12,11 @@ class Generic(Family):
     """Graphs whose inputs and outputs are known by their names, types and shapes alone."""
 
     name = "generic"
-    needed = ()
-    takes_texts = False
     input_kind = "arrays"
-    most_texts = 0
     measured = ("abs_error", "rel_error", "label_agreement", "rank_agreement")
+
+    def needed(self, config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+        return ()
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         return []  # never inferred from a config.json: the recipe says it, or the source has none

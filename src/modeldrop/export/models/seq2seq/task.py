@@ -12,9 +12,11 @@ class Seq2Seq(Family):
     """An encoder, and a decoder that is given what it has computed for the tokens before."""
 
     name = "seq2seq"
-    graphs = ENCODER_DECODER
     measured = TOKENS
     texts = WRITING_TEXTS
+
+    def roles(self, config: Mapping[str, Any], task: str) -> tuple[str, ...]:
+        return ENCODER_DECODER
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         writes = architecture.endswith(("ForConditionalGeneration", "LMHeadModel", "MTModel"))

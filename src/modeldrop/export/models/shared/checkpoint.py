@@ -53,7 +53,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     """The model, ready to answer: of weights in fp32, or of ready graphs.
 
     Ready graphs answer calls as a model does: see ``onnx_as_model`` and ``openvino_as_model``. A model of weights gets
-    the attribute ``opset``: what it is to be exported with.
+    two attributes: ``opset``, what it is to be exported with, and ``made_up``, the names of weights that it lacks.
 
     Args:
         checkpoint: where it is.
@@ -79,7 +79,8 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     except Exception as error:
         raise _unloadable(error) from error
     _check_config(model.config, checkpoint)
-    missing = [name for name in info["missing_keys"] if not may_lack or may_lack not in f".{name}"]
+    made_up = [name for name in info["missing_keys"] if may_lack and may_lack in f".{name}"]
+    missing = [name for name in info["missing_keys"] if name not in made_up]
     if missing:
         raise SourceError(
             f"The checkpoint lacks {len(missing)} weights that {type(model).__name__} needs, "
@@ -90,7 +91,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
         if not torch.isfinite(parameter).all():
             raise SourceError(f"The weight {name} holds NaN or infinity.", "Check the training run that saved it.")
     _check_weights(model, checkpoint, info["unexpected_keys"])
-    model.opset = checkpoint.opset
+    model.opset, model.made_up = checkpoint.opset, made_up
     return model.eval()
 
 

@@ -26,12 +26,14 @@ from modeldrop.inference.runs import Array, ModelAnswer, ModelRun
 
 _WIDTH = 64
 _PER_ROW = 8
+_BOX = 4
+_LETTERS = 2
 
 
-def narrowed(run: ModelRun) -> ModelRun:
+def narrowed(run: ModelRun, per_row: int = _PER_ROW) -> ModelRun:
     """The run with the positions of the answer that say most, where it is wide: each row's best ones, and targets.
 
-    For scores of labels or tokens; what is 64 wide or less is kept whole.
+    For scores of labels or tokens, and sparse vectors; what is 64 wide or less is kept whole.
     """
     values = run.answer.values
     width = values.shape[-1]
@@ -40,10 +42,30 @@ def narrowed(run: ModelRun) -> ModelRun:
     rows = values.reshape(-1, width)
     kept = set(run.answer.targets)
     for row in rows:
-        kept.update(np.argsort(-row, kind="stable")[:_PER_ROW].tolist())
+        kept.update(np.argsort(-row, kind="stable")[:per_row].tolist())
     at = tuple(sorted(kept))
     targets = tuple(at.index(target) for target in run.answer.targets)
     return replace(run, answer=ModelAnswer(values[..., list(at)], targets, run.answer.begin), at=at)
+
+
+def narrowed_boxes(run: ModelRun) -> ModelRun:
+    """The run with the labels of the answer that say most: those of its best boxes, the last one, and the boxes."""
+    values = run.answer.values
+    width = values.shape[-1]
+    best = np.argsort(-values[:, : width - _BOX].max(-1), kind="stable")[:_PER_ROW]
+    kept = {int(values[row, : width - _BOX].argmax()) for row in best}
+    at = tuple(sorted({*kept, *range(width - _BOX - 1, width)}))
+    return replace(run, answer=ModelAnswer(values[:, list(at)]), at=at)
+
+
+def narrowed_frames(run: ModelRun) -> ModelRun:
+    """The run with the letters of the answer that say most, and the first, which is none; of what is 64 wide, all."""
+    values = run.answer.values
+    if values.shape[-1] <= _WIDTH:
+        return run
+    best = np.argsort(-values, axis=-1, kind="stable")[:, :_LETTERS]
+    kept = sorted({0, *best.ravel().tolist()})
+    return replace(run, answer=ModelAnswer(values[:, kept]), at=tuple(run.at[index] for index in kept))
 
 
 def golden_of(runs: Sequence[ModelRun], *, cases: bool) -> dict[str, Any]:
@@ -124,6 +146,7 @@ def _known(run: ModelRun) -> GoldenChain:
         values=_values(run.answer.values),
         targets=run.answer.targets,
         begin=run.answer.begin,
+        rows=run.rows,
     )
 
 

@@ -28,13 +28,20 @@ _HIDDEN, _POSITIONS, _SEGMENTS = "last_hidden_state", "position_ids", "token_typ
 _TOKENS = "token_embeddings"
 """What optimum calls the hidden states of a sentence-transformers model: here they get the name that others read."""
 _ANSWERS = {
-    "AutoModel": (_HIDDEN, "sentence_embedding"),
+    "AutoModel": (_HIDDEN, "sentence_embedding", "pooler_output"),
     "AutoModelForSequenceClassification": ("logits",),
     "AutoModelForTokenClassification": ("logits",),
+    "AutoModelForQuestionAnswering": ("start_logits", "end_logits"),
+    "AutoModelForMaskedLM": ("logits",),
     "AutoModelForImageClassification": ("logits",),
+    "AutoModelForAudioClassification": ("logits",),
+    "AutoModelForCTC": ("logits",),
+    "AutoModelForObjectDetection": ("logits", "pred_boxes"),
     "AutoModelForZeroShotImageClassification": ("logits_per_image",),
 }
-_KNOWN = {"input_ids", "attention_mask", "pixel_values", _SEGMENTS, _POSITIONS}
+_KNOWN = {
+    "input_ids", "attention_mask", "pixel_values", "input_values", "input_features", _SEGMENTS, _POSITIONS,
+}  # fmt: skip
 
 
 def has_graphs(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
 
 
-def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
+def export(
+    model: Any,
+    task: str,
+    roles: Sequence[str],
+    output: Path,
+    *,
+    outputs: Sequence[str] = (),
+    sizes: Mapping[str, int] | None = None,
+) -> None:
     """Write the graphs of a model in fp32 into a version; ready ones as they are.
 
     Args:
@@ -25,6 +33,8 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
         task: optimum's name of the task, such as ``text-generation-with-past``.
         roles: the graphs that are kept.
         output: the version's folder.
+        outputs: what the only graph is to answer, each with a free batch; () for what optimum takes.
+        sizes: of the inputs that are traced, by optimum's names, where it cannot tell them from the config.
 
     Raises:
         TaskError: optimum does not know how to export this architecture for the task.
@@ -54,7 +64,16 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
     folder, opset = output / ".export", getattr(model, "opset", None)
     try:
         # Our own comparison is stricter than optimum's validation, which only warns.
-        onnx_export_from_model(model, folder, task=task, opset=opset, do_validation=False, **_shapes(model))
+        onnx_export_from_model(
+            model,
+            folder,
+            task=task,
+            opset=opset,
+            do_validation=False,
+            custom_onnx_configs={roles[0]: _with_outputs(model, task, outputs)} if outputs else None,
+            **_shapes(model),
+            **(sizes or {}),
+        )
     except Exception as error:
         version = f" with opset {opset}" if opset else ""
         raise ExportError(
@@ -71,6 +90,18 @@ def export(model: Any, task: str, roles: Sequence[str], output: Path) -> None:
             path.chmod(0o644)
             path.replace(target.parent / path.name)
     shutil.rmtree(folder)
+
+
+def _with_outputs(model: Any, task: str, outputs: Sequence[str]) -> Any:
+    """The description that optimum has of an export, with other outputs."""
+    make = TasksManager.get_exporter_config_constructor(
+        model=model, exporter="onnx", task=task, library_name="transformers"
+    )
+    description = make(model.config)
+    kind = type(description)
+    named = {name: {0: "batch_size"} for name in outputs}
+    description.__class__ = type(kind.__name__, (kind,), {"outputs": property(lambda _: named)})
+    return description
 
 
 def _shapes(model: Any) -> dict[str, int]:

@@ -8,6 +8,7 @@ Definitions: sentence_transformers.models.Pooling and Dense.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,11 @@ from modeldrop.export.sentence_modules import (
     DENSE,
     NORMALIZE,
     POOLING,
+    SPLADE,
     dense_activation,
     pooling_modes,
     read_modules,
+    splade_mode,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +46,16 @@ _GRAPHS = {
         last = ReduceMax<keepdims = 1>(marked, one)  is = Equal(marked, last)  isf = Cast<to = 1>(is)
         picked = Mul(h, isf)  x = ReduceSum<keepdims = 0>(picked, one)""",
 }
+_SPLADE = "r = Relu(masked)  more = Add(r, unit)  l = Log(more)"
+_AGAIN = "  more2 = Add(l, unit)  l2 = Log(more2)"
+_GRAPHS |= {
+    "splade_max": f"{_SPLADE}  x = ReduceMax<keepdims = 0>(l, one)",
+    "splade_sum": f"{_SPLADE}  x = ReduceSum<keepdims = 0>(l, one)",
+    "splade_max_log": f"{_SPLADE}{_AGAIN}  x = ReduceMax<keepdims = 0>(l2, one)",
+    "splade_sum_log": f"{_SPLADE}{_AGAIN}  x = ReduceSum<keepdims = 0>(l2, one)",
+}
+_WITH_AXES = re.compile(r"ReduceMax<keepdims = (\d)>\((\w+), one\)")
+HIDDEN, LOGITS = "last_hidden_state", "logits"
 
 
 @dataclass(frozen=True)
@@ -63,12 +76,19 @@ class Head:
         dense: layers behind it.
         normalize: whether vectors are made as long as 1.
         truncate_dim: how many numbers of a vector count, None for all; what is left is not normalized again.
+        of: the output of the graph that is pooled.
     """
 
     modes: tuple[str, ...]
     dense: tuple[Dense, ...]
     normalize: bool
     truncate_dim: int | None = None
+    of: str = HIDDEN
+
+    @property
+    def sparse(self) -> bool:
+        """Whether vectors have a number for every token of the vocabulary, most of them 0."""
+        return self.of == LOGITS
 
 
 def read_head(folder: Path, config: SentenceConfig) -> Head | None:
@@ -85,6 +105,10 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     if not path.is_file():
         return None
     modules = read_modules(json.loads(path.read_text("utf-8")))
+    for module in modules:
+        if module.kind == SPLADE:
+            plain = json.loads((folder / module.path / "config.json").read_text("utf-8"))
+            return Head((splade_mode(plain),), (), normalize=False, of=LOGITS)
     pooling = next((module for module in modules if module.kind == POOLING), None)
     if pooling is None:
         raise TaskError("modules.json has no Pooling module.", "Add one, or remove modules.json from the source.")
@@ -95,7 +119,7 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
-    """Make the graph answer ``sentence_embedding`` [batch, dimension] after its ``last_hidden_state``.
+    """Make the graph answer ``sentence_embedding`` [batch, dimension] after the output that it is pooled of.
 
     A ready graph that answers it already stays as it is.
     """
@@ -109,11 +133,10 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     for number, mode in enumerate(head.modes):
         graph = _GRAPHS[mode]
         if opset < 18:
-            graph = graph.replace("ReduceMax<keepdims = 0>(filled, one)", "ReduceMax<keepdims = 0, axes = [1]>(filled)")
-            graph = graph.replace("ReduceMax<keepdims = 1>(marked, one)", "ReduceMax<keepdims = 1, axes = [1]>(marked)")
+            graph = _WITH_AXES.sub(r"ReduceMax<keepdims = \1, axes = [1]>(\2)", graph)
         parts.append((f"p{number}_", graph))
     nodes: list[onnx.NodeProto] = _parse(
-        """h = Identity(last_hidden_state)  one = Constant<value_ints = [1]>()  two = Constant<value_ints = [2]>()
+        f"""h = Identity({head.of})  one = Constant<value_ints = [1]>()  two = Constant<value_ints = [2]>()
         flat = Cast<to = 1>(attention_mask)  mask = Unsqueeze(flat, two)  masked = Mul(h, mask)
         counted = ReduceSum<keepdims = 0>(mask, one)  tiny = Constant<value_float = 1.0e-9>()
         length = Max(counted, tiny)  unit = Constant<value_float = 1.0>()  zeros = Sub(mask, mask)
@@ -227,7 +250,11 @@ def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
     length = mask.sum(1).clamp(min=1e-9)
     pooled = []
     for mode in head.modes:
-        if mode == "cls":
+        if mode.startswith("splade"):
+            scores = (hidden * mask).relu().log1p()
+            scores = scores.log1p() if mode.endswith("_log") else scores
+            pooled.append(scores.sum(1) if "sum" in mode else scores.max(1).values)
+        elif mode == "cls":
             pooled.append(hidden[:, 0])
         elif mode == "max":
             pooled.append(hidden.masked_fill(mask == 0, -1e9).max(1).values)
@@ -278,7 +305,7 @@ _SHARED = frozenset(
         "h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled",
     }
 )  # fmt: skip
-_GRAPH_NAMES = frozenset({"last_hidden_state", "attention_mask", "sentence_embedding"})
+_GRAPH_NAMES = frozenset({HIDDEN, LOGITS, "attention_mask", "sentence_embedding"})
 
 
 def _parse(body: str, prefix: str) -> list[onnx.NodeProto]:

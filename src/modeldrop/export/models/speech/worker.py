@@ -1,4 +1,4 @@
-"""Models that write down what is said."""
+"""What hears: models that write down what is said, and classifiers of sounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import transformers
 from modeldrop.errors import SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
+from modeldrop.export.models.family import is_ctc
 from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_preprocessor
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
-from modeldrop.export.models.shared.loaded_model import TimedRun
+from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
 from modeldrop.export.models.shared.tokenizer import load_tokenizer
+from modeldrop.export.models.speech.listener import Listener
 from modeldrop.inference.runs import Array, ModelRun
 
 _FEATURES = "input_features"
@@ -75,4 +77,15 @@ def _check_window(extractor: Any, config: Any) -> None:
         )
 
 
-MODEL = SpeechRecognizer
+def listener(checkpoint: Checkpoint) -> LoadedModel:
+    """The model of a checkpoint: one that writes token by token, or one graph that answers at once.
+
+    Raises:
+        SourceError, TaskError: see ``LoadedModel``.
+    """
+    config = checkpoint.read("config.json")
+    writes = checkpoint.task == "automatic-speech-recognition" and not is_ctc(config, checkpoint.task)
+    return SpeechRecognizer(checkpoint) if writes else Listener(checkpoint)
+
+
+MODEL = listener

@@ -1,4 +1,4 @@
-"""Embedders, sequence classifiers, rerankers and token classifiers."""
+"""Embedders, classifiers of texts and tokens, rerankers, and what finds answers or hidden words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 import transformers
@@ -19,11 +20,14 @@ from modeldrop.export.environments.exporters import TRANSFORMERS
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.checkpoint import has_graphs, load_config, load_model
+from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.onnx_as_model import OnnxModel
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
 from modeldrop.export.models.shared.pooling import (
+    HIDDEN,
+    LOGITS,
     SENTENCE,
     append_head,
     append_truncated,
@@ -33,18 +37,23 @@ from modeldrop.export.models.shared.pooling import (
 )
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
+from modeldrop.export.models.text_encoders.counted import TOKENWISE, MaskedTexts, check_room, passage
+from modeldrop.export.models.text_encoders.static import StaticEmbedder, is_table
 from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
 from modeldrop.export.transformers5 import fix_tokenizer
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import FP32
-from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep
+from modeldrop.inference.runs import ModelAnswer, ModelRun, RunStep, answer_of
 
-_EMBED = "feature-extraction"
+_EMBED, _ANSWER, _FILL = "feature-extraction", "question-answering", "fill-mask"
 _CLASSES = {
     _EMBED: transformers.AutoModel,
     "text-classification": transformers.AutoModelForSequenceClassification,
     "token-classification": transformers.AutoModelForTokenClassification,
+    _ANSWER: transformers.AutoModelForQuestionAnswering,
+    _FILL: transformers.AutoModelForMaskedLM,
 }
 _MODULES_FILE = "modules.json"
 _WEIGHTS = "model.safetensors"
@@ -52,7 +61,7 @@ _MODULES = ("[0-9]_*/config.json", f"[0-9]_*/{_WEIGHTS}")
 _PICKLED_MODULE = "[0-9]_*/pytorch_model.bin"
 _ROLE = "model"
 _BY_NAME = ("Siglip2TextModel",)
-_HIDDEN = "last_hidden_state"
+_SPARSE_KEPT = 64
 _CLOSE = 1e-3
 _POSITIONS = "position_ids"
 _PREFIX = "modeldrop_positions/"
@@ -68,22 +77,27 @@ class TextEncoder(LoadedModel):
         self._checkpoint = checkpoint
         self._embeds, self._exporter = checkpoint.task == _EMBED, checkpoint.exporter
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
+        self._config = read_sentence_config(checkpoint.read(FILE)) if self._embeds else SentenceConfig()
+        ready = has_graphs(checkpoint)
+        # What modules.json puts behind the transformer goes into every graph that answers for tokens, but OpenVINO's.
+        self._head = read_head(checkpoint.folder, self._config) if self._embeds and not ready else None
+        self._body = self._head.of if self._head is not None else HIDDEN
+        kind = _own_class(checkpoint) or _CLASSES[_FILL if self._is_sparse else checkpoint.task]
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
-        kind = _own_class(checkpoint) or _CLASSES[checkpoint.task]
         self._model = load_model(checkpoint, kind, may_lack=".pooler." if self._embeds else "")
-        ready = isinstance(self._model, OpenVinoModel | OnnxModel)
         if not ready:
             limit_to_positions(self._tokenizer, self._model, checkpoint)
-        # What modules.json puts behind the transformer goes into every graph that answers for tokens, but OpenVINO's.
-        self._config = read_sentence_config(checkpoint.read(FILE)) if self._embeds else SentenceConfig()
-        pools = not ready or (isinstance(self._model, OnnxModel) and self._model.answers(_HIDDEN))
-        self._head = read_head(checkpoint.folder, self._config) if self._embeds and pools else None
+        elif self._embeds and isinstance(self._model, OnnxModel) and self._model.answers(HIDDEN):
+            self._head = read_head(checkpoint.folder, self._config)
         self.max_length = self._tokenizer.model_max_length
-        self.labels = [] if self._embeds else label_names(self._model.config)
-        self._output = "logits"
+        self.labels = label_names(self._model.config) if checkpoint.task.endswith("-classification") else []
+        self._outputs = TASKS[checkpoint.task].outputs
         if self._embeds:
             whole = self._head is not None or (ready and self._model.answers(SENTENCE))
-            self._output = SENTENCE if whole else _HIDDEN
+            self._outputs = (SENTENCE if whole else HIDDEN,)
+        elif ready:
+            _check_outputs(self._model, self._outputs, checkpoint.task)
+        self._masks = MaskedTexts(self._tokenizer) if checkpoint.task == _FILL else None
         if self._head is not None and isinstance(self._model, OnnxModel) and self._model.answers(SENTENCE):
             self._check_sentences()
         self._inputs: list[str] = []
@@ -92,7 +106,9 @@ class TextEncoder(LoadedModel):
         if self._exporter == TRANSFORMERS.name:
             self._export_by_transformers(output)
         else:
-            super().export(output)
+            from modeldrop.export.models.shared.optimum_export import export  # the other's environment has none
+
+            export(self._model, _FILL if self._is_sparse else self._task, (_ROLE,), output)
         if isinstance(self._model, OpenVinoModel):
             self._inputs = list(self._model.inputs)
             return
@@ -116,7 +132,8 @@ class TextEncoder(LoadedModel):
         texts = [BUILT_IN[index] for index in GOLDEN]
         batch = self._tokenizer(texts, truncation=True, padding=len(texts) > 1, return_tensors="pt")
         inputs = {name: tensor for name, tensor in batch.items() if name in taken}
-        export(self._model, inputs, _HIDDEN if self._embeds else "logits", self._tokenizer.model_max_length, output)
+        kept = (self._body,) if self._embeds else self._outputs
+        export(self._model, inputs, kept, self._tokenizer.model_max_length, output)
 
     def save_side_files(self, output: Path) -> None:
         super().save_side_files(output)
@@ -133,24 +150,44 @@ class TextEncoder(LoadedModel):
         questions: dict[str, int] = {}
         for sample in samples:
             texts = tuple(self._config.prompt + text for text in sample.texts)
+            if self._masks is not None:
+                texts = (self._masks.masked(texts[0]),)
             inputs = self._tokenizer(*([part] for part in texts), truncation=True, return_tensors="pt")
-            question = questions.setdefault(texts[0], len(questions)) if len(texts) > 1 else 0
-            answer = ModelAnswer(self._answer(inputs)[0].numpy(), question=question)
-            yield self._make_run(sample.shown, texts, inputs, answer)
+            reranks = len(texts) > 1 and self._task not in TOKENWISE
+            question = questions.setdefault(texts[0], len(questions)) if reranks else 0
+            run = self._make_run(sample.shown, texts, inputs)
+            if self._task in TOKENWISE:
+                counted = self._masks.rows(inputs) if self._masks else passage(inputs)
+                if not counted:
+                    check_room(sample)
+                    continue
+                run = replace(run, rows=counted) if self._masks else replace(run, at=counted)
+            values = answer_of([tensor[0].numpy() for tensor in self._answers(inputs)], run)
+            yield replace(run, answer=ModelAnswer(values, question=question))
 
     def embedding(self, runs: Sequence[ModelRun]) -> Embedding | None:
-        if self._output != SENTENCE:
+        if self._outputs != (SENTENCE,):
             return None
         config = self._config
-        return Embedding(len(runs[0].answer.values), config.similarity, config.prompts, config.default_prompt)
+        # What sentence-transformers takes where a sparse encoder says nothing.
+        similarity = config.similarity or ("dot" if self._is_sparse else "")
+        return Embedding(len(runs[0].answer.values), similarity, config.prompts, config.default_prompt)
 
     def golden_runs(self, runs: Sequence[ModelRun], indices: Sequence[int]) -> list[ModelRun]:
         # A golden case keeps all values, so nothing is narrowed; it has no field for questions.
         chosen = (runs[index] for index in indices)
+        if self._masks is not None:
+            return [narrowed(run) for run in chosen]
+        if self._is_sparse:
+            return [narrowed(run, _SPARSE_KEPT) for run in chosen]
         return [replace(run, answer=replace(run.answer, question=0)) for run in chosen]
 
     def timed_runs(self, samples: Sequence[Sample]) -> list[TimedRun]:
         return [self._timed(part) for part in speed_texts([text for sample in samples for text in sample.texts])]
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self._body == LOGITS
 
     def _check_cut(self, numbers: int) -> None:
         """Refuse to cut vectors that are no longer than what is to be left."""
@@ -181,21 +218,37 @@ class TextEncoder(LoadedModel):
         inputs = self._tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding=len(ids) > 1)
         if "token_type_ids" in self._inputs:
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
-        return TimedRun(
-            self._make_run("", (), inputs, ModelAnswer(self._answer(inputs).numpy())), lambda: self._answer(inputs)
-        )
+        return TimedRun(self._make_run("", (), inputs), lambda: self._answers(inputs))
 
-    def _make_run(self, shown: str, read: tuple[str, ...], inputs: Any, answer: ModelAnswer) -> ModelRun:
+    def _make_run(self, shown: str, read: tuple[str, ...], inputs: Any) -> ModelRun:
+        """A run whose answer nobody has asked for."""
         arrays = {name: inputs[name].numpy() for name in self._inputs if name in inputs}
-        steps = (RunStep(_ROLE, arrays),)
-        return ModelRun(shown, steps, (StepOutput(0, self._output),), answer, read=(read,))
+        outputs = tuple(StepOutput(0, name) for name in self._outputs)
+        return ModelRun(shown, (RunStep(_ROLE, arrays),), outputs, ModelAnswer(np.zeros(0)), read=(read,))
 
     def _answer(self, inputs: Any) -> torch.Tensor:
+        return self._answers(inputs)[0]
+
+    def _answers(self, inputs: Any) -> list[torch.Tensor]:
+        """The outputs that make up the answer."""
         with torch.inference_mode():
             result = self._model(**inputs)
             if self._head is not None:
-                return pool(self._head, result.last_hidden_state, inputs["attention_mask"])
-            return getattr(result, self._output)  # type: ignore[no-any-return]
+                return [pool(self._head, getattr(result, self._body), inputs["attention_mask"])]
+            return [getattr(result, name) for name in self._outputs]
+
+
+def _check_outputs(model: Any, outputs: Sequence[str], task: str) -> None:
+    """Refuse a ready graph that lacks an output of its task.
+
+    Raises:
+        SourceError: names it.
+    """
+    lacking = [name for name in outputs if not model.answers(name)]
+    if lacking:
+        raise SourceError(
+            f"The graph has no output {lacking[0]}, which {task} needs.", "Export it again, or name another task."
+        )
 
 
 def _own_class(checkpoint: Checkpoint) -> Any:
@@ -229,4 +282,14 @@ def _number_positions(model: onnx.ModelProto) -> bool:
     return True
 
 
-MODEL = TextEncoder
+def encoder(checkpoint: Checkpoint) -> LoadedModel:
+    """The model of a checkpoint: one that transformers loads, or a table of vectors.
+
+    Raises:
+        SourceError, TaskError: see ``LoadedModel``.
+    """
+    static = is_table(checkpoint) and not has_graphs(checkpoint)
+    return StaticEmbedder(checkpoint) if static else TextEncoder(checkpoint)
+
+
+MODEL = encoder

@@ -1,0 +1,144 @@
+"""Small checkpoints of what sees and hears: random weights, the processors that go with them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from tests.helpers.checkpoints import HIDDEN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LAYERS = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2}
+_SIZE = {"height": 64, "width": 64}
+LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+
+
+def dinov2(folder: Path, *, seed: int = 0) -> Path:
+    """An embedder of pictures as DINOv2: its vector is the first of its hidden states."""
+    torch.manual_seed(seed)
+    config = transformers.Dinov2Config(**_LAYERS, mlp_ratio=2, image_size=70, patch_size=14)
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    transformers.BitImageProcessor(size={"shortest_edge": 70}, crop_size={"height": 70, "width": 70}).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def siglip_vision(folder: Path, *, seed: int = 0) -> Path:
+    """The part of SigLIP that sees, whose vector attention makes of the hidden states."""
+    torch.manual_seed(seed)
+    sizes = {name: value for name, value in _LAYERS.items() if name != "initializer_range"}
+    config = transformers.SiglipVisionConfig(**sizes, intermediate_size=128, image_size=64, patch_size=16)
+    transformers.SiglipVisionModel(config).save_pretrained(folder)
+    transformers.SiglipImageProcessor(size=_SIZE).save_pretrained(folder)
+    return folder
+
+
+def resnet_body(folder: Path, *, seed: int = 0) -> Path:
+    """Convolutions without a head: their vector is the mean over places."""
+    torch.manual_seed(seed)
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic")
+    transformers.ResNetModel(config).save_pretrained(folder)
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 64}, crop_pct=1.0).save_pretrained(folder)
+    return folder
+
+
+def yolos(folder: Path, *, seed: int = 0) -> Path:
+    """A detector that sees pictures of any shape."""
+    torch.manual_seed(seed)
+    config = transformers.YolosConfig(
+        **_LAYERS, intermediate_size=128, image_size=[64, 96], patch_size=16, num_detection_tokens=12, num_labels=5
+    )
+    transformers.YolosForObjectDetection(config).save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    transformers.YolosImageProcessor(size=size).save_pretrained(folder)
+    return folder
+
+
+def detr(folder: Path, *, seed: int = 0) -> Path:
+    """A detector of convolutions and a decoder."""
+    torch.manual_seed(seed)
+    config = transformers.DetrConfig(
+        backbone_config=_backbone(transformers.ResNetConfig, "stage4"),
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        d_model=HIDDEN,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=HIDDEN,
+        decoder_ffn_dim=HIDDEN,
+        num_queries=12,
+        num_labels=5,
+        init_std=0.2,
+    )
+    transformers.DetrForObjectDetection(config).save_pretrained(folder)
+    transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
+    return folder
+
+
+def rt_detr(folder: Path, *, seed: int = 0) -> Path:
+    """A detector that chooses places in the picture first, and scores every label by itself."""
+    torch.manual_seed(seed)
+    config = transformers.RTDetrConfig(
+        backbone_config=_backbone(transformers.RTDetrResNetConfig, "stage2", "stage3", "stage4"),
+        encoder_in_channels=[32, 32, 32],
+        encoder_hidden_dim=32,
+        encoder_ffn_dim=HIDDEN,
+        encoder_attention_heads=4,
+        d_model=32,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=HIDDEN,
+        decoder_layers=2,
+        decoder_in_channels=[32, 32, 32],
+        num_queries=12,
+        num_denoising=0,
+        num_labels=5,
+    )
+    model = transformers.RTDetrForObjectDetection(config)
+    for name, weights in model.named_parameters():
+        if "score_head" in name or "class_embed" in name:  # all places are alike as they are made: any may be chosen
+            torch.nn.init.normal_(weights, std=0.5)
+    model.save_pretrained(folder)
+    transformers.RTDetrImageProcessor(size=_SIZE).save_pretrained(folder)
+    return folder
+
+
+def _backbone(kind: Any, *stages: str) -> Any:
+    return kind(
+        embedding_size=16,
+        hidden_sizes=[16, 32, 32, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=list(stages),
+    )
+
+
+def wav2vec2(folder: Path, head: str = "Wav2Vec2ForCTC", *, labels: int = 4, seed: int = 0) -> Path:
+    """A model that hears letters, or with another head classifies sounds."""
+    torch.manual_seed(seed)
+    config = transformers.Wav2Vec2Config(
+        **_LAYERS,
+        intermediate_size=128,
+        vocab_size=len(LETTERS),
+        pad_token_id=0,
+        conv_dim=[32] * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        classifier_proj_size=32,
+        num_labels=labels,
+    )
+    getattr(transformers, head)(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+    if head.endswith("CTC"):
+        vocabulary = folder / "letters.json"
+        vocabulary.write_text(json.dumps({letter: index for index, letter in enumerate(LETTERS)}))
+        transformers.Wav2Vec2CTCTokenizer(str(vocabulary)).save_pretrained(folder)
+        vocabulary.unlink()
+    return folder
