@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from modeldrop.export.models.family import CLASSES, SPANS
@@ -17,7 +19,7 @@ from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import parse_manifest
 from modeldrop.inference.metrics import best_span
 from tests.export.building import COLUMNS, Built, build
-from tests.helpers.checkpoints import bert, make_sparse, roberta, static_embedder
+from tests.helpers.checkpoints import bert, make_colbert, make_sparse, roberta, static_embedder
 from tests.helpers.command_line import modeldrop
 from tests.helpers.second_exporter import PYTHON
 
@@ -133,6 +135,30 @@ def test_static_embeddings_answer_as_sentence_transformers_does(tmp_path: Path) 
     config = json.loads((built.output / "config.json").read_text())
     assert (config["model_type"], config["normalize"]) == ("model2vec", True)
     assert json.loads((built.output / "modules.json").read_text())[0]["path"] == ""
+    passes_its_self_test(built, "cosine_min")
+
+
+def test_every_token_keeps_a_vector_of_length_one(tmp_path: Path) -> None:
+    """As PyLate makes it: the encoder, its Dense layer for every token, and a length of 1."""
+    source = make_colbert(bert(tmp_path / "source"))
+    built = build(tmp_path, source, ("cosine_mean", "cosine_min", "max_abs"), ("o2",))
+    manifest = built.manifest
+    assert (manifest.task, manifest.embedding) == ("feature-extraction", None)
+    for variant in manifest.variants:
+        assert [tensor.name for tensor in variant.outputs] == ["last_hidden_state", "token_embeddings"]
+        assert variant.outputs[-1].shape[-1] == "24"
+    texts = ["the harbour at night", "fold the dough four times, then let it rest"]
+    session, batch, encodings = feeds(built.output, texts)
+    (mine,) = session.run(["token_embeddings"], batch)
+    model = transformers.AutoModel.from_pretrained(source)
+    weight = load_file(source / "1_Dense" / "model.safetensors")["linear.weight"]
+    for text, vectors, encoding in zip(texts, mine, encodings, strict=True):
+        inputs = transformers.AutoTokenizer.from_pretrained(source)(text, return_tensors="pt")
+        with torch.inference_mode():
+            its = torch.nn.functional.normalize(model(**inputs).last_hidden_state[0] @ weight.T, dim=-1)
+        assert np.allclose(vectors[: sum(encoding.attention_mask)], its.numpy(), atol=1e-5)
+    kept = json.loads((built.output / "config_sentence_transformers.json").read_text())
+    assert kept["document_prefix"] == "[D] "
     passes_its_self_test(built, "cosine_min")
 
 

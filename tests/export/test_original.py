@@ -205,7 +205,6 @@ def modules(*kinds: str) -> list[dict[str, object]]:
         (modules("MLMTransformer", "SpladePooling"), "a sparse encoder"),
         (modules("StaticEmbedding"), "modules.json describes static embeddings, and config.json does not"),
         (modules("SparseStaticEmbedding", "SpladePooling"), "a sparse encoder"),
-        (modules("Transformer", "Dense"), "late-interaction"),
         (modules("Transformer", "Pooling", "LayerNorm"), "cannot be put into the graph: LayerNorm"),
         (modules("Transformer", "Normalize", "Pooling"), "an order that is not known: Transformer, Normalize, Pooling"),
         (modules("Router", "Pooling"), "two encoders behind a router"),

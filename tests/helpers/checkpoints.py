@@ -116,6 +116,28 @@ def make_sparse(folder: Path, strategy: str = "max", activation: str = "relu") -
     return folder
 
 
+def make_colbert(folder: Path, width: int = 24) -> Path:
+    """Turn an encoder into a model of late interaction as PyLate saves it: a vector for every token."""
+    (folder / "1_Dense").mkdir()
+    plain = {
+        "in_features": HIDDEN,
+        "out_features": width,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    (folder / "1_Dense" / "config.json").write_text(json.dumps(plain))
+    torch.manual_seed(7)
+    save_file({"linear.weight": torch.randn(width, HIDDEN)}, folder / "1_Dense" / "model.safetensors")
+    modules = [("", "sentence_transformers.models.Transformer"), ("1_Dense", "pylate.models.Dense.Dense")]
+    plain_modules = [
+        {"idx": index, "name": str(index), "path": path, "type": kind} for index, (path, kind) in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(plain_modules))
+    prefixes = {"query_prefix": "[Q] ", "document_prefix": "[D] ", "query_length": 32, "document_length": 180}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prefixes))
+    return folder
+
+
 def static_embedder(folder: Path, *, seed: int = 0) -> Path:
     """A table of vectors as sentence-transformers saves it: in a folder of its own, and no config.json."""
     torch.manual_seed(seed)

@@ -102,9 +102,9 @@ def rt_detr(folder: Path, *, seed: int = 0) -> Path:
         num_labels=5,
     )
     model = transformers.RTDetrForObjectDetection(config)
-    for name, weights in model.named_parameters():
-        if "score_head" in name or "class_embed" in name:  # all places are alike as they are made: any may be chosen
-            torch.nn.init.normal_(weights, std=0.5)
+    for weights in model.parameters():
+        if weights.ndim > 1:  # as they are made, all places of a picture are alike, and any may be chosen
+            torch.nn.init.normal_(weights, std=weights[0].numel() ** -0.5 * 1.4)
     model.save_pretrained(folder)
     transformers.RTDetrImageProcessor(size=_SIZE).save_pretrained(folder)
     return folder

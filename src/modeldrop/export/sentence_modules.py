@@ -71,7 +71,8 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
 
     Returns:
         A Transformer alone for a CrossEncoder, and before a Pooling, Dense layers and perhaps a Normalize for an
-        embedder; before a SpladePooling for a sparse one. A StaticEmbedding, perhaps before a Normalize.
+        embedder; before a SpladePooling for a sparse one. A StaticEmbedding, perhaps before a Normalize. A Transformer
+        before Dense layers alone where every token keeps a vector (ColBERT).
 
     Raises:
         TaskError: there is one that cannot be put into the graph, by its name.
@@ -90,17 +91,13 @@ def read_modules(document: Sequence[Any]) -> tuple[SentenceModule, ...]:
                 f"modules.json describes {sentence}: its module {known} cannot be put into the graph.",
                 f"This release builds {_KNOWN} {_BY_ITS_OWN}",
             )
-    if kinds[:2] == [TRANSFORMER, DENSE]:
-        raise TaskError(
-            "modules.json describes a late-interaction model (ColBERT): a Dense layer for every token, no Pooling.",
-            _BY_ITS_OWN,
-        )
     rest = kinds[2:]
     fits = kinds[:2] == [TRANSFORMER, POOLING] and rest in (
         [DENSE] * len(rest),
         [*[DENSE] * (len(rest) - 1), NORMALIZE],
     )
-    if not fits and kinds not in _OTHER_ORDERS:
+    late = kinds[:1] == [TRANSFORMER] and len(kinds) > 1 and set(kinds[1:]) == {DENSE}
+    if not fits and not late and kinds not in _OTHER_ORDERS:
         known_kinds = {TRANSFORMER, POOLING, DENSE, NORMALIZE, MASKED, SPLADE, STATIC}
         wrong = next((kind for kind in kinds if kind not in known_kinds), "")
         raise TaskError(
@@ -146,6 +143,11 @@ def lists_static(document: Sequence[Any]) -> bool:
     """Whether a parsed modules.json begins with static embeddings."""
     first = document[0] if document else None
     return isinstance(first, dict) and str(first.get("type")).rpartition(".")[2] == STATIC
+
+
+def is_late(modules: Sequence[SentenceModule]) -> bool:
+    """Whether they are those of a model of late interaction (ColBERT): a Dense layer for every token, no Pooling."""
+    return len(modules) > 1 and all(module.kind == DENSE for module in modules[1:])
 
 
 def is_sparse(modules: Sequence[SentenceModule]) -> bool:
@@ -204,6 +206,8 @@ def dense_activation(config: Mapping[str, Any]) -> str:
     Raises:
         TaskError: it cannot be put into the graph.
     """
+    if config.get("use_residual"):
+        raise TaskError("The Dense module adds what it is given (use_residual).", _BY_ITS_OWN)
     function = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if function not in _ACTIVATIONS:
         raise TaskError(

@@ -22,7 +22,7 @@ from modeldrop.export.preflight.openvino_source import check_graph, embeds, orig
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_config import FILE, read_sentence_config
-from modeldrop.export.sentence_modules import check_modules, is_sparse, is_static, lists_static, read_modules
+from modeldrop.export.sentence_modules import check_modules, is_late, is_sparse, is_static, lists_static, read_modules
 from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.manifest import MODEL
@@ -93,7 +93,9 @@ def check_request(request: BuildRequest) -> CheckedRequest:
     elif embedder and modules is not None:
         settings = request.source.settings
         check_modules(read_modules(modules), settings, read_sentence_config(settings(FILE) or {}).prompts)
-    sparse = modules is not None and is_sparse(read_modules(modules))
+    read = () if modules is None else read_modules(modules)
+    sparse = is_sparse(read)
+    of_words = sparse or is_late(read)  # a number for every word, or a vector for every token: nothing to cut
     if ready and is_static(config):
         raise TaskError(
             "A ready graph of static embeddings is taken as a generic model, or built from its table.",
@@ -101,7 +103,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         )
     if not ready:
         _check_kind(config, modules, sparse=sparse)
-    if request.recipe.truncate_dim is not None and (ir is not None or not embedder or sparse):
+    if request.recipe.truncate_dim is not None and (ir is not None or not embedder or of_words):
         raise RecipeError(
             "truncate_dim: cuts vectors of embedders that modules.json describes, in graphs that are made here.",
             "Leave truncate_dim out of the recipe.",

@@ -20,6 +20,7 @@ from modeldrop.export.sentence_modules import (
     POOLING,
     SPLADE,
     dense_activation,
+    is_late,
     pooling_modes,
     read_modules,
     splade_mode,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from modeldrop.export.sentence_config import SentenceConfig
 
-SENTENCE = "sentence_embedding"
+SENTENCE, TOKENS = "sentence_embedding", "token_embeddings"
 # ONNX text syntax: `h` are the hidden states [batch, sequence, hidden], `mask` the mask as [batch, sequence, 1] floats.
 _GRAPHS = {
     "cls": "zero = Constant<value_int = 0>()  x = Gather<axis = 1>(h, zero)",
@@ -72,7 +73,7 @@ class Head:
     """What follows the transformer.
 
     Attributes:
-        modes: of the pooling; their vectors are concatenated.
+        modes: of the pooling; their vectors are concatenated. () where every token keeps a vector (ColBERT).
         dense: layers behind it.
         normalize: whether vectors are made as long as 1.
         truncate_dim: how many numbers of a vector count, None for all; what is left is not normalized again.
@@ -84,6 +85,16 @@ class Head:
     normalize: bool
     truncate_dim: int | None = None
     of: str = HIDDEN
+
+    @property
+    def by_token(self) -> bool:
+        """Whether every token keeps a vector: late interaction."""
+        return not self.modes
+
+    @property
+    def answers(self) -> str:
+        """The output that it makes."""
+        return TOKENS if self.by_token else SENTENCE
 
     @property
     def sparse(self) -> bool:
@@ -105,6 +116,9 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     if not path.is_file():
         return None
     modules = read_modules(json.loads(path.read_text("utf-8")))
+    if is_late(modules):
+        layers = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
+        return Head((), tuple(layers), normalize=True)
     for module in modules:
         if module.kind == SPLADE:
             plain = json.loads((folder / module.path / "config.json").read_text("utf-8"))
@@ -121,14 +135,18 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
 def append_head(model: onnx.ModelProto, head: Head) -> None:
     """Make the graph answer ``sentence_embedding`` [batch, dimension] after the output that it is pooled of.
 
+    Where nothing is pooled it answers ``token_embeddings`` [batch, sequence, dimension].
+
     A ready graph that answers it already stays as it is.
     """
     import onnx
-    from onnx import numpy_helper
 
-    if any(tensor.name == "sentence_embedding" for tensor in model.graph.output):
+    if any(tensor.name in {SENTENCE, TOKENS} for tensor in model.graph.output):
         return
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    if head.by_token:
+        _append_tokens(model, head, opset)
+        return
     parts = []
     for number, mode in enumerate(head.modes):
         graph = _GRAPHS[mode]
@@ -147,18 +165,8 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
         nodes += _parse(graph, prefix)
     pooled = ", ".join(f"{prefix}x" for prefix, _ in parts)
     nodes += _parse(f"pooled = Concat<axis = 1>({pooled})" if len(parts) > 1 else f"pooled = Identity({pooled})", "")
-    last = "pooled"
-    for number, layer in enumerate(head.dense):
-        weight = numpy_helper.from_array(layer.weight.detach().numpy().T.copy(), f"{_PREFIX}dense{number}_weight")
-        model.graph.initializer.append(weight)
-        step = f"d{number} = MatMul({last}, dense{number}_weight)"
-        if layer.bias is not None:
-            bias = numpy_helper.from_array(layer.bias.detach().numpy(), f"{_PREFIX}dense{number}_bias")
-            model.graph.initializer.append(bias)
-            step += f"  b{number} = Add(d{number}, dense{number}_bias)"
-        step += f"  a{number} = {layer.activation}({'b' if layer.bias is not None else 'd'}{number})"
-        nodes += _parse(step, "")
-        last = f"a{number}"
+    more, last = _dense_nodes(model, head.dense, "pooled")
+    nodes += more
     if head.normalize:
         norm = f"ReduceL2<keepdims = 1>({last}, one)" if opset >= 18 else f"ReduceL2<keepdims = 1, axes = [1]>({last})"
         nodes += _parse(
@@ -184,6 +192,44 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
     )
+
+
+def _dense_nodes(model: onnx.ModelProto, layers: tuple[Dense, ...], last: str) -> tuple[list[onnx.NodeProto], str]:
+    """The nodes of layers behind the value ``last``, whose weights the graph gets; and the name of what they answer."""
+    from onnx import numpy_helper
+
+    nodes: list[onnx.NodeProto] = []
+    for number, layer in enumerate(layers):
+        weight = numpy_helper.from_array(layer.weight.detach().numpy().T.copy(), f"{_PREFIX}dense{number}_weight")
+        model.graph.initializer.append(weight)
+        step = f"d{number} = MatMul({last}, dense{number}_weight)"
+        if layer.bias is not None:
+            bias = numpy_helper.from_array(layer.bias.detach().numpy(), f"{_PREFIX}dense{number}_bias")
+            model.graph.initializer.append(bias)
+            step += f"  b{number} = Add(d{number}, dense{number}_bias)"
+        step += f"  a{number} = {layer.activation}({'b' if layer.bias is not None else 'd'}{number})"
+        nodes += _parse(step, "")
+        last = f"a{number}"
+    return nodes, last
+
+
+def _append_tokens(model: onnx.ModelProto, head: Head, opset: int) -> None:
+    """Make the graph answer ``token_embeddings`` [batch, sequence, dimension]: of every token, as long as 1."""
+    import onnx
+
+    nodes = _parse("h = Identity(last_hidden_state)  two = Constant<value_ints = [2]>()", "")
+    more, last = _dense_nodes(model, head.dense, "h")
+    norm = f"ReduceL2<keepdims = 1>({last}, two)" if opset >= 18 else f"ReduceL2<keepdims = 1, axes = [2]>({last})"
+    nodes += more
+    nodes += _parse(
+        f"""norm = {norm}  floor = Constant<value_float = 1.0e-12>()  safe = Max(norm, floor)
+        token_embeddings = Div({last}, safe)""",
+        "",
+    )
+    model.graph.node.extend(nodes)
+    batch, length = (dim.dim_param for dim in model.graph.output[0].type.tensor_type.shape.dim[:2])
+    shape = [batch or "batch_size", length or "sequence_length", head.dense[-1].weight.shape[0]]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(TOKENS, onnx.TensorProto.FLOAT, shape))
 
 
 def append_truncated(model: onnx.ModelProto, numbers: int) -> None:
@@ -222,11 +268,11 @@ def detach(model: onnx.ModelProto) -> Detached | None:
     nodes = _taken(model.graph.node, _PREFIX)
     if not nodes:
         return None
-    outputs = _taken(model.graph.output, SENTENCE)
+    outputs = _taken(model.graph.output, (SENTENCE, TOKENS))
     return Detached(nodes, _taken(model.graph.initializer, _PREFIX), outputs)
 
 
-def _taken(parts: Any, prefix: str) -> tuple[Any, ...]:
+def _taken(parts: Any, prefix: str | tuple[str, ...]) -> tuple[Any, ...]:
     """Take those out whose name begins so."""
     places = [place for place, part in enumerate(parts) if part.name.startswith(prefix)]
     taken = tuple(type(parts[place]).FromString(parts[place].SerializeToString()) for place in places)
@@ -243,7 +289,10 @@ def attach(model: onnx.ModelProto, head: Detached) -> None:
 
 
 def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The head in PyTorch: ``hidden`` [batch, sequence, hidden], mask [batch, sequence] → [batch, dimension]."""
+    """The head in PyTorch: ``hidden`` [batch, sequence, hidden], mask [batch, sequence] → [batch, dimension].
+
+    Where every token keeps a vector: [batch, sequence, dimension].
+    """
     import torch
 
     mask = attention_mask.unsqueeze(-1).float()
@@ -267,14 +316,14 @@ def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
         else:
             divisor = length.sqrt() if mode == "mean_sqrt_len_tokens" else length
             pooled.append((hidden * mask).sum(1) / divisor)
-    vector = torch.cat(pooled, 1)
+    vector = hidden if head.by_token else torch.cat(pooled, 1)
     for layer in head.dense:
         vector = torch.nn.functional.linear(vector, layer.weight, layer.bias)
         if layer.activation != "Identity":
             vector = getattr(torch, layer.activation.lower())(vector)
     if head.normalize:
-        vector = torch.nn.functional.normalize(vector, dim=1)
-    return vector[:, : head.truncate_dim]
+        vector = torch.nn.functional.normalize(vector, dim=-1)
+    return vector if head.by_token else vector[:, : head.truncate_dim]
 
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -305,7 +354,7 @@ _SHARED = frozenset(
         "h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled",
     }
 )  # fmt: skip
-_GRAPH_NAMES = frozenset({HIDDEN, LOGITS, "attention_mask", "sentence_embedding"})
+_GRAPH_NAMES = frozenset({HIDDEN, LOGITS, "attention_mask", SENTENCE, TOKENS})
 
 
 def _parse(body: str, prefix: str) -> list[onnx.NodeProto]:

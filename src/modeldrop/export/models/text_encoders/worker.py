@@ -93,8 +93,9 @@ class TextEncoder(LoadedModel):
         self.labels = label_names(self._model.config) if checkpoint.task.endswith("-classification") else []
         self._outputs = TASKS[checkpoint.task].outputs
         if self._embeds:
+            own = self._head.answers if self._head is not None else SENTENCE
             whole = self._head is not None or (ready and self._model.answers(SENTENCE))
-            self._outputs = (SENTENCE if whole else HIDDEN,)
+            self._outputs = (own if whole else HIDDEN,)
         elif ready:
             _check_outputs(self._model, self._outputs, checkpoint.task)
         self._masks = MaskedTexts(self._tokenizer) if checkpoint.task == _FILL else None
