@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,7 @@ def test_a_pipeline_with_strings_goes_the_whole_way_and_needs_permission(tmp_pat
     [
         (
             lambda path: write_people(path, "Atlantis"),
-            "scikit-learn itself fails on them: .*unknown categories.*Atlantis",
+            "scikit-learn itself fails on input 4: .*unknown categories.*Atlantis",
         ),
         (lambda path: path.write_text("age,city,income\nold,Oslo,1\n"), "has 'old' as age: expected is float32"),
         (lambda path: path.write_text("age,city\n1,Oslo\n"), "has no income: expected is float32"),
@@ -174,6 +175,16 @@ def test_skops_of_unknown_types_are_refused(tmp_path: Path) -> None:
     skops.io.dump(FunctionTransformer(np.loadtxt), tmp_path / "model.skops")
     with pytest.raises(SourceError, match="does not trust: numpy"):
         frameworks.open_sklearn(tmp_path / "model.skops", allow_pickle=False)
+
+
+@pytest.mark.parametrize(("make", "name"), [(models.lightgbm, "m.txt"), (models.xgboost, "m.ubj")])
+def test_boosters_import_no_scikit_learn(make: Callable[[Path], object], name: str, tmp_path: Path) -> None:
+    make(tmp_path / name)
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    environment = {"MODELDROP_EXPORTER_PYTHON": sys.executable, "PYTHONPATH": str(tmp_path)}
+    ran = modeldrop("build", tmp_path / name, "-o", tmp_path / "out", environment=environment)
+    assert ran.code == 0, ran.err
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from torch import nn
 
 import modeldrop as library
 from modeldrop.config import load_config_file
-from modeldrop.errors import ExportError, ModeldropError, RecipeError, SourceError, UsageError
+from modeldrop.errors import ExportError, MissingExtraError, ModeldropError, RecipeError, SourceError, UsageError
+from modeldrop.export.environments.exporters import TORCH, find_exporter
 from modeldrop.export.models.generic import module_export
 from modeldrop.export.models.generic.own_module import OwnModule, load_own_module
 from modeldrop.export.preflight.checks import check_request
@@ -158,6 +160,7 @@ def test_paths_of_settings_are_below_their_folder(tmp_path: Path, monkeypatch: p
     [
         ("train.py", {}, UsageError, "names no function of a Python file"),
         ("train.txt:f", {}, UsageError, "names no function"),
+        ("none.py", {}, UsageError, "names no function"),
         ("none.py:f", {}, SourceError, "none.py, which does not exist"),
         ("train.py:other", {}, SourceError, r"has no function other; it defines Net, make_model, nn, torch"),
         ("bad.py:f", {}, SourceError, "is not Python"),
@@ -183,6 +186,25 @@ def test_what_is_refused_without_torch(
         plain["state_dict"] = str(folder / plain["state_dict"])
     with pytest.raises(error, match=says):
         check_request(build_request_of(f"python:{folder}/{spec}", parse_recipe(plain), offline=None))
+
+
+@pytest.mark.parametrize("spec", ["train.py", "train.py:make_model", "./train.py"])
+def test_a_file_of_code_is_told_how_it_is_written(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path))
+    with pytest.raises(UsageError, match="is Python code") as caught:
+        resolve_source(spec)
+    assert caught.value.hint.endswith(f"python:{spec.partition(':')[0]}:make_model")
+
+
+def test_an_environment_without_onnxscript_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELDROP_EXPORTERS", str(tmp_path))
+    monkeypatch.setenv("MODELDROP_EXPORTER_PYTHON", sys.executable)
+    with pytest.raises(MissingExtraError, match="needs torch with onnxscript") as caught:
+        find_exporter(TORCH)
+    assert "modeldrop exporter install transformers" in caught.value.hint
+    assert "pip install 'modeldrop[torch]'" in caught.value.hint
+    monkeypatch.setenv("MODELDROP_EXPORTER_PYTHON", str(PYTHON))
+    assert find_exporter(TORCH) == str(PYTHON)
 
 
 @pytest.mark.parametrize("given", [{"trust_code": True}, {"dynamic_shapes": FREE}, {"state_dict": "w.safetensors"}])

@@ -239,10 +239,10 @@ def find_exporter(exporter: Exporter) -> str:
         problem = f"The environment {others[-1]} was made by another release of modeldrop, with other packages."
     else:
         problem = f"Building this needs {exporter.label}, which is not installed here."
-    raise MissingExtraError(
-        problem,
-        f"{exporter.command}\n  It makes an environment of its own in {folder}, about 1.5 GB; yours stays as it is.",
-    )
+    hint = f"{exporter.command}\n  It makes an environment of its own in {folder}, about 1.5 GB; yours stays as it is."
+    if exporter.within:
+        hint += f"\n  Or, into the environment that your code runs in: pip install 'modeldrop[{exporter.name}]'"
+    raise MissingExtraError(problem, hint)
 
 
 def own_python() -> str:

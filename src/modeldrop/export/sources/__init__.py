@@ -88,6 +88,12 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
         from modeldrop.export.sources.code import CodeSource
 
         return CodeSource(spec, rules=rules)
+    file, _, function = spec.partition(":")
+    if file.endswith(".py") and (function or Path(file).is_file()):
+        raise UsageError(
+            f"{spec!r} is Python code.",
+            f"A function in it that makes a torch module is written {PYTHON}{file}:{function or 'make_model'}",
+        )
     path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
     place, mark, graph = spec.partition("#")
     if not mark or (path_like and _path_of(spec).exists()):

@@ -128,10 +128,20 @@ class GenericModel(LoadedModel):
         except Exception as error:
             if isinstance(error, RecipeError | SourceError | ExportError):
                 raise
+            framework = self.framework.partition(" ")[0]
             raise RecipeError(
-                f"inputs: {self.framework.partition(' ')[0]} itself fails on them: {first_line(error)}",
+                f"inputs: {framework} itself fails on {self._failing(inputs)}: {first_line(error)}",
                 "Name inputs that the model was made for.",
             ) from error
+
+    def _failing(self, inputs: Sequence[Sequence[RunStep]]) -> str:
+        """Which of the inputs the original does not take, as people are shown it."""
+        for number, steps in enumerate(inputs, 1):
+            try:
+                self._original.answers([steps])
+            except Exception:  # noqa: BLE001  the libraries' errors have no common class
+                return f"input {number}"
+        return "them together"
 
 
 def _run(shown: str, steps: Sequence[RunStep], named: Mapping[str, Array]) -> ModelRun:
