@@ -39,6 +39,7 @@ COMMANDS = {
     "policy": "show or set what a version must have before a channel may name it",
     "key": "make a key to sign with, or show its public key",
     "mirror": "copy a version to another registry, byte for byte",
+    "export": "push a version to a container registry, as an image or artifact",
     "history": "show the moves of a channel",
     "ls": "list the models of a registry, or the versions of a model",
     "show": "show everything about a version",
@@ -50,7 +51,7 @@ COMMANDS = {
     "prune": "remove old versions and what crashed publishers left",
 }
 # These write to registries and start programs: told to end, they clean up. What the others do may be cut anywhere.
-_ENDED_IN_ORDER = {"build", "doctor", "mirror", "prune", "publish", "serve", "site"}
+_ENDED_IN_ORDER = {"build", "doctor", "export", "mirror", "prune", "publish", "serve", "site"}
 _REFUSED = {
     errno.EAGAIN, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC,
     errno.EROFS,

@@ -19,6 +19,7 @@ import pytest
 from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.doctor.policies import policies_for
 from modeldrop.errors import UsageError
+from modeldrop.oci.layer import ROOT as ROOT_OF_IMAGES
 from tests.deploy.example_files import (
     CLOUD_RUN,
     COMPOSE,
@@ -41,6 +42,8 @@ from tests.deploy.example_files import (
 from tests.docs.command_line import check_command
 
 USER = 65532
+IMAGE_VOLUME = DEPLOY / "kubernetes/image-volume.yaml"
+"""Its pods run no modeldrop: the kubelet brings the model."""
 
 
 def compose_schema() -> dict[str, Any]:
@@ -63,7 +66,7 @@ def test_every_place_of_the_plan_has_an_example() -> None:
         "start-hook",
         "systemd",
     }
-    assert {path.stem for path in KUBERNETES} == {"init-container", "sidecar-watch", "node-cache"}
+    assert {path.stem for path in KUBERNETES} == {"init-container", "sidecar-watch", "node-cache", "image-volume"}
 
 
 def test_commands_parse() -> None:
@@ -71,7 +74,7 @@ def test_commands_parse() -> None:
     assert {where for where, _ in found} == {
         name_of(path)
         for path in (COMPOSE, *KUBERNETES, CLOUD_RUN, RENDER, RAILWAY, *UNITS, *DOCKERFILES, *SCRIPTS)
-        if path.parent.name != "identity"
+        if path.parent.name != "identity" and path != IMAGE_VOLUME
     }
     assert {words[1] for _, words in found} == {"fetch", "ls", "mirror", "run", "status", "watch"}
     for _, words in found:
@@ -147,6 +150,17 @@ def test_the_service_of_a_node_cache_has_no_identity() -> None:
     assert "serviceAccountName" in cache
     assert "serviceAccountName" not in service
     assert cache["volumes"][0]["hostPath"]["path"] == service["volumes"][0]["hostPath"]["path"]
+
+
+def test_a_mounted_image_has_its_files_where_export_puts_them() -> None:
+    [pod] = pods(IMAGE_VOLUME)
+    [volume], [container] = pod["volumes"], pod["containers"]
+    [mount] = container["volumeMounts"]
+    assert (mount["name"], mount["subPath"]) == (volume["name"], ROOT_OF_IMAGES)
+    assert {"name": "MODELDROP_MODEL_EMBEDDER", "value": mount["mountPath"]} in container["env"]
+    [line] = re.findall(r"^#   (modeldrop export .*)$", IMAGE_VOLUME.read_text("utf-8"), re.MULTILINE)
+    check_command(line.split())
+    assert f"oci://{volume['image']['reference']}" in line.split()
 
 
 def test_the_trust_is_in_the_service_accounts_of_the_manifests() -> None:

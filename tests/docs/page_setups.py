@@ -164,6 +164,10 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         },
         checkpoints=("exports/model.onnx", "tokenizer"),
     ),
+    "docs/oci.md": PageSetup(
+        registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 3})},
+        substitutions={"oci://registry.acme.example/models/embedder": "oci:{folder}/pushed"},
+    ),
     "docs/site.md": PageSetup(registries={"s3://acme-models": RegistrySetup("s3", {"embedder": 2})}),
     "docs/storage.md": PageSetup(
         registries={

@@ -24,6 +24,7 @@ _MEANT = {
     "SOURCE": "org/name",
     "MODEL": "embedder",
     "REFERENCE": "embedder",
+    "DESTINATION": "oci:./layout",
     "COMMAND": "fetch",
     "PROGRAM": "tei",
     "CMD": "true",

@@ -30,6 +30,11 @@ _SPDX = {
 }  # fmt: skip
 
 
+def spdx_id(licence: str) -> str:
+    """The identifier of SPDX for a licence as the Hub writes it; "" where it has none that is known here."""
+    return _SPDX.get(licence.lower(), "")
+
+
 def render_bom(model: str, manifest: Manifest, digest: str) -> bytes:
     """The bytes of ``bom.cdx.json``.
 
@@ -86,7 +91,7 @@ def _model(model: str, manifest: Manifest, digest: str) -> dict[str, Any]:
         "hashes": [{"alg": "SHA-256", "content": digest.removeprefix("sha256:")}],
     }
     if source.licence:
-        known = _SPDX.get(source.licence.lower())
+        known = spdx_id(source.licence)
         component["licenses"] = [{"license": {"id": known} if known else {"name": source.licence}}]
     ancestor: dict[str, Any] = {"type": "machine-learning-model", "name": source.repository or source.identity}
     if source.commit:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from http.client import HTTPConnection
     from urllib.request import OpenerDirector
 
 _BASE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -216,6 +217,45 @@ def opener(url: str, also: str = "") -> OpenerDirector:
 
     made.open = guarded  # type: ignore[method-assign]
     return made
+
+
+def connect(url: str, seconds: float) -> tuple[HTTPConnection, dict[str, str], bool]:
+    """A connection of the standard library to the host of ``url``, for who sends more than an opener can.
+
+    Args:
+        url: what is to be asked.
+        seconds: how long one step of it may take: connecting, or one piece that is sent or received.
+
+    Returns:
+        The connection, not open yet; headers that every request on it needs; whether requests name the whole address,
+        and not the path alone, since a proxy is asked.
+
+    Raises:
+        CertificatesError: a variable names no usable certificates.
+        SSLCertVerificationError: the server's own certificate is to be trusted, and is a CA's.
+    """
+    from http.client import HTTPConnection, HTTPSConnection
+
+    parts, proxy = urlsplit(url), urlsplit(proxy_for(url))
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    headers = {}
+    if proxy.username:
+        import base64
+        from urllib.parse import unquote
+
+        pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    towards = (proxy.hostname, proxy.port or PORTS.get(proxy.scheme, 80)) if proxy.hostname else (host, port)
+    if parts.scheme == "http":
+        return HTTPConnection(*towards, timeout=seconds), headers, bool(proxy.hostname)
+    import ssl
+
+    if is_ca_as_server(url):
+        raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
+    made = HTTPSConnection(*towards, timeout=seconds, context=ssl.create_default_context(cafile=ca_bundle() or None))
+    if proxy.hostname:
+        made.set_tunnel(host, port, headers)
+    return made, {}, False
 
 
 # --- certificates

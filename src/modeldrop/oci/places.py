@@ -1,0 +1,54 @@
+"""What an export is pushed to: a container registry, or a folder with an OCI layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from modeldrop.oci.blobs import Blob
+    from modeldrop.oci.documents import Document
+
+
+class Place(Protocol):
+    """Takes blobs, then the manifests that name them, and last what tags name.
+
+    Every method raises RegistryError or DiskError where the place cannot be read or written.
+    """
+
+    url: str
+    """How people call it."""
+
+    def check(self) -> None:
+        """Make sure that it is what it should be, before any slow work."""
+
+    def tagged(self, tag: str) -> str | None:
+        """The digest of what a tag names, None where it names nothing."""
+
+    def has(self, blob: Blob) -> bool:
+        """Whether the blob is there; it may be brought there from elsewhere in the place, without sending it."""
+
+    def push(self, blob: Blob, progress: Callable[[int], None]) -> None:
+        """Send a blob; ``progress`` is told bytes as they go, and negative ones where an attempt was in vain.
+
+        Raises:
+            IntegrityError: it did not arrive as it should.
+        """
+
+    def push_manifest(self, document: Document) -> None:
+        """Send a manifest that another one names."""
+
+    def tag(self, document: Document, tag: str, before: str | None) -> None:
+        """Send a manifest and let a tag name it.
+
+        Raises:
+            ConflictError: the tag does not name ``before`` any more, or names another one right afterwards.
+        """
+
+    def close(self, *, failed: bool) -> None:
+        """End the work; if it has ``failed``, what nothing names is removed where that can be done."""
+
+
+def moved_meanwhile(place: str, tag: str, found: str | None) -> str:
+    """The sentence for a tag that somebody else has moved."""
+    return f"{place}:{tag} was moved by somebody else meanwhile, and names {found or 'nothing'} now."

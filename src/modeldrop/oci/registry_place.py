@@ -1,0 +1,132 @@
+"""A container registry as the place of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from modeldrop.errors import ConflictError, IntegrityError, ModeldropError
+from modeldrop.oci.blobs import digest_of
+from modeldrop.oci.documents import OCI_INDEX, OCI_MANIFEST
+from modeldrop.oci.places import moved_meanwhile
+
+if TYPE_CHECKING:
+    from modeldrop.oci.blobs import Blob
+    from modeldrop.oci.client import Client
+    from modeldrop.oci.documents import Document
+
+_DOCKER_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_ANY_MANIFEST = {"Accept": ", ".join((OCI_INDEX, OCI_MANIFEST, *_DOCKER_MANIFESTS, "*/*"))}
+# Registries that keep blobs elsewhere answer HEAD with where they are.
+_THERE = frozenset({200, 301, 302, 303, 307, 308})
+
+
+class RegistryPlace:
+    """A repository of a container registry. The methods are described in ``places.Place``.
+
+    Args:
+        client: asks the repository.
+        mount_from: another repository of that registry, whose blobs need not be sent again; or "".
+    """
+
+    def __init__(self, client: Client, mount_from: str = "") -> None:
+        self.url = client.url
+        self._client = client
+        self._mount_from = mount_from
+        self._sessions: dict[str, str] = {}
+
+    def check(self) -> None:
+        self._client.check()
+
+    def tagged(self, tag: str) -> str | None:
+        answer = self._client.call(
+            "GET", f"manifests/{tag}", good={200, 404}, what=f":{tag}", verb="read", headers=_ANY_MANIFEST
+        )
+        return digest_of(answer.body) if answer.status == 200 else None
+
+    def has(self, blob: Blob) -> bool:
+        what = f"@{blob.digest}"
+        answer = self._client.call("HEAD", f"blobs/{blob.digest}", good={*_THERE, 404}, what=what, verb="read")
+        if answer.status in _THERE:
+            return True
+        if not self._mount_from:
+            return False
+        query = urlencode({"mount": blob.digest, "from": self._mount_from})
+        answer = self._client.call("POST", f"blobs/uploads/?{query}", good={201, 202}, what=what)
+        if answer.status == 202:  # it has none, and has begun an upload instead
+            self._sessions[blob.digest] = self._client.location(answer, what)
+        return answer.status == 201
+
+    def push(self, blob: Blob, progress: Callable[[int], None]) -> None:
+        what, sent = f"@{blob.digest}", 0
+
+        def body() -> Iterator[bytes]:
+            nonlocal sent
+            progress(-sent)
+            sent = 0
+            for chunk in blob.read():
+                yield chunk
+                sent += len(chunk)
+                progress(len(chunk))
+
+        def attempt() -> None:
+            # Every attempt has an upload of its own: what one has left that broke off is the registry's to say.
+            session = self._sessions.pop(blob.digest, "")
+            if not session:
+                answer = self._client.once("POST", "blobs/uploads/", good={202}, what=what)
+                session = self._client.location(answer, what)
+            try:
+                self._client.once(
+                    "PUT",
+                    f"{session}{'&' if '?' in session else '?'}digest={quote(blob.digest)}",
+                    good={201, 204},
+                    what=what,
+                    headers={"Content-Type": "application/octet-stream"},
+                    body=body,
+                    size=blob.size,
+                )
+            except (KeyboardInterrupt, ModeldropError):
+                self._client.give_up(session)
+                raise
+
+        self._client.repeat(attempt)
+
+    def push_manifest(self, document: Document) -> None:
+        self._put(document, document.blob.digest, f"@{document.blob.digest}")
+
+    def tag(self, document: Document, tag: str, before: str | None) -> None:
+        # The API knows no conditional write: what was there is looked at right before, and what is there right after.
+        found = self.tagged(tag)
+        if found == before:
+            self._put(document, tag, f":{tag}")
+            before, found = document.blob.digest, self.tagged(tag)
+        if found != before:
+            raise ConflictError(moved_meanwhile(self.url, tag, found), "Run the same command again.")
+
+    def close(self, *, failed: bool) -> None:
+        if failed:
+            for session in self._sessions.values():
+                self._client.give_up(session)
+        self._client.close()
+
+    def _put(self, document: Document, name: str, what: str) -> None:
+        blob = document.blob
+        answer = self._client.call(
+            "PUT",
+            f"manifests/{name}",
+            good={200, 201, 202},
+            what=what,
+            headers={"Content-Type": document.media_type},
+            body=blob.read,
+            size=blob.size,
+        )
+        found = answer.headers.get("docker-content-digest", blob.digest)
+        if found != blob.digest:
+            raise IntegrityError(
+                f"{self.url}{what} was changed on its way: the registry has stored {found[:80]}, not {blob.digest}.",
+                "The registry converts what it is given. Push to one that keeps OCI manifests as they are.",
+            )
