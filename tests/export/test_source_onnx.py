@@ -286,7 +286,8 @@ def test_a_graph_from_a_script_with_a_tokenizer_from_elsewhere(published: Publis
     ran = modeldrop("build", mine, "--tokenizer", published.source, "-o", tmp_path / "out", "--recipe", loose)
     assert ran.code == 0, ran.err
     manifest = parse_manifest((tmp_path / "out/manifest.json").read_bytes())
-    assert {path.name for path in (tmp_path / "out/onnx").iterdir()} == {"model.onnx", "model_quantized.onnx"}
+    there = {path.name for path in (tmp_path / "out/onnx").iterdir()}
+    assert there == {"model.onnx", "model.onnx_data", "model_quantized.onnx"}
     assert manifest.task == "feature-extraction"
     fp32, int8 = manifest.variants
     assert fp32.fidelity.metrics["cosine_min"] == pytest.approx(1.0)
