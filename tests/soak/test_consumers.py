@@ -57,7 +57,23 @@ tokens = pipeline.generate(read, max_new_tokens=8, do_sample=False).tokens[0]
 """
 _LANGCHAIN = """\
 from langchain_huggingface import HuggingFaceEmbeddings
-vectors = HuggingFaceEmbeddings(model_name=folder, model_kwargs={"backend": "openvino"}).embed_documents(texts)
+vectors = HuggingFaceEmbeddings(model_name=folder, model_kwargs={"backend": "onnx"}).embed_documents(texts)
+"""
+_LLAMA_INDEX = """\
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+vectors = HuggingFaceEmbedding(folder, backend="onnx").get_text_embedding_batch(texts)
+"""
+_HAYSTACK = """\
+from haystack.dataclasses import Document
+from haystack_integrations.components.embedders.sentence_transformers import SentenceTransformersDocumentEmbedder
+embedder = SentenceTransformersDocumentEmbedder(model=folder, backend="onnx", progress_bar=False)
+embedder.warm_up()
+vectors = [document.embedding for document in embedder.run([Document(content=text) for text in texts])["documents"]]
+"""
+_LIGHT_EMBED = """\
+from light_embed import TextEmbedding
+model = TextEmbedding(folder, model_config={"onnx_file": "onnx/model.onnx", "pooling_config_path": "1_Pooling"})
+vectors = model.encode(texts)
 """
 _ONNXRUNTIME = """\
 import onnxruntime
@@ -82,6 +98,21 @@ read = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids"
 encodings = tokenizer.encode_batch(texts)
 feeds = {name: numpy.array([getattr(one, own) for one in encodings]) for name, own in read.items()}
 vectors = model(feeds)["sentence_embedding"]
+"""
+_ONNXRUNTIME_WEB = """\
+import { AutoTokenizer } from '@huggingface/transformers';
+import * as ort from 'onnxruntime-web/wasm';
+
+ort.env.wasm.numThreads = 1;
+const tokenizer = await AutoTokenizer.from_pretrained(folder, { local_files_only: true });
+const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(`${folder}/onnx/model.onnx`)));
+const vectors = [];
+for (const text of texts) {
+  const read = tokenizer(text, { truncation: true });
+  const tensor = (name) => new ort.Tensor('int64', read[name].data, read[name].dims);
+  const feeds = Object.fromEntries(session.inputNames.map((name) => [name, tensor(name)]));
+  vectors.push(Array.from((await session.run(feeds)).sentence_embedding.data));
+}
 """
 
 
@@ -116,25 +147,26 @@ class Program:
 
 @dataclass(frozen=True)
 class NodeProgram(Program):
-    """The one that runs on Node."""
+    """One that runs on Node; its distribution is npm's name."""
 
     def ask(self, folders: list[str]) -> list[Any]:
         script = FOLDER / "transformers_js" / "consumer.mjs"
         script.write_text(
             "import { readFileSync } from 'node:fs';\nconst [folder, texts] = JSON.parse(readFileSync(0));\n"
-            f"{self.code}\nprocess.stdout.write(JSON.stringify(vectors.tolist()), () => process.exit(0));\n"
+            f"{self.code}\nconst lists = vectors.tolist ? vectors.tolist() : vectors;\n"
+            "process.stdout.write(JSON.stringify(lists), () => process.exit(0));\n"
         )
         said = (_run([str(node()), str(script)], json.dumps([folder, TEXTS])) for folder in folders)
         return [json.loads(one.splitlines()[-1]) for one in said]
 
     @property
     def release(self) -> str:
-        package = FOLDER / "transformers_js/node_modules/@huggingface/transformers/package.json"
+        package = FOLDER / "transformers_js/node_modules" / self.distribution / "package.json"
         return str(json.loads(package.read_text())["version"])
 
 
 _OPTIMUM, _INTEL, _GENAI, _OPENVINO_GENAI = "optimum", "optimum-intel", "onnxruntime-genai", "openvino-genai"
-_ST, _JS = "sentence-transformers", "transformers.js"
+_ST, _JS, _FRAMEWORKS = "sentence-transformers", "transformers.js", "frameworks"
 _AS_OPENVINO = ("openvino-int8",)
 PROGRAMS = (
     Program("onnxruntime", "onnxruntime", "tei", "embedder", ONNX, _ONNXRUNTIME),
@@ -147,7 +179,8 @@ PROGRAMS = (
     Program("fastembed", "fastembed", "fastembed", "embedder", ONNX, calls_of("fastembed")[0]),
     Program("optimum, embedder", "optimum-onnx", _OPTIMUM, "embedder", ONNX, calls_of(_OPTIMUM)[0] + _POOL),
     Program("optimum, T5", "optimum-onnx", _OPTIMUM, "t5", ("fp32", "int8"), calls_of(_OPTIMUM)[1], "tokens[0, 1:]"),
-    NodeProgram(_JS, _JS, _JS, "embedder", ONNX, calls_of(_JS)[0]),
+    NodeProgram(_JS, "@huggingface/transformers", _JS, "embedder", ONNX, calls_of(_JS)[0]),
+    NodeProgram("onnxruntime-web", "onnxruntime-web", _JS, "embedder", ONNX, _ONNXRUNTIME_WEB),
     Program(
         "optimum-intel, language model", _INTEL, _INTEL, "qwen", _AS_OPENVINO,
         calls_of(_INTEL)[0], f"tokens[0, -{NEW}:]", _INTEL,
@@ -167,7 +200,13 @@ PROGRAMS = (
         _GENAI, _GENAI, _GENAI, "qwen", ("fp32", "fp16", "int8", "int4"), calls_of(_GENAI)[0],
         f"tokens[-{NEW}:]", _GENAI,
     ),
-    Program("LangChain", "langchain-huggingface", _ST, "embedder", _AS_OPENVINO, _LANGCHAIN, environment=_INTEL),
+    Program("LangChain", "langchain-huggingface", _ST, "embedder", ONNX, _LANGCHAIN, environment=_FRAMEWORKS),
+    Program(
+        "LlamaIndex", "llama-index-embeddings-huggingface", _ST, "embedder", ONNX, _LLAMA_INDEX,
+        environment=_FRAMEWORKS,
+    ),
+    Program("Haystack", "sentence-transformers-haystack", _ST, "embedder", ONNX, _HAYSTACK, environment=_FRAMEWORKS),
+    Program("light-embed", "light-embed", "tei", "embedder", ONNX, _LIGHT_EMBED, environment="light-embed"),
 )  # fmt: skip
 
 
