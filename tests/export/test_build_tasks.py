@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -193,6 +194,29 @@ def test_a_sparse_encoder_answers_as_sentence_transformers_does(tmp_path: Path) 
     assert (ran.code, "truncate_dim: cuts vectors of embedders" in ran.err) == (3, True)
 
 
+@pytest.mark.parametrize("mode", ["splade_max", "splade_sum", "splade_max_log", "splade_sum_log"])
+@pytest.mark.parametrize("opset", [17, 18])
+def test_sparse_vectors_in_whole_and_in_half_precision(mode: str, opset: int) -> None:
+    from modeldrop.export.models.shared.pooling import Head, append_head, pool
+    from modeldrop.export.quantizers.half import halved
+
+    graph = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : {opset}]>
+        g (float[batch, sequence, 8] scores, int64[batch, sequence] attention_mask)
+            => (float[batch, sequence, 8] logits) {{ logits = Identity(scores) }}"""
+    )
+    head = Head((mode,), (), normalize=False, of="logits")
+    append_head(graph, head)
+    onnx.checker.check_model(graph, full_check=True)
+    scores = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    expected = pool(head, scores, mask).numpy()
+    inputs = {"scores": scores.numpy(), "attention_mask": mask.numpy()}
+    for model, close in ((graph, 1e-6), (halved(graph, [], infer_shapes=True), 2e-3)):
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        assert np.allclose(session.run(["sentence_embedding"], inputs)[0], expected, atol=close)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("strategy", ["max", "sum"])
 def test_other_ways_to_make_a_vector_sparse(strategy: str, tmp_path: Path) -> None:
@@ -202,7 +226,7 @@ def test_other_ways_to_make_a_vector_sparse(strategy: str, tmp_path: Path) -> No
 
 @pytest.mark.soak
 def test_other_kinds_find_answers(tmp_path: Path) -> None:
-    source = roberta(tmp_path / "source", "RobertaForQuestionAnswering")
+    source = roberta(tmp_path / "source", "RobertaForQuestionAnswering", labels=2)
     built = build(tmp_path, source, SPANS, ("fp16", "int8", "int4", "openvino-int8"))
     check_answers(built)
     passes_its_self_test(built, "spans")

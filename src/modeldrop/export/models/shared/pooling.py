@@ -47,13 +47,16 @@ _GRAPHS = {
         last = ReduceMax<keepdims = 1>(marked, one)  is = Equal(marked, last)  isf = Cast<to = 1>(is)
         picked = Mul(h, isf)  x = ReduceSum<keepdims = 0>(picked, one)""",
 }
-_SPLADE = "r = Relu(masked)  more = Add(r, unit)  l = Log(more)"
-_AGAIN = "  more2 = Add(l, unit)  l2 = Log(more2)"
+# The 1 is made of the scores, so that it has their type in half precision too. The logarithm of the highest is the
+# highest of logarithms.
+_LOG = "zero{n} = Sub({x}, {x})  one{n} = Exp(zero{n})  more{n} = Add({x}, one{n})  l{n} = Log(more{n})"
+_TOP = "r = Relu(masked)  m = ReduceMax<keepdims = 0>(r, one)"
 _GRAPHS |= {
-    "splade_max": f"{_SPLADE}  x = ReduceMax<keepdims = 0>(l, one)",
-    "splade_sum": f"{_SPLADE}  x = ReduceSum<keepdims = 0>(l, one)",
-    "splade_max_log": f"{_SPLADE}{_AGAIN}  x = ReduceMax<keepdims = 0>(l2, one)",
-    "splade_sum_log": f"{_SPLADE}{_AGAIN}  x = ReduceSum<keepdims = 0>(l2, one)",
+    "splade_max": f"{_TOP}  {_LOG.format(x='m', n=1)}  x = Identity(l1)",
+    "splade_max_log": f"{_TOP}  {_LOG.format(x='m', n=1)}  {_LOG.format(x='l1', n=2)}  x = Identity(l2)",
+    "splade_sum": f"r = Relu(masked)  {_LOG.format(x='r', n=1)}  x = ReduceSum<keepdims = 0>(l1, one)",
+    "splade_sum_log": f"r = Relu(masked)  {_LOG.format(x='r', n=1)}  {_LOG.format(x='l1', n=2)}"
+    "  x = ReduceSum<keepdims = 0>(l2, one)",
 }
 _WITH_AXES = re.compile(r"ReduceMax<keepdims = (\d)>\((\w+), one\)")
 HIDDEN, LOGITS = "last_hidden_state", "logits"
