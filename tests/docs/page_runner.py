@@ -138,7 +138,7 @@ def steps(block: Block) -> Iterator[Step]:
         yield Step(block, block.text)
     elif block.language == "python":
         yield Step(block, block.text, python=True)
-    elif block.tables and not is_configuration(block):
+    elif block.tables and not is_configuration(block) and not block.file:  # else a command beside it names the file
         yield Step(block, f"modeldrop plan org/name ./planned/embedder --recipe {block.saved_as}")
     elif block.language == "dockerfile":
         lines = block.text.replace("\\\n", " ").splitlines()

@@ -161,6 +161,8 @@ PAGE_SETUPS: Mapping[str, PageSetup] = {
         registries={
             "s3://acme-models": RegistrySetup("s3", {"embedder": 3}, real=True),
             "s3://jobs": RegistrySetup("s3", graph="42/model.onnx"),
+            "./models": RegistrySetup("folder"),
+            "./planned": RegistrySetup("folder"),
         },
         checkpoints=("exports/model.onnx", "tokenizer"),
     ),

@@ -15,6 +15,7 @@ DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")), ROOT / "examples/deploy/README.md")
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"`([\w-]+\.(?:json|py|toml))`")
+_OWN_NAME = re.compile(r"# ([\w-]+\.(?:py|toml))\n")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _SPAN = re.compile(r"`([^`\n]+)`")
 _PLACEHOLDER = re.compile(r"…|\[|<|\|\B|\b[A-Z]{3,}\b")
@@ -25,7 +26,8 @@ _END_OF_COMMAND = {"|", ">", "<", ">>", "&&", "||", ";", "&"}
 class Block:
     """A fenced block: the language behind its fence, and what is in it, with a line feed at its end.
 
-    ``file`` is the name that the sentence before it gives it, as in "`trust.json`, which lets in ...:".
+    ``file`` is the name that its first line gives it, a comment, or the sentence before it, as in "`trust.json`, which
+    lets in ...:".
     """
 
     page: Path
@@ -74,7 +76,7 @@ def blocks(page: Path) -> tuple[Block, ...]:
     found = []
     for match in _FENCE.finditer(text):
         paragraph = text[: match.start()].rstrip().rpartition("\n\n")[2]
-        named = _NAMED.match(paragraph)
+        named = _OWN_NAME.match(match[3]) or _NAMED.match(paragraph)
         line = text.count("\n", 0, match.start()) + 1
         found.append(Block(page=page, line=line, language=match[2], text=match[3], file=named[1] if named else ""))
     return tuple(found)

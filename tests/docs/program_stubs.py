@@ -1,8 +1,9 @@
 """What a reader's shell starts: modeldrop, python, or nothing where the real program cannot run here.
 
-``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Three things are different
+``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Four things are different
 from what a page shows: a watch ends as soon as it follows; where $DOCS_PREBUILT names a registry, a publish also
-publishes there, so that what was built once is copied from it the next time; and no gigabytes are installed.
+publishes there, so that what was built once is copied from it the next time; no gigabytes are installed; and a module
+of one's own is built where the second exporter is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from tests.helpers import second_exporter
 
 _FOLLOWS = "is in use"
 
@@ -45,6 +48,8 @@ def modeldrop(arguments: list[str]) -> int:
     prebuilt = os.environ.get("DOCS_PREBUILT")
     if arguments[0] == "publish" and prebuilt:
         command += ["--also", prebuilt]
+    if any(word.startswith("python:") for word in arguments):
+        os.environ["MODELDROP_EXPORTER_PYTHON"] = str(second_exporter.PYTHON)
     return become(command)
 
 

@@ -53,7 +53,7 @@ def make_model():
 
 
 def page_files(folder: Path) -> str:
-    """Write the files that the page shows under the module's heading; the name of its example's command."""
+    """Write the files that the page shows under the module's heading; its first command."""
     section = PAGE.read_text("utf-8").partition("## A torch module of your own")[2].partition("\n## ")[0]
     command = ""
     for language, block in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
@@ -61,7 +61,7 @@ def page_files(folder: Path) -> str:
         if name:
             (folder / name[1]).write_text(block)
         if language == "sh":
-            command = block
+            command = command or block
     return command
 
 
