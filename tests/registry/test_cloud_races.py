@@ -28,18 +28,22 @@ if TYPE_CHECKING:
     from tests.servers.interface import CloudServer
 
 
+RACERS, MOVERS = rounds(6, 16), rounds(12, 32)
+"""Processes that do the same thing at once."""
 STRIDE = 4 // rounds(1, 4)
 """``make soak`` kills publishers to clouds at every step, ``make test`` at every fourth while they upload."""
 
 
-def test_sixteen_builds_at_once_are_sixteen_versions(any_registry: str, tmp_path: Path) -> None:
-    results = race(concurrent_publishers.publish_one, 16, any_registry, tmp_path, "seed {}")
-    assert sorted(number for number, _, _ in results) == list(range(1, 17))
+@pytest.mark.rounds
+def test_so_many_builds_at_once_are_so_many_versions(any_registry: str, tmp_path: Path) -> None:
+    results = race(concurrent_publishers.publish_one, RACERS, any_registry, tmp_path, "seed {}")
+    numbers = list(range(1, RACERS + 1))
+    assert sorted(number for number, _, _ in results) == numbers
     assert not any(adopted for _, adopted, _ in results)
     store = open_store(any_registry)
-    assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == list(range(1, 17))
+    assert version_numbers(store, "embedder") == claimed_numbers(store, "embedder") == numbers
     channel = one_line(store)
-    assert channel.version == results[15][0]  # of the last run, whichever number it got
+    assert channel.version == results[-1][0]  # of the last run, whichever number it got
     assert channel.generation == sum(moved for _, _, moved in results)
     for number, (version, _, _) in enumerate(results):
         found = find_build(store, "embedder", build_key(f"seed {number}"))
@@ -47,20 +51,22 @@ def test_sixteen_builds_at_once_are_sixteen_versions(any_registry: str, tmp_path
         assert found.number == version
 
 
-def test_one_recipe_sixteen_times_at_once_is_one_version(any_registry: str, tmp_path: Path) -> None:
-    results = race(concurrent_publishers.publish_one, 16, any_registry, tmp_path, "the same")
+@pytest.mark.rounds
+def test_one_recipe_many_times_at_once_is_one_version(any_registry: str, tmp_path: Path) -> None:
+    results = race(concurrent_publishers.publish_one, RACERS, any_registry, tmp_path, "the same")
     store = open_store(any_registry)
     (number,) = version_numbers(store, "embedder")
     assert {version for version, _, _ in results} == {number}
-    assert sorted(adopted for _, adopted, _ in results) == [False] + [True] * 15
+    assert sorted(adopted for _, adopted, _ in results) == [False] + [True] * (RACERS - 1)
     assert one_line(store).generation == 1
 
 
-def test_thirty_two_promoters_and_rollbackers_make_one_line(any_registry: str, tmp_path: Path) -> None:
+@pytest.mark.rounds
+def test_many_promoters_and_rollbackers_make_one_line(any_registry: str, tmp_path: Path) -> None:
     store = open_store(any_registry)
     for seed in "abcd":
         publish_seed(store, tmp_path, seed)
-    moved = sum(race(concurrent_publishers.move_one, 32, any_registry, tmp_path, 1))
+    moved = sum(race(concurrent_publishers.move_one, MOVERS, any_registry, tmp_path, 1))
     assert one_line(store).generation == 4 + moved
     assert moved >= 3  # v1 to v3 are asked for, and somebody must be the first to move the channel to each
 
