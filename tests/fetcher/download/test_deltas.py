@@ -6,6 +6,7 @@ import random
 import shutil
 import zlib
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,12 @@ import pytest
 import modeldrop
 from modeldrop.cli import main
 from modeldrop.errors import RegistryError
+from modeldrop.fetcher.download import deltas
 from modeldrop.fetcher.download.deltas import FOLDER
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.verify import find_damage
+from modeldrop.format.deltas import decode_piece
 from modeldrop.registry.channels import promote
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import CPU, PIECE, describe, run_python
@@ -151,6 +154,28 @@ def test_nothing_is_asked_where_there_is_nothing_to_gain(
     updated.server.forget()
     assert updated.fetch().figures.found_all
     assert updated.asked == []
+
+
+@pytest.mark.parametrize(("seconds", "made"), [(1.0, PIECE), (0.0, SIZE)], ids=["slower", "faster"])
+def test_pieces_come_where_making_them_is_slower_than_the_line(
+    updated: Updated, monkeypatch: pytest.MonkeyPatch, seconds: float, made: int
+) -> None:
+    """By a clock that stands still but while pieces are made: the line is as fast as can be."""
+    now = 0.0
+
+    def decode(*arguments: Any) -> bytes | None:
+        nonlocal now
+        now += seconds
+        return decode_piece(*arguments)
+
+    monkeypatch.setattr(deltas, "_TELLS_A_RATE", 1)
+    monkeypatch.setattr(deltas, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(deltas, "decode_piece", decode)
+    snapshot = updated.fetch()
+    check_whole(snapshot)
+    size = len(updated.delta_bytes)
+    assert snapshot.figures.fetched == size + SIZE - made
+    assert (snapshot.figures.saved, snapshot.warnings) == (made - size, ())
 
 
 def test_a_version_without_deltas_comes_whole(updated: Updated) -> None:

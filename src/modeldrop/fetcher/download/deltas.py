@@ -4,7 +4,8 @@
    disk. Only where there is one is the registry asked for the version's index of deltas.
 2. Of each file's deltas the smallest is brought as any other file is, into a folder beside what is put together.
 3. Piece by piece the base's bytes and the delta's are put together. A piece that has the digest of the manifest is
-   written to its place; any other one stays missing.
+   written to its place; any other one stays missing. Where large deltas have come faster than pieces are made, the
+   pieces themselves will: the rest stays missing, too.
 
 Whatever is wrong with an index, a delta or a base: the transfer that follows brings what is missing then. So nothing
 here raises but what ends the fetch: its deadline, or that another process has taken the work over.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 FOLDER = ".modeldrop-deltas"
 """Where deltas are while a snapshot is put together; no file of a version can be called so."""
+_TELLS_A_RATE = 4 << 20
+"""Bytes of deltas that tell how fast the line is: fewer come in the time of a few answers, on any line."""
 
 
 class DeltaSource(NamedTuple):
@@ -219,7 +223,7 @@ def _make(
         progress(count)
 
     make_folder(folder)
-    why = ""
+    why, began = "", time.monotonic()
     try:
         stored = [one.delta.stored for one in chosen]
         more = {"deadline": deadline, "progress": brought, "published": {}, "unfinished": unfinished}
@@ -227,7 +231,9 @@ def _make(
     except ModeldropError as error:
         deadline.check(f"deltas of {source.prefix}")
         stats, why = TransferStats(fetched=max(0, came)), error.message  # what has come of them is good for some pieces
-    results = [_put_together(one, folder, piece_size, into, deadline, progress) for one in chosen]
+    seconds = max(0.001, time.monotonic() - began)
+    rate = stats.fetched / seconds if stats.fetched >= _TELLS_A_RATE else 0.0
+    results = [_put_together(one, folder, piece_size, into, rate, deadline, progress) for one in chosen]
     made, wrong = (sum(counts) for counts in zip(*results, strict=True))
     if wrong and not why:
         what = "1 piece that was made of them does not have its digest"
@@ -236,9 +242,17 @@ def _make(
 
 
 def _put_together(
-    one: _Chosen, folder: Path, piece_size: int, into: Path, deadline: Deadline, progress: Callable[[int], None]
+    one: _Chosen,
+    folder: Path,
+    piece_size: int,
+    into: Path,
+    rate: float,
+    deadline: Deadline,
+    progress: Callable[[int], None],
 ) -> tuple[int, int]:
     """Make the pieces that are missing of a file; the bytes of those that are right, and how many are not.
+
+    No more of them are made once that is slower than ``rate``, the line's in bytes a second; 0 where it is not known.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -246,6 +260,7 @@ def _put_together(
     """
     file, lengths = one.file, one.delta.lengths
     made = wrong = 0
+    began = time.monotonic()
     with contextlib.ExitStack() as opened:
         base, stored = (opened.enter_context(_open(path)) for path in (one.base, folder / one.delta.stored.path))
 
@@ -265,6 +280,8 @@ def _put_together(
                 progress(max(0, size - lengths[index]))
             else:
                 wrong += 1
+            if made < rate * (time.monotonic() - began):
+                break
     return made, wrong
 
 
