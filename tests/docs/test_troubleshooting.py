@@ -333,7 +333,7 @@ def _(bench: Bench) -> Ended:
     return fails(lambda: check_speeds({"int8": VariantOptions(must_be_faster=2.0)}, {"int8": (1.0, 10.0)}, (1.0, 10.0)))
 
 
-@provokes("has no tokenizer, and this model takes texts")
+@provokes("has no tokenizer, and this model reads or writes texts")
 def _(bench: Bench) -> Ended:
     return bench.run("build", checkpoint(bench), "-o", bench.folder / "out")
 

@@ -329,7 +329,7 @@ def test_a_model_without_a_tokenizer_is_refused_before_anything_starts(classifie
     shutil.copytree(classifier, source)
     has_no_tokenizer(source)
     ran = build(source, tmp_path)
-    assert (ran.code, "has no tokenizer, and this model takes texts" in ran.err) == (7, True), ran.err
+    assert (ran.code, "has no tokenizer, and this model reads or writes texts" in ran.err) == (7, True), ran.err
     assert 'tokenizer = "org/name"' in ran.err
     assert "[1/5]" not in ran.err
 
