@@ -33,8 +33,9 @@ demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a m
 quick: .venv/.stamp-dev ## run the tests that take a moment and export nothing
 	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 2 $(PYTEST_ARGS)
 
+# Three at a time on two processors: a third of their time tests wait, for servers and for pauses that are meant.
 test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
-	$(DEV) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
+	$(DEV) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
 	$(DEV) -m ruff check .
