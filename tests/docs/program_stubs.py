@@ -3,7 +3,7 @@
 ``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Four things are different
 from what a page shows: a watch ends as soon as it follows; where $DOCS_PREBUILT names a registry, a publish also
 publishes there, so that what was built once is copied from it the next time; no gigabytes are installed; and a module
-of one's own is built where the second exporter is.
+of one's own is planned only, for tests/export/test_torch_module.py publishes what its page shows.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
-
-from tests.helpers import second_exporter
 
 _FOLLOWS = "is in use"
 
@@ -40,6 +38,8 @@ def python(arguments: list[str]) -> int:
 
 
 def modeldrop(arguments: list[str]) -> int:
+    if arguments[0] == "publish" and arguments[1].startswith("python:"):
+        arguments[0] = "plan"
     command = [sys.executable, "-m", "modeldrop", *arguments]
     if arguments[0] == "watch":
         return watch(command)
@@ -48,8 +48,6 @@ def modeldrop(arguments: list[str]) -> int:
     prebuilt = os.environ.get("DOCS_PREBUILT")
     if arguments[0] == "publish" and prebuilt:
         command += ["--also", prebuilt]
-    if any(word.startswith("python:") for word in arguments):
-        os.environ["MODELDROP_EXPORTER_PYTHON"] = str(second_exporter.PYTHON)
     return become(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -52,24 +53,46 @@ def make_model():
 """
 
 
-def page_files(folder: Path) -> str:
-    """Write the files that the page shows under the module's heading; its first command."""
+def page_files(folder: Path) -> list[list[str]]:
+    """Write the files that the page shows under the module's heading; the arguments of its commands.
+
+    A program without a name is run: it writes what a training run leaves.
+    """
     section = PAGE.read_text("utf-8").partition("## A torch module of your own")[2].partition("\n## ")[0]
-    command = ""
+    commands = []
     for language, block in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
         name = re.match(r"# (\S+\.\w+)\n", block)
         if name:
             (folder / name[1]).write_text(block)
+        elif language == "python":
+            subprocess.run([sys.executable, "-c", block], cwd=folder, check=True)
         if language == "sh":
-            command = command or block
-    return command
+            commands.append(block.split()[1:])
+    return commands
+
+
+@pytest.mark.heavy
+@pytest.mark.soak
+def test_a_class_with_its_weights_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, arguments = page_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ran = modeldrop(*arguments, environment={"MODELDROP_EXPORTER_PYTHON": str(PYTHON)})
+    assert ran.code == 0, ran.err
+    snapshot = library.fetch("./models/tagger", tmp_path / "home", self_test=True, variant="fp32")
+    weights, inputs = tmp_path / "weights.safetensors", tmp_path / "inputs.npz"
+    module = load_own_module(tmp_path, "net.py", "Tagger", state_dict=weights, inputs=inputs).module
+    ids = np.load(inputs)["ids"]
+    tags, topic = onnxruntime.InferenceSession(snapshot.model_file).run(["tags", "topic"], {"ids": ids})
+    with torch.inference_mode():
+        wanted = module.eval()(torch.from_numpy(ids))
+    assert np.allclose(tags, wanted["tags"].numpy(), atol=1e-5)
+    assert np.allclose(topic, wanted["topic"].numpy(), atol=1e-5)
 
 
 @pytest.mark.heavy
 def test_the_pages_example_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = page_files(tmp_path)
+    arguments, _ = page_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = command.split()[1:]
     refused = modeldrop(*arguments[:3])
     assert refused.code == SourceError.exit_code
     assert "trust_code = true" in refused.err

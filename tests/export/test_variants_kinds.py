@@ -105,6 +105,7 @@ def test_every_variant_has_the_ecosystems_name(manifest: Manifest) -> None:
         assert "sentence_embedding" in {tensor.name for tensor in one.outputs}
 
 
+@pytest.mark.soak  # of fp32 and int8, test_reproducible.py says so each time
 def test_the_same_recipe_gives_the_same_bytes_in_another_folder(built: Path, source: Path, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere, with a comma"
     shutil.copytree(source, folder)
