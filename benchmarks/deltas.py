@@ -65,12 +65,12 @@ def main() -> int:
         made = _publish(store, builds, work)
         with FaultyServer(work / "registry") as server:
             found = _measure(server, store, work, arguments.rounds)
-    text = f"{machine()}; load average before the run {busy}.\n{versions()}.\n\n{_report(found, made, builds[1])}"
-    print(text)
-    if arguments.write:
-        replace_between(arguments.write, BEGIN, END, text)
-    met = found["int8", "10 MB/s", True].sent <= _TARGET * _size(read_build(builds[1]).manifest, "int8")
-    return 0 if met else 1
+        text = f"{machine()}; load average before the run {busy}.\n{versions()}.\n\n{_report(found, made, builds[1])}"
+        print(text)
+        if arguments.write:
+            replace_between(arguments.write, BEGIN, END, text)
+        met = found["int8", "10 MB/s", True].sent <= _TARGET * _size(read_build(builds[1]).manifest, "int8")
+        return 0 if met else 1
 
 
 def _builds(work: Path) -> list[Path]:
