@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from modeldrop.errors import RegistryError
+from modeldrop.oci.blobs import Blob, blob_of
 from modeldrop.oci.credentials import auth_files, credentials_for
 from modeldrop.oci.destination import RegistryDestination
 from modeldrop.oci.refusals import no_registry, refused, unanswered
@@ -23,6 +24,7 @@ _STALL_SECONDS = 60.0
 _GIVE_UP_SECONDS = 3.0
 _PARAMETER = re.compile(r'([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _CLIENT = "modeldrop"
+_NOTHING = blob_of(b"")
 _Result = TypeVar("_Result")
 
 
@@ -84,8 +86,8 @@ class Client:
         what: str = "",
         verb: str = "push",
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Iterable[bytes]] = tuple,
-        size: int = 0,
+        body: Blob = _NOTHING,
+        again: bool = True,
     ) -> Answer:
         """An answer with one of the statuses ``good``; what may succeed at another time is tried again.
 
@@ -96,38 +98,25 @@ class Client:
             what: the blob or tag, for messages: ``:v3``, ``@sha256:…`` or "".
             verb: what is tried, for messages: ``read`` or ``push``.
             headers: besides those of signing in.
-            body: gives the body anew at every attempt.
-            size: of the body.
+            body: what is sent, anew at every attempt.
+            again: whether to try again here; without, the error has ``patience`` where another attempt may succeed.
 
         Raises:
             RegistryError, RefusedError, IntegrityError: the registry refuses, or does not answer.
         """
-        return self.repeat(
-            lambda: self.once(method, path, good=good, what=what, verb=verb, headers=headers, body=body, size=size)
-        )
+        request = Request(method, urljoin(self.base, path), headers or {}, body.read, body.size)
 
-    def once(
-        self,
-        method: str,
-        path: str,
-        *,
-        good: Collection[int],
-        what: str = "",
-        verb: str = "push",
-        headers: Mapping[str, str] | None = None,
-        body: Callable[[], Iterable[bytes]] = tuple,
-        size: int = 0,
-    ) -> Answer:
-        """``call``, but a single attempt: the error has ``patience`` where another one may succeed."""
-        request = Request(method, urljoin(self.base, path), headers or {}, body, size)
-        try:
-            answer = self._signed_in(request)
-        except OSError as error:
-            raise unanswered(self.url, error, seconds=_STALL_SECONDS) from error
-        if answer.status in good:
-            return answer
-        self._asked_pause = parse_retry_after(answer.headers.get("retry-after", ""))
-        raise refused(self.url, verb, what, answer, self._credentials, _looked())
+        def ask() -> Answer:
+            try:
+                answer = self._signed_in(request)
+            except OSError as error:
+                raise unanswered(self.url, error, seconds=_STALL_SECONDS) from error
+            if answer.status in good:
+                return answer
+            self._asked_pause = parse_retry_after(answer.headers.get("retry-after", ""))
+            raise refused(self.url, verb, what, answer, self._credentials, _looked())
+
+        return self.repeat(ask) if again else ask()
 
     def repeat(self, action: Callable[[], _Result]) -> _Result:
         """The action's result; it is called again, after a pause, while its error has ``patience``.

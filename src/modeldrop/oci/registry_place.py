@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -77,17 +78,17 @@ class RegistryPlace:
             # Every attempt has an upload of its own: what one has left that broke off is the registry's to say.
             session = self._sessions.pop(blob.digest, "")
             if not session:
-                answer = self._client.once("POST", "blobs/uploads/", good={202}, what=what)
+                answer = self._client.call("POST", "blobs/uploads/", good={202}, what=what, again=False)
                 session = self._client.location(answer, what)
             try:
-                self._client.once(
+                self._client.call(
                     "PUT",
                     f"{session}{'&' if '?' in session else '?'}digest={quote(blob.digest)}",
                     good={201, 204},
                     what=what,
                     headers={"Content-Type": "application/octet-stream"},
-                    body=body,
-                    size=blob.size,
+                    body=replace(blob, read=body),
+                    again=False,
                 )
             except (KeyboardInterrupt, ModeldropError):
                 self._client.give_up(session)
@@ -121,8 +122,7 @@ class RegistryPlace:
             good={200, 201, 202},
             what=what,
             headers={"Content-Type": document.media_type},
-            body=blob.read,
-            size=blob.size,
+            body=blob,
         )
         found = answer.headers.get("docker-content-digest", blob.digest)
         if found != blob.digest:
