@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import inspect
 import math
 import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.messages import Comparison
+from modeldrop.export.models.shared.own_code import run_file
 from modeldrop.export.own_metric import OwnMetric
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.names import OWN_NAME
@@ -137,17 +137,8 @@ def _listed(figures: Mapping[str, float]) -> str:
     return ", ".join(sorted(figures))
 
 
-def _module(metric: OwnMetric) -> Any:
-    if metric.module:
-        return importlib.import_module(metric.module)
-    path = metric.file
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # noqa: S101  its name ends with .py
-    assert spec.loader is not None  # noqa: S101
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look there
-    spec.loader.exec_module(module)
-    return module
+def _module(metric: OwnMetric) -> ModuleType:
+    return importlib.import_module(metric.module) if metric.module else run_file(metric.file)
 
 
 @contextlib.contextmanager

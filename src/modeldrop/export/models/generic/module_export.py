@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import re
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -177,19 +178,13 @@ def _reason(text: str) -> str:
 
 def _place(text: str, error: BaseException) -> str:
     """Where in somebody's code it was."""
-    calls = list(_CALL.finditer(text)) or list(_CALL.finditer("".join(_frames(error))))
+    calls = list(_CALL.finditer(text)) or list(_CALL.finditer("".join(traceback.format_tb(error.__traceback__))))
     own = [call for call in calls if "site-packages" not in call["file"]]
     advice = "A graph has no branches on what its inputs hold: write them with torch.where or torch.cond."
     if not own:
         return advice
     last = own[-1]
     return f"{Path(last['file']).name}, line {last['line']}, in {last['function']}: {last['code'].strip()}\n  {advice}"
-
-
-def _frames(error: BaseException) -> Iterator[str]:
-    import traceback
-
-    return iter(traceback.format_tb(error.__traceback__))
 
 
 def _converted(program: Any, inputs: list[str], outputs: list[str], opset: int | None) -> Any:

@@ -6,7 +6,6 @@ Whatever is wrong with that code is said with its own last lines; it runs here, 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from modeldrop.errors import RecipeError, SourceError
+from modeldrop.export.models.shared.own_code import run_file
 from modeldrop.util.text import first_line
 
 Tensors = Mapping[str, torch.Tensor]
@@ -132,14 +132,7 @@ class _Code:
 
     def load(self) -> Any:
         sys.path.insert(0, str(self._folder))
-        path = self._folder / self._file
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None  # noqa: S101  its name ends with .py
-        assert spec.loader is not None  # noqa: S101
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # dataclasses and pickles look there
-        spec.loader.exec_module(module)
-        return module
+        return run_file(self._folder / self._file)
 
     @contextlib.contextmanager
     def explained(self, what: str) -> Iterator[None]:
