@@ -57,9 +57,14 @@ class Exporter:
         return f"{self.extra}.txt"
 
     @property
+    def environment(self) -> str:
+        """The exporter whose environment has it."""
+        return self.within or self.name
+
+    @property
     def command(self) -> str:
         """What makes its environment."""
-        return f"modeldrop exporter install {self.within or self.name}"
+        return f"modeldrop exporter install {self.environment}"
 
 
 OPTIMUM = Exporter(
@@ -115,7 +120,7 @@ def exporter_lock(exporter: Exporter) -> str:
 
 def _folder_name(exporter: Exporter) -> str:
     """How the names of the environments begin that hold what is locked now."""
-    return f"{exporter.within or exporter.name}-{exporter_lock(exporter)}"
+    return f"{exporter.environment}-{exporter_lock(exporter)}"
 
 
 def install_exporter(
@@ -232,7 +237,7 @@ def find_exporter(exporter: Exporter) -> str:
             return str(environment.python)
     if _is_here(exporter):
         return sys.executable
-    others = [path for path in sorted(folder.glob(f"{exporter.within or exporter.name}-*")) if path not in made]
+    others = [path for path in sorted(folder.glob(f"{exporter.environment}-*")) if path not in made]
     if made[0].exists():
         problem = f"The environment {made[0]} is broken: it was not completed, or its Python is gone."
     elif others:
