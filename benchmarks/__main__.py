@@ -25,6 +25,7 @@ from benchmarks import (
     service,
     site,
     size,
+    tabular,
     upload,
 )
 from benchmarks.document import replace_between
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "build": build.run,
     "publish": publish.run,
     "quality": quality.run,
+    "tabular": tabular.run,
     "fetch": fetch.run,
     "size": size.run,
     "requests": requests.run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,6 +176,50 @@ def test_skops_of_unknown_types_are_refused(tmp_path: Path) -> None:
     skops.io.dump(FunctionTransformer(np.loadtxt), tmp_path / "model.skops")
     with pytest.raises(SourceError, match="does not trust: numpy"):
         frameworks.open_sklearn(tmp_path / "model.skops", allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted"),
+    [
+        ("sklearn.ensemble._forest.RandomForestClassifier", True),
+        ("sklearn.feature_extraction.text.CountVectorizer", True),
+        ("sklearn.linear_model._glm.glm.PoissonRegressor", True),
+        ("sklearn.ensemble.RandomForestClassifier", False),  # not where it is defined
+        ("sklearn.base.BaseEstimator", False),
+        ("sklearn.datasets._base.load_files", False),
+        ("sklearn.tests.test_base.MyEstimator", False),
+        ("sklearn.utils._mocking.CheckingClassifier", False),
+        ("sklearn.nowhere.Estimator", False),
+        ("numpy.loadtxt", False),
+    ],
+)
+def test_estimators_that_are_trusted_are_those_of_the_documentation(name: str, trusted: bool) -> None:
+    assert frameworks._is_estimator(name) == trusted
+
+
+@pytest.mark.soak
+def test_every_estimator_that_skops_trusts_is_trusted() -> None:
+    from sklearn.utils import all_estimators
+    from skops.io._utils import get_type_name
+
+    names = {get_type_name(estimator) for _, estimator in all_estimators()}
+    own = {name for name in names if name.startswith("sklearn.")}
+    assert len(own) > 150
+    assert {name for name in own if not frameworks._is_estimator(name)} == set()
+
+
+def test_a_skops_file_is_read_without_importing_all_of_scikit_learn(tmp_path: Path) -> None:
+    models.forest(tmp_path / "m.skops")
+    program = (
+        "import sys, pathlib\n"
+        "from modeldrop.export.models.generic.frameworks import open_sklearn\n"
+        "open_sklearn(pathlib.Path(sys.argv[1]), allow_pickle=False)\n"
+        "print(sorted({'torch', 'pytest'} & {*sys.modules}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "m.skops"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize(("make", "name"), [(models.lightgbm, "m.txt"), (models.xgboost, "m.ubj")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
+import itertools
 import json
 import tempfile
 from abc import ABC, abstractmethod
@@ -25,6 +27,8 @@ _HARMLESS = (
     "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.", "sklearn.neighbors._", "sklearn.tree._tree.",
     "lightgbm.basic.Booster", "lightgbm.sklearn.LGBM", "xgboost.core.Booster", "xgboost.sklearn.XGB",
 )  # fmt: skip
+# Of scikit-learn's packages, those whose classes skops does not trust.
+_NOT_PUBLIC = frozenset({"tests", "externals", "conftest", "experimental", "estimator_checks"})
 _NEAREST = {
     "HistGradientBoosting": "LightGBM's LGBM{} is the same algorithm and is converted, and so is GradientBoosting{}.",
 }
@@ -254,16 +258,46 @@ def _load_sklearn(path: Path, *, allow_pickle: bool) -> Any:
         import joblib
 
         return joblib.load(path)
-    import skops.io
-
-    untrusted = skops.io.get_untrusted_types(file=path)
-    unknown = [name for name in untrusted if not name.startswith(_HARMLESS)]
+    skops_io = _skops_io()
+    untrusted = skops_io.get_untrusted_types(file=path)
+    unknown = [name for name in untrusted if not (name.startswith(_HARMLESS) or _is_estimator(name))]
     if unknown and not allow_pickle:
         raise SourceError(
             f"{path.name} holds types that skops does not trust: {', '.join(sorted(unknown)[:5])}.",
             "Set `allow_pickle = true` in the recipe if you trust who made this model, or do without them.",
         )
-    return skops.io.load(path, trusted=untrusted)
+    return skops_io.load(path, trusted=untrusted)
+
+
+def _skops_io() -> Any:
+    """skops.io, which would import all of scikit-learn, its tests and torch too, for a list of all its estimators.
+
+    It gets an empty one: ``_is_estimator`` judges those that a file names.
+    """
+    import sklearn.utils
+
+    every = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        return importlib.import_module("skops.io")
+    finally:
+        sklearn.utils.all_estimators = every
+
+
+def _is_estimator(name: str) -> bool:
+    """Whether a type is an estimator that scikit-learn's documentation has, which skops trusts."""
+    *modules, own = name.split(".")
+    public = list(itertools.takewhile(lambda part: not part.startswith("_"), modules))
+    if public[:1] != ["sklearn"] or own.startswith("_") or not _NOT_PUBLIC.isdisjoint(public):
+        return False
+    from sklearn.base import BaseEstimator
+
+    try:
+        found = getattr(importlib.import_module(".".join(public)), own, None)
+    except ImportError:
+        return False
+    is_one = isinstance(found, type) and issubclass(found, BaseEstimator) and found is not BaseEstimator
+    return is_one and found.__module__ == ".".join(modules)
 
 
 def _steps(model: Any) -> Iterator[Any]:
