@@ -28,7 +28,7 @@ from modeldrop.format.recipe import AUTO_EXPORTER, Recipe
 
 OF_TRANSFORMERS = frozenset(
     {
-        "bert", "deberta-v2", "ernie", "eurobert", "gemma3_text", "gte", "jina_embeddings_v3",
+        "bert", "deberta-v2", "embedding_gemma2_text", "ernie", "eurobert", "gemma3_text", "gte", "jina_embeddings_v3",
         "lfm2", "modernbert", "modernbert-decoder", "neomme", "nomic_bert", "qwen3", "roberta",
         "roberta-prelayernorm", "roc_bert", "siglip2_text_model", "ultrabert", "xlm-roberta",
     }

@@ -22,7 +22,9 @@ def rename_axes(graph: Any, names: Mapping[str, str]) -> None:
     """
 
     def named(dim: Any) -> Any:
-        return dim if isinstance(dim, int) else re.sub(r"\w+", lambda word: names.get(word[0], word[0]), str(dim.value))
+        if isinstance(dim, int) or dim.value is None:
+            return dim  # without a name it may differ from every other; as a name, None would be one size for all
+        return re.sub(r"\w+", lambda word: names.get(word[0], word[0]), dim.value)
 
     for value in _values(graph):
         if value.shape is not None:
