@@ -18,13 +18,28 @@ from modeldrop.format.recipe import Recipe, VariantOptions
 from tests.export.source_folders import model
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n rest", b"\xff\xd8\xff rest"
-BERT = {"architectures": ["BertModel"], "vocab_size": 100}
-RERANKER = {"architectures": ["BertForSequenceClassification"], "vocab_size": 100, "id2label": {"0": "score"}}
-T5 = {"architectures": ["T5ForConditionalGeneration"], "vocab_size": 100, "is_encoder_decoder": True}
+BERT = {"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 100}
+RERANKER = {
+    "model_type": "bert",
+    "architectures": ["BertForSequenceClassification"],
+    "vocab_size": 100,
+    "id2label": {"0": "score"},
+}
+T5 = {
+    "model_type": "t5",
+    "architectures": ["T5ForConditionalGeneration"],
+    "vocab_size": 100,
+    "is_encoder_decoder": True,
+}
 RESNET = {"architectures": ["ResNetForImageClassification"], "model_type": "resnet"}
-VIT = {"architectures": ["ViTForImageClassification"]}
-CLIP = {"architectures": ["CLIPModel"], "vision_config": {}, "text_config": {}}
-WHISPER = {"architectures": ["WhisperForConditionalGeneration"], "is_encoder_decoder": True, "num_mel_bins": 80}
+VIT = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+CLIP = {"model_type": "clip", "architectures": ["CLIPModel"], "vision_config": {}, "text_config": {}}
+WHISPER = {
+    "model_type": "whisper",
+    "architectures": ["WhisperForConditionalGeneration"],
+    "is_encoder_decoder": True,
+    "num_mel_bins": 80,
+}
 
 
 def checkpoint(folder: Path, config: dict[str, Any]) -> None:

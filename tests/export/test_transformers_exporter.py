@@ -14,7 +14,7 @@ import transformers
 from optimum.exporters.tasks import TasksManager
 from tokenizers import Tokenizer
 
-from modeldrop.export.exporter_choice import OF_OPTIMUM, OF_TRANSFORMERS
+from modeldrop.export.exporter_choice import OF_OPTIMUM, OF_TRANSFORMERS, OTHERS_OF_OPTIMUM, WITH_PAST
 from modeldrop.export.models.vision.task import OF_TRANSFORMERS as PICTURES_OF_TRANSFORMERS
 from modeldrop.export.worker_process import worker_environment
 from modeldrop.format.manifest import parse_manifest
@@ -118,3 +118,10 @@ def test_what_optimum_is_said_to_know_it_knows(task: str) -> None:
     assert known >= OF_OPTIMUM[task]
     # What else it knows under this task reads no texts, or reads more than texts.
     assert not (known - OF_OPTIMUM[task]) & OF_TRANSFORMERS
+
+
+@pytest.mark.parametrize("task", OTHERS_OF_OPTIMUM)
+def test_what_optimum_is_said_not_to_know_it_does_not_know(task: str) -> None:
+    name = f"{task}-with-past" if task in WITH_PAST else task
+    known = {kind for kind, by in TasksManager._SUPPORTED_MODEL_TYPE.items() if name in by.get("onnx", {})}
+    assert known == OTHERS_OF_OPTIMUM[task]

@@ -76,7 +76,34 @@ OF_OPTIMUM: Mapping[str, frozenset[str]] = {
         }
     ),
 }  # fmt: skip
-"""The model_types of texts that optimum 0.1 exports, by task; of other tasks, it decides itself."""
+"""The model_types of encoders of texts that optimum 0.1 exports, by task."""
+OTHERS_OF_OPTIMUM: Mapping[str, frozenset[str]] = {
+    "text-generation": frozenset(
+        {
+            "arcee", "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "bloom", "codegen", "cohere",
+            "deepseek_v3", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "gpt2", "gpt_bigcode",
+            "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "helium", "internlm2", "llama", "marian", "mbart",
+            "mistral", "mpt", "nemotron", "olmo", "olmo2", "opt", "pegasus", "phi", "phi3", "qwen2", "qwen3",
+            "qwen3_moe", "smollm3", "stablelm",
+        }
+    ),
+    "text2text-generation": frozenset(
+        {
+            "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "longt5", "m2m_100",
+            "marian", "mbart", "mt5", "pegasus", "t5",
+        }
+    ),
+    "image-classification": frozenset(
+        {
+            "beit", "clip", "convnext", "convnextv2", "cvt", "data2vec-vision", "deit", "dinov2", "efficientnet",
+            "hiera", "imagegpt", "levit", "metaclip_2", "mobilenet_v1", "mobilenet_v2", "mobilevit", "perceiver",
+            "poolformer", "pvt", "regnet", "resnet", "segformer", "swin", "swinv2", "vit", "vit_msn",
+        }
+    ),
+}  # fmt: skip
+"""The same of models that write, and of classifiers of pictures; of all other tasks, the family knows the kinds."""
+WITH_PAST = ("text-generation", "text2text-generation")
+"""The tasks whose graphs are given what was computed before, which optimum's names of them say."""
 
 
 def choose_exporter(source: Source, recipe: Recipe) -> str:
@@ -144,14 +171,22 @@ def check_known(config: Mapping[str, Any], task: str, exporter: str, wanted: str
             f"optimum does not export a {kind} model ({architecture_of(config)}) for {task}.",
             f'Write exporter = "{TRANSFORMERS.name}" in the recipe, or leave exporter out.',
         )
-    if task in OF_OPTIMUM and kind is not None and kind not in OF_OPTIMUM[task]:
+    known = OF_OPTIMUM.get(task) or OTHERS_OF_OPTIMUM.get(task)
+    if known is not None and kind not in known:
         tried = "optimum does not export" if wanted == OPTIMUM.name else "No exporter of this release knows"
+        by_5 = task in {*OF_OPTIMUM, *_PICTURES}
         another = f'Write exporter = "{TRANSFORMERS.name}" in the recipe: transformers 5 '
         another += "exports it." if kind in OF_TRANSFORMERS else "may export it, and what comes of it is compared."
+        proven = (
+            f"{len(OF_TRANSFORMERS)} are proven with transformers 5"
+            if by_5
+            else "the exporter of transformers 5 makes none"
+        )
         raise TaskError(
             f"{tried} a {kind} model ({architecture_of(config)}) for {task}: optimum, with transformers 4.57, exports "
-            f"{len(OF_OPTIMUM[task])} kinds, and {len(OF_TRANSFORMERS)} are proven with transformers 5.",
-            f"{another} Or export it with a program that knows it, and give the folder of ONNX as the source.",
+            f"{len(known)} kinds, and {proven}.",
+            f"{f'{another} Or export' if by_5 else 'Export'} it with a program that knows it, and give the folder of "
+            "ONNX as the source.",
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from modeldrop.errors import TaskError
 from modeldrop.export.models.family import Family
-from modeldrop.format.tasks import TASKS
+from modeldrop.format.tasks import GENERIC, TASKS
 
 
 def family_of(task: str) -> Family:
@@ -37,8 +37,10 @@ def choose_task(config: Mapping[str, Any], wanted: str | None, *, embedder: bool
     tasks = possible_tasks(config, embedder=embedder)
     if not tasks:
         raise TaskError(
-            f"{architecture} is not a kind of model that this release builds.",
-            f"It builds models for: {', '.join(TASKS)}.",
+            f"{architecture} ({config.get('model_type')}) is not a kind of model that this release builds, neither by "
+            "optimum nor by transformers 5.",
+            f"It builds checkpoints for: {', '.join(task for task in TASKS if task != GENERIC)}. Of any other, "
+            f'give the graph that a program has exported which knows it, with task = "{GENERIC}" in the recipe.',
         )
     if wanted is None:
         return tasks[0]

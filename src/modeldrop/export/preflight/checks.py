@@ -17,6 +17,7 @@ from modeldrop.export.models import architecture_of, choose_task, family_of
 from modeldrop.export.models.family import Family, problem_of
 from modeldrop.export.preflight.code import check_code
 from modeldrop.export.preflight.files import check_tokenizer
+from modeldrop.export.preflight.foreign_config import check_config
 from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
@@ -183,6 +184,7 @@ def _check_metrics(request: BuildRequest, task: str, metrics: Sequence[str]) -> 
 
 
 def _check_loading(config: Mapping[str, Any], request: BuildRequest) -> None:
+    check_config(config)
     if request.exporter == OPTIMUM.name:
         fixed_config(config)  # transformers 5 reads it as it is
     _check_code(config, request)

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import generic, graphs, openvino
+from modeldrop.export.sources.foreign import foreign_kind
 from modeldrop.format.tasks import GENERIC
 
 INDEX = "model.safetensors.index.json"
@@ -47,7 +48,7 @@ _NO_PART = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ADAPTER = "adapter_config.json"
-_GLINER = "gliner_config.json"
+_WHOLE = ("model.safetensors", INDEX, "pytorch_model.bin", PICKLE_INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +228,12 @@ def _is_static(known: frozenset[str], inner: str) -> bool:
 
 
 def _no_config(known: frozenset[str], where: str) -> SourceError:
-    if _GLINER in known:
-        return SourceError(
-            f"{where} is a GLiNER model ({_GLINER}), which this release does not build.",
-            "Export it with gliner, and give the .onnx file as the source of a generic model.",
-        )
+    # Beside weights as transformers saves them, settings alone tell another library's.
+    whole = not known.isdisjoint(_WHOLE)
+    foreign = foreign_kind(name for name in known if not whole or name.endswith((".json", ".cfg")))
+    if foreign is not None:
+        kind, name = foreign
+        return SourceError(f"{where} holds {kind.what} ({name}). This release does not build such models.", kind.hint)
     return SourceError(
         f"{where} has no config.json, so it is not a transformers checkpoint.",
         "Give the folder or repository that holds config.json next to the weights; or, of any other model, ONNX "
@@ -433,8 +435,10 @@ def _adapter(there: Iterable[str], where: str) -> SourceError:
 
 def _no_weights(there: list[str], where: str) -> SourceError:
     other = [name for name in there if _OTHER_WEIGHTS.fullmatch(PurePosixPath(name).name)]
+    foreign = foreign_kind(name for name in there if name != "config.json")
+    what = f" {foreign[1]} tells {foreign[0].what}." if foreign else ""
     found = f" What it has is not loaded: {openvino.some_of(other)}." if other else ""
     return SourceError(
-        f"{where} has no weights: neither model.safetensors nor {INDEX}.{found}",
-        "Give the folder or repository where save_pretrained wrote the model.",
+        f"{where} has no weights: neither model.safetensors nor {INDEX}.{found}{what}",
+        foreign[0].hint if foreign else "Give the folder or repository where save_pretrained wrote the model.",
     )

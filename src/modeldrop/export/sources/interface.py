@@ -178,6 +178,8 @@ class FileListSource(Source):
         plain = self.settings("config.json")
         if plain is None and lists_static(self.modules() or ()):
             return dict(STATIC_CONFIG)
+        if plain is not None and not isinstance(plain.get("model_type", ""), str):
+            raise SourceError(f"{self._called('config.json')}: model_type is not a name: {plain['model_type']!r:.80}.")
         return plain or {}
 
     def settings(self, path: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Models that compare pictures with texts: CLIP."""
+"""Models that compare pictures with texts: CLIP, SigLIP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modeldrop.export.models.family import CLASSES, Family
+
+_MODELS = ("CLIPModel", "SiglipModel")
 
 
 class Clip(Family):
@@ -17,7 +19,7 @@ class Clip(Family):
 
     def possible(self, config: Mapping[str, Any], architecture: str, *, embedder: bool) -> list[str]:
         both = "vision_config" in config and "text_config" in config
-        return ["zero-shot-image-classification"] if both and architecture == "CLIPModel" else []
+        return ["zero-shot-image-classification"] if both and architecture in _MODELS else []
 
 
 FAMILY = Clip()

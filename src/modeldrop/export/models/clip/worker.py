@@ -22,6 +22,9 @@ from modeldrop.inference.runs import Array, ModelAnswer, ModelRun, RunStep
 
 _ROLE = "model"
 _GOLDEN = 2
+_IDS, _MASK = "input_ids", "attention_mask"
+_FILLED = ("siglip",)
+"""The model_types whose texts are as long as they can be: their vector is the last token's, whatever that is."""
 LABELS = (
     "a photo of a cat", "two dogs on a beach", "a map of the city", "a red circle on a blue ground",
     "waves of many colours", "a plate of food", "handwriting", "a night sky",
@@ -35,10 +38,13 @@ class ClipModel(LoadedModel):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint).text_config)
+        config = load_config(checkpoint)
+        self._tokenizer = load_tokenizer(checkpoint, config.text_config)
         self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
         self._processor = load_processor(checkpoint)
         self.max_length = self._tokenizer.model_max_length
+        if config.model_type in _FILLED:
+            self._padded_to = self.max_length
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:
@@ -65,8 +71,9 @@ class ClipModel(LoadedModel):
         return np.asarray(self._processor(picture, return_tensors="np")["pixel_values"])
 
     def _read(self, labels: Sequence[str]) -> dict[str, Array]:
-        read = self._tokenizer(list(labels), padding=True, truncation=True)
-        return {name: np.array(read[name], np.int64) for name in ("input_ids", "attention_mask")}
+        filled = self._padded_to is not None
+        read = self._tokenizer(list(labels), padding="max_length" if filled else True, truncation=True)
+        return {name: np.array(read[name], np.int64) for name in (_IDS, *(() if filled else (_MASK,)))}
 
     def _make_run(self, name: str, pixels: Array, labels: Sequence[str] = LABELS) -> ModelRun:
         texts = self._read(labels)

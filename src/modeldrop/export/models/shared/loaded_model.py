@@ -48,6 +48,8 @@ class LoadedModel(ABC):
     """Bytes of its weights, where the source's files do not tell."""
     _model: Any
     _tokenizer: Any = None
+    _padded_to: int | None = None
+    """Tokens that every text is padded to, of models that count the padding's; None for those that leave it out."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._source, self._task = checkpoint.folder, checkpoint.task
@@ -70,7 +72,7 @@ class LoadedModel(ABC):
                 # transformers 4 has them in every tokenizer of its general class, and generate() refuses them.
                 names = [name for name in self._tokenizer.model_input_names if name != _SEGMENTS]
                 self._tokenizer.model_input_names = self._tokenizer.init_kwargs["model_input_names"] = names
-            side_files.save_tokenizer(self._tokenizer, output)
+            side_files.save_tokenizer(self._tokenizer, output, self._padded_to)
         side_files.copy_side_files(self._source, output, (*side_files.ALWAYS, *self.source_files))
 
     @abstractmethod

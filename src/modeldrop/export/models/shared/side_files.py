@@ -29,8 +29,14 @@ def copy_side_files(source: Path, output: Path, patterns: Iterable[str]) -> None
             shutil.copyfile(path, target)
 
 
-def save_tokenizer(tokenizer: Any, output: Path) -> None:
-    """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the comparison did."""
+def save_tokenizer(tokenizer: Any, output: Path, length: int | None = None) -> None:
+    """Write the tokenizer so that programs with tokenizer.json alone cut and pad as the comparison did.
+
+    Args:
+        tokenizer: the fast one.
+        output: the version's folder.
+        length: to how many tokens every text is padded; None for those of the longest one beside it.
+    """
     backend = tokenizer.backend_tokenizer
     # Some tokenizers are saved with padding to a fixed length and truncation below the model's limit (MiniLM: 128
     # and 128 of 256). Programs that use tokenizer.json alone would apply them.
@@ -42,6 +48,7 @@ def save_tokenizer(tokenizer: Any, output: Path) -> None:
             pad_id=tokenizer.pad_token_id,
             pad_type_id=tokenizer.pad_token_type_id,
             pad_token=tokenizer.pad_token,
+            length=length,
         )
     # tokenizer_config.json would still contain the removed settings, and fastembed uses them.
     for name in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
