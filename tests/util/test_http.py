@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 from modeldrop.util import http
 
@@ -83,3 +85,23 @@ def test_one_bundle_of_all_that_is_trusted(tmp_path: Path, monkeypatch: pytest.M
     assert http.added_certificates(str(second)) == (PEM + b"second").decode()
     with pytest.raises(http.CertificatesError, match=r"ca_bundle of the AWS profile names .*/third.pem, which cannot"):
         http.ca_bundle(str(tmp_path / "third.pem"))
+
+
+def test_certificates_are_read_once_for_all_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, read = tmp_path / "ca.pem", list[str]()
+    made = ssl.create_default_context
+
+    def counted(*, cafile: str) -> ssl.SSLContext:
+        read.append(cafile)
+        return made(cafile=cafile)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    for _ in range(2):  # a file that is replaced counts from then on
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(tmp_path / "new.pem"))
+        (tmp_path / "new.pem").replace(file)
+        for port in (1, 2):
+            http.connect(f"https://127.0.0.1:{port}/", 1)
+            http.opener(f"https://127.0.0.1:{port}/")
+    assert read == [str(file)] * 2

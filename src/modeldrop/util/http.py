@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPConnection
+    from ssl import SSLContext
     from urllib.request import OpenerDirector
 
 _BASE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -52,6 +53,7 @@ _EVERYTHING = "*,0.0.0.0/0,::/0"  # obstore takes "*" for names alone
 CA_AS_SERVER = "it belongs to a CA, and a server needs one with basicConstraints=CA:FALSE"
 """Why a certificate is refused that OpenSSL accepts, and so the SDKs would, but rustls and so the fetcher does not."""
 _merged: dict[tuple[object, ...], str] = {}
+_contexts: dict[tuple[object, ...], SSLContext] = {}
 
 
 class CertificatesError(ValueError):
@@ -205,7 +207,7 @@ def opener(url: str, also: str = "") -> OpenerDirector:
 
         if is_ca_as_server(url, also):
             raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-        handlers.append(HTTPSHandler(context=ssl.create_default_context(cafile=ca_bundle(also) or None)))
+        handlers.append(HTTPSHandler(context=_client_tls(ca_bundle(also))))
     made = build_opener(*handlers)
     unguarded = made.open
 
@@ -252,10 +254,21 @@ def connect(url: str, seconds: float) -> tuple[HTTPConnection, dict[str, str], b
 
     if is_ca_as_server(url):
         raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-    made = HTTPSConnection(*towards, timeout=seconds, context=ssl.create_default_context(cafile=ca_bundle() or None))
+    made = HTTPSConnection(*towards, timeout=seconds, context=_client_tls(ca_bundle()))
     if proxy.hostname:
         made.set_tunnel(host, port, headers)
     return made, {}, False
+
+
+def _client_tls(cafile: str) -> SSLContext:
+    """A context that trusts a file of certificates, "" for the system's; it is read once, for all connections."""
+    import ssl
+
+    status = os.stat(cafile) if cafile else None  # noqa: PTH116
+    key = (cafile, status.st_mtime_ns, status.st_ino) if status else (cafile, 0, 0)
+    if key not in _contexts:
+        _contexts[key] = ssl.create_default_context(cafile=cafile or None)
+    return _contexts[key]
 
 
 # --- certificates
