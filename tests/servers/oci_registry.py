@@ -64,7 +64,8 @@ class Repository:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     """Media type and bytes, by digest."""
     tags: dict[str, str] = field(default_factory=dict)
-    uploads: set[str] = field(default_factory=set)
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """What has come of each that is not finished."""
 
 
 class OciRegistry(ThreadedServer):
@@ -143,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("manifests", "PUT"): lambda: self._put_manifest(repository, what, asked),
             ("blobs", "HEAD"): lambda: self._get_blob(repository, what),
             ("blobs/uploads", "POST"): lambda: self._begin(name, query),
+            ("blobs/uploads", "PATCH"): lambda: self._add(name, repository, what, query),
             ("blobs/uploads", "PUT"): lambda: self._finish(repository, what, query),
             ("blobs/uploads", "DELETE"): lambda: self._give_up(repository, what),
         }
@@ -196,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give_up(self, repository: Repository, session: str) -> Said:
         known = session in repository.uploads
-        repository.uploads.discard(session)
+        repository.uploads.pop(session, None)
         return Said(204) if known else error(404, "BLOB_UPLOAD_UNKNOWN")
 
     def _begin(self, name: str, query: Mapping[str, list[str]]) -> Said:
@@ -210,13 +212,27 @@ class _Handler(BaseHTTPRequestHandler):
                 repository.blobs[digest] = server.of(source).blobs[digest]
                 return Said(201, b"", {"Location": f"/v2/{name}/blobs/{digest}"})
         session = secrets.token_hex(8)
-        repository.uploads.add(session)
-        return Said(202, b"", {"Location": f"{server.elsewhere}/v2/{name}/blobs/uploads/{session}?_state=a%2Fb"})
+        repository.uploads[session] = b""
+        return self._go_on(name, session)
 
-    def _finish(self, repository: Repository, session: str, query: Mapping[str, list[str]]) -> Said | None:
-        if session not in repository.uploads or query.get("_state") != ["a/b"]:
+    def _go_on(self, name: str, session: str) -> Said:
+        """Where an upload goes on; the state says how many bytes it has, and counts only for the next request."""
+        come = len(self.registry.of(name).uploads[session])
+        address = f"{self.registry.elsewhere}/v2/{name}/blobs/uploads/{session}?_state=a%2Fb{come}"
+        return Said(202, b"", {"Location": address})
+
+    def _add(self, name: str, repository: Repository, session: str, query: Mapping[str, list[str]]) -> Said | None:
+        data = self._read_upload(repository, session, query)
+        if not isinstance(data, bytes):
+            return data
+        repository.uploads[session] += data
+        return self._go_on(name, session)
+
+    def _read_upload(self, repository: Repository, session: str, query: Mapping[str, list[str]]) -> bytes | Said | None:
+        """The body of a request of an upload, or what is answered instead."""
+        before = repository.uploads.get(session)
+        if before is None or query.get("_state") != [f"a/b{len(before)}"]:
             return error(404, "BLOB_UPLOAD_UNKNOWN")
-        repository.uploads.discard(session)
         if "Content-Length" not in self.headers:
             return error(411, "SIZE_INVALID", "no Content-Length")
         if self.registry.cut_after and self._left > self.registry.cut_after[0]:
@@ -224,7 +240,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return None
-        data, (digest,) = self._read(), query["digest"]
+        return self._read()
+
+    def _finish(self, repository: Repository, session: str, query: Mapping[str, list[str]]) -> Said | None:
+        came, (digest,) = self._read_upload(repository, session, query), query["digest"]
+        if not isinstance(came, bytes):
+            repository.uploads.pop(session, None)
+            return came
+        data = repository.uploads.pop(session) + came
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         repository.blobs[digest] = data

@@ -82,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     with Steps(3, quiet=arguments.quiet) as steps:
         snapshot = _fetch(reference, arguments.directory, options, steps)
         tags = tags_of(arguments.format, destination.tag or f"v{snapshot.version}-{snapshot.variant}")
-        exports = _package(snapshot, tags, steps)
-        steps.start("push")
         with _opened(destination, arguments, options) as place:  # with a time limit, and a token, from now on
             place.check()
+            exports = _package(snapshot, tags, place, steps)
+            steps.start("push")
             exported = push(exports, place, replace=arguments.replace, progress=steps.update)
         steps.finish(f"{size_text(sum(one.sent for one in exported))} sent")
     if arguments.json:
@@ -163,10 +163,10 @@ def _fetch(reference: Reference, directory: str | None, options: Options, steps:
     return snapshot
 
 
-def _package(snapshot: Snapshot, tags: Mapping[str, str], steps: Steps) -> tuple[Export, ...]:
+def _package(snapshot: Snapshot, tags: Mapping[str, str], place: Place, steps: Steps) -> tuple[Export, ...]:
     steps.start("package")
     try:
-        exports = make_exports(snapshot, tags, steps.update)
+        exports = make_exports(snapshot, tags, steps.update, place)
     except OSError as error:
         raise DiskError(
             f"{error.filename or snapshot.path} cannot be read: {error.strerror or error}.",

@@ -8,6 +8,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes whose digest is not known yet.
+
+    Attributes:
+        size: in bytes.
+        read: as a blob's; the blob that this becomes has the same.
+    """
+
+    size: int
+    read: Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """Something that a registry holds by its digest.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -48,7 +49,8 @@ class Client:
         self._destination = destination
         self._deadline = deadline
         self._scheme = "http" if plain_http else "https"
-        self._transport = Transport(min(_STALL_SECONDS, max(1.0, deadline.left())))
+        self._stall = min(_STALL_SECONDS, max(1.0, deadline.left()))
+        self._transport = Transport(self._stall)
         self._credentials = credentials_for(destination.host, destination.name)
         self._authorization = ""
         self._asked_pause = 0.0  # by the last answer
@@ -143,6 +145,16 @@ class Client:
             return
         finally:
             transport.close()
+
+    def another(self) -> Client:
+        """The same with connections of its own, for another thread; it has signed in as far as this one."""
+        made = copy(self)
+        made._transport = Transport(self._stall)  # noqa: SLF001  it is this class
+        return made
+
+    def interrupt(self) -> None:
+        """From another thread: end the request that is going on, with an error."""
+        self._transport.interrupt()
 
     def close(self) -> None:
         """Let go of all connections."""

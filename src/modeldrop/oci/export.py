@@ -19,6 +19,7 @@ from modeldrop.oci.layer import layer_of
 
 if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import Snapshot
+    from modeldrop.oci.blobs import Content
     from modeldrop.oci.places import Place
 
 IMAGE, MODELPACK, BOTH = "image", "modelpack", "both"
@@ -74,7 +75,10 @@ def tags_of(form: str, tag: str) -> dict[str, str]:
 
 
 def make_exports(
-    snapshot: Snapshot, tags: Mapping[str, str], progress: Callable[[int, int], None] = lambda _done, _total: None
+    snapshot: Snapshot,
+    tags: Mapping[str, str],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    place: Place | None = None,
 ) -> tuple[Export, ...]:
     """What is to be pushed; the same bytes for the same version, variant and layout, whoever makes it, and where.
 
@@ -82,8 +86,11 @@ def make_exports(
         snapshot: what is exported.
         tags: the tag of each form.
         progress: told bytes hashed and bytes to hash.
+        place: where they will be pushed. Where none of the tags names anything yet, the layer of the image is on its
+            way there while it is hashed.
 
     Raises:
+        RegistryError, DiskError: the place cannot be read.
         IntegrityError: the snapshot was changed.
         RefusedError: a file has a name that no image can hold.
         OSError: it cannot be read.
@@ -101,9 +108,14 @@ def make_exports(
         done += size
         progress(min(done, total), total)  # a layer has headers, too
 
+    def begin(content: Content) -> None:
+        # What a tag names may be this very export.
+        if place is not None and all(place.tagged(tag) is None for tag in tags.values()):
+            place.begin(content)
+
     packages = {
         MODELPACK: lambda: modelpack_of(subject, entries),
-        IMAGE: lambda: image_of(subject, layer_of(entries, hashed)),
+        IMAGE: lambda: image_of(subject, layer_of(entries, hashed, begin)),
     }
     return tuple(Export(form, tag, packages[form]()) for form, tag in tags.items())
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from modeldrop.oci.blobs import Blob
+from modeldrop.oci.blobs import Blob, Content, blob_of
 from modeldrop.oci.contents import folders_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ ROOT = "models"
 """The folder in the image, where KServe looks."""
 
 _BLOCK = 512
+_END = bytes(2 * _BLOCK)
+_NOTHING = blob_of(b"")
 _FILE, _FOLDER, _PAX = b"0", b"5", b"x"
 _FILE_MODE, _FOLDER_MODE = 0o444, 0o755
 _MAX_NAME = 100
@@ -28,37 +30,52 @@ _MAX_SIZE = 0o77777777777
 _PAX_NAME = b"PaxHeaders/entry"
 
 
-def layer_of(entries: tuple[Entry, ...], progress: Callable[[int], None]) -> Blob:
+def layer_of(
+    entries: tuple[Entry, ...], progress: Callable[[int], None], begin: Callable[[Content], None] = lambda _: None
+) -> Blob:
     """The layer with these files. Every one of them is read once, to learn the layer's digest.
 
     Args:
         entries: the files, sorted.
         progress: told bytes as they are hashed.
+        begin: told of the layer before it is hashed.
 
     Raises:
         IntegrityError: a file is not as the manifest says.
         OSError: it cannot be read.
     """
-    hasher, size = hashlib.sha256(), 0
-    for chunk in _tar(entries):
+    members, hasher = tuple(_members(entries)), hashlib.sha256()
+    size = sum(len(header) + blob.size + len(_padding(blob)) for header, blob in members) + len(_END)
+    content = Content(size, lambda: _tar(members))
+    begin(content)
+    for chunk in content.read():
         hasher.update(chunk)
-        size += len(chunk)
         progress(len(chunk))
-    return Blob(f"sha256:{hasher.hexdigest()}", size, lambda: _tar(entries))
+    return Blob(f"sha256:{hasher.hexdigest()}", content.size, content.read)
 
 
-def _tar(entries: tuple[Entry, ...]) -> Iterator[bytes]:
+def _tar(members: tuple[tuple[bytes, Blob], ...]) -> Iterator[bytes]:
+    for header, blob in members:
+        yield header
+        yield from blob.read()
+        yield _padding(blob)
+    yield _END
+
+
+def _members(entries: tuple[Entry, ...]) -> Iterator[tuple[bytes, Blob]]:
+    """The header of every folder and file, and what follows it."""
     members: dict[str, Entry | None] = {ROOT: None}
     members |= {f"{ROOT}/{folder}": None for folder in folders_of(entries)}
     members |= {f"{ROOT}/{entry.path}": entry for entry in entries}
     for path, entry in sorted(members.items()):
         if entry is None:
-            yield _header(f"{path}/", 0, _FOLDER, _FOLDER_MODE)
-            continue
-        yield _header(path, entry.blob.size, _FILE, _FILE_MODE)
-        yield from entry.blob.read()
-        yield bytes(-entry.blob.size % _BLOCK)
-    yield bytes(2 * _BLOCK)
+            yield _header(f"{path}/", 0, _FOLDER, _FOLDER_MODE), _NOTHING
+        else:
+            yield _header(path, entry.blob.size, _FILE, _FILE_MODE), entry.blob
+
+
+def _padding(blob: Blob) -> bytes:
+    return bytes(-blob.size % _BLOCK)
 
 
 def _header(path: str, size: int, kind: bytes, mode: int) -> bytes:

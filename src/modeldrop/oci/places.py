@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from modeldrop.oci.blobs import Blob
+    from modeldrop.oci.blobs import Blob, Content
     from modeldrop.oci.documents import Document
 
 
@@ -24,6 +24,12 @@ class Place(Protocol):
 
     def tagged(self, tag: str) -> str | None:
         """The digest of what a tag names, None where it names nothing."""
+
+    def begin(self, content: Content) -> None:
+        """Perhaps begin to send it, beside what else is done, until ``has`` or ``push`` is called with its digest.
+
+        For what is probably not there. What fails here is no error: ``push`` sends it then.
+        """
 
     def has(self, blob: Blob) -> bool:
         """Whether the blob is there; it may be brought there from elsewhere in the place, without sending it."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError
 from modeldrop.oci.blobs import digest_of
 from modeldrop.oci.documents import OCI_INDEX, OCI_MANIFEST
 from modeldrop.oci.places import moved_meanwhile
+from modeldrop.oci.upload_ahead import UploadAhead, finishing
 
 if TYPE_CHECKING:
-    from modeldrop.oci.blobs import Blob
+    from modeldrop.oci.blobs import Blob, Content
     from modeldrop.oci.client import Client
     from modeldrop.oci.documents import Document
 
@@ -24,6 +25,7 @@ _DOCKER_MANIFESTS = (
 _ANY_MANIFEST = {"Accept": ", ".join((OCI_INDEX, OCI_MANIFEST, *_DOCKER_MANIFESTS, "*/*"))}
 # Registries that keep blobs elsewhere answer HEAD with where they are.
 _THERE = frozenset({200, 301, 302, 303, 307, 308})
+_MIN_AHEAD = 8 << 20  # bytes; less is hashed before a connection is made
 
 
 class RegistryPlace:
@@ -39,6 +41,7 @@ class RegistryPlace:
         self._client = client
         self._mount_from = mount_from
         self._sessions: dict[str, str] = {}
+        self._ahead: dict[Callable[[], Iterator[bytes]], UploadAhead] = {}  # by what reads the bytes
 
     def check(self) -> None:
         self._client.check()
@@ -49,7 +52,17 @@ class RegistryPlace:
         )
         return digest_of(answer.body) if answer.status == 200 else None
 
+    def begin(self, content: Content) -> None:
+        if content.size >= _MIN_AHEAD:
+            self._ahead[content.read] = UploadAhead(self._client.another(), content)
+
     def has(self, blob: Blob) -> bool:
+        is_there = self._has(blob)
+        if is_there and (ahead := self._ahead.pop(blob.read, None)):
+            ahead.cancel()
+        return is_there
+
+    def _has(self, blob: Blob) -> bool:
         what = f"@{blob.digest}"
         answer = self._client.call("HEAD", f"blobs/{blob.digest}", good={*_THERE, 404}, what=what, verb="read")
         if answer.status in _THERE:
@@ -59,11 +72,17 @@ class RegistryPlace:
         query = urlencode({"mount": blob.digest, "from": self._mount_from})
         answer = self._client.call("POST", f"blobs/uploads/?{query}", good={201, 202}, what=what)
         if answer.status == 202:  # it has none, and has begun an upload instead
-            self._sessions[blob.digest] = self._client.location(answer, what)
+            session = self._client.location(answer, what)
+            if blob.read in self._ahead:
+                self._client.give_up(session)
+            else:
+                self._sessions[blob.digest] = session
         return answer.status == 201
 
     def push(self, blob: Blob, progress: Callable[[int], None]) -> None:
         what, sent = f"@{blob.digest}", 0
+        if blob.read in self._ahead and self._ahead[blob.read].finish(blob, progress):
+            return
 
         def body() -> Iterator[bytes]:
             nonlocal sent
@@ -83,7 +102,7 @@ class RegistryPlace:
             try:
                 self._client.call(
                     "PUT",
-                    f"{session}{'&' if '?' in session else '?'}digest={quote(blob.digest)}",
+                    finishing(session, blob),
                     good={201, 204},
                     what=what,
                     headers={"Content-Type": "application/octet-stream"},
@@ -109,6 +128,8 @@ class RegistryPlace:
             raise ConflictError(moved_meanwhile(self.url, tag, found), "Run the same command again.")
 
     def close(self, *, failed: bool) -> None:
+        for ahead in self._ahead.values():
+            ahead.cancel()
         if failed:
             for session in self._sessions.values():
                 self._client.give_up(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -87,6 +88,15 @@ class Transport:
             if not kept or request.size:  # what has a body is for the caller to begin anew
                 raise
         return self._exchange(key, request)
+
+    def interrupt(self) -> None:
+        """From another thread: end the request that is going on, with an error."""
+        for connection, _, _ in tuple(self._open.values()):
+            sock: socket.socket | None = connection.sock
+            if sock is not None:
+                # Below TLS, whose own method would let go of TLS first, while the other thread may still send.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of all connections."""
