@@ -29,6 +29,14 @@ def add_require_attestation(parser: argparse.ArgumentParser, what: str) -> None:
     )  # fmt: skip
 
 
+def add_no_delta(parser: argparse.ArgumentParser) -> None:
+    """The option that lets a fetch take whole files alone."""
+    parser.add_argument(
+        "--no-delta", action="store_const", const="yes",
+        help="fetch large files whole, even where what differs from an older version on this disk would do",
+    )  # fmt: skip
+
+
 def reference_argument(text: str) -> Reference:
     """A reference; a bare name lives in the default registry."""
     return parse_reference(text, default_registry())

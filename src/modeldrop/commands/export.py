@@ -16,7 +16,13 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.commands.arguments import add_json, add_require_attestation, print_json, reference_argument
+from modeldrop.commands.arguments import (
+    add_json,
+    add_no_delta,
+    add_require_attestation,
+    print_json,
+    reference_argument,
+)
 from modeldrop.config import setting
 from modeldrop.errors import DiskError, UsageError, VariantError
 from modeldrop.fetcher.fetch import fetch
@@ -66,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trust", action="append", metavar="KEY", help="export only what this public key has signed")
     add("--trust-threshold", metavar="N", help="how many of the trusted keys must have signed (default: 1)")
     add_require_attestation(parser, "export only what")
+    add_no_delta(parser)
     add("--timeout", metavar="TIME", help="limit for fetching, and again for pushing (default: 30m)")
     add("--quiet", action="store_true", help="show no progress")
     add_json(parser)
@@ -106,6 +113,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         trust=arguments.trust,
         trust_threshold=None if threshold is None else setting("trust_threshold", threshold),
         require_attestation=arguments.require_attestation,
+        no_delta=setting("no_delta", arguments.no_delta),
         timeout=setting("timeout", arguments.timeout),
     )
 
@@ -157,6 +165,8 @@ def _fetch(reference: Reference, directory: str | None, options: Options, steps:
     steps.start("fetch")
     snapshot = fetch(reference, directory, options=options, progress=steps.update)
     came = f"{size_text(snapshot.downloaded)} fetched" if snapshot.downloaded else "there already"
+    if snapshot.figures.saved:
+        came += f", {size_text(snapshot.figures.saved)} saved by deltas"
     steps.finish(f"{snapshot.model} v{snapshot.version} {snapshot.variant}, {came}")
     for warning in snapshot.warnings:
         print(f"modeldrop: warning: {warning}", file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modeldrop.commands.arguments import add_no_delta
 from modeldrop.config import setting, variable
 from modeldrop.fetcher.options import DEFAULT_KEEP, Options
 from modeldrop.util.named_tuples import NamedTuple
@@ -69,10 +70,7 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
         "--require-attestation", metavar="REPOSITORY",
         help="use only what a workflow of this repository on GitHub has attested to: OWNER/NAME[,ref=…][,workflow=…]",
     )  # fmt: skip
-    add(
-        "--no-delta", action="store_const", const="yes",
-        help="fetch large files whole, even where what differs from an older version on this disk would do",
-    )  # fmt: skip
+    add_no_delta(parser)
     add("--self-test", action="store_true", help="run the golden inputs on this CPU before it is used")
     add("--timeout", metavar="TIME", help="limit for each model (default: 30m)")
     add("--keep", type=int, default=DEFAULT_KEEP, metavar="N", help="snapshots to keep (default: 3)")

@@ -365,6 +365,15 @@ def test_the_command_says_what_was_saved(
     assert ("0.3 MB saved by deltas" in said.err) == deltas
 
 
+@pytest.mark.parametrize(("option", "deltas"), [([], True), (["--no-delta"], False)])
+def test_an_export_takes_them_too(
+    updated: Updated, option: list[str], deltas: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, layout = f"{updated.registry}/embedder", f"oci:{tmp_path}/layout:x"
+    assert main(["export", reference, layout, "-d", str(updated.home), "--format=modelpack", *option]) == 0
+    assert ("320.5 kB saved by deltas" in capsys.readouterr().err) == deltas
+
+
 def test_a_watch_takes_deltas(updated: Updated) -> None:
     changes: SimpleQueue[Snapshot] = SimpleQueue()
 
