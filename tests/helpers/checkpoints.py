@@ -116,6 +116,16 @@ def make_sparse(folder: Path, strategy: str = "max", activation: str = "relu") -
     return folder
 
 
+def make_bge_m3(folder: Path, width: int = 24) -> Path:
+    """Turn an encoder into one as bge-m3: as sentence-transformers loads it, and FlagEmbedding's two layers beside."""
+    make_embedder(folder, {"pooling_mode_cls_token": True}, dense=False, normalize=True)
+    torch.manual_seed(7)
+    for name, size in (("sparse_linear.pt", 1), ("colbert_linear.pt", width)):
+        layer = torch.nn.Linear(HIDDEN, size)
+        torch.save(layer.state_dict(), folder / name)
+    return folder
+
+
 def make_colbert(folder: Path, width: int = 24) -> Path:
     """Turn an encoder into a model of late interaction as PyLate saves it: a vector for every token."""
     (folder / "1_Dense").mkdir()

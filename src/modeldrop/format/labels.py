@@ -22,6 +22,8 @@ _METRICS = {
     "nrmse": "Error in units of the target's spread",
     "max_abs": "Largest absolute difference",
     "neighbours": "Same nearest neighbours",
+    "sparse_cosine": "Lowest cosine similarity of words' weights",
+    "tokens_cosine": "Lowest cosine similarity of tokens' vectors",
     "kendall_tau": "Kendall's tau of the order",
     "top10": "Same ten best",
     "top5": "Same five best classes",

@@ -72,6 +72,9 @@ TASKS: Mapping[str, Task] = {
 
 MULTI_LABEL, REGRESSION = "multi_label_classification", "regression"
 """What a classifier's scores mean besides labels of which one is true; transformers' names of it (``problem_type``)."""
+SPARSE_VECTORS, TOKEN_VECTORS = "sparse_vecs", "colbert_vecs"
+"""What bge-m3 answers besides its vectors, by FlagEmbedding's names: a weight for every token, and a vector for every
+token but the first."""
 CTC = "ctc"
 """What the scores of a model mean that hears letters, frame by frame: connectionist temporal classification."""
 

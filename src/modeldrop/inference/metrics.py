@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION, task_of
+from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION, SPARSE_VECTORS, TOKEN_VECTORS, task_of
 from modeldrop.inference.outputs import compare_named
 from modeldrop.inference.runs import ModelAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,6 +49,7 @@ _NEIGHBOURS = 5
 _FIRST = 10
 _LONGEST_SPAN = 15
 _LEAST_SCORE, _BEST_FOUND, _BORDER, _SAME_BOX = 0.5, 5, 0.05, 0.5
+_BESIDE = {SPARSE_VECTORS: "sparse_cosine", TOKEN_VECTORS: "tokens_cosine"}
 _UNORDERED = ("boxes", "boxes or nothing")
 """What a model finds in a picture has no order: its rows are those of no other one."""
 _PROBLEMS = {MULTI_LABEL: "labels", REGRESSION: "targets"}
@@ -109,6 +110,37 @@ def compare(
         worst |= where
     rounded = {name: _rounded(value) for name, value in metrics.items()}
     return rounded, {name: (index, _rounded(value)) for name, (index, value) in worst.items()}
+
+
+def compare_beside(expected: Sequence[ModelAnswer], answers: Sequence[Mapping[str, Array]]) -> tuple[Figures, Worst]:
+    """Compare what an embedder answers besides its vectors; no figures of one that answers nothing else.
+
+    Args:
+        expected: the original's answers.
+        answers: the variant's, by the name of the output: [tokens, width].
+    """
+    figures: Figures = {}
+    worst: Worst = {}
+    differences = np.zeros(len(expected))
+    for output in expected[0].beside:
+        cosines = []
+        for number, (one, other) in enumerate(zip(expected, answers, strict=True)):
+            mine, its = (side[output].astype(np.float64) for side in (one.beside, other))
+            good = mine.shape == its.shape and bool(np.isfinite(its).all())
+            differences[number] = max(differences[number], np.abs(mine - its).max(initial=0.0) if good else _FAR)
+            cosines.append(_beside_cosine(output, mine, its) if good else -1.0)
+        for figure, where in (_lowest(_BESIDE[output], cosines), _highest("max_abs", differences.tolist())):
+            figures |= {name: _rounded(value) for name, value in figure.items()}
+            worst |= {name: (index, _rounded(value)) for name, (index, value) in where.items()}
+    return figures, worst
+
+
+def _beside_cosine(output: str, mine: Array, its: Array) -> float:
+    """Of weights, that of a text's; of vectors, the mean of its tokens'. Where both sides have nothing, they agree."""
+    mine, its = (side[:, 0][None] if output == SPARSE_VECTORS else side for side in (mine, its))
+    nothing = ~(mine.any(-1) | its.any(-1))
+    norms = np.linalg.norm(mine, axis=-1) * np.linalg.norm(its, axis=-1)
+    return float(np.where(nothing, 1.0, (mine * its).sum(-1) / np.maximum(norms, 1e-30)).mean()) if mine.size else 1.0
 
 
 def _cosines(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:

@@ -54,6 +54,7 @@ class ModelAnswer:
         begin: the first row whose next token is the original's own choice; those before belong to a given text.
         question: for rerankers, the number of the question: passages are put in order for each question alone.
         named: of graphs that were taken as they are, every output whole, by name; ``values`` is empty then.
+        beside: what is compared besides, by the name of the output: [tokens, width], as a batch of one text gives it.
     """
 
     values: Array
@@ -61,6 +62,7 @@ class ModelAnswer:
     begin: int = 0
     question: int = 0
     named: Mapping[str, Array] = field(default_factory=dict)
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,14 @@ class OpenVariant(ABC):
 
     def answer(self, run: ModelRun) -> Any:
         """What the variant answers where the original answers ``run.answer``: an array, or arrays by name as there."""
-        results = self.run(run.steps)
-        if run.answer.named:
-            return thinned(named_outputs([step.graph for step in run.steps], results), run.every)
-        return answer_of([results[output.step][output.output][0] for output in run.outputs], run)
+        return answer_in(self.run(run.steps), run)
+
+
+def answer_in(results: Sequence[Mapping[str, Any]], run: ModelRun) -> Any:
+    """The same of what the steps of a run have answered."""
+    if run.answer.named:
+        return thinned(named_outputs([step.graph for step in run.steps], results), run.every)
+    return answer_of([results[output.step][output.output][0] for output in run.outputs], run)
 
 
 class OnnxVariant(OpenVariant):

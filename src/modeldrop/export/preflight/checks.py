@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import RecipeError, SourceError, TaskError
+from modeldrop.export.bge_m3 import METRICS as BGE_M3
 from modeldrop.export.environments.exporters import OPTIMUM
 from modeldrop.export.exporter_choice import OF_TRANSFORMERS, check_known, is_embedder
 from modeldrop.export.inputs import Sample
@@ -113,7 +114,8 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         check_known(config, task, request.exporter, request.recipe.exporter)
     needed = family.needed(config, task)
     check_tokenizer(request.source.spec, request.source.support, needed)
-    _check_metrics(request, task, family.metrics(config, task, embedder=embedder))
+    beside = BGE_M3 if request.source.heads and task == "feature-extraction" else ()
+    _check_metrics(request, task, (*family.metrics(config, task, embedder=embedder), *beside))
     check_export(request.recipe, task, ready=ready)
     graphs = request.source.roles or family.roles(config, task)
     check_variants(request, config, task, graphs, origin_of(request.source))

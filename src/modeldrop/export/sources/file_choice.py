@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from modeldrop.errors import SourceError
+from modeldrop.export.bge_m3 import FILES as BGE_M3
 from modeldrop.export.sources import generic, graphs, openvino
 from modeldrop.export.sources.foreign import foreign_kind
 from modeldrop.format.tasks import GENERIC
@@ -204,6 +205,7 @@ def choose_files(names: Iterable[str], *, where: str, rules: FileRules = DEFAULT
         weights = [*parts, *mine]
         return ChosenFiles(tuple(sorted(weights)), tuple(sorted(support)), tuple(papers), graphs=ready)
     weights += _module_weights(known, where, inner, allow_pickle=allow_pickle)
+    weights += _heads(known, allow_pickle=allow_pickle)
     if index is not None:
         support.append(index)
     left_out = tuple(name for name in there if name not in weights and _is_part(name))
@@ -334,6 +336,11 @@ def _module_weights(known: frozenset[str], where: str, inner: str = "", *, allow
             raise SourceError(f"{where} has sharded weights in {module}/, which modeldrop does not support.")
         weights += more
     return weights
+
+
+def _heads(known: frozenset[str], *, allow_pickle: bool) -> tuple[str, ...]:
+    """The layers of bge-m3 beside the transformer, where they may be loaded and modules.json describes the rest."""
+    return BGE_M3 if allow_pickle and "modules.json" in known and known.issuperset(BGE_M3) else ()
 
 
 def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, where: str) -> ChosenFiles:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
+from modeldrop.export.bge_m3 import FILES as BGE_M3
 from modeldrop.export.openvino_ir import Ir
 from modeldrop.export.sentence_modules import STATIC_CONFIG, lists_static
 from modeldrop.export.sources import file_choice, generic, graphs, openvino
@@ -40,6 +41,7 @@ class Source(ABC):
         commit: the full commit on the Hub, or None.
         gated: whether the Hub gives it only to those who have accepted its terms.
         left_out: paths of the learned weights in it that are in no graph.
+        heads: of the weights that are taken, those that answer besides the vectors of sentences (bge-m3).
         graph_beside: path of a ready ONNX graph beside the weights that are taken; "" where there is none.
         framework: what a generic model was saved by, ``ONNX`` for ready graphs; "" for a model of any other task.
         framework_file: the path of what a framework saved, or of the code that makes a torch module; "" for ready
@@ -57,6 +59,7 @@ class Source(ABC):
     commit: str | None = None
     gated: bool = False
     left_out: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
     graph_beside: str = ""
     framework: str = ""
     framework_file: str = ""
@@ -152,6 +155,7 @@ class FileListSource(Source):
         self.worker, self._graph = self._choice.worker, self._choice.openvino
         self.support = frozenset(map(self._choice.target, self._choice.support))
         self.left_out, self._inner = self._choice.left_out, self._choice.inner
+        self.heads = tuple(name for name in BGE_M3 if name in self._choice.weights)
         self.framework = self._choice.framework
         if self.framework:
             self.framework_file = "" if self._choice.graphs else self._choice.weights[0]

@@ -39,7 +39,7 @@ class SourceWithTokenizer(Source):
         self.spec, self.worker, self.task = source.spec, source.worker, source.task
         self.repository, self.commit = source.repository, source.commit
         self.gated, self.left_out = source.gated or tokenizer.gated, source.left_out
-        self.graph_beside = source.graph_beside
+        self.graph_beside, self.heads = source.graph_beside, source.heads
         self.support = source.support | tokenizer.support
 
     @property

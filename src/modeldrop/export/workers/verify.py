@@ -6,7 +6,7 @@ Runs as ``python -m modeldrop.export.workers.verify REQUEST``; see ``messages.Ve
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from modeldrop.export.workers.own_metric import OwnMeasure, own_measure
 from modeldrop.export.workers.protocol import Events, serve
 from modeldrop.format.recipe import METRICS
 from modeldrop.inference import open_variant
-from modeldrop.inference.metrics import compare
-from modeldrop.inference.runs import Array, ModelRun, OpenVariant, answer_of
+from modeldrop.inference.metrics import compare, compare_beside
+from modeldrop.inference.runs import Array, ModelRun, OpenVariant, answer_in, answer_of
 from modeldrop.util.text import first_line
 
 _PADDED = 8
@@ -101,10 +101,17 @@ def figures(
     tokenizer = _tokenizer(folder) if comparison.texts else None
     if tokenizer is not None:
         _check_tokens(tokenizer, proof, whole=encodes)
-    answers = [variant.answer(run) for run in proof]
+    results = [variant.run(run.steps) for run in proof]
+    answers = [answer_in(result, run) for result, run in zip(results, proof, strict=True)]
     metrics, worst = compare(task, expected, answers, problem)
+    beside: list[Mapping[str, Array]] = [
+        {name: result[0][name][0] for name in one.beside} for result, one in zip(results, expected, strict=True)
+    ]
+    _take_worse(metrics, worst, *compare_beside(expected, beside))
     if encodes and tokenizer is not None and proof[0].outputs[0].output != "last_hidden_state":
-        _take_worse(metrics, worst, *compare(task, expected, _padded(variant, tokenizer, proof), problem))
+        padded, beside = _padded(variant, tokenizer, proof)
+        _take_worse(metrics, worst, *compare(task, expected, padded, problem))
+        _take_worse(metrics, worst, *compare_beside(expected, beside))
     if own is not None:
         metrics |= own.of(answers, name)
     return metrics, worst
@@ -175,12 +182,18 @@ def _check_tokens(tokenizer: Any, runs: Sequence[ModelRun], *, whole: bool) -> N
                 )
 
 
-def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]) -> list[Array]:
+def _padded(
+    variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]
+) -> tuple[list[Array], list[Mapping[str, Array]]]:
     """Padding must not matter: a text in a batch of others must answer as the original does alone.
 
     Outputs by token are cut to the text's own tokens.
+
+    Returns:
+        The answers, and what is compared besides.
     """
     answers: list[Any] = [None] * len(runs)
+    beside: list[Any] = [None] * len(runs)
     # By length, so that little is computed for padding alone.
     lengths = [next(iter(run.steps[0].inputs.values())).shape[1] for run in runs]  # type: ignore[union-attr]
     order = sorted(range(len(runs)), key=lengths.__getitem__)
@@ -195,10 +208,15 @@ def _padded(variant: OpenVariant, tokenizer: Any, runs: Sequence[ModelRun]) -> l
         (outputs,) = variant.run([type(step)(step.graph, inputs)])
         for number, (index, encoding) in enumerate(zip(indices, encodings, strict=True)):
             run = runs[index]
-            by_token = run.answer.values.ndim > 1
-            own = np.array(encoding.attention_mask, bool) if by_token else ...
+            read = np.array(encoding.attention_mask, bool)
+            own: Any = read if run.answer.values.ndim > 1 else ...
             answers[index] = answer_of([outputs[one.output][number][own] for one in run.outputs], run)
-    return answers
+            # Some leave out the first tokens.
+            beside[index] = {
+                name: outputs[name][number][read[len(read) - len(outputs[name][number]) :]]
+                for name in run.answer.beside
+            }
+    return answers, beside
 
 
 def _take_worse(
@@ -207,9 +225,9 @@ def _take_worse(
     others: dict[str, float],
     others_worst: dict[str, tuple[int, float]],
 ) -> None:
-    """The worse figure of alone and padded counts."""
+    """The worse figure of two comparisons counts, such as alone and padded."""
     for name, value in others.items():
-        if (value > metrics[name]) == (METRICS[name] == "<=") and value != metrics[name]:
+        if name not in metrics or ((value > metrics[name]) == (METRICS[name] == "<=") and value != metrics[name]):
             metrics[name] = value
             if name in others_worst:
                 worst[name] = others_worst[name]

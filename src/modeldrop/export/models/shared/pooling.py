@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeldrop.errors import TaskError
+from modeldrop.errors import SourceError, TaskError
+from modeldrop.export.bge_m3 import COLBERT_FILE, SPARSE_FILE
 from modeldrop.export.sentence_modules import (
     DENSE,
     NORMALIZE,
@@ -25,6 +26,8 @@ from modeldrop.export.sentence_modules import (
     read_modules,
     splade_mode,
 )
+from modeldrop.format.tasks import SPARSE_VECTORS, TOKEN_VECTORS
+from modeldrop.util.text import first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -81,6 +84,8 @@ class Head:
         normalize: whether vectors are made as long as 1.
         truncate_dim: how many numbers of a vector count, None for all; what is left is not normalized again.
         of: the output of the graph that is pooled.
+        weighing: what gives every token a weight besides (bge-m3).
+        late: what gives every token but the first a vector besides (bge-m3).
     """
 
     modes: tuple[str, ...]
@@ -88,6 +93,13 @@ class Head:
     normalize: bool
     truncate_dim: int | None = None
     of: str = HIDDEN
+    weighing: Dense | None = None
+    late: Dense | None = None
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The outputs that it makes besides."""
+        return (SPARSE_VECTORS, TOKEN_VECTORS) if self.weighing is not None and self.late is not None else ()
 
     @property
     def by_token(self) -> bool:
@@ -132,7 +144,9 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     options = json.loads((folder / pooling.path / "config.json").read_text("utf-8"))
     dense = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
     normalize = modules[-1].kind == NORMALIZE
-    return Head(pooling_modes(options, config.prompts), tuple(dense), normalize, config.truncate_dim)
+    weighing, late = (_linear(folder / name) for name in (SPARSE_FILE, COLBERT_FILE))
+    modes = pooling_modes(options, config.prompts)
+    return Head(modes, tuple(dense), normalize, config.truncate_dim, weighing=weighing, late=late)
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
@@ -186,6 +200,7 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
         )
         last = "kept"
     nodes += _parse(f"sentence_embedding = Identity({last})", "")
+    nodes += _beside_nodes(model, head, opset)
     _drop_unused(nodes)
     model.graph.node.extend(nodes)
     hidden = model.graph.output[0].type.tensor_type
@@ -194,6 +209,36 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     batch = hidden.shape.dim[0].dim_param or "batch_size"
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
+    )
+    if head.late is not None and head.beside:
+        length = hidden.shape.dim[1].dim_param or "sequence_length"
+        for name, shape in (
+            (SPARSE_VECTORS, [batch, length, 1]),
+            (TOKEN_VECTORS, [batch, f"{length} - 1", head.late.weight.shape[0]]),
+        ):
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+
+
+def _beside_nodes(model: onnx.ModelProto, head: Head, opset: int) -> list[onnx.NodeProto]:
+    """The nodes of a weight for every token, and of a vector for every one but the first, that padding leaves 0."""
+    from onnx import numpy_helper
+
+    if head.weighing is None or head.late is None:
+        return []
+    for name, layer in (("weighing", head.weighing), ("late", head.late)):
+        for part, values in (("weight", layer.weight.T), ("bias", layer.bias)):
+            assert values is not None  # noqa: S101  _linear
+            array = values.detach().numpy().copy()
+            model.graph.initializer.append(numpy_helper.from_array(array, f"{_PREFIX}{name}_{part}"))
+    norm = "ReduceL2<keepdims = 1>(real, two)" if opset >= 18 else "ReduceL2<keepdims = 1, axes = [2]>(real)"
+    return _parse(
+        f"""product = MatMul(h, weighing_weight)  weight = Add(product, weighing_bias)  {SPARSE_VECTORS} = Relu(weight)
+        beyond = Constant<value_ints = [9223372036854775807]>()
+        rest = Slice(h, one, beyond, one)  read = Slice(mask, one, beyond, one)
+        turned = MatMul(rest, late_weight)  moved = Add(turned, late_bias)  real = Mul(moved, read)
+        length2 = {norm}  least = Constant<value_float = 1.0e-12>()  divisor = Max(length2, least)
+        {TOKEN_VECTORS} = Div(real, divisor)""",
+        "",
     )
 
 
@@ -271,7 +316,7 @@ def detach(model: onnx.ModelProto) -> Detached | None:
     nodes = _taken(model.graph.node, _PREFIX)
     if not nodes:
         return None
-    outputs = _taken(model.graph.output, (SENTENCE, TOKENS))
+    outputs = _taken(model.graph.output, _OUTPUTS)
     return Detached(nodes, _taken(model.graph.initializer, _PREFIX), outputs)
 
 
@@ -329,6 +374,23 @@ def pool(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torc
     return vector if head.by_token else vector[:, : head.truncate_dim]
 
 
+def answer_beside(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a head makes besides, in PyTorch, by the name of the output; {} where it makes nothing else.
+
+    FlagEmbedding 1.4.2, ``EncoderOnlyEmbedderM3ModelForInference.forward`` (finetune/embedder/encoder_only/m3):
+    ``relu(sparse_linear(h))`` [batch, sequence, 1], and ``normalize(colbert_linear(h[:, 1:]) * mask[:, 1:])``
+    [batch, sequence - 1, width].
+    """
+    import torch
+
+    if head.weighing is None or head.late is None:
+        return {}
+    weights = torch.nn.functional.linear(hidden, head.weighing.weight, head.weighing.bias).relu()
+    vectors = torch.nn.functional.linear(hidden[:, 1:], head.late.weight, head.late.bias)
+    vectors = torch.nn.functional.normalize(vectors * attention_mask[:, 1:, None].float(), dim=-1)
+    return {SPARSE_VECTORS: weights, TOKEN_VECTORS: vectors}
+
+
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a module, by name.
 
@@ -351,13 +413,30 @@ def _dense(folder: Path) -> Dense:
     return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), dense_activation(config))
 
 
+def _linear(path: Path) -> Dense | None:
+    """A ``torch.nn.Linear`` that torch has saved; None where there is none. A pickle of tensors alone is loaded."""
+    import torch
+
+    if not path.is_file():
+        return None
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        return Dense(weights["weight"].float(), weights["bias"].float(), "Identity")
+    except Exception as error:
+        raise SourceError(
+            f"{path.name} is not what torch saves of a linear layer (weight, bias): {first_line(error)}",
+            "Put the file that FlagEmbedding has written beside the weights, or remove it from a copy of the source.",
+        ) from error
+
+
 _PREFIX = "modeldrop_pooling/"
 _SHARED = frozenset(
     {
         "h", "one", "two", "flat", "mask", "masked", "counted", "tiny", "length", "unit", "zeros", "ones", "pooled",
     }
 )  # fmt: skip
-_GRAPH_NAMES = frozenset({HIDDEN, LOGITS, "attention_mask", SENTENCE, TOKENS})
+_OUTPUTS = (SENTENCE, TOKENS, SPARSE_VECTORS, TOKEN_VECTORS)
+_GRAPH_NAMES = frozenset({HIDDEN, LOGITS, "attention_mask", *_OUTPUTS})
 
 
 def _parse(body: str, prefix: str) -> list[onnx.NodeProto]:
@@ -375,13 +454,15 @@ def _parse(body: str, prefix: str) -> list[onnx.NodeProto]:
     for node in nodes:
         node.input[:] = [own(name) for name in node.input]
         node.output[:] = [own(name) for name in node.output]
-        node.name = node.output[0] if node.output[0].startswith(_PREFIX) else f"{_PREFIX}output"
+        (made,) = node.output
+        last = "output" if made in {SENTENCE, TOKENS} else made
+        node.name = made if made.startswith(_PREFIX) else f"{_PREFIX}{last}"
     return nodes
 
 
 def _drop_unused(nodes: list[onnx.NodeProto]) -> None:
     while True:
-        used = {name for node in nodes for name in node.input} | {"sentence_embedding"}
+        used = {name for node in nodes for name in node.input} | set(_OUTPUTS)
         unused = [node for node in nodes if not used & set(node.output)]
         if not unused:
             return

@@ -73,6 +73,7 @@ def _plain(run: ModelRun, arrays: dict[str, Array]) -> dict[str, Any]:
         "rows": list(run.rows),
         "read": [list(sample) for sample in run.read],
         "named": {name: keep(array) for name, array in run.answer.named.items()},
+        "beside": {name: keep(array) for name, array in run.answer.beside.items()},
         "every": dict(run.every),
         "whole": dict(run.whole),
         "fields": dict(run.fields),
@@ -96,6 +97,7 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> ModelRun:
         plain["begin"],
         plain["question"],
         {name: arrays[array] for name, array in plain["named"].items()},
+        {name: arrays[array] for name, array in plain["beside"].items()},
     )
     outputs = tuple(StepOutput(*link) for link in plain["outputs"])
     return ModelRun(

@@ -29,6 +29,7 @@ from modeldrop.export.models.shared.pooling import (
     HIDDEN,
     LOGITS,
     SENTENCE,
+    answer_beside,
     append_head,
     append_truncated,
     load_weights,
@@ -163,8 +164,10 @@ class TextEncoder(LoadedModel):
                     check_room(sample)
                     continue
                 run = replace(run, rows=counted) if self._masks else replace(run, at=counted)
-            values = answer_of([tensor[0].numpy() for tensor in self._answers(inputs)], run)
-            yield replace(run, answer=ModelAnswer(values, question=question))
+            tensors, beside = self._answers(inputs)
+            values = answer_of([tensor[0].numpy() for tensor in tensors], run)
+            named = {name: tensor[0].numpy() for name, tensor in beside.items()}
+            yield replace(run, answer=ModelAnswer(values, question=question, beside=named))
 
     def embedding(self, runs: Sequence[ModelRun]) -> Embedding | None:
         if self._outputs != (SENTENCE,):
@@ -228,15 +231,16 @@ class TextEncoder(LoadedModel):
         return ModelRun(shown, (RunStep(_ROLE, arrays),), outputs, ModelAnswer(np.zeros(0)), read=(read,))
 
     def _answer(self, inputs: Any) -> torch.Tensor:
-        return self._answers(inputs)[0]
+        return self._answers(inputs)[0][0]
 
-    def _answers(self, inputs: Any) -> list[torch.Tensor]:
-        """The outputs that make up the answer."""
+    def _answers(self, inputs: Any) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+        """The outputs that make up the answer, and those that are compared besides, by name."""
         with torch.inference_mode():
             result = self._model(**inputs)
             if self._head is not None:
-                return [pool(self._head, getattr(result, self._body), inputs["attention_mask"])]
-            return [getattr(result, name) for name in self._outputs]
+                hidden, mask = getattr(result, self._body), inputs["attention_mask"]
+                return [pool(self._head, hidden, mask)], answer_beside(self._head, hidden, mask)
+            return [getattr(result, name) for name in self._outputs], {}
 
 
 def _check_outputs(model: Any, outputs: Sequence[str], task: str) -> None:
