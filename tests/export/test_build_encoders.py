@@ -10,8 +10,12 @@ import torch
 import transformers
 
 from modeldrop.export.models.family import CLASSES
+from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.self_test import self_test
+from modeldrop.storage.write import open_store
 from tests.export.building import answers, build
+from tests.helpers import tei
+from tests.helpers.builds import publish_folder
 from tests.helpers.checkpoints import distilbert, make_embedder, mpnet, qwen, roberta, xlm_roberta
 
 if TYPE_CHECKING:
@@ -70,6 +74,13 @@ def original(built: Built, kind: type, texts: list[str], *others: list[str]) -> 
         return np.asarray(kind.from_pretrained(built.source)(**inputs).logits.numpy())  # type: ignore[attr-defined]
 
 
+def as_tei_opens_it(built: Built, folder: Path) -> tei.Tei:
+    """The version in fp32, published and fetched for it."""
+    version = publish_folder(open_store(str(folder / "registry")), "model", built.output).version
+    reference = f"{folder / 'registry'}/model@v{version.number}"
+    return tei.open_folder(fetch(reference, folder / "home", variant="fp32", consumer="tei").path)
+
+
 def passes_its_self_test(built: Built) -> None:
     for variant in built.manifest.variants:
         assert self_test(built.output, built.manifest, variant).passed
@@ -116,3 +127,23 @@ def test_a_classifier_keeps_its_labels(classifier: Built) -> None:
     expected = original(classifier, transformers.AutoModelForSequenceClassification, TEXTS)
     assert np.allclose(asked(classifier, TEXTS, "logits"), expected, atol=1e-4)
     passes_its_self_test(classifier)
+
+
+def test_tei_embeds_as_sentence_transformers_does(embedder: Built, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    opened = as_tei_opens_it(embedder, tmp_path)
+    assert (opened.kind in {"mean", "last-token"}, opened.longest) == (True, 128)
+    expected = SentenceTransformer(str(embedder.source), device="cpu").encode(TEXTS)
+    assert np.allclose(opened.embed(TEXTS), expected, atol=1e-5)
+
+
+def test_tei_ranks_and_classifies_as_the_original_does(reranker: Built, classifier: Built, tmp_path: Path) -> None:
+    opened = as_tei_opens_it(reranker, tmp_path / "reranker")
+    assert opened.kind == "reranker"
+    pairs = [[pair[side] for pair in PAIRS] for side in (0, 1)]
+    kind = transformers.AutoModelForSequenceClassification
+    assert np.allclose(opened.predict(PAIRS), original(reranker, kind, *pairs), atol=1e-4)
+    opened = as_tei_opens_it(classifier, tmp_path / "classifier")
+    assert opened.kind == "classifier"
+    assert np.allclose(opened.predict(TEXTS), original(classifier, kind, TEXTS), atol=1e-4)

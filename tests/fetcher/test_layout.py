@@ -135,6 +135,12 @@ def test_a_program_is_given_only_what_it_reads() -> None:
         Layout(consumer="openvino-genai").readable(both, None)
     with pytest.raises(VariantError, match="does not read models for image-classification"):
         Layout(consumer="tei").readable(both._replace(task="image-classification"), None)
+    with pytest.raises(VariantError, match="does not read models for token-classification"):
+        Layout(consumer="tei").readable(both._replace(task="token-classification"), None)
+    classifier = both._replace(architecture="BertForSequenceClassification")
+    with pytest.raises(VariantError, match="tei takes BertForSequenceClassification for a classifier"):
+        Layout(consumer="tei").readable(classifier, None)
+    assert Layout(consumer="tei").readable(classifier._replace(task="text-classification"), None).variants == (onnx,)
     with pytest.raises(VariantError, match="fastembed reads ONNX graphs, and models of one graph: not int8"):
         Layout(consumer="fastembed").readable(in_two_graphs()[0], None)
     static = onnx._replace(inputs=(*onnx.inputs, onnx.inputs[0]._replace(name="offsets")))

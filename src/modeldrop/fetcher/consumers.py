@@ -24,6 +24,8 @@ ONNX, OPENVINO = ".onnx", ".xml"
 
 _BEGINS = "offsets"
 """The input of static embeddings that says where each text begins."""
+_CLASSIFIER = "Classification"
+_VECTORS, _LABELS = "feature-extraction", "text-classification"
 _RUNTIMES = {ONNX: "ONNX graphs", OPENVINO: "OpenVINO's graphs"}
 
 
@@ -37,6 +39,7 @@ class Consumer(NamedTuple):
         one_graph: whether it reads models of one graph only.
         tasks: the tasks of models that it reads; empty for all.
         by_text: whether it gives token ids and masks with a row for each text, and nothing else.
+        by_architecture: whether it takes every model for a classifier whose architecture is called so.
         repository: whether it wants Triton's model repository instead: a folder for every graph, with its
             config.pbtxt, and the graph in ``1/``.
     """
@@ -47,6 +50,7 @@ class Consumer(NamedTuple):
     one_graph: bool = False
     tasks: tuple[str, ...] = ()
     by_text: bool = False
+    by_architecture: bool = False
     repository: bool = False
 
     @property
@@ -77,6 +81,12 @@ class Consumer(NamedTuple):
             raise VariantError(
                 f"{self.name} gives a row of tokens for each text, and this model takes all texts in one ({_BEGINS}).",
                 "docs/tasks.md says how static embeddings are asked; transformers.js asks them so.",
+            )
+        if self.by_architecture and manifest.task != _LABELS and manifest.architecture.endswith(_CLASSIFIER):
+            raise VariantError(
+                f"{self.name} takes {manifest.architecture} for a classifier, and this version is built for "
+                f"{manifest.task}.",
+                "Publish the body alone (AutoModel.from_pretrained(…).save_pretrained(…)), or build its classifier.",
             )
         read = tuple(variant for variant in manifest.variants if self.reads(variant))
         named = manifest.variant(wanted) if wanted else None
@@ -129,16 +139,20 @@ def _repository(variant: Variant) -> dict[str, str]:
     return paths
 
 
-_ENCODERS = ("feature-extraction", "text-classification", "token-classification")
-
 CONSUMERS = {
     row.name: row
     for row in (
         Consumer(
-            "sentence-transformers", onnx="onnx", openvino="openvino", one_graph=True, tasks=_ENCODERS[:2], by_text=True
+            "sentence-transformers",
+            onnx="onnx",
+            openvino="openvino",
+            one_graph=True,
+            tasks=(_VECTORS, _LABELS),
+            by_text=True,
         ),
         Consumer("transformers.js", onnx="onnx"),
-        Consumer("tei", onnx="onnx", one_graph=True, tasks=_ENCODERS, by_text=True),
+        # Of a model of tokens' labels it would give the first token's for the whole text.
+        Consumer("tei", onnx="onnx", one_graph=True, tasks=(_VECTORS, _LABELS), by_text=True, by_architecture=True),
         Consumer("fastembed", onnx="onnx", one_graph=True, by_text=True),
         Consumer("optimum", onnx="onnx", by_text=True),
         Consumer("optimum-intel", openvino="", by_text=True),

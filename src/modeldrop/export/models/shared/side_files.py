@@ -14,6 +14,9 @@ from modeldrop.export.sentence_modules import POOLING, read_modules, readable_mo
 _EVERYWHERE = {"max_seq_length", "do_lower_case"}
 """The keys of sentence_bert_config.json that releases before 5.4 take: others end in an error there."""
 
+_SIZES = ("hidden_size", "num_hidden_layers")
+"""What transformers knows every model's sizes by; DistilBERT's config.json says dim and n_layers."""
+
 ALWAYS = ("config.json", "README.md", "LICENSE*", "LICENCE*", "NOTICE*")
 """Patterns of what every version takes along from its source."""
 
@@ -69,6 +72,24 @@ def _keep_templates(tokenizer: Any, path: Path) -> None:
     if isinstance(templates, dict):
         templates = [{"name": name, "template": text} for name, text in templates.items()]
     _write(path, json.loads(path.read_text("utf-8")) | {"chat_template": templates})
+
+
+def spell_out_config(output: Path, config: Any) -> None:
+    """Have config.json say what transformers derives: programs in other languages (TEI) read it by these names alone.
+
+    Args:
+        output: the version's folder, with the source's own file.
+        config: the same as transformers has read it.
+    """
+    path = output / "config.json"
+    plain = json.loads(path.read_text("utf-8"))
+    derived = {name: getattr(config, name, None) for name in _SIZES}
+    if any(name.endswith("Classification") for name in plain.get("architectures") or ()) and config.id2label:
+        derived["id2label"] = {str(index): label for index, label in config.id2label.items()}
+        derived["label2id"] = {label: int(index) for index, label in config.id2label.items()}
+    lacking = {name: value for name, value in derived.items() if plain.get(name) is None and value is not None}
+    if lacking:
+        _write(path, plain | lacking)
 
 
 def save_sentence_files(output: Path, max_length: int) -> None:

@@ -139,6 +139,7 @@ class TextEncoder(LoadedModel):
 
     def save_side_files(self, output: Path) -> None:
         super().save_side_files(output)
+        side_files.spell_out_config(output, self._model.config)
         if self._exporter == TRANSFORMERS.name:
             fix_tokenizer(output)
         if self._embeds and (self._source / _MODULES_FILE).is_file():
