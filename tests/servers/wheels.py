@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import unquote
 
 from modeldrop.export.environments.locks import locked_platform
 from tests.servers.threaded import ThreadedServer
@@ -80,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.index.requests.append(self.path)
         kind, _, name = self.path.strip("/").partition("/")
-        file = self.index.files.get(name) if kind == "files" else None
+        file = self.index.files.get(unquote(name)) if kind == "files" else None
         page = self.index.page(name) if kind == "simple" else None
         body = file.read_bytes() if file else (page or "").encode()
         self.send_response(200 if file or page else 404)
