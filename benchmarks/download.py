@@ -13,6 +13,7 @@ what it wrote. They come from PyPI, in an environment of their own below ``.benc
   rounds. On a loaded host a program gets less of the processor, and what it asks of it counts for more.
 - The same to a disk, ours as it always is (every file and folder synced), the peers' file synced by ``sync``: 5
   rounds, each begun on an idle disk.
+- The same over TLS: 5 rounds. nginx and the client share the cores, so both sides of the encryption count.
 - The same through nginx that gives each request 40 MB/s, as S3 does: 3 rounds. The share is what we got of 40 MB/s
   times the requests that we had in flight, by the server's log, from the first request for the file to the last
   byte: the process's start and its syncing are in the other figures.
@@ -82,6 +83,9 @@ def run(workspace: Workspace) -> list[Row]:
             rows += _many(bench, [ours(server, "many"), s5cmd_many(server, peers, "many", names, disk / "list")])
             rows += _huge(bench, ours(server, "huge"))
             rows += _there(bench, server)
+        with _server(ram, tls=True) as secure:
+            everybody = sides(secure, peers, "big")
+            rows += _encrypted(bench, [everybody[name] for name in ("ours", "curl", "s5cmd")])
         with _server(ram, rate=RATE) as slow:
             everybody = sides(slow, peers, "big")
             rows += _capped(bench, slow, [everybody[name] for name in ("ours", "s5cmd", "AWS CRT")])
@@ -155,6 +159,16 @@ def _processor(bench: _Bench, what: str) -> list[Row]:
     return [
         Row(f"{what}, processor (peer: s5cmd)", processor, "ratio ≤ 1.0", processor <= s5cmd, s5cmd, "s"),
         Row(f"{what}, processor (peer: curl)", processor, "none", met=True, peer=curl, unit="s"),
+    ]
+
+
+def _encrypted(bench: _Bench, sides: Sequence[Side]) -> list[Row]:
+    mine, curl, s5cmd = bench.race(sides, ROUNDS)
+    what = f"{COLD} over TLS"
+    return [
+        Row(f"{what} (peer: curl)", mine, "none", met=True, peer=curl, unit="s"),
+        Row(f"{what} (peer: s5cmd)", mine, "none", met=True, peer=s5cmd, unit="s"),
+        *_processor(bench, what),
     ]
 
 
@@ -276,9 +290,9 @@ def _fill(registry: Path) -> list[str]:
     return names
 
 
-def _server(folder: Path, *, rate: int = 0, locations: str = "") -> NginxServer:
+def _server(folder: Path, *, rate: int = 0, locations: str = "", tls: bool = False) -> NginxServer:
     try:
-        return NginxServer(folder, rate=rate, locations=locations)
+        return NginxServer(folder, rate=rate, locations=locations, tls=tls)
     except RuntimeError as error:
         sys.exit(f"download: {error}")
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psutil
+import trustme
 
 from tests.helpers.ports import own_port
 from tests.helpers.waiting import HANG_SECONDS
@@ -35,6 +37,7 @@ _SECONDS = HANG_SECONDS
 _STATUS = "/.nginx-status"
 # The limit works by waiting after each chunk but the last: large ones would let small requests pass unlimited.
 _CHUNK = "512k"
+_TLS = " ssl;\n    ssl_certificate {folder}/server.pem;\n    ssl_certificate_key {folder}/server.pem"
 _CONFIG = """\
 {user}
 daemon off;
@@ -59,7 +62,7 @@ http {{
   server_tokens off;
   {limit}
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen 127.0.0.1:{port} backlog=1024{tls};
     root {root};
     location = {status} {{ access_log off; stub_status; }}
     location ~ ^/[^/]*/?$ {{ error_page 403 /.denied; return 403; }}
@@ -103,6 +106,7 @@ class NginxServer:
         folder: its folders are the buckets.
         rate: bytes per second that one connection brings at most; 0 for no limit. S3 behaves like 40 MB/s.
         locations: more ``location`` blocks of nginx's language.
+        tls: speak TLS, with a certificate of a CA of its own.
 
     Attributes:
         environment: what an S3 client's environment must hold to reach it.
@@ -111,7 +115,7 @@ class NginxServer:
 
     name = "nginx"
 
-    def __init__(self, folder: Path, *, rate: int = 0, locations: str = "") -> None:
+    def __init__(self, folder: Path, *, rate: int = 0, locations: str = "", tls: bool = False) -> None:
         # Debian has it where only root's PATH leads.
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if program is None:
@@ -120,6 +124,7 @@ class NginxServer:
         self._root = folder
         self._rate = rate
         self._locations = locations
+        self._tls = tls
         self._folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._seen = 0
@@ -129,13 +134,14 @@ class NginxServer:
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="modeldrop-nginx-"))
         self.port = own_port()
-        self.environment = environment(f"http://127.0.0.1:{self.port}")
+        self.environment = environment(self.endpoint) | (self._certify() if self._tls else {})
         config = _CONFIG.format(
             # Its workers would become nobody, who may not look into a temporary folder of root's.
             user="user root;" if os.geteuid() == 0 else "",
             folder=self._folder,
             limit=f"limit_rate {self._rate};\n  sendfile_max_chunk {_CHUNK};" if self._rate else "",
             port=self.port,
+            tls=_TLS.format(folder=self._folder) if self._tls else "",
             root=self._root,
             status=_STATUS,
             locations=self._locations,
@@ -160,7 +166,7 @@ class NginxServer:
     @property
     def endpoint(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def reset(self) -> None:
         """Forget the requests so far."""
@@ -197,7 +203,11 @@ class NginxServer:
             time.sleep(0.02)
 
     def _ask(self, path: str) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
+        address, seconds = ("127.0.0.1", self.port), _SECONDS
+        connection = http.client.HTTPConnection(*address, timeout=seconds)
+        if self._tls:
+            trust = ssl.create_default_context(cafile=self.environment["SSL_CERT_FILE"])
+            connection = http.client.HTTPSConnection(*address, timeout=seconds, context=trust)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
@@ -216,6 +226,13 @@ class NginxServer:
                     words = (self._folder / "output").read_text("utf-8", "replace")
                     raise RuntimeError(f"nginx did not start: {words[-2000:]}") from None
             time.sleep(0.01)
+
+    def _certify(self) -> dict[str, str]:
+        """Write a certificate for it; returns what a client's environment must hold to trust it."""
+        authority, trusted = trustme.CA(), self._folder / "ca.pem"
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(self._folder / "server.pem")
+        authority.cert_pem.write_to_path(trusted)
+        return dict.fromkeys(("SSL_CERT_FILE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE"), str(trusted))
 
     def _stop(self) -> None:
         if self._process is not None:
