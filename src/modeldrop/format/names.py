@@ -106,7 +106,7 @@ def check_path(path: str, field: str = "path") -> str:
 
     if not path or len(path.encode("utf-8", "surrogatepass")) > MAX_PATH:
         raise refuse(f"must have between 1 and {MAX_PATH} bytes")
-    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in path):
+    if not path.isprintable() and any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in path):
         raise refuse("contains a control character")
     if "\\" in path:
         raise refuse("contains a back-slash")

@@ -44,7 +44,9 @@ else:
 
         def __new__(cls, *values: Any, **named: Any) -> Self:
             fields = cls._fields
-            if named or len(values) != len(fields):
+            if not values and named.keys() == set(fields):  # as documents are read
+                values = [named[field] for field in fields]
+            elif named or len(values) != len(fields):
                 given = {**cls._field_defaults, **dict(zip(fields, values, strict=False)), **named}
                 twice = named.keys() & set(fields[: len(values)])
                 if len(values) > len(fields) or twice or given.keys() != set(fields):

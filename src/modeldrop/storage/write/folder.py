@@ -84,13 +84,12 @@ class FolderStore:
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         with self._explained("list", prefix):
-            for path in sorted(self._walk(self._root / prefix), key=os.fsencode):
+            for key in sorted(self._walk(prefix), key=os.fsencode):
                 try:
-                    status = path.stat()
+                    status = os.stat(os.path.join(self._root, key))  # noqa: PTH116, PTH118  see _walk
                 except FileNotFoundError:
                     continue  # deleted since
-                tag = str(status.st_mtime_ns)
-                yield ListedObject(path.relative_to(self._root).as_posix(), status.st_size, status.st_mtime, tag)
+                yield ListedObject(key, status.st_size, status.st_mtime, str(status.st_mtime_ns))
 
     def create(self, key: str, data: bytes) -> None:
         with self._explained("write", key), self._temporary(key) as temporary:
@@ -176,18 +175,19 @@ class FolderStore:
             raise too_large(str(path), MAX_DOCUMENT)
         return data
 
-    def _walk(self, folder: Path) -> Iterator[Path]:
+    def _walk(self, prefix: str) -> Iterator[str]:
+        """The keys below ``prefix``, in no order. Strings: a listing has many, and a ``Path`` of each takes longest."""
         try:
-            entries = list(os.scandir(folder))
+            entries = list(os.scandir(os.path.join(self._root, prefix)))  # noqa: PTH118  see above
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
             if entry.name[0] != ".":
-                path = Path(entry.path)
+                key = f"{prefix}/{entry.name}" if prefix else entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._walk(path)
+                    yield from self._walk(key)
                 else:
-                    yield path
+                    yield key
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._root:
