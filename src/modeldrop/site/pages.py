@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -76,10 +76,10 @@ class Pages:
 
     def assets(self, unless_in: bytes = b"") -> dict[str, bytes]:
         """What all pages load, by path, and the page of comparisons; none if the page ``unless_in`` loads them."""
-        own = {_named(*kind, data): data for kind, data in zip(_KINDS, _assets(), strict=True)}
+        own = _assets()
         if all(name.encode() in unless_in for name in own):
             return {}
-        return own | {COMPARE_PAGE: self._render("compare.html", top="")}
+        return {**own, COMPARE_PAGE: self._render("compare.html", top="")}
 
     def registry(self, rows: Iterable[ModelRow]) -> bytes:
         """The registry's page."""
@@ -156,14 +156,11 @@ class Pages:
         return [(title, f"{folder}/{name}") for title, name in _BESIDE if name in known.objects]
 
     def _render(self, template: str, **shown: Any) -> bytes:
-        style, script = (_named(*kind, data) for kind, data in zip(_KINDS, _assets(), strict=True))
+        style, script = _assets()
         page: str = self._environment.get_template(template).render(
             **shown, style=style, script=script, registry=self._url, release=__version__
         )
         return page.encode()
-
-
-_KINDS = (("style", "css"), ("site", "js"))
 
 
 def _names(channels: Iterable[KnownChannel]) -> dict[int, list[str]]:
@@ -187,10 +184,12 @@ def _named(name: str, kind: str, data: bytes) -> str:
 
 
 @functools.cache
-def _assets() -> tuple[bytes, bytes]:
+def _assets() -> Mapping[str, bytes]:
+    """The style and the script, by their names."""
     own, shared = files(__package__) / "templates", files(report.__name__) / "templates"
     style = (shared / "style.css").read_bytes() + (own / "site.css").read_bytes()
-    return style, (own / "site.js").read_bytes()
+    script = (own / "site.js").read_bytes()
+    return {_named("style", "css", style): style, _named("site", "js", script): script}
 
 
 @functools.cache

@@ -76,15 +76,20 @@ def environment(*packages: str) -> Environment:
     """Jinja2 with the report's templates, and those of further packages."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # most commands render no report
 
+    from modeldrop.export.report.cells import Cells
+    from modeldrop.export.report.escaping import EscapingGenerator, escaped
+
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in (__name__, *packages)]),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=formatting.printable,
+        finalize=escaped,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[Cells],
         auto_reload=False,  # the templates are the package's
     )
+    made.code_generator_class = EscapingGenerator
     made.filters |= {
         "as_json": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
         "counted": formatting.counted,

@@ -34,14 +34,18 @@ class BarChart:
     css: str = ""
 
     @property
-    def longest(self) -> float:
-        """The value of the longest bar."""
-        return max((bar.value for bar in self.bars), default=0.0)
+    def placed(self) -> list[tuple[Bar, str, str]]:
+        """Each bar, its length, and where its threshold is, in percent; "" where that would be beyond the chart."""
+        longest = max((bar.value for bar in self.bars), default=0.0)
 
-    def place(self, value: float) -> str:
-        """How far from the left a value ends, in percent."""
-        share = value / self.longest if self.longest > 0 else 0.0
-        return f"{min(max(share, 0.0), 1.0) * 100:.2f}%"
+        def place(value: float) -> str:
+            share = value / longest if longest > 0 else 0.0
+            return f"{min(max(share, 0.0), 1.0) * 100:.2f}%"
+
+        return [
+            (bar, place(bar.value), "" if bar.limit is None or not 0 <= bar.limit <= longest else place(bar.limit))
+            for bar in self.bars
+        ]
 
     @property
     def spoken(self) -> str:
