@@ -6,8 +6,11 @@ from html import unescape
 
 import pytest
 from hypothesis import given, settings
+from jinja2 import TemplateSyntaxError
+from markupsafe import Markup
 
-from modeldrop.export.report import render
+from modeldrop.export.report import environment, render
+from modeldrop.export.report.escaping import escaped
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Fidelity, Graph, Manifest, SearchStep, Speed, Tensor, Variant, WorstInput
 from modeldrop.format.recipe import Threshold
@@ -348,3 +351,30 @@ def test_what_has_no_name_is_called_by_where_it_comes_from(identity: str, name: 
     manifest = examples.manifest()
     source = manifest.source._replace(identity=identity, repository="", commit="")
     assert Page(render(manifest._replace(source=source))).text.strip().startswith(f"{name} (BertModel)")
+
+
+def test_golden_cases_of_every_kind_are_shown_with_what_variants_reached() -> None:
+    text = _harmless(render(examples.manifest_of_any_graphs())).text
+    assert "row 1 of rows.csv" in text
+    assert "nan, 0.5, -inf, 1.0" in text  # the main output's, which the first of two graphs gives
+    assert "What each variant reached on them" in text
+    assert "Same labels" in text
+
+
+def test_html_stays_html_though_a_text_that_is_spelt_alike_was_escaped() -> None:
+    assert escaped("<b>") == "&lt;b&gt;"
+    assert escaped(Markup("<b>")) == "<b>"
+    assert escaped(Markup("<b>") + "<i>") == "<b>&lt;i&gt;"
+    assert escaped("<b>") == "&lt;b&gt;"
+    assert [escaped(value) for value in (1, 0.5, None, "a\x01")] == ["1", "0.5", "None", "a␁"]
+
+
+def test_a_cell_needs_a_column_classes_and_a_value() -> None:
+    made = environment()
+    cell = made.from_string('{% td "A" ~ "&", css, value, "", remark, *remarks %}')
+    shown = cell.render(css='"', value="<b>", remark="one", remarks=["", "two"])
+    assert shown == (
+        '<td class="&#34;" data-label="A&amp;"><div>&lt;b&gt;<small>one</small><small>two</small></div></td>\n'
+    )
+    with pytest.raises(TemplateSyntaxError):
+        made.from_string('{% td "A", "n" %}')

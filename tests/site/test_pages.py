@@ -21,6 +21,7 @@ from tests.helpers.eventful_registry import make_eventful_registry
 from tests.helpers.html_pages import Page
 from tests.helpers.paper_registry import (
     CountingStore,
+    add_paper_version,
     make_paper_registry,
     paper_manifest,
 )
@@ -125,6 +126,22 @@ def test_a_version_s_page_says_what_it_is(site: Path, number: int, words: list[s
 
 def test_a_version_is_compared_with_the_last_one_that_can_be_fetched(site: Path) -> None:
     assert "What changed since v6" in page(site, "m/model-000/v10.html").text
+
+
+def test_a_version_s_page_shows_some_golden_cases_and_says_how_many_more_there_are(tmp_path: Path) -> None:
+    manifest = paper_manifest(1)
+    [case, *_] = manifest.golden.cases
+    cases = tuple(case._replace(text=f"question {index} " + "?" * 60_000) for index in range(100))
+    add_paper_version(
+        tmp_path / "registry", "embedder", 1, manifest._replace(golden=manifest.golden._replace(cases=cases))
+    )
+    write_site(FolderStore(str(tmp_path / "registry")), FolderPlace(tmp_path / "pages"))
+    shown = page(tmp_path / "pages", "m/embedder/v1.html").text
+    assert "question 7 ???" in shown
+    assert "question 8" not in shown
+    assert "92 more are in the report" in shown
+    assert "What each variant reached on them" in shown
+    assert (tmp_path / "pages/m/embedder/v1.html").stat().st_size < 60_000
 
 
 def test_old_versions_are_on_further_pages(site: Path) -> None:

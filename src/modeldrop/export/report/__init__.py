@@ -14,7 +14,7 @@ from modeldrop.export.report import formatting
 from modeldrop.export.report.charts import charts
 from modeldrop.export.report.figures import framework_of, variant_figures
 from modeldrop.export.report.search import searches
-from modeldrop.export.report.tables import file_rows, latencies, variant_rows, worst_inputs
+from modeldrop.export.report.tables import file_rows, known_figures, known_inputs, latencies, variant_rows, worst_inputs
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest
 from modeldrop.format.signature import signatures
@@ -57,6 +57,8 @@ def context(manifest: Manifest) -> dict[str, Any]:
         "toolchain": [(name, "", version) for name, version in sorted(manifest.toolchain.items())],
         "environment": [f"{name}=={version}" for name, version in sorted(manifest.environment.items())],
         "graphs": signatures(manifest.variants),
+        "known": known_inputs(manifest.golden),
+        "known_figures": known_figures(manifest),
         "files": file_rows(manifest),
     }
 

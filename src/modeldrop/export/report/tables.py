@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modeldrop.export.report.figures import Figure, figure, framework_of, variant_figures
-from modeldrop.export.report.formatting import faster
+from modeldrop.export.report.formatting import faster, number
+from modeldrop.format.golden import Golden, GoldenExample
+from modeldrop.format.labels import metric_name
 from modeldrop.format.manifest import File, Manifest, Speed, Variant
+from modeldrop.format.recipe import METRICS
+
+_FIRST = 4
+"""Of an answer, so many values are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +22,15 @@ class Latency:
 
     milliseconds: float
     compared: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownInput:
+    """A golden input: its text, the first values of the original's answer as people write them, and how many it has."""
+
+    text: str
+    first: list[str]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,39 @@ def worst_inputs(manifest: Manifest) -> list[tuple[Variant, Figure, str]]:
         for one in [figure(manifest, metric, found.value, variant.fidelity.thresholds.get(metric))]
         if not one.is_perfect
     ]
+
+
+def known_inputs(golden: Golden) -> list[KnownInput]:
+    """Every golden input; of several outputs, with the main one."""
+    answers: list[tuple[str, Sequence[float | str]]] = [
+        *((one.text, one.values) for one in golden.cases),
+        *((one.text, one.values) for one in golden.chains),
+        *((one.text, _main_answer(golden, one)) for one in golden.examples),
+    ]
+    return [KnownInput(text, [_shown(value) for value in values[:_FIRST]], len(values)) for text, values in answers]
+
+
+def known_figures(manifest: Manifest) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """What variants reached on the golden inputs where they were built: metrics' names, and by variant their values."""
+    reached = manifest.golden.metrics
+    present = {metric for metrics in reached.values() for metric in metrics}
+    names = [metric for metric in METRICS if metric in present] + sorted(present - METRICS.keys())
+    rows = [
+        (variant.name, [figure(manifest, name, reached[variant.name].get(name), None).shown for name in names])
+        for variant in manifest.variants
+        if variant.name in reached
+    ]
+    return [metric_name(name, manifest.task) for name in names], rows
+
+
+def _main_answer(golden: Golden, example: GoldenExample) -> Sequence[float | str]:
+    outputs = {name: array for step in reversed(example.steps) for name, array in step.outputs.items()}
+    main = outputs.get(golden.output) or next(iter(outputs.values()), None)
+    return () if main is None else main.texts or main.values
+
+
+def _shown(value: float | str) -> str:
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def file_rows(manifest: Manifest) -> list[tuple[File, str]]:
