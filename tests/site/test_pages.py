@@ -98,9 +98,9 @@ def test_texts_of_others_stay_texts(site: Path) -> None:
 def test_the_registry_s_page_names_what_is_wrong_and_shows_the_rest(site: Path) -> None:
     text = page(site, "index.html").text
     assert "3 models need a look" in text
-    assert "model-000: Damaged: v8." in text
-    assert "damaged: The channel current cannot be read:" in text
-    assert "astray: current names v1, which is unfinished." in text
+    assert "model-000 : Damaged: v8." in text
+    assert "damaged : The channel current cannot be read:" in text
+    assert "astray : current names v1, which is unfinished." in text
     rows = read_rows((site / "index.html").read_bytes(), "index.html")
     assert rows["model-000"].live == 50
     assert rows["model-000"].newest == 53

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from modeldrop.errors import FormatError, TrustError
 from modeldrop.export.report.figures import variant_figures
+from modeldrop.export.report.formatting import moment
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel
 from modeldrop.format.diff import facts
@@ -143,7 +144,8 @@ def _how_rejected(store: Store, model: str, number: int) -> str:
         rejection = find_rejection(store, model, number)
     except FormatError as error:
         return f"its mark cannot be read: {error.message}"
-    return "" if rejection is None else f"{rejection.why} ({rejection.by}, {rejection.at})"
+    # The reason stands last: it may turn the direction of what follows.
+    return "" if rejection is None else f"{moment(rejection.at)}, by {rejection.by}: {rejection.why}"
 
 
 def _signature(store: Store, model: str, number: int, digest: str, trust: Trust | None) -> str:

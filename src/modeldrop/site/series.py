@@ -20,7 +20,7 @@ from modeldrop.site.reading import KnownChannel
 _LEFT, _RIGHT = 125, 970
 _TOP, _BOTTOM, _HEIGHT = 22, 150, 176
 _LABELS = 6
-_NEAR = 8.0
+_NEAR = 12.0
 _LANE = 46
 _COLOURS = 6
 
@@ -41,12 +41,13 @@ class VersionChart:
 
     Attributes:
         title: what is shown.
-        note: which way is better, and what the dashed line is.
+        note: which way is better, and what the dotted line is.
         spoken: the chart for those who hear the page.
         lines: one for each variant.
         ticks: values of the scale, with their pixels from the top.
         limits: thresholds: the same.
         versions: numbers below the chart, with their percent from the left.
+        left: where lines begin, in thousandths of the width.
         height: in pixels.
     """
 
@@ -57,6 +58,7 @@ class VersionChart:
     ticks: list[tuple[str, float]]
     limits: list[float]
     versions: list[tuple[int, float]]
+    left: int = _LEFT
     height: int = _HEIGHT
 
 
@@ -94,7 +96,7 @@ def version_charts(entries: Sequence[VersionEntry], task: str) -> list[VersionCh
     for metric in ordered:
         better = {">=": "more is better", "<=": "less is better"}.get(METRICS.get(metric, ""), "")
         limits = {limits[metric] for limits in entries[-1].thresholds.values() if metric in limits}
-        note = ", ".join(filter(None, (better, "dashed is the threshold" if limits else "")))
+        note = ", ".join(filter(None, (better, "dotted is the threshold" if limits else "")))
 
         def values(entry: VersionEntry, metric: str = metric) -> Mapping[str, float]:
             return {name: metrics[metric] for name, metrics in entry.metrics.items() if metric in metrics}
