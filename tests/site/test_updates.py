@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from modeldrop.commands import prune
 from modeldrop.errors import RegistryError
 from modeldrop.format.channel import parse_channel
 from modeldrop.format.records import (
@@ -22,10 +24,12 @@ from modeldrop.format.records import (
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.site import document, upkeep, writing
 from modeldrop.site import pages as site_pages
-from modeldrop.site.document import read_rows
-from modeldrop.site.places import FOLDER, RegistryPlace
+from modeldrop.site.document import read_chunk, read_rows
+from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.writing import update_site, write_site
+from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
+from modeldrop.storage.write.store import Store
 from tests.helpers.builds import make_build, publish_folder
 from tests.helpers.command_line import run_here
 from tests.helpers.paper_registry import CountingStore, add_paper_version, make_paper_registry
@@ -89,22 +93,18 @@ def damage(store: CountingStore) -> list[int]:
     return [LAST - 1]
 
 
-def pages(store: FolderStore) -> dict[str, bytes]:
-    folder = Path(store.url) / FOLDER
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {path: data for path, data in found.items() if not path.startswith(".")}
+def pages(store: Store) -> dict[str, bytes]:
+    """The pages in a registry, by their paths."""
+    found = {listed.key: store.get(listed.key) for listed in store.objects(FOLDER)}
+    return {key.removeprefix(f"{FOLDER}/"): stored.data for key, stored in found.items() if stored is not None}
 
 
-def anew(store: FolderStore) -> dict[str, bytes]:
+def anew(store: Store) -> dict[str, bytes]:
     """The pages as they are when all are written."""
-    kept = Path(store.url).parent / "kept"
-    (Path(store.url) / FOLDER).rename(kept)
-    try:
-        write_site(store, RegistryPlace(store))
-        return pages(store)
-    finally:
-        shutil.rmtree(Path(store.url) / FOLDER)
-        kept.rename(Path(store.url) / FOLDER)
+    with tempfile.TemporaryDirectory() as folder:
+        write_site(store, FolderPlace(Path(folder), RegistryPlace.beside))
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 CHANGES = [publish, roll_back, stage, reject, retire, seal, damage]
@@ -212,6 +212,32 @@ def test_commands_keep_the_pages(kept: FolderStore) -> None:
         rows = read_rows(pages(kept)["index.html"], "index.html")
         assert rows["embedder"].channels == {"current": int(current[1:])}
         assert pages(kept) == anew(kept)
+
+
+def test_what_changes_a_registry_in_a_cloud_keeps_its_pages(
+    cloud_registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modeldrop.toml").write_text(f'[registries.main]\nurl = "{cloud_registry}"\nsite = true\n')
+    monkeypatch.setenv("MODELDROP_CONFIG", str(tmp_path / "modeldrop.toml"))
+    store, model = open_store(cloud_registry), f"{cloud_registry}/embedder"
+    for seed in "abc":
+        make_build(tmp_path / seed, seed)
+        upkeep.keep_site(store, "embedder", [publish_folder(store, "embedder", tmp_path / seed).version.number])
+        assert pages(store) == anew(store)
+    clean_up = ["prune", model, "--keep", "1", "--older-than", "1d", "--yes"]
+    for days, arguments, state in (
+        (0, ["promote", f"{model}@v2"], "published"),
+        (0, ["promote", f"{model}@v3"], "published"),
+        (0, ["rollback", model, "--why", "worse"], "published"),
+        (9, clean_up, "retired"),
+        (99, clean_up, "sealed"),
+    ):
+        monkeypatch.setattr(prune, "store_clock", lambda _, days=days: time.time() + days * 86_400)
+        code, _, err = run_here(*arguments)
+        assert (code, "warning" in err) == (0, False), err
+        assert pages(store) == anew(store), arguments
+        [oldest, *_] = read_chunk(pages(store)["m/embedder/data-1.js"], "")
+        assert (oldest.number, oldest.state) == (1, state)
 
 
 def test_a_channel_that_is_removed_leaves_the_pages(kept: FolderStore) -> None:
