@@ -58,7 +58,7 @@ site: .venv/.stamp-lint ## build the pages of docs/ into site/
 lock: .venv/.stamp-dev ## write what the GitHub Action installs, with hashes, anew (requirements/)
 	$(DEV) requirements/lock.py
 
-bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
+bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-wheels .venv-runtime/.stamp ## run the benchmarks
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
 soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-packages .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
