@@ -88,7 +88,9 @@ def test_tables_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [rt_detr, d_fine])
 def test_detectors_whose_labels_are_scored_alone(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    built = build(tmp_path, make(tmp_path / "source"), BOXES, ALL)
+    # So small, D-FINE has no weights that OpenVINO would make smaller.
+    variants = ALL if make is rt_detr else ALL[:-1]
+    built = build(tmp_path, make(tmp_path / "source"), BOXES, variants)
     assert built.manifest.problem == MULTI_LABEL
     assert built.manifest.variants[0].fidelity.metrics["boxes"] == 1.0
     passes_its_self_test(built, "boxes")
