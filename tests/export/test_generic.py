@@ -358,3 +358,12 @@ def test_outputs_are_compared_by_their_types() -> None:
     assert compare_named([nan], [{"y": np.array([0.0, np.inf, 1.0])}])[0]["abs_error"] == FAR
     assert compare_named([nan], [{"y": np.zeros(2)}])[0]["rel_error"] == FAR
     assert compare_named([nan], [{}])[0]["rel_error"] == FAR
+
+
+def test_rows_without_a_number_are_the_same_as_themselves() -> None:
+    rows = np.array([[np.nan] * 3, [np.nan, 1, 2], [-np.inf] * 3, [np.inf, 1, 2], [1, 2, 3]], np.float32)
+    figures, _ = compare_named([{"y": rows, "one": rows[:, 1]}], [{"y": rows.copy(), "one": rows[:, 1].copy()}])
+    assert figures == {"abs_error": 0.0, "rel_error": 0.0, "rank_agreement": 1.0}
+    other = rows.copy()
+    other[3] = [0, 1, 2]
+    assert compare_named([{"y": rows}], [{"y": other}])[0]["rank_agreement"] == 0.8

@@ -152,9 +152,9 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.txt", b"\n\n", "has 0 inputs"),
-        ("t.txt", b"a\n" * 2001, "has 2001 inputs"),
-        ("t.jsonl", b'"a"\n' * 3000, "has 2001 inputs; between 1 and 2000"),
+        ("t.txt", b"\n\n", "has no inputs"),
+        ("t.txt", b"a\n" * 2001, "has more than 2000 inputs"),
+        ("t.jsonl", b'"a"\n' * 3000, "has more than 2000 inputs; between 1 and 2000"),
         ("t.txt", b"\xff\xfe", "is not UTF-8"),
         ("t.txt", b"a" * (16 << 20) + b"b", "more than 16777216 bytes"),
     ],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -86,6 +87,47 @@ def test_a_graph_answers_as_the_framework_does(
     assert figures["rank_agreement"] == 1.0
     assert figures.get("label_agreement", 1.0) == 1.0
     assert len(model.labels) == (0 if make is models.regression else 2 if make is models.xgboost else 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        # skl2onnx asks for an attribute that scikit-learn 1.9 deprecates.
+        pytest.param(
+            "svm.SVC", [(1,), (1, 2)], marks=pytest.mark.filterwarnings("ignore:Attribute .prob:FutureWarning")
+        ),
+        ("svm.LinearSVC", [(1,), (1, 2)]),
+        ("linear_model.RidgeClassifier", [(1,), (1, 2)]),
+        ("neighbors.KNeighborsClassifier", [(1,), (1, 2)]),
+        ("cluster.KMeans", [(1,), (1, 8)]),
+        ("ensemble.IsolationForest", [(1, 1), (1, 1)]),
+        ("preprocessing.StandardScaler", [(1, 4)]),
+        ("cross_decomposition.PLSRegression", [(1, 1)]),
+    ],
+)
+def test_kinds_of_estimators_give_what_their_graphs_do(name: str, shapes: list[Any], tmp_path: Path) -> None:
+    import skops.io
+
+    module, kind = name.split(".")
+    estimator = getattr(importlib.import_module(f"sklearn.{module}"), kind)()
+    skops.io.dump(estimator.fit(models.numbers(), models.classes(2)), tmp_path / "m.skops")
+    np.savez(tmp_path / "inputs.npz", X=models.numbers()[:, None])
+    model = loaded(tmp_path, tmp_path / "m.skops", tmp_path / "inputs.npz")
+    figures = difference(tmp_path, model)
+    assert figures["rel_error"] < 1e-5
+    assert figures.get("label_agreement", 1.0) == 1.0
+    assert [array.shape for array in next(model.runs(())).answer.named.values()] == shapes
+
+
+def test_several_outputs_at_once_are_refused(tmp_path: Path) -> None:
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multioutput import MultiOutputClassifier
+
+    both = np.stack([models.classes(2), 1 - models.classes(2)], 1)
+    skops.io.dump(MultiOutputClassifier(LogisticRegression()).fit(models.numbers(), both), tmp_path / "m.skops")
+    with pytest.raises(SourceError, match="cannot be proven: it predicts several things at once"):
+        list(loaded(tmp_path, tmp_path / "m.skops").runs(()))
 
 
 def write_people(path: Path, city: str = "Oslo") -> Path:

@@ -189,6 +189,12 @@ def test_paths_of_settings_are_below_their_folder(tmp_path: Path, monkeypatch: p
         ("bad.py:f", {}, SourceError, "is not Python"),
         ("train.py:make_model", {"files": ["net.py"]}, SourceError, "no file net.py"),
         ("train.py:make_model", {"trust_code": False}, SourceError, "does not allow to run"),
+        (
+            "train.py:make_model",
+            {"trust_remote_code": True},
+            RecipeError,
+            "trust_remote_code: .* is code that you name",
+        ),
         ("train.py:make_model", {"state_dict": "w.pt"}, SourceError, "w.pt is a pickle"),
         ("train.py:make_model", {"state_dict": "w.bytes"}, SourceError, r"none of \.safetensors, \.pt"),
         ("train.py:make_model", {"state_dict": "none.safetensors"}, RecipeError, "state_dict: .* cannot be read"),
@@ -238,6 +244,12 @@ def test_a_modules_keys_are_refused_for_other_sources(given: Mapping[str, Any], 
     recipe = parse_recipe({name: str(tmp_path / "w.safetensors") if name == "state_dict" else given[name]})
     with pytest.raises(RecipeError, match=f"{name}: is for a torch module"):
         check_request(build_request_of(str(tmp_path / "net.onnx"), recipe, offline=None))
+
+
+def test_a_checkpoints_code_is_not_allowed_where_there_is_no_checkpoint(tmp_path: Path) -> None:
+    graphs.scorer(tmp_path / "net.onnx")
+    with pytest.raises(RecipeError, match="trust_remote_code: is for code that comes with a checkpoint"):
+        check_request(build_request_of(str(tmp_path / "net.onnx"), Recipe(trust_remote_code=True), offline=None))
 
 
 @pytest.mark.parametrize(

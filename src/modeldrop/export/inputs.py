@@ -106,7 +106,8 @@ def read_samples(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], s
     except OSError as error:
         raise RecipeError(f"inputs: {error.filename or path} cannot be read: {error.strerror or error}.") from None
     if not samples or len(samples) > MOST:
-        raise RecipeError(f"inputs: {path} has {len(samples)} inputs; between 1 and {MOST} are used.")
+        counted = f"more than {MOST}" if samples else "no"
+        raise RecipeError(f"inputs: {path} has {counted} inputs; between 1 and {MOST} are used.")
     return tuple(samples), digest
 
 

@@ -97,9 +97,10 @@ def _furthest(one: Array, other: Array) -> float:
 
 def _same_highest(one: Array, other: Array) -> float:
     """The share of rows whose highest score is at the same place, or at one where the original's is as high."""
-    at = np.arange(len(one)), np.nan_to_num(other, nan=-np.inf).argmax(-1)
-    highest = np.nan_to_num(one, nan=-np.inf).max(-1)
-    return float(np.mean(one[at] >= highest - _TIE * np.maximum(np.abs(highest), _TIE)))
+    one, other = (np.where(np.isnan(side), -np.inf, side) for side in (one, other))
+    there, highest = one[np.arange(len(one)), other.argmax(-1)], one.max(-1)
+    room = _TIE * np.maximum(np.abs(np.where(np.isfinite(highest), highest, 0.0)), _TIE)
+    return float(np.mean(there >= highest - room))
 
 
 def _orders(expected: Sequence[Named], answers: Sequence[Named]) -> list[tuple[float, int]]:
@@ -119,8 +120,9 @@ def _orders(expected: Sequence[Named], answers: Sequence[Named]) -> list[tuple[f
             continue
         its = np.concatenate([other[name].ravel() for other in answers]).astype(np.float64)[:_MOST_PAIRED]
         above = np.triu_indices(len(mine), 1)
-        before, after = (side[above[0]] - side[above[1]] for side in (mine, its))
-        apart = np.abs(before) > _TIE * max(float(np.nanmax(np.abs(mine), initial=0.0)), _TIE)
+        with np.errstate(invalid="ignore"):  # of two infinite ones the difference is no number, and no order
+            before, after = (side[above[0]] - side[above[1]] for side in (mine, its))
+        apart = np.abs(before) > _TIE * max(float(np.abs(mine[np.isfinite(mine)]).max(initial=0.0)), _TIE)
         kept = ~apart | (np.sign(before) == np.sign(after))
         found.append((float(np.mean(kept)), 0))
     return found

@@ -32,7 +32,17 @@ def check_code(request: BuildRequest) -> None:
                 f"{own}: is for a torch module ({PYTHON}train.py:make_model), and the source is {source.spec}.",
                 f"Leave {own} out of the recipe. {more}".strip(),
             )
+        if source.framework and recipe.trust_remote_code:
+            raise RecipeError(
+                f"trust_remote_code: is for code that comes with a checkpoint, and {source.spec} is none.",
+                "Leave trust_remote_code out of the recipe.",
+            )
         return
+    if recipe.trust_remote_code:
+        raise RecipeError(
+            f"trust_remote_code: is for code that comes with a checkpoint; {source.spec} is code that you name.",
+            "Of that, the key is trust_code.",
+        )
     if not recipe.trust_code:
         raise SourceError(
             f"{source.spec} is Python code, which the recipe does not allow to run.",

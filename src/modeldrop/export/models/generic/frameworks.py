@@ -25,6 +25,7 @@ _MATRIX = "X"
 # What estimators themselves consist of, which skops leaves to be judged: they hold numbers, and call nothing.
 _HARMLESS = (
     "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.", "sklearn.neighbors._", "sklearn.tree._tree.",
+    *(f"sklearn.metrics._dist_metrics.{name}" for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")),
     "lightgbm.basic.Booster", "lightgbm.sklearn.LGBM", "xgboost.core.Booster", "xgboost.sklearn.XGB",
 )  # fmt: skip
 # Of scikit-learn's packages, those whose classes skops does not trust.
@@ -180,18 +181,33 @@ class _Sklearn(Predictor):
         self.labels = tuple(np.asarray(getattr(self._model, "classes_", ())).tolist())
 
     def to_onnx(self) -> bytes:
+        _register(self._model)
+        for options in self._options():
+            with contextlib.suppress(NameError):  # its converter has no such option
+                return self._converted(options)
+        return self._converted({})
+
+    def _options(self) -> Iterator[dict[str, bool]]:
+        """What the converter is told: scores as arrays and not as maps, by the estimator's own numbers."""
+        if hasattr(self._model, "predict_proba"):
+            yield {"zipmap": False}
+        elif self.labels:
+            yield {"zipmap": False, "raw_scores": True}
+            yield {"raw_scores": True}
+
+    def _converted(self, options: Mapping[str, bool]) -> bytes:
         import skl2onnx
 
-        _register(self._model)
-        classifies = hasattr(self._model, "predict_proba")
         try:
             graph = skl2onnx.convert_sklearn(
                 self._model,
                 initial_types=self._types(),
                 target_opset=_OPSET,
-                options={id(self._model): {"zipmap": False}} if classifies else None,
+                options={id(self._model): dict(options)} if options else None,
             )
         except Exception as error:
+            if options and isinstance(error, NameError):
+                raise
             raise self._refusal(error) from error
         return bytes(graph.SerializeToString())
 
@@ -225,11 +241,14 @@ class _Sklearn(Predictor):
         data = self._data(inputs)
         if not hasattr(self._model, "predict"):
             return [self._model.transform(data)]
-        if hasattr(self._model, "predict_proba"):
-            return [self._model.predict(data), self._model.predict_proba(data)]
-        if self.labels and hasattr(self._model, "decision_function"):
-            return [self._model.predict(data), self._model.decision_function(data)]
-        return [self._model.predict(data)]
+        from sklearn.base import is_clusterer
+
+        # What skl2onnx gives beside the predictions: probabilities, else scores, of clusters the distances.
+        scores = ["predict_proba", "decision_function"]
+        if is_clusterer(self._model):
+            scores.append("transform")
+        beside = next((name for name in scores if hasattr(self._model, name)), "")
+        return [self._model.predict(data), *([getattr(self._model, beside)(data)] if beside else [])]
 
     def _data(self, inputs: Mapping[str, Array]) -> Any:
         if not self._by_column:

@@ -52,10 +52,17 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
     try:
         found = reader.arrays() if suffix in {".npz", ".npy"} else reader.rows(read_rows(path))
         inputs = [one for one, _ in zip(found, range(MOST + 1), strict=False)]
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"inputs: {path} is not UTF-8: {first_line(error)}", "Save it in UTF-8 (encoding='utf-8')."
+        ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
         raise RecipeError(f"inputs: {path} is not a whole {suffix} file: {first_line(error)}") from error
     if not inputs or len(inputs) > MOST:
-        raise RecipeError(f"inputs: {path} has {len(inputs) or 'no'} inputs; between 1 and {MOST} are used.")
+        raise RecipeError(
+            f"inputs: {path} has {f'more than {MOST}' if inputs else 'no'} inputs; between 1 and {MOST} are used.",
+            "Take a part of them that has every kind." if inputs else "",
+        )
     return inputs
 
 
@@ -77,13 +84,23 @@ class _Reader:
         """Of numpy's files: an array of the input's own rank is one input as it is; with one more, it has many."""
         # numpy leaves a file open that is not whole.
         with self._path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
+            try:
+                loaded = np.load(file, allow_pickle=False)
+                if not isinstance(loaded, np.ndarray):
+                    loaded = {name: loaded[name] for name in loaded.files}
+            except ValueError as error:
+                if not str(error).startswith("Object arrays"):  # it says of everything unknown that it is a pickle
+                    raise
+                raise RecipeError(
+                    f"inputs: {self._path} has an array of Python objects, which is a pickle and is not read.",
+                    "Save numbers or texts: array.astype('float32'), or array.astype('U').",
+                ) from error
             if isinstance(loaded, np.ndarray):
                 if len(self._wanted) != 1:
                     self._refuse(str(self._path), f"is one array, and the model has {len(self._wanted)} inputs")
                 arrays = {next(iter(self._wanted)): loaded}
             else:
-                arrays = self._by_name({name: loaded[name] for name in loaded.files}, str(self._path))
+                arrays = self._by_name(loaded, str(self._path))
         self._check_names(arrays, str(self._path))
         mine = {name: array for name, array in arrays.items() if name in self._wanted}
         many = {array.ndim == len(self._wanted[name][1].shape) + 1 for name, array in mine.items()}
@@ -165,6 +182,8 @@ class _Reader:
             converted = self._converted(array, tensor, where)
             self._check_shape(converted, tensor, where)
             steps.setdefault(role, {})[tensor.name] = converted
+        if not any(array.size for own in steps.values() for array in own.values()):
+            self._refuse(where, "is empty: it would prove nothing")
         ordered = tuple(RunStep(role, steps[role]) for role in self._roles if role in steps)
         fields = {name: _plain(value) for name, value in beside.items()}
         return NamedInput(f"input {index + 1}", ordered, fields)
@@ -200,7 +219,7 @@ class _Reader:
         # Of a float, digits may go, not the number.
         lost = np.isinf(converted) & np.isfinite(array) if converted.dtype.kind == "f" else converted != array
         if lost.any():
-            self._refuse(where, f"has {tensor.name} with {array[lost][0]!r}: expected is {_described(tensor)}")
+            self._refuse(where, f"has {tensor.name} with {array[lost][0].item()!r}: expected is {_described(tensor)}")
         return converted
 
     def _numbers(self, array: Array, tensor: Tensor, where: str) -> Array:

@@ -75,7 +75,11 @@ class TabularOriginal(Original):
     def answers(self, inputs: Sequence[Sequence[RunStep]]) -> list[dict[str, Array]]:
         steps = [step for (step,) in inputs]
         outputs = self._outputs(steps)  # first: the framework says better what it does not take
+        if any(isinstance(output, list) for output in outputs):
+            raise self._unknown("it predicts several things at once")
         mine = [named_outputs([MODEL], self._graph.run([step])) for step in steps]
+        if len(outputs) != len(mine[0]):
+            raise self._unknown(f"of {', '.join(mine[0])}, which its graph answers, {len(outputs)} is known")
         found = _divided(outputs, steps, mine)
         apart = [index for index, pair in enumerate(zip(found, mine, strict=True)) if _differ(*pair)]
         confirmed = []
@@ -92,6 +96,12 @@ class TabularOriginal(Original):
             numbers = ", ".join(str(index + 1) for index in self.ties[:5])
             self.framework += f"; ties in float32: {len(self.ties)} of {len(steps)} inputs ({numbers})"
         return found
+
+    def _unknown(self, why: str) -> SourceError:
+        return SourceError(
+            f"This model of {self.framework} cannot be proven: {why}.",
+            "Publish a model for each output, or export the graph yourself and publish that.",
+        )
 
     def _outputs(self, steps: Sequence[RunStep]) -> list[Any]:
         """What the framework predicts of all rows at once."""
@@ -119,6 +129,8 @@ def _arrays(step: RunStep) -> dict[str, Array]:
 
 def _shaped(values: Any, like: Array) -> Array:
     array = np.asarray(values)
+    if array.ndim == 1 and like.ndim == 2 and like.shape[1] == 2:  # one score for two classes
+        array = np.stack([-array, array], 1)
     if array.dtype.kind in "OU":
         array = array.astype(np.str_)
     elif {array.dtype.kind, like.dtype.kind} <= set("biu"):  # true and false are whole numbers in a graph
