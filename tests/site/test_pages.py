@@ -128,6 +128,14 @@ def test_a_version_is_compared_with_the_last_one_that_can_be_fetched(site: Path)
     assert "What changed since v6" in page(site, "m/model-000/v10.html").text
 
 
+def test_a_chart_has_the_values_of_each_version_for_whoever_points_at_it(site: Path) -> None:
+    data = (site / "m/model-000/index.html").read_text()
+    assert "<title>v53: fp32 90.4 MB, int8 23.0 MB</title>" in data
+    assert "<title>v53: fp32 2.9 ms, int8 2.2 ms</title>" in data
+    assert "<title>v26: fp32 1.0000, int8 0.9905</title>" in data
+    assert "<title>v25:" not in data
+
+
 def test_a_version_s_page_shows_some_golden_cases_and_says_how_many_more_there_are(tmp_path: Path) -> None:
     manifest = paper_manifest(1)
     [case, *_] = manifest.golden.cases

@@ -19,6 +19,7 @@ from modeldrop.site.reading import KnownChannel
 
 _LEFT, _RIGHT = 125, 970
 _TOP, _BOTTOM, _HEIGHT = 22, 150, 176
+_WIDEST = 2 * (1000 - _RIGHT)
 _LABELS = 6
 _NEAR = 12.0
 _LANE = 46
@@ -46,8 +47,10 @@ class VersionChart:
         lines: one for each variant.
         ticks: values of the scale, with their pixels from the top.
         limits: thresholds: the same.
+        columns: of each version, a path down the chart, and its values for whoever points at it.
         versions: numbers below the chart, with their percent from the left.
         left: where lines begin, in thousandths of the width.
+        step: how wide a column is, likewise.
         height: in pixels.
     """
 
@@ -57,7 +60,9 @@ class VersionChart:
     lines: list[SeriesLine]
     ticks: list[tuple[str, float]]
     limits: list[float]
+    columns: list[tuple[str, str]]
     versions: list[tuple[int, float]]
+    step: int
     left: int = _LEFT
     height: int = _HEIGHT
 
@@ -185,8 +190,18 @@ def _chart(
         lines=lines,
         ticks=[(shown(value), down(value)) for value in (high, high / 2 + low / 2, low)],
         limits=[down(limit) for limit in limits],
+        columns=[
+            (f"M{round(across(index))} {_TOP}V{_BOTTOM}", _said(entries[index].number, values, shown))
+            for index, values in enumerate(by_version)
+            if values
+        ],
+        step=min(round((_RIGHT - _LEFT) / (len(entries) - 1)), _WIDEST),
         versions=[(entries[index].number, round(across(index) / 10, 2)) for index in marked],
     )
+
+
+def _said(version: int, values: Mapping[str, float], shown: Callable[[float], str]) -> str:
+    return f"v{version}: " + ", ".join(f"{name} {shown(value)}" for name, value in values.items())
 
 
 def _seconds(at: str) -> float | None:

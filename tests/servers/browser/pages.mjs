@@ -65,6 +65,12 @@ const cases = {
     assert.match(left[0], /v51/);
     assert.equal(await page.locator(".tools [role=status]").innerText(), `1 of ${all.length}`);
     await page.getByLabel("Filter versions").fill("");
+    await page.getByRole("button", { name: "Only problems: 1", pressed: false }).click();
+    assert.deepEqual(await shown(page, "table[data-filter] tbody tr"), left);
+    await page.getByLabel("Filter versions").fill("v52");
+    assert.deepEqual(await shown(page, "table[data-filter] tbody tr"), []);
+    await page.getByLabel("Filter versions").fill("");
+    await page.getByRole("button", { name: "Only problems: 1", pressed: true }).click();
     assert.deepEqual(await shown(page, "table[data-filter] tbody tr"), all);
   },
 

@@ -53,16 +53,25 @@
     const count = make("span");
     count.setAttribute("role", "status");
     const texts = new Map([...body.rows].map((row) => [row, row.textContent.toLowerCase()]));
-    filter.addEventListener("input", () => {
+    const ill = new Set([...body.querySelectorAll(".no, .bad")].map((mark) => mark.closest("tr")));
+    const only = make("button", { type: "button", textContent: `Only problems: ${ill.size}` });
+    only.setAttribute("aria-pressed", "false");
+    const pressed = () => only.getAttribute("aria-pressed") === "true";
+    const refresh = () => {
       const words = filter.value.toLowerCase().split(/\s+/);
       let shown = 0;
       for (const [row, text] of texts) {
-        row.hidden = !words.every((word) => text.includes(word));
+        row.hidden = (pressed() && !ill.has(row)) || !words.every((word) => text.includes(word));
         shown += row.hidden ? 0 : 1;
       }
-      count.textContent = filter.value ? `${shown} of ${texts.size}` : "";
+      count.textContent = filter.value || pressed() ? `${shown} of ${texts.size}` : "";
+    };
+    filter.addEventListener("input", refresh);
+    only.addEventListener("click", () => {
+      only.setAttribute("aria-pressed", String(!pressed()));
+      refresh();
     });
-    tools.append(filter, count);
+    tools.append(filter, ...(ill.size ? [only] : []), count);
     for (const [column, head] of [...table.tHead.rows[0].cells].entries()) {
       const button = make("button", { type: "button", textContent: head.textContent });
       head.replaceChildren(button);
