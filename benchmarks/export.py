@@ -1,7 +1,7 @@
 """Exporting 1 GiB as an image to a container registry on this machine.
 
 Ours: a process, ``modeldrop export --format image`` of a version that is on the disk, every piece compared with its
-BLAKE3 digest as it is read; the layer is read twice, to learn its digest and to send it.
+BLAKE3 digest as it is read; the layer is read twice at the same time, to learn its digest and to send it.
 
 Peer: ``skopeo copy --all --preserve-digests`` of the same image from an OCI layout, which knows the digests, and
 compares them while it sends. Without ``--preserve-digests`` skopeo would compress the layer, and push another image.

@@ -20,7 +20,13 @@ PAGE = Said(200, b"<!doctype html><html><title>Sign in to this network</title></
 @pytest.mark.parametrize(
     ("method", "part", "said", "code", "says"),
     [
-        ("POST", "uploads", error(403, "DENIED", "requested access is denied"), 12, "The right to push"),
+        (
+            "POST",
+            "uploads",
+            error(403, "DENIED", "requested access is denied"),
+            12,
+            "to push to it are needed. Nobody is signed in",
+        ),
         ("POST", "uploads", error(404, "NAME_UNKNOWN"), 12, "There is no repository .*Amazon ECR"),
         ("POST", "uploads", error(405, "UNSUPPORTED"), 12, "takes no images"),
         ("POST", "uploads", error(403, "DENIED", "proxy project: pushes are denied"), 12, "takes no images"),

@@ -100,7 +100,7 @@ def refused(url: str, verb: str, what: str, answer: Answer, credentials: Credent
         (
             answer.status == 403 or refusal.code == "DENIED",
             f"Not allowed to {verb} {where}",
-            f"The right to push to this repository is needed. Signed in {_signed_in(credentials, looked)}.",
+            f"The rights to pull from this repository and to push to it are needed. {_who(url, credentials, looked)}",
         ),
         (
             answer.status == 404,
@@ -150,18 +150,23 @@ def unanswered(url: str, error: OSError, *, seconds: float) -> RegistryError:
     )
 
 
-def _signed_in(credentials: Credentials, looked: str) -> str:
-    return f"with {credentials.where}" if credentials.where else f"is nobody: no credentials in {looked}"
+def _who(url: str, credentials: Credentials, looked: str) -> str:
+    if credentials.where:
+        return f"Signed in with {credentials.where}."
+    return f"Nobody is signed in: no credentials in {looked}. {_sign_in(url)}."
+
+
+def _sign_in(url: str) -> str:
+    host = url.partition("/")[0]
+    return f"Sign in: docker login {host}, or podman login {host}"
 
 
 def _unauthorized(url: str, verb: str, said: str, credentials: Credentials, looked: str) -> RegistryError:
-    host = url.partition("/")[0]
-    sign_in = f"docker login {host}, or podman login {host}"
     if credentials.where:
         return RegistryError(
             f"{url}: the registry does not accept the credentials of {credentials.where}: {said}.",
-            f"They have expired, were revoked, or are another registry's: {sign_in}.",
+            f"They have expired, were revoked, or are another registry's. {_sign_in(url)}.",
         )
     return RegistryError(
-        f"{url}: nobody is signed in, and so may not {verb}: {said}.", f"No credentials in {looked}: {sign_in}."
+        f"{url}: nobody is signed in, and so may not {verb}: {said}.", f"No credentials in {looked}. {_sign_in(url)}."
     )
