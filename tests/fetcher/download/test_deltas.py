@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import threading
 import zlib
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ import pytest
 import modeldrop
 from modeldrop.cli import main
 from modeldrop.errors import RegistryError
-from modeldrop.fetcher.download import deltas
+from modeldrop.fetcher.download import deltas, download
 from modeldrop.fetcher.download.deltas import FOLDER
+from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.verify import find_damage
@@ -25,14 +27,14 @@ from modeldrop.storage.write import open_store
 from tests.helpers.builds import CPU, PIECE, describe, run_python
 from tests.helpers.clouds import sign_out
 from tests.helpers.delta_builds import GRAPH, PIECES, SIZE, publish_update, small_files_count, weights
-from tests.helpers.waiting import HANG_SECONDS
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from modeldrop.fetcher.snapshot import Snapshot
+    from modeldrop.fetcher.snapshot import Snapshot, TransferStats
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +158,47 @@ def test_nothing_is_asked_where_there_is_nothing_to_gain(
     assert updated.asked == []
 
 
+def without_threads(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """``Thread.start`` where none is to be had to make pieces."""
+
+    def refusing(thread: threading.Thread) -> None:
+        if thread.name == "modeldrop-deltas":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return refusing
+
+
+def test_pieces_are_made_while_the_delta_comes(updated: Updated, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, first = 4096, weights(2)[:PIECE]
+    assert updated.lengths[0] < page < sum(updated.lengths)
+
+    def move(reader: Any, prefix: str, files: Any, piece_size: int, into: Path, **more: Any) -> TransferStats:
+        if into.name == FOLDER:  # a page of it, in which its first piece is whole and its second one is not
+            [stored] = files
+            target = into / stored.path
+            target.parent.mkdir(parents=True)
+            with target.open("wb") as file:
+                file.truncate(stored.size)
+                file.write(updated.delta_bytes[:page])
+            more["progress"](0)
+            wait_until(lambda: (into.parent / GRAPH).read_bytes()[:PIECE] == first)
+        return transfer(reader, prefix, files, piece_size, into, **more)
+
+    monkeypatch.setattr(download, "transfer", move)
+    snapshot = updated.fetch()
+    check_whole(snapshot)
+    assert (snapshot.figures.fetched, snapshot.figures.saved) == (
+        len(updated.delta_bytes),
+        SIZE - len(updated.delta_bytes),
+    )
+
+
 @pytest.mark.parametrize(("seconds", "made"), [(1.0, PIECE), (0.0, SIZE)], ids=["slower", "faster"])
 def test_pieces_come_where_making_them_is_slower_than_the_line(
     updated: Updated, monkeypatch: pytest.MonkeyPatch, seconds: float, made: int
 ) -> None:
-    """By a clock that stands still but while pieces are made: the line is as fast as can be."""
+    """By a clock that stands still but while pieces are made, all of them afterwards: the line is as fast as can be."""
     now = 0.0
 
     def decode(*arguments: Any) -> bytes | None:
@@ -171,6 +209,7 @@ def test_pieces_come_where_making_them_is_slower_than_the_line(
     monkeypatch.setattr(deltas, "_TELLS_A_RATE", 1)
     monkeypatch.setattr(deltas, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(deltas, "decode_piece", decode)
+    monkeypatch.setattr(threading.Thread, "start", without_threads(threading.Thread.start))
     snapshot = updated.fetch()
     check_whole(snapshot)
     size = len(updated.delta_bytes)

@@ -3,7 +3,8 @@
 1. Files are looked at that are large, still missing, and have another content of the same path in a snapshot on this
    disk. Only where there is one is the registry asked for the version's index of deltas.
 2. Of each file's deltas the smallest is brought as any other file is, into a folder beside what is put together.
-3. Piece by piece the base's bytes and the delta's are put together. A piece that has the digest of the manifest is
+3. Piece by piece the base's bytes and the delta's are put together, from the first bytes that come on, in a thread of
+   its own (``_Meanwhile``), and what is left then in the caller's. A piece that has the digest of the manifest is
    written to its place; any other one stays missing. Where large deltas have come faster than pieces are made, the
    pieces themselves will: the rest stays missing, too.
 
@@ -15,14 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
+from collections import Counter
 from itertools import accumulate
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from modeldrop.errors import FormatError, ModeldropError, RegistryError
-from modeldrop.fetcher.download.partial_file import PartialFile
+from modeldrop.fetcher.download.partial_file import PartialFile, has_data
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.snapshot import TransferStats
 from modeldrop.format.deltas import INDEX, MAX_BYTES, MAX_PIECE, MIN_FILE, decode_piece, parse_delta_index
@@ -32,6 +36,7 @@ from modeldrop.util.named_tuples import NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Self
 
     from modeldrop.fetcher.helper import HelperReader
     from modeldrop.format.deltas import DeltaIndex, FileDelta
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".modeldrop-deltas"
 """Where deltas are while a snapshot is put together; no file of a version can be called so."""
+_TRIES = 2  # of a piece while its delta comes
 _TELLS_A_RATE = 4 << 20
 """Bytes of deltas that tell how fast the line is: fewer come in the time of a few answers, on any line."""
 
@@ -217,72 +223,158 @@ def _make(
 ) -> Made:
     folder, came = into / FOLDER, 0
 
+    def check() -> None:
+        deadline.check(f"files of {source.prefix} to be made of their deltas")
+
     def brought(count: int) -> None:
         nonlocal came
         came += count
         progress(count)
+        meanwhile.look()
 
     make_folder(folder)
+    making = [_Making(one, folder, piece_size, into, check) for one in chosen]
     why, began = "", time.monotonic()
-    try:
-        stored = [one.delta.stored for one in chosen]
-        more = {"deadline": deadline, "progress": brought, "published": {}, "unfinished": unfinished}
-        stats = source.move(source.prefix, stored, stored_piece_size, folder, **more)
-    except ModeldropError as error:
-        deadline.check(f"deltas of {source.prefix}")
-        stats, why = TransferStats(fetched=max(0, came)), error.message  # what has come of them is good for some pieces
+    with _Meanwhile(making, progress) as meanwhile:
+        try:
+            stored = [one.delta.stored for one in chosen]
+            more = {"deadline": deadline, "progress": brought, "published": {}, "unfinished": unfinished}
+            stats = source.move(source.prefix, stored, stored_piece_size, folder, **more)
+        except ModeldropError as error:
+            deadline.check(f"deltas of {source.prefix}")
+            # What has come of them is good for some pieces.
+            stats, why = TransferStats(fetched=max(0, came)), error.message
     seconds = max(0.001, time.monotonic() - began)
     rate = stats.fetched / seconds if stats.fetched >= _TELLS_A_RATE else 0.0
-    results = [_put_together(one, folder, piece_size, into, rate, deadline, progress) for one in chosen]
-    made, wrong = (sum(counts) for counts in zip(*results, strict=True))
+    for one in making:
+        one.make_rest(rate, progress)
+    made, wrong = sum(one.made for one in making), sum(one.wrong for one in making)
     if wrong and not why:
         what = "1 piece that was made of them does not have its digest"
         why = f"{what if wrong == 1 else f'{wrong} pieces that were made of them do not have their digests'}."
     return Made(made, stats, (_fallback(why),) if why else ())
 
 
-def _put_together(
-    one: _Chosen,
-    folder: Path,
-    piece_size: int,
-    into: Path,
-    rate: float,
-    deadline: Deadline,
-    progress: Callable[[int], None],
-) -> tuple[int, int]:
-    """Make the pieces that are missing of a file; the bytes of those that are right, and how many are not.
+class _Making:
+    """A file that is made of a base and a delta, piece by piece.
 
-    No more of them are made once that is slower than ``rate``, the line's in bytes a second; 0 where it is not known.
+    Attributes:
+        made: bytes of the pieces that were made.
+        wrong: pieces that could not be, though the delta has come.
 
     Raises:
-        OSError: a file cannot be read or written.
-        Exception: what the deadline raises.
+        OSError: the file cannot be made or read; any method may.
+        Exception: what ``check`` raises; any method may.
     """
-    file, lengths = one.file, one.delta.lengths
-    made = wrong = 0
-    began = time.monotonic()
-    with contextlib.ExitStack() as opened:
-        base, stored = (opened.enter_context(_open(path)) for path in (one.base, folder / one.delta.stored.path))
 
-        def check() -> None:
-            deadline.check(f"{file.path} to be made of its delta")
+    def __init__(self, one: _Chosen, folder: Path, piece_size: int, into: Path, check: Callable[[], None]) -> None:
+        self.made = self.wrong = 0
+        self._one = one
+        self._stored = folder / one.delta.stored.path
+        self._check = check
+        self._partial = PartialFile(into, one.file, piece_size, check, keep=False)
+        self._pending = self._partial.missing
+        self._tries = Counter[int]()
+        self._starts = (0, *accumulate(one.delta.lengths))
 
-        partial = PartialFile(into, file, piece_size, check, keep=False)
-        starts = (0, *accumulate(lengths))
-        for index in partial.missing:
-            check()
-            start, size = partial.start(index), partial.length(index)
-            data = os.pread(stored, min(lengths[index], 2 * size), starts[index])
-            piece = decode_piece(os.pread(base, size, start), data, size, one.delta.width)
-            if piece is not None and blake3(piece).hexdigest() == file.pieces[index]:
-                partial.write([memoryview(piece)], start)
-                made += size
-                progress(max(0, size - lengths[index]))
-            else:
-                wrong += 1
-            if made < rate * (time.monotonic() - began):
-                break
-    return made, wrong
+    def make_some(self, stopped: Callable[[], bool]) -> int:
+        """Make the pieces whose part of the delta has come; bytes of the file that need not be brought for them.
+
+        What seems to have come, and has not, gives no piece with the right digest: it stays for later.
+        """
+        gained, left = 0, []
+        with contextlib.ExitStack() as opened:
+            try:
+                base, stored = (opened.enter_context(_open(path)) for path in (self._one.base, self._stored))
+            except FileNotFoundError:
+                return 0  # no byte of the delta has come
+            for index in self._pending:
+                start, length = self._starts[index], self._one.delta.lengths[index]
+                has_come = not length or has_data(stored, start + length - 1, 1)
+                if not stopped() and has_come and self._tries[index] < _TRIES:
+                    self._tries[index] += 1
+                    if self._make(index, base, stored):
+                        gained += max(0, self._partial.length(index) - length)
+                        continue
+                left.append(index)
+        self._pending = left
+        return gained
+
+    def make_rest(self, rate: float, progress: Callable[[int], None]) -> None:
+        """Make what is left, the delta being there.
+
+        No more once that is slower than ``rate``, the line's in bytes a second; 0 where it is not known.
+        """
+        began, before = time.monotonic(), self.made
+        with contextlib.ExitStack() as opened:
+            base, stored = (opened.enter_context(_open(path)) for path in (self._one.base, self._stored))
+            for index in self._pending:
+                if self._make(index, base, stored):
+                    progress(max(0, self._partial.length(index) - self._one.delta.lengths[index]))
+                else:
+                    self.wrong += 1
+                if self.made - before < rate * (time.monotonic() - began):
+                    break
+
+    def _make(self, index: int, base: int, stored: int) -> bool:
+        self._check()
+        partial, delta = self._partial, self._one.delta
+        start, size = partial.start(index), partial.length(index)
+        data = os.pread(stored, min(delta.lengths[index], 2 * size), self._starts[index])
+        piece = decode_piece(os.pread(base, size, start), data, size, delta.width)
+        if piece is None or blake3(piece).hexdigest() != self._one.file.pieces[index]:
+            return False
+        partial.write([memoryview(piece)], start)
+        self.made += size
+        return True
+
+
+class _Meanwhile:
+    """Makes pieces in a thread while deltas come: the line and the processor need not wait for each other.
+
+    Args:
+        making: the files.
+        progress: told bytes that need not be brought, in the thread that calls ``look``.
+    """
+
+    def __init__(self, making: Sequence[_Making], progress: Callable[[int], None]) -> None:
+        self._making = making
+        self._progress = progress
+        self._gained: SimpleQueue[int] = SimpleQueue()
+        self._looks = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="modeldrop-deltas", daemon=True)
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(RuntimeError):  # no thread to be had: all pieces are made when the deltas are there
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread, with the piece that it is at."""
+        self._stopped.set()
+        self._looks.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._report()
+
+    def look(self) -> None:
+        """Something has come."""
+        self._looks.set()
+        self._report()
+
+    def _report(self) -> None:
+        while not self._gained.empty():
+            self._progress(self._gained.get())
+
+    def _work(self) -> None:
+        # What fails here fails in the caller's thread too, which says so.
+        with contextlib.suppress(OSError, ModeldropError):
+            while not self._stopped.is_set():
+                self._looks.wait()
+                self._looks.clear()
+                for one in self._making:
+                    self._gained.put(one.make_some(self._stopped.is_set))
 
 
 @contextlib.contextmanager

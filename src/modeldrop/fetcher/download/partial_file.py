@@ -184,7 +184,7 @@ class PartialFile:
         return True
 
     def _is_verified(self, target: _Descriptor, index: int, check: Callable[[], None]) -> bool:
-        return _has_data(target.number, self.start(index), self.length(index)) and piece_matches(
+        return has_data(target.number, self.start(index), self.length(index)) and piece_matches(
             target.number, self.file, index, self._piece_size, lambda _: check()
         )
 
@@ -256,7 +256,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _has_data(descriptor: int, start: int, length: int) -> bool:
+def has_data(descriptor: int, start: int, length: int) -> bool:
     """Whether anything was ever written there: what was not need not be read to be known as missing."""
     try:
         return os.lseek(descriptor, start, os.SEEK_DATA) < start + length
