@@ -8,28 +8,24 @@ what others show needs a server and its database.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.result import Row
 from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
-from modeldrop.site.serving import PageServer
 from modeldrop.site.writing import update_site, write_site
 from tests.helpers.paper_registry import CountingStore, add_paper_version, make_paper_registry, move_paper_channel
+from tests.helpers.served_pages import served_pages
 from tests.servers.node import FOLDER as NODE
 from tests.servers.node import node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from benchmarks.workspace import Workspace
 
 _MODELS, _VERSIONS = 200, 50
@@ -68,7 +64,7 @@ def run(workspace: Workspace) -> list[Row]:
         Row(f"{what}: update, writes", writes, "≤ 6", writes <= _MOST_WRITES, digits=0),
     ]
     rounds = workspace.rounds(_OPENINGS)
-    with _served(registry) as address:
+    with served_pages(registry) as address:
         page = largest.relative_to(pages).as_posix()
         for title, opened in (("from a folder", largest.as_uri()), ("served", f"{address}{page}")):
             for processor, slowdown, most in _PROCESSORS:
@@ -76,22 +72,6 @@ def run(workspace: Workspace) -> list[Row]:
                 name = f"{what}: largest page filtered, {title}{processor}"
                 rows.append(Row(name, took, f"< {most} ms", took < most, unit="ms", digits=0))
     return rows
-
-
-@contextlib.contextmanager
-def _served(registry: Path) -> Iterator[str]:
-    """Where the pages beside the models are served, as ``modeldrop serve`` does it."""
-
-    def read(key: str) -> bytes | None:
-        path = registry / key
-        return path.read_bytes() if path.is_file() else None
-
-    with PageServer(read, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.address.removesuffix("index.html")
-        server.shutdown()
-        thread.join()
 
 
 def _filtered(address: str, slowdown: int, rounds: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,11 @@ import pytest
 
 from modeldrop.format.diff import diff
 from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
-from modeldrop.site.serving import PageServer
 from modeldrop.site.writing import write_site
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.eventful_registry import make_eventful_registry
 from tests.helpers.paper_registry import paper_manifest
+from tests.helpers.served_pages import served_pages
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.node import FOLDER as NODE
 from tests.servers.node import HERE, node
@@ -42,17 +41,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(registry: Path) -> Iterator[str]:
     """Where the same pages are served."""
-
-    def read(key: str) -> bytes | None:
-        path = registry / key
-        return path.read_bytes() if path.is_file() else None
-
-    with PageServer(read, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.address.removesuffix("index.html")
-        server.shutdown()
-        thread.join()
+    with served_pages(registry) as address:
+        yield address
 
 
 def browse(case: str, site: str) -> str:

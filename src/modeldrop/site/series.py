@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from modeldrop.export.report.figures import in_order
 from modeldrop.export.report.formatting import number, size, time
 from modeldrop.format.labels import metric_name
 from modeldrop.format.recipe import METRICS
@@ -96,9 +97,7 @@ def version_charts(entries: Sequence[VersionEntry], task: str) -> list[VersionCh
         _chart("Latency of one input", "median; less is better", entries, lambda entry: entry.one_ms, time),
         _chart("Latency of 32", "median; less is better", entries, lambda entry: entry.batch_ms, time),
     ]
-    present = {metric for entry in entries for metrics in entry.metrics.values() for metric in metrics}
-    ordered = [metric for metric in METRICS if metric in present] + sorted(present - METRICS.keys())
-    for metric in ordered:
+    for metric in in_order({metric for entry in entries for metrics in entry.metrics.values() for metric in metrics}):
         better = {">=": "more is better", "<=": "less is better"}.get(METRICS.get(metric, ""), "")
         limits = {limits[metric] for limits in entries[-1].thresholds.values() if metric in limits}
         note = ", ".join(filter(None, (better, "dotted is the threshold" if limits else "")))

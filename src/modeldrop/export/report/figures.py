@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from modeldrop.export.report import formatting
@@ -98,6 +99,10 @@ def figure(manifest: Manifest, metric: str, value: float | None, threshold: floa
 def variant_figures(manifest: Manifest, variant: Variant) -> list[Figure]:
     """What was measured or required of a variant: our metrics in their order, then others."""
     fidelity = variant.fidelity
-    present = {*fidelity.metrics, *fidelity.thresholds}
-    names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    names = in_order({*fidelity.metrics, *fidelity.thresholds})
     return [figure(manifest, name, fidelity.metrics.get(name), fidelity.thresholds.get(name)) for name in names]
+
+
+def in_order(metrics: AbstractSet[str]) -> list[str]:
+    """Metrics as pages list them: ours in their order, then others."""
+    return [name for name in METRICS if name in metrics] + sorted(metrics - METRICS.keys())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modeldrop.export.report.figures import Figure, figure, framework_of, variant_figures
+from modeldrop.export.report.figures import Figure, figure, framework_of, in_order, variant_figures
 from modeldrop.export.report.formatting import faster, number
 from modeldrop.format.golden import Golden, GoldenExample
 from modeldrop.format.labels import metric_name
 from modeldrop.format.manifest import File, Manifest, Speed, Variant
-from modeldrop.format.recipe import METRICS
 
 _FIRST = 4
 """Of an answer, so many values are shown."""
@@ -97,8 +96,7 @@ def known_inputs(golden: Golden) -> list[KnownInput]:
 def known_figures(manifest: Manifest) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """What variants reached on the golden inputs where they were built: metrics' names, and by variant their values."""
     reached = manifest.golden.metrics
-    present = {metric for metrics in reached.values() for metric in metrics}
-    names = [metric for metric in METRICS if metric in present] + sorted(present - METRICS.keys())
+    names = in_order({metric for metrics in reached.values() for metric in metrics})
     rows = [
         (variant.name, [figure(manifest, name, reached[variant.name].get(name), None).shown for name in names])
         for variant in manifest.variants
