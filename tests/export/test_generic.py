@@ -17,6 +17,7 @@ from modeldrop.export.models.generic.inputs import read_inputs
 from modeldrop.export.onnx_files import describe_onnx
 from modeldrop.export.quantizers.openvino_check import check_convertible
 from modeldrop.export.sources import resolve_source
+from modeldrop.export.sources.generic import named_model
 from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, Tensor, parse_manifest
 from modeldrop.inference.outputs import FAR, compare_named
@@ -367,3 +368,10 @@ def test_rows_without_a_number_are_the_same_as_themselves() -> None:
     other = rows.copy()
     other[3] = [0, 1, 2]
     assert compare_named([{"y": rows}], [{"y": other}])[0]["rank_agreement"] == 0.8
+
+
+def test_a_graph_that_is_named_is_taken_whatever_models_lie_beside_it() -> None:
+    names = ["net.onnx", "a.skops", "b.joblib"]
+    assert named_model(names, "net.onnx", where="here") == ""
+    with pytest.raises(SourceError, match=r"here has 2 models: a\.skops, b\.joblib"):
+        named_model(names, "", where="here")

@@ -11,13 +11,17 @@ import pytest
 from modeldrop.commands.publish import _better
 from modeldrop.config import parse_config
 from modeldrop.errors import ModeldropError, RecipeError, UsageError, UserTestError
+from modeldrop.export.messages import MeasureAnswer
+from modeldrop.export.workers import measure
 from modeldrop.model_settings import BetterThanCurrent, read_models
+from modeldrop.publishing import better
 from modeldrop.publishing.plan import plan
 from modeldrop.publishing.publish import publish
 from modeldrop.publishing.request import PublishRequest, merged_recipe
 from modeldrop.registry.versions import read_channel
 from modeldrop.storage.write import open_store
 from tests.export import generic_graphs as graphs
+from tests.format import examples
 
 METRIC = """
 def accuracy(original, variant, samples):
@@ -57,6 +61,37 @@ def test_the_channel_moves_only_to_what_is_as_good(tmp_path: Path) -> None:
     assert channel is not None
     assert channel.version == 3
     assert channel.present.why.startswith("accuracy is 1, of the version in use 0.")
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "margin", "less", "says"),
+    [
+        (0.3, 0.2, 0.1, False, ""),  # as people count
+        (0.29, 0.2, 0.1, False, "accuracy is 0.29, of the version in use 0.2; required is 0.1 better than that"),
+        (0.2, 0.2, 0.0, False, ""),
+        (0.19, 0.2, 0.0, False, "required is at least that"),
+        (0.19, 0.2, -0.01, False, ""),
+        (0.18, 0.2, -0.01, False, "required is at most 0.01 worse than that"),
+        (0.1, 0.2, 0.1, True, ""),
+        (0.3, 0.2, 0.0, True, "required is at least that"),
+    ],
+)
+def test_what_is_better(
+    mine: float, its: float, margin: float, *, less: bool, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = MeasureAnswer(new={"accuracy": mine}, current={"accuracy": its})
+    monkeypatch.setattr(better, "run_worker", lambda *_: answer)
+    thresholds = {"thresholds": {"fp32": {"accuracy": "<= 9"}}} if less else {}
+    asked = plan(request(tmp_path, 0.0, **thresholds)).build_request
+    found = better.compare_with_current(BetterThanCurrent("accuracy", margin), asked, tmp_path, tmp_path, tmp_path)
+    assert found[0] == (not says)
+    assert says in found[1]
+
+
+def test_inputs_that_one_of_the_versions_does_not_take_are_told_whose_they_are(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("colour\nred\n")
+    with pytest.raises(RecipeError, match=r"has no input_ids: .* \(asked of the version in use\)"):
+        measure._answers(tmp_path, examples.manifest().variants[0], tmp_path / "rows.csv", "the version in use")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ from modeldrop.export.worker_process import run_worker
 from modeldrop.format.tasks import GENERIC
 from modeldrop.model_settings import BetterThanCurrent
 
+_DIGITS = 9
+"""Figures of own metrics are kept with ten digits."""
+
 
 def check_rule(rule: BetterThanCurrent, request: BuildRequest) -> None:
     """Refuse a rule that could never be asked.
@@ -62,8 +65,12 @@ def compare_with_current(
         )
     mine, its = answer.new[rule.metric], answer.current[rule.metric]
     lower = request.recipe.side(rule.metric) == "<="
-    gain = its - mine if lower else mine - its
+    gain = round(its - mine if lower else mine - its, _DIGITS)  # 0.3 is 0.1 more than 0.2, whatever floats say
     words = f"{rule.metric} is {mine:.6g}, of the version in use {its:.6g}"
     if gain >= rule.margin:
         return True, words
-    return False, f"{words}; required is {'at least' if not rule.margin else f'{rule.margin:g} better than'} that"
+    margin = abs(rule.margin)
+    required = (
+        "at least" if not margin else f"{margin:g} better than" if rule.margin > 0 else f"at most {margin:g} worse than"
+    )
+    return False, f"{words}; required is {required} that"

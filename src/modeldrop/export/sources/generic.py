@@ -103,12 +103,14 @@ def named_model(names: Sequence[str], wanted: str, *, where: str) -> str:
         if wanted not in names:
             raise SourceError(f"{where} has no file {wanted}.", "Check its name.")
         return wanted
+    if wanted:  # something else, whatever models lie beside it
+        return ""
     found = [name for name in names if PurePosixPath(name).suffix in _TOLD_BY_NAME and "/" not in name]
     if len(found) > 1:
         raise SourceError(
             f"{where} has {len(found)} models: {', '.join(found[:4])}.", f"Name one of them: SOURCE#{found[0]}"
         )
-    return found[0] if found and not wanted else ""
+    return found[0] if found else ""
 
 
 def companions(
