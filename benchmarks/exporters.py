@@ -1,13 +1,13 @@
 """The two exporters beside each other: what building takes, and what their graphs are worth.
 
-``python -m benchmarks.exporters [--write docs/exporters.md]``; ``--rounds`` and ``--kinds`` make it shorter. Both need
-their environment (``.venv`` and ``.venv-transformers``, which ``make test`` makes).
+``python -m benchmarks.exporters [--write docs/exporters.md]``; ``--rounds``, ``--kinds`` and ``--asked`` make it
+shorter. Both need their environment (``.venv`` and ``.venv-transformers``, which ``make test`` makes).
 
 - Building: all-MiniLM-L6-v2 in fp32 and int8, proven and measured, by each in turn, every second round in reverse
   order; medians. Processor time and memory are the kernel's count of the whole build (the largest process of each).
 - Graphs: of every kind below, six layers of 384 with random weights but for the first, which is MiniLM itself. How far
   fp32 and int8 are from the original is what the manifests say; the milliseconds are processor time of one thread, one
-  text of 32 tokens and 32 of them, the two exporters' graphs asked in turn, medians.
+  text of 32 tokens (a picture of 128 x 128) and 32 of them, the two exporters' graphs asked in turn, medians.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.document import replace_between
 from benchmarks.machine import load, machine, versions
 from benchmarks.process import Measured, measure
 from benchmarks.workspace import ROOT, SOURCE, modeldrop
+from modeldrop.export.models.family import CLASSES
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import save_tokenizer
@@ -47,18 +48,41 @@ _SHAPE = {
     "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1536,
     "max_position_embeddings": 514, "pad_token_id": 0,
 }  # fmt: skip
-_METRICS = ("cosine_mean", "cosine_min", "max_abs")
-KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "roberta": ("RobertaModel", {"type_vocab_size": 1}),
-    "xlm-roberta": ("XLMRobertaModel", {"type_vocab_size": 1}),
-    "deberta-v2": (
-        "DebertaV2Model",
-        {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
+_VECTORS = ("cosine_mean", "cosine_min", "max_abs")
+_PIXELS = 128
+_ENDS = {"bos_token_id": 2, "eos_token_id": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind that both know: the class, what its config needs besides, and what its variants are measured by."""
+
+    model: str
+    more: Mapping[str, Any]
+    metrics: tuple[str, ...] = _VECTORS
+
+    @property
+    def sees(self) -> bool:
+        return "image_size" in self.more
+
+
+_PICTURES = {"image_size": _PIXELS, "patch_size": 16}
+KINDS: Mapping[str, Kind] = {
+    "bert, classifier": Kind("BertForSequenceClassification", {"num_labels": 3}, CLASSES),
+    "bert, token classifier": Kind("BertForTokenClassification", {"num_labels": 9}, (*CLASSES, "top5")),
+    "vit, classifier": Kind(
+        "ViTForImageClassification", _PICTURES | {"num_labels": 3, "intermediate_size": 1536}, CLASSES
     ),
-    "modernbert": ("ModernBertModel", {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}),
-    "qwen3": ("Qwen3Model", {"num_key_value_heads": 2, "head_dim": 64, "eos_token_id": 3, "bos_token_id": 2}),
+    "dinov2": Kind("Dinov2Model", _PICTURES | {"mlp_ratio": 4}, (*_VECTORS, "neighbours")),
+    "modernbert": Kind("ModernBertModel", {"cls_token_id": 2, "sep_token_id": 3, **_ENDS}),
+    "xlm-roberta": Kind("XLMRobertaModel", {"type_vocab_size": 1}),
+    "roberta": Kind("RobertaModel", {"type_vocab_size": 1}),
+    "deberta-v2": Kind(
+        "DebertaV2Model", {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
+    ),
+    "qwen3": Kind("Qwen3Model", {"num_key_value_heads": 2, "head_dim": 64, **_ENDS}),
 }
-"""The model_types that both know, beside MiniLM's bert: the class, and what its config needs besides."""
+"""Beside MiniLM's bert. What hears is made by optimum alone, and so is what writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +102,20 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in this Markdown file")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"how often to build MiniLM ({ROUNDS})")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="beside MiniLM (all)")
+    parser.add_argument("--asked", type=int, default=ASKED, metavar="N", help=f"how often to ask each graph ({ASKED})")
     arguments = parser.parse_args()
     busy = load()
     with tempfile.TemporaryDirectory(prefix="modeldrop-bench-") as folder:
         work = Path(folder).resolve()
         rounds = [_round(work, number) for number in range(arguments.rounds)]
-        pairs = {"bert (MiniLM)": rounds[0]}
+        lines = _graphs("bert (MiniLM)", rounds[0], arguments.asked) if rounds else []
         for kind in arguments.kinds:
-            source = _checkpoint(work / kind, kind)
-            pairs[kind] = {name: _build(work, source, name) for name in PYTHONS}
+            source = _checkpoint(work / kind.replace(", ", "-"), KINDS[kind])
+            pair = {name: _build(work, source, name, metrics=KINDS[kind].metrics) for name in PYTHONS}
+            lines += _graphs(kind, pair, arguments.asked)
+            print(*lines[-len(pair) :], sep="\n", file=sys.stderr, flush=True)  # a long run says where it is
         text = f"{machine()}; load average before the run {busy}.\n{versions()}.\n\n"
-        text += _costs(rounds) + "\n\n" + _graphs(pairs)
+        text += "\n\n".join([*([_costs(rounds)] if rounds else []), "\n".join([*_HEAD, *lines])])
     print(text)
     if arguments.write:
         replace_between(arguments.write, BEGIN, END, f"\n{text}\n")
@@ -100,22 +127,27 @@ def _round(work: Path, number: int) -> dict[str, Built]:
     return {name: _build(work, SOURCE, name, number) for name in (reversed(names) if number % 2 else names)}
 
 
-def _build(work: Path, source: Path, exporter: str, number: int = 0) -> Built:
+def _build(work: Path, source: Path, exporter: str, number: int = 0, *, metrics: tuple[str, ...] = ()) -> Built:
     folder = work / f"{source.name}-{exporter}-{number}"
-    recipe = loosened(work, () if source == SOURCE else _METRICS)
+    recipe = loosened(work, metrics)
     recipe.write_text(f'exporter = "{exporter}"\n{recipe.read_text("utf-8")}', "utf-8")
     command = modeldrop("build", str(source), "-o", str(folder), "--quiet", "--recipe", str(recipe))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MODELDROP_", "HF_"))}
     return Built(folder, measure(command, kept | {"MODELDROP_EXPORTER_PYTHON": str(PYTHONS[exporter])}, work))
 
 
-def _checkpoint(folder: Path, kind: str) -> Path:
-    name, more = KINDS[kind]
+def _checkpoint(folder: Path, kind: Kind) -> Path:
     folder.mkdir()
-    tokenizer = save_tokenizer(folder, kind=transformers.PreTrainedTokenizerFast)
-    model = getattr(transformers, name)
+    model = getattr(transformers, kind.model)
     torch.manual_seed(0)
-    model(model.config_class(vocab_size=len(tokenizer), **_SHAPE, **more)).save_pretrained(folder)
+    if kind.sees:
+        shape = {name: _SHAPE[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+        size = {"height": _PIXELS, "width": _PIXELS}
+        transformers.ViTImageProcessor(size=size).save_pretrained(folder)
+    else:
+        tokenizer = save_tokenizer(folder, kind=transformers.PreTrainedTokenizerFast)
+        shape = _SHAPE | {"vocab_size": len(tokenizer)}
+    model(model.config_class(**shape, **kind.more)).save_pretrained(folder)
     return folder
 
 
@@ -130,30 +162,33 @@ def _costs(rounds: list[dict[str, Built]]) -> str:
     return "\n".join(lines)
 
 
-def _graphs(pairs: Mapping[str, dict[str, Built]]) -> str:
-    titles = (
-        "kind", "exporter", "build, processor", "fp32: MB", "max abs", "int8: MB", "cosine mean / min",
-        "fp32: ms 1 / 32", "int8: ms 1 / 32",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(titles)} |", f"| --- | --- |{' ---: |' * (len(titles) - 2)}"]
-    for kind, pair in pairs.items():
-        asked = {variant: _asked(pair, variant) for variant in ("fp32", "int8")}
-        for name, built in pair.items():
-            manifest = built.manifest
-            full, small = (manifest.variant(variant) for variant in asked)
-            assert full is not None
-            assert small is not None
-            told = small.fidelity.metrics
-            times = " | ".join(f"{one:.1f} / {many:.0f}" for one, many in (asked[v][name] for v in asked))
-            lines.append(
-                f"| {kind} | {name} | {built.used.processor:.0f} s | {manifest.weights_of(full) / 1e6:.1f} "
-                f"| {full.fidelity.metrics['max_abs']:.1e} | {manifest.weights_of(small) / 1e6:.1f} "
-                f"| {told['cosine_mean']:.4f} / {told['cosine_min']:.4f} | {times} |"
-            )
-    return "\n".join(lines)
+_TITLES = (
+    "kind", "exporter", "build, processor", "fp32: MB", "max abs", "int8: MB", "cosine mean / min", "fp32: ms 1 / 32",
+    "int8: ms 1 / 32",
+)  # fmt: skip
+_HEAD = (f"| {' | '.join(_TITLES)} |", f"| --- | --- |{' ---: |' * (len(_TITLES) - 2)}")
 
 
-def _asked(pair: Mapping[str, Built], variant: str) -> dict[str, tuple[float, float]]:
+def _graphs(kind: str, pair: Mapping[str, Built], times: int) -> list[str]:
+    """The lines of a kind, one for each exporter."""
+    asked = {variant: _asked(pair, variant, times) for variant in ("fp32", "int8")}
+    lines = []
+    for name, built in pair.items():
+        manifest = built.manifest
+        full, small = (manifest.variant(variant) for variant in asked)
+        assert full is not None
+        assert small is not None
+        told = small.fidelity.metrics
+        milliseconds = " | ".join(f"{one:.1f} / {many:.0f}" for one, many in (asked[v][name] for v in asked))
+        lines.append(
+            f"| {kind} | {name} | {built.used.processor:.0f} s | {manifest.weights_of(full) / 1e6:.1f} "
+            f"| {full.fidelity.metrics['max_abs']:.1e} | {manifest.weights_of(small) / 1e6:.1f} "
+            f"| {told['cosine_mean']:.4f} / {told['cosine_min']:.4f} | {milliseconds} |"
+        )
+    return lines
+
+
+def _asked(pair: Mapping[str, Built], variant: str, times: int) -> dict[str, tuple[float, float]]:
     """Milliseconds of one thread for one text and for 32, by exporter."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -165,7 +200,7 @@ def _asked(pair: Mapping[str, Built], variant: str) -> dict[str, tuple[float, fl
             str(built.folder / found.model), options, providers=["CPUExecutionProvider"]
         )
     taken: dict[str, list[list[float]]] = {name: [[], []] for name in sessions}
-    for number in range(ASKED):
+    for number in range(times):
         for place, batch in enumerate((1, _LENGTH)):
             for name in reversed(sessions) if number % 2 else sessions:
                 began = time.process_time()
@@ -174,10 +209,11 @@ def _asked(pair: Mapping[str, Built], variant: str) -> dict[str, tuple[float, fl
     return {name: (statistics.median(one), statistics.median(many)) for name, (one, many) in taken.items()}
 
 
-def _feeds(session: onnxruntime.InferenceSession, batch: int) -> dict[str, NDArray[np.int64]]:
+def _feeds(session: onnxruntime.InferenceSession, batch: int) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(0)
     ids = rng.integers(5, 300, (batch, _LENGTH))
-    values = {
+    values: dict[str, NDArray[Any]] = {
+        "pixel_values": rng.standard_normal((batch, 3, _PIXELS, _PIXELS), np.float32),
         "input_ids": ids,
         "attention_mask": np.ones_like(ids),
         "token_type_ids": np.zeros_like(ids),
