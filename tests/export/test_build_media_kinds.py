@@ -18,8 +18,8 @@ from modeldrop.export.models.shared.media import pictures
 from modeldrop.format.manifest import parse_manifest
 from modeldrop.format.tasks import MULTI_LABEL
 from tests.export.building import Built, build
+from tests.export.media_checks import VECTORS, check_boxes, check_vectors, passes_its_self_test, seen, session_of
 from tests.export.recipes import loosened
-from tests.export.test_build_media import VECTORS, check_boxes, check_vectors, passes_its_self_test, seen, session_of
 from tests.helpers.command_line import modeldrop
 from tests.helpers.media_checkpoints import (
     RATE,
