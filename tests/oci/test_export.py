@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers.builds import contents, environment, publish_build
+from tests.helpers.builds import environment, publish_build
 from tests.helpers.command_line import run_here
 from tests.oci.conftest import Run
-from tests.servers.oci_registry import Asked, OciRegistry, Repository, Said
-
-NAME = "models/embedder"
-FILES = {path: data for path, data in contents("a").items() if path != "onnx/model.onnx"}
-
-
-def manifest(repository: Repository, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(repository.manifests[repository.tags.get(name, name)][1])
-    return found
-
-
-def image_files(repository: Repository, tag: str) -> dict[str, bytes]:
-    """The files of the image that a tag names, the same for every architecture."""
-    layers = {
-        layer["digest"]
-        for part in manifest(repository, tag)["manifests"]
-        for layer in manifest(repository, part["digest"])["layers"]
-    }
-    (digest,) = layers
-    with tarfile.open(fileobj=io.BytesIO(repository.blobs[digest])) as archive:
-        return {one.name: archive.extractfile(one).read() for one in archive if one.isreg()}  # type: ignore[union-attr]
-
-
-def artifact_files(repository: Repository, tag: str) -> dict[str, bytes]:
-    return {
-        layer["annotations"]["org.cncf.model.filepath"]: repository.blobs[layer["digest"]]
-        for layer in manifest(repository, tag)["layers"]
-    }
-
-
-def without_manifest(files: dict[str, bytes], prefix: str = "") -> dict[str, bytes]:
-    assert f"{prefix}manifest.json" in files
-    return {path.removeprefix(prefix): data for path, data in files.items() if path != f"{prefix}manifest.json"}
+from tests.oci.pushed import FILES, NAME, artifact_files, image_files, manifest, sign_in, without_manifest
+from tests.servers.oci_registry import Asked, OciRegistry, Said
 
 
 def test_an_image_and_an_artifact_are_pushed(export: Run, oci: OciRegistry) -> None:
@@ -138,7 +103,7 @@ def test_what_is_there_is_not_sent_again(export: Run, oci: OciRegistry) -> None:
 @pytest.mark.parametrize("there", [True, False])
 def test_blobs_are_mounted_from_another_repository(export: Run, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with OciRegistry("bearer") as oci:
-        sign_in(monkeypatch, oci)
+        sign_in(oci)
         if there:
             assert export(f"oci://{oci.host}/staging:x")[0] == 0
         oci.requests.clear()
@@ -149,14 +114,6 @@ def test_blobs_are_mounted_from_another_repository(export: Run, there: bool, mon
         assert bool(oci.asked("PUT", "/blobs/")) != there
         assert without_manifest(image_files(oci.of("prod"), "x"), "models/") == FILES
         assert not oci.of("prod").uploads
-
-
-def sign_in(monkeypatch: pytest.MonkeyPatch, oci: OciRegistry) -> None:
-    folder = Path(os.environ["HOME"]) / ".docker"
-    folder.mkdir(exist_ok=True)
-    # docker login writes this: ci:s3cret-of-ci
-    entry = {"auths": {oci.host: {"auth": "Y2k6czNjcmV0LW9mLWNp"}}}
-    (folder / "config.json").write_text(json.dumps(entry))
 
 
 def test_for_a_program_the_graphs_are_where_it_looks(export: Run, oci: OciRegistry) -> None:

@@ -16,7 +16,7 @@ from modeldrop.oci.registry_place import RegistryPlace
 from modeldrop.util.retry import Deadline
 from tests.helpers.waiting import HANG_SECONDS
 from tests.oci.conftest import Run
-from tests.oci.test_export import FILES, NAME, image_files, sign_in, without_manifest
+from tests.oci.pushed import FILES, NAME, image_files, sign_in, without_manifest
 from tests.servers.oci_registry import Asked, OciRegistry, Said, error
 
 DATA = b"a layer" * 100_000
@@ -79,7 +79,7 @@ def test_what_turns_out_to_be_there_is_given_up(export: Run, oci: OciRegistry) -
 @pytest.mark.parametrize("there", [True, False])
 def test_a_mount_counts_first(export: Run, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with OciRegistry("bearer") as oci:
-        sign_in(monkeypatch, oci)
+        sign_in(oci)
         if there:
             assert export(f"oci://{oci.host}/staging:x")[0] == 0
         code, out, err = export(f"oci://{oci.host}/prod:x", "--mount-from=staging", "--json")
