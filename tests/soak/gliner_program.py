@@ -1,7 +1,7 @@
-"""What somebody does who has a GLiNER model: gliner makes and exports it, and is asked; runs where gliner is.
+"""What somebody does who has a GLiNER model: gliner makes it, and is asked; runs where gliner is.
 
-Runs as ``python gliner_program.py make FOLDER``, which writes ``source``, ``graph`` and ``inputs.npz``; or
-``predict FOLDER [GRAPH]``, which prints what a checkpoint, or the graph at that path of the folder, finds in the texts.
+Runs as ``python gliner_program.py make FOLDER``, which writes ``checkpoint``; or ``predict FOLDER [GRAPH]``, which
+prints what a checkpoint, or the graph at that path of the folder, finds in the texts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 import torch
 import transformers
 from gliner import GLiNER
@@ -30,13 +28,7 @@ def make(folder: Path) -> None:
     config = GLiNERConfig(
         model_name=str(encoder), hidden_size=hidden, max_width=4, dropout=0.0, span_mode="markerV0", max_len=128
     )
-    GLiNER.from_config(config).eval().save_pretrained(folder / "source")
-    model = GLiNER.from_pretrained(str(folder / "source"), local_files_only=True)
-    model.export_to_onnx(folder / "graph")
-    prepared = model.prepare_batch(TEXTS, LABELS)
-    batch = model.collate_batch(prepared["input_x"], LABELS)
-    taken = [tensor.name for tensor in onnxruntime.InferenceSession(folder / "graph" / "model.onnx").get_inputs()]
-    np.savez(folder / "inputs.npz", **{name: batch[name].numpy() for name in taken})
+    GLiNER.from_config(config).eval().save_pretrained(folder / "checkpoint")
 
 
 def predict(folder: Path, graph: str) -> Any:

@@ -139,6 +139,10 @@ def test_names_are_those_of_objects_and_prefixes_without_hidden_ones(store: Fold
     assert store.names("embedder") == ["builds", "current", "v2"]
     assert store.names("") == ["embedder"]
     assert (Path(store.url) / "embedder" / ".moves").is_dir()
+    keys = ["embedder/builds/00.json", "embedder/current", "embedder/v2/claim.json"]
+    for prefix in ("", "embedder", "embedder/"):
+        assert [listed.key for listed in store.objects(prefix)] == keys
+    assert [listed.key for listed in store.objects("embedder/v2/")] == keys[2:]
 
 
 def test_an_upload_is_checked_and_appears_whole_or_not_at_all(store: FolderStore, tmp_path: Path) -> None:

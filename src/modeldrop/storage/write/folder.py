@@ -84,7 +84,7 @@ class FolderStore:
 
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         with self._explained("list", prefix):
-            for key in sorted(self._walk(prefix), key=os.fsencode):
+            for key in sorted(self._walk(prefix.rstrip("/")), key=os.fsencode):
                 try:
                     status = os.stat(os.path.join(self._root, key))  # noqa: PTH116, PTH118  see _walk
                 except FileNotFoundError:
