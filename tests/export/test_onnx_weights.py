@@ -114,6 +114,54 @@ def test_weights_beside_a_graph_begin_at_pages_and_answer_the_same(tmp_path: Pat
         np.testing.assert_array_equal(mine, other)
 
 
+def test_files_that_versions_share_open_whatever_branches_there_are(tmp_path: Path) -> None:
+    """onnxruntime refuses a file with two names as the weights of a branch."""
+    path = branching(tmp_path / "one")
+    before = answers(path)
+    arrange(path, "always")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("model.onnx", "model.onnx_data"):
+        (shared / name).hardlink_to(path.parent / name)
+    for mine, other in zip(answers(shared / "model.onnx"), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    inner = {name for graph, name in places_of(path) if graph != "branching"}
+    assert not inner
+    assert {name for _, name in places_of(path)} == {"up", "up.bias", "one", "down_1", "down_2"}
+
+
+def test_what_two_branches_have_in_common_is_there_once(tmp_path: Path) -> None:
+    path = branching(tmp_path / "one")
+    model = onnx.load(path)
+    one, other = list(all_graphs(model.graph))[1:]
+    other.initializer[0].CopyFrom(one.initializer[0])
+    extra = numpy_helper.from_array(np.ones((1, 400), np.float32), "made.y")  # a branch's answer must be its own
+    one.initializer.append(extra)
+    one.output.append(helper.make_tensor_value_info("made.y", TensorProto.FLOAT, None))
+    other.initializer.append(numpy_helper.from_array(np.zeros((1, 400), np.float32), "made.z"))
+    other.output.append(helper.make_tensor_value_info("made.z", TensorProto.FLOAT, None))
+    model.graph.node[-1].output.append("second")
+    onnx.save_model(model, path)
+    before = answers(path)
+    arrange(path, "always")
+    places = places_of(path)
+    assert sorted(name for _, name in places if name.startswith("down")) == ["down_1"]
+    assert [places[graph, name] for graph, name in places if name.startswith("made")] == [{}, {}]
+    for mine, expected in zip(answers(path), before, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+def test_a_ready_graph_is_written_anew_where_its_files_could_not_be_shared(tmp_path: Path) -> None:
+    path = branching(tmp_path / "one")
+    before = answers(path)
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    arrange(path, "auto", ready=True)
+    assert external_files(onnx.load(path, load_external_data=False)) == ["model.onnx_data"]
+    assert all(graph == "branching" for graph, _ in places_of(path))
+    for mine, other in zip(answers(path), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_what_is_written_twice_is_the_same_and_comes_back(tmp_path: Path) -> None:
     path = branching(tmp_path / "one")
     arrange(path, "always")

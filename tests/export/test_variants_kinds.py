@@ -325,3 +325,7 @@ def test_transformers_js_is_told_of_external_data(tmp_path: Path) -> None:
     flag_external_data(tmp_path, ["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model_fp16.onnx"])
     told = json.loads((tmp_path / "config.json").read_text())["transformers.js_config"]
     assert told == {"use_external_data_format": {"model.onnx": 1}}
+    both = [f"onnx/{name}{ending}" for name in ("model.onnx", "model_fp16.onnx") for ending in ("", "_data")]
+    flag_external_data(tmp_path, both, {"model.onnx"})  # it is the name of the other one too, fetched --for it
+    told = json.loads((tmp_path / "config.json").read_text())["transformers.js_config"]
+    assert told == {"use_external_data_format": {"model_fp16.onnx": 1}}

@@ -101,7 +101,8 @@ def test_all_graphs_have_their_weights_beside_them(large: Large) -> None:
         "openvino/openvino_model_qint8_quantized.xml",
     }
     config = json.loads((large.version / "config.json").read_text("utf-8"))
-    assert config["transformers.js_config"]["use_external_data_format"] == dict.fromkeys(GRAPHS, 1)
+    said = config["transformers.js_config"]["use_external_data_format"]
+    assert said == {name: 1 for name in GRAPHS if name != "model.onnx"}
     assert {stat.S_IMODE((large.version / path).stat().st_mode) & 0o444 for path in files} == {0o444}
 
 

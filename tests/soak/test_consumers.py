@@ -105,7 +105,10 @@ import * as ort from 'onnxruntime-web/wasm';
 
 ort.env.wasm.numThreads = 1;
 const tokenizer = await AutoTokenizer.from_pretrained(folder, { local_files_only: true });
-const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(`${folder}/onnx/model.onnx`)));
+const bytes = (name) => new Uint8Array(readFileSync(`${folder}/onnx/${name}`));
+const beside = readdirSync(`${folder}/onnx`).filter((name) => name.endsWith('_data'));
+const externalData = beside.map((name) => ({ path: name, data: bytes(name) }));
+const session = await ort.InferenceSession.create(bytes('model.onnx'), { externalData });
 const vectors = [];
 for (const text of texts) {
   const read = tokenizer(text, { truncation: true });
@@ -152,7 +155,8 @@ class NodeProgram(Program):
     def ask(self, folders: list[str]) -> list[Any]:
         script = FOLDER / "transformers_js" / "consumer.mjs"
         script.write_text(
-            "import { readFileSync } from 'node:fs';\nconst [folder, texts] = JSON.parse(readFileSync(0));\n"
+            "import { readFileSync, readdirSync } from 'node:fs';\n"
+            "const [folder, texts] = JSON.parse(readFileSync(0));\n"
             f"{self.code}\nconst lists = vectors.tolist ? vectors.tolist() : vectors;\n"
             "process.stdout.write(JSON.stringify(lists), () => process.exit(0));\n"
         )

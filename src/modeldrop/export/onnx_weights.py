@@ -8,12 +8,19 @@ In that file, weights stand in the order in which the graph uses them, those of 
 as ONNX's specification asks of files that are mapped; what is shorter comes after them. Names are the graph's alone. So
 a graph that is changed, but not in its weights, keeps the file of its weights to the byte, whatever its nodes and
 weights are called then; and weights that were trained on stand where those before them stood.
+
+Only weights of the graph itself lie there, and none of the graphs inside its nodes, such as the branches of a decoder
+with and without a past: of those, onnxruntime lets ONNX's checker look at the files, and it refuses every file that has
+two names (hard links), as files have that two versions share. So their weights become the outer graph's, which they
+may use.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +49,11 @@ def save(model: onnx.ModelProto, path: Path, *, beside: bool = False) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = path.with_name(f"{path.name}_data")
-    weights = _weights(model, path.parent)
     # Protobuf cannot compute the size of a message over its own limit.
-    beside = beside or sum(size for _, size in weights) > ONE_FILE
+    beside = beside or _size(model, path.parent) > ONE_FILE
+    if beside:
+        _move_outwards(model, path.parent)
+    weights = _weights(model.graph, path.parent)
     for tensor in _staying(model, path.parent, beside=beside):
         if uses_external_data(tensor):
             load_external_data_for_tensor(tensor, str(path.parent))
@@ -70,16 +79,20 @@ def arrange(path: Path, external_data: str, *, ready: bool = False) -> None:
     Args:
         path: the graph. One that is not ONNX stays as it is.
         external_data: ``always``, ``never`` or ``auto``.
-        ready: whether the source has it so: ``auto`` leaves that alone.
+        ready: whether the source has it so: ``auto`` leaves that alone, unless files cannot have two names so.
 
     Raises:
         ExportError: one file cannot hold them.
     """
-    if path.suffix != ".onnx" or (ready and external_data == "auto"):
+    if path.suffix != ".onnx":
         return
     model = onnx.load(path, load_external_data=False)
-    size = sum(size for _, size in _weights(model, path.parent))
-    beside = external_data == "always" or (external_data == "auto" and size >= BESIDE)
+    is_auto = external_data == "auto"
+    inner = any(uses_external_data(tensor) for graph in _inner(model) for tensor in graph.initializer)
+    if ready and is_auto and not inner:
+        return
+    size = _size(model, path.parent)
+    beside = external_data == "always" or (is_auto and (size >= BESIDE or (ready and inner)))
     if not beside and size > ONE_FILE:
         raise ExportError(
             f"{path.name} has {size:,} bytes of weights, and one file of ONNX holds at most {ONE_FILE:,} of them.",
@@ -89,17 +102,67 @@ def arrange(path: Path, external_data: str, *, ready: bool = False) -> None:
         save(model, path, beside=beside)
 
 
-def _weights(model: onnx.ModelProto, folder: Path) -> list[tuple[onnx.TensorProto, int]]:
+def _inner(model: onnx.ModelProto) -> list[onnx.GraphProto]:
+    return list(all_graphs(model.graph))[1:]
+
+
+def _size(model: onnx.ModelProto, folder: Path) -> int:
+    return sum(size for graph in all_graphs(model.graph) for _, size in _weights(graph, folder))
+
+
+def _weights(graph: onnx.GraphProto, folder: Path) -> list[tuple[onnx.TensorProto, int]]:
     """The weights that are worth a place in a file, with their bytes, in the order in which the graph uses them."""
-    found = []
-    for graph in all_graphs(model.graph):
-        names = (name for inner in all_graphs(graph) for node in inner.node for name in node.input)
-        ranks = {name: rank for rank, name in enumerate(dict.fromkeys(names))}
-        for tensor in sorted(graph.initializer, key=lambda tensor: ranks.get(tensor.name, len(ranks))):
-            size = len(_content(tensor, folder))
-            if size >= _SMALLEST:
-                found.append((tensor, size))
-    return found
+    names = (name for inner in all_graphs(graph) for node in inner.node for name in node.input)
+    ranks = {name: rank for rank, name in enumerate(dict.fromkeys(names))}
+    tensors = sorted(graph.initializer, key=lambda tensor: ranks.get(tensor.name, len(ranks)))
+    sizes = ((tensor, len(_content(tensor, folder))) for tensor in tensors)
+    return [(tensor, size) for tensor, size in sizes if size >= _SMALLEST]
+
+
+def _move_outwards(model: onnx.ModelProto, folder: Path) -> None:
+    """Make the weights of graphs inside nodes those of the outer graph, equal ones of one name once."""
+    often = Counter(name for graph in all_graphs(model.graph) for name in _made(graph))
+    moved: dict[str, list[onnx.TensorProto]] = {}
+    for graph in _inner(model):
+        answers = {value.name for value in graph.output}  # these must be the inner graph's own
+        for index in reversed(range(len(graph.initializer))):
+            tensor = graph.initializer[index]
+            name = tensor.name
+            if name in answers or not _is_weight(tensor, folder):
+                continue
+            same = next((one for one in moved.get(name, ()) if _is_same(one, tensor, folder)), None)
+            if same is None:
+                same = model.graph.initializer.add()
+                same.CopyFrom(tensor)
+                if often[name] > 1:  # branches may give one name to two values
+                    same.name = next(other for number in count(1) if not often[other := f"{name}_{number}"])
+                    often[same.name] = 1
+                moved.setdefault(name, []).append(same)
+            del graph.initializer[index]
+            if same.name != name:
+                _rename_input(graph, name, same.name)
+            for place in reversed([at for at, value in enumerate(graph.value_info) if value.name == name]):
+                del graph.value_info[place]
+
+
+def _made(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names that a graph gives to values."""
+    yield from (value.name for value in (*graph.input, *graph.initializer))
+    yield from (name for node in graph.node for name in node.output)
+
+
+def _is_same(one: onnx.TensorProto, other: onnx.TensorProto, folder: Path) -> bool:
+    alike = one.data_type == other.data_type and list(one.dims) == list(other.dims)
+    return alike and np.array_equal(_content(one, folder), _content(other, folder))
+
+
+def _rename_input(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Let the nodes of a graph, and of those inside them, read another value."""
+    for inner in all_graphs(graph):
+        for node in inner.node:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
 
 
 def _is_weight(tensor: onnx.TensorProto, folder: Path) -> bool:
@@ -108,8 +171,9 @@ def _is_weight(tensor: onnx.TensorProto, folder: Path) -> bool:
 
 def _staying(model: onnx.ModelProto, folder: Path, *, beside: bool) -> Iterator[onnx.TensorProto]:
     """What is written into the graph itself: constants of nodes, and weights that do not lie beside it."""
-    for graph in all_graphs(model.graph):
-        yield from (tensor for tensor in graph.initializer if not (beside and _is_weight(tensor, folder)))
+    for number, graph in enumerate(all_graphs(model.graph)):
+        moves = beside and not number
+        yield from (tensor for tensor in graph.initializer if not (moves and _is_weight(tensor, folder)))
         for node in graph.node:
             for attribute in node.attribute:
                 yield from (attribute.t, *attribute.tensors)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from modeldrop.errors import DiskError, ModeldropError
@@ -108,7 +108,8 @@ def _build_in(checked: CheckedRequest, scratch: Path, provenance: Provenance, st
         for name in paths
     }
     every_file = {path for own in own_files.values() for path in own}
-    flag_external_data(output, every_file)
+    plain = paths.get("fp32", {}).values() if len(paths) > 1 else ()
+    flag_external_data(output, every_file, {PurePosixPath(path).name for path in plain})
     check_complete(output, checked.needed, every_file)
     shared = sorted(set(_files(output)) - every_file)
     variant_files = {name: sorted([*shared, *own]) for name, own in own_files.items()}
@@ -335,18 +336,20 @@ def _files(output: Path) -> list[str]:
     return [path.relative_to(output).as_posix() for path in sorted(output.rglob("*")) if path.is_file()]
 
 
-def flag_external_data(output: Path, files: Iterable[str]) -> None:
+def flag_external_data(output: Path, files: Iterable[str], plain: Collection[str] = ()) -> None:
     """Name the graphs whose weights are in files of their own in config.json: transformers.js downloads no others.
 
     Args:
         output: the version's folder.
         files: paths of the graphs and of the files that hold their weights.
+        plain: names that are not said: whoever fetches a variant ``--for transformers.js`` gets its graphs under them,
+            and the file of their weights under its own name. In Node such a file is found by the graph.
     """
     names = {PurePosixPath(path).name for path in files}
     flags = {
         graph: 1
         for name in sorted(names)
-        if (graph := name.removesuffix(_DATA_SUFFIX)) != name and graph.endswith(".onnx")
+        if (graph := name.removesuffix(_DATA_SUFFIX)) != name and graph.endswith(".onnx") and graph not in plain
     }
     path = output / "config.json"
     if not flags or not path.is_file():  # a generic model has none, and transformers.js does not load it

@@ -54,7 +54,12 @@ const vectors = await page.evaluate(async ({ base, name, dtype, texts }) => {
   env.useBrowserCache = false;
   env.backends.onnx.wasm.wasmPaths = `${base}/runtime/`;
   env.backends.onnx.wasm.numThreads = 1; // more want headers of the page
-  const embed = await pipeline("feature-extraction", name, { dtype, device: "wasm" });
+  const embed = await pipeline("feature-extraction", name, {
+    dtype,
+    device: "wasm",
+    // config.json does not say it of the name that every variant has when it is fetched for this program
+    use_external_data_format: dtype === "fp32" ? true : null,
+  });
   return (await embed(texts, { pooling: "mean", normalize: true })).tolist();
 }, { base, name, dtype, texts });
 await browser.close();
