@@ -207,7 +207,7 @@ def opener(url: str, also: str = "") -> OpenerDirector:
 
         if is_ca_as_server(url, also):
             raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-        handlers.append(HTTPSHandler(context=_client_tls(ca_bundle(also))))
+        handlers.append(HTTPSHandler(context=client_tls(ca_bundle(also))))
     made = build_opener(*handlers)
     unguarded = made.open
 
@@ -254,13 +254,13 @@ def connect(url: str, seconds: float) -> tuple[HTTPConnection, dict[str, str], b
 
     if is_ca_as_server(url):
         raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-    made = HTTPSConnection(*towards, timeout=seconds, context=_client_tls(ca_bundle()))
+    made = HTTPSConnection(*towards, timeout=seconds, context=client_tls(ca_bundle()))
     if proxy.hostname:
         made.set_tunnel(host, port, headers)
     return made, {}, False
 
 
-def _client_tls(cafile: str) -> SSLContext:
+def client_tls(cafile: str) -> SSLContext:
     """A context that trusts a file of certificates, "" for the system's; it is read once, for all connections."""
     import ssl
 

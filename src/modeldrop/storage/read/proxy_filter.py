@@ -125,9 +125,7 @@ class ProxyFilter:
         connection = _connect(parts, opened)
         if parts.scheme != "https":
             return connection
-        import ssl
-
-        context = ssl.create_default_context(cafile=http.ca_bundle(self._certificates) or None)
+        context = http.client_tls(http.ca_bundle(self._certificates))
         return opened.enter_context(context.wrap_socket(connection, server_hostname=parts.hostname))
 
 
