@@ -5,5 +5,3 @@ from __future__ import annotations
 SPARSE_FILE, COLBERT_FILE = "sparse_linear.pt", "colbert_linear.pt"
 FILES = (COLBERT_FILE, SPARSE_FILE)
 """The two layers, beside the transformer's weights: pickles of tensors."""
-METRICS = ("sparse_cosine", "tokens_cosine")
-"""What their answers are compared by."""

@@ -75,6 +75,8 @@ MULTI_LABEL, REGRESSION = "multi_label_classification", "regression"
 SPARSE_VECTORS, TOKEN_VECTORS = "sparse_vecs", "colbert_vecs"
 """What bge-m3 answers besides its vectors, by FlagEmbedding's names: a weight for every token, and a vector for every
 token but the first."""
+BESIDE_METRICS = {SPARSE_VECTORS: "sparse_cosine", TOKEN_VECTORS: "tokens_cosine"}
+"""What these are compared by."""
 CTC = "ctc"
 """What the scores of a model mean that hears letters, frame by frame: connectionist temporal classification."""
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeldrop.format.tasks import CTC, MULTI_LABEL, REGRESSION, SPARSE_VECTORS, TOKEN_VECTORS, task_of
+from modeldrop.format.tasks import BESIDE_METRICS, CTC, MULTI_LABEL, REGRESSION, SPARSE_VECTORS, task_of
 from modeldrop.inference.outputs import compare_named
 from modeldrop.inference.runs import ModelAnswer
 
@@ -49,7 +49,6 @@ _NEIGHBOURS = 5
 _FIRST = 10
 _LONGEST_SPAN = 15
 _LEAST_SCORE, _BEST_FOUND, _BORDER, _SAME_BOX = 0.5, 5, 0.05, 0.5
-_BESIDE = {SPARSE_VECTORS: "sparse_cosine", TOKEN_VECTORS: "tokens_cosine"}
 _UNORDERED = ("boxes", "boxes or nothing")
 """What a model finds in a picture has no order: its rows are those of no other one."""
 _PROBLEMS = {MULTI_LABEL: "labels", REGRESSION: "targets"}
@@ -129,7 +128,7 @@ def compare_beside(expected: Sequence[ModelAnswer], answers: Sequence[Mapping[st
             good = mine.shape == its.shape and bool(np.isfinite(its).all())
             differences[number] = max(differences[number], np.abs(mine - its).max(initial=0.0) if good else _FAR)
             cosines.append(_beside_cosine(output, mine, its) if good else -1.0)
-        for figure, where in (_lowest(_BESIDE[output], cosines), _highest("max_abs", differences.tolist())):
+        for figure, where in (_lowest(BESIDE_METRICS[output], cosines), _highest("max_abs", differences.tolist())):
             figures |= {name: _rounded(value) for name, value in figure.items()}
             worst |= {name: (index, _rounded(value)) for name, (index, value) in where.items()}
     return figures, worst

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import RecipeError, SourceError, TaskError
-from modeldrop.export.bge_m3 import METRICS as BGE_M3
 from modeldrop.export.environments.exporters import OPTIMUM
 from modeldrop.export.exporter_choice import OF_TRANSFORMERS, check_known, is_embedder
 from modeldrop.export.inputs import Sample
@@ -28,7 +27,7 @@ from modeldrop.export.sentence_modules import check_modules, is_late, is_sparse,
 from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.manifest import MODEL
-from modeldrop.format.tasks import GENERIC
+from modeldrop.format.tasks import BESIDE_METRICS, GENERIC
 from modeldrop.format.variants import VariantSpec
 
 _GOLDEN = 4
@@ -114,7 +113,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         check_known(config, task, request.exporter, request.recipe.exporter)
     needed = family.needed(config, task)
     check_tokenizer(request.source.spec, request.source.support, needed)
-    beside = BGE_M3 if request.source.heads and task == "feature-extraction" else ()
+    beside = BESIDE_METRICS.values() if request.source.heads and task == "feature-extraction" else ()
     _check_metrics(request, task, (*family.metrics(config, task, embedder=embedder), *beside))
     check_export(request.recipe, task, ready=ready)
     graphs = request.source.roles or family.roles(config, task)

@@ -74,6 +74,19 @@ class Dense:
     activation: str
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLayers:
+    """What bge-m3 has besides what is pooled.
+
+    Attributes:
+        weighing: what gives every token a weight.
+        late: what gives every token but the first a vector.
+    """
+
+    weighing: Dense
+    late: Dense
+
+
 @dataclass(frozen=True)
 class Head:
     """What follows the transformer.
@@ -84,8 +97,7 @@ class Head:
         normalize: whether vectors are made as long as 1.
         truncate_dim: how many numbers of a vector count, None for all; what is left is not normalized again.
         of: the output of the graph that is pooled.
-        weighing: what gives every token a weight besides (bge-m3).
-        late: what gives every token but the first a vector besides (bge-m3).
+        beside: what it answers besides (bge-m3).
     """
 
     modes: tuple[str, ...]
@@ -93,13 +105,7 @@ class Head:
     normalize: bool
     truncate_dim: int | None = None
     of: str = HIDDEN
-    weighing: Dense | None = None
-    late: Dense | None = None
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        """The outputs that it makes besides."""
-        return (SPARSE_VECTORS, TOKEN_VECTORS) if self.weighing is not None and self.late is not None else ()
+    beside: TokenLayers | None = None
 
     @property
     def by_token(self) -> bool:
@@ -144,9 +150,8 @@ def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     options = json.loads((folder / pooling.path / "config.json").read_text("utf-8"))
     dense = [_dense(folder / module.path) for module in modules if module.kind == DENSE]
     normalize = modules[-1].kind == NORMALIZE
-    weighing, late = (_linear(folder / name) for name in (SPARSE_FILE, COLBERT_FILE))
     modes = pooling_modes(options, config.prompts)
-    return Head(modes, tuple(dense), normalize, config.truncate_dim, weighing=weighing, late=late)
+    return Head(modes, tuple(dense), normalize, config.truncate_dim, beside=_token_layers(folder))
 
 
 def append_head(model: onnx.ModelProto, head: Head) -> None:
@@ -200,7 +205,8 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
         )
         last = "kept"
     nodes += _parse(f"sentence_embedding = Identity({last})", "")
-    nodes += _beside_nodes(model, head, opset)
+    if head.beside is not None:
+        nodes += _beside_nodes(model, head.beside, opset)
     _drop_unused(nodes)
     model.graph.node.extend(nodes)
     hidden = model.graph.output[0].type.tensor_type
@@ -210,22 +216,20 @@ def append_head(model: onnx.ModelProto, head: Head) -> None:
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("sentence_embedding", onnx.TensorProto.FLOAT, [batch, dimension])
     )
-    if head.late is not None and head.beside:
+    if head.beside is not None:
         length = hidden.shape.dim[1].dim_param or "sequence_length"
         for name, shape in (
             (SPARSE_VECTORS, [batch, length, 1]),
-            (TOKEN_VECTORS, [batch, f"{length} - 1", head.late.weight.shape[0]]),
+            (TOKEN_VECTORS, [batch, f"{length} - 1", head.beside.late.weight.shape[0]]),
         ):
             model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
 
 
-def _beside_nodes(model: onnx.ModelProto, head: Head, opset: int) -> list[onnx.NodeProto]:
+def _beside_nodes(model: onnx.ModelProto, layers: TokenLayers, opset: int) -> list[onnx.NodeProto]:
     """The nodes of a weight for every token, and of a vector for every one but the first, that padding leaves 0."""
     from onnx import numpy_helper
 
-    if head.weighing is None or head.late is None:
-        return []
-    for name, layer in (("weighing", head.weighing), ("late", head.late)):
+    for name, layer in (("weighing", layers.weighing), ("late", layers.late)):
         for part, values in (("weight", layer.weight.T), ("bias", layer.bias)):
             assert values is not None  # noqa: S101  _linear
             array = values.detach().numpy().copy()
@@ -383,10 +387,11 @@ def answer_beside(head: Head, hidden: torch.Tensor, attention_mask: torch.Tensor
     """
     import torch
 
-    if head.weighing is None or head.late is None:
+    if head.beside is None:
         return {}
-    weights = torch.nn.functional.linear(hidden, head.weighing.weight, head.weighing.bias).relu()
-    vectors = torch.nn.functional.linear(hidden[:, 1:], head.late.weight, head.late.bias)
+    weighing, late = head.beside.weighing, head.beside.late
+    weights = torch.nn.functional.linear(hidden, weighing.weight, weighing.bias).relu()
+    vectors = torch.nn.functional.linear(hidden[:, 1:], late.weight, late.bias)
     vectors = torch.nn.functional.normalize(vectors * attention_mask[:, 1:, None].float(), dim=-1)
     return {SPARSE_VECTORS: weights, TOKEN_VECTORS: vectors}
 
@@ -413,12 +418,17 @@ def _dense(folder: Path) -> Dense:
     return Dense(weights["linear.weight"].float(), None if bias is None else bias.float(), dense_activation(config))
 
 
-def _linear(path: Path) -> Dense | None:
-    """A ``torch.nn.Linear`` that torch has saved; None where there is none. A pickle of tensors alone is loaded."""
+def _token_layers(folder: Path) -> TokenLayers | None:
+    """The layers of bge-m3, which are taken together or not at all."""
+    if not (folder / SPARSE_FILE).is_file():
+        return None
+    return TokenLayers(weighing=_linear(folder / SPARSE_FILE), late=_linear(folder / COLBERT_FILE))
+
+
+def _linear(path: Path) -> Dense:
+    """A ``torch.nn.Linear`` that torch has saved. A pickle of tensors alone is loaded."""
     import torch
 
-    if not path.is_file():
-        return None
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         return Dense(weights["weight"].float(), weights["bias"].float(), "Identity")
