@@ -106,9 +106,14 @@ def read_samples(path: Path, *, own_metric: bool) -> tuple[tuple[Sample, ...], s
     except OSError as error:
         raise RecipeError(f"inputs: {error.filename or path} cannot be read: {error.strerror or error}.") from None
     if not samples or len(samples) > MOST:
-        counted = f"more than {MOST}" if samples else "no"
-        raise RecipeError(f"inputs: {path} has {counted} inputs; between 1 and {MOST} are used.")
+        raise wrong_count(path, samples)
     return tuple(samples), digest
+
+
+def wrong_count(path: Path, inputs: Sequence[object], hint: str = "") -> RecipeError:
+    """The error for a file with no inputs, or with more than are used."""
+    counted = f"more than {MOST}" if inputs else "no"
+    return RecipeError(f"inputs: {path} has {counted} inputs; between 1 and {MOST} are used.", hint)
 
 
 def _read(path: Path) -> str:

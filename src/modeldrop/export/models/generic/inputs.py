@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.inputs import MOST
+from modeldrop.export.inputs import MOST, wrong_count
 from modeldrop.export.models.generic.tables import CSV, read_rows
 from modeldrop.format.manifest import ANY_RANK, Tensor
 from modeldrop.inference.runs import Array, RunStep
@@ -59,10 +59,7 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, csv.Error) as error:
         raise RecipeError(f"inputs: {path} is not a whole {suffix} file: {first_line(error)}") from error
     if not inputs or len(inputs) > MOST:
-        raise RecipeError(
-            f"inputs: {path} has {f'more than {MOST}' if inputs else 'no'} inputs; between 1 and {MOST} are used.",
-            "Take a part of them that has every kind." if inputs else "",
-        )
+        raise wrong_count(path, inputs, "Take a part of them that has every kind." if inputs else "")
     return inputs
 
 
