@@ -20,6 +20,35 @@ RATE = 16_000
 _PLACES = 8 * 8 + 4 * 4 + 2 * 2
 """All places of such a picture: which of them are the best few, rounding would decide where the weights are random."""
 LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
+_DETR: dict[str, Any] = {
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "d_model": HIDDEN,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": HIDDEN,
+    "decoder_ffn_dim": HIDDEN,
+    "num_queries": 12,
+    "num_labels": 5,
+    "init_std": 0.2,
+}
+_RT_DETR: dict[str, Any] = {
+    "encoder_in_channels": [32, 32, 32],
+    "encoder_hidden_dim": 32,
+    "encoder_ffn_dim": HIDDEN,
+    "encoder_attention_heads": 4,
+    "d_model": 32,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": HIDDEN,
+    "decoder_layers": 2,
+    "decoder_in_channels": [32, 32, 32],
+    "num_queries": _PLACES,
+    "num_denoising": 0,
+    "num_labels": 5,
+}
+"""Of RT-DETR and D-FINE; those above of DETR and Table Transformer."""
 
 
 def dinov2(folder: Path, *, seed: int = 0) -> Path:
@@ -82,21 +111,7 @@ def yolos(folder: Path, *, seed: int = 0) -> Path:
 def detr(folder: Path, *, seed: int = 0) -> Path:
     """A detector of convolutions and a decoder."""
     torch.manual_seed(seed)
-    config = transformers.DetrConfig(
-        backbone_config=_backbone(transformers.ResNetConfig, "stage4"),
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        d_model=HIDDEN,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=HIDDEN,
-        decoder_ffn_dim=HIDDEN,
-        num_queries=12,
-        num_labels=5,
-        init_std=0.2,
-    )
+    config = transformers.DetrConfig(backbone_config=_backbone(transformers.ResNetConfig, "stage4"), **_DETR)
     transformers.DetrForObjectDetection(config).save_pretrained(folder)
     transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
     return folder
@@ -107,18 +122,7 @@ def rt_detr(folder: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = transformers.RTDetrConfig(
         backbone_config=_backbone(transformers.RTDetrResNetConfig, "stage2", "stage3", "stage4"),
-        encoder_in_channels=[32, 32, 32],
-        encoder_hidden_dim=32,
-        encoder_ffn_dim=HIDDEN,
-        encoder_attention_heads=4,
-        d_model=32,
-        decoder_attention_heads=4,
-        decoder_ffn_dim=HIDDEN,
-        decoder_layers=2,
-        decoder_in_channels=[32, 32, 32],
-        num_queries=_PLACES,
-        num_denoising=0,
-        num_labels=5,
+        **_RT_DETR,
     )
     model = transformers.RTDetrForObjectDetection(config)
     _tell_places_apart(model)
@@ -246,19 +250,7 @@ def table_transformer(folder: Path, *, seed: int = 0) -> Path:
     """DETR with its normalizations before the layers, which finds tables."""
     torch.manual_seed(seed)
     config = transformers.TableTransformerConfig(
-        backbone_config=_backbone(transformers.ResNetConfig, "stage4"),
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        d_model=HIDDEN,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=HIDDEN,
-        decoder_ffn_dim=HIDDEN,
-        num_queries=12,
-        num_labels=5,
-        init_std=0.2,
+        backbone_config=_backbone(transformers.ResNetConfig, "stage4"), **_DETR
     )
     transformers.TableTransformerForObjectDetection(config).save_pretrained(folder)
     transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
@@ -280,18 +272,7 @@ def d_fine(folder: Path, *, seed: int = 0) -> Path:
             stage_numb_of_layers=[1, 1, 1, 1],
             out_features=["stage2", "stage3", "stage4"],
         ),
-        encoder_in_channels=[32, 32, 32],
-        encoder_hidden_dim=32,
-        encoder_ffn_dim=HIDDEN,
-        encoder_attention_heads=4,
-        d_model=32,
-        decoder_attention_heads=4,
-        decoder_ffn_dim=HIDDEN,
-        decoder_layers=2,
-        decoder_in_channels=[32, 32, 32],
-        num_queries=_PLACES,
-        num_denoising=0,
-        num_labels=5,
+        **_RT_DETR,
     )
     model = transformers.DFineForObjectDetection(config)
     _tell_places_apart(model)
