@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.helpers.crash_injection import Child, kill_before
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import wait_for_end, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,10 @@ cd "$(dirname "$0")" || exit 9
 dies() {
     if [ "$(cat kill 2>/dev/null)" = "$1 $2 $MODELDROP_VERSION" ]; then
         rm kill
+        echo $$ > killer
         kill "-$(cat signal)" "$PPID"
-        sleep 600
+        while kill -0 "$PPID"; do sleep 0.02; done
+        exit 9
     fi
 }
 dies before "$1"
@@ -128,6 +130,8 @@ def _crash(reference: str, home: Path, place: Path, kill: Kill, after: str, refu
         (place / "kill").write_text(f"{kill.when} {kill.hook} {kill.version}\n")
         (place / "signal").write_text(f"{kill.number:d}\n")
     code, settled = _watch(reference, place, kill)
+    if (place / "killer").exists():
+        wait_for_end(int((place / "killer").read_text()))
     faults = [] if code in {0, -signal.SIGKILL, -signal.SIGTERM} else [f"it ended with {code}"]
     if (place / "kill").exists():
         faults.append("nothing was killed")
