@@ -121,6 +121,20 @@ def test_a_file_is_named_by_its_path(name: str, tmp_path: Path) -> None:
         }
 
 
+def test_a_file_that_is_there_is_no_model_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(tmp_path / "m", "mine.onnx")
+    (tmp_path / "m/x.skops").write_bytes(b"trees")
+    monkeypatch.chdir(tmp_path)
+    assert set(tree(resolve_source("m/mine.onnx").materialize(tmp_path / "out"))) == {
+        "config.json",
+        "tokenizer.json",
+        "onnx/model.onnx",
+    }
+    assert resolve_source("m/x.skops", task="generic").identity.startswith("sha256:")
+    with pytest.raises(UsageError, match="is not a Hugging Face model id"):
+        resolve_source(f"m/{'x' * 300}.onnx")
+
+
 def test_weights_come_first_unless_a_graph_is_named(tmp_path: Path) -> None:
     from tests.export.source_folders import safetensors
 

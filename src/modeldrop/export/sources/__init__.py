@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,8 @@ def resolve_source(
 
     ``#path`` after a Hub id, folder or bucket means the ready graphs at that path instead of weights.
 
-    A bare ``org/name`` is the Hub's even where such a folder exists: write ``./org/name`` for the folder.
+    A bare ``org/name`` is the Hub's even where such a folder exists: write ``./org/name`` for the folder. Where it is
+    a file that can be a source by its ending, such as ``models/net.onnx``, it is that file.
 
     Args:
         spec: what the user wrote.
@@ -108,6 +110,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
         from modeldrop.export.sources.bucket import BucketSource
 
         return BucketSource(place, spec=spec, rules=rules)
+    path_like = path_like or _is_model_file(Path(place))
     hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
     if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
         from modeldrop.export.sources.hub import HubSource
@@ -127,7 +130,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
 
 def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
     path = _path_of(place)
-    if path.is_file() and path.suffix in {".onnx", ".xml", *FRAMEWORKS}:
+    if _is_model_file(path):
         # A graph in onnx/ has its config and tokenizer in the folder above.
         up = path.parent.name in {"onnx", "openvino"} and (path.parent.parent / "config.json").is_file()
         folder = path.parent.parent if up else path.parent
@@ -136,6 +139,10 @@ def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
     if "@" in path.name and not path.exists():
         return _version(place)
     return FolderSource(path, spec=spec, rules=rules)
+
+
+def _is_model_file(path: Path) -> bool:
+    return path.suffix in {".onnx", ".xml", *FRAMEWORKS} and os.path.isfile(path)  # noqa: PTH113  no error where a name is too long
 
 
 def _version(reference: str) -> Source:
