@@ -9,8 +9,9 @@ from typing import Any
 
 import onnx_ir
 
+from modeldrop.export.graph_files import ONE_FILE
+
 IR_VERSION = 9  # onnxruntime 1.15 reads it
-_IN_ONE_FILE = 1_800_000_000
 
 
 def rename_axes(graph: Any, names: Mapping[str, str]) -> None:
@@ -47,7 +48,7 @@ def forget_origin(program: Any) -> None:
 def save(program: Any, path: Path) -> None:
     """Write it, with its weights beside it where they are too large for one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    large = sum(value.const_value.nbytes for value in program.graph.initializers.values()) > _IN_ONE_FILE
+    large = sum(value.const_value.nbytes for value in program.graph.initializers.values()) > ONE_FILE
     onnx_ir.save(program, path, external_data=f"{path.name}_data" if large else None)
 
 
