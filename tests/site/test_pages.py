@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -122,6 +123,14 @@ def test_a_version_s_page_says_what_it_is(site: Path, number: int, words: list[s
     text = page(site, f"m/model-000/v{number}.html").text
     for word in words:
         assert word in text, word
+
+
+def test_a_version_s_page_says_each_fact_once(site: Path) -> None:
+    read = (site / "m/model-000/v53.html").read_text()
+    names = re.findall(r"<dt>(.*?)</dt>", read)
+    assert "Run" in names
+    assert len(names) == len(set(names))
+    assert re.search(r'<dt>Run</dt><dd><a href="https://', read)
 
 
 def test_a_version_is_compared_with_the_last_one_that_can_be_fetched(site: Path) -> None:
