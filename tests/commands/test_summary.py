@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from modeldrop.commands.summary import variant_table
-from modeldrop.format.manifest import Fidelity
+from modeldrop.format.manifest import Fidelity, Speed
 from tests.format import examples
 
 
@@ -20,3 +20,10 @@ def test_a_variant_is_shown_with_the_metrics_that_it_has(metrics: dict[str, floa
     fidelity = Fidelity(metrics, {}, {}, 1)
     variant = manifest.variants[0]._replace(fidelity=fidelity)
     assert variant_table(manifest._replace(variants=(variant,))).rstrip().endswith(shown)
+
+
+def test_latencies_of_small_models_are_not_nothing() -> None:
+    manifest = examples.manifest()
+    variant = manifest.variants[0]._replace(speed=Speed(0.0312, 0.41))
+    assert " 0.031 ms " in variant_table(manifest._replace(variants=(variant,)))
+    assert " 0.41 ms " in variant_table(manifest._replace(variants=(variant,)))

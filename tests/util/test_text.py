@@ -1,6 +1,6 @@
 import pytest
 
-from modeldrop.util.text import apart
+from modeldrop.util.text import apart, latencies_text, latency_text
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,24 @@ def test_a_figure_and_its_limit_look_the_same_only_if_they_are(
     value: float, limit: float, shown: tuple[str, str]
 ) -> None:
     assert apart(value, limit) == shown
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        (0.0, "0 ms"),
+        (0.004, "0.004 ms"),
+        (0.0312, "0.031 ms"),
+        (0.94, "0.94 ms"),
+        (1.84, "1.8 ms"),
+        (122.6, "123 ms"),
+        (1240.0, "1.24 s"),
+    ],
+)
+def test_a_latency_has_two_digits_at_least(milliseconds: float, shown: str) -> None:
+    assert latency_text(milliseconds) == shown
+
+
+def test_two_latencies_name_their_unit_once_if_it_is_one() -> None:
+    assert latencies_text(0.0312, 0.41) == "0.031/0.41 ms"
+    assert latencies_text(62.0, 1240.0) == "62 ms/1.24 s"

@@ -8,7 +8,7 @@ from modeldrop.action.markdown import markdown_code, markdown_table, markdown_te
 from modeldrop.export.messages import ChangedAnswer
 from modeldrop.export.report import formatting
 from modeldrop.publishing.comparison import BuildComparison, VariantChange
-from modeldrop.util.text import size_text
+from modeldrop.util.text import latency_text, size_text
 
 _MAX_TEXT = 120
 _MAX_ANSWERS = 8
@@ -50,8 +50,8 @@ def _row(change: VariantChange) -> tuple[str, ...]:
     old = before.fidelity if before else {}
     cells = (
         _change(before.size if before else None, after.size, size_text, formatting.smaller),
-        _change(before.one_ms if before else None, after.one_ms, formatting.time, formatting.faster),
-        _change(before.batch_ms if before else None, after.batch_ms, formatting.time, formatting.faster),
+        _change(before.one_ms if before else None, after.one_ms, latency_text, formatting.faster),
+        _change(before.batch_ms if before else None, after.batch_ms, latency_text, formatting.faster),
     )
     metrics = dict.fromkeys((*after.fidelity, *old))
     fidelity = [

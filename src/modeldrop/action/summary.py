@@ -8,13 +8,12 @@ import re
 from modeldrop.action.comparison_summary import comparison_markdown
 from modeldrop.action.markdown import markdown_code, markdown_quote, markdown_table, markdown_text
 from modeldrop.action.result import RegistryResult, RunResult
-from modeldrop.export.report import formatting
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.publishing.comparison import BuildComparison
 from modeldrop.registry.promotion import Promotion
-from modeldrop.util.text import apart, size_text
+from modeldrop.util.text import apart, latency_text, size_text
 
 
 def summary_markdown(
@@ -129,7 +128,7 @@ def _speeds(speed: Speed | None, original: Speed | None) -> tuple[str, str]:
 
 def _latency(milliseconds: float, original: float | None) -> str:
     times = f" ({original / milliseconds:.1f}×)" if original and milliseconds > 0 else ""
-    return f"{formatting.time(milliseconds)}{times}"
+    return f"{latency_text(milliseconds)}{times}"
 
 
 def _fidelity(manifest: Manifest, variant: Variant) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
 from modeldrop.registry.channels import ChannelResult
-from modeldrop.util.text import size_text, table
+from modeldrop.util.text import latency_text, size_text, table
 
 if TYPE_CHECKING:
     from modeldrop.publishing.plan import Plan  # with the exporter, which most commands do without
@@ -93,11 +93,11 @@ def _latency(speed: Speed | None, original: Speed | None) -> tuple[str, str, str
     if speed is None:
         return "", "", "", ""
     if original is None:
-        return f"{speed.batch_1_ms:.1f} ms", "", f"{speed.batch_32_ms:.0f} ms", ""
+        return latency_text(speed.batch_1_ms), "", latency_text(speed.batch_32_ms), ""
     return (
-        f"{speed.batch_1_ms:.1f} ms",
+        latency_text(speed.batch_1_ms),
         _times(original.batch_1_ms, speed.batch_1_ms),
-        f"{speed.batch_32_ms:.0f} ms",
+        latency_text(speed.batch_32_ms),
         _times(original.batch_32_ms, speed.batch_32_ms),
     )
 

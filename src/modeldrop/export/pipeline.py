@@ -40,7 +40,7 @@ from modeldrop.format.recipe import METRICS, Threshold
 from modeldrop.format.variants import OPENVINO, VARIANTS
 from modeldrop.storage.digests import describe_file
 from modeldrop.util.progress import Steps
-from modeldrop.util.text import size_text
+from modeldrop.util.text import latencies_text, size_text
 
 __all__ = ["STEPS", "CheckedRequest", "build", "check_request"]
 
@@ -300,7 +300,7 @@ def _judge(
 ) -> Judged:
     speeds = {name: measured.speed for name, measured in proven.variants.items()}
     shown = {exported.framework.partition(" ")[0]: exported.speed} | speeds
-    measured = ", ".join(f"{name} {one:.1f}/{batch:.0f} ms" for name, (one, batch) in shown.items())
+    measured = ", ".join(f"{name} {latencies_text(*speed)}" for name, speed in shown.items())
     try:
         check_speeds(checked.request.recipe.options, speeds, speeds.get(checked.origin.name, ()))
         judged = judge_all(checked.request, proven)

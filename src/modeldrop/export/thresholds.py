@@ -13,7 +13,7 @@ from modeldrop.export.request import BuildRequest
 from modeldrop.format.manifest import Fidelity, WorstInput
 from modeldrop.format.recipe import METRICS, Recipe, VariantOptions
 from modeldrop.format.variants import VARIANTS
-from modeldrop.util.text import apart, size_text
+from modeldrop.util.text import apart, latencies_text, size_text
 
 _SHOWN = 200
 AUTO = "auto = true under [options.{}] searches for the layers that must stay in fp32"
@@ -150,7 +150,7 @@ def check_speeds(
     """
     misses = [
         f"{name}: {speedup(fp32, speeds[name]):.2f} times as fast as fp32 "
-        f"({speeds[name][0]:.1f}/{speeds[name][1]:.0f} ms against {fp32[0]:.1f}/{fp32[1]:.0f} ms), "
+        f"({latencies_text(*speeds[name])} against {latencies_text(*fp32)}), "
         f"required is {wanted.must_be_faster:g}"
         for name, wanted in options.items()
         if name in speeds and wanted.must_be_faster and speedup(fp32, speeds[name]) < wanted.must_be_faster

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.util.named_tuples import NamedTuple
+from modeldrop.util.text import latency_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,7 @@ def facts(manifest: Manifest) -> Facts:
         for metric, value in variant.fidelity.metrics.items():
             own[f"{variant.name} {metric}"] = f"{value:.5g}"
         if variant.speed is not None:
-            own[f"{variant.name} latency"] = f"{variant.speed.batch_1_ms:.2f} ms"
+            own[f"{variant.name} latency"] = latency_text(variant.speed.batch_1_ms)
     return Facts(
         origin={
             "task": manifest.task,

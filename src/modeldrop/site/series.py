@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from modeldrop.export.report.figures import in_order
-from modeldrop.export.report.formatting import number, size, time
+from modeldrop.export.report.formatting import number, size
 from modeldrop.format.labels import metric_name
 from modeldrop.format.recipe import METRICS
 from modeldrop.site.document import VersionEntry
 from modeldrop.site.reading import KnownChannel
+from modeldrop.util.text import latency_text
 
 _LEFT, _RIGHT = 125, 970
 _TOP, _BOTTOM, _HEIGHT = 22, 150, 176
@@ -94,8 +95,8 @@ def version_charts(entries: Sequence[VersionEntry], task: str) -> list[VersionCh
         return []
     charts = [
         _chart("Size of the weights", "less is better", entries, lambda entry: entry.weights, size),
-        _chart("Latency of one input", "median; less is better", entries, lambda entry: entry.one_ms, time),
-        _chart("Latency of 32", "median; less is better", entries, lambda entry: entry.batch_ms, time),
+        _chart("Latency of one input", "median; less is better", entries, lambda entry: entry.one_ms, latency_text),
+        _chart("Latency of 32", "median; less is better", entries, lambda entry: entry.batch_ms, latency_text),
     ]
     for metric in in_order({metric for entry in entries for metrics in entry.metrics.values() for metric in metrics}):
         better = {">=": "more is better", "<=": "less is better"}.get(METRICS.get(metric, ""), "")

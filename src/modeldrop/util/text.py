@@ -99,6 +99,29 @@ def size_text(size: float) -> str:
     return f"{size:.1f} {unit}"
 
 
+def latency_text(milliseconds: float) -> str:
+    """A latency for people: ``0.031 ms``, ``1.8 ms``, ``123 ms``, ``1.24 s``."""
+    if 0 <= milliseconds < 0.95:
+        return f"{milliseconds:.2g} ms"
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    return f"{three_digits(milliseconds / 1000)} s" if milliseconds < 1e9 else f"{milliseconds:.3g} ms"
+
+
+def latencies_text(one: float, batch: float) -> str:
+    """Two latencies in milliseconds, of one input and of a batch of them: ``1.8/53 ms``."""
+    first, second = latency_text(one), latency_text(batch)
+    same_unit = first.partition(" ")[2] == second.partition(" ")[2]
+    return f"{first.partition(' ')[0] if same_unit else first}/{second}"
+
+
+def three_digits(value: float) -> str:
+    """A figure by three digits, more only before the point: ``1.23``, ``23.0``, ``456``."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
 def apart(value: float, limit: float, digits: int = 6) -> tuple[str, str]:
     """A figure and its limit with so many digits, or more where they would not show which is above the other."""
     for precision in range(digits, 18):

@@ -18,6 +18,7 @@ from modeldrop.export.report.tables import file_rows, known_figures, known_input
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest
 from modeldrop.format.signature import signatures
+from modeldrop.util.text import latency_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -102,6 +103,6 @@ def environment(*packages: str) -> Environment:
         "size": formatting.size,
         "smaller": formatting.smaller,
         "threshold": formatting.threshold,
-        "time": formatting.time,
+        "time": latency_text,
     }
     return made

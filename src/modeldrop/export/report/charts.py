@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modeldrop.export.report.figures import figure, framework_of
-from modeldrop.export.report.formatting import size, time
+from modeldrop.export.report.formatting import size
 from modeldrop.format.labels import inputs_of, metric_name
 from modeldrop.format.manifest import Manifest, Speed
 from modeldrop.format.recipe import METRICS
 from modeldrop.format.tasks import task_of
+from modeldrop.util.text import latency_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def charts(manifest: Manifest) -> list[BarChart]:
 def _latencies(speeds: Iterable[tuple[str, Speed | None, str]], name: str) -> Iterable[Bar]:
     for label, speed, css in speeds:
         if speed is not None:
-            yield Bar(label, getattr(speed, name), time(getattr(speed, name)), css)
+            yield Bar(label, getattr(speed, name), latency_text(getattr(speed, name)), css)
 
 
 def _fidelity(manifest: Manifest, metric: str, css: str) -> BarChart:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from modeldrop.util.text import three_digits
+
 
 def printable(value: Any) -> Any:
     """A value on its way into the page: control characters and lone surrogates, which HTML forbids, become visible."""
@@ -40,25 +42,9 @@ def size(count: float) -> str:
     """Bytes for people: ``90.4 MB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < (1000 if unit == "bytes" else 999.5):
-            return f"{_significant(count)} {unit}" if unit != "bytes" else f"{count:.0f} {unit}"
+            return f"{three_digits(count)} {unit}" if unit != "bytes" else f"{count:.0f} {unit}"
         count /= 1000
-    return f"{_significant(count)} TB"
-
-
-def time(milliseconds: float) -> str:
-    """A latency for people: ``1.8 ms``, ``123 ms``, ``1.24 s``."""
-    if 0 <= milliseconds < 0.95:
-        return f"{milliseconds:.2g} ms"
-    if milliseconds < 9.95:
-        return f"{milliseconds:.1f} ms"
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
-    return f"{_significant(milliseconds / 1000)} s" if milliseconds < 1e9 else f"{milliseconds:.3g} ms"
-
-
-def _significant(value: float) -> str:
-    """Three digits, more only before the point: ``1.23``, ``23.0``, ``456``."""
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+    return f"{three_digits(count)} TB"
 
 
 def number(value: float, digits: int = 4) -> str:
