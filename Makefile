@@ -22,6 +22,10 @@ DEV := .venv/bin/python
 RUNTIME := .venv-runtime/bin/python
 INPUTS := pyproject.toml requirements/exporter.txt
 
+# Modules are compiled once, whatever the shell asks for: not by each of the thousands of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+COMPILE := $(DEV) -m compileall -q src/modeldrop
+
 .PHONY: help demo quick test lint docs site lock bench soak clean
 
 help: ## show this help
@@ -31,10 +35,12 @@ demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a m
 	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
 quick: .venv/.stamp-dev ## run the tests that take a moment and export nothing
+	@$(COMPILE)
 	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 2 $(PYTEST_ARGS)
 
 # Three at a time on two processors: a third of their time tests wait, for servers and for pauses that are meant.
 test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
+	@$(COMPILE)
 	$(DEV) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/.stamp-lint ## check style, types and layers
@@ -62,6 +68,7 @@ bench: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-browser .venv/.stamp-whee
 	$(DEV) -m benchmarks $(BENCH_ARGS)
 
 soak: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-packages .venv/.stamp-browser .venv/.stamp-transformers-js .venv/.stamp-consumers .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the long tests under load and faults, and all rounds of those that repeat themselves
+	@$(COMPILE)
 	TEST_ROUNDS=all $(DEV) -m pytest -m "soak or rounds" $(PYTEST_ARGS)
 
 clean: ## remove environments, caches and build output

@@ -63,7 +63,7 @@ def is_quick_case(item: pytest.Function) -> bool:
     if "servers" in item.fixturenames and "folder" not in parameters:
         return False
     fixtures = [one.func for known in item._fixtureinfo.name2fixturedefs.values() for one in known]
-    return not any(map(starts_processes, (item.function, *fixtures, *parameters)))
+    return not (any(map(_function_starts, (item.function, *fixtures))) or any(map(starts_processes, parameters)))
 
 
 def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -100,10 +100,11 @@ def _at_import(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
             yield child
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
-        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.expr):
             yield from _at_import(child)
 
 
+@functools.cache
 def _source(name: str) -> Path | None:
     """Where our own module of this name lies."""
     top, _, _ = name.partition(".")
@@ -111,6 +112,12 @@ def _source(name: str) -> Path | None:
         return None
     path = (ROOT if top == "tests" else ROOT / "src") / name.replace(".", "/")
     return next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+
+
+@functools.cache
+def _function_starts(function: types.FunctionType) -> bool:
+    """``starts_processes``, once for all cases of a test and for all tests that share a fixture."""
+    return starts_processes(function)
 
 
 def starts_processes(value: object) -> bool:
@@ -126,7 +133,7 @@ def starts_processes(value: object) -> bool:
         if isinstance(one, type):
             left += [getattr(method, "fget", method) for method in vars(one).values()]
         elif isinstance(one, types.FunctionType):
-            names = set(_names(one.__code__))
+            names = _names(one.__code__)
             if "fork" in names:
                 return True
             for found in [one.__globals__[name] for name in names & one.__globals__.keys()]:
@@ -135,8 +142,8 @@ def starts_processes(value: object) -> bool:
     return False
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+@functools.cache
+def _names(code: types.CodeType) -> frozenset[str]:
+    """What the code of a function, and of those defined in it, names."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return frozenset(code.co_names).union(*map(_names, inner))
