@@ -188,7 +188,7 @@ def source_tree(folder: Path, *names: str) -> Path:
         (["a.onnx", "b.onnx", "a.labels.txt", "c.txt"], "a.onnx", (), ["a.labels.txt", "a.onnx"]),
         (["onnx/model.onnx", "onnx/model_fp16.onnx"], "", (), ["onnx/model.onnx"]),
         (["a.onnx", "x/deep/v.bin", "labels.txt"], "", ("x/deep/*",), ["a.onnx", "x/deep/v.bin"]),
-        (["a.onnx", "manifest.json", "requirements.txt", ".env.txt"], "", (), ["a.onnx"]),
+        (["a.onnx", "manifest.json", "bom.cdx.json", "requirements.txt", ".env.txt"], "", (), ["a.onnx"]),
     ],
 )
 def test_what_travels(names: list[str], spec: str, files: tuple[str, ...], taken: list[str], tmp_path: Path) -> None:
@@ -206,6 +206,7 @@ def test_what_travels(names: list[str], spec: str, files: tuple[str, ...], taken
         (["a.onnx"], "", {"files": ("*.bin",)}, SourceError, r"no file \*\.bin"),
         (["a.onnx"], "", {"files": ("../secret",)}, SourceError, "not a path inside"),
         (["a.onnx", "manifest.json"], "", {"files": ("*.json",)}, SourceError, "its own manifest.json"),
+        (["a.onnx", "Tested.json"], "", {"files": ("*.json",)}, SourceError, r"its own Tested\.json"),
         (["a.txt"], "", {"task": "generic"}, SourceError, "neither ONNX graphs nor"),
         (["model.pkl"], "", {}, SourceError, "is a pickle"),
         (["model.joblib"], "model.joblib", {}, SourceError, "is a pickle"),

@@ -125,6 +125,11 @@ def check_path(path: str, field: str = "path") -> str:
     return path
 
 
+def is_own_file(path: str) -> bool:
+    """Whether a new version keeps this path for itself. Manifests of older ones may name what came later."""
+    return fold(path.partition("/")[0]) in OWN_FILES
+
+
 def _fault_of_part(part: str) -> str:
     if part in {"", ".", ".."}:
         return "has an empty part, '.' or '..'"

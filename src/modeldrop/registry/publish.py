@@ -24,7 +24,7 @@ from modeldrop.errors import ConflictError, FormatError, RegistryError
 from modeldrop.format import keys
 from modeldrop.format.bom import render_bom
 from modeldrop.format.manifest import Manifest, manifest_digest, parse_manifest
-from modeldrop.format.names import OWN_FILES, fold
+from modeldrop.format.names import is_own_file
 from modeldrop.format.records import (
     BuildRecord,
     Claim,
@@ -162,7 +162,7 @@ def stage(store: Store, model: str, build: Build, progress: Callable[[int], None
     """
     manifest, nonce = build.manifest, secrets.token_hex(16)
     for file in manifest.files:
-        if fold(file.path.partition("/")[0]) in OWN_FILES:  # the manifest itself may name what came to them later
+        if is_own_file(file.path):
             raise FormatError(f"the path {file.path!r} is a name the registry keeps for itself", field="files")
     made = manifest.provenance
     claim = Claim(nonce=nonce, build_key=manifest.build_key, by=made.actor, run=made.run, at=now())

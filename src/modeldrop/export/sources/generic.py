@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import graphs
 from modeldrop.format.manifest import MODEL
+from modeldrop.format.names import is_own_file
 from modeldrop.format.variants import FP32, OPENVINO, VARIANTS
 
 ONNX = "ONNX"
@@ -38,8 +39,6 @@ _COMPANION = re.compile(
     re.IGNORECASE,
 )
 _NO_COMPANION = re.compile(r"requirements[^/]*\.txt|(?:manifest|package|package-lock)\.json|mkdocs\.yml|\..*")
-RESERVED = frozenset({"manifest.json", "report.html", "statement.json", "claim.json"})
-"""What a version calls files of its own."""
 _SUFFIXES = tuple(spec.suffix for spec in VARIANTS.values() if spec.suffix and spec.quantizer != OPENVINO)
 _ROLE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_ROLE = 64
@@ -138,7 +137,7 @@ def companions(
                     f"files: {where} has no file {pattern}.", "Paths are those in the source; * stands for any letters."
                 )
             found += matching
-        taken = sorted(RESERVED.intersection(found))
+        taken = sorted(filter(is_own_file, found))
         if taken:
             raise SourceError(f"files: a version has its own {taken[0]}.", "Give the file another name.")
         return sorted(set(found))
@@ -152,7 +151,8 @@ def companions(
 
 def _looks_like_one(name: str) -> bool:
     file = PurePosixPath(name).name
-    return _COMPANION.fullmatch(file) is not None and _NO_COMPANION.fullmatch(file) is None and name not in RESERVED
+    looks = _COMPANION.fullmatch(file) is not None and _NO_COMPANION.fullmatch(file) is None
+    return looks and not is_own_file(name)
 
 
 def variant_by_name(names: Iterable[str]) -> str:
