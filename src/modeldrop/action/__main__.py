@@ -96,8 +96,8 @@ def _install(event: WorkflowEvent, outputs: Outputs) -> None:
 
 
 def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import exporter_lock
     from modeldrop.action.steps import explain_sign_in
+    from modeldrop.export.environments.exporters import EXPORTERS, exporter_lock
     from modeldrop.export.environments.virtual import PipCache
 
     api = _github_api()  # takes the token out of the environment before anything else is started
@@ -117,7 +117,7 @@ def _plan(event: WorkflowEvent, outputs: Outputs) -> None:
     if event.may_cache and hosted:  # a runner that stays has a cache of its own
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         machine = f"{os.environ.get('RUNNER_OS', '')}-{os.environ.get('RUNNER_ARCH', '')}"
-        outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock(needed)}"
+        outputs["cache-key"] = f"modeldrop-exporter-{machine}-{version}-{exporter_lock(EXPORTERS[needed])}"
         outputs["cache-folder"] = str(_pip_cache())
 
 
@@ -141,15 +141,15 @@ def _plan_with_what_it_takes(
 
 
 def _exporter(event: WorkflowEvent, outputs: Outputs) -> None:
-    from modeldrop.action.install import install_exporter
-    from modeldrop.export.environments.exporters import EXPORTERS
+    from modeldrop.export.environments.exporters import EXPORTERS, install_exporter
     from modeldrop.export.environments.virtual import PipCache
 
     inputs, name = _read_inputs(event), os.environ["MODELDROP_EXPORTER"]
     cached = bool(os.environ.get("MODELDROP_PIP_CACHE"))
     cache = PipCache(_pip_cache() if cached else None, none=not event.may_cache)
     with github.group(f"Install the exporter: PyTorch for CPUs, {EXPORTERS[name].label}"):
-        python = install_exporter(name, _temporary() / "modeldrop", inputs.torch_index, cache)
+        folder, index = _temporary() / "modeldrop", inputs.torch_index
+        python = install_exporter(EXPORTERS[name], folder, github.say, torch_index=index, cache=cache)
     outputs["python"] = str(python)
 
 

@@ -95,22 +95,6 @@ def signing_parts() -> list[str]:
     return kms or (["sign"] if key else [])
 
 
-def install_exporter(name: str, folder: Path, torch_index: str, cache: PipCache) -> Path:
-    """An environment with CPU torch and an exporter; return its interpreter.
-
-    Args:
-        name: the exporter's.
-        folder: where environments are made.
-        torch_index: the package index that has PyTorch's CPU build.
-        cache: pip's.
-
-    Raises:
-        MissingExtraError: a package cannot be had.
-    """
-    exporter = exporters.EXPORTERS[name]
-    return exporters.install_exporter(exporter, folder, github.say, torch_index=torch_index, cache=cache)
-
-
 def install_inference(cache: PipCache) -> Path:
     """Add to the environment that runs this what runs graphs, in processes of their own; return its interpreter.
 
@@ -136,11 +120,6 @@ def inference_lock() -> str:
     """Of the exporter's lock, what runs graphs."""
     blocks = re.split(r"(?m)^(?=\w)", read_lock(exporters.OPTIMUM.lock))
     return "".join(block for block in blocks if block.partition("==")[0] in _INFERENCE)
-
-
-def exporter_lock(name: str) -> str:
-    """The digest of what ``install_exporter`` installs, for a cache's key."""
-    return exporters.exporter_lock(exporters.EXPORTERS[name])
 
 
 def wrap_exporter(python: str, folder: Path) -> Path:
