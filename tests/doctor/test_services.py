@@ -8,7 +8,7 @@ import pytest
 
 from modeldrop.doctor.checks import SERVICE, CheckResult, CheckState
 from modeldrop.doctor.run import check_registry
-from modeldrop.doctor.services import SERVICES, Finding, Source, recognise
+from modeldrop.doctor.services import SERVICES, Evidence, Finding, recognise
 from tests.helpers.clouds import sign_in
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_what_is_said_has_a_source() -> None:
     for service in SERVICES:
         found = [getattr(service, name) for name in service.__slots__]
         for finding in (value for value in found if isinstance(value, Finding)):
-            assert finding.link.startswith("https://") == (finding.source is not Source.TESTED), service.name
+            assert finding.link.startswith("https://") == (finding.source is not Evidence.TESTED), service.name
         writes = [finding.what for finding in (service.create_only, service.swap) if finding]
         assert service.publish or "yes" not in writes
         assert service.summary.endswith(".")

@@ -27,7 +27,7 @@ from modeldrop.export.messages import Checkpoint
 
 # Before transformers: it keeps away what transformers imports needlessly.
 from modeldrop.export.models.shared import optimum_export
-from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.checkpoint import load_config, load_original
 from modeldrop.export.models.shared.tokenizer import load_tokenizer
 
 
@@ -58,7 +58,7 @@ def load(folder: Path) -> str:
     kind = _KINDS.get(folder.name, transformers.AutoModelForSequenceClassification)
     try:
         load_tokenizer(checkpoint, load_config(checkpoint))
-        load_model(checkpoint, kind)
+        load_original(checkpoint, kind)
     except ModeldropError as error:
         return str(error)
     return ""

@@ -15,7 +15,7 @@ import pytest
 
 import modeldrop as library
 from modeldrop.errors import RecipeError, SourceError
-from modeldrop.export.messages import Checkpoint, ExportRequest, GenericModel
+from modeldrop.export.messages import Checkpoint, ExportRequest, GenericSettings
 from modeldrop.export.models.generic import frameworks, worker
 from modeldrop.export.sources import resolve_source
 from modeldrop.format.manifest import Tensor
@@ -42,7 +42,7 @@ def loaded(folder: Path, path: Path, inputs: Path | None = None, *, allow_pickle
             golden=(),
             openvino=False,
             beside=False,
-            generic=GenericModel(
+            generic=GenericSettings(
                 framework=source.framework,
                 file=source.framework_file,
                 roles=source.roles,

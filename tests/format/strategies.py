@@ -27,7 +27,7 @@ from modeldrop.format.manifest import (
     piece_count,
 )
 from modeldrop.format.names import check_distinct, check_path
-from modeldrop.format.recipe import EXPORTERS, EXTERNAL_DATA, METRICS, OPSETS, Recipe, Threshold, VariantOptions
+from modeldrop.format.recipe import EXPORTER_NAMES, EXTERNAL_DATA, METRICS, OPSETS, Recipe, Threshold, VariantOptions
 from modeldrop.format.records import BuildRecord, Claim, Rejection, Retirement, Seal
 from modeldrop.format.reference import Reference
 from modeldrop.format.tasks import TASKS
@@ -153,7 +153,7 @@ recipes = st.builds(
     max_length=st.none() | st.integers(8, 1 << 20),
     truncate_dim=st.none() | st.integers(1, 1 << 20),
     opset=st.none() | st.sampled_from(OPSETS),
-    exporter=st.sampled_from(EXPORTERS),
+    exporter=st.sampled_from(EXPORTER_NAMES),
     external_data=st.sampled_from(EXTERNAL_DATA),
     tokenizer=st.none(),
     files=st.lists(texts(6), max_size=2).map(tuple),
@@ -258,7 +258,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             )
         ),
         piece_size=piece_size,
-        exporter=draw(st.sampled_from(EXPORTERS[1:]) | st.just("")),
+        exporter=draw(st.sampled_from(EXPORTER_NAMES[1:]) | st.just("")),
     )
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from modeldrop.oci import registry_place
+from modeldrop.oci import registry_target
 from modeldrop.oci.blobs import Content, blob_of
 from modeldrop.oci.client import Client
 from modeldrop.oci.destination import RegistryDestination
-from modeldrop.oci.registry_place import RegistryPlace
+from modeldrop.oci.registry_target import RegistryTarget
 from modeldrop.util.retry import Deadline
 from tests.helpers.waiting import HANG_SECONDS
 from tests.oci.conftest import Run
@@ -24,12 +24,12 @@ DATA = b"a layer" * 100_000
 
 @pytest.fixture(autouse=True)
 def every_layer_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_place, "_MIN_AHEAD", 0)
+    monkeypatch.setattr(registry_target, "_MIN_AHEAD", 0)
 
 
 @pytest.fixture
-def place(oci: OciRegistry) -> Iterator[RegistryPlace]:
-    made = RegistryPlace(Client(RegistryDestination(oci.host, NAME), Deadline(HANG_SECONDS), plain_http=True))
+def target(oci: OciRegistry) -> Iterator[RegistryTarget]:
+    made = RegistryTarget(Client(RegistryDestination(oci.host, NAME), Deadline(HANG_SECONDS), plain_http=True))
     yield made
     made.close(failed=False)
 
@@ -54,7 +54,7 @@ def test_digests_are_those_of_an_upload_that_waits(
     export: Run, oci: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert export(f"oci://{oci.host}/one:x")[0] == 0
-    monkeypatch.setattr(registry_place, "_MIN_AHEAD", 1 << 40)
+    monkeypatch.setattr(registry_target, "_MIN_AHEAD", 1 << 40)
     assert export(f"oci://{oci.host}/two:x")[0] == 0
     assert (len(oci.asked("PATCH", "/one/")), len(oci.asked("PATCH", "/two/"))) == (1, 0)
     assert oci.of("one").tags == oci.of("two").tags
@@ -123,7 +123,7 @@ def test_bytes_that_changed_on_the_way_are_refused_once(export: Run, oci: OciReg
     assert not oci.of(NAME).tags
 
 
-def test_what_ends_meanwhile_gives_it_up(place: RegistryPlace, oci: OciRegistry) -> None:
+def test_what_ends_meanwhile_gives_it_up(target: RegistryTarget, oci: OciRegistry) -> None:
     sent, given_up = threading.Event(), threading.Event()
 
     def hang(asked: Asked) -> Said | None:
@@ -136,21 +136,21 @@ def test_what_ends_meanwhile_gives_it_up(place: RegistryPlace, oci: OciRegistry)
         return None
 
     oci.answer = hang
-    place.begin(content_of(DATA))
+    target.begin(content_of(DATA))
     assert sent.wait(HANG_SECONDS)
-    place.close(failed=True)
+    target.close(failed=True)
     assert given_up.is_set()
     assert not oci.of(NAME).uploads
 
 
-def test_progress_ends_at_the_size(place: RegistryPlace, oci: OciRegistry) -> None:
+def test_progress_ends_at_the_size(target: RegistryTarget, oci: OciRegistry) -> None:
     for cut in ([], [1000]):
         oci.cut_after = cut
         data = DATA + bytes(len(cut))
         content = content_of(data)
         told: list[int] = []
-        place.begin(content)
+        target.begin(content)
         blob = blob_of(data)
-        place.push(type(blob)(blob.digest, content.size, content.read), told.append)
+        target.push(type(blob)(blob.digest, content.size, content.read), told.append)
         assert sum(told) == len(data)
         assert oci.of(NAME).blobs[blob.digest] == data

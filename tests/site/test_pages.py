@@ -11,7 +11,7 @@ import pytest
 from modeldrop.format.channel import Channel
 from modeldrop.format.diff import Facts, diff, differences
 from modeldrop.format.names import NAME
-from modeldrop.site.document import CHUNK, read_chunk, read_rows
+from modeldrop.site.document import CHUNK, read_chunk, read_model_rows
 from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.reading import KnownChannel
 from modeldrop.site.series import time_line
@@ -102,7 +102,7 @@ def test_the_registry_s_page_names_what_is_wrong_and_shows_the_rest(site: Path) 
     assert "model-000 : Damaged: v8." in text
     assert "damaged : The channel current cannot be read:" in text
     assert "astray : current names v1, which is unfinished." in text
-    rows = read_rows((site / "index.html").read_bytes(), "index.html")
+    rows = read_model_rows((site / "index.html").read_bytes(), "index.html")
     assert rows["model-000"].live == 50
     assert rows["model-000"].newest == 53
     assert rows["model-000"].channels == {"current": 53, "staging": 53}

@@ -24,7 +24,7 @@ from modeldrop.format.records import (
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.site import document, upkeep, writing
 from modeldrop.site import pages as site_pages
-from modeldrop.site.document import read_chunk, read_rows
+from modeldrop.site.document import read_chunk, read_model_rows
 from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.writing import update_site, write_site
 from modeldrop.storage.write import open_store
@@ -184,7 +184,7 @@ def test_updates_at_the_same_time_lose_nothing(store: CountingStore) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-    rows = read_rows(pages(store)["index.html"], "index.html")
+    rows = read_model_rows(pages(store)["index.html"], "index.html")
     assert (rows[MODEL].newest, rows["model-001"].newest) == (LAST + 1, LAST + 1)
     assert pages(store) == anew(store)
 
@@ -209,7 +209,7 @@ def test_commands_keep_the_pages(kept: FolderStore) -> None:
     ):
         code, _, err = run_here(*arguments)
         assert (code, err) == (0, "")
-        rows = read_rows(pages(kept)["index.html"], "index.html")
+        rows = read_model_rows(pages(kept)["index.html"], "index.html")
         assert rows["embedder"].channels == {"current": int(current[1:])}
         assert pages(kept) == anew(kept)
 
@@ -243,7 +243,7 @@ def test_what_changes_a_registry_in_a_cloud_keeps_its_pages(
 def test_a_channel_that_is_removed_leaves_the_pages(kept: FolderStore) -> None:
     assert run_here("promote", f"{kept.url}/embedder@v1", "--channel", "pr-17")[0] == 0
     assert run_here("channel", "rm", f"{kept.url}/embedder", "--channel", "pr-17")[0] == 0
-    assert read_rows(pages(kept)["index.html"], "index.html")["embedder"].channels == {}
+    assert read_model_rows(pages(kept)["index.html"], "index.html")["embedder"].channels == {}
     assert pages(kept) == anew(kept)
 
 

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from modeldrop.conformance.checks import CHECKS, Check
 from modeldrop.conformance.run import run_check
-from modeldrop.conformance.sample import describe_file
+from modeldrop.conformance.sample import describe_bytes
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.versions import claimed_numbers, version_numbers
@@ -124,7 +124,7 @@ def test_a_large_file_in_odd_pieces_arrives(ceph: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     store = open_store(ceph)
     done: list[int] = []
-    file = describe_file("model.onnx", data, 16 << 20)
+    file = describe_bytes("model.onnx", data, 16 << 20)
     store.upload("embedder/v1/model.onnx", tmp_path / "model.onnx", file, 16 << 20, done.append)
     assert sum(done) == file.size
     store.download("embedder/v1/model.onnx", tmp_path / "back", lambda _: None)

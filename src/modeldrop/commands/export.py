@@ -30,11 +30,11 @@ from modeldrop.fetcher.options import AUTO, FAIL, Options, time_limit
 from modeldrop.fetcher.resolve import Resolver
 from modeldrop.format.manifest import parse_manifest
 from modeldrop.oci.client import Client
-from modeldrop.oci.destination import RegistryDestination, check_name, check_tag, parse_destination
+from modeldrop.oci.destination import RegistryDestination, check_repository, check_tag, parse_destination
 from modeldrop.oci.documents import ARCHITECTURES
 from modeldrop.oci.export import BOTH, FORMATS, IMAGE, MODELPACK, make_exports, push, tags_of
-from modeldrop.oci.layout_place import LayoutPlace
-from modeldrop.oci.registry_place import RegistryPlace
+from modeldrop.oci.layout_target import LayoutTarget
+from modeldrop.oci.registry_target import RegistryTarget
 from modeldrop.util.files import expand_user
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
     from modeldrop.oci.destination import LayoutDestination
     from modeldrop.oci.export import Export, Exported
-    from modeldrop.oci.places import Place
+    from modeldrop.oci.targets import Target
 
 _KINDS = {IMAGE: f"image for {', '.join(f'linux/{name}' for name in ARCHITECTURES)}", MODELPACK: "ModelPack artifact"}
 
@@ -83,24 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     for tag in tags_of(arguments.format, destination.tag or "v1").values():
         check_tag(tag)
-    with _opened(destination, arguments, options) as place:
-        place.check()
+    with _opened(destination, arguments, options) as target:
+        target.check()
     options = options._replace(variant=_variant(reference, options))
     with Steps(3, quiet=arguments.quiet) as steps:
         snapshot = _fetch(reference, arguments.directory, options, steps)
         tags = tags_of(arguments.format, destination.tag or f"v{snapshot.version}-{snapshot.variant}")
-        with _opened(destination, arguments, options) as place:  # with a time limit, and a token, from now on
-            place.check()
-            exports = _package(snapshot, tags, place, steps)
+        with _opened(destination, arguments, options) as target:  # with a time limit, and a token, from now on
+            target.check()
+            exports = _package(snapshot, tags, target, steps)
             steps.start("push")
-            exported = push(exports, place, replace=arguments.replace, progress=steps.update)
+            exported = push(exports, target, replace=arguments.replace, progress=steps.update)
         steps.finish(f"{size_text(sum(one.sent for one in exported))} sent")
     if arguments.json:
-        print_json(_json(snapshot, place, exported))
+        print_json(_json(snapshot, target, exported))
         return 0
     for one in exported:
         done = "pushed" if one.pushed else "there already"
-        print(f"{place.url}:{one.export.tag} {one.export.digest}: {_KINDS[one.export.form]}, {done}")
+        print(f"{target.url}:{one.export.tag} {one.export.digest}: {_KINDS[one.export.form]}, {done}")
     return 0
 
 
@@ -121,25 +121,25 @@ def _options(arguments: argparse.Namespace) -> Options:
 @contextlib.contextmanager
 def _opened(
     destination: RegistryDestination | LayoutDestination, arguments: argparse.Namespace, options: Options
-) -> Iterator[Place]:
-    place: Place
+) -> Iterator[Target]:
+    target: Target
     if isinstance(destination, RegistryDestination):
-        mount_from = check_name(arguments.mount_from) if arguments.mount_from else ""
+        mount_from = check_repository(arguments.mount_from) if arguments.mount_from else ""
         limit = time_limit(options.timeout)
         client = Client(destination, limit, plain_http=arguments.plain_http, also_pull=mount_from)
-        place = RegistryPlace(client, mount_from)
+        target = RegistryTarget(client, mount_from)
     elif arguments.mount_from or arguments.plain_http:
         raise UsageError(
             "--mount-from and --plain-http are for registries; this is a folder.", "Leave them out, or name oci://…"
         )
     else:
-        place = LayoutPlace(expand_user(destination.folder).absolute(), destination.url)
+        target = LayoutTarget(expand_user(destination.folder).absolute(), destination.url)
     try:
-        yield place
+        yield target
     except BaseException:
-        place.close(failed=True)
+        target.close(failed=True)
         raise
-    place.close(failed=False)
+    target.close(failed=False)
 
 
 def _variant(reference: Reference, options: Options) -> str:
@@ -173,10 +173,10 @@ def _fetch(reference: Reference, directory: str | None, options: Options, steps:
     return snapshot
 
 
-def _package(snapshot: Snapshot, tags: Mapping[str, str], place: Place, steps: Steps) -> tuple[Export, ...]:
+def _package(snapshot: Snapshot, tags: Mapping[str, str], target: Target, steps: Steps) -> tuple[Export, ...]:
     steps.start("package")
     try:
-        exports = make_exports(snapshot, tags, steps.update, place)
+        exports = make_exports(snapshot, tags, steps.update, target)
     except OSError as error:
         raise DiskError(
             f"{error.filename or snapshot.path} cannot be read: {error.strerror or error}.",
@@ -186,14 +186,14 @@ def _package(snapshot: Snapshot, tags: Mapping[str, str], place: Place, steps: S
     return exports
 
 
-def _json(snapshot: Snapshot, place: Place, exported: Sequence[Exported]) -> dict[str, Any]:
+def _json(snapshot: Snapshot, target: Target, exported: Sequence[Exported]) -> dict[str, Any]:
     return {
         "source": f"{snapshot.registry}/{snapshot.model}@v{snapshot.version}@{snapshot.digest}",
         "variant": snapshot.variant,
         "exports": [
             {
                 "format": one.export.form,
-                "reference": f"{place.url}:{one.export.tag}@{one.export.digest}",
+                "reference": f"{target.url}:{one.export.tag}@{one.export.digest}",
                 "tag": one.export.tag,
                 "digest": one.export.digest,
                 "pushed": one.pushed,

@@ -19,7 +19,7 @@ from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry, trust_policy
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
-from modeldrop.format.policy import ATTESTATION, REQUIREMENTS, SIGNATURE, Policy, describe
+from modeldrop.format.policy import ATTESTATION, REQUIREMENTS, SIGNATURE, Policy, policy_text
 from modeldrop.registry.policy import read_policy, write_policy
 from modeldrop.registry.provenance import now, provenance
 from modeldrop.storage.write import open_store
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif policy is None:
         print(f"{store.url} has no policy: no channel requires anything.")
     else:
-        print(f"{store.url}: {describe(policy)} (set by {policy.by} at {policy.at})")
+        print(f"{store.url}: {policy_text(policy)} (set by {policy.by} at {policy.at})")
     return 0
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
 
 
-class Verified(NamedTuple):
+class CheckedFolder(NamedTuple):
     """What was found: the folder, what is wrong, the variants that are there, and the manifest's digest."""
 
     path: str
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(text: str, home: Path, *, in_home: bool) -> list[Verified]:
+def _verify(text: str, home: Path, *, in_home: bool) -> list[CheckedFolder]:
     """What a path, a model's name or a reference names.
 
     Raises:
@@ -125,15 +125,15 @@ def _verify(text: str, home: Path, *, in_home: bool) -> list[Verified]:
     return [_verify_snapshot(one) for one in found]
 
 
-def _verify_snapshot(snapshot: LocalSnapshot) -> Verified:
+def _verify_snapshot(snapshot: LocalSnapshot) -> CheckedFolder:
     damages = tuple(find_damage(snapshot, read_files=True))
     digest = ""
     with contextlib.suppress(OSError, FormatError):
         digest = snapshot.digest
-    return Verified(str(snapshot.path), damages, (snapshot.variant,), digest)
+    return CheckedFolder(str(snapshot.path), damages, (snapshot.variant,), digest)
 
 
-def _verify_version(reference: Reference) -> Verified:
+def _verify_version(reference: Reference) -> CheckedFolder:
     """A version of a registry in a folder.
 
     Raises:
@@ -146,7 +146,7 @@ def _verify_version(reference: Reference) -> Verified:
     return _verify_copy(folder, version.digest, all_variants=True)
 
 
-def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> Verified:
+def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> CheckedFolder:
     path = folder / MANIFEST
     try:
         with path.open("rb") as file:
@@ -158,12 +158,12 @@ def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> Ver
         seal = find_seal(data)
         if seal is not None:
             raise NotFoundError(f"{folder} was pruned on {seal.at[:10]}: it holds no version any more.") from None
-        return Verified(str(folder), (f"{path}: {error.message}",), (), "")
+        return CheckedFolder(str(folder), (f"{path}: {error.message}",), (), "")
     found = manifest_digest(data)
     damages, variants = find_damage_of_copy(folder, manifest, all_variants=all_variants)
     if digest not in {None, found}:
         damages.insert(0, f"{path} has the digest {found}, not {digest} as promised.")
-    return Verified(str(folder), tuple(damages), tuple(variants), found)
+    return CheckedFolder(str(folder), tuple(damages), tuple(variants), found)
 
 
 def _referenced(reference: Reference, model_home: Path) -> list[LocalSnapshot]:

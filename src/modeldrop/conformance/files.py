@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from modeldrop.conformance.documents import LIMIT
-from modeldrop.conformance.sample import describe_file, noise, write_build, write_file
+from modeldrop.conformance.sample import describe_bytes, noise, write_build, write_file
 from modeldrop.conformance.scratch import (
     LackError,
     NonconformantError,
@@ -72,7 +72,7 @@ def upload_refuses_other_bytes(scratch: ScratchModel) -> None:
     key = scratch.key(f"v1/{_NAME}")
     for size, piece_size in ((MIN_PIECE_SIZE, MIN_PIECE_SIZE), (part_size(scratch) + 17, PIECE_SIZE)):
         data = noise("meant", size)
-        file = describe_file(_NAME, data, piece_size)
+        file = describe_bytes(_NAME, data, piece_size)
         for wrong in (data[:-1] + bytes([data[-1] ^ 1]), data[:-1], data + b"x"):
             write_file(scratch.folder, _NAME, wrong, piece_size)
             try:

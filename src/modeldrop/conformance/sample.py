@@ -30,7 +30,7 @@ def noise(seed: str, size: int) -> bytes:
     return blake3(seed.encode()).digest(size)
 
 
-def describe_file(path: str, data: bytes, piece_size: int) -> File:
+def describe_bytes(path: str, data: bytes, piece_size: int) -> File:
     """A file as a manifest describes it."""
     pieces = tuple(blake3(data[start : start + piece_size]).hexdigest() for start in range(0, len(data), piece_size))
     return File(path, len(data), hashlib.sha256(data).hexdigest(), pieces)
@@ -40,7 +40,7 @@ def write_file(folder: Path, path: str, data: bytes, piece_size: int) -> File:
     """Write a file below ``folder`` and describe it."""
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(data)
-    return describe_file(path, data, piece_size)
+    return describe_bytes(path, data, piece_size)
 
 
 def write_build(folder: Path) -> dict[str, bytes]:

@@ -41,7 +41,7 @@ from modeldrop.doctor.checks import (
 from modeldrop.doctor.reading import check_access, check_models, check_reading
 from modeldrop.errors import ConflictError, FormatError, MissingExtraError, ModeldropError, RegistryError
 from modeldrop.format import keys
-from modeldrop.format.policy import describe, parse_policy
+from modeldrop.format.policy import parse_policy, policy_text
 from modeldrop.storage import errors as storage_errors
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import conditional, open_store
@@ -160,7 +160,7 @@ def _policy(store: Store) -> list[CheckResult]:
         return []  # whether objects can be read is another check's
     by = f"set by {policy.by} at {policy.at}"
     holds = "" if "://" not in store.url else "; --policies prints what keeps publishers from changing it"
-    return [ok(POLICY, f"{describe(policy)}, {by}{holds}")]
+    return [ok(POLICY, f"{policy_text(policy)}, {by}{holds}")]
 
 
 def _why_reading(registry: str) -> str:

@@ -20,7 +20,7 @@ WITHOUT_CONDITIONS = (
 )
 
 
-class Source(enum.Enum):
+class Evidence(enum.Enum):
     """How something is known."""
 
     TESTED = "tested"
@@ -41,7 +41,7 @@ class Finding:
     """One thing about a service: what, how that is known, and where one can read it."""
 
     what: str
-    source: Source
+    source: Evidence
     link: str = ""
 
 
@@ -85,11 +85,11 @@ class Service:
 
 
 def _documented(what: str, link: str) -> Finding:
-    return Finding(what, Source.DOCUMENTED, link)
+    return Finding(what, Evidence.DOCUMENTED, link)
 
 
 def _tested(what: str) -> Finding:
-    return Finding(what, Source.TESTED)
+    return Finding(what, Evidence.TESTED)
 
 
 _AMAZON = "https://docs.aws.amazon.com/AmazonS3/latest"
@@ -145,8 +145,8 @@ SERVICES = (
         region=_documented("in the endpoint", _B2_CALLS),
         hosts=r"(.*\.)?s3\.[a-z0-9-]+\.backblazeb2\.com",
         publish=False,
-        create_only=Finding("501", Source.REPORTED, _B2_REPORT),
-        swap=Finding("501", Source.REPORTED, _B2_REPORT),
+        create_only=Finding("501", Evidence.REPORTED, _B2_REPORT),
+        swap=Finding("501", Evidence.REPORTED, _B2_REPORT),
         uploads=_documented("yes", _B2_CALLS),
     ),
     Service(
@@ -207,8 +207,8 @@ SERVICES = (
         style=_documented("path or host", _GARAGE),
         region=_documented("s3_region of its configuration", _GARAGE),
         publish=False,
-        create_only=Finding("ignored", Source.SOURCE, _GARAGE_CODE),
-        swap=Finding("ignored", Source.SOURCE, _GARAGE_CODE),
+        create_only=Finding("ignored", Evidence.SOURCE, _GARAGE_CODE),
+        swap=Finding("ignored", Evidence.SOURCE, _GARAGE_CODE),
         tags=_documented("no", _GARAGE),
         uploads=_documented("yes", _GARAGE),
     ),
@@ -264,7 +264,7 @@ SERVICES = (
         "create-only and compare-and-swap below tell.",
         endpoint="https://LOCATION.your-objectstorage.com",
         hosts=r".*\.your-objectstorage\.com",
-        create_only=Finding("accepted", Source.REPORTED, _HETZNER_REPORT),
+        create_only=Finding("accepted", Evidence.REPORTED, _HETZNER_REPORT),
         tags=_documented("not of buckets", _HETZNER),
     ),
     Service(

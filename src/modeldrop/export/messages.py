@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenericModel:
+class GenericSettings:
     """What is known of a generic model that is to be taken as it is, or converted.
 
     Attributes:
@@ -103,7 +103,7 @@ class ExportRequest:
     golden: tuple[int, ...]
     openvino: bool
     beside: bool
-    generic: GenericModel | None = None
+    generic: GenericSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +430,7 @@ class WorkerEvent:
     inputs: int = 0
 
 
-Request: TypeAlias = (
+WorkerRequest: TypeAlias = (
     ExportRequest
     | QuantizeRequest
     | SearchRequest

@@ -19,7 +19,7 @@ from modeldrop.export.messages import (
     Comparison,
     ExportAnswer,
     ExportRequest,
-    GenericModel,
+    GenericSettings,
     MadeVariants,
     QuantizeRequest,
     ReportRequest,
@@ -212,11 +212,11 @@ def _export(
     return exported, made
 
 
-def _generic_model(checked: CheckedRequest) -> GenericModel | None:
+def _generic_model(checked: CheckedRequest) -> GenericSettings | None:
     source, recipe = checked.request.source, checked.request.recipe
     if not source.framework:
         return None
-    return GenericModel(
+    return GenericSettings(
         framework=source.framework,
         file=source.framework_file,
         function=source.function,

@@ -16,7 +16,7 @@ from modeldrop.format.variants import VARIANTS
 from modeldrop.util.text import apart, latencies_text, size_text
 
 _SHOWN = 200
-AUTO = "auto = true under [options.{}] searches for the layers that must stay in fp32"
+SEARCH_HINT = "auto = true under [options.{}] searches for the layers that must stay in fp32"
 """What mends a variant that is too far from the original, where there is a search for it."""
 
 
@@ -41,7 +41,7 @@ def judge_all(request: BuildRequest, proven: VerifyAnswer) -> Judged:
         except FidelityError as error:
             if name not in request.optional:
                 raise
-            more = f"; {AUTO.format(name)}" if VARIANTS[name].searched else ""
+            more = f"; {SEARCH_HINT.format(name)}" if VARIANTS[name].searched else ""
             missed[name] = error.message.partition("\n")[2].strip().replace("\n ", ";") + more
     return Judged(faithful, missed)
 
@@ -100,7 +100,7 @@ def judge(
         raise FidelityError(
             "The build does not behave like the original:\n  " + "\n  ".join(misses),
             "Nothing was published. "
-            + (f"In the recipe, {AUTO.format(variant)}. Or leave" if VARIANTS[variant].searched else "Leave")
+            + (f"In the recipe, {SEARCH_HINT.format(variant)}. Or leave" if VARIANTS[variant].searched else "Leave")
             + f" {variant} out of the recipe's variants, or, if you can live with it, set [thresholds.{variant}].",
         )
     return Fidelity(metrics, thresholds, worst, len(inputs))

@@ -16,7 +16,7 @@ from modeldrop import errors
 from modeldrop.errors import ExportError, MissingExtraError, ModeldropError
 from modeldrop.export.environments.exporters import OPTIMUM, any_exporter, code_folder, is_made
 from modeldrop.export.known_failures import NO_MEMORY, known_failure
-from modeldrop.export.messages import Failure, Request, WorkerEvent, from_json, to_json
+from modeldrop.export.messages import Failure, WorkerEvent, WorkerRequest, from_json, to_json
 from modeldrop.util.process import end, signal_name
 
 AnswerT = TypeVar("AnswerT")
@@ -70,7 +70,9 @@ class Worker(Generic[AnswerT]):
         MissingExtraError: that interpreter cannot be started.
     """
 
-    def __init__(self, name: str, request: Request, answer: type[AnswerT], folder: Path, *, python: str = "") -> None:
+    def __init__(
+        self, name: str, request: WorkerRequest, answer: type[AnswerT], folder: Path, *, python: str = ""
+    ) -> None:
         python = python or any_exporter()
         self._name = name
         self._answer = answer
@@ -131,7 +133,7 @@ class Worker(Generic[AnswerT]):
 
 def run_worker(
     name: str,
-    request: Request,
+    request: WorkerRequest,
     answer: type[AnswerT],
     folder: Path,
     on_event: Callable[[WorkerEvent], None],

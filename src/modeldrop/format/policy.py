@@ -44,7 +44,7 @@ class Policy(NamedTuple):
         return bool(self.require) and (not self.channels or channel in self.channels)
 
 
-def describe(policy: Policy) -> str:
+def policy_text(policy: Policy) -> str:
     """What a policy requires, and of which channels, for people."""
     if not policy.require:
         return "no channel requires anything"

@@ -34,7 +34,7 @@ OPSETS = range(14, 21)
 
 
 AUTO_EXPORTER = "auto"
-EXPORTERS = (AUTO_EXPORTER, "optimum", "transformers")
+EXPORTER_NAMES = (AUTO_EXPORTER, "optimum", "transformers")
 """What a recipe can say of the exporter: the one that suits, or its name."""
 
 
@@ -452,7 +452,7 @@ WRITTEN_RECIPE = Record(
     max_length=_MAX_LENGTH,
     truncate_dim=_TRUNCATE_DIM,
     opset=IntegerField(_OPSET_TEXT, low=OPSETS[0], high=OPSETS[-1], default=None, omit=True),
-    exporter=ChoiceField(_EXPORTER_TEXT, EXPORTERS, "an exporter", default=AUTO_EXPORTER, omit=True),
+    exporter=ChoiceField(_EXPORTER_TEXT, EXPORTER_NAMES, "an exporter", default=AUTO_EXPORTER, omit=True),
     external_data=ChoiceField(
         _EXTERNAL_DATA_TEXT, EXTERNAL_DATA, "one of its values", default=EXTERNAL_DATA[0], omit=True
     ),

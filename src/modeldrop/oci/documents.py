@@ -59,7 +59,7 @@ _MODALITIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ExportedVersion:
     """What is exported.
 
     Attributes:
@@ -76,7 +76,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class PushedDocument:
     """A manifest or an index, as it is pushed.
 
     Attributes:
@@ -99,11 +99,11 @@ class Package:
     """
 
     blobs: tuple[Blob, ...]
-    parts: tuple[Document, ...]
-    top: Document
+    parts: tuple[PushedDocument, ...]
+    top: PushedDocument
 
 
-def image_of(subject: Subject, layer: Blob) -> Package:
+def image_of(subject: ExportedVersion, layer: Blob) -> Package:
     """An image with one layer, for every architecture of ``ARCHITECTURES``: an index of manifests that share it."""
     annotations = _annotations(subject)
     configs, manifests, entries = [], [], []
@@ -124,10 +124,10 @@ def image_of(subject: Subject, layer: Blob) -> Package:
         platform = {"architecture": architecture, "os": "linux"}
         entries.append({**_descriptor(manifest.blob, OCI_MANIFEST), "platform": platform})
     index = {"annotations": annotations, "manifests": entries, "mediaType": OCI_INDEX, "schemaVersion": 2}
-    return Package((layer, *configs), tuple(manifests), Document(OCI_INDEX, _json_blob(index)))
+    return Package((layer, *configs), tuple(manifests), PushedDocument(OCI_INDEX, _json_blob(index)))
 
 
-def modelpack_of(subject: Subject, entries: Sequence[Entry]) -> Package:
+def modelpack_of(subject: ExportedVersion, entries: Sequence[Entry]) -> Package:
     """An artifact as CNCF's ModelPack specifies it: every file is a layer of its own, as it is.
 
     Raises:
@@ -165,7 +165,7 @@ def _manifest(
     layers: Sequence[Mapping[str, Any]],
     annotations: Mapping[str, str],
     artifact_type: str = "",
-) -> Document:
+) -> PushedDocument:
     plain = {
         "annotations": annotations,
         "config": _descriptor(config, config_type),
@@ -173,7 +173,7 @@ def _manifest(
         "mediaType": OCI_MANIFEST,
         "schemaVersion": 2,
     }
-    return Document(OCI_MANIFEST, _json_blob(plain | ({"artifactType": artifact_type} if artifact_type else {})))
+    return PushedDocument(OCI_MANIFEST, _json_blob(plain | ({"artifactType": artifact_type} if artifact_type else {})))
 
 
 def _descriptor(blob: Blob, media_type: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _json_blob(plain: Mapping[str, Any]) -> Blob:
     return blob_of(json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def _annotations(subject: Subject) -> dict[str, str]:
+def _annotations(subject: ExportedVersion) -> dict[str, str]:
     made, source = subject.manifest.provenance, subject.manifest.source
     found = {
         MANIFEST_DIGEST: subject.digest,
@@ -206,7 +206,7 @@ def _kind(path: str, graphs: set[str]) -> str:
     return _WEIGHT if path in graphs or not name.lower().endswith(_SETTING_ENDINGS) else _SETTINGS
 
 
-def _descriptive(subject: Subject) -> dict[str, Any]:
+def _descriptive(subject: ExportedVersion) -> dict[str, Any]:
     source = subject.manifest.source
     licence = spdx_id(source.licence)
     found: dict[str, Any] = {
@@ -219,7 +219,7 @@ def _descriptive(subject: Subject) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def _technical(subject: Subject) -> dict[str, Any]:
+def _technical(subject: ExportedVersion) -> dict[str, Any]:
     variant = subject.variant.name
     numbers = next((part for part in variant.split("-") if part in _PRECISIONS or part.startswith("int")), "")
     precision = _PRECISIONS.get(numbers, "")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import RefusedError, VariantError
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.oci.contents import entries_of
-from modeldrop.oci.documents import Package, Subject, image_of, modelpack_of
+from modeldrop.oci.documents import ExportedVersion, Package, image_of, modelpack_of
 from modeldrop.oci.layer import layer_of
 
 if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import Snapshot
     from modeldrop.oci.blobs import Content
-    from modeldrop.oci.places import Place
+    from modeldrop.oci.targets import Target
 
 IMAGE, MODELPACK, BOTH = "image", "modelpack", "both"
 FORMATS = (BOTH, IMAGE, MODELPACK)
@@ -78,7 +78,7 @@ def make_exports(
     snapshot: Snapshot,
     tags: Mapping[str, str],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-    place: Place | None = None,
+    target: Target | None = None,
 ) -> tuple[Export, ...]:
     """What is to be pushed; the same bytes for the same version, variant and layout, whoever makes it, and where.
 
@@ -86,11 +86,11 @@ def make_exports(
         snapshot: what is exported.
         tags: the tag of each form.
         progress: told bytes hashed and bytes to hash.
-        place: where they will be pushed. Where none of the tags names anything yet, the layer of the image is on its
+        target: where they will be pushed. Where none of the tags names anything yet, the layer of the image is on its
             way there while it is hashed.
 
     Raises:
-        RegistryError, DiskError: the place cannot be read.
+        RegistryError, DiskError: the target cannot be read.
         IntegrityError: the snapshot was changed.
         RefusedError: a file has a name that no image can hold.
         OSError: it cannot be read.
@@ -99,7 +99,7 @@ def make_exports(
     variant = local.manifest.variant(local.variant)
     if variant is None:
         raise VariantError(f"{snapshot.path} holds no variant of its manifest.")
-    subject = Subject(snapshot.model, local.digest, local.manifest, variant)
+    subject = ExportedVersion(snapshot.model, local.digest, local.manifest, variant)
     entries = entries_of(local)
     total, done = sum(entry.blob.size for entry in entries), 0
 
@@ -110,8 +110,8 @@ def make_exports(
 
     def begin(content: Content) -> None:
         # What a tag names may be this very export.
-        if place is not None and all(place.tagged(tag) is None for tag in tags.values()):
-            place.begin(content)
+        if target is not None and all(target.tagged(tag) is None for tag in tags.values()):
+            target.begin(content)
 
     packages = {
         MODELPACK: lambda: modelpack_of(subject, entries),
@@ -122,36 +122,36 @@ def make_exports(
 
 def push(
     exports: Sequence[Export],
-    place: Place,
+    target: Target,
     *,
     replace: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[Exported, ...]:
-    """Bring exports to their place. Whenever it ends, each tag names what it named before, or all of the new.
+    """Bring exports to their target. Whenever it ends, each tag names what it named before, or all of the new.
 
     Args:
         exports: what is to be there.
-        place: where.
+        target: where.
         replace: whether tags may be moved that name something else.
         progress: told bytes sent and bytes that have to be sent.
 
     Raises:
         RefusedError: a tag names something else; nothing was sent.
         ConflictError: somebody else moved a tag meanwhile.
-        RegistryError, DiskError: the place cannot be read or written.
+        RegistryError, DiskError: the target cannot be read or written.
         IntegrityError: something did not arrive as it was sent.
     """
-    before = {export.tag: place.tagged(export.tag) for export in exports}
+    before = {export.tag: target.tagged(export.tag) for export in exports}
     for export in exports:
         found = before[export.tag]
         if found not in {None, export.digest} and not replace:
             raise RefusedError(
-                f"{place.url}:{export.tag} names {found}, and not {export.digest}, which this version is.",
+                f"{target.url}:{export.tag} names {found}, and not {export.digest}, which this version is.",
                 "Choose another tag. To move this one, which those who use it will not expect, add --replace.",
             )
     wanted = [export for export in exports if before[export.tag] != export.digest]
     named = {blob.digest: blob for export in wanted for blob in export.package.blobs}
-    missing = {digest: blob for digest, blob in named.items() if not place.has(blob)}
+    missing = {digest: blob for digest, blob in named.items() if not target.has(blob)}
     total, done = sum(blob.size for blob in missing.values()), 0
 
     def count(size: int) -> None:
@@ -166,10 +166,10 @@ def push(
         if export in wanted:
             for blob in package.blobs:
                 if missing.pop(blob.digest, None) is not None:
-                    place.push(blob, count)
+                    target.push(blob, count)
                     sent += blob.size
             for part in package.parts:
-                place.push_manifest(part)
-            place.tag(package.top, export.tag, before[export.tag])
+                target.push_manifest(part)
+            target.tag(package.top, export.tag, before[export.tag])
         results.append(Exported(export, export in wanted, sent, size))
     return tuple(results)

@@ -194,13 +194,13 @@ def read_chunk(data: bytes, where: str) -> list[VersionEntry]:
     return [_ENTRY.read(child) for child in children]
 
 
-def write_rows(rows: Iterable[ModelRow]) -> str:
+def write_model_rows(rows: Iterable[ModelRow]) -> str:
     """The models for the registry's page; nothing in it can end the element that it stands in."""
     text = json.dumps({"models": [_ROW.write(row) for row in rows]}, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
-def read_rows(page: bytes, where: str) -> dict[str, ModelRow]:
+def read_model_rows(page: bytes, where: str) -> dict[str, ModelRow]:
     """The models by name, from a registry's page.
 
     Raises:

@@ -15,7 +15,7 @@ from modeldrop.export import report
 from modeldrop.format import keys
 from modeldrop.format.diff import differences
 from modeldrop.format.names import hex_digest
-from modeldrop.site.document import CHUNK, ModelRow, VersionEntry, write_rows
+from modeldrop.site.document import CHUNK, ModelRow, VersionEntry, write_model_rows
 from modeldrop.site.reading import KnownChannel, KnownVersion
 from modeldrop.site.series import colours, time_line, version_charts
 
@@ -87,7 +87,7 @@ class Pages:
         from markupsafe import Markup  # comes with Jinja2
 
         # JSON in which no "<" is left, for nobody but us and JSON.parse.
-        return self._render("registry.html", top="", rows=ordered, remembered=Markup(write_rows(ordered)))  # noqa: S704
+        return self._render("registry.html", top="", rows=ordered, remembered=Markup(write_model_rows(ordered)))  # noqa: S704
 
     def model(self, row: ModelRow, channels: Sequence[KnownChannel], entries: Sequence[VersionEntry]) -> bytes:
         """A model's page, with its newest versions from old to new."""

@@ -20,7 +20,7 @@ from modeldrop.site.document import (
     VersionEntry,
     chunk_of,
     read_chunk,
-    read_rows,
+    read_model_rows,
     totals_of,
     write_chunk,
 )
@@ -83,7 +83,7 @@ def write_site(store: Store, place: Place, progress: Callable[[str], None] = lam
     try:
         place.write(REGISTRY_PAGE, pages.registry(rows.values()))
     except ConflictError:  # a publish has updated its own model's row meanwhile
-        known = read_rows(place.read(REGISTRY_PAGE) or b"", REGISTRY_PAGE)
+        known = read_model_rows(place.read(REGISTRY_PAGE) or b"", REGISTRY_PAGE)
         place.write(REGISTRY_PAGE, pages.registry({**rows, **known}.values()))
     problems = {row.name: row.problems for row in rows.values() if row.problems}
     return Written(len(rows), versions, place.written, problems)
@@ -139,7 +139,7 @@ def update_site(store: Store, model: str, changed: Iterable[int], *, attempts: i
         pages = Pages(store.url, place.beside)
         front = place.read(REGISTRY_PAGE)
         try:
-            rows = read_rows(front or b"", REGISTRY_PAGE)
+            rows = read_model_rows(front or b"", REGISTRY_PAGE)
         except FormatError:
             return write_site(store, place)
         try:

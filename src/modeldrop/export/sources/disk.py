@@ -20,7 +20,7 @@ _HEADER_LIMIT = 100_000_000
 _README_LIMIT = 1024 * 1024
 
 
-def unreadable(what: str, error: OSError) -> SourceError:
+def unreadable_file(what: str, error: OSError) -> SourceError:
     """The error for a file that cannot be read."""
     return SourceError(f"{what} cannot be read: {error.strerror or error}.", "Check permissions and disk.")
 
@@ -36,7 +36,7 @@ def read_json(path: Path, what: str) -> Any:
             raise SourceError(f"{what} is larger than {JSON_LIMIT >> 20} MiB, which no such file is.")
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise unreadable(what, error) from error
+        raise unreadable_file(what, error) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{what} is not valid JSON: {error}.") from error
 
@@ -59,7 +59,7 @@ def sha256_of(path: Path, what: str) -> str:
     try:
         return sha256_file(path)
     except OSError as error:
-        raise unreadable(what, error) from error
+        raise unreadable_file(what, error) from error
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def opened(path: Path, what: str) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except OSError as error:
-        raise unreadable(what, error) from error
+        raise unreadable_file(what, error) from error
 
 
 def git_blob_id(file: BinaryIO, size: int) -> str:
@@ -103,7 +103,7 @@ def check_safetensors(path: Path, what: str) -> None:
             header = json.loads(file.read(length))
         end = _data_length(header)
     except OSError as error:
-        raise unreadable(what, error) from error
+        raise unreadable_file(what, error) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{what} is not a safetensors file: its header does not parse.") from error
     expected = 8 + length + end

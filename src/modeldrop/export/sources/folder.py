@@ -95,7 +95,7 @@ class FolderSource(FileListSource):
         try:
             return self._path(name).read_bytes()
         except OSError as error:
-            raise disk.unreadable(self._called(name), error) from error
+            raise disk.unreadable_file(self._called(name), error) from error
 
     def _size(self, name: str) -> int:
         return self._stamps[name][0]
@@ -115,7 +115,7 @@ class FolderSource(FileListSource):
             with path.open("rb") as file:
                 start = file.read(len(_POINTER)) if size < _POINTER_LIMIT else b""
         except OSError as error:
-            raise disk.unreadable(self._called(name), error) from error
+            raise disk.unreadable_file(self._called(name), error) from error
         if start == _POINTER:
             raise SourceError(
                 f"{self._called(name)} is a Git LFS pointer of {size} bytes, not the file itself.",
@@ -148,7 +148,7 @@ def _listing(folder: Path, spec: str) -> dict[str, tuple[int, int]]:
                 inner = (path for path in sorted(entry.iterdir()) if not path.is_dir())
                 found.update({f"{entry.name}/{path.name}": _stamp(path) for path in inner})
     except OSError as error:
-        raise disk.unreadable(f"The checkpoint folder {spec}", error) from error
+        raise disk.unreadable_file(f"The checkpoint folder {spec}", error) from error
     return found
 
 

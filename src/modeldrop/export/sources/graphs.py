@@ -118,7 +118,7 @@ def _mapped(path: Path, what: str) -> Iterator[mmap.mmap]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 yield data
     except OSError as error:
-        raise disk.unreadable(what, error) from error
+        raise disk.unreadable_file(what, error) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(
             f"{what} is not a whole ONNX file ({error}).", "Export it again, or finish copying it."

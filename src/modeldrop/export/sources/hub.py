@@ -24,7 +24,7 @@ from typing import Any
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, hub_client, hub_names, hub_settings
 from modeldrop.export.sources.file_choice import FileRules
-from modeldrop.export.sources.hub_api import Answer, ask_revision, read_file
+from modeldrop.export.sources.hub_api import Revision, ask_revision, read_file
 from modeldrop.export.sources.hub_errors import not_a_hub
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.util.files import replace_file
@@ -203,7 +203,7 @@ class HubSource(FileListSource):
         try:
             size = blob.stat().st_size
         except OSError as error:
-            raise disk.unreadable(self._called(name), error) from error
+            raise disk.unreadable_file(self._called(name), error) from error
         if promised.sha256 is None and promised.blob_id is None and blob.parent.name == "blobs":
             promised = replace(
                 promised,
@@ -223,7 +223,7 @@ class HubSource(FileListSource):
             )
 
 
-def _listing(answer: Answer) -> dict[str, HubFile]:
+def _listing(answer: Revision) -> dict[str, HubFile]:
     try:
         return {str(sibling["rfilename"]): _file(sibling) for sibling in answer.get("siblings") or ()}
     except (AttributeError, KeyError, TypeError):
@@ -237,7 +237,7 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     return HubFile(size=sibling.get("size"), blob_id=sibling.get("blobId"))
 
 
-def _licence(answer: Answer) -> str | None:
+def _licence(answer: Revision) -> str | None:
     card = answer.get("cardData")
     licence = card.get("license") if isinstance(card, dict) else None
     if isinstance(licence, list):

@@ -18,7 +18,7 @@ from modeldrop.export.sources import hub_errors
 from modeldrop.export.sources.hub_settings import endpoint, timeout, token
 from modeldrop.util import http
 
-Answer: TypeAlias = Mapping[str, Any]
+Revision: TypeAlias = Mapping[str, Any]
 """What the API says of a repository at a revision."""
 
 _MAX_BYTES = 64 << 20
@@ -26,7 +26,7 @@ _REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTIONS = 5
 
 
-def ask_revision(repository: str, revision: str) -> Answer:
+def ask_revision(repository: str, revision: str) -> Revision:
     """What the Hub says of a repository at a revision: its commit, and its files with their sizes and digests.
 
     Raises:

@@ -14,7 +14,7 @@ import transformers
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.causal.genai_config import FILE, genai_config
-from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.checkpoint import load_config, load_original
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.openvino_as_model import OpenVinoModel
@@ -37,7 +37,7 @@ class CausalModel(LoadedModel):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
-        self._model = load_model(checkpoint, transformers.AutoModelForCausalLM)
+        self._model = load_original(checkpoint, transformers.AutoModelForCausalLM)
         self.max_length = self._tokenizer.model_max_length
         self._generation = checkpoint.read("generation_config.json")
 

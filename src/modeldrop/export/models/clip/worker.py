@@ -11,7 +11,7 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.checkpoint import load_config, load_original
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.media import coarse, open_picture, pictures
 from modeldrop.export.models.shared.timing import BATCH
@@ -40,7 +40,7 @@ class ClipModel(LoadedModel):
         super().__init__(checkpoint)
         config = load_config(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, config.text_config)
-        self._model = load_model(checkpoint, transformers.AutoModelForZeroShotImageClassification)
+        self._model = load_original(checkpoint, transformers.AutoModelForZeroShotImageClassification)
         self._processor = load_processor(checkpoint)
         self.max_length = self._tokenizer.model_max_length
         if config.model_type in _FILLED:

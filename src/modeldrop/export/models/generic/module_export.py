@@ -22,7 +22,7 @@ from torch.export import Dim
 
 from modeldrop.errors import ExportError, RecipeError
 from modeldrop.export.models.generic.own_module import Flattened, OwnModule, Tensors
-from modeldrop.export.models.shared.dynamo_graph import forget_origin, rename_axes, save
+from modeldrop.export.models.shared.dynamo_graph import forget_origin, rename_axes, save_program
 from modeldrop.format.dynamic_shapes import Dimension
 from modeldrop.util.text import first_line
 
@@ -133,7 +133,7 @@ def export_module(own: OwnModule, shapes: Shapes, path: Path, opset: int | None)
         )
     _name_axes(program.graph, shapes)
     forget_origin(program)
-    save(program, path)
+    save_program(program, path)
     _check_sizes(own, shapes, inputs, traced, path)
 
 

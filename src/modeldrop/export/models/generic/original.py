@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from modeldrop.errors import SourceError
-from modeldrop.export.messages import ExportRequest, GenericModel
+from modeldrop.export.messages import ExportRequest, GenericSettings
 from modeldrop.export.models.generic.drawing import draw_steps
 from modeldrop.export.sources.generic import ONNX, PYTORCH
 from modeldrop.export.sources.graphs import variant_of
@@ -77,7 +77,7 @@ class OnnxOriginal(Original):
         SourceError: one of them does not check, does not open, or is another variant than was told.
     """
 
-    def __init__(self, folder: Path, generic: GenericModel) -> None:
+    def __init__(self, folder: Path, generic: GenericSettings) -> None:
         self.graphs = {role: folder / "onnx" / f"{role}.onnx" for role in generic.roles}
         if not all(path.is_file() for path in self.graphs.values()):  # a version has them under the variant's names
             self.graphs = {role: folder / FP32.path(role) for role in generic.roles}

@@ -10,7 +10,7 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_config, load_model
+from modeldrop.export.models.shared.checkpoint import load_config, load_original
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import TimedRun
@@ -29,7 +29,7 @@ class Seq2SeqModel(EncoderDecoder):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
-        self._model = load_model(checkpoint, transformers.AutoModelForSeq2SeqLM)
+        self._model = load_original(checkpoint, transformers.AutoModelForSeq2SeqLM)
         self.max_length = self._tokenizer.model_max_length
 
     def export(self, output: Path) -> None:

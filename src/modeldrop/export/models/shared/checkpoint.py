@@ -42,14 +42,14 @@ def load_config(checkpoint: Checkpoint) -> Any:
 
 def has_graphs(checkpoint: Checkpoint) -> bool:
     """Whether it holds ready graphs instead of weights."""
-    return onnx_as_model.has_graphs(checkpoint.folder) or openvino_as_model.has_graph(checkpoint.folder)
+    return onnx_as_model.has_onnx(checkpoint.folder) or openvino_as_model.has_graph(checkpoint.folder)
 
 
 def _unloadable(error: Exception) -> SourceError:
     return SourceError(f"transformers cannot load the checkpoint: {first_line(error)}")
 
 
-def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
+def load_original(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     """The model, ready to answer: of weights in fp32, or of ready graphs.
 
     Ready graphs answer calls as a model does: see ``onnx_as_model`` and ``openvino_as_model``. A model of weights gets
@@ -63,7 +63,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, *, may_lack: str = "") -> Any:
     Raises:
         SourceError: it does not load, lacks weights, or holds NaN or infinity.
     """
-    if onnx_as_model.has_graphs(checkpoint.folder):
+    if onnx_as_model.has_onnx(checkpoint.folder):
         return onnx_as_model.load_onnx(checkpoint.folder, kind, load_config(checkpoint))
     if openvino_as_model.has_graph(checkpoint.folder):
         return openvino_as_model.OpenVinoModel(checkpoint.folder, load_config(checkpoint))

@@ -45,7 +45,7 @@ def forget_origin(program: Any) -> None:
         value.doc_string = None
 
 
-def save(program: Any, path: Path) -> None:
+def save_program(program: Any, path: Path) -> None:
     """Write it, with its weights beside it where they are too large for one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = sum(value.const_value.nbytes for value in program.graph.initializers.values()) > ONE_FILE

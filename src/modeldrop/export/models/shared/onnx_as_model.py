@@ -44,7 +44,7 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def has_graphs(folder: Path) -> bool:
+def has_onnx(folder: Path) -> bool:
     """Whether a source's folder holds ONNX graphs instead of weights."""
     return (folder / FOLDER).is_dir()
 

@@ -19,7 +19,7 @@ from torch.export import Dim
 from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
 from modeldrop.errors import ExportError
-from modeldrop.export.models.shared.dynamo_graph import forget_origin, rename_axes, save
+from modeldrop.export.models.shared.dynamo_graph import forget_origin, rename_axes, save_program
 from modeldrop.format.manifest import MODEL
 from modeldrop.format.variants import FP32
 from modeldrop.util.text import first_line
@@ -80,7 +80,7 @@ def export(
     _name_axes(program.graph, kind, (BATCH, LENGTH)[: len(axes)])
     forget_origin(program)
     path = output / FP32.path(MODEL)
-    save(program, path)
+    save_program(program, path)
     _check_shapes(model, inputs, path, answers, max_length)
 
 

@@ -17,7 +17,7 @@ from modeldrop.errors import SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.family import is_ctc
-from modeldrop.export.models.shared.checkpoint import load_model, load_preprocessor
+from modeldrop.export.models.shared.checkpoint import load_original, load_preprocessor
 from modeldrop.export.models.shared.golden import narrowed_frames
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
@@ -43,7 +43,7 @@ class Listener(LoadedModel):
         kind = transformers.AutoModelForCTC if self._ctc else transformers.AutoModelForAudioClassification
         self._extractor = load_preprocessor(checkpoint, transformers.AutoFeatureExtractor, "feature extractor")
         self._letters = _load_letters(checkpoint) if self._ctc else None
-        self._model = load_model(checkpoint, kind)
+        self._model = load_original(checkpoint, kind)
         _fold(self._model)
         self.labels = [] if self._ctc else label_names(self._model.config)
         # The blank comes first in what is compared: see ``inference.metrics``.

@@ -13,7 +13,7 @@ from modeldrop.errors import SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.family import is_ctc
-from modeldrop.export.models.shared.checkpoint import load_config, load_model, load_preprocessor
+from modeldrop.export.models.shared.checkpoint import load_config, load_original, load_preprocessor
 from modeldrop.export.models.shared.encoder_decoder import EncoderDecoder
 from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
@@ -37,7 +37,7 @@ class SpeechRecognizer(EncoderDecoder):
         self._tokenizer = load_tokenizer(checkpoint, config)
         self._extractor = load_preprocessor(checkpoint, transformers.AutoFeatureExtractor, "feature extractor")
         _check_window(self._extractor, config)
-        self._model = load_model(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
+        self._model = load_original(checkpoint, transformers.AutoModelForSpeechSeq2Seq)
 
     def export(self, output: Path) -> None:
         self.export_as(f"{self._task}-with-past", output)

@@ -20,7 +20,7 @@ from modeldrop.export.environments.exporters import TRANSFORMERS
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
-from modeldrop.export.models.shared.checkpoint import has_graphs, load_config, load_model
+from modeldrop.export.models.shared.checkpoint import has_graphs, load_config, load_original
 from modeldrop.export.models.shared.golden import narrowed
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.onnx_as_model import OnnxModel
@@ -85,7 +85,7 @@ class TextEncoder(LoadedModel):
         self._body = self._head.of if self._head is not None else HIDDEN
         kind = _own_class(checkpoint) or _CLASSES[_FILL if self._is_sparse else checkpoint.task]
         # feature-extraction answers hidden states; a pooler that is made up at random is never exported.
-        self._model = load_model(checkpoint, kind, may_lack=".pooler." if self._embeds else "")
+        self._model = load_original(checkpoint, kind, may_lack=".pooler." if self._embeds else "")
         if not ready:
             limit_to_positions(self._tokenizer, self._model, checkpoint)
         elif self._embeds and isinstance(self._model, OnnxModel) and self._model.answers(HIDDEN):

@@ -16,7 +16,7 @@ from modeldrop.errors import ExportError
 from modeldrop.export.environments.exporters import TRANSFORMERS
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.shared.checkpoint import load_model, load_preprocessor
+from modeldrop.export.models.shared.checkpoint import load_original, load_preprocessor
 from modeldrop.export.models.shared.golden import narrowed, narrowed_boxes
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun, label_names
 from modeldrop.export.models.shared.media import coarse, pictures, pictures_of
@@ -57,7 +57,7 @@ class PictureModel(LoadedModel):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         embeds, self._exporter = self._task == _EMBED, checkpoint.exporter
-        self._model = load_model(checkpoint, _CLASSES[self._task], may_lack=".pooler." if embeds else "")
+        self._model = load_original(checkpoint, _CLASSES[self._task], may_lack=".pooler." if embeds else "")
         self._processor = load_processor(checkpoint)
         self.labels = [] if embeds else label_names(self._model.config)
         self._outputs = TASKS[self._task].outputs

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from modeldrop.oci.blobs import Blob, Content
-    from modeldrop.oci.documents import Document
+    from modeldrop.oci.documents import PushedDocument
 
 
-class Place(Protocol):
+class Target(Protocol):
     """Takes blobs, then the manifests that name them, and last what tags name.
 
-    Every method raises RegistryError or DiskError where the place cannot be read or written.
+    Every method raises RegistryError or DiskError where the target cannot be read or written.
     """
 
     url: str
@@ -32,7 +32,7 @@ class Place(Protocol):
         """
 
     def has(self, blob: Blob) -> bool:
-        """Whether the blob is there; it may be brought there from elsewhere in the place, without sending it."""
+        """Whether the blob is there; it may be brought there from elsewhere in the target, without sending it."""
 
     def push(self, blob: Blob, progress: Callable[[int], None]) -> None:
         """Send a blob; ``progress`` is told bytes as they go, and negative ones where an attempt was in vain.
@@ -41,10 +41,10 @@ class Place(Protocol):
             IntegrityError: it did not arrive as it should.
         """
 
-    def push_manifest(self, document: Document) -> None:
+    def push_manifest(self, document: PushedDocument) -> None:
         """Send a manifest that another one names."""
 
-    def tag(self, document: Document, tag: str, before: str | None) -> None:
+    def tag(self, document: PushedDocument, tag: str, before: str | None) -> None:
         """Send a manifest and let a tag name it.
 
         Raises:
@@ -55,6 +55,6 @@ class Place(Protocol):
         """End the work; if it has ``failed``, what nothing names is removed where that can be done."""
 
 
-def moved_meanwhile(place: str, tag: str, found: str | None) -> str:
+def moved_meanwhile(target: str, tag: str, found: str | None) -> str:
     """The sentence for a tag that somebody else has moved."""
-    return f"{place}:{tag} was moved by somebody else meanwhile, and names {found or 'nothing'} now."
+    return f"{target}:{tag} was moved by somebody else meanwhile, and names {found or 'nothing'} now."

@@ -1,4 +1,4 @@
-"""A folder with an OCI image layout as the place of an export: what ``skopeo copy oci:FOLDER:TAG`` reads."""
+"""A folder with an OCI image layout as the target of an export: what ``skopeo copy oci:FOLDER:TAG`` reads."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, UsageError
-from modeldrop.oci.places import moved_meanwhile
+from modeldrop.oci.targets import moved_meanwhile
 from modeldrop.util.files import make_folders, remove_tree, replace_file, sync_folder
 from modeldrop.util.locks import held_in_turn
 from modeldrop.util.retry import Deadline
 
 if TYPE_CHECKING:
     from modeldrop.oci.blobs import Blob, Content
-    from modeldrop.oci.documents import Document
+    from modeldrop.oci.documents import PushedDocument
 
 _MARK, _INDEX, _BLOBS = "oci-layout", "index.json", "blobs/sha256"
 _MARK_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -28,8 +28,8 @@ _MAX_INDEX = 16 << 20
 _LOCK, _LOCK_SECONDS, _LOCK_PAUSE = ".modeldrop.lock", 60.0, 0.05
 
 
-class LayoutPlace:
-    """A folder with an OCI image layout, made if it is not there. The methods are described in ``places.Place``.
+class LayoutTarget:
+    """A folder with an OCI image layout, made if it is not there. The methods are described in ``targets.Target``.
 
     Args:
         folder: the folder.
@@ -89,10 +89,10 @@ class LayoutPlace:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def push_manifest(self, document: Document) -> None:
+    def push_manifest(self, document: PushedDocument) -> None:
         self.push(document.blob, lambda _: None)
 
-    def tag(self, document: Document, tag: str, before: str | None) -> None:
+    def tag(self, document: PushedDocument, tag: str, before: str | None) -> None:
         if not self.has(document.blob):
             self.push_manifest(document)
         with self._explained():

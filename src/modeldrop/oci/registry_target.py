@@ -1,4 +1,4 @@
-"""A container registry as the place of an export."""
+"""A container registry as the target of an export."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from modeldrop.errors import ConflictError, IntegrityError, ModeldropError
 from modeldrop.oci.blobs import digest_of
 from modeldrop.oci.documents import OCI_INDEX, OCI_MANIFEST
-from modeldrop.oci.places import moved_meanwhile
+from modeldrop.oci.targets import moved_meanwhile
 from modeldrop.oci.upload_ahead import UploadAhead, finishing
 
 if TYPE_CHECKING:
     from modeldrop.oci.blobs import Blob, Content
     from modeldrop.oci.client import Client
-    from modeldrop.oci.documents import Document
+    from modeldrop.oci.documents import PushedDocument
 
 _DOCKER_MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -28,8 +28,8 @@ _THERE = frozenset({200, 301, 302, 303, 307, 308})
 _MIN_AHEAD = 8 << 20  # bytes; less is hashed before a connection is made
 
 
-class RegistryPlace:
-    """A repository of a container registry. The methods are described in ``places.Place``.
+class RegistryTarget:
+    """A repository of a container registry. The methods are described in ``targets.Target``.
 
     Args:
         client: asks the repository.
@@ -115,10 +115,10 @@ class RegistryPlace:
 
         self._client.repeat(attempt)
 
-    def push_manifest(self, document: Document) -> None:
+    def push_manifest(self, document: PushedDocument) -> None:
         self._put(document, document.blob.digest, f"@{document.blob.digest}")
 
-    def tag(self, document: Document, tag: str, before: str | None) -> None:
+    def tag(self, document: PushedDocument, tag: str, before: str | None) -> None:
         # The API knows no conditional write: what was there is looked at right before, and what is there right after.
         found = self.tagged(tag)
         if found == before:
@@ -135,7 +135,7 @@ class RegistryPlace:
                 self._client.give_up(session)
         self._client.close()
 
-    def _put(self, document: Document, name: str, what: str) -> None:
+    def _put(self, document: PushedDocument, name: str, what: str) -> None:
         blob = document.blob
         answer = self._client.call(
             "PUT",
