@@ -14,7 +14,8 @@ import transformers
 from tokenizers import Tokenizer
 
 from modeldrop.errors import SourceError
-from modeldrop.export.models.shared.pooling import answer_beside, append_head, attach, detach, pool, read_head
+from modeldrop.export.models.shared.pooling import answer_beside, pool, read_head
+from modeldrop.export.models.shared.pooling_graph import append_head, attach, detach
 from modeldrop.export.sentence_config import SentenceConfig
 from modeldrop.export.sources import resolve_source
 from modeldrop.export.sources.file_choice import FileRules, choose_files

@@ -283,7 +283,8 @@ def test_pooling_modes_equal_sentence_transformers(mode: str, opset: int) -> Non
     import torch
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    from modeldrop.export.models.shared.pooling import Head, append_head, pool
+    from modeldrop.export.models.shared.pooling import Head, pool
+    from modeldrop.export.models.shared.pooling_graph import append_head
 
     graph = onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : {opset}]>

@@ -197,7 +197,8 @@ def test_a_sparse_encoder_answers_as_sentence_transformers_does(tmp_path: Path) 
 @pytest.mark.parametrize("mode", ["splade_max", "splade_sum", "splade_max_log", "splade_sum_log"])
 @pytest.mark.parametrize("opset", [17, 18])
 def test_sparse_vectors_in_whole_and_in_half_precision(mode: str, opset: int) -> None:
-    from modeldrop.export.models.shared.pooling import Head, append_head, pool
+    from modeldrop.export.models.shared.pooling import Head, pool
+    from modeldrop.export.models.shared.pooling_graph import append_head
     from modeldrop.export.quantizers.half import halved
 
     graph = onnx.parser.parse_model(

@@ -34,7 +34,7 @@ from onnx.external_data_helper import (
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_by_fusion
 
-from modeldrop.export.models.shared.pooling import Detached, attach, detach
+from modeldrop.export.models.shared.pooling_graph import Detached, attach, detach
 from modeldrop.export.onnx_files import all_graphs
 from modeldrop.export.onnx_weights import save
 from modeldrop.export.quantizers.half import halved

@@ -21,7 +21,8 @@ from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
 from modeldrop.export.models.shared import side_files
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
-from modeldrop.export.models.shared.pooling import SENTENCE, append_truncated, load_weights
+from modeldrop.export.models.shared.pooling import SENTENCE, load_weights
+from modeldrop.export.models.shared.pooling_graph import append_truncated
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.onnx_weights import save
 from modeldrop.export.sentence_config import FILE, read_sentence_config

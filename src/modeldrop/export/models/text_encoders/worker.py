@@ -30,12 +30,11 @@ from modeldrop.export.models.shared.pooling import (
     LOGITS,
     SENTENCE,
     answer_beside,
-    append_head,
-    append_truncated,
     load_weights,
     pool,
     read_head,
 )
+from modeldrop.export.models.shared.pooling_graph import append_head, append_truncated
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
 from modeldrop.export.models.text_encoders.counted import TOKENWISE, MaskedTexts, check_room, passage
