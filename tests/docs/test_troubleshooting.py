@@ -469,7 +469,7 @@ def test_every_message_of_the_page_is_provoked() -> None:
 def test_a_message_comes_with_its_exit_code(
     message: str, tmp_path: Path, registry: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modeldrop.registry.channels._ATTEMPTS", 2)
+    monkeypatch.setattr("modeldrop.registry.channel_writes.ATTEMPTS", 2)
     if message.startswith("cannot be a registry"):
         server = servers["s3rver"]
         sign_in(monkeypatch, server)

@@ -16,7 +16,8 @@ from modeldrop.errors import (
 )
 from modeldrop.format.channel import KEPT_MOVES, Channel, serialize_channel
 from modeldrop.format.reference import parse_reference
-from modeldrop.registry.channels import ChannelResult, move_forward, promote, rollback
+from modeldrop.registry.channel_writes import ChannelResult
+from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.promotion import Asked, Promotion
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve_reference
 from modeldrop.storage.write.folder import FolderStore
@@ -299,7 +300,7 @@ def test_a_publisher_that_is_overtaken_decides_again(bench: Callable[[int], Benc
 
 def test_endless_conflicts_end(bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    monkeypatch.setattr("modeldrop.registry.channels._ATTEMPTS", 30)
+    monkeypatch.setattr("modeldrop.registry.channel_writes.ATTEMPTS", 30)
     three = bench(3)
 
     class AlwaysMoved(FolderStore):

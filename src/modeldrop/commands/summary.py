@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeldrop.format.labels import inputs_of
 from modeldrop.format.manifest import Manifest, Speed, Variant
-from modeldrop.registry.channels import ChannelResult
+from modeldrop.registry.channel_writes import ChannelResult
 from modeldrop.util.text import latency_text, size_text, table
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from modeldrop.publishing.mirror import counter, mirror_missing, warn_of_deltas,
 from modeldrop.publishing.plan import Plan
 from modeldrop.publishing.request import PublishRequest
 from modeldrop.publishing.user_test import UserTests
-from modeldrop.registry.channels import ChannelResult, move_forward
+from modeldrop.registry.channel_writes import ChannelResult
+from modeldrop.registry.channels import move_forward
 from modeldrop.registry.deltas import WantedDeltas, add_deltas
 from modeldrop.registry.policy import refuse_unmeetable
 from modeldrop.registry.provenance import provenance

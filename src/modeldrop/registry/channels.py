@@ -1,7 +1,6 @@
 """Move channels: to what a publish wants, to any version by promote, back by rollback.
 
-Every write is a compare-and-swap. After a refusal, or a reply that was lost, the channel is read again. If it has our
-own nonce, our write succeeded; if not, we decide again from what is there now, and never overwrite it.
+Every write is a compare-and-swap (``channel_writes.py``), for which is decided again after each refusal.
 
 No channel stays on a version that ``prune`` has retired. Two writers could pass each other here: a mover reads the
 manifest, prune marks the version and finds that no channel names it, the mover writes. So both look once more after
@@ -19,31 +18,31 @@ channel is moved to a version that lacks what the registry's policy requires (``
 
 from __future__ import annotations
 
-import enum
-import secrets
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
-from modeldrop.errors import ConflictError, NotFoundError, RefusedError, UsageError
+from modeldrop.errors import ConflictError, NotFoundError, RefusedError
 from modeldrop.format import keys
-from modeldrop.format.channel import REMOVED, Channel, Envelope, Move, Wanted, serialize_channel
+from modeldrop.format.channel import REMOVED, Channel, Move
 from modeldrop.format.names import DEFAULT_CHANNEL
 from modeldrop.format.records import Rejection, serialize_rejection
 from modeldrop.registry import promotion
-from modeldrop.registry.policy import require_allowed
+from modeldrop.registry.channel_writes import (
+    ATTEMPTS,
+    NAMED,
+    ChannelChange,
+    ChannelResult,
+    Signing,
+    give_way,
+    make_move,
+    standing_move,
+    take_back,
+    write_channel,
+)
 from modeldrop.registry.promotion import Asked, Promotion, Wish
 from modeldrop.registry.provenance import asked_now, now, provenance
-from modeldrop.registry.signing import (
-    check_renewable,
-    check_statement,
-    find_signer,
-    is_signed_by,
-    refuse_unsigned,
-    require_signer,
-    sign_channel,
-)
+from modeldrop.registry.signing import check_renewable, require_signer
 from modeldrop.registry.versions import (
     REJECTED,
     RETIRED,
@@ -59,84 +58,11 @@ from modeldrop.registry.versions import (
     version_numbers,
 )
 from modeldrop.storage.write.store import Store
-from modeldrop.util.retry import jittered
-
-_ATTEMPTS = 200
-_ATTEMPTS_UNMOVED = 25
-_MAX_WHY = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelResult:
-    """What became of a channel.
-
-    Attributes:
-        channel: its name.
-        before: the version it named, None if it did not exist.
-        named: the move that it stands at now; None if it does not exist.
-        promotion: MOVED if this call made that move.
-        reason: why it was not moved, with the command that does it all the same where that was wanted; or "".
-        rejection: the mark of the version wanted, if the user's test rejected it. A publish did not move the channel
-            to it; a promote did.
-    """
-
-    channel: str
-    before: int | None
-    named: Move | None
-    promotion: Promotion
-    reason: str = ""
-    rejection: Rejection | None = None
-
-    @property
-    def moved(self) -> bool:
-        """Whether this call moved it to what it names."""
-        return self.promotion is Promotion.MOVED
-
-    @property
-    def after(self) -> int | None:
-        """The version it names now."""
-        return None if self.named is None else self.named.version
-
-    @property
-    def generation(self) -> int:
-        """Its generation now, 0 if it does not exist."""
-        return 0 if self.named is None else self.named.generation
-
 
 VersionCheck: TypeAlias = "Callable[[Channel | None], Rejection | None]"
 """Asked by a publish, right before it moves a channel, whether the version may be used. It is told what the channel
 is now, and returns the mark of a rejected version, which it has written, or None. It may take long (it runs the user's
 test), and is asked again if the channel was moved meanwhile."""
-
-
-class Signing(enum.Enum):
-    """Whether what a channel names is to be signed, where there is a key.
-
-    IF_NEEDED: if it moves, or names what was asked for and has no signature by this key that counts. ALWAYS: also if
-    it has one, to renew it. TAKE_BACK: if it moves, whatever is known of the version. NEVER: the channel loses its
-    signature.
-    """
-
-    IF_NEEDED = "if needed"
-    ALWAYS = "always"
-    TAKE_BACK = "take back"
-    NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """What is to be done to a channel: a move, or to remember what is wanted, both, or nothing; and to sign it."""
-
-    move: Move | None = None
-    wanted: Wanted | None = None
-    promotion: Promotion = Promotion.MOVED
-    reason: str = ""
-    rejection: Rejection | None = None
-    sign: Signing = Signing.IF_NEEDED
-    expires_in: float | None = None
-
-
-_NAMED = _Change(promotion=Promotion.UNCHANGED, reason="it names this version already")
 
 
 def move_forward(  # noqa: PLR0913  by name
@@ -175,21 +101,21 @@ def move_forward(  # noqa: PLR0913  by name
         "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
     )
 
-    def decide(present: Channel | None) -> _Change:
+    def decide(present: Channel | None) -> ChannelChange:
         known = None if present is None else _with_wanted(store, model, present)
         decision, rejection = promotion.decide(known, wish, now=now()), None
         if decision.promotion is Promotion.MOVED:
             rejection = find_rejection(store, model, version.number) or check(present)
             if rejection is None and propose:
-                return _Change(promotion=Promotion.PROPOSED, reason="it is to move once that is approved")
+                return ChannelChange(promotion=Promotion.PROPOSED, reason="it is to move once that is approved")
             if rejection is None:
-                move = _move("publish", version.number, version.digest, by, why())
-                return _Change(move=move, wanted=decision.wanted)
+                move = make_move("publish", version.number, version.digest, by, why())
+                return ChannelChange(move=move, wanted=decision.wanted)
             failed = f"v{version.number} failed its test at {rejection.at}: {rejection.why}"
             decision = promotion.decide(known, wish, now=now(), rejected=failed)
         stays = decision.promotion is Promotion.UNCHANGED
         assumed = None if known is None or known is present else known.wanted
-        return _Change(
+        return ChannelChange(
             wanted=decision.wanted or assumed,
             promotion=decision.promotion,
             reason=decision.why + ("" if stays else override),
@@ -242,18 +168,18 @@ def promote(
     wanted = version if isinstance(version, Version) else get_version(store, model, version)
     signing = Signing.NEVER if unsigned else Signing.IF_NEEDED
 
-    def decide(present: Channel | None) -> _Change:
+    def decide(present: Channel | None) -> ChannelChange:
         if present is not None:
             for move in present.moves():
                 if move.version == wanted.number and move.digest != wanted.digest:
                     raise changed_manifest(model, wanted, move.digest)
             signed = present.signed is not None
             if present.version == wanted.number and present.generation > generation_above and not (unsigned and signed):
-                return _NAMED
+                return NAMED
         elif is_retired(store, model, wanted.number):  # else nothing but the rest of a channel would be left
             raise _retired(store, model, wanted.number)
-        move = _move("promote", wanted.number, wanted.digest, by, why)
-        return _Change(move=move._replace(generation=generation_above + 1), sign=signing)
+        move = make_move("promote", wanted.number, wanted.digest, by, why)
+        return ChannelChange(move=move._replace(generation=generation_above + 1), sign=signing)
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -278,7 +204,7 @@ def rollback(
             than expected.
     """
 
-    def decide(present: Channel | None) -> _Change:
+    def decide(present: Channel | None) -> ChannelChange:
         if present is None:
             raise missing_channel(store, model, channel)
         if expected is not None and present.version != expected:
@@ -301,7 +227,7 @@ def rollback(
         # Asked before the write too: a rollback is an emergency, and should not go there and back.
         if is_retired(store, model, target.version):
             raise _retired(store, model, target.version)
-        return _Change(move=_move("rollback", target.version, target.digest, by, why))
+        return ChannelChange(move=make_move("rollback", target.version, target.digest, by, why))
 
     return _move_unless_marked(store, model, channel, decide, refused={RETIRED})
 
@@ -318,17 +244,17 @@ def remove(store: Store, model: str, channel: str) -> Move:
             f"{model}@{channel} is what containers follow by default: it is not removed.",
             f"To name another version: modeldrop promote {store.url}/{model}@vN",
         )
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         present, tag = read_channel(store, model, channel)
         if present is None:
             raise missing_channel(store, model, channel)
         try:
             store.swap(keys.channel(model, channel), REMOVED, tag)
         except ConflictError:  # somebody has moved it meanwhile
-            _give_way(attempt)
+            give_way(attempt)
             continue
         return present.present
-    raise ConflictError(f"{model}@{channel} was moved by others {_ATTEMPTS} times in a row.", "Run the command again.")
+    raise ConflictError(f"{model}@{channel} was moved by others {ATTEMPTS} times in a row.", "Run the command again.")
 
 
 def unretire(store: Store, model: str, number: int) -> bool:
@@ -365,26 +291,11 @@ def _nowhere_back(store: Store, model: str, channel: str, present: Channel, erro
     )
 
 
-def _move(action: str, version: int, digest: str, by: str, why: str) -> Move:
-    if len(why) > _MAX_WHY or not why.isprintable():
-        raise UsageError(f"A reason is one line of at most {_MAX_WHY} characters.", "Shorten it (--why).")
-    return Move(
-        version=version,
-        digest=digest,
-        generation=1,  # of a channel that does not exist yet; ``Channel.moved`` counts on from there
-        nonce=secrets.token_hex(8),
-        action=action,
-        by=by,
-        at=now(),
-        why=why,
-    )
-
-
 def _move_unless_marked(
     store: Store,
     model: str,
     name: str,
-    decide: Callable[[Channel | None], _Change],
+    decide: Callable[[Channel | None], ChannelChange],
     *,
     refused: set[str],
 ) -> ChannelResult:
@@ -395,11 +306,11 @@ def _move_unless_marked(
     Raises:
         RefusedError: the version is retired, and a person asked for the move (``refused`` has no REJECTED).
     """
-    result = _apply(store, model, name, decide)
+    result = write_channel(store, model, name, decide)
     move = result.named
     if not result.moved or move is None:
         # A test has taken its time: say what the channel names after it.
-        return replace(result, named=_standing(store, model, name)) if result.rejection is not None else result
+        return replace(result, named=standing_move(store, model, name)) if result.rejection is not None else result
     marks = read_marks(store, model, move.version)
     if find_version(store, model, move.version) is None:
         marks |= {RETIRED}
@@ -413,128 +324,10 @@ def _move_unless_marked(
     else:
         why, became = f"v{move.version} was rejected", Promotion.REJECTED
         reason = f"another publisher's test of v{move.version} failed meanwhile"
-    named = _take_back(store, model, name, move, why)
+    named = take_back(store, model, name, move, why)
     if RETIRED in marks and REJECTED not in refused:
         raise _retired(store, model, move.version)
     return replace(result, named=named, promotion=became, reason=reason, rejection=rejection)
-
-
-def _standing(store: Store, model: str, name: str) -> Move | None:
-    channel, _ = read_channel(store, model, name)
-    return None if channel is None else channel.present
-
-
-def _take_back(store: Store, model: str, name: str, move: Move, why: str) -> Move | None:
-    """Undo ``move``, unless somebody has moved the channel on; return the move that it stands at now."""
-
-    def decide(present: Channel | None) -> _Change:
-        if present is None or present.present.nonce != move.nonce or not present.history:
-            return replace(_NAMED, sign=Signing.TAKE_BACK)
-        before = present.history[0]
-        # Nobody did this by hand: the next publish of what is wanted is not held by it.
-        wanted = present.wanted if move.action == "publish" else None
-        back = _move("rollback", before.version, before.digest, move.by, why)
-        return _Change(move=back, wanted=wanted, sign=Signing.TAKE_BACK)
-
-    _apply(store, model, name, decide)
-    present, tag = read_channel(store, model, name)
-    if present is None:
-        return None
-    if present.present.nonce != move.nonce:
-        return present.present
-    try:
-        store.swap(keys.channel(model, name), REMOVED, tag)  # it has named nothing else
-    except ConflictError:
-        return _standing(store, model, name)
-    return None
-
-
-def _apply(store: Store, model: str, name: str, decide: Callable[[Channel | None], _Change]) -> ChannelResult:
-    """Swap a channel until a write of ours is there, deciding anew from what others have written."""
-    key = keys.channel(model, name)
-    tried: list[tuple[str, int | None]] = []
-    renewed: dict[Envelope | None, ChannelResult] = {}
-    last_tag: str | None = ""
-    unmoved = 0
-    refusal = ConflictError("")
-    for attempt in range(_ATTEMPTS):
-        present, tag = read_channel(store, model, name)
-        for nonce, before in tried:
-            done = next((m for m in (present.moves() if present else ()) if m.nonce == nonce), None)
-            if done is not None:
-                return ChannelResult(channel=name, before=before, named=done, promotion=Promotion.MOVED)
-        if present is not None and present.signed in renewed:
-            return renewed[present.signed]
-        unmoved = unmoved + 1 if attempt and tag == last_tag else 0
-        if unmoved >= _ATTEMPTS_UNMOVED:
-            raise ConflictError(f"{model}@{name} could not be moved: {refusal.message}", refusal.hint)
-        last_tag = tag
-        before = present.version if present else None
-        change = decide(present)
-        if change.move is not None and change.sign is not Signing.TAKE_BACK:
-            require_allowed(store, model, name, change.move.version, change.move.digest)
-        result = ChannelResult(
-            channel=name,
-            before=before,
-            named=present.present if present else None,
-            promotion=change.promotion,
-            reason=change.reason,
-            rejection=change.rejection,
-        )
-        if change.move is not None:
-            first = Channel(change.move, wanted=change.wanted)
-            after = first if present is None else present.moved(change.move, change.wanted)
-            result = replace(result, named=after.present)
-            tried.append((change.move.nonce, before))
-        elif present is None:
-            return result
-        else:
-            after = present if change.wanted is None else present._replace(wanted=change.wanted)
-        after = _signed(store, model, name, change, present, after)
-        if after is present:
-            return result
-        if present is not None and change.move is None and after.signed != present.signed:
-            renewed[after.signed] = result
-        try:
-            store.swap(key, serialize_channel(after), tag)
-        except ConflictError as error:
-            refusal = error
-            _give_way(attempt)
-            continue
-        return result
-    raise ConflictError(
-        f"{model}@{name} was moved by others {_ATTEMPTS} times in a row. The last refusal: {refusal.message}",
-        "Wait a little and run the command again.",
-    )
-
-
-def _give_way(attempt: int) -> None:
-    """Wait a moment, longer after each attempt: others move the same channel."""
-    time.sleep(jittered(0.01 * min(attempt + 1, 20), 0))
-
-
-def _signed(store: Store, model: str, name: str, change: _Change, present: Channel | None, after: Channel) -> Channel:
-    """A channel as it is to be, signed where it must be and can be.
-
-    Raises:
-        RefusedError: it is to move and was signed before, and there is no key.
-        TrustError: there is one, and what it is to name was not signed by it, nor by one that is trusted here.
-    """
-    if change.sign is Signing.NEVER:
-        return after
-    signer = find_signer()
-    if signer is None:
-        if change.move is not None:
-            refuse_unsigned(store, model, name, present)
-        return after
-    if change.sign is Signing.IF_NEEDED and change.move is None:
-        named = change.promotion is Promotion.UNCHANGED
-        if not named or is_signed_by(signer, model, name, after):
-            return after
-    if change.sign is Signing.TAKE_BACK:
-        return after if change.move is None else sign_channel(signer, model, name, after, before=present)
-    check_statement(store, model, after.version, after.present.digest, signer)
-    return sign_channel(signer, model, name, after, before=present, expires_in=change.expires_in)
 
 
 def refresh(store: Store, model: str, channel: str, *, expires_in: float | None = None) -> ChannelResult:
@@ -555,18 +348,18 @@ def refresh(store: Store, model: str, channel: str, *, expires_in: float | None 
     """
     signer = require_signer()
 
-    def decide(present: Channel | None) -> _Change:
+    def decide(present: Channel | None) -> ChannelChange:
         if present is None:
             raise missing_channel(store, model, channel)
         check_renewable(store, model, channel, present, signer)
-        return _Change(
+        return ChannelChange(
             promotion=Promotion.UNCHANGED,
             reason="its signature was renewed",
             sign=Signing.ALWAYS,
             expires_in=expires_in,
         )
 
-    return _apply(store, model, channel, decide)
+    return write_channel(store, model, channel, decide)
 
 
 def reject(store: Store, model: str, number: int, rejection: Rejection) -> Rejection:

@@ -32,7 +32,7 @@ from modeldrop.format.records import (
     serialize_build_record,
     serialize_claim,
 )
-from modeldrop.registry.channels import ChannelResult
+from modeldrop.registry.channel_writes import ChannelResult
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.provenance import now
 from modeldrop.registry.signing import find_signer, make_statement
