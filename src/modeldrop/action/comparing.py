@@ -1,4 +1,4 @@
-"""What a build would change, found out in the job that has it: beside the version that production uses, and tested.
+"""Compare a build with the version that a channel names, and test it, in the job that has built it.
 
 Nothing here stops a run but the user's own test: what cannot be compared is said in the summary.
 """

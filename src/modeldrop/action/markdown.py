@@ -1,4 +1,4 @@
-"""Markdown of which no part can be anything but what it is meant to be.
+"""Markdown made of escaped values, none of which can become markup or a link.
 
 Everything from outside (names, messages, figures) goes through ``markdown_text`` or ``markdown_code``.
 """

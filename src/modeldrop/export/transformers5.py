@@ -1,4 +1,4 @@
-"""Rewrite configs so that the exporter's transformers 4 loads the model as it was trained, above all transformers 5's.
+"""Rewrite configs, above all those that transformers 5 has saved, so that transformers 4 loads the model as trained.
 
 transformers 4 ignores keys that it does not know: it would use its default rotary positions, or no tokenizer,
 without an error.

@@ -1,4 +1,4 @@
-"""What a watch has told, and is telling: on disk before anybody is told, and until it was taken.
+"""The record of what a watch has told its hooks: written before they are told, and kept until they have taken it.
 
 Telling is at least once. Before a link moves or a hook begins, ``begin`` writes down what is about to be told; only
 when all have taken what is in use does ``finish`` strike that out. Whoever is killed in between leaves it behind, and

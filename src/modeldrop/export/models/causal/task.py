@@ -1,4 +1,4 @@
-"""Language models that go on with a text: GPT-2, Llama, Qwen."""
+"""Causal language models: GPT-2, Llama, Qwen."""
 
 from __future__ import annotations
 

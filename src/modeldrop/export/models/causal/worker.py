@@ -1,4 +1,4 @@
-"""Language models that go on with a text."""
+"""Causal language models."""
 
 from __future__ import annotations
 

@@ -93,11 +93,11 @@ def _make_run(plain: dict[str, Any], arrays: Any) -> ModelRun:
     )
     answer = ModelAnswer(
         arrays[plain["answer"]],
-        tuple(plain["targets"]),
-        plain["begin"],
-        plain["question"],
-        {name: arrays[array] for name, array in plain["named"].items()},
-        {name: arrays[array] for name, array in plain["beside"].items()},
+        targets=tuple(plain["targets"]),
+        begin=plain["begin"],
+        question=plain["question"],
+        named={name: arrays[array] for name, array in plain["named"].items()},
+        beside={name: arrays[array] for name, array in plain["beside"].items()},
     )
     outputs = tuple(StepOutput(*link) for link in plain["outputs"])
     return ModelRun(

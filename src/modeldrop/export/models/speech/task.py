@@ -1,4 +1,4 @@
-"""What hears: models that write down what is said (Whisper, wav2vec2), and classifiers of sounds."""
+"""Models of sound: speech recognition (Whisper, wav2vec2) and classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hears: models that write down what is said, and classifiers of sounds."""
+"""Models of sound: speech recognition and classifiers."""
 
 from __future__ import annotations
 

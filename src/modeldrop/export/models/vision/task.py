@@ -1,4 +1,4 @@
-"""What sees: classifiers of pictures (ViT, Swin, ConvNeXT, ResNet), their embedders (DINOv2), and detectors (DETR)."""
+"""Models of pictures: classifiers (ViT, Swin, ConvNeXT, ResNet), embedders (DINOv2) and detectors (DETR)."""
 
 from __future__ import annotations
 

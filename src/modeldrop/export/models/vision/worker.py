@@ -1,4 +1,4 @@
-"""What sees: classifiers and embedders of pictures, and detectors."""
+"""Models of pictures: classifiers, embedders and detectors."""
 
 from __future__ import annotations
 
