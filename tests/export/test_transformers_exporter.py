@@ -14,7 +14,7 @@ import transformers
 from optimum.exporters.tasks import TasksManager
 from tokenizers import Tokenizer
 
-from modeldrop.export.exporter_choice import OF_OPTIMUM, OF_TRANSFORMERS, OTHERS_OF_OPTIMUM, WITH_PAST
+from modeldrop.export.exporter_choice import OF_OPTIMUM, OF_TRANSFORMERS, OTHERS_OF_OPTIMUM
 from modeldrop.export.models.vision.task import OF_TRANSFORMERS as PICTURES_OF_TRANSFORMERS
 from modeldrop.export.worker_process import worker_environment
 from modeldrop.format.manifest import parse_manifest
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.heavy
 
 TEXTS = ["The harbour at night.", "Fold the dough four times, then let it rest for an hour.", "x"]
 FREE = ["batch_size", "sequence_length"]
+WITH_PAST = {"text-generation", "text2text-generation"}  # what optimum's names of tasks say besides
 FROZEN = "frozen"  # of tests.helpers.transformers5, which imports what is not here
 
 

@@ -121,7 +121,9 @@ def _express(bucket: str) -> Policies:
     reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
     publisher = _aws_document([session])
     policy = "# In a directory bucket whoever may publish may set it: sessions know no prefixes."
-    return Policies(publisher, _aws_document([reading]), publisher, publisher, policy)
+    return Policies(
+        publisher=publisher, fetcher=_aws_document([reading]), prune=publisher, doctor=publisher, policy=policy
+    )
 
 
 def google(bucket: Bucket, encryption_key: str = "") -> Policies:

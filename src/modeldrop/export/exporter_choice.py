@@ -102,8 +102,6 @@ OTHERS_OF_OPTIMUM: Mapping[str, frozenset[str]] = {
     ),
 }  # fmt: skip
 """The same of models that write, and of classifiers of pictures; of all other tasks, the family knows the kinds."""
-WITH_PAST = ("text-generation", "text2text-generation")
-"""The tasks whose graphs are given what was computed before, which optimum's names of them say."""
 
 
 def choose_exporter(source: Source, recipe: Recipe) -> str:

@@ -74,7 +74,15 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
     # What is built depends on the exporter, not on who chose it; optimum's keys are those of before there were two.
     counted = recipe._replace(exporter=exporter if exporter == TRANSFORMERS.name else AUTO_EXPORTER)
     key = build_key(source.identity, counted, inputs, EXPORTER_EPOCH)
-    return BuildRequest(source, recipe, samples, metric, key, optional, exporter)
+    return BuildRequest(
+        source=source,
+        recipe=recipe,
+        samples=samples,
+        metric=metric,
+        key=key,
+        optional=optional,
+        exporter=exporter,
+    )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -123,19 +123,19 @@ def age_of(moment: float) -> float | None:
 def read_state(model_home: Path, link: str) -> ChannelState | None:
     """What is known of the channel behind a link; None where nothing is, or it cannot be read."""
     try:
-        return _state(*read_note(note_path(model_home, _STATE, link), "channel state"))
+        return _state(*read_note(state_path(model_home, link), "channel state"))
     except (OSError, FormatError):
         return None
 
 
 def write_state(model_home: Path, link: str, state: ChannelState) -> None:
     """Remember what a channel names, as of ``state.checked``."""
-    write_note(note_path(model_home, _STATE, link), _state_json(state), state.checked)
+    write_note(state_path(model_home, link), _state_json(state), state.checked)
 
 
 def confirm_state(model_home: Path, link: str, checked: float) -> None:
     """Remember that the registry still said the same at ``checked``, in Unix seconds."""
-    _confirm(note_path(model_home, _STATE, link), checked)
+    _confirm(state_path(model_home, link), checked)
 
 
 def read_quarantine(model_home: Path, link: str) -> Quarantine | None:

@@ -61,12 +61,14 @@ TASKS: Mapping[str, Task] = {
     "text2text-generation": Task("seq2seq", "tokens"),
     "text-generation": Task("causal", "tokens"),
     "image-classification": Task("vision", "classes", _PICTURES, _NO_TEXTS),
-    "image-feature-extraction": Task("vision", "vectors", _PICTURES, _NO_TEXTS, ("pooler_output", "last_hidden_state")),
-    "object-detection": Task("vision", "boxes", _PICTURES, _NO_TEXTS, ("logits", "pred_boxes")),
-    "zero-shot-image-classification": Task("clip", "classes", _PICTURES, (0, 256), ("logits_per_image",)),
+    "image-feature-extraction": Task(
+        "vision", "vectors", _PICTURES, _NO_TEXTS, outputs=("pooler_output", "last_hidden_state")
+    ),
+    "object-detection": Task("vision", "boxes", _PICTURES, _NO_TEXTS, outputs=("logits", "pred_boxes")),
+    "zero-shot-image-classification": Task("clip", "classes", _PICTURES, (0, 256), outputs=("logits_per_image",)),
     "automatic-speech-recognition": Task("speech", "tokens", _RECORDINGS, _NO_TEXTS),
     "audio-classification": Task("speech", "classes", _RECORDINGS, _NO_TEXTS),
-    GENERIC: Task(GENERIC, "outputs", ("input", "inputs"), _NO_TEXTS, ()),
+    GENERIC: Task(GENERIC, "outputs", ("input", "inputs"), _NO_TEXTS, outputs=()),
 }
 """Every task of this release, in the order in which a checkpoint's families are looked for."""
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -106,7 +107,7 @@ class Client:
         Raises:
             RegistryError, RefusedError, IntegrityError: the registry refuses, or does not answer.
         """
-        request = Request(method, urljoin(self.base, path), headers or {}, body.read, body.size)
+        request = Request(method, urljoin(self.base, path), headers or {}, body=body.read, size=body.size)
 
         def ask() -> Answer:
             try:
@@ -197,7 +198,7 @@ class Client:
 
         def ask() -> Answer:
             headers = {**request.headers, **self._headers(request.url)}
-            return self._send(Request(request.method, request.url, headers, request.body, request.size))
+            return self._send(replace(request, headers=headers))
 
         answer = ask()
         if answer.status == 401 and self._is_own(request.url) and self._sign_in(answer):
@@ -241,7 +242,7 @@ class Client:
             form = [("grant_type", "refresh_token"), ("refresh_token", here.identity_token), ("client_id", _CLIENT)]
             data = urlencode([*form, *query, ("scope", " ".join(self._scopes))]).encode()
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            request = Request("POST", realm, headers, lambda: (data,), len(data))
+            request = Request("POST", realm, headers, body=lambda: (data,), size=len(data))
         else:
             more = [("client_id", _CLIENT), ("account", here.user)] if here.user else []
             headers = {"Authorization": here.basic} if here.basic else {}

@@ -146,7 +146,13 @@ def _entry(entry: Mapping[str, Any], key: str, path: Path) -> Credentials | None
             raise RegistryError(
                 f"The entry {key} in {path} is damaged.", f"Sign in again: docker login {key}"
             ) from None
-    found = Credentials(str(path), user, password.rstrip("\0"), text("identitytoken"), text("registrytoken"))
+    found = Credentials(
+        where=str(path),
+        user=user,
+        password=password.rstrip("\0"),
+        identity_token=text("identitytoken"),
+        registry_token=text("registrytoken"),
+    )
     return found if found.user or found.identity_token or found.registry_token else None
 
 

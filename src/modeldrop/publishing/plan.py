@@ -78,7 +78,7 @@ def plan(request: PublishRequest) -> Plan:
 
         check_rule(request.better, wanted)
     found = tuple(None if request.force else find_build(store, request.model, wanted.key) for store in stores)
-    return Plan(request, wanted, stores, found, asked)
+    return Plan(request=request, build_request=wanted, stores=stores, found=found, asked=asked)
 
 
 def build_request_of(source: str, recipe: Recipe, *, offline: bool | None) -> BuildRequest:

@@ -237,7 +237,14 @@ def _encode(
                     advance(min(piece_size, file.size - (len(lengths) - 1) * piece_size))
     if sum(lengths) > file.size // 2:
         return None
-    return FileDelta(file.path, 0, "", describe_file(root, target), tuple(lengths), width)
+    return FileDelta(
+        path=file.path,
+        base_size=0,
+        base_sha256="",
+        stored=describe_file(root, target),
+        lengths=tuple(lengths),
+        width=width,
+    )
 
 
 def _upload(staged: StagedVersion, deltas: BaseDeltas, folder: Path, piece_size: int = PIECE_SIZE) -> None:

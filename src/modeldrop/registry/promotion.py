@@ -87,7 +87,7 @@ def decide(channel: Channel | None, wish: Wish, *, now: str, rejected: str = "")
         rejected: why the version was rejected, if it was.
     """
     asked = wish.asked
-    fresh = Wanted(wish.build_key, asked.at, asked.run, 1, asked.proposal)
+    fresh = Wanted(wish.build_key, asked.at, asked.run, generation=1, proposal=asked.proposal)
     if channel is None:
         return Decision(Promotion.REJECTED, rejected) if rejected else Decision(Promotion.MOVED, wanted=fresh)
     wanted = channel.wanted

@@ -68,19 +68,27 @@ class Exporter:
 
 
 OPTIMUM = Exporter(
-    "optimum", "build", "optimum-onnx", ("torch", "optimum", "onnxruntime"), "optimum with transformers 4.57"
+    name="optimum",
+    extra="build",
+    package="optimum-onnx",
+    modules=("torch", "optimum", "onnxruntime"),
+    label="optimum with transformers 4.57",
 )
 TRANSFORMERS = Exporter(
-    "transformers", "build-transformers", "transformers", ("torch", "onnxscript", "onnxruntime"), "transformers 5.24"
+    name="transformers",
+    extra="build-transformers",
+    package="transformers",
+    modules=("torch", "onnxscript", "onnxruntime"),
+    label="transformers 5.24",
 )
 EXPORTERS: Mapping[str, Exporter] = {exporter.name: exporter for exporter in (OPTIMUM, TRANSFORMERS)}
 """Every exporter that has an environment of its own, by name."""
 TORCH = Exporter(
-    "torch",
-    TRANSFORMERS.extra,
-    "onnxscript",
-    ("torch", "onnxscript", "onnxruntime"),
-    "torch with onnxscript",
+    name="torch",
+    extra=TRANSFORMERS.extra,
+    package="onnxscript",
+    modules=("torch", "onnxscript", "onnxruntime"),
+    label="torch with onnxscript",
     within=TRANSFORMERS.name,
 )
 """What exports a torch module of one's own."""
