@@ -225,6 +225,16 @@ def test_a_folder_that_is_no_checkpoint_is_refused_before_anything_is_installed(
     assert "config.json" in problems(read, model="./check point", registry="./r")["model"]
 
 
+def test_a_model_is_on_the_hub_unless_its_file_is_there(read: Read, tmp_path: Path) -> None:
+    hub = read(model="acme/mini#onnx/model.onnx", revision="v3", registry="./r")
+    assert hub.request is not None
+    assert (hub.request.source, hub.parts) == ("acme/mini@v3#onnx/model.onnx", ("hub",))
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme/mini.skops").write_bytes(b"trees")
+    assert read(model="acme/mini.skops", registry="./r").parts == ()
+    assert "revision" in problems(read, model="acme/mini.skops", revision="v3", registry="./r")
+
+
 def test_the_same_inputs_find_the_same_folder_and_others_do_not(read: Read) -> None:
     build = read(**MODEL, phase="build")
     publish = read(**MODEL, phase="publish", channel="staging", test_command="true")

@@ -23,7 +23,7 @@ from modeldrop.config import ConfigFile, default_registry, load_config_file, rea
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.environments.exporters import TORCH_INDEX
 from modeldrop.export.request import load_recipe
-from modeldrop.export.sources import hub_names, resolve_source
+from modeldrop.export.sources import hub_id, hub_names, is_path_like, resolve_source
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model, name_from
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
@@ -38,8 +38,6 @@ PHASES = ("all", "plan", "build", "publish")
 _AUTO, _TRUE, _FALSE = "auto", "true", "false"
 _MOST_RETRIES = 5
 _SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
-_HUB = re.compile(r"(?:hf:(?!//))?[^/@\s:\\~]+/[^/@\s:\\]+(?:@.*)?")
-_PATH_STARTS = ("./", "../", "/", "~/", "file:")
 _THRESHOLD = re.compile(r"([^.<>=\s]+)\.([^.<>=\s]+)\s*([<>]?=)\s*(\S+)")
 
 
@@ -258,12 +256,13 @@ def _source(reader: InputReader, model: ModelSettings | None, recipe: Recipe) ->
     given, revision = reader.line("model"), reader.line("revision")
     source = given or (model.source if model else "")
     if revision and source:
-        if not _HUB.fullmatch(source) or source.startswith(_PATH_STARTS):
+        place, mark, graph = source.partition("#")
+        if hub_id(place) is None:
             reader.problem("revision", f"Only models on the Hugging Face Hub have revisions; the model is {source!r}.")
-        elif given and "@" in given:
+        elif given and "@" in place:
             reader.problem("revision", f"The input model names a revision itself: {given!r}. Give one of them.")
         else:
-            source = f"{source.partition('@')[0]}@{revision}"
+            source = f"{place.partition('@')[0]}@{revision}{mark}{graph}"
             reader.guard("revision", lambda: hub_names.check_revision(revision, source))
             return source
     if source:
@@ -275,12 +274,12 @@ def _check_source(source: str, recipe: Recipe) -> None:
     scheme, separator, _ = _without_secrets(source).partition("://")
     if separator and scheme in _SDKS:
         parse_bucket(source.partition("#")[0])
-    elif _HUB.fullmatch(source.partition("#")[0]) and not source.startswith(_PATH_STARTS):
-        repository, at, revision = source.partition("#")[0].removeprefix("hf:").partition("@")
+    elif (hub := hub_id(source.partition("#")[0])) is not None:
+        repository, at, revision = hub.partition("@")
         hub_names.check_repository(repository, source)
         if at:
             hub_names.check_revision(revision, source)
-    elif source.startswith(_PATH_STARTS) or "@" not in source or separator:
+    elif is_path_like(source) or "@" not in source or separator:
         # A folder; or nothing that could be a source, which this refuses. Neither asks a server.
         resolve_source(
             source,
@@ -306,7 +305,7 @@ def _name(reader: InputReader, model: ModelSettings | None, source: str) -> str:
         reader.guard("name", lambda: check_model(name) if name else name)
         return name
     source = source.partition("#")[0]
-    last = Path(source).absolute().name if source.startswith(_PATH_STARTS) or source in {".", ".."} else source
+    last = Path(source).absolute().name if is_path_like(source) else source
     derived = name_from(last)
     if not derived:
         reader.problem("name", "Required: none could be made of the model's. Use small letters, digits, '.', '_', '-'.")
@@ -497,7 +496,7 @@ def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
         scheme, separator, _ = url.partition("://")
         if separator and scheme in _SDKS:
             parts.add(_SDKS[scheme])
-    if _HUB.fullmatch(request.source) and not request.source.startswith(_PATH_STARTS):
+    if hub_id(request.source.partition("#")[0]) is not None:
         parts.add("hub")
     return tuple(sorted(parts | set(signing_parts())))
 

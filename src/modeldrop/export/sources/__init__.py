@@ -18,7 +18,7 @@ from modeldrop.export.sources.with_tokenizer import SourceWithTokenizer
 from modeldrop.format.names import PYTHON
 from modeldrop.util.files import expand_user
 
-__all__ = ["FORMS", "Progress", "Source", "resolve_source"]
+__all__ = ["FORMS", "Progress", "Source", "hub_id", "is_path_like", "resolve_source"]
 
 FORMS = (
     "org/name[@revision] on the Hugging Face Hub; ./folder of a checkpoint or of ready graphs, ./model.onnx, or what "
@@ -96,7 +96,7 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
             f"{spec!r} is Python code.",
             f"A function in it that makes a torch module is written {PYTHON}{file}:{function or 'make_model'}",
         )
-    path_like = spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
+    path_like = is_path_like(spec)
     place, mark, graph = spec.partition("#")
     if not mark or (path_like and _path_of(spec).exists()):
         place = spec
@@ -110,9 +110,8 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
         from modeldrop.export.sources.bucket import BucketSource
 
         return BucketSource(place, spec=spec, rules=rules)
-    path_like = path_like or _is_model_file(Path(place))
-    hub = place.removeprefix("hf:") if place.startswith("hf:") and not place.startswith("hf://") else None
-    if hub is not None or (not path_like and _HUB_SHAPE.fullmatch(place)):
+    hub = hub_id(place)
+    if hub is not None:
         from modeldrop.export.sources.hub import HubSource
 
         return HubSource(hub or place, spec=spec, offline=offline, rules=rules)
@@ -126,6 +125,23 @@ def _resolve(spec: str, rules: FileRules, *, offline: bool | None) -> Source:
         f"{shown!r} is neither a model on the Hugging Face Hub nor a folder, bucket or published version.",
         hub_names.near_spelling(shown) or "Write org/name or org/name@revision for the Hub, ./folder for a folder.",
     )
+
+
+def hub_id(place: str) -> str | None:
+    """The id, with its revision, of what is spelled as a model on the Hub; None of what is spelled otherwise.
+
+    Args:
+        place: a source without the ``#`` and what follows it.
+    """
+    if place.startswith("hf:") and not place.startswith("hf://"):
+        return place.removeprefix("hf:")
+    on_disk = is_path_like(place) or _is_model_file(Path(place))
+    return place if not on_disk and _HUB_SHAPE.fullmatch(place) else None
+
+
+def is_path_like(spec: str) -> bool:
+    """Whether a source can be nothing but a path, there or not."""
+    return spec in (".", "..", "~") or spec.startswith(("./", "../", "/", "~/", "file:"))
 
 
 def _on_disk(place: str, spec: str, rules: FileRules) -> Source:
