@@ -10,7 +10,7 @@ from modeldrop.registry.channels import promote, remove
 from modeldrop.registry.versions import read_channel
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_build, publish_folder
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import ran_here
 
 
 def test_a_channel_is_removed_and_can_be_made_again(any_registry: str, tmp_path: Path) -> None:
@@ -29,13 +29,13 @@ def test_a_channel_is_removed_and_can_be_made_again(any_registry: str, tmp_path:
 def test_of_one_model_or_of_all_that_have_it(registry: Path) -> None:
     for model, channel in (("a", "pr-17"), ("b", "current"), ("c", "pr-17"), ("d", "pr-17")):
         publish_build(registry, model=model, channel=channel)
-    ran = modeldrop("channel", "rm", f"{registry}/d", "--channel", "pr-17")
+    ran = ran_here("channel", "rm", f"{registry}/d", "--channel", "pr-17")
     assert (ran.code, ran.out) == (0, "d@pr-17: removed, it named v1\n")
-    ran = modeldrop("channel", "rm", str(registry), "--channel", "pr-17", "--json")
+    ran = ran_here("channel", "rm", str(registry), "--channel", "pr-17", "--json")
     assert json.loads(ran.out) == [{"model": name, "channel": "pr-17", "named": 1} for name in ("a", "c")]
-    ran = modeldrop("channel", "rm", str(registry), "--channel", "pr-17")
+    ran = ran_here("channel", "rm", str(registry), "--channel", "pr-17")
     assert (ran.code, ran.out) == (0, "nothing\n")
-    assert modeldrop("channel", "rm", f"{registry}/d", "--channel", "pr-17").code == NotFoundError.exit_code
-    ran = modeldrop("channel", "rm", str(registry), "--channel", "current")
+    assert ran_here("channel", "rm", f"{registry}/d", "--channel", "pr-17").code == NotFoundError.exit_code
+    ran = ran_here("channel", "rm", str(registry), "--channel", "current")
     assert (ran.code, "not removed" in ran.err) == (17, True)
-    assert modeldrop("ls", str(registry)).code == 0
+    assert ran_here("ls", str(registry)).code == 0

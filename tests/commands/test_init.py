@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from modeldrop import __version__
-from tests.helpers.command_line import Ran, modeldrop
+from tests.helpers.command_line import Ran, ran_here
 from tests.helpers.workflow_linters import check_schema, zizmor
 from tests.servers.github_api import BASE, GitHubServer
 
@@ -55,7 +55,7 @@ def init(folder: Path, server: GitHubServer | None, *more: str, registry: str = 
     """Run it below the top of a repository; without a server GitHub does not answer."""
     api = "http://127.0.0.1:9" if server is None else f"{server.url}{BASE}"
     variables = {"GITHUB_API_URL": api, "AWS_REGION": "eu-west-1", "GH_TOKEN": "", "GITHUB_TOKEN": ""}
-    return modeldrop(
+    return ran_here(
         "init", "--registry", registry, "--model", SOURCE, *more, cwd=folder / "below", environment=variables
     )
 
@@ -136,7 +136,7 @@ def test_each_cloud_also_without_github(github: GitHub, repository: Path, regist
     assert not github.workflow(workflow, repository).errors
     assert check_schema("vendor.github-workflows", [workflow]) == ""
     assert [one["ident"] for one in zizmor(workflow)] == ["unpinned-uses"]
-    assert modeldrop("matrix", cwd=repository).json["include"][0]["registry"] == registry
+    assert ran_here("matrix", cwd=repository).json["include"][0]["registry"] == registry
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from modeldrop.model_settings import parse_shard
 from modeldrop.publishing import plan as planning
 from modeldrop.publishing.request import requests_of
 from tests.helpers.builds import make_build
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import modeldrop, ran_here
 from tests.helpers.publisher import Publisher, named, publish_built, why_rejected
 
 if TYPE_CHECKING:
@@ -61,40 +61,40 @@ def publish_all(publisher: Publisher, *names: str) -> None:
 
 
 def test_matrix(publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = modeldrop("matrix")
+    ran = ran_here("matrix")
     assert (ran.code, ran.out.count("\n")) == (0, 1)
     registry = str(tmp_path / "the models")
     assert json.loads(ran.out)["include"] == [
         {"name": "embedder", "source": "./the publisher/source a", "registry": registry, "channel": "current"},
         {"name": "reranker", "source": "./the publisher/source b", "registry": registry, "channel": "staging"},
     ]
-    ran = modeldrop("matrix", "--only", "reranker")
+    ran = ran_here("matrix", "--only", "reranker")
     assert [row["name"] for row in json.loads(ran.out)["include"]] == ["reranker"]
     monkeypatch.setenv("MODELDROP_REGISTRY", "s3://acme-models")
-    assert modeldrop("matrix").json["include"][0]["registry"] == "s3://acme-models"
-    ran = modeldrop("matrix", "--only", "other")
+    assert ran_here("matrix").json["include"][0]["registry"] == "s3://acme-models"
+    ran = ran_here("matrix", "--only", "other")
     assert (ran.code, "Its models: embedder, reranker." in ran.err) == (2, True)
 
 
 def test_machines_that_share_the_work_take_every_model_once(publisher: Publisher) -> None:
-    parts = [modeldrop("matrix", "--shard", f"{index}/3").json["include"] for index in (1, 2, 3)]
+    parts = [ran_here("matrix", "--shard", f"{index}/3").json["include"] for index in (1, 2, 3)]
     assert [[row["name"] for row in part] for part in parts] == [["embedder"], ["reranker"], []]
     shared = [requests_of(load_config_file(), shard=parse_shard(f"{index}/2")) for index in (1, 2)]
     assert [[request.model for request in part] for part in shared] == [["embedder"], ["reranker"]]
     for wrong in ("0/2", "3/2", "1", "1/", "a/b", "1/2/3", "1/1000000000"):
-        ran = modeldrop("matrix", "--shard", wrong)
+        ran = ran_here("matrix", "--shard", wrong)
         assert (ran.code, "such as 3/8" in ran.err) == (2, True), wrong
-    ran = modeldrop("plan", "--shard", "1/2", "./source", "./models/embedder")
+    ran = ran_here("plan", "--shard", "1/2", "./source", "./models/embedder")
     assert (ran.code, "Give --all or --only with it." in ran.err) == (2, True)
 
 
 def test_plan_publish_and_fetch_all(publisher: Publisher, tmp_path: Path) -> None:
-    ran = modeldrop("plan", "--all", "--json")
+    ran = ran_here("plan", "--all", "--json")
     assert ran.code == 0, ran.err
     assert [item["would_build"] for item in ran.json] == [True, True]
     publish_all(publisher)
-    assert "embedder: would build nothing" in modeldrop("publish", "--only", "embedder", "--dry-run").out
-    assert [item["would_build"] for item in modeldrop("plan", "--all", "--json").json] == [False, False]
+    assert "embedder: would build nothing" in ran_here("publish", "--only", "embedder", "--dry-run").out
+    assert [item["would_build"] for item in ran_here("plan", "--all", "--json").json] == [False, False]
 
     (tmp_path / "the models/reranker/staging").unlink()
     (tmp_path / "the models/reranker/.moves/staging/1.json").unlink()
@@ -105,11 +105,11 @@ def test_plan_publish_and_fetch_all(publisher: Publisher, tmp_path: Path) -> Non
         ("reranker", False, True),
     ]
 
-    ran = modeldrop("fetch", "--all", "-d", "home", "--json")
+    ran = ran_here("fetch", "--all", "-d", "home", "--json")
     assert ran.code == 0, ran.err
     assert [(item["model"], item["variant"]) for item in ran.json] == [("embedder", "fp32"), ("reranker", "int8")]
     assert [path.name for path in Path("home/reranker").glob("staging*")] == ["staging"]
-    ran = modeldrop("fetch", "--all", "-d", "home", "--variant", "int8", "--json")
+    ran = ran_here("fetch", "--all", "-d", "home", "--variant", "int8", "--json")
     assert [item["variant"] for item in ran.json] == ["int8", "int8"]
 
 
@@ -125,9 +125,9 @@ def test_a_model_whose_test_fails_keeps_no_other_from_being_published(publisher:
     embedder, reranker = ran.json
     assert (embedder["version"], embedder["channel"]["rejected"], reranker["channel"]["after"]) == ("v1", True, "v1")
     assert "was rejected: its test ended with exit code 9" in embedder["error"]
-    ran = modeldrop("promote", "./the models/embedder@v1")
+    ran = ran_here("promote", "./the models/embedder@v1")
     assert (ran.code, "current → v1, generation 1\nv1 failed its test at 20" in ran.out) == (0, True)
-    assert "(rejected)" in modeldrop("ls", "./the models/embedder").out
+    assert "(rejected)" in ran_here("ls", "./the models/embedder").out
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_model_whose_test_fails_keeps_no_other_from_being_published(publisher:
     ],
 )
 def test_what_cannot_be_meant(publisher: Publisher, tmp_path: Path, arguments: list[str], said: str) -> None:
-    ran = modeldrop(*arguments)
+    ran = ran_here(*arguments)
     assert (ran.code, said in ran.err) == (UsageError.exit_code, True), ran.err
     assert not (tmp_path / "the models").exists()
     assert not (tmp_path / "out").exists()

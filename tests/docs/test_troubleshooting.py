@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from modeldrop.storage.write.folder import FolderStore
 from tests.docs.pages import DOCS, read
 from tests.helpers.builds import digest_of, edit, environment, publish_build, publisher_environment, registry
 from tests.helpers.clouds import Servers, sign_in
-from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
+from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop, ran_here
 from tests.helpers.signing import public, signing_with
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.s3 import S3Server
@@ -57,9 +58,11 @@ class Bench:
         publish_build(registry)
 
     def run(self, command: str, *arguments: str | Path, python: str | Path | None = None, **more: str) -> Ended:
-        """Run modeldrop."""
-        chosen = {} if python is None else {"python": python}
-        ran = modeldrop(command, *arguments, cwd=self.folder, environment=environment(**more), **chosen)
+        """Run modeldrop: in this process, unless an interpreter is named."""
+        if python is not None:
+            ran = modeldrop(command, *arguments, python=python, cwd=self.folder, environment=environment(**more))
+        else:
+            ran = ran_here(command, *arguments, cwd=self.folder, environment=more)
         return Ended(ran.code, ran.out + ran.err)
 
     def fetch(self, *options: str | Path, reference: str = "", home: Path | None = None, **more: str) -> Ended:
@@ -278,7 +281,8 @@ def _(bench: Bench) -> Ended:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
     path = f"{package.parent}{os.pathsep}{environment()['PYTHONPATH']}"
-    return bench.fetch("--self-test", "--variant", "int8", PYTHONPATH=path)
+    options = ("-d", bench.home, "--self-test", "--variant", "int8")
+    return bench.run("fetch", f"{bench.registry}/embedder", *options, python=sys.executable, PYTHONPATH=path)
 
 
 @provokes("is a Git LFS pointer of")
@@ -292,7 +296,9 @@ def _(bench: Bench) -> Ended:
 @provokes("and the Hub is not asked")
 def _(bench: Bench) -> Ended:
     cache = str(bench.folder / "cache")
-    return bench.run("plan", "org/name", f"{bench.registry}/embedder", HF_HUB_OFFLINE="1", HF_HOME=cache)
+    # huggingface_hub reads them when it is imported.
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": cache}
+    return bench.run("plan", "org/name", f"{bench.registry}/embedder", python=sys.executable, **offline)
 
 
 @provokes("most likely because memory ran out")

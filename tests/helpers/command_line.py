@@ -8,9 +8,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from modeldrop.cli import main
 from tests.helpers.builds import CPU
@@ -62,6 +65,16 @@ def run_here(*arguments: object) -> tuple[int, str, str]:
         code = main([str(argument) for argument in arguments])
     out.seek(0)
     return code, out.read(), err.getvalue()
+
+
+def ran_here(*arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> Ran:
+    """As ``modeldrop``, but in this process: for tests whose subject is not the process."""
+    with pytest.MonkeyPatch.context() as patch:
+        if cwd is not None:
+            patch.chdir(cwd)
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
+        return Ran(*run_here(*arguments))
 
 
 def answer(*arguments: object) -> Any:
