@@ -149,6 +149,11 @@ class Timed(NamedTuple):
 class Load:
     """Threads that ask every task again and again while it is entered, and note every answer.
 
+    Args:
+        service: what is asked.
+        reranked: the score of the first text that the reranker ranks, by version.
+        pause: how many seconds each of them waits between an answer and the next request.
+
     Attributes:
         failed: what was not an answer with status 200.
         answers: how many there were, by task and version.
@@ -156,13 +161,14 @@ class Load:
         times: of every answer.
     """
 
-    def __init__(self, service: Service, reranked: dict[str, float]) -> None:
+    def __init__(self, service: Service, reranked: dict[str, float], pause: float = 0) -> None:
         self.failed: list[str] = []
         self.wrong: list[Any] = []
         self.answers: Counter[tuple[str, str]] = Counter()
         self.times: list[Timed] = []
         self._service = service
         self._reranked = reranked
+        self._pause = pause
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(task,)) for task in REQUESTS]
 
@@ -181,7 +187,7 @@ class Load:
     def _ask(self, task: str) -> None:
         # A new connection now and then: a swap must not be felt by these either.
         for number in itertools.count():
-            if self._stop.is_set():
+            if self._stop.wait(self._pause):
                 return
             began = time.perf_counter()
             try:

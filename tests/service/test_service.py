@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modeldrop.format.manifest import parse_manifest
-from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
+from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop, run_here
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.s3 import environment as s3_environment
 from tests.service.running import REQUESTS, TOKEN, Load, Service, add_version, expected_score
@@ -35,8 +35,8 @@ def kinds(service: Service) -> dict[str, str]:
 
 
 def move(registry: Path, *command: str) -> None:
-    ran = modeldrop(command[0], f"{registry}/{command[1]}", *command[2:])
-    assert ran.code == 0, ran.err
+    code, _, said = run_here(command[0], f"{registry}/{command[1]}", *command[2:])
+    assert code == 0, said
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +156,8 @@ def test_what_is_no_json_is_told_so(service: Service) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid")
 
 
-def swap_under_load(folder: Path, registry: Path, swaps: int) -> None:
-    """Move all channels ``swaps`` times and roll them back once, while every task is asked without a pause."""
+def swap_under_load(folder: Path, registry: Path, swaps: int, pause: float = 0) -> None:
+    """Move all channels ``swaps`` times and roll them back once, while every task is asked, with ``pause`` between."""
     models = {"embed": "embedder", "rerank": "reranker", "classify": "classifier"}
     versions = [f"v{number}" for number in range(2, swaps + 2)]
     for name in models.values():
@@ -166,7 +166,7 @@ def swap_under_load(folder: Path, registry: Path, swaps: int) -> None:
     with Service(folder, registry) as service:
         first = service.ask("rerank")["results"][0]["score"]
         reranked = {f"v{number}": expected_score(first, number) for number in range(1, swaps + 2)}
-        with Load(service, reranked) as load:
+        with Load(service, reranked, pause) as load:
             for version in versions:
                 for task, name in models.items():
                     move(registry, "promote", f"{name}@{version}")
@@ -186,7 +186,7 @@ def swap_under_load(folder: Path, registry: Path, swaps: int) -> None:
 
 
 def test_no_request_fails_over_three_swaps_and_a_rollback(tmp_path: Path, registry: Path) -> None:
-    swap_under_load(tmp_path, registry, 3)
+    swap_under_load(tmp_path, registry, 3, pause=0.03)
 
 
 @pytest.mark.soak
