@@ -221,12 +221,13 @@ def opener(url: str, also: str = "") -> OpenerDirector:
     return made
 
 
-def connect(url: str, seconds: float) -> tuple[HTTPConnection, dict[str, str], bool]:
+def connect(url: str, seconds: float, also: str = "") -> tuple[HTTPConnection, dict[str, str], bool]:
     """A connection of the standard library to the host of ``url``, for who sends more than an opener can.
 
     Args:
         url: what is to be asked.
         seconds: how long one step of it may take: connecting, or one piece that is sent or received.
+        also: one more file of certificates to trust, or "": AWS profiles name one.
 
     Returns:
         The connection, not open yet; headers that every request on it needs; whether requests name the whole address,
@@ -252,9 +253,9 @@ def connect(url: str, seconds: float) -> tuple[HTTPConnection, dict[str, str], b
         return HTTPConnection(*towards, timeout=seconds), headers, bool(proxy.hostname)
     import ssl
 
-    if is_ca_as_server(url):
+    if is_ca_as_server(url, also):
         raise ssl.SSLCertVerificationError(f"certificate verify failed: {CA_AS_SERVER}")
-    made = HTTPSConnection(*towards, timeout=seconds, context=client_tls(ca_bundle()))
+    made = HTTPSConnection(*towards, timeout=seconds, context=client_tls(ca_bundle(also)))
     if proxy.hostname:
         made.set_tunnel(host, port, headers)
     return made, {}, False

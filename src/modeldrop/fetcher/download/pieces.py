@@ -78,6 +78,7 @@ class Run:
         self._pieces = pieces
         self._index = pieces.start
         self._chunks: list[memoryview] = []
+        self._memory = memoryview(b"")
         self._unfinished = unfinished
         self._begin()
         head = unfinished.take(remote.file.pieces[self._index], self._wanted - 1)
@@ -98,6 +99,12 @@ class Run:
             return 0
         last = self._pieces.stop - 1
         return self.partial.start(last) + self.partial.length(last) - self.start
+
+    def room(self, length: int) -> memoryview:
+        """Where the next bytes of the present piece may be put, at most so many: each has its own place there."""
+        if not self._memory:
+            self._memory = memoryview(bytearray(self.partial.length(self._pieces.start)))
+        return self._memory[self._filled : min(self._filled + length, self._wanted)]
 
     def receive(self, data: memoryview, complete: Callable[[Run, int, list[memoryview], str], None]) -> int:
         """Add bytes that have come, and return how many; what is beyond the run is dropped.

@@ -307,6 +307,7 @@ class _Connections:
         end = time.monotonic() + LIMITS.stop_seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self.reader.hang_up()
 
     def _work(self, number: int, pace: Pace) -> None:
         """A thread: bring runs until there are none, or there are more threads than there should be."""
@@ -380,7 +381,7 @@ class _Connections:
         remote, chunk, left = run.remote, pace.chunk, pace.length(run.left)
         # A whole file is asked for without a range: that works wherever anything works.
         length = None if left == remote.file.size else left
-        stream = self.reader.stream(remote.key, run.start, length, etag, chunk)
+        stream = self.reader.stream(remote.key, run.start, length, etag, chunk, run.room)
         began = looked = time.monotonic()  # how long the service thinks about it says nothing of the line
         if stream.size != remote.file.size:
             raise _WrongSizeError(stream.size)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from modeldrop.config import RegistrySettings
     from modeldrop.errors import ModeldropError
+    from modeldrop.storage.read.direct import DirectReader
+    from modeldrop.storage.read.interface import Room
     from modeldrop.storage.read.obstore_client import ObstoreClient
 
 _Result = TypeVar("_Result")
@@ -29,6 +31,9 @@ _Result = TypeVar("_Result")
 # does not answer in 8.
 _PAUSES = (0.1, 0.2)
 _PATIENCE = 5.0
+# Bytes. The direct reader's modules and certificates take 40 ms; it saves 0.6 ms of each MiB.
+_DIRECT_AFTER = 64 << 20
+_DIRECT_FROM = 1 << 20
 
 
 class BucketReader:
@@ -57,6 +62,8 @@ class BucketReader:
         self._client = open_client(settings)
         self._busy = ""  # what a busy service did not give, the last time that it was busy
         self._metadata_seconds = QUICK_SECONDS
+        self._asked = 0  # bytes of files
+        self._direct: DirectReader | None = None
 
     @property
     def client(self) -> ObstoreClient:
@@ -100,7 +107,14 @@ class BucketReader:
                 return b""
             raise self.failure("read", key, error) from error
 
-    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
+    def stream(
+        self, key: str, start: int, length: int | None, etag: str, chunk: int, room: Room | None = None
+    ) -> Stream:
+        if room is not None and length is not None:
+            direct = self._direct_reader(length)
+            stream = direct.stream(key, start, length, etag, chunk, room) if direct else None
+            if stream is not None:
+                return stream
         options: Any = {} if length is None else {"range": (start, start + length)}
         if etag:
             options["if_match"] = etag
@@ -108,6 +122,17 @@ class BucketReader:
         told = result.meta["e_tag"] or ""
         chunks = _called(result.stream(chunk))
         return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
+
+    def _direct_reader(self, length: int) -> DirectReader | None:
+        """What reads so many bytes faster, where so much was asked for before that it is worth its start."""
+        self._asked += length
+        if self._asked - length < _DIRECT_AFTER or length < _DIRECT_FROM or not runtime.runs_here():
+            return None
+        if self._direct is None or self._direct.client is not self._client:
+            from modeldrop.storage.read.direct import DirectReader
+
+            self._direct = DirectReader(self._client)
+        return self._direct
 
     def fault(self, key: str, error: BaseException) -> Fault:
         from modeldrop.storage.read.obstore_errors import classify, parse
@@ -124,6 +149,10 @@ class BucketReader:
         from modeldrop.storage.read.patience import retry_after
 
         return retry_after(busy, self._client.address.certificates if self._client.address else "")
+
+    def hang_up(self) -> None:
+        if self._direct is not None:
+            self._direct.hang_up()
 
     def ask(self, key: str, ask: Callable[[Any], _Result]) -> _Result:
         """Call ``ask`` with obstore's store, and again where that may help.

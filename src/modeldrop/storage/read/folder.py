@@ -15,6 +15,8 @@ from modeldrop.util.text import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from modeldrop.storage.read.interface import Room
+
 _BLOCK = 1 << 20
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ATTEMPTS = 3
@@ -57,7 +59,15 @@ class FolderReader:
         except OSError as error:
             raise self._unreadable(key, error) from error
 
-    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:  # noqa: ARG002
+    def stream(
+        self,
+        key: str,
+        start: int,
+        length: int | None,
+        etag: str,  # noqa: ARG002
+        chunk: int,  # noqa: ARG002
+        room: Room | None = None,  # noqa: ARG002
+    ) -> Stream:
         size = os.stat(self._path(key)).st_size  # noqa: PTH116
         return Stream("", size, _blocks(self._path(key), start, size if length is None else start + length))
 
@@ -66,6 +76,9 @@ class FolderReader:
 
     def retry_after(self) -> float:
         return 0.0
+
+    def hang_up(self) -> None:
+        """There is none."""
 
     def _path(self, key: str) -> str:
         return os.path.join(self.url, key)  # noqa: PTH118  a key, which was checked

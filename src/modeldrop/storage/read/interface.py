@@ -9,9 +9,11 @@ from modeldrop.config import registry_settings
 from modeldrop.util.named_tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from modeldrop.errors import ModeldropError
+
+    Room = Callable[[int], memoryview]
 
 
 class Unchanged(Enum):
@@ -43,7 +45,7 @@ class Stream(NamedTuple):
 
     etag: str
     size: int
-    chunks: Iterable[bytes]
+    chunks: Iterable[bytes | memoryview]
 
 
 class FaultKind(Enum):
@@ -106,7 +108,9 @@ class RegistryReader(Protocol):
             RegistryError: it cannot be read, or is not there.
         """
 
-    def stream(self, key: str, start: int, length: int | None, etag: str, chunk: int) -> Stream:
+    def stream(
+        self, key: str, start: int, length: int | None, etag: str, chunk: int, room: Room | None = None
+    ) -> Stream:
         """Ask once for a part of an object, and let its body come in pieces.
 
         Args:
@@ -115,6 +119,8 @@ class RegistryReader(Protocol):
             length: how many are wanted, at least 1; None: the whole object, which asks for no range.
             etag: refuse it if it has another ETag; "": take any.
             chunk: collect at least so many bytes before they are handed over, except at the end.
+            room: gives memory for what comes next, of at most so many bytes, and is not asked again before that was
+                handed over; None: what is handed over stays as it is for ever.
 
         Raises:
             Exception: one of ``failures``, as it is.
@@ -125,6 +131,9 @@ class RegistryReader(Protocol):
 
     def retry_after(self) -> float:
         """Seconds for which a service that was busy wants to be left alone; 0 where it says none."""
+
+    def hang_up(self) -> None:
+        """Close the connections that are kept for further parts of files."""
 
 
 def open_reader(registry: str) -> RegistryReader:
