@@ -6,7 +6,6 @@ here, and none is ever part of a script.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.export.environments.exporters import TORCH_INDEX
 from modeldrop.export.request import load_recipe
 from modeldrop.export.sources import hub_id, hub_names, is_path_like, resolve_source
-from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model, name_from
+from modeldrop.format.names import DEFAULT_CHANNEL, check_channel, check_model, hex_digest, name_from
 from modeldrop.format.recipe import METRICS, Recipe, parse_recipe, parse_threshold
 from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
@@ -504,4 +503,4 @@ def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
 def _own_folder(request: PublishRequest, temporary: Path) -> Path:
     """Found again by a later step with the same inputs, such as phase: publish after phase: build."""
     identity = json.dumps([str(Path.cwd()), request.model, request.source, request.recipe.to_json()], sort_keys=True)
-    return temporary / "modeldrop" / "builds" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return temporary / "modeldrop" / "builds" / hex_digest(identity.encode())[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from modeldrop.export.messages import from_json, to_json
 from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest, serialize_manifest
-from modeldrop.format.names import parse_version
+from modeldrop.format.names import hex_digest, parse_version
 from modeldrop.publishing.comparison import BuildComparison, metrics_json, variant_changes
 from modeldrop.registry.promotion import Promotion
 from modeldrop.registry.publish import Published
@@ -123,7 +122,7 @@ class RunFolder:
         data = serialize_manifest(manifest)
         (self.folder / _MANIFEST).write_bytes(data)
         (self.folder / _REPORT).write_bytes(render(manifest))
-        sha256 = digest.removeprefix("sha256:") or hashlib.sha256(data).hexdigest()
+        sha256 = digest.removeprefix("sha256:") or hex_digest(data)
         # As sha256sum writes it, for actions/attest and for whoever checks a copied version's folder.
         (self.folder / _CHECKSUMS).write_text(f"{sha256}  manifest.json\n", "utf-8")
 

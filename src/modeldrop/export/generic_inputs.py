@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.digests import sha256_file
+from modeldrop.util.files import sha256_file
 
 FORMS = (".npz", ".npy", ".jsonl", ".csv", ".parquet")
 """The endings of files that hold inputs by name."""

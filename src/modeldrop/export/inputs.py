@@ -6,7 +6,6 @@ recordings by their header.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import wave
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any, NoReturn
 
 from modeldrop.config import setting
 from modeldrop.errors import RecipeError
-from modeldrop.export.digests import sha256_file
+from modeldrop.format.names import hex_digest
+from modeldrop.util.files import sha256_file
 
 MOST = 2000
 """Inputs that are used at most."""
@@ -299,4 +299,4 @@ def _digest_of(samples: Sequence[Sample], lines: str) -> str:
         path = Path(sample.image or sample.audio)
         if sample.kind != "text":
             parts.append(f"{sha256_file(path)}  {path.name}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hex_digest("\n".join(parts).encode())

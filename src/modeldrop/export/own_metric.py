@@ -7,7 +7,6 @@ build key knows this one file.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.machinery
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from modeldrop.errors import RecipeError
 from modeldrop.export.python_file import kind_of
+from modeldrop.format.names import hex_digest
 
 _NAME = re.compile(r"[^/]+\.py|\w+(\.\w+)*")
 _HINT = 'The file lies beside the recipe: metric = "quality:accuracy" is the function accuracy of quality.py.'
@@ -72,7 +72,7 @@ def find_metric(spelled: str) -> OwnMetric:
         kind_of(content, file, function)
     except ValueError as error:
         raise RecipeError(f"metric: {error}") from None
-    digest = hashlib.sha256(function.encode() + b"\0" + content).hexdigest()
+    digest = hex_digest(function.encode() + b"\0" + content)
     return OwnMetric(spelled=spelled, file=file.resolve(), module=module, function=function, digest=digest)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modeldrop.errors import RecipeError
-from modeldrop.export.digests import sha256_file
 from modeldrop.export.environments.exporters import OPTIMUM, TRANSFORMERS
 from modeldrop.export.exporter_choice import choose_exporter
 from modeldrop.export.generic_inputs import check_file
@@ -17,7 +15,9 @@ from modeldrop.export.inputs import Sample, read_samples
 from modeldrop.export.own_metric import OwnMetric, find_metric
 from modeldrop.export.preflight.openvino_source import default_variants, origin_of
 from modeldrop.export.sources import Source
+from modeldrop.format.names import hex_digest
 from modeldrop.format.recipe import AUTO_EXPORTER, Recipe, build_key, parse_recipe
+from modeldrop.util.files import sha256_file
 
 EXPORTER_EPOCH = 5
 """Part of every build key. Raised when the files made of the same source and recipe change on purpose."""
@@ -69,7 +69,7 @@ def make_request(source: Source, recipe: Recipe) -> BuildRequest:
     if recipe.state_dict is not None:
         inputs["state_dict"] = _digest("state_dict", Path(recipe.state_dict))
     if source.tokenizer_identity is not None:
-        inputs["tokenizer"] = hashlib.sha256(source.tokenizer_identity.encode()).hexdigest()
+        inputs["tokenizer"] = hex_digest(source.tokenizer_identity.encode())
     exporter = choose_exporter(source, recipe)
     # What is built depends on the exporter, not on who chose it; optimum's keys are those of before there were two.
     counted = recipe._replace(exporter=exporter if exporter == TRANSFORMERS.name else AUTO_EXPORTER)

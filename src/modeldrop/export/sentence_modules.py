@@ -51,6 +51,10 @@ _OTHERS = {
 }
 
 
+SPARSE_FILE, COLBERT_FILE = "sparse_linear.pt", "colbert_linear.pt"
+BGE_M3 = (COLBERT_FILE, SPARSE_FILE)
+"""What bge-m3 has besides its modules, as FlagEmbedding saves it, pickles of tensors: a layer that gives every token a
+weight, and one that gives it a vector."""
 STATIC_CONFIG = {"model_type": "model2vec", "architectures": ["StaticModel"]}
 """What is said of static embeddings of sentence-transformers, which have no config.json: as of model2vec's."""
 

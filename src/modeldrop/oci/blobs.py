@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from modeldrop.format.names import hex_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +43,4 @@ def blob_of(data: bytes) -> Blob:
 
 def digest_of(data: bytes) -> str:
     """The digest that a registry names bytes by."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"sha256:{hex_digest(data)}"

@@ -5,7 +5,6 @@ Every copy has the same files and the same manifest digest; its number is each r
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from modeldrop.errors import ConflictError, DiskError
 from modeldrop.format import keys
+from modeldrop.format.manifest import manifest_digest
 from modeldrop.registry.deltas import SCRATCH, copy_deltas
 from modeldrop.registry.publish import (
     ADOPT_SECONDS,
@@ -189,7 +189,7 @@ def download_version(
         )
     stored = store.get(keys.manifest(model, version.number))
     data = b"" if stored is None else stored.data
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != version.digest:
+    if manifest_digest(data) != version.digest:
         raise changed_manifest(model, version, version.digest)
     (folder / "manifest.json").write_bytes(data)
     report = store.get(keys.report(model, version.number))

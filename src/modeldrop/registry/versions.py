@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from modeldrop.format.records import MAX_SEAL, Rejection, Seal, find_seal, parse
 from modeldrop.format.reference import Reference, parse_reference, parse_registry
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject, Store
+from modeldrop.util.files import sha256_file
 
 CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 
@@ -367,9 +367,7 @@ def download_file(store: Store, key: str, path: Path, file: File, progress: Call
         RegistryError, DiskError: it cannot be read, or not written here.
     """
     store.download(key, path, progress)
-    with path.open("rb") as source:
-        digest = hashlib.file_digest(source, "sha256").hexdigest()
-    if path.stat().st_size != file.size or digest != file.sha256:
+    if path.stat().st_size != file.size or sha256_file(path) != file.sha256:
         raise IntegrityError(
             f"{store.url}/{key} does not have the digest in the manifest.",
             "It was damaged or changed. Nothing was copied.",

@@ -198,3 +198,15 @@ def identity(file: int | str | os.PathLike[str]) -> tuple[int, int]:
     """
     status = os.fstat(file) if isinstance(file, int) else os.lstat(file)
     return status.st_dev, status.st_ino
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    import hashlib  # it loads OpenSSL, and a warm start needs none
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

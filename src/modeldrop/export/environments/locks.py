@@ -5,7 +5,6 @@ On Linux, x86-64 and CPython 3.11 everything is locked with its hashes; elsewher
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import re
@@ -13,6 +12,8 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+
+from modeldrop.format.names import hex_digest
 
 ROOT = Path(__file__).resolve().parents[4]
 """The checkout, where this is one: its ref is the version of the tool."""
@@ -55,7 +56,7 @@ def declared(extras: Sequence[str]) -> list[str]:
 
 def digest(text: str) -> str:
     """What tells environments apart: of this interpreter's release and what was locked."""
-    return hashlib.sha256(f"{sys.version} {text}".encode()).hexdigest()[:16]
+    return hex_digest(f"{sys.version} {text}".encode())[:16]
 
 
 def locked_platform() -> bool:

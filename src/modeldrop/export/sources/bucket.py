@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from modeldrop.export.sources import disk, file_choice
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 from modeldrop.export.sources.generic import FRAMEWORKS
 from modeldrop.export.sources.interface import FileListSource, Progress
+from modeldrop.format.names import hex_digest
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject
 
@@ -51,7 +51,7 @@ class BucketSource(FileListSource):
     def identity(self) -> str:
         found = ((name, self._listing[name]) for name in self._choice.building)
         lines = sorted(f"{listed.size} {listed.tag} {name}\n" for name, listed in found)
-        return f"{self._store.url}@sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+        return f"{self._store.url}@sha256:{hex_digest(''.join(lines).encode())}"
 
     @property
     def licence(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from modeldrop.errors import SourceError, UsageError
 from modeldrop.export.python_file import kind_of
 from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.folder import FolderSource
-from modeldrop.format.names import PYTHON
+from modeldrop.format.names import PYTHON, hex_digest
 from modeldrop.util.files import expand_user
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,7 +47,7 @@ class CodeSource(FolderSource):
 
     @property
     def identity(self) -> str:
-        return "sha256:" + hashlib.sha256(f"{self.function} {super().identity}".encode()).hexdigest()
+        return "sha256:" + hex_digest(f"{self.function} {super().identity}".encode())
 
     def weight_bytes(self) -> int:
         return 0  # what the code itself loads, nobody knows before it runs

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modeldrop.errors import DiskError, SourceError
-from modeldrop.export.digests import sha256_file
+from modeldrop.util.files import sha256_file
 
 JSON_LIMIT = 64 * 1024 * 1024
 # The format's own limit, in the safetensors library too.

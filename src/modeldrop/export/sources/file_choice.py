@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from modeldrop.errors import SourceError
-from modeldrop.export.bge_m3 import FILES as BGE_M3
+from modeldrop.export.sentence_modules import BGE_M3
 from modeldrop.export.sources import generic, graphs, openvino
 from modeldrop.export.sources.foreign import foreign_kind
 from modeldrop.format.tasks import GENERIC

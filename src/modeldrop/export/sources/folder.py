@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from modeldrop.errors import SourceError
 from modeldrop.export.sources import disk, file_choice, graphs
 from modeldrop.export.sources.file_choice import DEFAULT, FileRules
 from modeldrop.export.sources.interface import FileListSource, Progress
+from modeldrop.format.names import hex_digest
 from modeldrop.format.variants import FP32
 
 # Other folders (checkpoint-500/, runs/) hold nothing that is needed and may be huge.
@@ -63,7 +63,7 @@ class FolderSource(FileListSource):
                 digest = disk.sha256_of(self._path(name), self._called(name))
                 self._check_unchanged(name)
                 lines.append(f"{digest}  {name}\n")
-            self._identity = "sha256:" + hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+            self._identity = "sha256:" + hex_digest("".join(sorted(lines)).encode())
         return self._identity
 
     @property

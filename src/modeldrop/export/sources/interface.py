@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from modeldrop.errors import SourceError
-from modeldrop.export.bge_m3 import FILES as BGE_M3
 from modeldrop.export.openvino_ir import Ir
-from modeldrop.export.sentence_modules import STATIC_CONFIG, lists_static
+from modeldrop.export.sentence_modules import BGE_M3, STATIC_CONFIG, lists_static
 from modeldrop.export.sources import file_choice, generic, graphs, openvino
 from modeldrop.export.sources.file_choice import ChosenFiles, FileRules
 from modeldrop.format.manifest import MODEL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from modeldrop.config import default_registry
@@ -12,6 +11,7 @@ from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.sources.interface import FileListSource, Progress
 from modeldrop.format import keys
 from modeldrop.format.manifest import File
+from modeldrop.format.names import hex_digest
 from modeldrop.format.reference import parse_reference
 from modeldrop.format.tasks import GENERIC
 from modeldrop.registry import versions
@@ -86,7 +86,7 @@ class VersionSource(FileListSource):
     def _bytes(self, name: str) -> bytes:
         file = self._version.manifest.file(name)
         stored = self._store.get(self._key(file))
-        if stored is None or hashlib.sha256(stored.data).hexdigest() != file.sha256:
+        if stored is None or hex_digest(stored.data) != file.sha256:
             raise self._damaged(file)
         return stored.data
 

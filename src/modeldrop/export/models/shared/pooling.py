@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import SourceError, TaskError
-from modeldrop.export.bge_m3 import COLBERT_FILE, SPARSE_FILE
 from modeldrop.export.sentence_modules import (
+    COLBERT_FILE,
     DENSE,
     NORMALIZE,
     POOLING,
+    SPARSE_FILE,
     SPLADE,
     dense_activation,
     is_late,
