@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _VALID = timedelta(minutes=15)  # for as long as S3 takes a signature in a header
 # Seconds, as obstore's: to connect, without a byte, and of a whole request.
 _CONNECT, _READ, _REQUEST = 3.0, 8.0, 15.0
+_DIGITS = 19  # of a size, at most
 
 
 class CutOffError(OSError):
@@ -191,7 +192,8 @@ def _size(response: HTTPResponse, start: int, length: int) -> int | None:
     """The whole object's size, where the answer is the part that was asked for, and nothing but that."""
     headers = response.headers
     part, _, size = (headers["Content-Range"] or "").partition("/")
-    plain = response.status == 206 and part == f"bytes {start}-{start + length - 1}" and size.isdecimal()
+    plain = response.status == 206 and part == f"bytes {start}-{start + length - 1}"
+    plain = plain and size.isdecimal() and len(size) <= _DIGITS
     plain = plain and headers["Content-Length"] == str(length) and not headers["Transfer-Encoding"]
     return int(size) if plain and (headers["Content-Encoding"] or "identity") == "identity" else None
 
