@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.docs.page_runner import PageRunner
+from modeldrop.format.manifest import parse_manifest, serialize_manifest
+from tests.docs.page_runner import PageRunner, StepOutput
 from tests.docs.page_setups import PageSetup, RegistrySetup
 from tests.helpers.checkpoints import bert
 from tests.helpers.clouds import CLOUDS, Servers, sign_in
 from tests.helpers.command_line import modeldrop
 from tests.helpers.exporter_python import exporter_python
-from tests.helpers.minilm import checkpoint
+from tests.helpers.minilm import MINILM, REGISTRY, Published
 from tests.servers.https import HttpsServer
 from tests.servers.hub import HubServer
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class DocsEnvironment:
@@ -30,30 +29,32 @@ class DocsEnvironment:
         folder: for its files.
         stack: ends its servers.
         clouds: the servers of S3 and others.
+        publish_minilm: publishes the real all-MiniLM-L6-v2, once for all tests.
     """
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack, clouds: Servers) -> None:
+    def __init__(
+        self, folder: Path, stack: contextlib.ExitStack, clouds: Servers, publish_minilm: Callable[[], Published]
+    ) -> None:
         self._folder = folder
         self._stack = stack
         self._clouds = clouds
+        self._publish_minilm = publish_minilm
         self.checkpoint = bert(folder / "bert")
         self.prebuilt = folder / "prebuilt"
         self._hub = stack.enter_context(HubServer())
         self._hub.add_repo(MINILM, self.checkpoint)
         self._hub.add_repo("org/name", self.checkpoint)
-        ran = modeldrop("publish", MINILM, self.prebuilt / "embedder", environment=dict(self._hub_of(self._hub)))
+        self._at_hub = {"HF_ENDPOINT": self._hub.endpoint, "HF_HOME": str(folder / "hub")}
+        ran = modeldrop("publish", MINILM, self.prebuilt / "embedder", environment=self._at_hub)
         assert ran.code == 0, ran.err
-        self.built = self.prebuilt / "embedder/v1"
+        self.built = _without_speed(self.prebuilt / "embedder/v1", folder / "built")
 
-    @functools.cached_property
-    def real(self) -> Mapping[str, str]:
-        """The variables that lead to a Hub with the real all-MiniLM-L6-v2, and away from what was built before."""
-        hub = self._stack.enter_context(HubServer())
-        hub.add_repo(MINILM, checkpoint())
-        return {**self._hub_of(hub), "DOCS_PREBUILT": ""}
-
-    def _hub_of(self, hub: HubServer) -> Mapping[str, str]:
-        return {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(self._folder / f"hub-{hub.port}")}
+    def publish_minilm(self, reader: PageRunner) -> StepOutput:
+        """What a reader has and sees who has published the real all-MiniLM-L6-v2."""
+        made = self._publish_minilm()
+        # Links suffice: files of a registry are replaced, never changed.
+        shutil.copytree(made.registry, reader.folder / REGISTRY, copy_function=os.link, dirs_exist_ok=True)
+        return StepOutput(made.ran.code, reader.shown(made.ran.err + made.ran.out))
 
     def reader(self, setup: PageSetup, folder: Path, monkeypatch: pytest.MonkeyPatch) -> PageRunner:
         """Somebody on this setup, in ``folder``, which is not there yet; signed in to the clouds that it names."""
@@ -70,7 +71,7 @@ class DocsEnvironment:
         variables = {name: here.format(**addresses) for name, here in setup.variables.items()}
         variables = {name: substitutions.get(value, value) for name, value in variables.items()}
         shared = {
-            **self._hub_of(self._hub),
+            **self._at_hub,
             "DOCS_PREBUILT": str(self.prebuilt),
             "MODELDROP_EXPORTER_PYTHON": exporter_python(),
             "MODELDROP_HOME": substitutions["/models"],
@@ -90,6 +91,15 @@ class DocsEnvironment:
             addresses["ca"] = str(server.ca_file)
             registry = server.url
         return registry
+
+
+def _without_speed(version: Path, folder: Path) -> Path:
+    """A copy of a version without latencies: pages show int8, and of so small a model either may be the faster one."""
+    shutil.copytree(version, folder)
+    manifest = parse_manifest((version / "manifest.json").read_bytes())
+    variants = tuple(variant._replace(speed=None) for variant in manifest.variants)
+    (folder / "manifest.json").write_bytes(serialize_manifest(manifest._replace(variants=variants)))
+    return folder
 
 
 def _write(folder: Path, setup: PageSetup, checkpoint: Path, built: Path) -> None:

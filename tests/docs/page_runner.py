@@ -110,14 +110,14 @@ class PageRunner:
             text = text.replace(here, name)
         return text.replace(f"{self.folder}/", "…/").replace(str(self.folder), "…")
 
-    def run_step(self, step: Step, more: Mapping[str, str] | None = None) -> StepOutput:
-        """Do what a step says, with ``more`` variables in the environment."""
+    def run_step(self, step: Step) -> StepOutput:
+        """Do what a step says."""
         script = self.here(step.script)
         command = [sys.executable, "-c", script] if step.python else ["bash", "-euo", "pipefail", "-c", script]
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._environment | dict(more or {}),
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

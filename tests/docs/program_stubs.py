@@ -2,8 +2,9 @@
 
 ``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Four things are different
 from what a page shows: a watch ends as soon as it follows; where $DOCS_PREBUILT names a registry, a publish also
-publishes there, so that what was built once is copied from it the next time; no gigabytes are installed; and a module
-of one's own is planned only, for tests/export/test_torch_module.py publishes what its page shows.
+publishes there, so that what was built once is copied from it the next time; no gigabytes are installed; and two kinds
+of sources are only planned: a module of one's own, which tests/export/test_torch_module.py publishes as its page shows,
+and, except in ``make soak``, what lies in a bucket, for which tests/export has tests of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from tests.helpers.rounds import TEST_ROUNDS
 
 _FOLLOWS = "is in use"
 
@@ -38,7 +41,7 @@ def python(arguments: list[str]) -> int:
 
 
 def modeldrop(arguments: list[str]) -> int:
-    if arguments[0] == "publish" and arguments[1].startswith("python:"):
+    if arguments[0] == "publish" and is_planned(arguments[1]):
         arguments[0] = "plan"
     command = [sys.executable, "-m", "modeldrop", *arguments]
     if arguments[0] == "watch":
@@ -49,6 +52,11 @@ def modeldrop(arguments: list[str]) -> int:
     if arguments[0] == "publish" and prebuilt:
         command += ["--also", prebuilt]
     return become(command)
+
+
+def is_planned(source: str) -> bool:
+    """Whether it is not built."""
+    return source.startswith("python:") or ("://" in source and TEST_ROUNDS != "all")
 
 
 def become(command: list[str]) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,17 +17,22 @@ from tests.docs.page_setups import PAGE_SETUPS
 from tests.docs.pages import DOCS, PAGES, Block, blocks, commands_in_sentences, name_of
 from tests.helpers.builds import publisher_environment
 from tests.helpers.clouds import Servers
+from tests.helpers.minilm import PUBLISH, publish_once
 
 __all__ = ["publisher_environment"]
 pytestmark = pytest.mark.heavy
 
+_MARKS: Mapping[str, pytest.MarkDecorator] = {
+    "docs/migration.md": pytest.mark.soak,  # builds as docs/sources.md and docs/getting-started.md do, by other names
+    "docs/sources.md": pytest.mark.rounds,  # what lies in a bucket is only planned in `make test`
+}
 # What differs from run to run: digests, durations, rates, and figures of speed. Fidelity depends a little on the CPU.
 _VARIES = (
     (re.compile(r"\b(v\d+-[\w-]+)-[0-9a-f]{12}\b"), r"\1-DIGEST"),
     (re.compile(r"\bsha256:[0-9a-f]+"), "sha256:DIGEST"),
     (re.compile(r" in \d+\.\d s \(.*?/s\)"), ""),  # not told of what took no time
     (re.compile(r" +\(\d+\.\d s\)"), ""),
-    (re.compile(r"\b[\d.]+(/[\d.]+)? ms( +[\d.]+×)?"), "SPEED"),
+    (re.compile(r"\b[\d.]+( m?s)?(/[\d.]+)? m?s\b( +[\d.]+×)?"), "SPEED"),
     (re.compile(r"\b([01]\.\d\d)\d\d\b"), r"\1"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "WHEN"),
     (re.compile(r" {2,}"), "  "),
@@ -49,19 +55,23 @@ def normal(text: str, *, sizes: bool) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def docs_env(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocsEnvironment]:
+def docs_env(servers: Servers, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[DocsEnvironment]:
+    publish = functools.partial(publish_once, tmp_path_factory, worker_id)
     with contextlib.ExitStack() as stack:
-        yield DocsEnvironment(tmp_path_factory.mktemp("docs_env"), stack, servers)
+        yield DocsEnvironment(tmp_path_factory.mktemp("docs_env"), stack, servers, publish)
 
 
-def do(reader: PageRunner, step: Step, more: Mapping[str, str] | None = None) -> StepOutput:
+def do(reader: PageRunner, step: Step) -> StepOutput:
     """Do what a page shows; it must succeed."""
-    said = reader.run_step(step, more)
+    said = reader.run_step(step)
     assert said.code == 0, f"{step}\n{said.text}"
     return said
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if of_page(page)], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=name_of(page), marks=_MARKS.get(name_of(page), ())) for page in PAGES if of_page(page)],
+)
 def test_a_page_goes_as_shown(
     docs_env: DocsEnvironment, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +85,8 @@ def test_a_page_goes_as_shown(
             if step.script.startswith(begin):
                 happens(next(iter(reader.registries.values())))
         whole = replace(step, script=setup.before + step.script) if step.python else step
-        said = do(reader, whole, docs_env.real if setup.real and step.shown else None)
+        real = setup.real and step.script == PUBLISH
+        said = docs_env.publish_minilm(reader) if real else do(reader, whole)
         if step.shown:
             assert normal(said.text, sizes=setup.real) == normal(step.shown, sizes=setup.real), str(step)
     for line in commands_in_sentences(page):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from modeldrop.storage.write.folder import FolderStore
 from tests.docs.consumer_calls import calls_of
 from tests.helpers.builds import PIECE, describe, publish_folder
 from tests.helpers.command_line import ROOT, RUNTIME_PYTHON, modeldrop
-from tests.helpers.minilm import Published
+from tests.helpers.minilm import MINILM, Published, hub_with_minilm
 
 pytestmark = pytest.mark.heavy
 
@@ -43,6 +44,15 @@ def original(minilm: Path) -> np.ndarray[Any, Any]:
     from sentence_transformers import SentenceTransformer
 
     return np.asarray(SentenceTransformer(str(minilm), device="cpu").encode(list(BUILT_IN)))
+
+
+@pytest.fixture
+def at_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Hub that it was published from."""
+    with hub_with_minilm(tmp_path_factory.mktemp("hub")) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -189,11 +199,12 @@ def test_golden_cases_reproduce(published: Published, manifest: Manifest) -> Non
             assert _cosines(answer, np.array([case.values])).item() >= least - 1e-4
 
 
+@pytest.mark.usefixtures("at_hub")
 def test_unchanged_publish_imports_no_exporter_and_writes_nothing(published: Published) -> None:
     before = _tree(published.registry)
     program = (
         "import sys; from modeldrop.cli import main\n"
-        f"code = main(['publish', {str(published.source)!r}, {published.reference!r}, '--json'])\n"
+        f"code = main(['publish', {MINILM!r}, {published.reference!r}, '--json'])\n"
         "heavy = {'torch', 'transformers', 'optimum', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)\n"
         "sys.exit(code or f'imported: {heavy}' if heavy else code)"
     )
@@ -204,26 +215,27 @@ def test_unchanged_publish_imports_no_exporter_and_writes_nothing(published: Pub
     assert _tree(published.registry) == before
 
 
+@pytest.mark.usefixtures("at_hub")
 def test_plan_and_dry_run_write_nothing(published: Published) -> None:
     before = _tree(published.registry)
-    plan = modeldrop("plan", published.source, published.reference, "--json").json
+    plan = modeldrop("plan", MINILM, published.reference, "--json").json
     assert (plan["would_build"], plan["version"], plan["outdated"]) == (False, "v1", {})
-    other = modeldrop("plan", published.source, published.reference, "--variants", "fp32", "--json").json
+    other = modeldrop("plan", MINILM, published.reference, "--variants", "fp32", "--json").json
     assert other["would_build"]
-    dry = modeldrop("publish", published.source, published.reference, "--variants", "int8", "--dry-run")
+    dry = modeldrop("publish", MINILM, published.reference, "--variants", "int8", "--dry-run")
     assert (dry.code, "would build int8 for feature-extraction" in dry.out) == (0, True)
     assert _tree(published.registry) == before
 
 
-def test_build_is_reproducible_and_idempotent(published: Published, manifest: Manifest, tmp_path: Path) -> None:
+def test_build_is_reproducible_and_idempotent(minilm: Path, manifest: Manifest, tmp_path: Path) -> None:
     output = tmp_path / "built here"
-    first = modeldrop("build", published.source, "-o", output, "--json")
+    first = modeldrop("build", minilm, "-o", output, "--json")
     assert first.code == 0, first.err
     assert first.json["built"]
     again = parse_manifest((output / "manifest.json").read_bytes())
-    assert again.files == manifest.files  # byte for byte what the other process published
+    assert again.files == manifest.files  # byte for byte what another process published, from the Hub
     before = _tree(output)
-    second = modeldrop("build", published.source, "-o", output, "--json")
+    second = modeldrop("build", minilm, "-o", output, "--json")
     assert (second.code, second.json["built"]) == (0, False)
     assert _tree(output) == before
     assert [path.name for path in tmp_path.iterdir()] == [output.name]

@@ -1,8 +1,11 @@
-"""The real all-MiniLM-L6-v2, and a version of it that is built once for all processes that run tests."""
+"""The real all-MiniLM-L6-v2, and a version of it that is built once for all processes that run tests.
+
+It is published as README shows, whose page takes it too.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -12,10 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers.command_line import Ran, modeldrop
+from tests.helpers.made_once import made_once
+from tests.servers.hub import HubServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+REGISTRY = "./models"
+PUBLISH = f"modeldrop publish {MINILM} {REGISTRY}/embedder"
 IN_GITHUB_ACTIONS: Mapping[str, str] = {
     "GITHUB_ACTIONS": "true",
     "GITHUB_SERVER_URL": "https://github.example",
@@ -23,14 +31,14 @@ IN_GITHUB_ACTIONS: Mapping[str, str] = {
     "GITHUB_SHA": "0123456789abcdef0123456789abcdef01234567",
     "GITHUB_RUN_ID": "42",
     "GITHUB_ACTOR": "octocat",
+    "MODELDROP_ACTOR": "",  # the tests' own person
 }
 
 
 @dataclass(frozen=True)
 class Published:
-    """The real MiniLM, published as v1 and current. Nobody writes into its registry."""
+    """The real MiniLM, published by ``PUBLISH`` as v1 and current. Nobody writes into its registry."""
 
-    source: Path
     registry: Path
     ran: Ran
 
@@ -51,24 +59,26 @@ def checkpoint() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def publish_once(factory: pytest.TempPathFactory, worker: str) -> Published:
-    """Publish MiniLM, unless another worker of this run has done it already.
+@contextlib.contextmanager
+def hub_with_minilm(cache: Path) -> Iterator[dict[str, str]]:
+    """A Hub that has it: the variables that lead there; what is downloaded goes to ``cache``."""
+    with HubServer() as hub:
+        hub.add_repo(MINILM, checkpoint())
+        yield {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(cache)}
 
-    Args:
-        factory: gives each worker of pytest-xdist a folder of its own, all in one.
-        worker: the name of this worker; ``master`` where there are none.
-    """
-    own = factory.getbasetemp()
-    folder = (own if worker == "master" else own.parent) / "minilm with a blank"
-    folder.mkdir(exist_ok=True)
-    registry, output, errors = folder / "registry", folder / "output", folder / "errors"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not errors.exists():
-            # Others build it again with what is forked: both give the same bytes.
-            real = {**IN_GITHUB_ACTIONS, "MODELDROP_EXPORTER_PYTHON": sys.executable}
-            ran = modeldrop("publish", checkpoint(), registry / "embedder", environment=real)
-            assert ran.code == 0, ran.err
-            output.write_text(ran.out, "utf-8")
-            errors.write_text(ran.err, "utf-8")
-    return Published(checkpoint(), registry, Ran(0, output.read_text("utf-8"), errors.read_text("utf-8")))
+
+def publish_once(factory: pytest.TempPathFactory, worker: str) -> Published:
+    """Publish MiniLM, unless another worker of this run has done it already; see ``made_once``."""
+
+    def publish(folder: Path) -> None:
+        # Others build it again with what is forked: both give the same bytes.
+        real = {**IN_GITHUB_ACTIONS, "MODELDROP_EXPORTER_PYTHON": sys.executable}
+        with hub_with_minilm(folder / "hub") as hub:
+            ran = modeldrop(*PUBLISH.split()[1:], cwd=folder, environment=real | hub)
+        assert ran.code == 0, ran.err
+        (folder / "output").write_text(ran.out, "utf-8")
+        (folder / "errors").write_text(ran.err, "utf-8")
+
+    folder = made_once(factory, worker, "minilm with a blank", publish)
+    output, errors = ((folder / name).read_text("utf-8") for name in ("output", "errors"))
+    return Published(folder / REGISTRY, Ran(0, output, errors))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,30 +15,30 @@ from modeldrop.export.models.family import CLASSES
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert
 from tests.helpers.command_line import modeldrop
-from tests.helpers.minilm import publish_once
+from tests.helpers.made_once import made_once
+from tests.helpers.minilm import Published, publish_once
 
-SCORES = ("correlation", "kendall_tau", "top10")
+_SCORES = ("correlation", "kendall_tau", "top10")
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The real MiniLM, and a reranker and a classifier of random weights; v1 of each. Nobody writes into it."""
-    folder = tmp_path_factory.mktemp("service")
+    minilm = functools.partial(publish_once, tmp_path_factory, worker_id)
+    return made_once(tmp_path_factory, worker_id, "service", lambda folder: _publish(folder, minilm)) / "registry"
 
-    def publish(name: str, source: Path, *options: str | Path) -> None:
-        ran = modeldrop("publish", source, folder / "registry" / name, *options)
+
+def _publish(folder: Path, minilm: Callable[[], Published]) -> None:
+    def publish_small(name: str, labels: int, metrics: tuple[str, ...], *variants: str) -> None:
+        source = bert(folder / name, "BertForSequenceClassification", labels=labels)
+        ran = modeldrop("publish", source, folder / "registry" / name, "--recipe", loosened(source, metrics, variants))
         assert ran.code == 0, ran.err
 
-    def publish_small(name: str, labels: int, metrics: tuple[str, ...]) -> None:
-        source = bert(folder / name, "BertForSequenceClassification", labels=labels)
-        publish(name, source, "--recipe", loosened(source, metrics))
-
     with ThreadPoolExecutor(2) as pool:
-        minilm = pool.submit(publish_once, tmp_path_factory, worker_id)
-        publish_small("reranker", 1, SCORES)
-        publish_small("classifier", 3, CLASSES)
-        shutil.copytree(minilm.result().registry / "embedder", folder / "registry/embedder")
-    return folder / "registry"
+        published = pool.submit(minilm)
+        publish_small("reranker", 1, _SCORES, "int8", "openvino-int8")
+        publish_small("classifier", 3, CLASSES, "int8")
+        shutil.copytree(published.result().registry / "embedder", folder / "registry/embedder")
 
 
 @pytest.fixture
