@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.exporter_python import exporter_python
 from tests.runner.events import Event
 from tests.runner.expressions import GitHub
 from tests.runner.job import Job
@@ -54,7 +56,7 @@ class Machines:
         self._jobs: list[Job] = []
         self._machine = {
             "HF_ENDPOINT": hub.endpoint,
-            "MODELDROP_EXPORTER_PYTHON": sys.executable,
+            "MODELDROP_EXPORTER_PYTHON": _exporter(folder),
             "PIP_INDEX_URL": wheels.url,
         }
 
@@ -109,6 +111,20 @@ class Machines:
                 link = own / made.parent.name
                 if not link.exists():
                     link.symlink_to(made.parent.resolve())
+
+
+def _exporter(folder: Path) -> str:
+    """The exporter of the machines; see ``exporter_python``.
+
+    Its workers run the code of the tests, of which the action's checkout is a copy: that would not be forked.
+    """
+    python = exporter_python()
+    if python == sys.executable:
+        return python
+    path = folder / "exporter"
+    path.write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec {shlex.quote(python)} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 def copy_checkout(actions: Path) -> Path:

@@ -14,6 +14,37 @@ from tests.servers.wheels import WheelServer
 
 GOOD = {"model": TINY, "name": "embedder", "registry": "./registry"}
 
+WRONG: list[tuple[dict[str, str], str, list[str]]] = [
+    ({"model": ""}, "model", ["Required"]),
+    ({"model": "./nothing-here"}, "model", ["'./nothing-here'", "nothing-here"]),
+    ({"registry": ""}, "registry", ["Required", "s3://"]),
+    ({"registry": "./registry\n./registry"}, "registry", ["twice"]),
+    ({"promote": "maybe"}, "promote", ["'maybe'", "auto, true, false"]),
+    ({"config": "nowhere.toml"}, "config", ["'nowhere.toml'", "no such file"]),
+    ({"thresholds": "int8.beauty=0.9"}, "thresholds", ["'beauty'", "Allowed:", "cosine_mean"]),
+    ({"phase": "publish", "build-folder": "elsewhere"}, "build-folder", ["'elsewhere'"]),
+    ({"python-version": "2.7"}, "python-version", ["'2.7'", "3.11"]),
+    ({"working-directory": "no such folder"}, "working-directory", ["'no such folder'"]),
+]
+# test_inputs.py has the same mistakes, without a machine.
+MORE: list[tuple[dict[str, str], str, list[str]]] = [
+    ({"model": "acme/tiny/x/y"}, "model", ["'acme/tiny/x/y'"]),
+    ({"model": "https://models.acme.example/x"}, "model", ["'https://models.acme.example/x'"]),
+    ({"revision": "a b"}, "revision", ["'a b'"]),
+    ({"model": "s3://acme/weights", "revision": "main"}, "revision", ["Only models on the Hugging Face Hub"]),
+    ({"name": "Embedder"}, "name", ["'Embedder'", "lower-case letters"]),
+    ({"task": "sing"}, "task", ["'sing'", "Allowed:", "feature-extraction"]),
+    ({"variants": "fp32, int3"}, "variants", ["'int3'", "Allowed:", "int8"]),
+    ({"registry": "ftp://acme/models"}, "registry", ["'ftp://acme/models'"]),
+    ({"registry": "https://models.acme.example"}, "registry", ["read-only"]),
+    ({"channel": "v3"}, "channel", ["'v3'"]),
+    ({"thresholds": "int8.cosine_mean>0.9"}, "thresholds", ["'int8.cosine_mean>0.9'", "cosine_mean=0.98"]),
+    ({"force": "yes"}, "force", ["'yes'", "true, false"]),
+    ({"dry-run": "1"}, "dry-run", ["'1'", "true, false"]),
+    ({"summary": "no"}, "summary", ["'no'", "true, false"]),
+    ({"phase": "deploy"}, "phase", ["'deploy'", "plan, build, publish"]),
+]
+
 
 def refused(job: Job, inputs: dict[str, str], hub: HubServer, wheels: WheelServer) -> StepResult:
     """Run the action; it must fail without having installed, downloaded or asked for anything."""
@@ -29,33 +60,7 @@ def refused(job: Job, inputs: dict[str, str], hub: HubServer, wheels: WheelServe
 
 @pytest.mark.parametrize(
     ("inputs", "name", "parts"),
-    [
-        ({"model": ""}, "model", ["Required"]),
-        ({"model": "acme/tiny/x/y"}, "model", ["'acme/tiny/x/y'"]),
-        ({"model": "./nothing-here"}, "model", ["'./nothing-here'", "nothing-here"]),
-        ({"model": "https://models.acme.example/x"}, "model", ["'https://models.acme.example/x'"]),
-        ({"revision": "a b"}, "revision", ["'a b'"]),
-        ({"model": "s3://acme/weights", "revision": "main"}, "revision", ["Only models on the Hugging Face Hub"]),
-        ({"name": "Embedder"}, "name", ["'Embedder'", "lower-case letters"]),
-        ({"task": "sing"}, "task", ["'sing'", "Allowed:", "feature-extraction"]),
-        ({"variants": "fp32, int3"}, "variants", ["'int3'", "Allowed:", "int8"]),
-        ({"registry": ""}, "registry", ["Required", "s3://"]),
-        ({"registry": "ftp://acme/models"}, "registry", ["'ftp://acme/models'"]),
-        ({"registry": "https://models.acme.example"}, "registry", ["read-only"]),
-        ({"registry": "./registry\n./registry"}, "registry", ["twice"]),
-        ({"channel": "v3"}, "channel", ["'v3'"]),
-        ({"promote": "maybe"}, "promote", ["'maybe'", "auto, true, false"]),
-        ({"config": "nowhere.toml"}, "config", ["'nowhere.toml'", "no such file"]),
-        ({"thresholds": "int8.cosine_mean>0.9"}, "thresholds", ["'int8.cosine_mean>0.9'", "cosine_mean=0.98"]),
-        ({"thresholds": "int8.beauty=0.9"}, "thresholds", ["'beauty'", "Allowed:", "cosine_mean"]),
-        ({"force": "yes"}, "force", ["'yes'", "true, false"]),
-        ({"dry-run": "1"}, "dry-run", ["'1'", "true, false"]),
-        ({"summary": "no"}, "summary", ["'no'", "true, false"]),
-        ({"phase": "deploy"}, "phase", ["'deploy'", "plan, build, publish"]),
-        ({"phase": "publish", "build-folder": "elsewhere"}, "build-folder", ["'elsewhere'"]),
-        ({"python-version": "2.7"}, "python-version", ["'2.7'", "3.11"]),
-        ({"working-directory": "no such folder"}, "working-directory", ["'no such folder'"]),
-    ],
+    [*WRONG, *(pytest.param(*one, marks=pytest.mark.soak) for one in MORE)],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None,
 )
 def test_one_annotation_names_input_value_and_what_is_allowed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,8 @@ def registry(job: Job) -> Path:
 
 @pytest.fixture(scope="module")
 def first(job: Job) -> StepResult:
-    """The first run of all, which builds."""
-    return job.uses(USES, INPUTS)
+    """The first run of all, which builds: with the checkout's code, in processes of their own."""
+    return job.uses(USES, INPUTS, {"MODELDROP_EXPORTER_PYTHON": sys.executable})
 
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("tiny")]
