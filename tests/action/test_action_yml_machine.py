@@ -74,7 +74,7 @@ def test_system_without_a_python_says_so(machines: Machines, no_python: dict[str
     ("event", "cached"),
     [
         (Event(), True),
-        (Event(name="release", ref="refs/tags/v1"), False),
+        pytest.param(Event(name="release", ref="refs/tags/v1"), False, marks=pytest.mark.soak),
         (Event.pull_request(name="pull_request_target"), False),
     ],
     ids=["push", "release", "pull_request_target"],
