@@ -95,6 +95,8 @@ def _installed(package: str, extras: Iterable[str] = ()) -> dict[str, str]:
             continue
         found[name] = distribution.version
         for line in distribution.requires or ():
+            if not extra and "extra ==" in line and " or " not in line:
+                continue  # of most packages nearly all lines, and to parse them takes as long as a small export
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 left += [(canonicalize_name(needed.name), more) for more in ("", *needed.extras)]
