@@ -314,6 +314,7 @@ def test_pictures_are_classified(seer: Built) -> None:
     assert seer.weights("fp16", "model") < 0.6 * seer.weights("fp32", "model")
 
 
+@pytest.mark.rounds  # of a listener to half a minute
 def test_optimum_hears_as_pytorch_does(listener: Built) -> None:
     from optimum.onnxruntime import ORTModelForSpeechSeq2Seq
 
