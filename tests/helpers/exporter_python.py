@@ -22,18 +22,22 @@ def exporter_python() -> str:
     if TEST_ROUNDS == "all" or not hasattr(os, "pidfd_open"):
         return sys.executable
     folder = Path(tempfile.mkdtemp(prefix="exporter-"))
-    server = subprocess.Popen(
-        [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / "socket")],
-        stdin=subprocess.PIPE,  # it ends when this does, with our process, and removes the folder
-        stdout=subprocess.PIPE,
-        env=worker_environment(os.environ),
-        start_new_session=True,
-    )
-    assert server.stdout is not None
-    server.stdout.readline()
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / kind), kind],
+            stdin=subprocess.PIPE,  # it ends when this does, with our process, and removes the folder
+            stdout=subprocess.PIPE,
+            env=worker_environment(os.environ),
+            start_new_session=True,
+        )
+        for kind in forked_workers.KINDS
+    ]
+    for server in servers:
+        assert server.stdout is not None
+        server.stdout.readline()
+        atexit.register(server.communicate)
 
-    atexit.register(server.communicate)
-    client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder / "socket"), sys.executable]
+    client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder), sys.executable]
     path = folder / "python"
     path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
     path.chmod(0o755)

@@ -1,17 +1,23 @@
-"""Starts the exporter's workers as forks of one process that has imported what they import.
+"""Starts the exporter's workers as forks of processes that have imported what they import.
 
 A small model is exported in a second, once torch, transformers and optimum are imported, which takes ten. What is
-forked runs the same program on the same request, with the caller's environment, folder and descriptors. A worker that
-is to run with other settings, as another user or within other limits than the process it would be forked from, one that
-runs code of a checkpoint, and every other program is started as if all this was not there.
+forked runs the same program on the same request, with the caller's environment, folder and descriptors. It has one
+processor, for threads that wait for each other take longer over a small model than one alone, and measures speed with
+the fewest calls, for no test looks at how fast a model is. There is a process for each kind of worker: what one kind
+imports, another may not have loaded. A worker that is to run with other settings, as another user or within other
+limits than the process it would be forked from, one that runs code of a checkpoint, and every other program is started
+as if all this was not there.
 
-Runs as a program: ``serve SOCKET``, and, in an interpreter's place, ``ask SOCKET PYTHON ARGUMENTS...``.
+Runs as a program: ``serve SOCKET KIND``, and, in an interpreter's place, ``ask FOLDER PYTHON ARGUMENTS...``, where the
+folder has a socket called as each kind.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
+import itertools
 import json
 import os
 import resource
@@ -26,15 +32,33 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-WORKERS = tuple(f"modeldrop.export.workers.{name}" for name in ("adopt", "adopt_openvino", "export"))
-"""Those that import torch."""
-LIBRARIES = (
+WORKERS = "modeldrop.export.workers."
+"""How the names of their modules begin."""
+LIGHT = (
+    "modeldrop.export.models.generic.worker",
+    "modeldrop.export.models.shared.reference",
+    "modeldrop.export.quantizers.dynamic",
+    "modeldrop.export.quantizers.merged_decoder",
+    "modeldrop.export.quantizers.optimized",
+    "modeldrop.export.quantizers.weight_only",
+    "modeldrop.export.report",
+    "modeldrop.inference.metrics",
+    "tokenizers",
+)
+TORCH = (
     "modeldrop.export.models.shared.optimum_export",
     "modeldrop.export.models.shared.loaded_model",
     "optimum.onnxruntime",
     "safetensors.torch",
 )
-"""What they import, and what that imports."""
+KINDS = {
+    "light": LIGHT,
+    "openvino": (*LIGHT, "modeldrop.export.quantizers.openvino"),
+    "scikit-learn": (*LIGHT, "skl2onnx"),
+    "torch": TORCH,
+}
+"""What each kind of worker imports, and what that imports."""
+TIMING = "modeldrop.export.models.shared.timing"
 SETTINGS = (
     "ACCELERATE_", "ATEN_", "CUDA_", "GOMP_", "HF_HUB_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NUMEXPR_", "OMP_",
     "ONNX", "OPENBLAS_", "ORT_", "PYTHON", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TZ", "USE_",
@@ -66,14 +90,15 @@ def circumstances() -> list[object]:
     return [variables, elsewhere, os.getuid(), os.getgid(), str(Path("/proc/self/ns/mnt").readlink()), limits]
 
 
-def ask(address: str, python: str, *arguments: str) -> NoReturn:
+def ask(folder: str, python: str, *arguments: str) -> NoReturn:
     """Run a worker in a fork and end as it does, or become what was asked for."""
-    if arguments[:2] == ("-P", "-m") and arguments[2] in WORKERS and not _runs_foreign_code(arguments[3]):
+    kind = _kind_of(*arguments[2:4]) if arguments[:2] == ("-P", "-m") and arguments[2].startswith(WORKERS) else ""
+    if kind:
         umask = os.umask(0)
         os.umask(umask)
         start = Start(circumstances(), list(arguments[2:]), dict(os.environ), str(Path.cwd()), umask)
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(address)
+            connection.connect(f"{folder}/{kind}")
             socket.send_fds(connection, [b"."], [0, 1, 2])
             connection.sendall(json.dumps(start).encode() + b"\n")
             answer = connection.makefile().read()
@@ -89,13 +114,23 @@ def end_as(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _runs_foreign_code(request: str) -> bool:
-    return bool(json.loads(Path(request).read_text("utf-8"))["checkpoint"].get("trust_remote_code"))
+def _kind_of(module: str, path: str) -> str:
+    """The kind of a worker; "" for one that is not forked."""
+    request = json.loads(Path(path).read_text("utf-8"))
+    name = module.removeprefix(WORKERS)
+    if name in {"adopt", "adopt_openvino", "export"}:
+        return "" if request["checkpoint"].get("trust_remote_code") else "torch"
+    if name == "generic":
+        return "scikit-learn" if request["generic"]["framework"] == "scikit-learn" else "light"
+    if name in {"quantize", "search"}:
+        return "openvino" if any(variant.startswith("openvino") for variant in request["variants"]) else "light"
+    return "light" if name in {"report", "verify"} else ""
 
 
-def serve(address: str) -> None:
+def serve(address: str, kind: str) -> None:
     """Fork a worker for everybody who connects, until standard input ends; then remove the socket's folder."""
     own = json.loads(json.dumps(circumstances()))
+    processors = itertools.cycle(sorted(os.sched_getaffinity(0)))
     selector = selectors.DefaultSelector()
 
     def accept() -> None:
@@ -103,10 +138,17 @@ def serve(address: str) -> None:
         _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
         start = Start(*json.loads(connection.makefile().readline()))
         if start.circumstances == own:
-            for name in LIBRARIES:
+            for name in KINDS[kind]:
                 importlib.import_module(name)
+            if kind == "light":
+                templates = importlib.import_module("modeldrop.export.report").environment()
+                for name in templates.list_templates():
+                    templates.get_template(name)
+            gc.freeze()  # no fork looks for garbage among what is imported, and so copies its pages
+            processor = next(processors)
             process = os.fork()
             if not process:
+                os.sched_setaffinity(0, {processor})
                 _become(start, descriptors)
             ended = os.pidfd_open(process)
             selector.register(ended, selectors.EVENT_READ, lambda: answer(connection, ended, process))
@@ -142,7 +184,7 @@ def serve(address: str) -> None:
             while True:
                 selector.select()[0][0].data()  # one at a time: it may end what another is about
         finally:
-            shutil.rmtree(Path(address).parent)
+            shutil.rmtree(Path(address).parent, ignore_errors=True)  # as the others do
 
 
 def _become(start: Start, descriptors: list[int]) -> NoReturn:
@@ -157,6 +199,7 @@ def _become(start: Start, descriptors: list[int]) -> NoReturn:
         os.chdir(start.folder)
         os.umask(start.umask)
         tempfile.tempdir = None
+        vars(importlib.import_module(TIMING)).update(WARM_UP_SECONDS=0, BUDGET_SECONDS=0, MIN_CALLS=1)
         sys.argv = start.arguments
         runpy.run_module(start.arguments[0], run_name="__main__", alter_sys=True)
         code = 0

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 BATCH = 32
 TOKENS = 32
-_WARM_UP_SECONDS = 0.05
-_BUDGET_SECONDS = 0.15
-_MIN_CALLS, _MAX_CALLS = 5, 100
+WARM_UP_SECONDS = 0.05
+BUDGET_SECONDS = 0.15
+MIN_CALLS, _MAX_CALLS = 5, 100
 _SLOW_SECONDS = 1.0
 _MOST_PATIENCE = 10
 
@@ -32,11 +32,11 @@ def medians_in_turn(calls: Sequence[Callable[[], object]]) -> list[float]:
     for call in calls:
         begun, begun_work = time.perf_counter(), time.process_time()
         call()
-        least.append(1 if time.process_time() - begun_work >= _SLOW_SECONDS else _MIN_CALLS)
-        while time.perf_counter() < begun + _WARM_UP_SECONDS:
+        least.append(1 if time.process_time() - begun_work >= _SLOW_SECONDS else MIN_CALLS)
+        while time.perf_counter() < begun + WARM_UP_SECONDS:
             call()
     times: list[list[float]] = [[] for _ in calls]
-    budget = _BUDGET_SECONDS * len(calls)
+    budget = BUDGET_SECONDS * len(calls)
     begun, begun_work = time.perf_counter(), time.process_time()
 
     def is_time_left() -> bool:
