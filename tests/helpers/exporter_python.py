@@ -1,8 +1,8 @@
-"""The exporter's interpreter for tests: its workers are forks of a process that has imported torch already."""
+"""The exporter's interpreter for tests: its workers are forks of processes that have imported what they import."""
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import os
 import shlex
@@ -18,27 +18,30 @@ from tests.helpers.rounds import TEST_ROUNDS
 
 @functools.cache
 def exporter_python() -> str:
-    """What MODELDROP_EXPORTER_PYTHON shall name; see ``forked_workers``. Where TEST_ROUNDS is all: our interpreter."""
+    """What MODELDROP_EXPORTER_PYTHON shall name; see ``forked_workers``. Where TEST_ROUNDS is all: our interpreter.
+
+    All workers of one run of pytest-xdist share the processes, which end with the run and remove their folder.
+    """
     if TEST_ROUNDS == "all" or not hasattr(os, "pidfd_open"):
         return sys.executable
-    folder = Path(tempfile.mkdtemp(prefix="exporter-"))
-    servers = [
-        subprocess.Popen(
-            [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / kind), kind],
-            stdin=subprocess.PIPE,  # it ends when this does, with our process, and removes the folder
-            stdout=subprocess.PIPE,
-            env=worker_environment(os.environ),
-            start_new_session=True,
-        )
-        for kind in forked_workers.KINDS
-    ]
-    for server in servers:
-        assert server.stdout is not None
-        server.stdout.readline()
-        atexit.register(server.communicate)
-
-    client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder), sys.executable]
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    owner = os.getppid() if run else os.getpid()
+    folder = Path(tempfile.gettempdir(), f"exporter-{run}") if run else Path(tempfile.mkdtemp(prefix="exporter-"))
+    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / "python"
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
-    path.chmod(0o755)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for kind in forked_workers.KINDS:
+                subprocess.run(
+                    [sys.executable, "-P", forked_workers.__file__, "serve", str(folder / kind), kind, str(owner)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=worker_environment(os.environ),
+                    start_new_session=True,
+                    check=True,
+                )
+            client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder), sys.executable]
+            path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
+            path.chmod(0o755)
     return str(path)

@@ -8,8 +8,8 @@ imports, another may not have loaded. A worker that is to run with other setting
 limits than the process it would be forked from, one that runs code of a checkpoint, and every other program is started
 as if all this was not there.
 
-Runs as a program: ``serve SOCKET KIND``, and, in an interpreter's place, ``ask FOLDER PYTHON ARGUMENTS...``, where the
-folder has a socket called as each kind.
+Runs as a program: ``serve SOCKET KIND OWNER``, which answers until the process OWNER ends, and, in an interpreter's
+place, ``ask FOLDER PYTHON ARGUMENTS...``, where the folder has a socket called as each kind.
 """
 
 from __future__ import annotations
@@ -127,8 +127,11 @@ def _kind_of(module: str, path: str) -> str:
     return "light" if name in {"report", "verify"} else ""
 
 
-def serve(address: str, kind: str) -> None:
-    """Fork a worker for everybody who connects, until standard input ends; then remove the socket's folder."""
+def serve(address: str, kind: str, owner: str) -> None:
+    """Fork a worker for everybody who connects, until the owner ends; then remove the socket's folder.
+
+    This goes on in a process of its own, and returns when that can be asked.
+    """
     own = json.loads(json.dumps(circumstances()))
     processors = itertools.cycle(sorted(os.sched_getaffinity(0)))
     selector = selectors.DefaultSelector()
@@ -176,10 +179,10 @@ def serve(address: str, kind: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
         selector.register(listener, selectors.EVENT_READ, accept)
-        selector.register(0, selectors.EVENT_READ, sys.exit)
+        selector.register(os.pidfd_open(int(owner)), selectors.EVENT_READ, sys.exit)
+        if os.fork():
+            return
         try:
             while True:
                 selector.select()[0][0].data()  # one at a time: it may end what another is about
