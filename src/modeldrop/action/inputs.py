@@ -31,12 +31,11 @@ from modeldrop.model_settings import ModelSettings, read_models, registries_of
 from modeldrop.publishing.request import PublishRequest, matrix_of, merged_recipe
 from modeldrop.publishing.user_test import check_command
 from modeldrop.storage.errors import redact
-from modeldrop.storage.urls import parse_bucket
+from modeldrop.storage.urls import EXTRAS, parse_bucket
 
 PHASES = ("all", "plan", "build", "publish")
 _AUTO, _TRUE, _FALSE = "auto", "true", "false"
 _MOST_RETRIES = 5
-_SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _THRESHOLD = re.compile(r"([^.<>=\s]+)\.([^.<>=\s]+)\s*([<>]?=)\s*(\S+)")
 
 
@@ -271,7 +270,7 @@ def _source(reader: InputReader, model: ModelSettings | None, recipe: Recipe) ->
 
 def _check_source(source: str, recipe: Recipe) -> None:
     scheme, separator, _ = _without_secrets(source).partition("://")
-    if separator and scheme in _SDKS:
+    if separator and scheme in EXTRAS:
         parse_bucket(source.partition("#")[0])
     elif (hub := hub_id(source.partition("#")[0])) is not None:
         repository, at, revision = hub.partition("@")
@@ -348,7 +347,7 @@ def _registry_url(settings: ConfigFile, registry: str) -> str:
         raise UsageError("It must be one registry per line, without control characters.")
     url = settings.registry(_without_secrets(registry)).url
     scheme, separator, _ = url.partition("://")
-    if scheme in _SDKS and separator:
+    if scheme in EXTRAS and separator:
         return parse_bucket(url).url
     if separator:
         raise UsageError(f"{scheme}:// is read-only.", "Publish to the bucket behind it: s3://, gs:// or az://.")
@@ -493,8 +492,8 @@ def _parts(request: PublishRequest, settings: ConfigFile) -> tuple[str, ...]:
     parts = set()
     for url in (request.source, *(settings.registry(registry).url for registry in request.registries)):
         scheme, separator, _ = url.partition("://")
-        if separator and scheme in _SDKS:
-            parts.add(_SDKS[scheme])
+        if separator and scheme in EXTRAS:
+            parts.add(EXTRAS[scheme])
     if hub_id(request.source.partition("#")[0]) is not None:
         parts.add("hub")
     return tuple(sorted(parts | set(signing_parts())))

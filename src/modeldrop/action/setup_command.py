@@ -18,9 +18,9 @@ from modeldrop.action.install import install_planner, signing_parts
 from modeldrop.errors import ModeldropError
 from modeldrop.export.environments.locks import ROOT
 from modeldrop.export.environments.virtual import PipCache
+from modeldrop.storage.urls import EXTRAS
 from modeldrop.util.text import is_true
 
-_SDKS = {"s3": "s3", "gs": "gcs", "az": "azure"}
 _SCHEME = re.compile(r"(?<![a-z0-9])(s3|gs|az)://")
 
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 def parts_of(registries: str, *, attestations: bool = False) -> list[str]:
     """What some URLs need, and a key to sign with, and attestations, as parts of ``install_planner``."""
-    parts = [_SDKS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
+    parts = [EXTRAS[scheme] for scheme in dict.fromkeys(_SCHEME.findall(registries))]
     return list(dict.fromkeys([*parts, *signing_parts(), *(["sigstore"] if attestations else [])]))
 
 

@@ -23,7 +23,7 @@ from modeldrop.config import load_config_file
 from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.fetcher import events
 from modeldrop.fetcher.display import open_display
-from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.fetch import fetch_with
 from modeldrop.fetcher.options import AUTO, OFFLINE
 from modeldrop.format.reference import Reference
 from modeldrop.util.retry import jittered
@@ -161,10 +161,10 @@ def fetch_all(
             track.progress(done, total)
 
         try:
-            snapshot = fetch(
+            snapshot = fetch_with(
                 reference,
                 arguments.directory,
-                options=options[index],
+                options[index],
                 progress=progress,
                 on_wait=lambda text: display.emit(events.warned(reference.model, text)),
             )

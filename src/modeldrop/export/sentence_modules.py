@@ -55,6 +55,7 @@ SPARSE_FILE, COLBERT_FILE = "sparse_linear.pt", "colbert_linear.pt"
 BGE_M3 = (COLBERT_FILE, SPARSE_FILE)
 """What bge-m3 has besides its modules, as FlagEmbedding saves it, pickles of tensors: a layer that gives every token a
 weight, and one that gives it a vector."""
+SAVE_ANEW = "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW)."
 STATIC_CONFIG = {"model_type": "model2vec", "architectures": ["StaticModel"]}
 """What is said of static embeddings of sentence-transformers, which have no config.json: as of model2vec's."""
 

@@ -31,7 +31,7 @@ from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, 
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
 from modeldrop.fetcher.options import AUTO, OFFLINE, Options, never, time_limit, with_overrides
 from modeldrop.fetcher.resolve import Resolver
-from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, Snapshot, TransferStats, folder_name
+from modeldrop.fetcher.snapshot import MANIFEST, NO_TRANSFER, LocalSnapshot, Snapshot, TransferStats, folder_name
 from modeldrop.fetcher.verify import is_whole
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.cached import cached_property
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import Variant
 
 _LOCK_SECONDS, _LOCK_PAUSE = 2.0, 0.01
-_NO_TRANSFER = TransferStats()
 
 
 def fetch(
@@ -432,7 +431,7 @@ class Fetcher:
         *,
         checked: str,
         age: float | None = 0.0,
-        figures: TransferStats = _NO_TRANSFER,
+        figures: TransferStats = NO_TRANSFER,
         warnings: tuple[str, ...] = (),
     ) -> Snapshot:
         """What is handed out for a snapshot on this disk; see ``Snapshot``."""

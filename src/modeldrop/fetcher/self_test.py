@@ -22,7 +22,7 @@ from modeldrop.errors import FidelityError, FormatError, MissingExtraError, Vari
 from modeldrop.format.golden import GOLDEN
 from modeldrop.format.json_fields import Fields
 from modeldrop.format.names import hex_digest
-from modeldrop.format.recipe import METRICS
+from modeldrop.format.recipe import METRICS, PERFECT
 from modeldrop.util.files import make_folder, replace_file
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import apart
@@ -48,7 +48,6 @@ _WITHOUT_SCALE = "abs_error"  # of numbers of any size: what was reached elsewhe
 
 _RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 _ROUNDING = 1e-6  # known answers are kept to seven digits
-_PERFECT = {">=": 1.0, "<=": 0.0}
 _SIGNALS = {
     "SIGILL": "it met an instruction that this CPU does not have; install an onnxruntime that is built for it",
     "SIGKILL": "most likely memory ran out; give this machine or container more",
@@ -301,7 +300,7 @@ def _limit(variant: Variant, metric: str, built: Mapping[str, float]) -> float |
         return threshold
     if threshold is not None and _holds(metric, reached, threshold):
         return threshold
-    distance = abs(_PERFECT[side] - reached) * (1.0 if threshold is None else 0.1) + _ROUNDING
+    distance = abs(PERFECT[side] - reached) * (1.0 if threshold is None else 0.1) + _ROUNDING
     return reached - distance if side == ">=" else reached + distance
 
 

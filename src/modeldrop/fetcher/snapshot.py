@@ -66,7 +66,7 @@ class TransferStats(NamedTuple):
         )
 
 
-_NOTHING = TransferStats()
+NO_TRANSFER = TransferStats()
 
 
 class LocalSnapshot:
@@ -212,7 +212,7 @@ class Snapshot:
         generation: int | None = None,
         age: float | None = 0.0,
         checked: str = "registry",
-        figures: TransferStats = _NOTHING,
+        figures: TransferStats = NO_TRANSFER,
         warnings: tuple[str, ...] = (),
     ) -> None:
         values = locals()

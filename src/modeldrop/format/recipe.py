@@ -69,6 +69,8 @@ METRICS: dict[str, str] = {
     "rank_agreement": ">=",
 }
 """Fidelity metrics, and on which side of its threshold a faithful value lies. ``inference.metrics`` defines them."""
+PERFECT = {">=": 1.0, "<=": 0.0}
+"""The original's own value, by that side."""
 
 THRESHOLD_FORMS = '">= 0.9", "<= 0.1", or as a share of the original\'s value, ">= 99%"'
 """How such a threshold is written, for messages."""

@@ -24,7 +24,7 @@ from modeldrop.util.named_tuples import NamedTuple
 MAX_BYTES = 64 << 10
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 CHANNEL_TYPE = "application/vnd.modeldrop.channel.v1+json"
-_IN_TOTO = "https://in-toto.io/Statement/v1"
+IN_TOTO = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://github.com/modeldrop/modeldrop/version/v1"
 
 
@@ -51,7 +51,7 @@ class Statement(NamedTuple):
     model: str
     build: BuildIdentity
     at: str
-    type: str = _IN_TOTO
+    type: str = IN_TOTO
     predicate_type: str = _PREDICATE
 
 
@@ -82,7 +82,7 @@ _BUILD = Record(
 )
 STATEMENT = Record(
     Statement,
-    _type=ChoiceField("The kind of document.", [_IN_TOTO], "a known type", attribute="type"),
+    _type=ChoiceField("The kind of document.", [IN_TOTO], "a known type", attribute="type"),
     subject=ListField("The manifest that it is about: one.", ObjectField(_SUBJECT), limit=1, minimum=1),
     predicateType=ChoiceField("What it says.", [_PREDICATE], "a known type", attribute="predicate_type"),
     predicate=GroupField(

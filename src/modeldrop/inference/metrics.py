@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeldrop.format.tasks import BESIDE_METRICS, CTC, MULTI_LABEL, REGRESSION, SPARSE_VECTORS, task_of
-from modeldrop.inference.outputs import compare_named
+from modeldrop.inference.outputs import FAR, compare_named
 from modeldrop.inference.runs import ModelAnswer
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 _DIGITS = 8
 _LEAST_SPREAD = 1e-6
-_FAR = 1e9
 _NEIGHBOURS = 5
 _FIRST = 10
 _LONGEST_SPAN = 15
@@ -99,7 +98,7 @@ def compare(
     if measure == "targets":
         scales = [_spreads(originals)] * len(originals)
     differences = [
-        float((np.abs(one - other) / scale).max()) if good else _FAR
+        float((np.abs(one - other) / scale).max()) if good else FAR
         for one, other, good, scale in zip(originals, variants, finite, scales, strict=True)
     ]
     metrics, worst = _highest("max_abs", differences) if measure not in _UNORDERED else ({}, {})
@@ -126,7 +125,7 @@ def compare_beside(expected: Sequence[ModelAnswer], answers: Sequence[Mapping[st
         for number, (one, other) in enumerate(zip(expected, answers, strict=True)):
             mine, its = (side[output].astype(np.float64) for side in (one.beside, other))
             good = mine.shape == its.shape and bool(np.isfinite(its).all())
-            differences[number] = max(differences[number], np.abs(mine - its).max(initial=0.0) if good else _FAR)
+            differences[number] = max(differences[number], np.abs(mine - its).max(initial=0.0) if good else FAR)
             cosines.append(_beside_cosine(output, mine, its) if good else -1.0)
         for figure, where in (_lowest(BESIDE_METRICS[output], cosines), _highest("max_abs", differences.tolist())):
             figures |= {name: _rounded(value) for name, value in figure.items()}
@@ -281,7 +280,7 @@ def _divergence(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Se
     values = []
     for a, b, good in zip(one, other, finite, strict=True):
         p, q = _log_softmax(a), _log_softmax(b)
-        values.append(float(np.mean((np.exp(p) * (p - q)).sum(-1))) if good else _FAR)
+        values.append(float(np.mean((np.exp(p) * (p - q)).sum(-1))) if good else FAR)
     return {"kl": float(np.mean(values))}, _highest("kl", values)[1]
 
 
@@ -301,7 +300,7 @@ def _greedy(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite:
 def _perplexity(expected: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool]) -> Any:
     """By how much the perplexity of the tokens that follow is above the original's, as a share of it."""
     if not all(finite):
-        return {"perplexity_gap": _FAR}, {}
+        return {"perplexity_gap": FAR}, {}
     losses = []
     for side in (one, other):
         picked = [
@@ -347,7 +346,7 @@ def _heard(scores: Array) -> list[int]:
 def _boxes(_: Sequence[ModelAnswer], one: Arrays, other: Arrays, finite: Sequence[bool], *, nothing: bool) -> Any:
     """The share of things that both find, how well their boxes overlap, and how far the numbers of these are apart."""
     pairs = [
-        found_by_both(a, b, nothing=nothing) if good else (0.0, 0.0, _FAR)
+        found_by_both(a, b, nothing=nothing) if good else (0.0, 0.0, FAR)
         for a, b, good in zip(one, other, finite, strict=True)
     ]
     shares, overlaps, differences = zip(*pairs, strict=True)
@@ -437,7 +436,7 @@ def _shares(name: str, values: Sequence[float]) -> tuple[Figures, Worst]:
 
 
 def _rounded(value: float) -> float:
-    return round(min(float(value), _FAR), _DIGITS)
+    return round(min(float(value), FAR), _DIGITS)
 
 
 def _cosine(one: Array, other: Array) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, UsageError
+from modeldrop.oci.documents import OCI_INDEX
 from modeldrop.oci.targets import moved_meanwhile
 from modeldrop.util.files import make_folders, remove_tree, replace_file, sync_folder
 from modeldrop.util.locks import held_in_turn
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _MARK, _INDEX, _BLOBS = "oci-layout", "index.json", "blobs/sha256"
 _MARK_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TAG = "org.opencontainers.image.ref.name"
 _MAX_INDEX = 16 << 20
 _LOCK, _LOCK_SECONDS, _LOCK_PAUSE = ".modeldrop.lock", 60.0, 0.05
@@ -136,7 +136,7 @@ class LayoutTarget:
             with (self._folder / _INDEX).open("rb") as source:
                 data = source.read(_MAX_INDEX)
         except FileNotFoundError:
-            return {"manifests": [], "mediaType": _INDEX_TYPE, "schemaVersion": 2}
+            return {"manifests": [], "mediaType": OCI_INDEX, "schemaVersion": 2}
         try:
             index = json.loads(data)
             if any(not isinstance(entry["digest"], str) for entry in index["manifests"]):

@@ -24,7 +24,7 @@ _BYTES = {"Content-Type": "application/octet-stream"}
 _WHAT = "the layer"
 
 
-class _CancelledError(Exception):
+class _GivenUpError(Exception):
     """Ends the thread."""
 
 
@@ -102,14 +102,14 @@ class UploadAhead:
             answer = client.call("PATCH", self._session, good={202}, what=_WHAT, headers=_BYTES, body=body, again=False)
             self._session = client.location(answer, _WHAT)
             self._is_sent = True
-        except (ModeldropError, OSError, _CancelledError):
+        except (ModeldropError, OSError, _GivenUpError):
             return  # who hashes reads the same files, and who pushes asks the same registry: they say what is wrong
 
     def _body(self) -> Iterator[bytes]:
         self._sent = 0
         for chunk in self._content.read():
             if self._is_cancelled:
-                raise _CancelledError
+                raise _GivenUpError
             yield chunk
             self._sent += len(chunk)
 

@@ -23,6 +23,8 @@ _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]|\$(?:root|web)")
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f\\?#%*<>|\"]+")
 _MAX_PREFIX = 200
 
+EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure"}
+"""The extra of the package that has the SDK, by scheme."""
 CONNECTION_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 _EMULATOR_ACCOUNT = "devstoreaccount1"
 # The one key of every emulator, published by Microsoft: no secret.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import DiskError, FormatError, MissingExtraError, TrustError, UsageError
 from modeldrop.format.json_fields import load_json
 from modeldrop.format.names import HEX64
+from modeldrop.format.signed import IN_TOTO, STATEMENT_TYPE
 from modeldrop.util.named_tuples import NamedTuple
 from modeldrop.util.text import iso_time
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 _GITHUB = "https://github.com/"
 _ISSUER = "https://token.actions.githubusercontent.com"
-_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_IN_TOTO = "https://in-toto.io/Statement/v1"
 _PROVENANCE = "https://slsa.dev/provenance/v1"
 _MAX_SUBJECTS = 10_000
 # What GitHub's token said of the run, in the certificate: github.com/sigstore/fulcio, docs/oid-info.md.
@@ -170,7 +169,7 @@ def verify_attestation(
         subjects = _subjects(statement)
     except (FormatError, ValueError) as error:
         raise TrustError(f"{document} cannot be read: {error}.", _LOOK) from None
-    if kinds != (_IN_TOTO, _PROVENANCE):
+    if kinds != (IN_TOTO, _PROVENANCE):
         raise TrustError(f"{document} is no provenance of a build: it is a {kinds[1][:80]!r}.", _LOOK)
     fault = _difference(attestation, builder)
     if fault:
@@ -214,8 +213,8 @@ def _verified(data: bytes, document: str, trusted_root: str) -> tuple[Bundle, by
     except Exception as error:  # noqa: BLE001  parsers of certificates and of the log raise their own
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise TrustError(f"{document} is not right: {said}", _LOOK) from None
-    if kind != _PAYLOAD_TYPE:
-        raise TrustError(f"{document} is signed as something else: {kind[:80]!r}, not {_PAYLOAD_TYPE}.", _LOOK)
+    if kind != STATEMENT_TYPE:
+        raise TrustError(f"{document} is signed as something else: {kind[:80]!r}, not {STATEMENT_TYPE}.", _LOOK)
     return bundle, payload
 
 

@@ -11,13 +11,12 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request
 
-from modeldrop.util.http import opener
+from modeldrop.util.http import REDIRECTIONS, opener
 
 _SECONDS = 30.0
 _MAX_BYTES = 64 << 20
 _PAGE = 100
 _MAX_PAGES = 100
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 
 
 class GitHubError(Exception):
@@ -98,7 +97,7 @@ class GitHubApi:
         try:
             self._open("GET", self._at(path, {})).close()
         except HTTPError as error:
-            if error.code in _REDIRECTIONS and (there := error.headers.get("Location")):
+            if error.code in REDIRECTIONS and (there := error.headers.get("Location")):
                 return str(there)
             raise self._refused("GET", path, error) from None
         raise GitHubError(f"GitHub redirects {path} nowhere.")

@@ -31,6 +31,7 @@ _SYSTEM_FILES = (
     "/etc/ssl/cert.pem",  # Alpine without the package, macOS
 )
 _PEM = b"-----BEGIN CERTIFICATE-----"
+REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 PORTS = {"http": 80, "https": 443}
 """The port of an address that names none."""
 

@@ -23,7 +23,15 @@ from modeldrop.export.preflight.openvino_source import check_graph, embeds, orig
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
 from modeldrop.export.sentence_config import FILE, read_sentence_config
-from modeldrop.export.sentence_modules import check_modules, is_late, is_sparse, is_static, lists_static, read_modules
+from modeldrop.export.sentence_modules import (
+    SAVE_ANEW,
+    check_modules,
+    is_late,
+    is_sparse,
+    is_static,
+    lists_static,
+    read_modules,
+)
 from modeldrop.export.sources.generic import ONNX
 from modeldrop.export.transformers5 import fixed_config
 from modeldrop.format.manifest import MODEL
@@ -140,14 +148,14 @@ def _check_kind(config: Mapping[str, Any], modules: Sequence[Any] | None, *, spa
     if is_static(config) and modules is None:
         raise TaskError(
             "config.json is model2vec's, and there is no modules.json that says how its vectors are made.",
-            "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW).",
+            SAVE_ANEW,
         )
     architecture = architecture_of(config)
     if lists_static(modules or ()) != is_static(config):
         named = ("config.json", "modules.json") if is_static(config) else ("modules.json", "config.json")
         raise TaskError(
             f"{named[0]} describes static embeddings, and {named[1]} does not ({architecture}).",
-            "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW).",
+            SAVE_ANEW,
         )
     if sparse and not architecture.endswith("ForMaskedLM"):
         raise TaskError(

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import onnx
 
+from modeldrop.export.models.shared.kv_cache import OF_ENCODER
 from modeldrop.export.onnx_files import inner_graphs
 from modeldrop.export.onnx_weights import save
-
-_OF_ENCODER = ".encoder."
 
 
 def split_branches(model: onnx.ModelProto) -> list[onnx.ModelProto]:
@@ -59,7 +58,7 @@ def separate(source: Path, folder: Path) -> tuple[Path, Path]:
         later = part.graph.name == "then_branch"
         # Branches have their outputs under the same names, but without types.
         del part.graph.output[:]
-        part.graph.output.extend(value for value in model.graph.output if not (later and _OF_ENCODER in value.name))
+        part.graph.output.extend(value for value in model.graph.output if not (later and OF_ENCODER in value.name))
         _prune(part.graph)
         paths[later] = folder / f"{part.graph.name}.onnx"
         save(part, paths[later])

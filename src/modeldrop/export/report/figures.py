@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from modeldrop.export.report import formatting
 from modeldrop.format.labels import metric_name
 from modeldrop.format.manifest import Manifest, Variant
-from modeldrop.format.recipe import METRICS
-
-_PERFECT = {">=": 1.0, "<=": 0.0}
+from modeldrop.format.recipe import METRICS, PERFECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def framework_of(manifest: Manifest) -> str:
 def figure(manifest: Manifest, metric: str, value: float | None, threshold: float | None) -> Figure:
     """A metric's value as this manifest means it."""
     side = manifest.recipe.side(metric)
-    perfect = _PERFECT.get(METRICS.get(metric, ""), manifest.original.metrics.get(metric))
+    perfect = PERFECT.get(METRICS.get(metric, ""), manifest.original.metrics.get(metric))
     return Figure(
         metric=metric,
         name=metric_name(metric, manifest.task),

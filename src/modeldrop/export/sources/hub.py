@@ -27,10 +27,10 @@ from modeldrop.export.sources.file_choice import FileRules
 from modeldrop.export.sources.hub_api import Revision, ask_revision, read_file
 from modeldrop.export.sources.hub_errors import not_a_hub
 from modeldrop.export.sources.interface import FileListSource, Progress
+from modeldrop.format.names import HEX64
 from modeldrop.util.files import replace_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class HubSource(FileListSource):
         if promised.sha256 is None and promised.blob_id is None and blob.parent.name == "blobs":
             promised = replace(
                 promised,
-                sha256=blob.name if _SHA256.fullmatch(blob.name) else None,
+                sha256=blob.name if HEX64.fullmatch(blob.name) else None,
                 blob_id=blob.name if _COMMIT.fullmatch(blob.name) else None,
             )
 

@@ -22,7 +22,6 @@ Revision: TypeAlias = Mapping[str, Any]
 """What the API says of a repository at a revision."""
 
 _MAX_BYTES = 64 << 20
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTIONS = 5
 
 
@@ -79,7 +78,7 @@ def _get(url: str) -> bytes:
                 return bytes(answer.read(_MAX_BYTES))
         except HTTPError as error:
             there = error.headers.get("Location")
-            if error.code not in _REDIRECTIONS or not there:
+            if error.code not in http.REDIRECTIONS or not there:
                 raise
             error.close()
             url = urljoin(url, there)

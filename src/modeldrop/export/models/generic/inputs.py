@@ -47,7 +47,7 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
         RecipeError: it is not what its name says, or does not fit the graphs.
         MissingExtraError: nothing here reads .parquet.
     """
-    reader = _Reader(path, signatures, further=further)
+    reader = _ArrayReader(path, signatures, further=further)
     suffix = path.suffix.lower()
     try:
         found = reader.arrays() if suffix in {".npz", ".npy"} else reader.rows(read_rows(path))
@@ -63,7 +63,7 @@ def read_inputs(path: Path, signatures: Mapping[str, Sequence[Tensor]], *, furth
     return inputs
 
 
-class _Reader:
+class _ArrayReader:
     def __init__(self, path: Path, signatures: Mapping[str, Sequence[Tensor]], *, further: bool) -> None:
         self._path, self._typed = path, path.suffix.lower() != CSV
         names = [tensor.name for tensors in signatures.values() for tensor in tensors]

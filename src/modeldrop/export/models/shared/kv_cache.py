@@ -32,7 +32,7 @@ TIMED_TOKENS = 8
 _GOLDEN_RUNS = 2
 _GOLDEN_STEPS = 3
 _PAST, _PRESENT = "past_key_values.", "present."
-_OF_ENCODER = ".encoder."
+OF_ENCODER = ".encoder."
 _BRANCH = "use_cache_branch"
 
 
@@ -76,7 +76,7 @@ class KvCache:
         """The inputs of a step after others of this graph: the number of the first one, and of the last one."""
         inputs: dict[str, Array | StepOutput] = {}
         for name in self._shapes:
-            of_encoder = _BRANCH in self.inputs and _OF_ENCODER in name
+            of_encoder = _BRANCH in self.inputs and OF_ENCODER in name
             inputs[name] = StepOutput(first if of_encoder else last, name.replace(_PAST, _PRESENT, 1))
         if _BRANCH in self.inputs:
             inputs[_BRANCH] = np.array([True])

@@ -26,7 +26,7 @@ from modeldrop.export.models.shared.pooling_graph import append_truncated
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.onnx_weights import save
 from modeldrop.export.sentence_config import FILE, read_sentence_config
-from modeldrop.export.sentence_modules import NORMALIZE, STATIC_CONFIG, is_static, read_modules
+from modeldrop.export.sentence_modules import NORMALIZE, SAVE_ANEW, STATIC_CONFIG, is_static, read_modules
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
 from modeldrop.format.variants import FP32
@@ -171,7 +171,7 @@ def _read_table(folder: Path) -> torch.Tensor:
         raise SourceError(
             f"The weights have {', '.join(sorted(weights)[:5])}; static embeddings are one table, "
             f"{' or '.join(_TABLES)}, and sentence-transformers reads nothing else.",
-            "Save it with sentence-transformers: SentenceTransformer(FOLDER).save_pretrained(NEW).",
+            SAVE_ANEW,
         )
     table = weights[name].float().contiguous()
     if not torch.isfinite(table).all():

@@ -70,7 +70,7 @@ _PREFIX = "modeldrop_positions/"
 class TextEncoder(LoadedModel):
     """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
 
-    source_files = (_MODULES_FILE, "sentence_bert_config.json", "config_sentence_transformers.json")
+    source_files = (_MODULES_FILE, "sentence_bert_config.json", FILE)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
