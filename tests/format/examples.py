@@ -270,10 +270,10 @@ def channel_wanted() -> Channel:
 
 def _sign(payload_type: str, payload: bytes) -> Envelope:
     # Here, so that the other examples need no library.
-    from modeldrop.registry.signing import Signer, read_keys
+    from modeldrop.registry.signing import KeySigner, read_keys
     from tests.helpers.signing import secret
 
-    return Signer(read_keys(secret(1, 2), "the examples"), None).sign(payload_type, payload)
+    return KeySigner(read_keys(secret(1, 2), "the examples"), None).sign(payload_type, payload)
 
 
 def channel_signed() -> Channel:

@@ -12,7 +12,7 @@ import pytest
 from modeldrop.errors import FormatError, TrustError
 from modeldrop.format.channel import Channel, Move, parse_channel, serialize_channel
 from modeldrop.format.signed import CHANNEL_TYPE, STATEMENT_TYPE, parse_envelope
-from modeldrop.registry.signing import Signer, make_statement, read_keys, sign_channel
+from modeldrop.registry.signing import KeySigner, make_statement, read_keys, sign_channel
 from modeldrop.trust.rules import pre_authentication, verify_channel, verify_statement
 from tests.helpers.signing import private, public, secret, trusting
 
@@ -27,8 +27,8 @@ MOVE = Move(
 L = 2**252 + 27742317777372353535851937790883648493
 
 
-def signer(*numbers: int) -> Signer:
-    return Signer(read_keys(secret(*numbers), "the test"), None)
+def signer(*numbers: int) -> KeySigner:
+    return KeySigner(read_keys(secret(*numbers), "the test"), None)
 
 
 def channel(*numbers: int, name: str = "current", model: str = "embedder", expires_in: float = 0) -> Channel:

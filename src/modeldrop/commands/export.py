@@ -30,7 +30,7 @@ from modeldrop.fetcher.options import AUTO, FAIL, Options, time_limit
 from modeldrop.fetcher.resolve import Resolver
 from modeldrop.format.manifest import parse_manifest
 from modeldrop.oci.client import Client
-from modeldrop.oci.destination import RegistryDestination, check_repository, check_tag, parse_destination
+from modeldrop.oci.destination import RegistryDestination, check_image_name, check_tag, parse_destination
 from modeldrop.oci.documents import ARCHITECTURES
 from modeldrop.oci.export import BOTH, FORMATS, IMAGE, MODELPACK, make_exports, push, tags_of
 from modeldrop.oci.layout_target import LayoutTarget
@@ -124,7 +124,7 @@ def _opened(
 ) -> Iterator[Target]:
     target: Target
     if isinstance(destination, RegistryDestination):
-        mount_from = check_repository(arguments.mount_from) if arguments.mount_from else ""
+        mount_from = check_image_name(arguments.mount_from) if arguments.mount_from else ""
         limit = time_limit(options.timeout)
         client = Client(destination, limit, plain_http=arguments.plain_http, also_pull=mount_from)
         target = RegistryTarget(client, mount_from)

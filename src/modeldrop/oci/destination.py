@@ -83,7 +83,7 @@ def parse_destination(text: str) -> RegistryDestination | LayoutDestination:
     return LayoutDestination(folder, check_tag(tag) if colon else "")
 
 
-def check_repository(name: str) -> str:
+def check_image_name(name: str) -> str:
     """Return ``name`` if a repository may be called so.
 
     Raises:
@@ -126,4 +126,4 @@ def _parse_registry(text: str) -> RegistryDestination:
             f"{text[:200]!r} names a digest; an export goes under a tag.", "The digest follows from the version."
         )
     name, colon, tag = rest.partition(":")
-    return RegistryDestination(host, check_repository(name), check_tag(tag) if colon else "")
+    return RegistryDestination(host, check_image_name(name), check_tag(tag) if colon else "")

@@ -64,7 +64,7 @@ class SigningKey(NamedTuple):
     sign: Callable[[bytes], bytes]
 
 
-class Signer:
+class KeySigner:
     """Whoever signs.
 
     Args:
@@ -156,7 +156,7 @@ def signing_keys() -> list[SigningKey]:
     return read_keys(text, name)
 
 
-def find_signer() -> Signer | None:
+def find_signer() -> KeySigner | None:
     """Whoever signs here; None where MODELDROP_SIGNING_KEY is not set.
 
     Raises:
@@ -174,10 +174,10 @@ def find_signer() -> Signer | None:
             "Whoever reads with this list would refuse what is signed: list the key first (MODELDROP_TRUST, or trust "
             "in modeldrop.toml), or sign with another one.",
         )
-    return Signer(own, trust)
+    return KeySigner(own, trust)
 
 
-def require_signer() -> Signer:
+def require_signer() -> KeySigner:
     """Whoever signs here.
 
     Raises:
@@ -189,7 +189,7 @@ def require_signer() -> Signer:
     return signer
 
 
-def make_statement(signer: Signer, model: str, digest: str) -> bytes:
+def make_statement(signer: KeySigner, model: str, digest: str) -> bytes:
     """The bytes of the statement on a version that this run has built, or vouches for.
 
     Args:
@@ -208,7 +208,7 @@ def read_statement(store: Store, model: str, number: int) -> bytes | None:
     return None if stored is None else stored.data
 
 
-def check_statement(store: Store, model: str, number: int, digest: str, signer: Signer) -> None:
+def check_statement(store: Store, model: str, number: int, digest: str, signer: KeySigner) -> None:
     """Refuse a version that none of the known keys has signed.
 
     Raises:
@@ -240,7 +240,7 @@ def vouch(store: Store, model: str, number: int, digest: str) -> None:
         check_statement(store, model, number, digest, signer)
 
 
-def check_renewable(store: Store, model: str, name: str, channel: Channel, signer: Signer) -> None:
+def check_renewable(store: Store, model: str, name: str, channel: Channel, signer: KeySigner) -> None:
     """Refuse to renew the signature of a channel that none of the known keys has signed as it is; old ones will do.
 
     Raises:
@@ -272,7 +272,7 @@ def resolve_followed(store: Store, reference: Reference) -> Version:
     return resolve_reference(store, reference, {name: channel})
 
 
-def is_signed_by(signer: Signer, model: str, name: str, channel: Channel) -> bool:
+def is_signed_by(signer: KeySigner, model: str, name: str, channel: Channel) -> bool:
     """Whether a channel has a signature of each of these keys that counts now."""
     try:
         verify_channel(signer.own, channel, model=model, name=name, where="", now=now())
@@ -282,7 +282,7 @@ def is_signed_by(signer: Signer, model: str, name: str, channel: Channel) -> boo
 
 
 def sign_channel(
-    signer: Signer,
+    signer: KeySigner,
     model: str,
     name: str,
     channel: Channel,

@@ -63,7 +63,7 @@ class BucketSource(FileListSource):
         return sum(self._listing[name].size for name in self._choice.weights)
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
-        disk.make_folder(into)
+        disk.create_folder(into)
         choice = self._choice
         for name in choice.names:
             self._download(name, into / choice.target(name), progress)

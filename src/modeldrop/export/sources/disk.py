@@ -113,7 +113,7 @@ def check_safetensors(path: Path, what: str) -> None:
         raise SourceError(f"{what} is damaged: it has {size} bytes, its header promises {expected}.")
 
 
-def make_folder(folder: Path) -> None:
+def create_folder(folder: Path) -> None:
     """Make a folder, and those above it.
 
     Raises:
@@ -133,7 +133,7 @@ def link_into(into: Path, files: Mapping[str, Path]) -> None:
     Raises:
         DiskError: it is not empty, or cannot be written.
     """
-    make_folder(into)
+    create_folder(into)
     try:
         if any(into.iterdir()):
             raise DiskError(f"{into} is not empty.", "Give an empty folder, or one that does not exist yet.")

@@ -70,7 +70,7 @@ class VersionSource(FileListSource):
         return self._weights
 
     def materialize(self, into: Path, progress: Progress | None = None) -> Path:
-        disk.make_folder(into)
+        disk.create_folder(into)
         for file in self._files:
             path = into / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
