@@ -64,7 +64,11 @@ SETTINGS = (
     "ONNX", "OPENBLAS_", "ORT_", "PYTHON", "PYTORCH_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "TZ", "USE_",
 )  # fmt: skip
 """How the variables begin that Python, the C library and what such a worker imports read when they start."""
-NEUTRAL = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+NEUTRAL = (
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
+)  # fmt: skip
+"""Those that change nothing in a worker; the first three torch sets when it is imported, in tests too."""
 OURS = [str(ROOT := Path(__file__).parents[2]), str(ROOT / "src")]
 """Folders that PYTHONPATH may name: everything is imported from there anyway."""
 LIMITS = sorted(value for name, value in vars(resource).items() if name.startswith("RLIMIT_"))
