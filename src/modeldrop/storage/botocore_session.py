@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore import exceptions
 from botocore.httpsession import ProxyConfiguration
+from botocore.loaders import create_loader
 
 from modeldrop.storage.botocore_answers import look_at_answers, note_answers
 from modeldrop.util import http
@@ -26,6 +28,12 @@ def named_profile(profile: AwsProfile) -> str:
     return "" if signed_in else profile.name
 
 
+@functools.cache
+def _service_data(folders: str | None) -> Any:
+    """What botocore reads of its own files about the services, once in a process: 0.1 s for each session otherwise."""
+    return create_loader(folders)
+
+
 class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no types
     """A session like any other; its clients, those that sign in included, use our CAs, proxies and addresses.
 
@@ -39,6 +47,9 @@ class Session(botocore.session.Session):  # type: ignore[misc] # botocore has no
 
     def __init__(self, address: S3Address | SignInPlace, profile: str = "") -> None:
         super().__init__(profile=profile or None)
+        self._components.lazy_register_component(
+            "data_loader", lambda: _service_data(self.get_config_variable("data_path"))
+        )
         # What sign-in needs, STS before all, is where our rule says: botocore reads some of the variables otherwise.
         self.set_config_variable("region", address.region)
         self.set_config_variable("use_fips_endpoint", address.fips)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from modeldrop.storage.botocore_session import Session
 from modeldrop.storage.write.s3.store import S3BucketStore
 from tests.servers.s3 import KEY_ID, SECRET, S3Server
 from tests.servers.tls import TlsServer
@@ -30,6 +31,17 @@ def test_the_environment_overrides_modeldrop_toml(server: S3Server, monkeypatch:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     assert asked(**given) == ("eu-north-1", "https://s3.example.org")
     assert asked() == ("us-east-1", "https://s3.us-east-1.amazonaws.com")
+
+
+def test_what_botocore_knows_of_services_is_read_once(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def data() -> Any:
+        return Session(open_s3("s3://acme-models").address).get_component("data_loader")
+
+    known = data()
+    assert data() is known
+    monkeypatch.setenv("AWS_DATA_PATH", "/elsewhere")
+    assert "/elsewhere" in data().search_paths
+    assert "/elsewhere" not in known.search_paths
 
 
 def test_elsewhere_the_bucket_is_in_the_path_unless_the_profile_says_no(
