@@ -15,6 +15,7 @@ from tests.helpers.builds import NO_EXPORTERS
 from tests.helpers.clouds import any_registry, cloud, cloud_registry, foreign_gcs, lookalike, servers
 from tests.helpers.rounds import TEST_ROUNDS, rounds
 from tests.helpers.selection import is_quick, is_quick_case, longest_first
+from tests.helpers.unsynced import wait_for_no_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ for number, handler in (
 ):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
+
+wait_for_no_disk()
 
 # What a developer has made with modeldrop exporter install is not what is tested.
 os.environ["MODELDROP_EXPORTERS"] = NO_EXPORTERS

@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.helpers.unsynced import wait_for_no_disk
 from tests.helpers.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -307,4 +308,5 @@ def _faults(home: Path) -> list[str]:
 
 def main(body: str, *arguments: str) -> None:
     """Run a function of this module and print what it returned."""
+    wait_for_no_disk()
     json.dump(globals()[body](*arguments), sys.stdout)
