@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tests.helpers.clouds import Servers
 
 
-KILLS = rounds(20, 300)
-STRIDES = defaultdict(lambda: 2 // rounds(1, 2), s3=4 // rounds(1, 4))
-"""``make soak`` kills a fetch before every change of the disk, ``make test`` before every second, fourth from S3."""
+KILLS = rounds(10, 300)
+STRIDES = defaultdict(lambda: 4 // rounds(1, 4), s3=8 // rounds(1, 8))
+"""``make soak`` kills a fetch before every change of the disk, ``make test`` before every fourth, eighth from S3."""
 
 pytestmark = pytest.mark.rounds
 

@@ -37,6 +37,7 @@ def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     return install
 
 
+@pytest.mark.slow
 def test_a_faithful_variant_passes(tmp_path: Path) -> None:
     outcome = self_test(*make_version(tmp_path))
     assert outcome.passed
@@ -46,6 +47,7 @@ def test_a_faithful_variant_passes(tmp_path: Path) -> None:
     assert outcome.seconds > 0
 
 
+@pytest.mark.slow
 def test_a_variant_that_answers_differently_here_fails(tmp_path: Path) -> None:
     outcome = self_test(*make_version(tmp_path, off_by(0.9), built={"cosine_min": 0.97, "cosine_mean": 0.99}))
     assert not outcome.passed
@@ -58,6 +60,7 @@ def test_a_variant_that_answers_differently_here_fails(tmp_path: Path) -> None:
     assert outcome.detail in error.message
 
 
+@pytest.mark.slow
 def test_every_threshold_counts(tmp_path: Path) -> None:
     outcome = self_test(*make_version(tmp_path, off_by(0.25), thresholds={"cosine_min": 0.5, "cosine_mean": 0.999}))
     assert not outcome.passed
@@ -67,6 +70,7 @@ def test_every_threshold_counts(tmp_path: Path) -> None:
     assert (outcome.metric, outcome.threshold) == ("max_abs", 0.001)
 
 
+@pytest.mark.slow
 def test_what_the_known_inputs_missed_when_built_is_not_asked_of_them_here(tmp_path: Path) -> None:
     """Thresholds are kept over all texts of a build; a few of them may lie beyond."""
     table = off_by(0.3)
@@ -79,6 +83,7 @@ def test_what_the_known_inputs_missed_when_built_is_not_asked_of_them_here(tmp_p
     assert reached - 0.1 * (1 - reached) == pytest.approx(worse.threshold, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_threshold_the_building_machine_is_the_measure(tmp_path: Path) -> None:
     built = {"cosine_min": 0.98}
     assert self_test(*make_version(tmp_path, off_by(0.1), thresholds={}, built=built)).passed
@@ -87,11 +92,13 @@ def test_without_a_threshold_the_building_machine_is_the_measure(tmp_path: Path)
     assert outcome.threshold == pytest.approx(0.96, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_asked_it_must_give_numbers(tmp_path: Path) -> None:
     assert self_test(*make_version(tmp_path, thresholds={})).passed
     assert not self_test(*make_version(tmp_path, weights() * np.float32("nan"), thresholds={})).passed
 
 
+@pytest.mark.slow
 def test_another_shape_a_broken_graph_and_other_inputs_fail(tmp_path: Path) -> None:
     outcome = self_test(*make_version(tmp_path, weights()[:, :-1]))
     assert not outcome.passed
@@ -112,6 +119,7 @@ def test_another_shape_a_broken_graph_and_other_inputs_fail(tmp_path: Path) -> N
     assert outcome.metric == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "why"), [("SIGILL", "an instruction that this CPU does not have"), ("SIGKILL", "memory ran out")]
 )
@@ -123,6 +131,7 @@ def test_a_crash_is_a_failed_test(tmp_path: Path, instead: Callable[[str], None]
     assert why in outcome.detail
 
 
+@pytest.mark.slow
 def test_whatever_else_ends_it_is_a_failed_test(tmp_path: Path, instead: Callable[[str], None]) -> None:
     instead("raise RuntimeError('CPU dispatcher tracer already initialized')")
     outcome = self_test(*make_version(tmp_path))
@@ -130,6 +139,7 @@ def test_whatever_else_ends_it_is_a_failed_test(tmp_path: Path, instead: Callabl
     assert "ended with exit code 1: RuntimeError: CPU dispatcher tracer" in outcome.detail
 
 
+@pytest.mark.slow
 def test_what_hangs_is_ended_at_the_deadline(tmp_path: Path, instead: Callable[[str], None]) -> None:
     instead("import time; time.sleep(6000)")
     others = {child.pid for child in psutil.Process().children()}
@@ -141,6 +151,7 @@ def test_what_hangs_is_ended_at_the_deadline(tmp_path: Path, instead: Callable[[
             wait_for_end(child.pid)
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     (tmp_path / "site" / "onnxruntime").mkdir(parents=True)
     (tmp_path / "site" / "onnxruntime" / "__init__.py").write_text(
@@ -166,12 +177,14 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     wait_for_end(worker)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process offer itself to the OOM killer")
 def test_the_kernel_takes_it_before_the_service(tmp_path: Path, instead: Callable[[str], None]) -> None:
     instead("raise RuntimeError('score ' + open('/proc/self/oom_score_adj').read())")
     assert "score 1000" in self_test(*make_version(tmp_path)).detail
 
 
+@pytest.mark.slow
 def test_an_onnxruntime_in_the_callers_folder_is_not_the_one_that_is_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +195,7 @@ def test_an_onnxruntime_in_the_callers_folder_is_not_the_one_that_is_meant(
     assert self_test(*make_version(tmp_path)).passed
 
 
+@pytest.mark.slow
 def test_an_onnxruntime_that_cannot_be_imported_is_told(tmp_path: Path, instead: Callable[[str], None]) -> None:
     instead("raise ImportError('libgomp.so.1: cannot open shared object file')")
     with pytest.raises(MissingExtraError, match=r"does not work here: libgomp\.so\.1") as caught:
@@ -189,6 +203,7 @@ def test_an_onnxruntime_that_cannot_be_imported_is_told(tmp_path: Path, instead:
     assert "in the service's image" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_it_says_where_to_run_it_instead() -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:]\n"

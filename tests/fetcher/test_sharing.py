@@ -28,6 +28,7 @@ from tests.helpers.builds import (
 )
 from tests.helpers.clouds import sign_in
 from tests.helpers.crash_injection import fetch_together, run_forks
+from tests.helpers.rounds import rounds
 from tests.servers.s3 import S3Server
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from tests.helpers.clouds import Servers
 
-PROCESSES = 50
+PROCESSES = rounds(15, 50)
 SIZE = sum(len(contents("a")[path]) for path in (*SHARED, MODELS["int8"]))
 FETCH = "import sys; from modeldrop.fetcher.fetch import fetch; print(fetch(*sys.argv[1:]).path)"
 
@@ -84,7 +85,8 @@ def gets(server: S3Server, name: str) -> int:
     return sum(request.method == "GET" and name in request.path for request in server.requests())
 
 
-def test_fifty_processes_download_once(in_s3: str, server: S3Server, home: Path, tmp_path: Path) -> None:
+@pytest.mark.rounds
+def test_many_processes_download_once(in_s3: str, server: S3Server, home: Path, tmp_path: Path) -> None:
     server.reset()
     run_python(FETCH, in_s3, tmp_path / "alone")
     alone = gets(server, MODELS["int8"])
@@ -96,17 +98,19 @@ def test_fifty_processes_download_once(in_s3: str, server: S3Server, home: Path,
     assert list(home.glob("embedder/.partial/*")) == []
 
 
-def test_fifty_processes_where_every_lock_is_free(in_s3: str, server: S3Server, home: Path) -> None:
+@pytest.mark.rounds
+def test_many_processes_where_every_lock_is_free(in_s3: str, server: S3Server, home: Path) -> None:
     """The folder itself says that somebody is at work: even so one download, once that can be seen."""
     server.reset()
     figures = together(in_s3, home, locks="dead", lead=True)
     assert sum(fetched for fetched, _ in figures) == SIZE
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize("locks", ["dead", "work"])
 def test_processes_that_take_each_others_work_away(in_s3: str, home: Path, locks: str) -> None:
     """Nobody waits for anybody: more requests, and still never a wrong result."""
-    for number in range(3):
+    for number in range(rounds(1, 3)):
         together(in_s3, home / str(number), count=12, locks=locks, stuck=0)
 
 

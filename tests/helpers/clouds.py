@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from modeldrop.util.retry import backoff
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -29,6 +31,14 @@ _SERVERS = {
     "s3rver": "S3RverServer",
     "seaweedfs": "SeaweedFSServer",
 }
+_WRITERS = {
+    "s3": "s3.connection",
+    "gcs": "gcs.client",
+    "azure": "azure.store",
+    "fakegcs": "gcs.client",
+    "s3rver": "s3.connection",
+}
+"""Modules below ``modeldrop.storage.write`` that pause before they ask again."""
 _FOREIGN = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "OBJECT_STORE_", "STORAGE_EMULATOR_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -57,9 +67,7 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture(params=CLOUDS)
 def cloud(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> CloudServer:
     """Each cloud in turn; this process's environment is signed in to it, and to nothing else."""
-    server = servers[request.param]
-    sign_in(monkeypatch, server)
-    return server
+    return _use(servers, request.param, monkeypatch)
 
 
 @pytest.fixture
@@ -75,9 +83,18 @@ def any_registry(
     """The folder or URL of an empty registry: a folder, then each cloud in turn."""
     if request.param == "folder":
         return str(tmp_path / "registry")
-    server = servers[request.param]
-    sign_in(monkeypatch, server)
-    return server.registry()
+    return _use(servers, request.param, monkeypatch).registry()
+
+
+def representatives(*names: str) -> pytest.MarkDecorator:
+    """Give a test these kinds of ``any_registry`` in ``make test``; all other kinds too in ``make soak``.
+
+    For what takes seconds and rests on promises that ``tests/conformance`` tries of every kind.
+    """
+    kinds = ("folder", *CLOUDS)
+    assert set(names) <= set(kinds)
+    values = [pytest.param(kind, marks=() if kind in names else pytest.mark.soak) for kind in kinds]
+    return pytest.mark.parametrize("any_registry", values, indirect=True)
 
 
 @pytest.fixture
@@ -85,9 +102,8 @@ def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """S3, with no rules; this process is signed in to it."""
     from tests.servers.s3 import S3Server
 
-    server = servers["s3"]
+    server = _use(servers, "s3", monkeypatch)
     assert isinstance(server, S3Server)
-    sign_in(monkeypatch, server)
     server.reset()
     yield server
     server.reset()
@@ -96,17 +112,29 @@ def s3(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 @pytest.fixture
 def foreign_gcs(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a registry in a Cloud Storage that this project did not write."""
-    server = servers["fakegcs"]
-    sign_in(monkeypatch, server)
-    return server.registry()
+    return _use(servers, "fakegcs", monkeypatch).registry()
 
 
 @pytest.fixture
 def lookalike(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a registry in a service that accepts conditional writes and ignores their conditions."""
-    server = servers["s3rver"]
-    sign_in(monkeypatch, server)
-    return server.registry()
+    return _use(servers, "s3rver", monkeypatch).registry()
+
+
+def _use(servers: Servers, name: str, monkeypatch: pytest.MonkeyPatch) -> CloudServer:
+    """Sign in to a server, where what is refused or lost is asked for again at once."""
+    sign_in(monkeypatch, servers[name])
+    shorten_pauses(monkeypatch, name)
+    return servers[name]
+
+
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the publisher's client of this service ask as often as ever, and at once."""
+    monkeypatch.setattr(importlib.import_module(f"modeldrop.storage.write.{_WRITERS[name]}"), "backoff", _short)
+
+
+def _short(failures: int, first: float, longest: float) -> float:
+    return backoff(failures, first / 20, longest)
 
 
 class _HasEnvironment(Protocol):

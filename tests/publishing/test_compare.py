@@ -37,6 +37,7 @@ def compared(tmp_path: Path, texts: tuple[tuple[str, ...], ...] = TEXTS) -> Buil
     return compare_builds(before, after, known, texts=texts, scratch=scratch)
 
 
+@pytest.mark.slow
 def test_answers_and_latencies_of_both(tmp_path: Path) -> None:
     """The second knows other words and has them in another order: each is asked as its own tokenizer cuts."""
     make_encoder(tmp_path / "before", "a")
@@ -55,6 +56,7 @@ def test_answers_and_latencies_of_both(tmp_path: Path) -> None:
     assert of_one[0].difference > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "said"), [(MULTI_LABEL, "of 4 labels are decided otherwise"), (REGRESSION, ", ")])
 def test_what_a_classifier_answers_is_said_as_its_scores_mean(tmp_path: Path, problem: str, said: str) -> None:
     for name in ("before", "after"):
@@ -66,6 +68,7 @@ def test_what_a_classifier_answers_is_said_as_its_scores_mean(tmp_path: Path, pr
     assert found.answers[0].difference > 0.5
 
 
+@pytest.mark.slow
 def test_the_same_weights_answer_the_same(tmp_path: Path) -> None:
     for name in ("before", "after"):
         make_encoder(tmp_path / name, "a")
@@ -74,6 +77,7 @@ def test_the_same_weights_answer_the_same(tmp_path: Path) -> None:
     assert [answer.difference for answer in found.answers] == pytest.approx([0.0] * 6, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_known_inputs_where_no_texts_are_given(tmp_path: Path) -> None:
     """With one tokenizer, one version's known ids mean the same to the other; with another they do not."""
     for name in ("before", "after"):
@@ -90,6 +94,7 @@ def test_known_inputs_where_no_texts_are_given(tmp_path: Path) -> None:
     assert {answer.text for answer in found.answers} == {"of both", "of the first", "of the second"}
 
 
+@pytest.mark.slow
 def test_known_inputs_of_several_steps(tmp_path: Path) -> None:
     """As those of models that write: both are asked the very numbers of one of them, and timed with one input alone."""
     for name in ("before", "after"):
@@ -116,6 +121,7 @@ def test_known_inputs_of_several_steps(tmp_path: Path) -> None:
         assert (change.after.one_ms is not None, change.after.batch_ms) == (True, None)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     make_encoder(tmp_path / "before", "a")
     make_encoder(tmp_path / "after", "b", width=6)

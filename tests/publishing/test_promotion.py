@@ -11,6 +11,7 @@ from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import promote, rollback
 from modeldrop.registry.versions import get_channel
 from modeldrop.storage.write import open_store
+from tests.helpers.clouds import representatives
 from tests.helpers.publisher import MODEL, Publisher, named, publish_built, start_publisher
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -56,6 +57,7 @@ def became(one: Published) -> tuple[str, bool | None, str, int | None]:
     return one.how, one.tested, one.promotion, one.channel.after if one.channel else None
 
 
+@representatives("folder", "s3")
 def test_what_was_published_before_it_was_merged_is_promoted_by_the_merge(runs: Runs) -> None:
     runs.publish("a")
     for seed, before in (("b", {"channel": None}), ("c", {"channel": "pr-17", "proposal": True})):
@@ -72,6 +74,7 @@ def test_what_was_published_before_it_was_merged_is_promoted_by_the_merge(runs: 
     assert f"modeldrop promote {open_store(runs.registry).url}/embedder@v2" in held.channel.reason
 
 
+@representatives("folder", "gcs")
 def test_a_run_killed_before_the_channel_moves_and_run_again(runs: Runs, tmp_path: Path) -> None:
     runs.publish("a")
     runs.begin()
@@ -83,6 +86,7 @@ def test_a_run_killed_before_the_channel_moves_and_run_again(runs: Runs, tmp_pat
     assert became(again) == ("unchanged", True, "moved", 2)
 
 
+@representatives("folder", "azure")
 def test_a_revert_goes_back_and_its_revert_forth(runs: Runs) -> None:
     for seed in "ab":
         runs.publish(seed)
@@ -91,6 +95,7 @@ def test_a_revert_goes_back_and_its_revert_forth(runs: Runs) -> None:
     assert get_channel(open_store(runs.registry), MODEL, "current").generation == 4
 
 
+@representatives("folder", "s3")
 def test_a_rollback_holds_until_something_else_is_wanted(runs: Runs) -> None:
     for seed in "ab":
         runs.publish(seed)
@@ -106,6 +111,7 @@ def test_a_rollback_holds_until_something_else_is_wanted(runs: Runs) -> None:
     assert became(runs.publish("b")) == ("unchanged", True, "moved", 2)
 
 
+@representatives("folder", "gcs")
 def test_an_older_run_that_ends_last_changes_nothing(runs: Runs) -> None:
     """Two commits and the revert of the second, which has ended while the second is still being built."""
     runs.publish("a")
@@ -120,6 +126,7 @@ def test_an_older_run_that_ends_last_changes_nothing(runs: Runs) -> None:
     assert became(runs.publish("b")) == ("unchanged", True, "moved", 2)
 
 
+@representatives("folder", "azure")
 def test_two_runs_of_one_commit_are_one_move(runs: Runs) -> None:
     runs.begin()
     first = plan(runs.publisher.request("a", runs.registry, test="true"))

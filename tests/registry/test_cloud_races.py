@@ -11,6 +11,7 @@ from modeldrop.registry.versions import claimed_numbers, version_numbers
 from modeldrop.storage.write import open_store
 from tests.helpers import concurrent_publishers
 from tests.helpers.builds import build_key
+from tests.helpers.clouds import representatives
 from tests.helpers.concurrent_publishers import race
 from tests.helpers.rounds import rounds
 from tests.registry.scenarios import (
@@ -35,6 +36,7 @@ STRIDE = 4 // rounds(1, 4)
 
 
 @pytest.mark.rounds
+@representatives("folder", "s3")
 def test_so_many_builds_at_once_are_so_many_versions(any_registry: str, tmp_path: Path) -> None:
     results = race(concurrent_publishers.publish_one, RACERS, any_registry, tmp_path, "seed {}")
     numbers = list(range(1, RACERS + 1))
@@ -52,6 +54,7 @@ def test_so_many_builds_at_once_are_so_many_versions(any_registry: str, tmp_path
 
 
 @pytest.mark.rounds
+@representatives("folder", "gcs")
 def test_one_recipe_many_times_at_once_is_one_version(any_registry: str, tmp_path: Path) -> None:
     results = race(concurrent_publishers.publish_one, RACERS, any_registry, tmp_path, "the same")
     store = open_store(any_registry)
@@ -62,6 +65,7 @@ def test_one_recipe_many_times_at_once_is_one_version(any_registry: str, tmp_pat
 
 
 @pytest.mark.rounds
+@representatives("folder", "azure")
 def test_many_promoters_and_rollbackers_make_one_line(any_registry: str, tmp_path: Path) -> None:
     store = open_store(any_registry)
     for seed in "abcd":
@@ -72,10 +76,12 @@ def test_many_promoters_and_rollbackers_make_one_line(any_registry: str, tmp_pat
 
 
 @pytest.mark.rounds
+@representatives("folder", "s3")
 def test_a_publisher_killed_at_any_step_is_not_seen_and_costs_a_number(any_registry: str, tmp_path: Path) -> None:
     kill_publishers_at_every_step(any_registry, tmp_path, stride=STRIDE if "://" in any_registry else 1)
 
 
+@representatives("folder", "gcs")
 def test_a_publisher_that_slept_cannot_hurt(any_registry: str, tmp_path: Path) -> None:
     stop_publishers_and_resume_them_later(any_registry, tmp_path)
 

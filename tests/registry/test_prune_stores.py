@@ -30,6 +30,7 @@ from modeldrop.registry.versions import (
 )
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import build_key, make_build, publish_folder
+from tests.helpers.clouds import representatives
 from tests.registry.aged_registry import (
     DAY,
     SEALED_FILES,
@@ -85,6 +86,7 @@ def test_any_store_both_phases(published: tuple[Store, list[Version]], tmp_path:
     assert outcomes(later(store, 6)) == []
 
 
+@representatives("folder", "azure")
 def test_any_store_named_between_the_seals(published: tuple[Store, list[Version]]) -> None:
     store, versions = published
     later(store, 2)
@@ -112,6 +114,7 @@ def stored_manifest(store: Store, number: int) -> StoredObject:
     return stored
 
 
+@representatives("folder", "gcs")
 def test_any_store_promote_refuses_what_is_retired(published: tuple[Store, list[Version]]) -> None:
     store, _ = published
     later(store, 2)

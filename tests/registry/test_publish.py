@@ -32,6 +32,7 @@ from tests.helpers.builds import (
     publish_folder,
     start,
 )
+from tests.helpers.rounds import rounds
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
@@ -198,17 +199,20 @@ import sys
 from pathlib import Path
 from tests.helpers.builds import publish_build
 from tests.helpers.crash_injection import kill_at
+from tests.helpers.unsynced import wait_for_no_disk
 registry, model, seed, fatal = sys.argv[1:]
+wait_for_no_disk()
 kill_at(int(fatal), "link", "replace")
 publish_build(Path(registry), seed, model=model)
 """
 STEPS = 2 * (11 + 1)  # 11 links (claim, 5 files, report, bill, record, manifest, move), then the channel is replaced
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize("before", [False, True], ids=["first version", "second version"])
 @pytest.mark.parametrize("offset", range(4))
 def test_a_publisher_killed_at_any_step(registry: Path, tmp_path: Path, before: bool, offset: int) -> None:
-    for step in range(offset + 1, STEPS + 1, 4):
+    for step in range(STEPS - offset, 0, -8 // rounds(1, 2)):
         model = f"m{step}"
         if before:
             publish_build(registry, "a", model=model)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from tests.helpers.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 KEY_ID, SECRET = "AKIATESTONLYTESTONLY", "a-secret-that-no-message-may-hold"
+
+PAGE = 100
+"""So many entries a page of a listing holds; Amazon's holds 1000, which take moto long to make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class S3Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.servers.s3_app"],
             cwd=ROOT,
+            env=os.environ | {"MOTO_S3_DEFAULT_MAX_KEYS": str(PAGE)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

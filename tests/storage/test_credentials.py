@@ -304,6 +304,7 @@ def test_a_profile_is_read_by_boto3(
     assert "Credential=AKIDPROFILE/" in request.headers["authorization"]
 
 
+@pytest.mark.slow
 def test_what_boto3_gives_is_renewed(server: HttpsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "_SDK_VALID_SECONDS", 1)
     program = tmp_path / "give.py"

@@ -499,6 +499,7 @@ def test_unreachable(scheme: str, endpoint: str, reason: str, tmp_path: Path, mo
         open_reader(url).get("m/current", 100)
 
 
+@pytest.mark.slow
 def test_black_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(obstore_client, "_CONNECT", "300ms")
     monkeypatch.setattr(obstore_client, "_READ", "300ms")

@@ -359,6 +359,7 @@ def test_without_room_for_a_delta_files_come_whole(updated: Updated, monkeypatch
     assert "too little room" in snapshot.warnings[0]
 
 
+@pytest.mark.slow
 def test_a_registry_that_goes_away_ends_the_fetch_as_ever(updated: Updated) -> None:
     updated.server.rule = lambda ask: Fault(status=500) if "/v2/" in ask.key and "manifest" not in ask.key else None
     with pytest.raises(RegistryError):

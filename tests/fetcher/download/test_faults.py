@@ -120,8 +120,8 @@ RETRYABLE = {
     "empty, and says so": Fault(short=0),
     "stall before the answer": Fault(after=None, then="stall"),
     "stall before the body": Fault(after=0, then="stall"),
-    "stall within the body": Fault(after=5000, then="stall"),
-    "slow drip": Fault(after=5000, drip=0.05),
+    "stall within the body": Fault(after=20_000, then="stall"),
+    "slow drip": Fault(after=20_000, drip=0.05),
     "500": Fault(status=500),
     "502": Fault(status=502),
     "503": Fault(status=503, headers={"Retry-After": "1"}),
@@ -213,6 +213,7 @@ def test_stalls_use_up_no_retries(server: FaultyServer, tmp_path: Path, monkeypa
     assert bring(server, tmp_path, describe(PATH, data)).transferred.retries == len(server.asks) - 1 >= rounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault(after=None, then="stall"), Fault(after=100, drip=0.02)], ids=["stall", "drip"])
 def test_the_deadline_holds_within_requests(
     fault: Fault, server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,7 +235,7 @@ def test_the_deadline_holds_within_requests(
 
 
 def test_a_drip_is_enough_to_get_there(server: FaultyServer, tmp_path: Path) -> None:
-    data = DATA[:600]
+    data = DATA[:300]
     put(server.folder, data)
     server.rule = lambda _: Fault(after=0, drip=0.002)
     assert bring(server, tmp_path, describe(PATH, data)).transferred.fetched == len(data)

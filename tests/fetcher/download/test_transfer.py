@@ -25,6 +25,7 @@ from modeldrop.storage.read.interface import UNCHANGED, Document, open_reader
 from modeldrop.storage.write import open_store
 from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
 from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
+from tests.helpers.rounds import rounds
 
 LIMITS = transfers.LIMITS
 
@@ -250,8 +251,9 @@ except OSError as error:
     assert bring(source, into).adopted >= 0
 
 
+@pytest.mark.rounds
 def test_many_processes_in_one_folder(source: Path, into: Path) -> None:
-    for _ in range(3):
+    for _ in range(rounds(1, 3)):
         processes = [start(f"{_TRANSFER}\nrun()", source, into) for _ in range(4)]
         for process in processes:
             finish(process)

@@ -13,11 +13,11 @@ from tests.helpers.watch_crashes import run_crashes
 if TYPE_CHECKING:
     from tests.fetcher.watch.watch_setup import WatchSetup
 
-STRIDE = 20
+STRIDE = 40 // rounds(1, 2)
 LANES = rounds(1, STRIDE)
-"""``make soak`` kills a watch before every change of the disk, ``make test`` before every twentieth."""
+"""``make soak`` kills a watch before every change of the disk, ``make test`` before every fortieth."""
 
-pytestmark = pytest.mark.rounds
+pytestmark = [pytest.mark.rounds, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("refuse", ["", "2"], ids=["taken", "refused"])

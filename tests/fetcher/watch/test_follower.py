@@ -205,6 +205,7 @@ def make_real_build(folder: Path, seed: str, table: Any) -> None:
     (folder / "manifest.json").write_bytes(serialize_manifest(manifest))
 
 
+@pytest.mark.slow
 def test_a_self_test_is_run_before_the_link_moves(watch_setup: WatchSetup) -> None:
     follower = watch_setup.follower(self_test=True)
     for seed, table in (("a", weights()), ("b", -weights()), ("c", weights())):

@@ -299,6 +299,7 @@ def test_a_post(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first["event"], first["version"], first["previous_path"]) == ("returned", "v1", None)
 
 
+@pytest.mark.slow
 def test_a_post_trusts_a_private_ca(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with TlsServer(receiver.port, tmp_path) as server:
         hook = PostHook(f"https://localhost:{server.port}/reload")

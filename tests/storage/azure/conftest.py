@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from modeldrop.format.manifest import File
 from modeldrop.storage.write.azure import store as azure
-from tests.helpers.clouds import sign_in, sign_out
+from tests.helpers.clouds import shorten_pauses, sign_in, sign_out
 from tests.servers.azure import AzureServer
 from tests.servers.tampering_proxy import TamperingProxy
 from tests.storage.azure.stores import (
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_parts_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure, "_SMALLEST_PART", MIB)
     monkeypatch.setattr(azure, "_LARGE_PART", 0)
+    shorten_pauses(monkeypatch, "azure")
 
 
 @pytest.fixture

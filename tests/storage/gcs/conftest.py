@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from modeldrop.storage.write.gcs.store import GCSBucketStore
-from tests.helpers.clouds import sign_in
+from tests.helpers.clouds import shorten_pauses, sign_in
 from tests.storage.gcs.stores import open_gcs
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def server(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[GCSSer
     found.reset()
     yield found
     found.reset()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_pauses(monkeypatch, "gcs")
 
 
 @pytest.fixture

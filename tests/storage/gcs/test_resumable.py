@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.servers.fakegcs import FakeGCSServer
     from tests.servers.gcs import GCSServer
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 LACKING = {
     "the testbench": (501, '{"error": {"code": 501, "message": "Not implemented"}}'),
     "fake-gcs-server": (400, '{"error": {"code": 400, "message": "invalid uploadType"}}'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from modeldrop.errors import (
     NotFoundError,
     RegistryError,
 )
+from modeldrop.storage.write.gcs import client as gcs_client
 from modeldrop.storage.write.gcs.store import GCSBucketStore
 from modeldrop.storage.write.headers import IMMUTABLE, NO_CACHE
 from tests.helpers.builds import PIECE, as_store, describe
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.servers.gcs import GCSServer
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def test_is_a_store(store: GCSBucketStore) -> None:
@@ -244,7 +248,8 @@ def test_a_download_that_is_cut_goes_on(store: GCSBucketStore, server: GCSServer
     assert (tmp_path / "copy").read_bytes() == b"model"
 
 
-def test_a_service_that_stays_down(store: GCSBucketStore, server: GCSServer) -> None:
+def test_a_service_that_stays_down(store: GCSBucketStore, server: GCSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gcs_client, "QUICK_RETRY", replace(gcs_client.QUICK_RETRY, limit=0.5))
     server.fail(503, "backendError", message="We encountered an internal error", times=1000)
     with pytest.raises(RegistryError, match=r"Could not read .*/embedder/current: the service answered 503"):
         store.get("embedder/current")
