@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import build_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +50,7 @@ def build(
     recipe = loosened(folder, metrics, variants, task)
     if allow_pickle:
         recipe.write_text(f"allow_pickle = true\n{recipe.read_text()}")
-    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
+    ran = build_here(source, folder / "out", "--recipe", recipe)
     assert ran.code == 0, ran.err
     return Built(source, folder / "out", parse_manifest((folder / "out" / "manifest.json").read_bytes()))
 

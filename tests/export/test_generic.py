@@ -22,7 +22,7 @@ from modeldrop.fetcher.self_test import self_test
 from modeldrop.format.manifest import Manifest, Tensor, parse_manifest
 from modeldrop.inference.outputs import FAR, compare_named
 from tests.export import generic_graphs as graphs
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import build_here, modeldrop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ RATE = Tensor("rate", "int64", ())
 
 def build(folder: Path, source: Path, recipe: str = "") -> Manifest:
     (folder / "recipe.toml").write_text(recipe)
-    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", folder / "recipe.toml")
+    ran = build_here(source, folder / "out", "--recipe", folder / "recipe.toml")
     assert ran.code == 0, ran.err
     return parse_manifest((folder / "out" / "manifest.json").read_bytes())
 
@@ -241,7 +241,7 @@ def test_sources_that_are_refused(
 def test_recipes_that_are_refused_before_slow_work(recipe: str, says: str, tmp_path: Path) -> None:
     source = graphs.scorer(tmp_path / "net.onnx", dtype=np.float16)
     (tmp_path / "recipe.toml").write_text(recipe)
-    ran = modeldrop("build", source, "-o", tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
+    ran = build_here(source, tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
     assert ran.code != 0
     assert says in ran.err
     assert "export" not in ran.err
@@ -265,7 +265,7 @@ def test_what_openvino_has_no_form_of_is_refused_by_name(tmp_path: Path) -> None
     with pytest.raises(RecipeError, match="cannot read the graph net: it has no form of StringConcat"):
         check_convertible({"net": tmp_path / "net.onnx"})
     (tmp_path / "recipe.toml").write_text('variants = ["fp32", "openvino-fp16"]\n')
-    ran = modeldrop("build", tmp_path / "net.onnx", "-o", tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
+    ran = build_here(tmp_path / "net.onnx", tmp_path / "out", "--recipe", tmp_path / "recipe.toml")
     assert ran.code == RecipeError.exit_code
     assert "has no form of StringConcat" in ran.err
     assert "quantize" not in ran.err
@@ -279,7 +279,7 @@ def test_a_graph_that_does_not_check_is_refused(tmp_path: Path) -> None:
         [graphs.value("x", 1, [1])],
         [graphs.value("y", 1, [1])],
     )
-    ran = modeldrop("build", path, "-o", tmp_path / "out")
+    ran = build_here(path, tmp_path / "out")
     assert ran.code == SourceError.exit_code
     assert "not a valid ONNX graph" in ran.err
 

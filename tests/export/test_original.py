@@ -27,7 +27,7 @@ from modeldrop.format.manifest import Embedding, parse_manifest
 from modeldrop.format.recipe import Recipe
 from tests.export.building import answers
 from tests.helpers.checkpoints import HIDDEN, bert, make_embedder, roberta, save_byte_tokenizer, xlm_roberta
-from tests.helpers.command_line import Ran, modeldrop
+from tests.helpers.command_line import Ran, build_here
 
 pytestmark = pytest.mark.heavy
 
@@ -35,7 +35,7 @@ TEXTS = ["THE Harbour at NIGHT", "the harbour at night", "Größe UND Élan", "x
 
 
 def build(source: Path, output: Path, *arguments: str) -> Ran:
-    return modeldrop("build", source, "-o", output, "--variants", "fp32", *arguments)
+    return build_here(source, output, "--variants", "fp32", *arguments)
 
 
 def test_a_cased_tokenizer_that_is_given_lower_case_and_a_dense_layer_in_a_pickle(tmp_path: Path) -> None:

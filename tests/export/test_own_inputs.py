@@ -23,7 +23,7 @@ from modeldrop.export.report import render
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.recipes import loosened
 from tests.helpers.checkpoints import clip, vit, whisper
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import build_here, modeldrop
 
 pytestmark = pytest.mark.heavy
 
@@ -70,7 +70,7 @@ def prove(
     recipe = loosened(folder, metrics, variants)
     own = 'inputs = "inputs.jsonl"\nmetric = "quality:figures"\n'
     recipe.write_text(f"{own}{recipe.read_text()}\n{asked}", "utf-8")
-    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", recipe)
+    ran = build_here(source, folder / "out", "--recipe", recipe)
     assert ran.code == 0, ran.err
     return Proven(source, inputs, parse_manifest((folder / "out" / "manifest.json").read_bytes()), ran.out)
 

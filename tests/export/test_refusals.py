@@ -11,7 +11,7 @@ import pytest
 
 from modeldrop.cli import main
 from tests.helpers.checkpoints import bert
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import modeldrop, ran_here
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_arguments(encoder: Path, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    ran = modeldrop("publish", encoder, "./registry/m", *arguments, cwd=tmp_path)
+    ran = ran_here("publish", encoder, "./registry/m", *arguments, cwd=tmp_path)
     assert (ran.code, said in ran.err) == (code, True), ran.err
     assert "Traceback" not in ran.err
     assert ran.out == ""
@@ -55,14 +55,14 @@ def test_arguments(encoder: Path, tmp_path: Path, arguments: list[str], code: in
 def test_recipes(encoder: Path, tmp_path: Path, text: str, said: str) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(text)
-    ran = modeldrop("publish", encoder, tmp_path / "registry/m", "--recipe", recipe)
+    ran = ran_here("publish", encoder, tmp_path / "registry/m", "--recipe", recipe)
     assert (ran.code, said in ran.err, str(recipe) in ran.err) == (3, True, True), ran.err
     assert not (tmp_path / "registry").exists()
 
 
 def test_vectors_are_cut_of_embedders_alone(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("truncate_dim = 8\n")
-    ran = modeldrop("plan", encoder, tmp_path / "registry/m", "--recipe", tmp_path / "recipe.toml")
+    ran = ran_here("plan", encoder, tmp_path / "registry/m", "--recipe", tmp_path / "recipe.toml")
     assert ran.code == 3
     assert "truncate_dim: cuts vectors of embedders that modules.json describes" in ran.err
 
@@ -72,9 +72,9 @@ def test_missing_and_truncated_weights(encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(encoder, source)
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    truncated = modeldrop("publish", source, tmp_path / "registry/m")
+    truncated = ran_here("publish", source, tmp_path / "registry/m")
     weights.unlink()
-    missing = modeldrop("publish", source, tmp_path / "registry/m")
+    missing = ran_here("publish", source, tmp_path / "registry/m")
     assert (truncated.code, missing.code) == (7, 7)
     assert "model.safetensors" in truncated.err
     assert "[2/6]" not in truncated.err
@@ -91,26 +91,26 @@ def test_kinds_this_release_does_not_build(encoder: Path, tmp_path: Path) -> Non
         {"architectures": None},
     ):
         (source / "config.json").write_text(json.dumps(config | change))
-        ran = modeldrop("publish", source, tmp_path / "registry/m")
+        ran = ran_here("publish", source, tmp_path / "registry/m")
         assert ran.code == 8, ran.err
     assert not (tmp_path / "registry").exists()
 
 
 def test_source_that_is_nothing(tmp_path: Path) -> None:
-    ran = modeldrop("publish", "./nothing-here", tmp_path / "registry/m")
+    ran = ran_here("publish", "./nothing-here", tmp_path / "registry/m")
     assert (ran.code, "nothing-here" in ran.err) == (7, True)
 
 
 def test_output_folder_with_something_else_in_it(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
-    ran = modeldrop("build", encoder, "-o", tmp_path)
+    ran = ran_here("build", encoder, "-o", tmp_path)
     assert (ran.code, "is not a build of modeldrop" in ran.err) == (2, True)
     assert (tmp_path / "precious.txt").read_text() == "keep me"
 
 
 def test_registry_that_cannot_be_written_is_said_before_the_build(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "registry").write_text("a file")
-    ran = modeldrop("publish", encoder, tmp_path / "registry/m")
+    ran = ran_here("publish", encoder, tmp_path / "registry/m")
     assert ran.code == 12
     assert "[1/6]" not in ran.err
 

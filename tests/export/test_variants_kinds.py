@@ -25,7 +25,7 @@ from modeldrop.format.recipe import VariantOptions, parse_recipe
 from modeldrop.format.variants import VARIANTS
 from tests.export.foreign_environment import foreign_environment
 from tests.helpers.checkpoints import bert, make_embedder, t5, vit, whisper
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import modeldrop, ran_here
 
 pytestmark = pytest.mark.heavy
 
@@ -245,7 +245,7 @@ def test_a_search_without_an_answer_says_how_close_it_came(source: Path, tmp_pat
 def refused(source: Path, folder: Path, variants: tuple[str, ...], calibration: Path | None) -> str:
     line = "" if calibration is None else f"calibration = {json.dumps(str(calibration))}\n"
     (folder / "r.toml").write_text(f"variants = {json.dumps(variants)}\n{line}")
-    ran = modeldrop("build", source, "-o", folder / "out", "--recipe", folder / "r.toml")
+    ran = ran_here("build", source, "-o", folder / "out", "--recipe", folder / "r.toml")
     assert ran.code == 3, ran.err
     assert "[1/" not in ran.err  # nothing slow has begun
     return ran.err

@@ -77,6 +77,12 @@ def ran_here(*arguments: object, cwd: Path | None = None, environment: Mapping[s
         return Ran(*run_here(*arguments))
 
 
+def build_here(source: str | Path, output: Path, *options: str | Path) -> Ran:
+    """Build in this process, whose workers are forks."""
+    forked = {"MODELDROP_EXPORTER_PYTHON": exporter_python()}
+    return ran_here("build", source, "-o", output, *options, environment=forked)
+
+
 def answer(*arguments: object) -> Any:
     """What a command that must succeed prints as JSON; it runs in this process."""
     code, out, err = run_here(*arguments, "--json")
