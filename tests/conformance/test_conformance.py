@@ -36,7 +36,15 @@ LONG = {("seaweedfs", "long_listing"), ("fakegcs", "long_listing"), ("azure", "l
 }
 """What ``make soak`` runs."""
 
+FOREIGN = {"seaweedfs", "fakegcs"}
+"""Asked by the same clients as S3 and Cloud Storage: in ``make test`` for one check of each kind."""
+REPRESENTATIVES = {"create_only", "swap", "listing", "upload_in_parts", "completion_over_another", "publish_and_fetch"}
+
 SKIPPED = {"folder": {"headers", "unfinished_uploads"}, "azure": {"unfinished_uploads"}}
+
+
+def is_for_soak(service: str, check: Check) -> bool:
+    return (service, check.name) in LONG or (service in FOREIGN and check.name not in REPRESENTATIVES)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +54,7 @@ SKIPPED = {"folder": {"headers", "unfinished_uploads"}, "azure": {"unfinished_up
             service,
             check,
             id=f"{service}-{check.name}",
-            marks=pytest.mark.soak if (service, check.name) in LONG else (),
+            marks=pytest.mark.soak if is_for_soak(service, check) else (),
         )
         for service in SERVICES
         for check in CHECKS
