@@ -32,10 +32,9 @@ PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
 
 
 LONG = (
-    "docs/test_commands.py", "export/test_build_minilm.py", "service/test_service.py", "export/test_build_families.py",
+    "docs/test_commands.py", "export/test_build_minilm.py", "export/test_build_families.py",
     "export/test_build_openvino_source.py", "export/test_transformers_exporter.py", "export/test_build_kinds.py",
     "export/test_variants_kinds.py", "registry/test_cloud_races.py", "export/test_reproducible.py",
-    "action/test_action_yml_s3.py",
 )  # fmt: skip
 """Modules that take half a minute or more, the longest first."""
 
