@@ -87,6 +87,7 @@ def test_publish_in_the_same_job_needs_no_build_folder(built: tuple[Job, StepRes
     assert channel(job.workspace / "registry") == 1
 
 
+@pytest.mark.soak
 def test_publish_in_another_job(other: Job) -> None:
     result = publish(other)
     assert result.outcome == "success", result.log
@@ -124,12 +125,14 @@ def test_on_another_branch_the_version_is_published_and_no_channel_moves(
     assert "default branch" in readable(result.summary)
 
 
+@pytest.mark.soak
 def test_promote_overrides_the_branch(machines: Machines, built: tuple[Job, StepResult], service: Path) -> None:
     job = with_artifact(machines.job(Event(ref="refs/heads/feature"), service=service))
     assert publish(job, promote="true").outputs["promoted"] == "true"
     assert channel(job.workspace / "registry") == 1
 
 
+@pytest.mark.soak
 def test_promote_false_publishes_only(other: Job) -> None:
     result = publish(other, promote="false")
     assert (result.outcome, result.outputs["version"], result.outputs["promoted"]) == ("success", "v1", "false")
@@ -170,6 +173,7 @@ def test_a_version_that_failed_is_never_promoted_by_a_later_run(
     assert "test" in readable(later.summary)
 
 
+@pytest.mark.soak
 def test_several_registries(other: Job) -> None:
     result = publish(other, registry="./one\n./two")
     assert result.outcome == "success", result.log
