@@ -235,7 +235,7 @@ def _share(bench: _Bench, server: NginxServer, side: Side) -> tuple[int, float]:
     """How many connections there were at once, and which part of their bytes a second was used."""
     server.reset()
     bench.once(side)
-    answers = [answer for answer in server.requests() if answer.path.endswith(MODEL_FILE)]
+    answers = [answer for answer in server.requests() if answer.path.partition("?")[0].endswith(MODEL_FILE)]
     seconds = max(answer.at for answer in answers) - min(answer.at - answer.seconds for answer in answers)
     connections = at_once(answers)
     return connections, SIZE / seconds / (connections * RATE)

@@ -230,7 +230,7 @@ def _(bench: Bench) -> Ended:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.pwritev", write)
+        patch.setattr("os.pwrite", write)
         return fails(lambda: fetch(f"{bench.registry}/embedder", bench.home))
 
 

@@ -313,14 +313,14 @@ TOO_LARGE = """
 import errno, os, sys
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.fetch import fetch
-write = os.pwritev
+write = os.pwrite
 written = []
-def full(descriptor, buffers, offset):
+def full(descriptor, data, offset):
     written.append(offset)
     if len(written) > 1:
         raise OSError(getattr(errno, sys.argv[3]), os.strerror(getattr(errno, sys.argv[3])))
-    return write(descriptor, buffers, offset)
-os.pwritev = full
+    return write(descriptor, data, offset)
+os.pwrite = full
 try:
     fetch(sys.argv[1], sys.argv[2], on_unavailable="fail")
 except DiskError as error:

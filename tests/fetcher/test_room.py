@@ -213,16 +213,16 @@ def test_a_watch_takes_one_release_after_another(registry: Path, volume: Path) -
 def limit_writes(monkeypatch: pytest.MonkeyPatch, home: Path, size: int, code: str) -> list[int]:
     """Let no more than ``size`` bytes be written below a home; return the list of refusals, which grows."""
     refused: list[int] = []
-    write, lock = os.pwritev, threading.Lock()
+    write, lock = os.pwrite, threading.Lock()
 
-    def limited(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+    def limited(descriptor: int, data: bytes, offset: int) -> int:
         with lock:
-            if disk_bytes(home) + sum(map(len, buffers)) > size:
+            if disk_bytes(home) + len(data) > size:
                 refused.append(offset)
                 raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
-            return write(descriptor, buffers, offset)
+            return write(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "pwritev", limited)
+    monkeypatch.setattr(os, "pwrite", limited)
     return refused
 
 
