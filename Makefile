@@ -34,9 +34,10 @@ help: ## show this help
 demo: .venv/.stamp-dev .venv-runtime/.stamp ## build, publish, fetch and run a model, all on this machine
 	@$(DEV) examples/demo/demo.py $(DEMO_ARGS)
 
+# Four at a time: half of their time they wait.
 quick: .venv/.stamp-dev ## run the tests that take a moment and export nothing
 	@$(COMPILE)
-	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 2 $(PYTEST_ARGS)
+	TEST_ROUNDS=few $(DEV) -m pytest --quick -n 4 $(PYTEST_ARGS)
 
 # Three at a time on two processors: a third of their time tests wait, for servers and for pauses that are meant.
 test: .venv/.stamp-dev .venv/.stamp-node .venv/.stamp-wheels .venv-runtime/.stamp .venv-transformers/.stamp ## run the tests (PYTEST_ARGS='-k name' to choose)
