@@ -17,7 +17,7 @@ from modeldrop.fetcher.notes import read_quarantine, read_watch_note
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
-from tests.helpers.builds import environment, make_build, publish_build, publish_folder
+from tests.helpers.builds import environment, make_build, publish_build, publish_folder, run_python
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
 from tests.helpers.process_1 import AS_PROCESS_1, ORPHANS_COME_HERE, needs_namespaces
@@ -138,6 +138,26 @@ def test_it_ends_at_once_in_the_middle_of_a_hook(
         os.kill(int(pid.read_text()), 0)
     assert read_quarantine(home / "embedder", "current") is None
     assert not any("defect" in line or "Traceback" in line for line in one.lines)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_counts_that_another_thread_than_the_main_one_gets(number: signal.Signals, code: int) -> None:
+    program = f"""
+import signal, threading, time
+from modeldrop.commands.watch import _Ended
+ended = _Ended()
+assert not ended.within(0)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+
+def send():
+    time.sleep(0.5)  # the main thread waits by then, or finds the signal there
+    for number in (signal.SIGUSR1, {number:d}):
+        signal.pthread_kill(threading.get_ident(), number)
+
+threading.Thread(target=send).start()
+print(ended.wait())
+"""
+    assert run_python(program).strip() == str(code)
 
 
 def test_it_ends_at_once_while_a_registry_does_not_answer(

@@ -21,7 +21,6 @@ import signal
 import sys
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import reference_argument
@@ -41,11 +40,11 @@ from modeldrop.util.retry import Deadline, jittered
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from types import FrameType
 
     from modeldrop.util.progress import Display
 
 _END_SECONDS = 1.0
+_BY_ITSELF = 255  # no signal has this number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,33 +175,47 @@ def _refreshed(metrics: Metrics, status: WatchStatus, now: float, *, well: bool)
 
 
 class _Ended:
-    """SIGTERM and SIGINT, as the exit code they mean; and a watch that has ended by itself."""
+    """SIGTERM and SIGINT, as the exit code they mean; and a watch that has ended by itself.
+
+    The interpreter writes a signal's number into a pipe as the signal comes, in whichever thread. A handler in Python
+    would wait for the main thread, and that one sleeps on in its read if the signal was delivered to another thread, or
+    a moment before the read began.
+    """
 
     def __init__(self) -> None:
-        # A pipe: a handler may take no lock that the waiting thread could hold.
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
+        self._code: int | None = None
+        self._codes = {_BY_ITSELF: ModeldropError.exit_code}
         for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell wants it for what runs in its background
-                signal.signal(number, partial(self._end, code))
+                self._codes[number] = code
+                signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def within(self, seconds: float) -> bool:
         """Whether one comes within that time."""
         import select
 
-        return bool(select.select([self._read], [], [], seconds)[0])
+        limit = Deadline(seconds)
+        while self._code is None and select.select([self._read], [], [], limit.left())[0]:
+            self._take()
+        return self._code is not None
 
     def wait(self) -> int:
         """Wait for one; the exit code."""
-        return os.read(self._read, 1)[0]
+        while self._code is None:
+            self._take()
+        return self._code
+
+    def _take(self) -> None:
+        """Read what came; a signal that somebody else handles means nothing here."""
+        self._code = self._codes.get(os.read(self._read, 1)[0])
 
     def wake(self) -> None:
         """A watch has ended."""
-        self._end(ModeldropError.exit_code)
-
-    def _end(self, code: int, _number: int = 0, _frame: FrameType | None = None) -> None:
         with contextlib.suppress(BlockingIOError):  # thousands came already
-            os.write(self._write, bytes([code]))
+            os.write(self._write, bytes([_BY_ITSELF]))
 
 
 def _end(watchers: Sequence[Watcher], all_hooks: Sequence[Hooks], code: int) -> None:
