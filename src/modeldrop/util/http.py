@@ -11,6 +11,7 @@ module: heavy imports are inside the functions that need them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -55,6 +56,7 @@ CA_AS_SERVER = "it belongs to a CA, and a server needs one with basicConstraints
 """Why a certificate is refused that OpenSSL accepts, and so the SDKs would, but rustls and so the fetcher does not."""
 _merged: dict[tuple[object, ...], str] = {}
 _contexts: dict[tuple[object, ...], SSLContext] = {}
+_ca_names: dict[bytes, frozenset[str]] = {}
 
 
 class CertificatesError(ValueError):
@@ -104,24 +106,11 @@ def is_ca_as_server(url: str, also: str = "") -> bool:
     Raises:
         CertificatesError: a variable names no usable certificates.
     """
-    import ssl
-
     parts = urlsplit(url)
     host = parts.hostname or ""
+    hosts = {host, f"*.{host.partition('.')[2]}"}
     data = dict(_certificates(CERTIFICATE_VARIABLES, also)) if parts.scheme == "https" else {}
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    for certificates in data.values():
-        try:
-            context.load_verify_locations(cadata=certificates.decode("ascii", "ignore"))
-        except ssl.SSLError:
-            continue  # damaged: whoever verifies with it says so
-    names = {
-        str(name[1]).lower()
-        for certificate in context.get_ca_certs()
-        if certificate["subject"] == certificate["issuer"]
-        for name in certificate.get("subjectAltName", ())
-    }
-    return not names.isdisjoint({host, f"*.{host.partition('.')[2]}"})
+    return any(not hosts.isdisjoint(_names_of_cas(certificates)) for certificates in data.values())
 
 
 def proxy_for(url: str) -> str:
@@ -285,6 +274,23 @@ def _certificates(variables: tuple[str, ...], also: str = "") -> Iterator[tuple[
             yield from _read(name, [path for path in paths if path], value)
     if also:
         yield from _read("ca_bundle of the AWS profile", [os.path.expanduser(also)], also)  # noqa: PTH111
+
+
+def _names_of_cas(certificates: bytes) -> frozenset[str]:
+    """The hosts that self-signed certificates of CAs are for; parsed once, for a system's bundle takes 30 ms."""
+    if certificates not in _ca_names:
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        with contextlib.suppress(ssl.SSLError):  # damaged: whoever verifies with it says so
+            context.load_verify_locations(cadata=certificates.decode("ascii", "ignore"))
+        _ca_names[certificates] = frozenset(
+            str(name[1]).lower()
+            for certificate in context.get_ca_certs()
+            if certificate["subject"] == certificate["issuer"]
+            for name in certificate.get("subjectAltName", ())
+        )
+    return _ca_names[certificates]
 
 
 def _read(name: str, paths: list[str], value: str) -> Iterator[tuple[str, bytes]]:

@@ -11,7 +11,7 @@ from obstore.exceptions import NotFoundError as ObjectNotFoundError
 
 from modeldrop.errors import IntegrityError, RegistryError
 from modeldrop.storage.read import runtime
-from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, FaultKind, Stream, Unchanged
+from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, FaultKind, Stream, Unchanged, strong
 from modeldrop.storage.read.metadata import PATIENT_SECONDS, QUICK_SECONDS
 from modeldrop.storage.read.obstore_calls import PanickedError, obstore_call
 from modeldrop.storage.read.obstore_client import open_client
@@ -119,9 +119,7 @@ class BucketReader:
         if etag:
             options["if_match"] = etag
         result = self.ask_once(functools.partial(obstore.get, path=key, options=options))
-        told = result.meta["e_tag"] or ""
-        chunks = _called(result.stream(chunk))
-        return Stream("" if told.startswith("W/") else told, result.meta["size"], chunks)
+        return Stream(strong(result.meta["e_tag"]), result.meta["size"], _called(result.stream(chunk)))
 
     def _direct_reader(self, length: int) -> DirectReader | None:
         """What reads so many bytes faster, where so much was asked for before that it is worth its start."""

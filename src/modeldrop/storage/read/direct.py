@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
-from modeldrop.storage.read.interface import Stream
+from modeldrop.storage.read.interface import Stream, strong
 from modeldrop.storage.read.obstore_calls import obstore_call
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.util import http
@@ -84,9 +84,8 @@ class DirectReader:
             self._works = False
             connection.close()
             return None
-        told = response.headers["ETag"] or ""
         chunks = self._chunks(connection, _receiver(line, response), response, length, chunk, room)
-        return Stream("" if told.startswith("W/") else told, size, chunks)
+        return Stream(strong(response.headers["ETag"]), size, chunks)
 
     def hang_up(self) -> None:
         """Close the connections that wait for another request."""
@@ -125,7 +124,7 @@ class DirectReader:
 
     def _connect(self, address: str) -> HTTPConnection:
         certificates = self.client.address.certificates if self.client.address else ""
-        with self._lock:  # files of certificates are read once
+        with self._lock:  # certificates are parsed once
             connection, _, _ = http.connect(address, _CONNECT, certificates)
             self._opened.append(connection)
         try:

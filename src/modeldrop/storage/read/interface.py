@@ -48,6 +48,11 @@ class Stream(NamedTuple):
     chunks: Iterable[bytes | memoryview]
 
 
+def strong(etag: str | None) -> str:
+    """An ETag as the service tells it, "" for one that is weak, or none."""
+    return "" if not etag or etag.startswith("W/") else etag
+
+
 class FaultKind(Enum):
     """Why a request failed, as far as it matters for the next attempt."""
 
