@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import gc
 import importlib
 import io
@@ -16,7 +17,7 @@ from modeldrop._version import __version__
 from modeldrop.errors import MORE_THREADS, NO_THREADS, DiskError, ModeldropError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 COMMANDS = {
     "init": "begin in a repository: modeldrop.toml, a workflow, how it signs in",
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in _split(arguments)[0]
     try:
         _tolerate_any_text()
-        code = _run(arguments)
+        command = _command(arguments)
+        code = command()
         _flush()
     except ModeldropError as error:
         if debug:
@@ -122,14 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def _command(arguments: list[str]) -> Callable[[], int]:
+    """What the arguments ask for, ready to run; it returns the exit code."""
     name = arguments[0] if arguments else "--help"
     if name in {"-h", "--help", "help"}:
-        print(_overview())
-        return 0
+        return functools.partial(_print, _overview())
     if name in {"-V", "--version"}:
-        print(f"modeldrop {__version__}")
-        return 0
+        return functools.partial(_print, f"modeldrop {__version__}")
     if name not in COMMANDS:
         raise UsageError(f"There is no command {name!r}.", f"The commands are: {', '.join(COMMANDS)}.")
     module = importlib.import_module(f"modeldrop.commands.{name}")
@@ -153,7 +154,7 @@ def _run(arguments: list[str]) -> int:
     if name == "run":
         rest, command = _split(rest)
         parser.set_defaults(command=command)
-    return int(module.run(parser.parse_args(rest)))
+    return functools.partial(module.run, parser.parse_args(rest))
 
 
 def _fault_of_machine(error: Exception) -> DiskError | None:
@@ -192,6 +193,11 @@ def _discard_output() -> None:
     """Let nothing more be written to where our output cannot go; the interpreter would try once more at its end."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _print(text: str) -> int:
+    print(text)
+    return 0
 
 
 def _say(text: str) -> None:

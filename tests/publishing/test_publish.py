@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from modeldrop.errors import IntegrityError, UsageError, UserTestError
+from modeldrop.config import registry_settings
+from modeldrop.errors import IntegrityError, MissingExtraError, UsageError, UserTestError
 from modeldrop.publishing.plan import plan
 from modeldrop.registry.channels import promote, rollback
+from modeldrop.registry.versions import claimed_numbers
 from modeldrop.storage.write import open_store
+from modeldrop.storage.write.documents import DocumentStore
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import contents, edit
 from tests.helpers.publisher import MODEL, Publisher, named, publish_built, why_rejected
@@ -174,6 +177,17 @@ def test_another_build_is_not_delivered(publisher: Publisher, registry: Path) ->
     with pytest.raises(UsageError, match="does not hold the whole build"):
         publish_built(one, whole)
     assert not registry.exists()
+
+
+def test_a_finished_build_that_cannot_be_uploaded_claims_no_number(publisher: Publisher, cloud_registry: str) -> None:
+    """An earlier step has built it, and the one that publishes has no SDK for this cloud yet."""
+    wanted = plan(publisher.request("a", cloud_registry))
+    documents = DocumentStore(registry_settings(cloud_registry), MissingExtraError("There is no SDK."))
+    with pytest.raises(MissingExtraError, match="no SDK"):
+        publish_built(replace(wanted, stores=(documents,)), publisher.built(wanted))
+    assert claimed_numbers(open_store(cloud_registry), MODEL) == []
+    (outcome,) = publisher.publish("a", cloud_registry)
+    assert outcome.version.number == 1
 
 
 def test_the_bytes_of_another_publisher_are_those_that_are_tested(

@@ -16,7 +16,7 @@ from modeldrop.export.request import BuildRequest
 from modeldrop.publishing.plan import Plan
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import Build, read_build
-from modeldrop.storage.write.conditional import require_conditional_writes
+from modeldrop.registry.replicate import check_targets
 from modeldrop.util.progress import Steps
 
 _REGISTRY_FACTOR = 1.4
@@ -113,9 +113,7 @@ def check_stores(plan: Plan) -> None:
         RegistryError, DiskError: one cannot be written, or does not honour conditional writes.
     """
     need = int(plan.build_request.source.weight_bytes() * _REGISTRY_FACTOR)
-    for store in plan.stores:
-        store.check_writable(need)
-        require_conditional_writes(store)
+    check_targets(plan.stores, need)
 
 
 def export_into(checked: CheckedRequest, folder: Path, *, quiet: bool, more_steps: int = 0) -> Build:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.registry.publish import MIRRORED, UNCHANGED, Published
-from modeldrop.registry.replicate import replicate
-from modeldrop.storage.write.conditional import require_conditional_writes
+from modeldrop.registry.replicate import check_targets, replicate
 from modeldrop.util.progress import Steps
 from modeldrop.util.text import size_text
 
@@ -72,9 +71,7 @@ def mirror_version(
         RegistryError, DiskError: one of the places cannot be read or written.
     """
     size = sum(file.size for file in version.manifest.files)
-    for target in targets:
-        target.check_writable(size)
-        require_conditional_writes(target)
+    check_targets(targets, size)
     with Steps(1, quiet=quiet) as steps:
         steps.start("mirror")
         progress = counter(steps, size * (len(targets) + 1))

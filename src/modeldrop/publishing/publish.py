@@ -23,7 +23,7 @@ from modeldrop.registry.deltas import WantedDeltas, add_deltas
 from modeldrop.registry.policy import refuse_unmeetable
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import ADOPTED, UNCHANGED, Build, Published
-from modeldrop.registry.replicate import commit_all, stage_all
+from modeldrop.registry.replicate import check_targets, commit_all, stage_all
 from modeldrop.registry.signing import find_signer, refuse_unsigned
 from modeldrop.registry.versions import read_channel
 from modeldrop.site.upkeep import keep_site
@@ -53,6 +53,7 @@ def publish(
         RefusedError: the channel is signed, and there is no key here to sign its move with; or the registry's policy
             requires what the version does not have.
         TrustError: there is a key, and what a registry has of this recipe is not signed by those who are trusted here.
+        MissingExtraError: a registry takes no files without its cloud's SDK, which is not installed.
         RegistryError, DiskError, ConflictError: a registry or this disk cannot be read or written.
         ModeldropError: see ``errors``: what cannot be built or does not pass its thresholds.
     """
@@ -77,6 +78,8 @@ def publish(
                 folder = folder or work / "build"
                 checked = preflight(plan, folder)  # build.py, export/preflight
                 build = build_or_keep(checked, folder, quiet=quiet)  # export/pipeline.py
+            else:
+                check_targets(plan.stores, build.size)
             with Steps(STEPS + 1, quiet=quiet, done=STEPS) as steps:
                 steps.start("publish")
                 progress = counter(steps, build.size * len(plan.stores))

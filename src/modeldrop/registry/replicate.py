@@ -30,6 +30,7 @@ from modeldrop.registry.publish import (
     stage,
 )
 from modeldrop.registry.versions import Version, changed_manifest, download_file
+from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.storage.write.store import Store
 
 _NO_REPORT = "<!doctype html><title>No report</title><p>This version came without a report.</p>\n"
@@ -37,6 +38,22 @@ _NO_REPORT = "<!doctype html><title>No report</title><p>This version came withou
 
 class _CancelledError(Exception):
     """Another upload failed: this one need not go on."""
+
+
+def check_targets(stores: Sequence[Store], need: int) -> None:
+    """Refuse, before slow work and before a number is claimed, registries that could not be published to.
+
+    Args:
+        stores: the registries.
+        need: bytes that each is to take.
+
+    Raises:
+        MissingExtraError: the cloud's SDK is not installed.
+        RegistryError, DiskError: one cannot be written, or does not honour conditional writes.
+    """
+    for store in stores:
+        store.check_writable(need)
+        require_conditional_writes(store)
 
 
 def stage_all(

@@ -99,7 +99,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     warnings: tuple[str, ...] = ()
     published = {new: old for old, new in renamed.items()}
     move = reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader)
-    source = DeltaSource(reader, move, prefix, home.path, published)
+    source = DeltaSource(reader=reader, move=move, prefix=prefix, model_home=home.path, published=published)
 
     def is_finished() -> bool:
         return is_finished_snapshot(target)
@@ -156,8 +156,13 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                     )
                     break
 
-    room.retry(bring)
-    return Downloaded(LocalSnapshot(target, manifest), stats, warnings)
+    while True:
+        try:
+            bring()
+        except OSError as error:
+            room.make_after(error)
+        else:
+            return Downloaded(LocalSnapshot(target, manifest), stats, warnings)
 
 
 class _Advance:

@@ -70,6 +70,7 @@ class Run:
         partial: PartialFile,
         pieces: range,
         unfinished: UnfinishedPieces,
+        *,
         refused: Sequence[str] = (),
     ) -> None:
         self.remote = remote
@@ -139,7 +140,8 @@ class Run:
 
     def retry(self, index: int, found: str) -> Run:
         """A run of one piece that did not have its digest, but ``found``."""
-        return Run(self.remote, self.partial, range(index, index + 1), self._unfinished, (*self.refused, found))
+        refused = (*self.refused, found)
+        return Run(self.remote, self.partial, range(index, index + 1), self._unfinished, refused=refused)
 
     def _add(self, part: memoryview) -> None:
         self._digest.update(part)

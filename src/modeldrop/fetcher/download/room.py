@@ -6,17 +6,15 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError
 from modeldrop.fetcher.home import ModelHome, find_models
 from modeldrop.util.text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-_Result = TypeVar("_Result")
 _RESERVE = 1 << 20  # folders, and what is noted beside the files
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SHOWN = 6
@@ -39,6 +37,8 @@ class Room:
         self._prefix = prefix
         self._keep = keep
         self._needed = 0
+        self._failures = 0
+        self._made = True
 
     def check(self, needed: int) -> None:
         """Make sure that so many bytes can be written, by removing what nobody needs, if that would be enough.
@@ -55,27 +55,22 @@ class Room:
         """Whether there is room for so many bytes besides those that were checked for, without making any."""
         return self._missing() + more <= 0
 
-    def retry(self, fill: Callable[[], _Result]) -> _Result:
-        """Do what fills the disk; again, where the disk was full, or a quota, as long as some room could be made.
+    def make_after(self, error: OSError) -> None:
+        """Make room after writing has failed because the disk was full, or a quota; the caller then writes again.
 
         What was made may be another download's before this one goes on; so there are some attempts. The last room
         may have been made by another one at this moment; so one attempt follows where there was none to make.
 
         Raises:
-            DiskError: it became full, and no room could be made, or too little.
+            OSError: ``error``, where it says something else.
+            DiskError: no room could be made, or too little.
         """
-        made = True
-        for _ in range(_ATTEMPTS):
-            try:
-                return fill()
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                full = error
-            could, made = made, self._make(full=True)
-            if not could and not made:
-                break
-        raise self._full(full) from full
+        if error.errno not in _FULL:
+            raise error
+        self._failures += 1
+        could, self._made = self._made, self._make(full=True)
+        if self._failures == _ATTEMPTS or not (could or self._made):
+            raise self._full(error) from error
 
     def _missing(self) -> int:
         return self._needed + _RESERVE - free_bytes(self._home.path)
