@@ -19,7 +19,7 @@ from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.watch.follower import UNAVAILABLE
 from modeldrop.fetcher.watch.watcher import watch
 from modeldrop.storage.read import patience
-from modeldrop.storage.read.patience import ask_again, retry_after
+from modeldrop.storage.read.patience import ask_again, ask_retry_after
 from modeldrop.util.retry import Deadline
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
@@ -176,13 +176,13 @@ def test_retry_after(faulty: FaultyServer) -> None:
     later = formatdate(time.time() + 3600, usegmt=True)
     for said, seconds in (("7", 7.0), ("9999", 60.0), (later, 60.0), ("soon", 0.0), ("", 0.0)):
         faulty.rule = lambda _, said=said: Fault(status=503, headers={"Retry-After": said})  # type: ignore[misc]
-        assert retry_after(address) == seconds
+        assert ask_retry_after(address) == seconds
     faulty.rule = lambda _: Fault(status=403, headers={"Retry-After": "7"})
-    assert retry_after(address) == 0.0
+    assert ask_retry_after(address) == 0.0
     faulty.rule = lambda _: None
-    assert retry_after(f"{address}?sig=secret") == 0.0
+    assert ask_retry_after(f"{address}?sig=secret") == 0.0
     with faulty.deaf():
-        assert retry_after(address) == 0.0
+        assert ask_retry_after(address) == 0.0
 
 
 def test_what_a_busy_service_says_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

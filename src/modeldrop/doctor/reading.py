@@ -123,7 +123,7 @@ def _check_model(reader: RegistryReader, name: str, channel_name: str, *, requir
 def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstResponse:
     from obstore.exceptions import NotFoundError
 
-    from modeldrop.storage.read.obstore_errors import no_bucket, parse
+    from modeldrop.storage.read.obstore_errors import missing_bucket, parse
 
     def ask() -> None:
         reader.stream(conditional.KEY, 0, None, "", 1)
@@ -131,7 +131,7 @@ def _first_request(reader: RegistryReader, client: ObstoreClient) -> FirstRespon
     def explained(error: Exception) -> FirstResponse:
         request = parse(error)
         missing = isinstance(error, (FileNotFoundError, NotFoundError)) or request.status == 404
-        if missing and no_bucket(client, request) is None:
+        if missing and missing_bucket(client, request) is None:
             return FirstResponse(Stage.ANSWERED, client.endpoint)
         why = reader.fault(conditional.KEY, error).error
         return FirstResponse(_stage(client, request, why), client.endpoint, error=why)

@@ -453,10 +453,10 @@ class Fetcher:
 
 def unwritable(home: Path, error: OSError) -> DiskError:
     """The error for a home that cannot be used."""
-    from modeldrop.fetcher.download.volume import denied  # only needed in trouble
+    from modeldrop.fetcher.download.volume import ownership  # only needed in trouble
 
     return DiskError(
-        f"Could not write into {home}: {error.strerror or error}.{denied(error)}",
+        f"Could not write into {home}: {error.strerror or error}.{ownership(error)}",
         "Name a folder that this user may write and that has room (-d or MODELDROP_HOME); "
         "the snapshot in use is untouched.",
     )

@@ -14,7 +14,7 @@ from modeldrop.errors import RegistryError
 from modeldrop.oci.blobs import Blob, blob_of
 from modeldrop.oci.credentials import auth_files, credentials_for
 from modeldrop.oci.destination import RegistryDestination
-from modeldrop.oci.refusals import no_registry, refused, unanswered
+from modeldrop.oci.refusals import explain_refusal, no_registry, unanswered
 from modeldrop.oci.transport import Answer, Request, Transport
 from modeldrop.storage.answer_text import asks_for_tls, describe, is_page, page_title
 from modeldrop.util.http import CertificatesError
@@ -117,7 +117,7 @@ class Client:
             if answer.status in good:
                 return answer
             self._asked_pause = parse_retry_after(answer.headers.get("retry-after", ""))
-            raise refused(self.url, verb, what, answer, self._credentials, _looked())
+            raise explain_refusal(self.url, verb, what, answer, self._credentials, _looked())
 
         return self.repeat(ask) if again else ask()
 
@@ -252,7 +252,7 @@ class Client:
         if answer.status != 200:
             if answer.status in {400, 401, 403}:
                 answer = Answer(401, answer.headers, (), answer.body)
-            raise refused(self.url, "push", "", answer, here, _looked())
+            raise explain_refusal(self.url, "push", "", answer, here, _looked())
         token = _token_in(answer)
         if not token:
             raise no_registry(self.url, f"{parts.netloc}, where it has one sign in, gives no token")

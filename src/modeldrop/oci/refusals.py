@@ -44,7 +44,9 @@ def read_refusal(answer: Answer) -> Refusal:
     return Refusal(code if isinstance(code, str) else "", detail(": ".join(texts) or "no reason", 300))
 
 
-def refused(url: str, verb: str, what: str, answer: Answer, credentials: Credentials, looked: str) -> ModeldropError:
+def explain_refusal(
+    url: str, verb: str, what: str, answer: Answer, credentials: Credentials, looked: str
+) -> ModeldropError:
     """The error for an answer that ends an export.
 
     Args:

@@ -55,9 +55,9 @@ def _ask(path: str, repository: str, revision: str, file: str = "") -> bytes:
         return _get(f"{endpoint()}{path}")
     except HTTPError as error:
         with error:
-            raise hub_errors.refused(error.code, error.headers, repository, revision, file) from None
+            raise hub_errors.explain_answer(error.code, error.headers, repository, revision, file) from None
     except http.CertificatesError as error:
-        raise hub_errors.unusable_certificates(error) from None
+        raise hub_errors.unusable_hub_certificates(error) from None
     except (OSError, HTTPException) as error:
         # Not chained: the original may spell out an endpoint with a password in it.
         cause = error.reason if isinstance(error, URLError) and isinstance(error.reason, Exception) else error

@@ -63,7 +63,7 @@ def _use_our_sessions(hub: Any) -> None:
     try:
         http.ca_bundle()
     except http.CertificatesError as error:
-        raise hub_errors.unusable_certificates(error) from None
+        raise hub_errors.unusable_hub_certificates(error) from None
     if hub.constants.HF_HUB_OFFLINE:
         return  # its own sessions refuse to send anything
     hub_sessions.use_our_sessions(hub)
@@ -89,7 +89,9 @@ def _translated(error: Exception, repository: str, revision: str, file: str) -> 
         case errors.HfHubHTTPError():
             response = getattr(error, "response", None)
             status = getattr(response, "status_code", 0)
-            return hub_errors.refused(status, getattr(response, "headers", None) or {}, repository, revision, file)
+            return hub_errors.explain_answer(
+                status, getattr(response, "headers", None) or {}, repository, revision, file
+            )
         case errors.FileMetadataError():
             return hub_errors.not_a_hub()
     return _of_the_libraries(error, what)

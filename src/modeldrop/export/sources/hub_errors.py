@@ -16,7 +16,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 _INVALID = "Invalid credentials in Authorization header"
 
 
-def refused(
+def explain_answer(
     status: int, headers: Mapping[str, str] | Message, repository: str, revision: str, file: str = ""
 ) -> SourceError:
     """The error for an answer of the Hub: its status, and what its headers say of the reason."""
@@ -86,7 +86,7 @@ def of_the_net(error: Exception, what: str) -> SourceError:
     )
 
 
-def unusable_certificates(error: http.CertificatesError) -> SourceError:
+def unusable_hub_certificates(error: http.CertificatesError) -> SourceError:
     """A variable names a file of certificates that is no such file."""
     return SourceError(str(error), "Fix its path, or unset it.")
 

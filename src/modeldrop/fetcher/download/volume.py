@@ -64,7 +64,7 @@ def check_volume(partial: Path, files: Iterable[File]) -> None:
             remove_tree(path)
 
 
-def denied(error: OSError) -> str:
+def ownership(error: OSError) -> str:
     """Whose it is that this user may not use, as a sentence with a blank before it; "" for any other error."""
     if error.errno not in {errno.EACCES, errno.EPERM} or not isinstance(error.filename, str | os.PathLike):
         return ""

@@ -88,9 +88,9 @@ class BucketReader:
         except NotModifiedError:
             return UNCHANGED
         except (FileNotFoundError, ObjectNotFoundError) as error:
-            from modeldrop.storage.read.obstore_errors import no_bucket, parse
+            from modeldrop.storage.read.obstore_errors import missing_bucket, parse
 
-            missing = no_bucket(self._client, parse(error))
+            missing = missing_bucket(self._client, parse(error))
             if missing is not None:
                 raise missing from error
             return None
@@ -144,9 +144,9 @@ class BucketReader:
         busy, self._busy = self._busy, ""
         if not busy:
             return 0.0
-        from modeldrop.storage.read.patience import retry_after
+        from modeldrop.storage.read.patience import ask_retry_after
 
-        return retry_after(busy, self._client.address.certificates if self._client.address else "")
+        return ask_retry_after(busy, self._client.address.certificates if self._client.address else "")
 
     def hang_up(self) -> None:
         if self._direct is not None:

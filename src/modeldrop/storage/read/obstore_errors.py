@@ -153,7 +153,7 @@ def parse(error: BaseException) -> FailedRequest:
     )
 
 
-def no_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | None:
+def missing_bucket(client: ObstoreClient, request: FailedRequest) -> RegistryError | None:
     """The error if a 404 says that the bucket, not the object, is missing."""
     if request.code in _NO_BUCKET:
         return storage_errors.no_bucket(client.settings.url, client.what)
@@ -175,7 +175,7 @@ def explain(client: ObstoreClient, verb: str, key: str, error: BaseException) ->
     if _is_elsewhere(client, request):
         return _sign_in_failed(client, verb, key, request)
     missing = storage_errors.only_tls(url, client.endpoint) if asks_for_tls(request.body) else None
-    missing = missing or no_bucket(client, request)
+    missing = missing or missing_bucket(client, request)
     if missing is not None:
         return missing
     if request.code in _EXPIRED or _says_expired(request):

@@ -51,7 +51,7 @@ def ask_again(
     raise error
 
 
-def retry_after(address: str, certificates: str = "") -> float:
+def ask_retry_after(address: str, certificates: str = "") -> float:
     """What a busy service says in Retry-After, which obstore hides: asked by a request of our own, unsigned.
 
     Args:

@@ -18,7 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from modeldrop.storage.requests_adapter import prepare_session
-from modeldrop.storage.write.gcs.errors import is_retryable, retry_after
+from modeldrop.storage.write.gcs.errors import is_retryable, stated_retry_after
 from modeldrop.util.retry import Deadline, backoff, jittered
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Retry:
                 try:
                     return ask(*args, **named)
                 except Exception as error:
-                    pause = max(jittered(backoff(failures, self.first, self.longest)), retry_after(error))
+                    pause = max(jittered(backoff(failures, self.first, self.longest)), stated_retry_after(error))
                     if not self.again(error) or pause > deadline.left():
                         raise
                 time.sleep(pause)

@@ -87,7 +87,7 @@ def is_busy(error: Exception) -> bool:
     return code in {429, 503}
 
 
-def retry_after(error: Exception) -> float:
+def stated_retry_after(error: Exception) -> float:
     """Seconds for which the service wants to be left alone; 0 if it does not say."""
     response = getattr(error, "response", None)
     return 0.0 if response is None else parse_retry_after(response.headers.get("Retry-After", ""))
@@ -204,7 +204,7 @@ class _Explainer:
         if code == 403:
             return storage_errors.denied(self._url, self._verb, self._key, said=f"({text})")
         if code == 429:
-            return storage_errors.too_many_requests(self._url, self._verb, self._key, text, retry_after(error))
+            return storage_errors.too_many_requests(self._url, self._verb, self._key, text, stated_retry_after(error))
         if code in _RETRYABLE or code >= 500:
             return storage_errors.unavailable(self._url, self._verb, self._key, f"the service answered {code} ({text})")
         if is_page(_body(error)) or code < 400:
