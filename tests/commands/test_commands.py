@@ -14,6 +14,7 @@ from modeldrop import errors
 from modeldrop._version import __version__
 from modeldrop.cli import COMMANDS, main
 from tests.helpers.builds import build_key, digest_of, edit, environment, make_build, publish_build, tree
+from tests.helpers.command_line import without_progress
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def test_fetch(cli: Cli, tmp_path: Path, registry: Path) -> None:
     ]
     assert (said.code, said.out) == (0, "".join(f"{folder}\n" for folder in folders))
     # What ends second links the files that both have: ", 0.0 MB shared with other versions".
-    assert sorted(line.partition(", ")[0] for line in said.err.splitlines()) == [
+    assert sorted(line.partition(", ")[0] for line in without_progress(said.err).splitlines()) == [
         "embedder v2 int8: 0.1 MB fetched and verified",
         "reranker v1 fp32: 0.2 MB fetched and verified",
     ]

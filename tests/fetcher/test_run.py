@@ -19,6 +19,7 @@ from modeldrop.fetcher.exec import exec_command, variable_name
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.leases import user_of
 from tests.helpers.builds import digest_of, environment, publish_build
+from tests.helpers.command_line import without_progress
 from tests.helpers.process_1 import AS_PROCESS_1, needs_namespaces
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.https import HttpsServer, Request
@@ -94,7 +95,7 @@ def test_its_exit_code_is_ours(published: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "import sys; sys.exit(37)"]
     code, _, errors = run(f"{published}/embedder", "-d", tmp_path / "home", "--", *program)
     assert code == 37
-    assert re.fullmatch(r"embedder v1 int8: 0\.1 MB fetched and verified\n", errors)
+    assert re.fullmatch(r"embedder v1 int8: 0\.1 MB fetched and verified\n", without_progress(errors))
 
 
 def test_signals_reach_it(published: Path, tmp_path: Path) -> None:

@@ -234,7 +234,8 @@ def test_a_watch_that_has_nothing_yet(registry: Path, home: Path) -> None:
     status = only(home)
     assert status.snapshot is None
     assert status.code() == 5
-    assert (status.error, round(status.error_seconds / 10)) == ("no channel", 12)
+    assert status.error == "no channel"
+    assert 120 <= status.error_seconds < 3600
     ran = modeldrop("status", home)
     assert ran.code == 5
     assert "nothing there" in ran.out

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,13 @@ from tests.helpers.exporter_python import exporter_python
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME_PYTHON = ROOT / ".venv-runtime" / "bin" / "python"
+# Where there is no terminal, a fetch that takes longer than five seconds says how far it is.
+_PROGRESS = re.compile(r"^\S+: \d+% of [\d.]+ MB, [\d.]+ MB/s(, [\d:]+ left)?\n", re.MULTILINE)
+
+
+def without_progress(errors: str) -> str:
+    """What was said on standard error, but for how far fetches were, which a machine in no hurry says too."""
+    return _PROGRESS.sub("", errors)
 
 
 @dataclass(frozen=True)
