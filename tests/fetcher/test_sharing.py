@@ -100,7 +100,10 @@ def test_many_processes_download_once(in_s3: str, server: S3Server, home: Path, 
 
 @pytest.mark.rounds
 def test_many_processes_where_every_lock_is_free(in_s3: str, server: S3Server, home: Path) -> None:
-    """The folder itself says that somebody is at work: even so one download, once that can be seen."""
+    """The folder itself says that somebody is at work: even so one download, once that can be seen.
+
+    The one that is at work stops until all others have begun to wait for it. Whoever did not wait would download too.
+    """
     server.reset()
     figures = together(in_s3, home, locks="dead", lead=True)
     assert sum(fetched for fetched, _ in figures) == SIZE

@@ -166,7 +166,8 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
         count: how many.
         locks: ``work`` or ``dead``, where every flock succeeds and excludes nobody.
         stuck: seconds after which a process that does nothing is overtaken.
-        lead: ``1`` where the others begin as soon as the work of the first one can be seen.
+        lead: ``1`` where the others begin once the folder of the first one can be seen, and it goes on with its work
+            once each of them has found that it has to wait.
     """
     _preload()
     from modeldrop.fetcher.download import staging
@@ -174,7 +175,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
     staging.STUCK_SECONDS = float(stuck)
     if locks == "dead":
         fcntl.flock = lambda *_: None
-    ready, go, lead_go = os.pipe(), os.pipe(), os.pipe()
+    ready, go, lead_go, waiting = os.pipe(), os.pipe(), os.pipe(), os.pipe()
     children = []
     for number in range(int(count)):
 
@@ -184,6 +185,11 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
             os.write(ready[1], b".")
             os.close(go[1])
             os.close(lead_go[1])
+            if lead == "1" and start is lead_go:
+                os.close(waiting[1])
+                _hold_claim(int(count) - 1, waiting[0])
+            elif lead == "1":
+                _tell_of_waiting(waiting[1])
             os.read(start[0], 1)
             snapshot = fetch(reference, home)
             return [str(snapshot.path), snapshot.figures.fetched, snapshot.figures.adopted]
@@ -191,12 +197,45 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
         children.append(Child(body))
     for _ in children:
         os.read(ready[0], 1)
+    os.close(waiting[1])
     os.close(lead_go[1])
     if lead == "1":
-        model = Path(home) / "embedder"
-        wait_until(lambda: any(model.glob(".partial/*/work*")) or (model / "current").is_symlink())
+        wait_until(lambda: any(Path(home, "embedder").glob(".partial/*/*/")))
     os.close(go[1])
     return [child.wait() for child in children]
+
+
+def _hold_claim(count: int, waiting: int) -> None:
+    """Let this process do nothing with its first claim until ``count`` others wait for it."""
+    from modeldrop.fetcher.download import staging
+
+    claim = staging._claim
+
+    def held(*arguments: Any, **options: Any) -> staging.StagingClaim | None:
+        made = claim(*arguments, **options)
+        if made is not None:
+            for _ in range(count):
+                assert os.read(waiting, 1), "somebody ended without having waited"
+        return made
+
+    staging._claim = held
+
+
+def _tell_of_waiting(waiting: int) -> None:
+    """Let this process write a byte when it waits for a claim for the first time."""
+    from modeldrop.fetcher.download import staging
+
+    jittered = vars(staging)["jittered"]
+    told = False
+
+    def telling(seconds: float) -> float:
+        nonlocal told
+        if not told:
+            told = True
+            os.write(waiting, b".")
+        return float(jittered(seconds))
+
+    vars(staging)["jittered"] = telling
 
 
 class Child:
