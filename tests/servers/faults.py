@@ -95,7 +95,12 @@ class FaultyServer:
         self.stopped = threading.Event()
         self.lock = threading.Lock()
         self._counts: Counter[tuple[str, int, int]] = Counter()
-        self._listen(0)
+        # The port stays ours while nobody listens. Several sockets may have one where all of them allow it.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port = int(self._held.getsockname()[1])
+        self._listen()
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +110,7 @@ class FaultyServer:
     ) -> None:
         self.stopped.set()
         self._close()
+        self._held.close()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -122,7 +128,7 @@ class FaultyServer:
         try:
             yield
         finally:
-            self._listen(self.port)
+            self._listen()
 
     def heard(self, key: str, start: int, end: int, headers: Mapping[str, str]) -> ReceivedRequest:
         """Note a request."""
@@ -146,9 +152,8 @@ class FaultyServer:
             seconds = self._paid - time.monotonic()
         self.stopped.wait(max(0.0, seconds))
 
-    def _listen(self, port: int) -> None:
-        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"faulty": self}))
-        self.port = int(self._server.server_address[1])
+    def _listen(self) -> None:
+        self._server = _Server(("127.0.0.1", self.port), type("Handler", (_Handler,), {"faulty": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
