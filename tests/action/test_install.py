@@ -12,6 +12,7 @@ from modeldrop.action.setup_command import parts_of
 from modeldrop.errors import MissingExtraError
 from modeldrop.export.environments.locks import ROOT
 from modeldrop.export.environments.virtual import PipCache, pip_environment, run_program
+from modeldrop.util.retry import with_timeout
 from tests.action.requirements import pins
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -88,6 +89,21 @@ def test_what_pip_says_is_shown_as_it_says_it(quiet: bool, tmp_path: Path) -> No
 def test_what_takes_too_long_is_ended() -> None:
     with pytest.raises(MissingExtraError, match="it failed: it took longer than 0 s"):
         run_program([sys.executable, "-c", f"import time; time.sleep({HANG_SECONDS})"], 0.01, "it failed", "", print)
+
+
+def test_what_it_has_started_is_ended_too(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    program = f"sleep {100 * HANG_SECONDS} & touch '{begun}'; wait"  # it holds the output open
+    for seconds in (0.1, 1.0, 10.0, HANG_SECONDS):
+
+        def run(seconds: float = seconds) -> None:
+            run_program(["sh", "-c", program], seconds, "it failed", "", print)
+
+        with pytest.raises(MissingExtraError, match="it took longer"):
+            with_timeout(run, 2 * HANG_SECONDS, "run")
+        if begun.exists():
+            return
+    pytest.fail("it was never begun")
 
 
 def test_where_packages_come_from_is_the_callers_choice_and_what_they_are_is_not() -> None:

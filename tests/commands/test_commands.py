@@ -190,7 +190,7 @@ def test_promote_as_a_publish_that_asked_before(cli: Cli, registry: Path) -> Non
     assert cli.good("promote", "./registry/embedder@v1", "--asked-at", at) == "current → v1 (was v2), generation 3\n"
     assert cli.json("history", "./registry/embedder")[0]["action"] == "publish"
     for wrong in ("yesterday", "2026-02-30T12:00:00Z"):
-        assert "is no moment" in cli("promote", "./registry/embedder@v1", "--asked-at", wrong).err
+        assert "is not a time in UTC" in cli("promote", "./registry/embedder@v1", "--asked-at", wrong).err
     assert "goes with no --why" in cli("promote", "./registry/embedder@v1", "--asked-at", at, "--why", "x").err
 
 

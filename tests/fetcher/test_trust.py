@@ -326,7 +326,7 @@ def test_a_threshold_in_the_file_counts(signed: Path, home: Path, tmp_path: Path
         ({"trust": []}, "no keys"),
         ({"trust": [""]}, "no keys"),
         ({"trust": ["ed25519:abc"]}, "is no public key"),
-        ({"trust": [public(1)], "trust_threshold": 2}, "that can never be"),
+        ({"trust": [public(1)], "trust_threshold": 2}, "that can never be met"),
         ({"trust_threshold": 1}, "none is named"),
     ],
 )

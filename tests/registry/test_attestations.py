@@ -47,7 +47,7 @@ def test_it_is_added_and_verified(registry: Path, reference: str, capsys: pytest
     path = bundle(registry)
     verify = ["attest", "verify", reference, "--repository", "acme/models"]
     assert main(verify) == 21
-    assert "v1/attestation.sigstore.json is missing; wanted is one by acme/models" in capsys.readouterr().err
+    assert "v1/attestation.sigstore.json is missing; one by acme/models is required" in capsys.readouterr().err
     assert main(["attest", "add", reference, str(path)]) == 0
     assert "the attestation is stored" in capsys.readouterr().out
     assert (registry / MODEL / "v1" / "attestation.sigstore.json").read_bytes() == path.read_bytes()

@@ -112,7 +112,7 @@ def test_what_somebody_else_has_signed_attested_or_tested_does_not_count(store: 
     shutil.copy(registry / MODEL / "v2" / "tested.json", registry / MODEL / "v1" / "tested.json")
     for requirement, said in (
         ("signature", f"is signed by {public(2)}, which is not trusted here"),
-        ("attestation", "is by eve/models; wanted is one by acme/models"),
+        ("attestation", "is by eve/models; one by acme/models is required"),
         ("test", "is about another version"),
     ):
         write_policy(store, policy(requirement))

@@ -68,9 +68,9 @@ def test_whose_attestation_it_may_be(wanted: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ("acme/models", "is by malancas/attest-demo; wanted is one by acme/models"),
+        ("acme/models", "is by malancas/attest-demo; one by acme/models is required"),
         ("github/artifact-attestations-workflows", "is by malancas/attest-demo"),  # it signs for anybody
-        ("malancas/attest-demo,ref=refs/heads/dev", "at refs/heads/main; wanted is one by .*ref=refs/heads/dev"),
+        ("malancas/attest-demo,ref=refs/heads/dev", "at refs/heads/main; one by .*ref=refs/heads/dev is required"),
         (
             "malancas/attest-demo,workflow=release.yml",
             "is by the workflow malancas/attest-demo/.github/workflows/shared",
@@ -107,7 +107,7 @@ def test_one_attestation_is_about_several_manifests(root: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (None, "x is missing; wanted is one by acme/models"),
+        (None, "x is missing; one by acme/models is required"),
         (b"{}", "is not right"),
         (b"\xff", "is not right"),
         (b"[" * 5000, "is not right"),

@@ -65,5 +65,5 @@ def test_a_list_is_split_and_checked() -> None:
 
 @pytest.mark.parametrize("threshold", [0, 3])
 def test_a_threshold_that_can_never_be_met_is_refused(threshold: int) -> None:
-    with pytest.raises(UsageError, match="that can never be"):
+    with pytest.raises(UsageError, match="that can never be met"):
         make_trust([public(1), public(2)], threshold, "here")

@@ -41,12 +41,32 @@ def test_what_may_help_is_tried_again_and_nothing_else() -> None:
         return isinstance(error, OSError)
 
     with pytest.raises(ValueError, match="three"):
-        retry(action, [1, 1, 1, 1], again, slept.append)
+        retry(action, [1, 1, 1, 1], again, sleep=slept.append)
     assert len(slept) == 2
     assert retry(action, [], again) == "done"
     errors = [OSError("one"), OSError("two")]
     with pytest.raises(OSError, match="two"):
-        retry(action, [1], again, slept.append)
+        retry(action, [1], again, sleep=slept.append)
+
+
+def test_a_pause_is_as_long_as_the_service_asks() -> None:
+    errors: list[Exception] = [OSError("7"), OSError("0.1")]
+    slept: list[float] = []
+    told: list[float] = []
+
+    def action() -> str:
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    def again(_error: Exception, pause: float) -> bool:
+        told.append(pause)
+        return True
+
+    assert retry(action, [1, 1], again, asked=lambda error: float(str(error)), sleep=slept.append) == "done"
+    assert slept == told
+    assert slept[0] == 7
+    assert 0.5 <= slept[1] <= 1
 
 
 def test_an_action_that_hangs_is_left_behind() -> None:

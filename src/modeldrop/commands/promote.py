@@ -113,5 +113,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
             raise ValueError
         datetime.fromisoformat(at)
     except ValueError:
-        raise UsageError(f"--asked-at {at!r} is no moment.", "Write one such as 2026-11-29T20:15:00Z.") from None
+        raise UsageError(
+            f"--asked-at {at!r} is not a time in UTC.", "Write one such as 2026-11-29T20:15:00Z."
+        ) from None
     return replace(asked_now(), at=at)

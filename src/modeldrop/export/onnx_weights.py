@@ -30,6 +30,7 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 from modeldrop.errors import ExportError
 from modeldrop.export.graph_files import ONE_FILE
 from modeldrop.export.onnx_files import all_graphs, external_files
+from modeldrop.util.files import replacing
 
 BESIDE = 8_000_000
 """Bytes of weights from which ``auto`` puts them beside the graph: below, a process would be spared a few megabytes,
@@ -59,10 +60,9 @@ def save(model: onnx.ModelProto, path: Path, *, beside: bool = False) -> None:
             load_external_data_for_tensor(tensor, str(path.parent))
     if beside and weights:
         _write_data(weights, data)
-    begun = path.with_name(f".{path.name}.new")
-    onnx.save_model(model, begun)
-    begun.chmod(0o644)
-    begun.replace(path)
+    with replacing(path) as begun:
+        onnx.save_model(model, begun)
+        begun.chmod(0o644)
     if not (beside and weights):
         data.unlink(missing_ok=True)
 
@@ -194,17 +194,16 @@ def _content(tensor: onnx.TensorProto, folder: Path) -> memoryview:
 
 def _write_data(weights: Sequence[tuple[onnx.TensorProto, int]], path: Path) -> None:
     """Write weights into one file, and into the graph where each of them is."""
-    begun = path.with_name(f".{path.name}.new")
-    with begun.open("wb") as file:
-        for tensor, size in sorted(weights, key=lambda pair: pair[1] < _PAGE):
-            line = _PAGE if size >= _PAGE else _LINE
-            start = -(-file.tell() // line) * line
-            file.seek(start)
-            file.write(_content(tensor, path.parent))
-            tensor.ClearField("raw_data")
-            del tensor.external_data[:]
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in (("location", path.name), ("offset", str(start)), ("length", str(size))):
-                tensor.external_data.add(key=key, value=value)
-    begun.chmod(0o644)
-    begun.replace(path)
+    with replacing(path) as begun:
+        with begun.open("wb") as file:
+            for tensor, size in sorted(weights, key=lambda pair: pair[1] < _PAGE):
+                line = _PAGE if size >= _PAGE else _LINE
+                start = -(-file.tell() // line) * line
+                file.seek(start)
+                file.write(_content(tensor, path.parent))
+                tensor.ClearField("raw_data")
+                del tensor.external_data[:]
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                for key, value in (("location", path.name), ("offset", str(start)), ("length", str(size))):
+                    tensor.external_data.add(key=key, value=value)
+        begun.chmod(0o644)

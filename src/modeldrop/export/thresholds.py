@@ -17,7 +17,7 @@ from modeldrop.util.text import apart, latencies_text, size_text
 
 _SHOWN = 200
 SEARCH_HINT = "auto = true under [options.{}] searches for the layers that must stay in fp32"
-"""What mends a variant that is too far from the original, where there is a search for it."""
+"""What fixes a variant that is too far from the original, where there is a search for it."""
 
 
 @dataclass(frozen=True, slots=True)

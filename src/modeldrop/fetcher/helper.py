@@ -140,7 +140,7 @@ class HelperReader:
         import subprocess
         import weakref
 
-        from modeldrop.util.process import standard_error
+        from modeldrop.util.process import same_imports, standard_error
 
         try:
             process = subprocess.Popen(
@@ -150,7 +150,7 @@ class HelperReader:
                 bufsize=0,
                 stderr=standard_error(),
                 start_new_session=True,  # it ends with this process, not by a key that is pressed
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))},  # noqa: PTH117
+                env=os.environ | same_imports(),
             )
         except OSError as error:
             raise RegistryError(

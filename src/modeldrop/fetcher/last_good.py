@@ -196,7 +196,7 @@ def old_pointer(
     where, generation = f"{model}/{channel}", version.generation or 0
     if stored is None or generation < minimum:
         return RefusedError(
-            f"{where} has generation {generation}, below the required {minimum}: an old pointer was replayed.",
+            f"{where} has generation {generation}, below the required {minimum}: somebody has put an older state back.",
             f"Look at the registry: modeldrop history {model}. To accept it, ask for a lower --min-generation.",
         )
     promote = _promote(model, channel, f"v{version.version}", f" --generation-above {stored.generation}")

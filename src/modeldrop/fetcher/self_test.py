@@ -202,7 +202,7 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
     import subprocess
     import sys
 
-    from modeldrop.util.process import end
+    from modeldrop.util.process import end, same_imports
 
     request = {
         "graphs": variant.graphs,
@@ -221,8 +221,8 @@ def _ask(folder: Path, manifest: Manifest, variant: Variant, seconds: float) -> 
             stderr=subprocess.PIPE,
             pass_fds=(lifeline,),
             env=os.environ
+            | same_imports()
             | {
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path)),  # noqa: PTH117
                 "ORT_DISABLE_TELEMETRY": "1",  # from 1.29 on onnxruntime tells Microsoft of every model that it opens
             },
         )

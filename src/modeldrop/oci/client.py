@@ -18,7 +18,7 @@ from modeldrop.oci.refusals import explain_refusal, no_registry, unanswered
 from modeldrop.oci.transport import Answer, Request, Transport
 from modeldrop.storage.answer_text import asks_for_tls, describe, is_page, page_title
 from modeldrop.util.http import CertificatesError
-from modeldrop.util.retry import Deadline, backoff, jittered, parse_retry_after
+from modeldrop.util.retry import Deadline, backoff, parse_retry_after, retry
 
 _ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
@@ -127,15 +127,16 @@ class Client:
         Raises:
             ModeldropError: what the last call raised.
         """
-        for attempt in range(1, _ATTEMPTS):
+
+        def attempt() -> _Result:
             self._asked_pause = 0.0
-            try:
-                return action()
-            except RegistryError as error:
-                if not error.patience or not self._deadline.left():
-                    raise
-            self._deadline.sleep(max(self._asked_pause, jittered(backoff(attempt, _FIRST_PAUSE, _LONGEST_PAUSE))))
-        return action()
+            return action()
+
+        def again(error: Exception, _pause: float) -> bool:
+            return isinstance(error, RegistryError) and bool(error.patience and self._deadline.left())
+
+        pauses = (backoff(failures, _FIRST_PAUSE, _LONGEST_PAUSE) for failures in range(1, _ATTEMPTS))
+        return retry(attempt, pauses, again, asked=lambda _: self._asked_pause, sleep=self._deadline.sleep)
 
     def give_up(self, url: str) -> None:
         """Tell the registry that an upload will not be finished, in a few seconds and without hearing what it says."""

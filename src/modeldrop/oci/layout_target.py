@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from modeldrop.errors import ConflictError, DiskError, IntegrityError, UsageError
 from modeldrop.oci.documents import OCI_INDEX
 from modeldrop.oci.targets import moved_meanwhile
-from modeldrop.util.files import make_folders, remove_tree, replace_file, sync_folder
+from modeldrop.util.files import make_folders, remove_tree, replace_file, replacing, sync_folder
 from modeldrop.util.locks import held_in_turn
 from modeldrop.util.retry import Deadline
 
@@ -70,8 +70,8 @@ class LayoutTarget:
         with self._explained():
             path = self._path(blob.digest)
             self._make()
-            hasher, temporary = hashlib.sha256(), path.with_name(f".{path.name[:16]}.{os.urandom(6).hex()}.tmp")
-            try:
+            hasher = hashlib.sha256()
+            with replacing(path) as temporary:
                 with temporary.open("xb") as target:
                     for chunk in blob.read():
                         hasher.update(chunk)
@@ -84,10 +84,7 @@ class LayoutTarget:
                         f"{self.url}: {blob.digest} was read as sha256:{hasher.hexdigest()}.",
                         "A disk has damaged the snapshot: modeldrop verify. Then run the same command again.",
                     )
-                temporary.replace(path)
-                self._made.append(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            self._made.append(path)
 
     def push_manifest(self, document: PushedDocument) -> None:
         self.push(document.blob, lambda _: None)

@@ -155,7 +155,7 @@ def verify_attestation(
     document = f"The attestation {where}"
     if data is None:
         raise TrustError(
-            f"{document} is missing; wanted is one by {builder}.",
+            f"{document} is missing; one by {builder} is required.",
             "publish-models.yml stores it after it has attested (docs/action.md); by hand: modeldrop attest add. "
             "Or somebody has put this version there, or taken the attestation away.",
         )
@@ -173,7 +173,7 @@ def verify_attestation(
         raise TrustError(f"{document} is no provenance of a build: it is a {kinds[1][:80]!r}.", _LOOK)
     fault = _difference(attestation, builder)
     if fault:
-        raise TrustError(f"{document} is {fault}; wanted is one by {builder}.", _LOOK)
+        raise TrustError(f"{document} is {fault}; one by {builder} is required.", _LOOK)
     if digest.removeprefix("sha256:") not in subjects:
         raise TrustError(f"{document} is about something else: not about the manifest {digest}.", _LOOK)
     return attestation

@@ -74,7 +74,7 @@ def make_trust(keys: Iterable[str], threshold: int, where: str) -> Trust:
     trust = Trust(check_keys(keys, where), threshold)
     if not 1 <= threshold <= len(trust.keys):
         raise UsageError(
-            f"{threshold} of the {len(trust.keys)} keys in {where} are to have signed: that can never be.",
+            f"{where} requires signatures by {threshold} of {len(trust.keys)} keys: that can never be met.",
             f"Write a threshold of 1 to {len(trust.keys)}, or list more keys.",
         )
     return trust

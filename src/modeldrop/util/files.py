@@ -13,6 +13,10 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 READ_ONLY = 0o444
 # What a file system answers that has no permissions, or whose permissions cannot be changed (exFAT, SMB, gcsfuse).
@@ -69,9 +73,7 @@ def replace_file(
     Raises:
         OSError: it cannot be written.
     """
-    # The end of its name says what it is: a collector of *.prom files must not read it before it is whole.
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
+    with replacing(path) as temporary:
         if sync:
             write_new(temporary, data)
         else:
@@ -82,9 +84,25 @@ def replace_file(
             set_mode(temporary, mode)
         if at is not None:
             os.utime(temporary, (at, at))
+    if sync:
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where the bytes are to be written that then take the place of ``path``, in one step; nowhere if that fails.
+
+    For what is too large to be handed over; see ``replace_file``. The caller syncs, if that matters.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    # The end of its name says what it is: a collector of *.prom files must not read it before it is whole. Without the
+    # file's own name, which may be as long as names can be.
+    temporary = path.with_name(f".modeldrop-{os.urandom(6).hex()}.tmp")
+    try:
+        yield temporary
         temporary.replace(path)
-        if sync:
-            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

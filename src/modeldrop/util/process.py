@@ -127,6 +127,11 @@ def own_answers() -> int:
     return descriptor
 
 
+def same_imports() -> dict[str, str]:
+    """The variable with which another process of this interpreter imports what this one does, wherever it runs."""
+    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if os.path.isabs(path))}  # noqa: PTH117
+
+
 def standard_error() -> int:
     """Where a command that we run may print, when standard output is for our own answer."""
     try:

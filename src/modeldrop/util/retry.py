@@ -99,6 +99,8 @@ def retry(
     action: Callable[[], _Result],
     pauses: Iterable[float],
     again: Callable[[Exception, float], bool],
+    *,
+    asked: Callable[[Exception], float] = lambda _: 0.0,
     sleep: Callable[[float], object] = time.sleep,
 ) -> _Result:
     """The action's result; where it fails and that may help, it is called again.
@@ -107,6 +109,7 @@ def retry(
         action: is called once more than there are pauses, at most.
         pauses: seconds between two calls, before their jitter.
         again: told of an error and of the pause that would follow; whether to call again. Not asked after the last.
+        asked: seconds that the service wants to be left alone for after an error; the pause is at least that long.
         sleep: waits; it may raise to end it.
 
     Raises:
@@ -116,7 +119,7 @@ def retry(
         try:
             return action()
         except Exception as error:
-            pause = jittered(longest)
+            pause = max(jittered(longest), asked(error))
             if not again(error, pause):
                 raise
         sleep(pause)

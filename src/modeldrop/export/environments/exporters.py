@@ -229,7 +229,7 @@ def find_exporter(exporter: Exporter) -> str:
 
     Raises:
         MissingExtraError: there is none, or the one that was made is broken or of another release of modeldrop; the
-            hint is the command that mends it.
+            hint is the command that fixes it.
     """
     named = variable("exporter_python")
     if named and (exporter is OPTIMUM or has_exporter(named, exporter)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from modeldrop.errors import MissingExtraError
 from modeldrop.export.environments.locks import lock_file, locked_platform, pins, read_lock
 from modeldrop.storage.errors import redact
+from modeldrop.util.process import end_group
 
 _VENV_SECONDS = 600.0
 _INSTALL_SECONDS = 1800.0
@@ -203,7 +204,7 @@ def run_program(
 
     def end() -> None:
         late.set()
-        process.kill()
+        end_group(process)
 
     try:
         with subprocess.Popen(
@@ -212,6 +213,7 @@ def run_program(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # what it has started ends with it
         ) as process:
             timer = threading.Timer(seconds, end)
             timer.start()
@@ -220,6 +222,9 @@ def run_program(
                     said.append(redact(line.decode("utf-8", "replace")).strip())
                     if not quiet:
                         say(said[-1])
+            except BaseException:
+                end_group(process)
+                raise
             finally:
                 timer.cancel()
     except OSError as error:

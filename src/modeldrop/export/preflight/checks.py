@@ -170,7 +170,7 @@ def _check_generic(request: BuildRequest) -> CheckedRequest:
     source, recipe, family = request.source, request.recipe, family_of(GENERIC)
     if recipe.task not in {None, GENERIC}:
         raise TaskError(
-            f"{source.spec} is a generic model, which nothing says that it does {recipe.task}.",
+            f"{source.spec} is a generic model: nothing in it says that its task is {recipe.task}.",
             "Leave the task out of the recipe, or build from a checkpoint or graphs with their config.json.",
         )
     _check_metrics(request, GENERIC, family.measured)

@@ -173,5 +173,7 @@ def _path_of(text: str) -> Path:
     parts = urlsplit(text)
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
-        raise UsageError(f"{text!r} is no file of this machine.", "Write file:///absolute/path or ./path.")
+        raise UsageError(
+            f"{text!r} is not the address of a file on this machine.", "Write file:///absolute/path or ./path."
+        )
     return Path(path)

@@ -19,7 +19,7 @@ from google.cloud import storage
 
 from modeldrop.storage.requests_adapter import prepare_session
 from modeldrop.storage.write.gcs.errors import is_retryable, stated_retry_after
-from modeldrop.util.retry import Deadline, backoff, jittered
+from modeldrop.util.retry import Deadline, backoff, retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,15 +59,13 @@ class Retry:
     def __call__(self, ask: Callable[..., _Result]) -> Callable[..., _Result]:
         def attempts(*args: Any, **named: Any) -> _Result:
             deadline = Deadline(self.limit)
-            for failures in itertools.count(1):
-                try:
-                    return ask(*args, **named)
-                except Exception as error:
-                    pause = max(jittered(backoff(failures, self.first, self.longest)), stated_retry_after(error))
-                    if not self.again(error) or pause > deadline.left():
-                        raise
-                time.sleep(pause)
-            raise AssertionError
+            return retry(
+                lambda: ask(*args, **named),
+                (backoff(failures, self.first, self.longest) for failures in itertools.count(1)),
+                lambda error, pause: self.again(error) and pause <= deadline.left(),
+                asked=stated_retry_after,
+                sleep=time.sleep,
+            )
 
         return attempts
 

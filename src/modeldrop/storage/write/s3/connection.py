@@ -167,7 +167,7 @@ class S3Connection:
             return not hopeless and s3_errors.is_retryable(error)
 
         pauses = (backoff(failed, 0.25, _MAX_PAUSE) for failed in range(1, attempts))
-        result = retry(noted, pauses, again, wait)
+        result = retry(noted, pauses, again, sleep=wait)
         self._answered = True
         return result
 
