@@ -23,11 +23,12 @@ from modeldrop.storage.read.patience import ask_again, ask_retry_after
 from modeldrop.util.retry import Deadline
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
+from tests.helpers.time_limits import limits_lifted
 from tests.helpers.waiting import GROWING_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import Answer
 from tests.servers.metadata import Metadata
-from tests.storage.cloud_addresses import ACCOUNT, authorizations, configure, models, server
+from tests.storage.cloud_addresses import ACCOUNT, authorizations, configure, metadata, models, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from tests.servers.faults import ReceivedRequest
     from tests.servers.https import HttpsServer
 
-__all__ = ["models", "server"]
+__all__ = ["limits_lifted", "metadata", "models", "server"]
 
 
 @pytest.fixture
-def faulty(registry: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+def faulty(registry: Path, monkeypatch: pytest.MonkeyPatch, limits_lifted: None) -> Iterator[FaultyServer]:
     publish_build(registry)
     sign_out(monkeypatch)
     with FaultyServer(registry) as running:
@@ -218,11 +219,17 @@ def test_what_a_busy_service_says_is_waited_for(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_metadata_service_that_comes_late(
-    url: str, signed: str, server: HttpsServer, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str,
+    signed: str,
+    server: HttpsServer,
+    metadata: Metadata,
+    quick: None,
+    limits_lifted: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sign_out(monkeypatch)
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
-    metadata = Metadata()
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{metadata.host}")
     monkeypatch.setenv("GCE_METADATA_HOST", metadata.host)
     monkeypatch.setenv("GCE_METADATA_IP", metadata.host)
@@ -235,9 +242,8 @@ def test_a_metadata_service_that_comes_late(
         told.append(text)
         metadata.refusal = 0
 
-    with metadata:
-        configure(monkeypatch, tmp_path, url, server)
-        assert fetch(f"{url}/embedder", tmp_path / "home", on_wait=come).version == 1
+    configure(monkeypatch, tmp_path, url, server)
+    assert fetch(f"{url}/embedder", tmp_path / "home", on_wait=come).version == 1
     assert "no credentials were found, and the metadata service of this machine does not answer" in told[0]
     assert signed in authorizations(server)[-1]
 

@@ -11,6 +11,7 @@ from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
+from tests.helpers.time_limits import wait_for_metadata
 from tests.servers.https import HttpsServer
 from tests.servers.metadata import Metadata
 
@@ -62,8 +63,9 @@ def upload(folder: Path, url: str) -> None:
 
 
 @pytest.fixture
-def metadata() -> Iterator[Metadata]:
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
     """Metadata services that have an identity; no client looks there yet."""
+    wait_for_metadata(monkeypatch)
     with Metadata() as running:
         yield running
 

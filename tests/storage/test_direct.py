@@ -16,7 +16,7 @@ from modeldrop.storage.read.interface import FaultKind, RegistryReader, Stream, 
 from modeldrop.storage.write import open_store
 from modeldrop.util import http
 from tests.helpers.clouds import sign_in, sign_out
-from tests.helpers.waiting import HANG_SECONDS
+from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import Answer, HttpsServer
 from tests.servers.tls import ForwardProxy
@@ -194,15 +194,21 @@ def test_a_compressed_answer_is_not_taken_for_the_bytes(server: HttpsServer, mon
 def test_what_came_before_it_broke_off_is_handed_over(
     fault: Fault, kind: FaultKind, sentence: str, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "_READ", 0.3)
-    monkeypatch.setattr(direct, "_REQUEST", 2.0)
-    reader = open_reader(faulty.url)
-    assert body(stream(reader, 0, 10)) == DATA[:10]
-    faulty.rule = lambda _: fault
-    came = bytearray()
-    with pytest.raises(direct.CutOffError) as caught:  # noqa: PT012
-        for part in stream(reader, 1000, 50_000).chunks:
-            came += part
+    reader: Any = open_reader(faulty.url)
+    for seconds in GROWING_SECONDS if kind is FaultKind.STALLED else (HANG_SECONDS,):
+        faulty.rule = lambda _: None
+        assert body(stream(reader, 0, 10)) == DATA[:10]
+        (kept,) = reader._direct._idle
+        kept.sock.settimeout(seconds)  # of the next request alone
+        monkeypatch.setattr(direct, "_REQUEST", 4 * seconds)
+        faulty.rule = lambda _: fault
+        came = bytearray()
+        with pytest.raises(direct.CutOffError) as caught:  # noqa: PT012
+            for part in stream(reader, 1000, 50_000).chunks:
+                came += part
+        if len(came) >= 25_000:
+            break
+    monkeypatch.setattr(direct, "_REQUEST", HANG_SECONDS)
     # A reset discards what the system had not handed over yet.
     assert came == DATA[1000 : 1000 + len(came)]
     assert len(came) >= 25_000 or fault.then == "reset"
@@ -373,6 +379,7 @@ def test_the_address_of_a_public_bucket(
     assert direct._unsigned_address(reader.client) == address
 
 
-def test_limits_are_obstores() -> None:
+def test_limits_are_obstores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # those that users have, not those that tests lift
     told = (obstore_client._CONNECT, obstore_client._READ, obstore_client._REQUEST)
     assert told == tuple(f"{seconds:g}s" for seconds in (direct._CONNECT, direct._READ, direct._REQUEST))

@@ -20,6 +20,7 @@ from modeldrop.storage.read import bucket, direct, obstore_client
 from modeldrop.storage.read.interface import open_reader
 from tests.helpers.builds import PIECE, describe, environment, start
 from tests.helpers.clouds import sign_in
+from tests.helpers.time_limits import lift_limits, limits_lifted
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
     from tests.servers.faults import ReceivedRequest
 
+__all__ = ["limits_lifted"]
+
 KEY = "m/v1/onnx/model.onnx"
 PATH = "onnx/model.onnx"
 DATA = random.Random(1).randbytes(3 * PIECE + 4321)
@@ -38,12 +41,8 @@ LIMITS = transfers.LIMITS
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch, limits_lifted: None) -> None:
     """Pauses take milliseconds, and every piece is a request of its own; a busy machine is not taken for a stall."""
-    monkeypatch.setattr(obstore_client, "_READ", "60s")
-    monkeypatch.setattr(obstore_client, "_REQUEST", "120s")
-    monkeypatch.setattr(direct, "_READ", 60.0)
-    monkeypatch.setattr(direct, "_REQUEST", 120.0)
     quick = transfers.LIMITS._replace(
         max_request=PIECE, min_request=PIECE, first=4, connections=4, chunk=4096, min_chunk=64, failures=4, pause=0.01,
         busy_pause=0.02, max_pause=0.1, quiet=0.0,
@@ -196,7 +195,7 @@ def test_a_busy_service_is_left_alone_for_as_long_as_it_says(
         asked.append(address)
         return 0.0
 
-    monkeypatch.setattr("modeldrop.storage.read.patience.retry_after", ask)
+    monkeypatch.setattr("modeldrop.storage.read.patience.ask_retry_after", ask)
     server.rule = lambda ask: Fault(status=503, headers={"Retry-After": "1"}) if ask.nth <= 2 else None
     bring(server, tmp_path)
     assert asked
@@ -228,8 +227,7 @@ def test_the_deadline_holds_within_requests(
         if "no answer in time" in told.value.message:
             break
     assert "no answer in time" in told.value.message
-    monkeypatch.setattr(obstore_client, "_READ", "60s")
-    monkeypatch.setattr(obstore_client, "_REQUEST", "120s")
+    lift_limits(monkeypatch.setattr)
     server.rule = lambda _: None
     bring(server, tmp_path)
 
@@ -383,6 +381,8 @@ from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.options import time_limit
 from modeldrop.storage.read.interface import open_reader
 from tests.helpers.builds import PIECE, describe
+from tests.helpers.time_limits import lift_limits
+lift_limits()
 transfers.LIMITS = transfers.LIMITS._replace(max_request=PIECE, min_request=PIECE)
 data = Path(sys.argv[1]).read_bytes()
 file, into = describe("onnx/model.onnx", data), Path(sys.argv[3])
@@ -399,7 +399,7 @@ def test_killed_half_way(server: FaultyServer, tmp_path: Path) -> None:
     into = tmp_path / "into"
     into.mkdir()
     arguments = (server.folder / KEY, server.url, into)
-    server.rule = lambda _: Fault(after=None, then="stall") if len(server.asks) > half else None
+    server.rule = lambda ask: Fault(after=None, then="stall") if ask.start >= half * PIECE else None
     # environment() reads this process's, which is signed in to the server
     assert environment()["AWS_ENDPOINT_URL_S3"]
     process = start(_TRANSFER, *arguments)

@@ -10,9 +10,8 @@ from obstore.exceptions import BaseError, NotModifiedError
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
 
 from modeldrop.errors import IntegrityError, RegistryError
-from modeldrop.storage.read import runtime
+from modeldrop.storage.read import metadata, runtime
 from modeldrop.storage.read.interface import RETRYABLE, UNCHANGED, Document, Fault, FaultKind, Stream, Unchanged, strong
-from modeldrop.storage.read.metadata import PATIENT_SECONDS, QUICK_SECONDS
 from modeldrop.storage.read.obstore_calls import PanickedError, obstore_call
 from modeldrop.storage.read.obstore_client import open_client
 from modeldrop.util.retry import Deadline, retry
@@ -61,7 +60,7 @@ class BucketReader:
             raise panicked(self.url, error) from error
         self._client = open_client(settings)
         self._busy = ""  # what a busy service did not give, the last time that it was busy
-        self._metadata_seconds = QUICK_SECONDS
+        self._metadata_seconds = metadata.QUICK_SECONDS
         self._asked = 0  # bytes of files
         self._direct: DirectReader | None = None
 
@@ -200,7 +199,7 @@ class BucketReader:
         """Ask the metadata service once more, and longer, where its silence is why nothing was signed."""
         if not isinstance(error, RegistryError) or not error.patience:
             return False
-        self._metadata_seconds = min(2 * self._metadata_seconds, PATIENT_SECONDS)
+        self._metadata_seconds = min(2 * self._metadata_seconds, metadata.PATIENT_SECONDS)
         region = self._client.address.region if self._client.address else ""
         self._client = open_client(self._client.settings, region, self._metadata_seconds)
         return True

@@ -33,7 +33,7 @@ class Identity(Enum):
     UNKNOWN = "it does not answer, or is in trouble"
 
 
-def ask_identity(scheme: str, config: Mapping[str, str], seconds: float = QUICK_SECONDS) -> Identity:
+def ask_identity(scheme: str, config: Mapping[str, str], seconds: float) -> Identity:
     """Whether the metadata service of this machine can sign in: one or two small requests.
 
     Args:

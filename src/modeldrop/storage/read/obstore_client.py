@@ -15,6 +15,7 @@ from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.storage.environment import check_address, clean_environment
 from modeldrop.storage.errors import failed_request, panicked, unusable_certificates
+from modeldrop.storage.read import metadata
 from modeldrop.storage.read.credentials import (
     CredentialSource,
     SdkCredentials,
@@ -24,7 +25,7 @@ from modeldrop.storage.read.credentials import (
     choose_s3,
     sdk_credentials,
 )
-from modeldrop.storage.read.metadata import QUICK_SECONDS, Identity, ask_identity, may_come
+from modeldrop.storage.read.metadata import Identity, ask_identity, may_come
 from modeldrop.storage.read.obstore_calls import PanickedError, obstore_call
 from modeldrop.storage.s3_address import address_here
 from modeldrop.storage.urls import Bucket, parse_bucket
@@ -100,13 +101,13 @@ class ObstoreClient:
         self.signed_by = signed_by
 
 
-def open_client(settings: RegistrySettings, region: str = "", seconds: float = QUICK_SECONDS) -> ObstoreClient:
+def open_client(settings: RegistrySettings, region: str = "", seconds: float | None = None) -> ObstoreClient:
     """Open a registry that is no folder.
 
     Args:
         settings: the registry's.
         region: the region that an S3 bucket has turned out to be in.
-        seconds: how long to wait for each answer of a metadata service.
+        seconds: how long to wait for each answer of a metadata service; None: briefly.
 
     Raises:
         UsageError: the URL cannot be one.
@@ -115,6 +116,8 @@ def open_client(settings: RegistrySettings, region: str = "", seconds: float = Q
         MissingExtraError: the credentials need an SDK that is not installed.
     """
     scheme = settings.url.partition("://")[0]
+    if seconds is None:
+        seconds = metadata.QUICK_SECONDS
     clean_environment(scheme, settings.url)
     check_address(settings.endpoint, "endpoint in modeldrop.toml", settings.url)
     try:
