@@ -9,6 +9,7 @@ import pytest
 from modeldrop.errors import ConflictError, IntegrityError, RegistryError
 from modeldrop.storage.write.azure import store as azure
 from tests.helpers.builds import as_store, describe
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.azure import ACCOUNT, AzureServer
 from tests.servers.reply_dropping_proxy import ReplyDroppingProxy
 from tests.servers.tampering_proxy import Answer, Request, TamperingProxy
@@ -105,23 +106,33 @@ def test_every_write_names_the_encryption_scope(proxy: TamperingProxy, url: str,
     assert scopes == {"models-scope"}
 
 
-def test_blocks_go_up_and_come_down_side_by_side(server: AzureServer, url: str, large: Large, tmp_path: Path) -> None:
+def test_blocks_go_up_and_come_down_side_by_side(
+    server: AzureServer, proxy: TamperingProxy, url: str, large: Large, tmp_path: Path
+) -> None:
     store = open_azure(url)
-    sent, threads = [], set()
+    begun: list[Request] = []
+    lock, second = threading.Lock(), threading.Event()
 
-    def told(count: int) -> None:
-        sent.append(count)
-        threads.add(threading.get_ident())
+    def hold(request: Request) -> None:
+        """Answer no block before a second one has begun."""
+        if "comp=block&" in request.path:
+            with lock:
+                begun.append(request)
+                if len(begun) == 2:
+                    second.set()
+            second.wait(HANG_SECONDS)
 
+    sent: list[int] = []
+    proxy.tamper = hold
     server.reset()
-    large.upload(store, told)
+    large.upload(store, sent.append)
     asked = [(method, path.partition("?")[2].partition("&")[0]) for method, path in server.requests()]
     assert asked == [("PUT", "comp=block")] * len(large.file.pieces) + [
         ("PUT", "comp=blocklist"),
         ("GET", "comp=blocklist"),
     ]
     assert (sum(sent), len(sent)) == (large.file.size, len(large.file.pieces))
-    assert len(threads) > 1
+    assert second.is_set()
     got: list[int] = []
     store.download(WEIGHTS, tmp_path / "copy", got.append)
     assert (tmp_path / "copy").read_bytes() == large.path.read_bytes()
@@ -140,12 +151,14 @@ def test_a_file_that_changed_on_disk_is_never_committed(url: str, large: Large, 
 
 def test_what_is_damaged_on_the_way_is_sent_again(proxy: TamperingProxy, url: str, large: Large) -> None:
     damaged: list[str] = []
+    lock = threading.Lock()
 
     def flip(request: Request) -> bytes | None:
         kind = next((kind for kind in ("current", "comp=block&") if kind in request.path), None)
-        if request.method != "PUT" or kind is None or kind in damaged:
-            return None
-        damaged.append(kind)
+        with lock:  # blocks come side by side
+            if request.method != "PUT" or kind is None or kind in damaged:
+                return None
+            damaged.append(kind)
         return request.body[:-1] + bytes([request.body[-1] ^ 1])
 
     store = open_azure(url)
