@@ -84,7 +84,7 @@ def test_a_command_that_takes_too_long_is_killed_with_all_it_started(tmp_path: P
         hook = ExecHook(f"sh -c 'sleep 6000 & echo $! $$ > {pids}; wait'", seconds)
         with pytest.raises(HookError, match=rf"--exec sh took longer than {seconds:g} s and was killed"):
             hook.run(CALL)
-        if pids.exists():
+        if pids.exists() and pids.read_text().endswith("\n"):  # it may be killed before it has written
             break
     child, parent = map(int, wait_for_line(pids).split())
     wait_for_end(child)
@@ -93,7 +93,7 @@ def test_a_command_that_takes_too_long_is_killed_with_all_it_started(tmp_path: P
 
 def test_a_command_is_killed_when_the_watch_ends(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    hook = ExecHook(f"sh -c 'sleep 600 & echo $! > {pids}; wait'")
+    hook = ExecHook(f"sh -c 'sleep 6000 & echo $! > {pids}; wait'")
     failed: list[str] = []
 
     def run() -> None:
