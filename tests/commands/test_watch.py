@@ -130,7 +130,7 @@ def test_it_ends_at_once_in_the_middle_of_a_hook(
 ) -> None:
     publish_build(registry, "a")
     pid = tmp_path / "pid"
-    one = watch(f"{registry}/embedder", "-d", home, "--exec", f"sh -c 'echo $$ > {pid}; exec sleep 600'")
+    one = watch(f"{registry}/embedder", "-d", home, "--exec", f"sh -c 'echo $$ > {pid}; exec sleep 6000'")
     eventually(lambda: pid.exists() and pid.read_text().endswith("\n"))
     one.process.send_signal(number)
     assert one.ends() == code

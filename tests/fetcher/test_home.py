@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -267,10 +268,9 @@ def other_disk() -> Iterator[Path | None]:
     if not os.access(folder, os.W_OK):
         yield None
         return
-    own = folder / f"modeldrop-test-{os.getpid()}"
-    own.mkdir()
-    yield own
-    subprocess.run(["rm", "-r", str(own)], check=True)
+    own = tempfile.mkdtemp(prefix="modeldrop-test-", dir=folder)
+    yield Path(own)
+    subprocess.run(["rm", "-r", own], check=True)
 
 
 def test_a_home_whose_models_are_on_two_disks(registry: Path, home: ModelHome, other_disk: Path | None) -> None:

@@ -128,7 +128,7 @@ def test_only_what_was_offered_is_a_label() -> None:
 
 def test_who_would_wait_too_long_is_told_at_once() -> None:
     async def scenario() -> None:
-        turns = Turns(concurrency=1, queue=1, patience=60)
+        turns = Turns(concurrency=1, queue=1, patience=HANG_SECONDS)
         begun, go_on = threading.Event(), threading.Event()
 
         def work() -> str:
@@ -137,7 +137,7 @@ def test_who_would_wait_too_long_is_told_at_once() -> None:
             return "done"
 
         first = asyncio.create_task(turns.run(work))
-        await asyncio.to_thread(begun.wait, 60)
+        assert await asyncio.to_thread(begun.wait, HANG_SECONDS)
         second = asyncio.create_task(turns.run(lambda: "done too"))
         await asyncio.sleep(0)
         with pytest.raises(Problem) as refused:
