@@ -105,7 +105,11 @@ def fetch_with(
     on_wait: Callable[[str], object],
     stopped: Callable[[], bool] = never,
 ) -> Snapshot:
-    """``fetch``, which ends with StoppedError soon after ``stopped`` has become true."""
+    """``fetch``, which ends with StoppedError soon after ``stopped`` has become true.
+
+    Three steps: ``resolve`` what the reference names, ``prepare`` that on this disk, ``activate`` it. Where one cannot
+    be taken, the last good snapshot is what is used.
+    """
     if isinstance(reference, str):
         reference = parse_reference(reference, default_registry())
     home = home_folder(directory)
@@ -116,29 +120,24 @@ def fetch_with(
     except OSError as error:
         raise unwritable(home, error) from error
     try:
-        return _fetch(fetcher)
+        try:
+            version = fetcher.resolve()
+        except (FormatError, IntegrityError) as error:  # no channel, whoever has answered: that is no damaged version
+            return fetcher.last_good(error)
+        try:
+            local = fetcher.prepare(version)
+        except NotFoundError:  # pruned after the channel was read? What does it name now?
+            before, version = version, fetcher.resolve()
+            if version == before:
+                raise
+            local = fetcher.prepare(version)
+        return fetcher.activate(version, local)
     except (DiskError, NotFoundError, RefusedError, RegistryError) as error:
         return fetcher.last_good(error)
     except OSError as error:
         failed = unwritable(home, error)
         failed.__cause__ = error
         return fetcher.last_good(failed)
-
-
-def _fetch(fetcher: Fetcher) -> Snapshot:
-    """The three steps."""
-    try:
-        version = fetcher.resolve()
-    except (FormatError, IntegrityError) as error:  # no channel, whoever has answered: that is no damaged version
-        return fetcher.last_good(error)
-    try:
-        found = fetcher.prepare(version)
-    except NotFoundError:  # pruned after the channel was read? What does it name now?
-        before, version = version, fetcher.resolve()
-        if version == before:
-            raise
-        found = fetcher.prepare(version)
-    return fetcher.activate(version, found)
 
 
 class Fetcher:

@@ -56,6 +56,7 @@ from modeldrop.registry.versions import (
     read_channel,
     read_marks,
     version_numbers,
+    was_pruned,
 )
 from modeldrop.storage.write.store import Store
 
@@ -312,7 +313,7 @@ def _move_unless_marked(
         # A test has taken its time: say what the channel names after it.
         return replace(result, named=standing_move(store, model, name)) if result.rejection is not None else result
     marks = read_marks(store, model, move.version)
-    if find_version(store, model, move.version) is None:
+    if was_pruned(store, model, move.version):
         marks |= {RETIRED}
     rejection = find_rejection(store, model, move.version) if REJECTED in marks else None
     if not marks & refused:

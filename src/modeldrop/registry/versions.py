@@ -115,6 +115,12 @@ def read_version(store: Store, model: str, number: int) -> Version | Seal | None
         raise error_in_object(error, store, key) from None
 
 
+def was_pruned(store: Store, model: str, number: int) -> bool:
+    """Whether a version that was there is gone, or sealed: one request, and no manifest parsed."""
+    stored = store.get(keys.manifest(model, number))
+    return stored is None or find_seal(stored.data) is not None
+
+
 def get_version(store: Store, model: str, number: int) -> Version:
     """A version.
 
