@@ -207,7 +207,7 @@ def append_truncated(model: onnx.ModelProto, numbers: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Detached:
-    """What ``append_head`` and ``append_truncated`` have added to a graph."""
+    """What ``append_head`` and ``append_truncated`` had added to a graph, and ``detach`` has taken off."""
 
     nodes: tuple[onnx.NodeProto, ...]
     weights: tuple[onnx.TensorProto, ...]
