@@ -416,7 +416,7 @@ def default_registry() -> str:
     return registry_settings(named).url if named else ""
 
 
-def trust_policy(keys: Sequence[str] | str | None = None, threshold: int | None = None) -> Trust | None:
+def trusted_keys(keys: Sequence[str] | str | None = None, threshold: int | None = None) -> Trust | None:
     """Whose signatures are believed: as given, else as MODELDROP_TRUST or modeldrop.toml says; None for anybody.
 
     Args:
@@ -447,7 +447,7 @@ def trust_policy(keys: Sequence[str] | str | None = None, threshold: int | None 
     return make_trust(texts, 1 if threshold is None else threshold, where)
 
 
-def attestation_policy(given: str | None = None) -> Builder | None:
+def required_builder(given: str | None = None) -> Builder | None:
     """Whose attestation a version must have: as given, else as MODELDROP_REQUIRE_ATTESTATION or modeldrop.toml says.
 
     Raises:

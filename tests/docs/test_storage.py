@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from modeldrop.config import RegistrySettings, parse_config
 from modeldrop.doctor import gcs, s3
 from modeldrop.doctor.github_trust import GitHubSubjects, sign_in_script
-from modeldrop.doctor.policies import Policies, policies_for
+from modeldrop.doctor.policies import AccessPolicies, policies_for
 from modeldrop.doctor.run import ORDER
 from modeldrop.storage.write import headers
 from tests.docs.pages import DOCS, blocks, links
@@ -47,7 +47,7 @@ def added(all_of: str, without: str) -> list[Any]:
     return [statement for statement in json.loads(all_of)["Statement"] if statement not in few]
 
 
-def key_of(page: str) -> tuple[Policies, Policies]:
+def key_of(page: str) -> tuple[AccessPolicies, AccessPolicies]:
     """A page's policies without, and with, the encryption key that it names."""
     [settings] = [registry for text in texts(page, "toml") for registry in parse_config(text).registries.values()]
     assert settings.url == BUCKETS[page]

@@ -13,7 +13,7 @@ import pytest
 
 from modeldrop.config import RegistrySettings
 from modeldrop.doctor.checks import LARGE_FILES, POLICY, SERVICE, SETTINGS, CheckResult, CheckState
-from modeldrop.doctor.policies import Policies, policies_for
+from modeldrop.doctor.policies import AccessPolicies, policies_for
 from modeldrop.doctor.run import ORDER, check_registry
 from modeldrop.errors import RegistryError
 from modeldrop.format.policy import Policy
@@ -68,7 +68,7 @@ def azure(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> AzureServer:
     return server  # type: ignore[no-any-return]
 
 
-def policies(url: str, **settings: Any) -> Policies:
+def policies(url: str, **settings: Any) -> AccessPolicies:
     return policies_for(RegistrySettings(url, **settings))
 
 
@@ -492,7 +492,7 @@ def test_policies_of_s3_are_the_least_that_works(url: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "team/"])
 def test_a_publisher_may_be_kept_from_setting_the_policy(prefix: str) -> None:
     found = {
-        scheme: policies(f"{scheme}{prefix}".rstrip("/")).policy
+        scheme: policies(f"{scheme}{prefix}".rstrip("/")).policy_guard
         for scheme in ("s3://acme/", "gs://acme/", "az://acme/models/")
     }
     [deny] = json.loads(found["s3://acme/"])["Statement"]

@@ -353,7 +353,13 @@ def delta_index() -> DeltaIndex:
     lengths = (*(4321 for _ in graph.pieces[1:]), 0)
     base = f"sha256:{_hex('the manifest of v41')}"
     stored = _file(delta_path(base, graph.path), sum(lengths))
-    file = FileDelta(graph.path, graph.size - 64, _hex("the int8 graph of v41"), stored, lengths)
+    file = FileDelta(
+        path=graph.path,
+        base_size=graph.size - 64,
+        base_sha256=_hex("the int8 graph of v41"),
+        stored=stored,
+        lengths=lengths,
+    )
     return DeltaIndex((BaseDeltas(base, (file,)),), _PIECE_SIZE)
 
 

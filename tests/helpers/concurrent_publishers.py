@@ -19,7 +19,7 @@ from modeldrop.errors import ConflictError, NotFoundError, RefusedError
 from modeldrop.registry.channels import move_forward, promote, rollback, unretire
 from modeldrop.registry.promotion import Asked
 from modeldrop.registry.provenance import now
-from modeldrop.registry.prune import PrunePolicy, prune
+from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder, run_python
@@ -91,7 +91,7 @@ def publish_promote_or_prune(number: int, registry: str, folder: Path, ready: Ca
         except (NotFoundError, RefusedError):
             return ["refused", old]
     for _ in range(3):
-        prune(store, "embedder", PrunePolicy(keep=1, older_than=0), now=time.time(), apply=True, by=str(number))
+        prune(store, "embedder", PruneRules(keep=1, older_than=0), now=time.time(), apply=True, by=str(number))
     return ["pruned", None]
 
 

@@ -48,7 +48,15 @@ def add_paper_version(registry: Path, model: str, number: int, manifest: Manifes
 def move_paper_channel(registry: Path, model: str, moves: Mapping[int, str]) -> None:
     """Have ``current`` name the last of these versions, after the others; by version, their digests."""
     made = [
-        Move(number, digest, index + 1, f"{index:x}", "publish", "dana", f"2026-11-{index % 28 + 1:02}T10:00:00Z")
+        Move(
+            version=number,
+            digest=digest,
+            generation=index + 1,
+            nonce=f"{index:x}",
+            action="publish",
+            by="dana",
+            at=f"2026-11-{index % 28 + 1:02}T10:00:00Z",
+        )
         for index, (number, digest) in enumerate(moves.items())
     ][-_KEPT_MOVES:]
     (registry / model / "current").write_bytes(serialize_channel(Channel(made[-1], tuple(made[-2::-1]))))

@@ -22,7 +22,7 @@ from modeldrop.format.records import (
     serialize_retirement,
 )
 from modeldrop.registry.protection import time_text
-from modeldrop.registry.prune import Pruned, PrunePolicy, prune
+from modeldrop.registry.prune import Pruned, PruneRules, prune
 from modeldrop.registry.versions import (
     get_channel,
     get_version,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.store import ListedObject, Store, StoredObject
 
 HOUR, DAY = 3600.0, 86400.0
-POLICY = PrunePolicy(keep=2, older_than=7 * DAY, grace=DAY)
+RULES = PruneRules(keep=2, older_than=7 * DAY, grace=DAY)
 SEALED_FILES = {"claim.json", "manifest.json", "retired.json"}
 FILES = sum(map(len, contents("s1").values()))
 
@@ -81,10 +81,10 @@ class AgedRegistry:
         self.store.create(keys.channel("embedder", name), serialize_channel(channel))
 
     def prune(
-        self, later: float = 0, *, policy: PrunePolicy = POLICY, store: Store | None = None, apply: bool = True
+        self, later: float = 0, *, rules: PruneRules = RULES, store: Store | None = None, apply: bool = True
     ) -> Pruned:
         """Prune so many seconds from now."""
-        return prune(store or self.store, "embedder", policy, now=time.time() + later, apply=apply, by="dana")
+        return prune(store or self.store, "embedder", rules, now=time.time() + later, apply=apply, by="dana")
 
     def seal(self, later: float = DAY + 10) -> Pruned:
         """Both phases."""

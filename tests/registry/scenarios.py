@@ -13,7 +13,7 @@ from modeldrop.errors import NotFoundError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.channels import move_forward, promote, rollback
 from modeldrop.registry.promotion import Asked
-from modeldrop.registry.prune import ABANDON, PrunePolicy, prune
+from modeldrop.registry.prune import ABANDON, PruneRules, prune
 from modeldrop.registry.publish import Adopt, commit, find_build, read_build, stage
 from modeldrop.registry.versions import claimed_numbers, get_channel, version_numbers
 from modeldrop.storage.write import open_store
@@ -45,7 +45,7 @@ def publish_seed(store: Store, folder: Path, seed: str, model: str = "embedder")
 
 def abandoned_after(seconds: float, store: Store, model: str) -> list[int | None]:
     """Prune when so much time has passed; return the claims that were sealed as abandoned."""
-    steps = prune(store, model, PrunePolicy(), now=time.time() + seconds, apply=True).steps
+    steps = prune(store, model, PruneRules(), now=time.time() + seconds, apply=True).steps
     assert all(step.outcome == "done" for step in steps), steps
     return [step.version for step in steps if step.action == ABANDON]
 

@@ -15,7 +15,7 @@ from modeldrop.format import keys
 from modeldrop.format.deltas import decode_piece, delta_folder
 from modeldrop.registry.channels import move_forward, promote
 from modeldrop.registry.deltas import WantedDeltas, add_deltas, forget_base, read_delta_index
-from modeldrop.registry.prune import PrunePolicy, prune
+from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.publish import ADOPTED, BUILT, Adopt, commit, read_build, stage
 from modeldrop.registry.replicate import replicate
 from modeldrop.registry.versions import get_version, list_folders
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.write.store import Store
 
 MODEL = "embedder"
-AT_ONCE = PrunePolicy(keep=1, older_than=0.0, grace=0.0)
+AT_ONCE = PruneRules(keep=1, older_than=0.0, grace=0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,13 @@ def move(version: int, generation: int, action: str = "publish") -> Move:
 
 
 def wanting(seed: str, run: int, generation: int, *, proposal: bool = False) -> Wanted:
-    return Wanted(build_key(seed), f"2026-11-20T10:{run:02}:00Z", f"{RUNS}/{run}", generation, proposal)
+    return Wanted(
+        build_key=build_key(seed),
+        at=f"2026-11-20T10:{run:02}:00Z",
+        run=f"{RUNS}/{run}",
+        generation=generation,
+        proposal=proposal,
+    )
 
 
 # v2 (b) after v1 (a); the same after a rollback; after a rejected c; where a pull request alone publishes.

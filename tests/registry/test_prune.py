@@ -19,7 +19,7 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry.channels import rollback
 from modeldrop.registry.protection import time_text
-from modeldrop.registry.prune import PrunePolicy
+from modeldrop.registry.prune import PruneRules
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import (
     find_version,
@@ -95,24 +95,24 @@ def test_a_pruned_number_is_never_used_again_and_the_recipe_can_be_published_aga
 
 def test_the_newest_stay_however_old_and_the_young_however_many(make_registry: Callable[..., AgedRegistry]) -> None:
     five = make_registry(5)
-    assert outcomes(five.prune(policy=PrunePolicy(keep=5), apply=False)) == []
-    assert outcomes(five.prune(policy=PrunePolicy(keep=2, older_than=31 * DAY), apply=False)) == []
-    old = outcomes(five.prune(policy=PrunePolicy(keep=2, older_than=29 * DAY), apply=False))
+    assert outcomes(five.prune(rules=PruneRules(keep=5), apply=False)) == []
+    assert outcomes(five.prune(rules=PruneRules(keep=2, older_than=31 * DAY), apply=False)) == []
+    old = outcomes(five.prune(rules=PruneRules(keep=2, older_than=29 * DAY), apply=False))
     assert [number for _, number, _ in old] == [3, 2, 1]
 
 
 def test_never_one_younger_than_the_grace(make_registry: Callable[..., AgedRegistry]) -> None:
     four = make_registry(4)
     four.age(DAY - 60)
-    policy = PrunePolicy(keep=1, older_than=0, grace=DAY)
-    assert outcomes(four.prune(policy=policy, apply=False)) == []
-    assert [number for _, number, _ in outcomes(four.prune(70, policy=policy, apply=False))] == [3, 2, 1]
+    rules = PruneRules(keep=1, older_than=0, grace=DAY)
+    assert outcomes(four.prune(rules=rules, apply=False)) == []
+    assert [number for _, number, _ in outcomes(four.prune(70, rules=rules, apply=False))] == [3, 2, 1]
 
 
 def test_the_age_is_that_of_the_commit_not_of_the_build(make_registry: Callable[..., AgedRegistry]) -> None:
     two = make_registry(2)  # their manifests say that they were built on 2026-11-20
     os.utime(two.registry / "embedder/v1/manifest.json")
-    assert outcomes(two.prune(policy=PrunePolicy(keep=1, older_than=DAY), apply=False)) == []
+    assert outcomes(two.prune(rules=PruneRules(keep=1, older_than=DAY), apply=False)) == []
 
 
 def test_retired_ones_do_not_count_among_the_newest(make_registry: Callable[..., AgedRegistry]) -> None:
@@ -172,7 +172,7 @@ def _broken_dates(path: Path) -> tuple[Move, tuple[Move, ...]]:
 def test_a_mark_with_an_impossible_date_never_ripens(make_registry: Callable[..., AgedRegistry], at: str) -> None:
     four = make_registry(4)
     four.store.create(keys.retired("embedder", 1), serialize_retirement(Retirement(at, "dana", "")))
-    pruned = four.prune(100 * DAY, policy=PrunePolicy(keep=3))
+    pruned = four.prune(100 * DAY, rules=PruneRules(keep=3))
     assert outcomes(pruned) == []
     assert at in reasons_kept(pruned)[1]
 

@@ -17,7 +17,7 @@ from modeldrop.format.records import (
 )
 from modeldrop.registry.channels import promote, unretire
 from modeldrop.registry.protection import time_text
-from modeldrop.registry.prune import Pruned, PrunePolicy, prune, store_clock
+from modeldrop.registry.prune import Pruned, PruneRules, prune, store_clock
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import (
     Version,
@@ -41,7 +41,7 @@ from tests.registry.aged_registry import (
 if TYPE_CHECKING:
     from modeldrop.storage.write.store import Store, StoredObject
 
-KEEP_ONE = PrunePolicy(keep=1, older_than=0, grace=DAY)
+KEEP_ONE = PruneRules(keep=1, older_than=0, grace=DAY)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from modeldrop.format import keys
 from modeldrop.format.records import Rejection
 from modeldrop.registry.channels import move_forward, promote, reject, rejection_now
 from modeldrop.registry.promotion import Asked
-from modeldrop.registry.prune import PrunePolicy, prune
+from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.versions import REJECTED, RETIRED, find_rejection, get_channel, read_channel, read_marks
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, publish_build
@@ -107,9 +107,9 @@ def test_prune_takes_the_mark_with_the_files(registry: Path) -> None:
     for name in (registry / "embedder/.moves").glob("*/*"):
         if name.parent.name == "current":
             name.unlink()
-    policy = PrunePolicy(keep=1, older_than=0, grace=DAY)
+    rules = PruneRules(keep=1, older_than=0, grace=DAY)
     for days in (2, 4):
-        prune(store, "embedder", policy, now=now + days * DAY, apply=True, by="ops")
+        prune(store, "embedder", rules, now=now + days * DAY, apply=True, by="ops")
     assert sorted(path.name for path in (registry / "embedder/v1").iterdir()) == [
         "claim.json",
         "manifest.json",

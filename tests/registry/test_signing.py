@@ -23,7 +23,7 @@ from modeldrop.export.worker_process import worker_environment
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.verify import find_damage_of_copy
 from modeldrop.registry.channels import move_forward, promote, refresh, rollback
-from modeldrop.registry.prune import PrunePolicy, prune
+from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.publish import read_build, stage
 from modeldrop.registry.replicate import replicate
 from modeldrop.registry.signing import find_signer, read_keys, signing_keys, vouch
@@ -362,7 +362,7 @@ def test_prune_takes_the_statement_with_the_version(registry: Path) -> None:
         publish_build(registry, "c")
     store = store_of(registry)
     for days in (1, 3):
-        prune(store, MODEL, PrunePolicy(keep=1, older_than=0), now=time.time() + days * 86400, apply=True)
+        prune(store, MODEL, PruneRules(keep=1, older_than=0), now=time.time() + days * 86400, apply=True)
     left = {path.name for path in (registry / MODEL / "v1").iterdir()}
     assert left == {"claim.json", "manifest.json", "retired.json"}
 

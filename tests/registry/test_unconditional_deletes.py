@@ -13,7 +13,7 @@ from modeldrop.format import keys
 from modeldrop.format.records import Retirement, serialize_retirement
 from modeldrop.registry.channels import move_forward, promote, unretire
 from modeldrop.registry.protection import time_text
-from modeldrop.registry.prune import PrunePolicy, prune
+from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.publish import find_build
 from modeldrop.registry.versions import (
     find_version,
@@ -44,7 +44,7 @@ REFUSALS: dict[str, dict[str, Any]] = {
     "ignored": {"kind": "ignored"},
 }
 MARK = serialize_retirement(Retirement("2026-01-01T00:00:00Z", "dana", "old"))
-POLICY = PrunePolicy(keep=1, older_than=0, grace=DAY)
+RULES = PruneRules(keep=1, older_than=0, grace=DAY)
 
 
 @pytest.fixture(params=REFUSALS)
@@ -59,7 +59,7 @@ def registry(request: pytest.FixtureRequest, s3: S3Server) -> Iterator[str]:
 
 
 def later(store: Store, days: float) -> list[tuple[str, int | None, str]]:
-    return outcomes(prune(store, "embedder", POLICY, now=time.time() + days * DAY, apply=True, by="dana"))
+    return outcomes(prune(store, "embedder", RULES, now=time.time() + days * DAY, apply=True, by="dana"))
 
 
 def test_all_of_prune(registry: str, tmp_path: Path) -> None:

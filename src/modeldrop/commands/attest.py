@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
-from modeldrop.config import attestation_policy
+from modeldrop.config import required_builder
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.registry.attestations import add_attestation, check_attestation
 from modeldrop.registry.versions import resolve_reference
@@ -67,7 +67,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _builder(arguments: argparse.Namespace) -> Builder:
     if arguments.repository is not None:
         return make_builder(arguments.repository, "--repository", ref=arguments.ref, workflow=arguments.workflow)
-    builder = attestation_policy()
+    builder = required_builder()
     if builder is None:
         raise UsageError(
             "Whose attestation it must be is not said.",

@@ -52,7 +52,7 @@ def add_fetch_options(parser: argparse.ArgumentParser, *, references: str = "+")
     )  # fmt: skip
     add(
         "--on-unavailable",
-        metavar="POLICY",
+        metavar="CHOICE",
         help="without the registry: last-good (what this disk has; the default), fail, or offline (never ask)",
     )
     add("--max-stale", metavar="AGE", help="how old the last good answer may be (default: any age)")

@@ -14,7 +14,7 @@ import argparse
 
 from modeldrop.commands.arguments import add_json, add_require_attestation, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
-from modeldrop.config import attestation_policy
+from modeldrop.config import required_builder
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
 from modeldrop.publishing.mirror import mirror_version, work_folder
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = open_store(reference.registry), open_store(arguments.registry, carrier=True)
     if source.url == target.url:
         raise UsageError(f"{source.url} is both the source and the destination.", "Name another registry.")
-    model, builder = reference.model, attestation_policy(arguments.require_attestation)
+    model, builder = reference.model, required_builder(arguments.require_attestation)
     if channel is not None and find_signer() is None:
         refuse_unsigned(target, model, channel, read_channel(target, model, channel)[0])
     version = resolve_followed(source, reference)

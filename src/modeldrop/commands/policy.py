@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import default_registry, trust_policy
+from modeldrop.config import default_registry, trusted_keys
 from modeldrop.errors import UsageError
 from modeldrop.format.names import check_channel
 from modeldrop.format.policy import ATTESTATION, REQUIREMENTS, SIGNATURE, Policy, policy_text
@@ -75,7 +75,7 @@ def _policy(arguments: argparse.Namespace) -> Policy:
     require = tuple(one for one in REQUIREMENTS if one in arguments.require)
     if require and NONE in arguments.require:
         raise UsageError("none stands alone.", "Name what is required, or none.")
-    trust = trust_policy(arguments.trust, arguments.threshold) if SIGNATURE in require else None
+    trust = trusted_keys(arguments.trust, arguments.threshold) if SIGNATURE in require else None
     if SIGNATURE in require and trust is None:
         raise UsageError(
             "Whose signatures count is not said.", "List the public keys: --trust, MODELDROP_TRUST, or modeldrop.toml."

@@ -27,7 +27,7 @@ from datetime import datetime
 
 from modeldrop.commands.arguments import add_json, add_require_attestation, print_json, reference_argument
 from modeldrop.commands.summary import channel_json, channel_line
-from modeldrop.config import attestation_policy
+from modeldrop.config import required_builder
 from modeldrop.errors import UsageError
 from modeldrop.format.names import DEFAULT_CHANNEL, check_channel
 from modeldrop.registry.attestations import check_attestation
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.vouch and arguments.unsigned:
         raise UsageError("--vouch and --unsigned exclude each other.", "Write one of them.")
     asked = None if arguments.asked_at is None else _asked(arguments)
-    builder = attestation_policy(arguments.require_attestation)
+    builder = required_builder(arguments.require_attestation)
     reference = reference_argument(arguments.reference)
     if "@" not in arguments.reference.rpartition("/")[2]:
         raise UsageError("No version is named.", f"Name one: modeldrop promote {arguments.reference}@v3")

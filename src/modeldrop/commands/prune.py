@@ -21,7 +21,7 @@ from modeldrop.errors import ModeldropError, UsageError
 from modeldrop.format.names import parse_version
 from modeldrop.registry.channels import unretire
 from modeldrop.registry.provenance import provenance
-from modeldrop.registry.prune import DONE, RETIRE, Pruned, PrunePolicy, PruneStep, duration_text, prune, store_clock
+from modeldrop.registry.prune import DONE, RETIRE, Pruned, PruneRules, PruneStep, duration_text, prune, store_clock
 from modeldrop.registry.versions import claimed_numbers, models_named
 from modeldrop.site.upkeep import keep_site
 from modeldrop.storage.write import open_store
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.unretire is not None:
         return _unretire(arguments.what, parse_version(arguments.unretire), as_json=arguments.json)
-    policy = _policy(arguments)
+    rules = _rules(arguments)
     store, models, single = models_named(arguments.what)
     if not single:
         models = [model for model in models if claimed_numbers(store, model)]  # other folders are no models
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     pruned, failed = [], None
     for model in models:
         try:
-            pruned.append(prune(store, model, policy, now=now, apply=arguments.yes, by=provenance().actor))
+            pruned.append(prune(store, model, rules, now=now, apply=arguments.yes, by=provenance().actor))
             changed = [step.version for step in pruned[-1].steps if step.outcome == DONE and step.version is not None]
             if changed:
                 keep_site(store, model, changed)
@@ -74,11 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([_json(one) for one in pruned])
     else:
-        _print(store, pruned, policy, done=arguments.yes)
+        _print(store, pruned, rules, done=arguments.yes)
     return 0 if failed is None else failed.exit_code
 
 
-def _policy(arguments: argparse.Namespace) -> PrunePolicy:
+def _rules(arguments: argparse.Namespace) -> PruneRules:
     grace = read_duration(arguments.grace, "--grace")
     if grace < _LEAST_GRACE:
         raise UsageError(
@@ -88,7 +88,7 @@ def _policy(arguments: argparse.Namespace) -> PrunePolicy:
         )
     if arguments.keep < 0:
         raise UsageError(f"--keep {arguments.keep} is not a number of versions.", "Write 0 or more.")
-    return PrunePolicy(arguments.keep, read_duration(arguments.older_than, "--older-than"), grace)
+    return PruneRules(arguments.keep, read_duration(arguments.older_than, "--older-than"), grace)
 
 
 def _unretire(what: str, number: int, *, as_json: bool) -> int:
@@ -113,7 +113,7 @@ def _json(pruned: Pruned) -> dict[str, object]:
     }
 
 
-def _print(store: Store, pruned: list[Pruned], policy: PrunePolicy, *, done: bool) -> None:
+def _print(store: Store, pruned: list[Pruned], rules: PruneRules, *, done: bool) -> None:
     rows = [
         (one.model, _version(step), _WILL[step.action], size_text(step.size) if step.size else "", _why(step))
         for one in pruned
@@ -131,7 +131,7 @@ def _print(store: Store, pruned: list[Pruned], policy: PrunePolicy, *, done: boo
     line = f"{'Freed' if done else 'Would free'} {size_text(now)}"
     if any(step.action == RETIRE for one in pruned for step in one.steps):
         line += f"; sealing what {'was' if done else 'would be'} retired frees {size_text(later)} more"
-        line += f", by a run {duration_text(policy.grace)} later"
+        line += f", by a run {duration_text(rules.grace)} later"
     print(f"{line}.")
     if not done:
         print("Nothing was changed. To do it: the same with --yes.")

@@ -19,7 +19,7 @@ from modeldrop.util.retry import with_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modeldrop.doctor.policies import Policies
+    from modeldrop.doctor.policies import AccessPolicies
     from modeldrop.errors import ModeldropError
     from modeldrop.storage.write.store import Store
 
@@ -108,7 +108,7 @@ class Probe(Protocol):
         """The registry's store."""
 
     @property
-    def policies(self) -> Policies:
+    def policies(self) -> AccessPolicies:
         """What to grant where a right is missing."""
 
     def first_request(self) -> FirstResponse:

@@ -21,7 +21,7 @@ from modeldrop.doctor.checks import (
     ok,
     warning,
 )
-from modeldrop.doctor.policies import Policies
+from modeldrop.doctor.policies import AccessPolicies
 from modeldrop.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class FolderProbe:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.policies = Policies("", "", "", "")  # what a folder refuses, its error explains
+        # What a folder refuses, its error explains.
+        self.policies = AccessPolicies(publisher="", fetcher="", prune="", doctor="")
         self._folder = Path(store.url)
         self._made = False
 

@@ -29,7 +29,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{
 
 
 @dataclass(frozen=True, slots=True)
-class Policies:
+class AccessPolicies:
     """What to grant, as text.
 
     Attributes:
@@ -38,14 +38,14 @@ class Policies:
             reads only, needs the same.
         prune: besides the publisher's, for ``prune``.
         doctor: besides the publisher's, for all that ``doctor`` looks at; it says what it could not look at.
-        policy: keeps the publisher from writing what ``modeldrop policy`` has set, so that it holds for it.
+        policy_guard: keeps the publisher from writing what ``modeldrop policy`` has set, so that it holds for it.
     """
 
     publisher: str
     fetcher: str
     prune: str
     doctor: str
-    policy: str = ""
+    policy_guard: str = ""
 
     def to_json(self) -> Mapping[str, str]:
         """The texts by who needs them."""
@@ -55,11 +55,11 @@ class Policies:
             "fetcher": self.fetcher,
             "prune": self.prune,
             "doctor": self.doctor,
-            "policy": self.policy,
+            "policy": self.policy_guard,
         }
 
 
-def policies_for(settings: RegistrySettings) -> Policies:
+def policies_for(settings: RegistrySettings) -> AccessPolicies:
     """The policies of a registry: for its prefix, encryption key, tags and ACL.
 
     Raises:
@@ -72,7 +72,7 @@ def policies_for(settings: RegistrySettings) -> Policies:
     return google(bucket, settings.encryption_key) if bucket.scheme == "gs" else azure(bucket, tags=bool(settings.tags))
 
 
-def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
+def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> AccessPolicies:
     """IAM policies for a registry on S3.
 
     Listing is limited to the registry's prefix. It is part of the fetcher's policy because S3 otherwise answers
@@ -112,21 +112,31 @@ def aws(bucket: Bucket, settings: RegistrySettings, region: str) -> Policies:
         ),
     ]
     settings_folder = f"{objects.removesuffix('*')}{_SETTINGS}*"
-    policy = [_allow(["s3:PutObject", "s3:DeleteObject"], settings_folder) | {"Effect": "Deny"}]
-    return Policies(*(_aws_document(statements) for statements in (publisher, fetcher, prune, doctor, policy)))
-
-
-def _express(bucket: str) -> Policies:
-    session = _allow(["s3express:CreateSession"], bucket)
-    reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
-    publisher = _aws_document([session])
-    policy = "# In a directory bucket whoever may publish may set it: sessions know no prefixes."
-    return Policies(
-        publisher=publisher, fetcher=_aws_document([reading]), prune=publisher, doctor=publisher, policy=policy
+    policy_guard = [_allow(["s3:PutObject", "s3:DeleteObject"], settings_folder) | {"Effect": "Deny"}]
+    return AccessPolicies(
+        publisher=_aws_document(publisher),
+        fetcher=_aws_document(fetcher),
+        prune=_aws_document(prune),
+        doctor=_aws_document(doctor),
+        policy_guard=_aws_document(policy_guard),
     )
 
 
-def google(bucket: Bucket, encryption_key: str = "") -> Policies:
+def _express(bucket: str) -> AccessPolicies:
+    session = _allow(["s3express:CreateSession"], bucket)
+    reading = session | {"Condition": {"StringEquals": {"s3express:SessionMode": "ReadOnly"}}}
+    publisher = _aws_document([session])
+    policy_guard = "# In a directory bucket whoever may publish may set it: sessions know no prefixes."
+    return AccessPolicies(
+        publisher=publisher,
+        fetcher=_aws_document([reading]),
+        prune=publisher,
+        doctor=publisher,
+        policy_guard=policy_guard,
+    )
+
+
+def google(bucket: Bucket, encryption_key: str = "") -> AccessPolicies:
     """Commands that grant roles on a bucket of GCS, limited to the registry's prefix.
 
     Listing is a right on the bucket, so whoever has it sees the names of all objects in it. GCS asks for
@@ -162,7 +172,7 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
             "\n# The key is used by Cloud Storage itself, not by the publisher:\n"
             f"gcloud storage service-agent --project=$PROJECT --authorize-cmek={encryption_key}"
         )
-    return Policies(
+    return AccessPolicies(
         publisher=publisher,
         fetcher=condition + grant("roles/storage.objectViewer"),
         prune="# Nothing more: roles/storage.objectUser includes deletion.",
@@ -170,13 +180,14 @@ def google(bucket: Bucket, encryption_key: str = "") -> Policies:
         + grant("roles/storage.legacyBucketReader", conditional=False)
         + "\n"
         + grant("roles/iam.securityReviewer", conditional=False),
-        policy=f"# In place of the publisher's condition, or as one:\ncat > {_CONDITION_FILE} <<'END'\n{without}\nEND\n"
+        policy_guard="# In place of the publisher's condition, or as one:\n"
+        f"cat > {_CONDITION_FILE} <<'END'\n{without}\nEND\n"
         + grant("roles/storage.objectUser", conditional=False).removesuffix(" \\\n  --condition=None")
         + f" \\\n  --condition-from-file={_CONDITION_FILE}",
     )
 
 
-def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
+def azure(bucket: Bucket, *, tags: bool = False) -> AccessPolicies:
     """Commands that grant roles on a container; data roles have no narrower scope without conditions.
 
     The publisher's role is one of its own because the narrowest that Azure brings (Storage Blob Data Contributor)
@@ -207,13 +218,13 @@ def azure(bucket: Bucket, *, tags: bool = False) -> Policies:
     def grant(name: str) -> str:
         return f'az role assignment create --assignee "$PRINCIPAL" \\\n  --role "{name}" \\\n  --scope "{scope}"'
 
-    return Policies(
+    return AccessPolicies(
         publisher=f'az role definition create --role-definition "$(cat <<END\n{role}\nEND\n)"\n{grant(_AZURE_ROLE)}',
         fetcher=grant("Storage Blob Data Reader"),
         prune=f"# Besides reading and writing it deletes:\n{grant('Storage Blob Data Contributor')}",
         doctor=f"# It deletes the blob it tries with:\n{grant('Storage Blob Data Contributor')}\n"
         "# Lifecycle rules are a matter of the storage account: Reader on the account, and az, show them.",
-        policy=f"# In place of the publisher's assignment:\n{grant(_AZURE_ROLE)} \\\n"
+        policy_guard=f"# In place of the publisher's assignment:\n{grant(_AZURE_ROLE)} \\\n"
         f"  --condition-version 2.0 --condition \"$(cat <<'END'\n{condition}\nEND\n)\"",
     )
 

@@ -96,11 +96,11 @@ def done(snapshot: Snapshot) -> Event:
     )
 
 
-def json_line(event: Event, at: float | None = None) -> str:
-    """The event as one line of JSON, without what could be a secret. ``at``: Unix seconds; default now."""
+def json_line(event: Event) -> str:
+    """The event as one line of JSON, without what could be a secret."""
     import json
 
-    at = time.time() if at is None else at
+    at = time.time()
     clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
     line = {"time": f"{clock}.{int(at % 1 * 1000):03}Z", "event": event.name}
     if event.model:

@@ -15,7 +15,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.config import attestation_policy, default_registry, home_folder, trust_policy
+from modeldrop.config import default_registry, home_folder, required_builder, trusted_keys
 from modeldrop.errors import (
     DiskError,
     FormatError,
@@ -463,7 +463,7 @@ def unwritable(home: Path, error: OSError) -> DiskError:
 
 def _trust_check(options: Options, home: ModelHome) -> TrustCheck | None:
     """What refuses what trusted keys have not signed; None where nothing need be."""
-    trust = trust_policy(options.trust, options.trust_threshold)
+    trust = trusted_keys(options.trust, options.trust_threshold)
     if trust is None:
         return None
     from modeldrop.fetcher.trust_check import TrustCheck
@@ -473,7 +473,7 @@ def _trust_check(options: Options, home: ModelHome) -> TrustCheck | None:
 
 def _attestation_check(options: Options, home: ModelHome) -> AttestationCheck | None:
     """What refuses what nobody has attested to; None where nothing need be."""
-    builder = attestation_policy(options.require_attestation)
+    builder = required_builder(options.require_attestation)
     if builder is None:
         return None
     from modeldrop.fetcher.attestation_check import AttestationCheck

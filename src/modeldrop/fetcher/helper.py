@@ -103,7 +103,9 @@ class HelperReader:
             "left": deadline.left(),
             "published": dict(published),
         }
-        return TransferStats(*self._ask(request, f"files of {prefix} from {self.url}", deadline, progress)["stats"])
+        return TransferStats._make(
+            self._ask(request, f"files of {prefix} from {self.url}", deadline, progress)["stats"]
+        )
 
     def _ask(
         self,

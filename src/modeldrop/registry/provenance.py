@@ -46,9 +46,9 @@ def provenance(environment: Mapping[str, str] = os.environ) -> Provenance:
     )
 
 
-def build_identity(environment: Mapping[str, str] = os.environ) -> BuildIdentity:
+def build_identity() -> BuildIdentity:
     """What a signature says of who has built: as ``provenance``, and the workflow with the ref that it was at."""
-    get, made, workflow = environment.get, provenance(environment), ""
+    get, made, workflow = os.environ.get, provenance(), ""
     if get("GITHUB_ACTIONS") == "true":
         workflow = get("GITHUB_WORKFLOW_REF", "")
     elif get("GITLAB_CI") == "true":

@@ -29,7 +29,7 @@ DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
-class PrunePolicy:
+class PruneRules:
     """What may be removed.
 
     Attributes:
@@ -91,13 +91,13 @@ class Pruned:
         return sum(step.size for step in self.steps if step.action == RETIRE and step.outcome in {"", DONE})
 
 
-def prune(store: Store, model: str, policy: PrunePolicy, *, now: float, apply: bool, by: str = "") -> Pruned:
+def prune(store: Store, model: str, rules: PruneRules, *, now: float, apply: bool, by: str = "") -> Pruned:
     """Prune a model, or say what that would do.
 
     Args:
         store: the registry.
         model: the model.
-        policy: what may go.
+        rules: what may go.
         now: the present moment, in Unix seconds; see ``store_clock``.
         apply: do it.
         by: who asks, for the records.
@@ -106,7 +106,7 @@ def prune(store: Store, model: str, policy: PrunePolicy, *, now: float, apply: b
         FormatError: a channel cannot be read, so it is not known what it names: nothing was pruned.
         RegistryError: the registry cannot be read or written; the next prune goes on from there.
     """
-    plan = _PrunePlan(store, model, policy, now)
+    plan = _PrunePlan(store, model, rules, now)
     if apply:
         plan.apply(by)
     return Pruned(model, tuple(plan.steps), tuple(sorted(plan.kept, key=lambda kept: kept.version)))
@@ -139,12 +139,12 @@ def duration_text(seconds: float) -> str:
 class _PrunePlan:
     """What is to be done to one model."""
 
-    def __init__(self, store: Store, model: str, policy: PrunePolicy, now: float) -> None:
+    def __init__(self, store: Store, model: str, rules: PruneRules, now: float) -> None:
         self._store = store
         self._model = model
-        self._policy = policy
+        self._rules = rules
         self._now = now
-        self._grace = duration_text(policy.grace)
+        self._grace = duration_text(rules.grace)
         self._uploads: dict[int, UnfinishedUpload] = {}  # by the index of their step
         self.steps: list[PruneStep] = []
         self.kept: list[KeptVersion] = []
@@ -155,14 +155,14 @@ class _PrunePlan:
         uploading = {folder.number for folder in folders if not self._add_claim(folder, uploads)}
         live = [folder for folder in folders if folder.committed and not folder.emptied]
         live = [folder for folder in live if not (folder.may_be_sealed and self._add_marked(folder, protection))]
-        for folder in live[::-1][policy.keep :]:
+        for folder in live[::-1][rules.keep :]:
             self._add_old(folder, protection)
         for upload in uploads:
             self._add_upload(upload, uploading)
 
     def apply(self, by: str) -> None:
         """Do it, and write into every step what came of it."""
-        sealer = Sealer(self._store, self._model, now=self._now, grace=self._policy.grace, by=by)
+        sealer = Sealer(self._store, self._model, now=self._now, grace=self._rules.grace, by=by)
         retired = [index for index, step in enumerate(self.steps) if step.action == RETIRE]
         for index in retired:
             self._set(index, self._retire(self.steps[index], by))
@@ -207,7 +207,7 @@ class _PrunePlan:
         """Add the sealing of a claim that was never committed; return False if its owner may be at work."""
         if folder.committed or CLAIM not in folder.objects:
             return True  # without a claim it is no version: files were put there by hand
-        if self._now - last_write(self._model, folder, uploads) < self._policy.grace:
+        if self._now - last_write(self._model, folder, uploads) < self._rules.grace:
             self._keep(folder, f"is being uploaded: it was written to within the last {self._grace}")
             return False
         self._add(ABANDON, folder, f"never finished, and not written to for {self._grace}")
@@ -240,14 +240,14 @@ class _PrunePlan:
         except FormatError as error:
             self._keep(folder, f"is retired, but it is not known since when: {error.message}")
             return
-        if age(mark.at, self._now) < self._policy.grace:
+        if age(mark.at, self._now) < self._rules.grace:
             self._keep(folder, f"was retired at {mark.at}, and is sealed {self._grace} after that")
         else:
             self._add(SEAL, folder, mark.why)
 
     def _add_old(self, folder: VersionListing, protection: Protection) -> None:
-        policy = self._policy
-        min_age = max(policy.older_than, policy.grace)
+        rules = self._rules
+        min_age = max(rules.older_than, rules.grace)
         if why := protection.reason(folder.number):
             self._keep(folder, f"stays: {why}")
         elif self._now - folder.objects[MANIFEST].modified >= min_age:
@@ -260,13 +260,13 @@ class _PrunePlan:
             if why := manifest_fault(stored.data):
                 self._keep(folder, f"stays: its manifest cannot be read: {why}")
                 return
-            older = f", older than {duration_text(policy.older_than)}" if policy.older_than else ""
-            self._add(RETIRE, folder, f"not among the newest {policy.keep}{older}")
+            older = f", older than {duration_text(rules.older_than)}" if rules.older_than else ""
+            self._add(RETIRE, folder, f"not among the newest {rules.keep}{older}")
 
     def _add_upload(self, upload: UnfinishedUpload, uploading: set[int]) -> None:
         path = upload.key.partition("/")[2]
         number = keys.version_number(path.partition("/")[0])
-        if number not in uploading and self._now - upload.started >= self._policy.grace:
+        if number not in uploading and self._now - upload.started >= self._rules.grace:
             why = f"an upload of {path}, begun at {time_text(upload.started)}, never finished"
             self._uploads[len(self.steps)] = upload
             self.steps.append(PruneStep(ABORT, number, 0, why))
@@ -278,4 +278,4 @@ class _PrunePlan:
         self.kept.append(KeptVersion(folder.number, why))
 
     def _protection(self) -> Protection:
-        return read_protection(self._store, self._model, self._now, self._policy.grace)
+        return read_protection(self._store, self._model, self._now, self._rules.grace)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from modeldrop.config import setting, trust_policy, variable
+from modeldrop.config import setting, trusted_keys, variable
 from modeldrop.errors import ConflictError, MissingExtraError, RefusedError, TrustError, UsageError
 from modeldrop.format import keys
 from modeldrop.format.channel import Channel, Envelope, Signature
@@ -166,7 +166,7 @@ def find_signer() -> KeySigner | None:
     own = signing_keys()
     if not own:
         return None
-    trust = trust_policy()
+    trust = trusted_keys()
     if trust is not None and not trust.is_met_by(key.public for key in own):
         raise UsageError(
             f"MODELDROP_SIGNING_KEY has the key {', '.join(key.public for key in own)}; trusted here are "

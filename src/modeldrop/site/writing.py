@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modeldrop.config import trust_policy
+from modeldrop.config import trusted_keys
 from modeldrop.errors import ConflictError, FormatError
 from modeldrop.format import keys
 from modeldrop.registry.versions import list_folder, list_folders, list_models
@@ -69,7 +69,7 @@ def write_site(store: Store, place: Place, progress: Callable[[str], None] = lam
         MissingExtraError: Jinja2 is not installed.
         RegistryError, DiskError: the registry cannot be read, or the place not be written.
     """
-    pages, trust = Pages(store.url, place.beside), trust_policy()
+    pages, trust = Pages(store.url, place.beside), trusted_keys()
     for path, data in pages.assets().items():
         place.write(path, data)
     place.read(REGISTRY_PAGE)  # before the registry is read: what is published meanwhile must not be lost
@@ -119,14 +119,13 @@ def _write_model(
     return row, len(entries)
 
 
-def update_site(store: Store, model: str, changed: Iterable[int], *, attempts: int = _ATTEMPTS) -> Written:
+def update_site(store: Store, model: str, changed: Iterable[int]) -> Written:
     """Bring the pages in a registry up to date after a model has changed; all of them where there are none yet.
 
     Args:
         store: the registry.
         model: the model.
         changed: versions that were published, marked or sealed; moves of channels are found here.
-        attempts: how often to begin again while others write the same pages.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
@@ -134,7 +133,7 @@ def update_site(store: Store, model: str, changed: Iterable[int], *, attempts: i
         RegistryError, DiskError: the registry cannot be read or written.
     """
     changed = set(changed)
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, _ATTEMPTS + 1):
         place = RegistryPlace(store)
         pages = Pages(store.url, place.beside)
         front = place.read(REGISTRY_PAGE)
@@ -143,14 +142,14 @@ def update_site(store: Store, model: str, changed: Iterable[int], *, attempts: i
         except FormatError:
             return write_site(store, place)
         try:
-            written = _Update(store, place, pages, model, rows).run(changed)
+            written = _Update(store, place, pages, model=model, rows=rows).run(changed)
             for path, data in pages.assets(unless_in=front or b"").items():  # after an upgrade there are others
                 place.write(path, data)
             return written
         except FormatError:
             return write_site(store, place)  # what the pages remember is damaged, or of a later release
         except ConflictError:
-            if attempt == attempts:
+            if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
@@ -158,7 +157,7 @@ def update_site(store: Store, model: str, changed: Iterable[int], *, attempts: i
 class _Update:
     """One attempt at an update. What it will replace is read before the registry is."""
 
-    def __init__(self, store: Store, place: Place, pages: Pages, model: str, rows: dict[str, ModelRow]) -> None:
+    def __init__(self, store: Store, place: Place, pages: Pages, *, model: str, rows: dict[str, ModelRow]) -> None:
         self._store = store
         self._place = place
         self._pages = pages
@@ -167,7 +166,7 @@ class _Update:
         self._before = rows.get(model, ModelRow(model))
         self._chunks: dict[int, list[VersionEntry]] = {}
         self._followers: set[int] = set()
-        self._trust = trust_policy()
+        self._trust = trusted_keys()
 
     def run(self, changed: set[int]) -> Written:
         """Do it."""

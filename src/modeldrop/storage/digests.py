@@ -10,7 +10,7 @@ from modeldrop.format.manifest import PIECE_SIZE, File
 _CHUNK = 1 << 20
 
 
-def describe_file(root: Path, path: Path, piece_size: int = PIECE_SIZE) -> File:
+def describe_file(root: Path, path: Path) -> File:
     """The manifest's entry of ``path``, named relative to ``root``."""
     from blake3 import blake3  # the action checks recipes before anything is installed
 
@@ -20,13 +20,13 @@ def describe_file(root: Path, path: Path, piece_size: int = PIECE_SIZE) -> File:
     with path.open("rb") as file:
         while True:
             piece = blake3()
-            left = piece_size
+            left = PIECE_SIZE
             while left and (chunk := file.read(min(_CHUNK, left))):
                 whole.update(chunk)
                 piece.update(chunk)
                 left -= len(chunk)
-            if left == piece_size:
+            if left == PIECE_SIZE:
                 break
-            size += piece_size - left
+            size += PIECE_SIZE - left
             pieces.append(piece.hexdigest())
     return File(path.relative_to(root).as_posix(), size, whole.hexdigest(), tuple(pieces))

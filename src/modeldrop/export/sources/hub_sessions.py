@@ -43,7 +43,7 @@ def _transport(library: Any) -> Any:
     bundle = http.ca_bundle()
     trusted = ssl.create_default_context(cafile=bundle) if bundle else True
 
-    class Transport(library.BaseTransport):  # type: ignore[misc]
+    class HubTransport(library.BaseTransport):  # type: ignore[misc]
         """Trusts and connects by ``modeldrop.util.http``."""
 
         def __init__(self) -> None:
@@ -64,4 +64,4 @@ def _transport(library: Any) -> Any:
             for transport in self._by_proxy.values():
                 transport.close()
 
-    return Transport()
+    return HubTransport()

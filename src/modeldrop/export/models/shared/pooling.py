@@ -90,11 +90,6 @@ class Head:
         """The output that it makes."""
         return TOKENS if self.by_token else SENTENCE
 
-    @property
-    def sparse(self) -> bool:
-        """Whether vectors have a number for every token of the vocabulary, most of them 0."""
-        return self.of == LOGITS
-
 
 def read_head(folder: Path, config: SentenceConfig) -> Head | None:
     """The head that a source's modules.json describes; None where there is no modules.json.
