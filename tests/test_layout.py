@@ -14,18 +14,30 @@ from tests.servers.s3 import S3Server
 
 TESTS = Path(__file__).parent
 MODULES = sorted(TESTS.rglob("*.py"))
-TEST_MODULE = re.compile(r"^ *(?:from|import) +(tests\.(?:\w+\.)*test_\w+)", re.MULTILINE)
+TEST_MODULE = re.compile(r"\b(?:from|import) [^\n#]*?\btests[.\w]*(?:\.| import [^\n#]*?\b)test_\w+")
+"""An import of a test module, be it in a program that a string holds."""
 
 
 def test_no_test_module_is_imported_by_another() -> None:
     found = {
-        str(path.relative_to(TESTS)): line
-        for path in MODULES
-        for line in re.findall(
-            r"^ *(?:from|import) +(tests\.(?:\w+\.)*test_\w+)", path.read_text("utf-8"), re.MULTILINE
-        )
+        str(path.relative_to(TESTS)): line for path in MODULES for line in TEST_MODULE.findall(path.read_text("utf-8"))
     }
     assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("    import tests.{}", True),
+        ("from tests.fetcher.{} import thing", True),
+        ("from tests.fetcher import other, {}", True),
+        ('program = "import sys, tests.fetcher.{} as test"', True),
+        ("from tests.helpers.builds import contents", False),
+        ('("sklearn.tests.test_base.MyEstimator", False)', False),
+    ],
+)
+def test_every_import_of_a_test_module_is_seen(line: str, seen: bool) -> None:
+    assert bool(TEST_MODULE.search(line.format("test_one"))) == seen  # put in here, or this module would be found
 
 
 def test_no_module_is_longer_than_six_hundred_lines() -> None:

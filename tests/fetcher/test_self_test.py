@@ -161,9 +161,11 @@ def test_it_ends_with_the_process_that_asked(tmp_path: Path) -> None:
         "time.sleep(6000)\n"
     )
     program = (
-        "import sys, tests.fetcher.test_self_test as test\n"
+        "import sys\n"
         "from pathlib import Path\n"
-        "test.self_test(*test.make_version(Path(sys.argv[1])))\n"
+        "from modeldrop.fetcher.self_test import self_test\n"
+        "from tests.fetcher.small_versions import make_version\n"
+        "self_test(*make_version(Path(sys.argv[1])))\n"
     )
     path = os.pathsep.join([str(tmp_path / "site"), str(ROOT)])
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": path})
