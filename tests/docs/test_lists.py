@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS
+from benchmarks.requests import _MOST
 from docs.json_schemas import schemas
 from modeldrop.cli import _ENDED_IN_ORDER, COMMANDS
 from modeldrop.format.variants import VARIANTS
@@ -115,3 +116,14 @@ def test_what_may_be_replaced_in_a_version_is_named() -> None:
     [row] = [line for line in read(DOCS / "storage/https.md").splitlines() if "| `no-cache`" in line]
     of_version = row.partition("of a version ")[2].partition(" | ")[0]
     assert set(re.findall(r"`([^`]+)`", of_version)) == _REPLACED
+
+
+def test_requests_are_as_many_as_are_measured() -> None:
+    rows = re.findall(r"^\| (`\w+`[^|]*) \| (\d+)", part("storage.md", "## Requests"), re.MULTILINE)
+    told = {row.replace("`", ""): int(count) for row, count in rows}
+    assert told == {
+        "fetch of what is on the disk already": _MOST["fetch what is there"],
+        "fetch of a new version": 2,
+        "plan": _MOST["plan"],
+        "promote of a version (@v3)": _MOST["promote"],
+    }

@@ -15,10 +15,13 @@ from modeldrop.errors import (
     UsageError,
 )
 from modeldrop.format.channel import KEPT_MOVES, Channel, serialize_channel
+from modeldrop.format.policy import Policy
 from modeldrop.format.reference import parse_reference
 from modeldrop.registry.channel_writes import ChannelResult
-from modeldrop.registry.channels import move_forward, promote, rollback
+from modeldrop.registry.channels import move_forward, promote, reject, rejection_now, rollback
+from modeldrop.registry.policy import mark_tested, write_policy
 from modeldrop.registry.promotion import Asked, Promotion
+from modeldrop.registry.signing import new_key, vouch
 from modeldrop.registry.versions import Version, get_channel, list_channels, read_channel, resolve_reference
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import ReplyLosingStore, digest_of, edit, publish_build
@@ -367,19 +370,62 @@ class Counting(FolderStore):
         self.calls.append(f"swap {key}")
 
 
+def six_requests(channel: str, number: int) -> list[str]:
+    """Those of a promote to a version of which nothing more is to be known."""
+    return [
+        f"get embedder/v{number}/manifest.json",
+        f"get embedder/{channel}",
+        "get .settings/policy.json",
+        f"swap embedder/{channel}",
+        f"names embedder/v{number}",
+        f"get embedder/v{number}/manifest.json",
+    ]
+
+
 def test_a_promote_is_six_requests(bench: Callable[[int], Bench]) -> None:
     two = bench(2)
     two.forward(1)
     store = Counting(str(two.registry))
     version = resolve_reference(store, parse_reference(f"{two.registry}/embedder@v2"))
     assert promote(store, "embedder", version, "current", by="dana").after == 2
-    assert store.calls == [
-        "get embedder/v2/manifest.json",
-        "get embedder/current",
-        "get .settings/policy.json",
-        "swap embedder/current",
-        "names embedder/v2",
-        "get embedder/v2/manifest.json",
+    assert store.calls == six_requests("current", 2)
+
+
+def test_what_more_a_promote_asks(bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    two = bench(2)
+    two.forward(1)
+    two.forward(2, "staging")
+    store = Counting(str(two.registry))
+
+    def asked(reference: str, channel: str) -> list[str]:
+        store.calls.clear()
+        version = resolve_reference(store, parse_reference(f"{two.registry}/embedder@{reference}"))
+        assert promote(store, "embedder", version, channel, by="dana").moved
+        return store.calls
+
+    assert asked("v2", "current") == six_requests("current", 2)
+    assert asked("staging", "next") == [
+        "get embedder/staging",
+        *six_requests("next", 2)[:2],
+        "exists embedder/v2/retired.json",
+        *six_requests("next", 2)[2:],
+    ]
+    mark_tested(two.store, "embedder", 1, two.versions[0].digest)
+    write_policy(two.store, Policy(at="2026-11-20T09:41:07Z", by="dana", require=("test",)))
+    assert asked("v1", "current") == [
+        *six_requests("current", 1)[:3],
+        "get embedder/v1/tested.json",
+        *six_requests("current", 1)[3:],
+    ]
+    reject(two.store, "embedder", 1, rejection_now("it has failed since"))
+    monkeypatch.setenv("MODELDROP_SIGNING_KEY", new_key()[0])
+    vouch(two.store, "embedder", 1, two.versions[0].digest)
+    assert asked("v1", "staging") == [
+        *six_requests("staging", 1)[:3],
+        "get embedder/v1/tested.json",
+        "get embedder/v1/statement.json",
+        *six_requests("staging", 1)[3:],
+        "get embedder/v1/rejected.json",
     ]
 
 
