@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,12 @@ for number, handler in (
         signal.signal(number, handler)
 
 wait_for_no_disk()
+
+# Every run that begins closes pytest's folder to other users, which a test of permissions may just have opened: so each
+# checkout has one of its own. A short name, for there are sockets in it.
+_TEMPORARY = Path(tempfile.gettempdir(), f"modeldrop-{zlib.crc32(os.fsencode(Path(__file__).parent)) & 0xFFFF:04x}")
+_TEMPORARY.mkdir(exist_ok=True)
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
 
 # What a developer has made with modeldrop exporter install is not what is tested.
 os.environ["MODELDROP_EXPORTERS"] = NO_EXPORTERS

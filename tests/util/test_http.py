@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,6 +89,76 @@ def test_one_bundle_of_all_that_is_trusted(tmp_path: Path, monkeypatch: pytest.M
     assert http.added_certificates(str(second)) == (PEM + b"second").decode()
     with pytest.raises(http.CertificatesError, match=r"ca_bundle of the AWS profile names .*/third.pem, which cannot"):
         http.ca_bundle(str(tmp_path / "third.pem"))
+
+
+MERGES = "from modeldrop.util import http; import os; print(http.ca_bundle(), flush=True); os._exit(0)"
+
+
+@pytest.fixture
+def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Two variables name a file each: what both hold, as one file has it."""
+    for name in http.CERTIFICATE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    contents = []
+    for variable in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+        path = tmp_path / f"{variable}.pem"
+        trustme.CA().cert_pem.write_to_path(str(path))
+        monkeypatch.setenv(variable, str(path))
+        contents.append(path.read_bytes())
+    return b"\n".join(contents)
+
+
+def test_all_processes_of_a_user_share_what_was_merged(
+    two_files: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nothing is left behind by each that ends without cleaning up, as ``modeldrop fetch`` does."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    command = [sys.executable, "-c", MERGES]
+    said = {subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)}
+    (path,) = folder.iterdir()
+    assert said == {f"{path}\n"}
+    assert path.read_bytes() == two_files
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(two_files)
+    for forged in ("other bytes", "writable", "a link"):
+        if forged == "other bytes":
+            path.write_bytes(b"-----BEGIN CERTIFICATE-----")
+        elif forged == "writable":
+            path.chmod(0o666)
+        else:
+            path.unlink()
+            path.symlink_to(elsewhere)
+        subprocess.run(command, check=True)
+        assert (path.read_bytes(), path.stat().st_mode & 0o777, path.is_symlink()) == (two_files, 0o600, False), forged
+
+
+def test_what_was_merged_and_cleaned_up_is_merged_again(
+    two_files: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    merged = Path(http.ca_bundle())
+    merged.unlink()  # as systemd-tmpfiles does after ten days
+    assert http.ca_bundle() == str(merged)
+    assert merged.read_bytes() == two_files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a temporary folder")
+def test_where_nothing_can_be_written_it_is_kept_in_memory(
+    two_files: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container whose root is read-only, without a volume at /tmp."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    path = http.ca_bundle()
+    assert Path(path).read_bytes() == two_files
+    assert http.ca_bundle() == path
+    assert len(http.client_tls(path).get_ca_certs()) == 2
+    os.close(int(Path(path).name))
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "memfd_create")
+        with pytest.raises(http.CertificatesError, match="set TMPDIR"):
+            http.ca_bundle()
 
 
 def test_certificates_are_read_once_for_all_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ NOWHERE = "http://127.0.0.1:0"
 _EVERYTHING = "*,0.0.0.0/0,::/0"  # obstore takes "*" for names alone
 CA_AS_SERVER = "it belongs to a CA, and a server needs one with basicConstraints=CA:FALSE"
 """Why a certificate is refused that OpenSSL accepts, and so the SDKs would, but rustls and so the fetcher does not."""
-_merged: dict[tuple[object, ...], str] = {}
+_merged: dict[bytes, str] = {}
 _contexts: dict[tuple[object, ...], SSLContext] = {}
 _ca_names: dict[bytes, frozenset[str]] = {}
 
@@ -332,23 +333,56 @@ def _system_certificates() -> list[tuple[str, bytes]]:
 
 
 def _merge(contents: dict[str, bytes]) -> str:
-    """A file with all of them, which is removed when the process ends."""
-    key = (os.getpid(), *contents.items())
-    if key not in _merged:
-        import atexit
-        import tempfile
+    """A file with all of them, which libraries take by its path.
 
-        descriptor, path = tempfile.mkstemp(suffix=".pem", prefix="modeldrop-ca-")
-        with open(descriptor, "wb") as target:  # noqa: PTH123
-            target.write(b"\n".join(contents.values()))
-        atexit.register(_remove, os.getpid(), path)
-        _merged[key] = path
-    return _merged[key]
+    It is named after its contents and stays, one for all of this user's processes: one that each made for itself would
+    be left behind by those that are killed.
+    """
+    data = b"\n".join(contents.values())
+    path = _merged.get(data, "")
+    if not path or not os.path.exists(path):  # noqa: PTH110  the system may have cleaned up
+        path = _merged[data] = _file_of(data)
+    return path
 
 
-def _remove(process: int, path: str) -> None:
-    if os.getpid() == process:  # and not a fork of it
-        os.unlink(path)  # noqa: PTH108
+def _file_of(data: bytes) -> str:
+    import hashlib
+    import tempfile
+    from pathlib import Path
+
+    from modeldrop.util.files import replace_file
+
+    name = f"modeldrop-ca-{hashlib.sha256(data).hexdigest()[:32]}-{os.geteuid()}.pem"
+    try:
+        path = os.path.join(tempfile.gettempdir(), name)  # noqa: PTH118
+        if not _is_ours(path, data):
+            replace_file(Path(path), data, mode=0o600)
+        if _is_ours(path, data):
+            return path
+    except OSError:  # nothing can be written here, or somebody else has taken the name
+        pass
+    try:
+        descriptor = os.memfd_create(name)  # it lives as long as this process
+        with open(descriptor, "wb", closefd=False) as target:
+            target.write(data)
+    except (AttributeError, OSError):
+        raise CertificatesError(
+            "The certificates to trust are in several files, and no temporary folder can be written, to put them into "
+            "one: set TMPDIR."
+        ) from None
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _is_ours(path: str, data: bytes) -> bool:
+    """Whether a file that only this user can have written holds just that."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as source:  # noqa: PTH123
+        status = os.fstat(descriptor)
+        own = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        return own and stat.S_ISREG(status.st_mode) and source.read(len(data) + 1) == data
 
 
 # --- proxies
