@@ -47,7 +47,7 @@ from modeldrop.util.process import end_in_order, exit_code_of
 end_in_order()
 folder = Path(sys.argv[1])
 python = folder / "python"
-python.write_text("#!/bin/sh\\nexec sleep 1000\\n")
+python.write_text("#!/bin/sh\\nexec sleep 6000\\n")
 python.chmod(0o755)
 try:
     with worker_process.Worker("verify", {}, dict, folder, python=str(python)) as worker:

@@ -18,7 +18,7 @@ from tests.helpers.builds import environment
 from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SECONDS = HANG_SECONDS
 
@@ -31,10 +31,18 @@ def eventually(what: Callable[[], object]) -> None:
 
 
 class Watch:
-    """``modeldrop watch`` in a process of its own; what it says is read by a thread."""
+    """``modeldrop watch`` in a process of its own; what it says is read by a thread.
 
-    def __init__(self, *arguments: str | Path, **more: str) -> None:
-        command = [sys.executable, "-m", "modeldrop", "watch", "--interval", "1s", *map(str, arguments)]
+    Args:
+        arguments: what follows ``watch``.
+        program: how to start modeldrop.
+        more: variables of its environment.
+    """
+
+    def __init__(
+        self, *arguments: str | Path, program: Sequence[str] = (sys.executable, "-m", "modeldrop"), **more: str
+    ) -> None:
+        command = [*program, "watch", "--interval", "1s", *map(str, arguments)]
         self.process = subprocess.Popen(command, env=environment(**more), stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)
@@ -71,7 +79,7 @@ class Watch:
 def watch() -> Iterator[Callable[..., Watch]]:
     started: list[Watch] = []
 
-    def start(*arguments: str | Path, **more: str) -> Watch:
+    def start(*arguments: str | Path, **more: Any) -> Watch:
         started.append(Watch(*arguments, **more))
         return started[-1]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.builds import environment, publish_build
 from tests.helpers.command_line import run_here
+from tests.helpers.patient import UPLOADS, patient_modeldrop
 from tests.oci.conftest import Run
 from tests.oci.pushed import FILES, NAME, artifact_files, image_files, manifest, sign_in, without_manifest
 from tests.servers.oci_registry import Asked, OciRegistry, Said
@@ -189,7 +189,7 @@ def test_an_export_that_is_ended_gives_its_upload_up(
         return Said(500)
 
     oci.answer = end
-    command = [sys.executable, "-m", "modeldrop", "export", source, f"oci://{oci.host}/{NAME}:x", "--variant=int8"]
+    command = [*patient_modeldrop(UPLOADS), "export", source, f"oci://{oci.host}/{NAME}:x", "--variant=int8"]
     processes.append(
         subprocess.Popen([*command, "-d", str(tmp_path / "home")], stderr=subprocess.PIPE, text=True, env=environment())
     )
