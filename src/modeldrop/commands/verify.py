@@ -13,8 +13,9 @@ Exit code 14 if one is damaged or holds a file that does not belong there, 5 if 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.commands.arguments import add_json, print_json, reference_argument
 from modeldrop.config import home_folder
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
 
 
-class CheckedFolder(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CheckedFolder:
     """What was found: the folder, what is wrong, the variants that are there, and the manifest's digest."""
 
     path: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from modeldrop.errors import IntegrityError, ModeldropError, RefusedError, RegistryError
 from modeldrop.storage.answer_text import describe, is_page, page_title, read_body
@@ -25,7 +26,8 @@ _UPLOAD_LIMIT = (
 )
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """A refusal as the distribution specification has it: a code such as ``DENIED``, or "", and what is said."""
 
     code: str

@@ -10,7 +10,8 @@ import base64
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from modeldrop.errors import MissingExtraError, RegistryError, UsageError
 from modeldrop.storage.errors import detail
@@ -30,7 +31,8 @@ _SECONDS = 20.0
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 
 
-class KmsKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KmsKey:
     """A key that a service signs with: its 32 public bytes, and what signs."""
 
     public: bytes

@@ -11,8 +11,9 @@ from __future__ import annotations
 import binascii
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from modeldrop.config import setting, trusted_keys, variable
 from modeldrop.errors import ConflictError, MissingExtraError, RefusedError, TrustError, UsageError
@@ -56,7 +57,8 @@ _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", re.DOTALL)
 _MAX_FILE = 64 << 10
 
 
-class SigningKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SigningKey:
     """What signs, and the public key that belongs to it: its text, and its 32 bytes."""
 
     public: str

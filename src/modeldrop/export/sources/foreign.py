@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-
-from modeldrop.util.named_tuples import NamedTuple
+from dataclasses import dataclass
 
 _AS_SOURCE = "give the .onnx file as the source"
 _MADE_OF = "Give the checkpoint that it was made of: int8 and int4 are made here, and compared with it."
 
 
-class ForeignKind(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ForeignKind:
     """A kind of model that this release does not build.
 
     Attributes:

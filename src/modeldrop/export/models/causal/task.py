@@ -1,4 +1,4 @@
-"""Causal language models: GPT-2, Llama, Qwen."""
+"""Causal language models (GPT-2, Llama, Qwen) for the process that builds: what config.json says."""
 
 from __future__ import annotations
 

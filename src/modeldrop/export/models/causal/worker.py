@@ -1,4 +1,4 @@
-"""Causal language models."""
+"""Causal language models for the worker: how they are loaded, exported and asked."""
 
 from __future__ import annotations
 

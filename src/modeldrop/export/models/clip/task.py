@@ -1,4 +1,4 @@
-"""Models that compare pictures with texts: CLIP, SigLIP."""
+"""Models that compare pictures with texts (CLIP, SigLIP) for the process that builds: what config.json says."""
 
 from __future__ import annotations
 

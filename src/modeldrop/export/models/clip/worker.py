@@ -1,4 +1,4 @@
-"""Models that compare pictures with texts."""
+"""Models that compare pictures with texts for the worker: how they are loaded, exported and asked."""
 
 from __future__ import annotations
 

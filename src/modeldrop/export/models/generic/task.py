@@ -1,4 +1,7 @@
-"""Any ONNX graph, or several, and what tabular frameworks save: taken for what they are, not for what they mean."""
+"""Any ONNX graph, or several, and what tabular frameworks save, for the process that builds.
+
+They are taken for what they are, not for what they mean.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A generic model as a worker has it: ONNX graphs as they are, asked by onnxruntime; or another's, converted."""
+"""A generic model for the worker: ONNX graphs as they are, asked by onnxruntime; or another's, converted."""
 
 from __future__ import annotations
 

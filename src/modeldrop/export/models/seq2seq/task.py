@@ -1,4 +1,7 @@
-"""Translators, summarizers and other models that read a text and write another: T5, BART, Marian."""
+"""Models that read a text and write another, for the process that builds: what config.json says.
+
+Translators, summarizers and others: T5, BART, Marian.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translators, summarizers and other models that read a text and write another."""
+"""Models that read a text and write another, for the worker: how they are loaded, exported and asked."""
 
 from __future__ import annotations
 

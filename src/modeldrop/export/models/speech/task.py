@@ -1,4 +1,7 @@
-"""Models of sound: speech recognition (Whisper, wav2vec2) and classifiers."""
+"""Models of sound for the process that builds: what config.json says.
+
+Speech recognition (Whisper, wav2vec2) and classifiers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of sound: speech recognition and classifiers."""
+"""Models of sound for the worker: how they are loaded, exported and asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Embedders, classifiers of texts and tokens, rerankers, and what finds answers or hidden words."""
+"""Encoders of texts for the process that builds: what config.json says.
+
+Embedders, classifiers of texts and tokens, rerankers, and what finds answers or hidden words.
+"""
 
 from __future__ import annotations
 

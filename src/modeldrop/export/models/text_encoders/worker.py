@@ -1,4 +1,7 @@
-"""Embedders, classifiers of texts and tokens, rerankers, and what finds answers or hidden words."""
+"""Encoders of texts for the worker: how they are loaded, exported and asked.
+
+Embedders, classifiers of texts and tokens, rerankers, and what finds answers or hidden words.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Models of pictures: classifiers (ViT, Swin, ConvNeXT, ResNet), embedders (DINOv2) and detectors (DETR)."""
+"""Models of pictures for the process that builds: what config.json says.
+
+Classifiers (ViT, Swin, ConvNeXT, ResNet), embedders (DINOv2) and detectors (DETR).
+"""
 
 from __future__ import annotations
 

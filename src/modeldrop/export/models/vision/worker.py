@@ -1,4 +1,4 @@
-"""Models of pictures: classifiers, embedders and detectors."""
+"""Models of pictures for the worker: how they are loaded, exported and asked."""
 
 from __future__ import annotations
 
