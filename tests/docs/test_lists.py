@@ -13,9 +13,10 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.requests import _MOST
 from docs.json_schemas import schemas
 from modeldrop.cli import _ENDED_IN_ORDER, COMMANDS
+from modeldrop.format.tasks import TASKS
 from modeldrop.format.variants import VARIANTS
 from modeldrop.storage.write.headers import _REPLACED
-from tests.docs.pages import DOCS, read
+from tests.docs.pages import DOCS, ROOT, read
 
 # Under which headings of docs/registry-format.md the fields of a document stand.
 _HEADINGS: Mapping[str, tuple[str, ...]] = {
@@ -127,3 +128,25 @@ def test_requests_are_as_many_as_are_measured() -> None:
         "plan": _MOST["plan"],
         "promote of a version (@v3)": _MOST["promote"],
     }
+
+
+def test_the_tree_has_every_package() -> None:
+    [tree] = re.findall(r"^src/modeldrop/\n(.*?)^```", read(DOCS / "architecture.md"), re.MULTILINE | re.DOTALL)
+    drawn: list[str] = []
+    path: list[str] = []
+    for line in tree.splitlines():
+        before, _, rest = line.partition("── ")
+        path[len(before) // 4 :] = [rest.split()[0]]
+        drawn.append("".join(path))
+    source = ROOT / "src/modeldrop"
+    assert [name for name in drawn if not (source / name).exists()] == []
+    there = {f"{module.parent.relative_to(source)}/" for module in source.rglob("*.py")} - {"./"}
+    families = {f"export/models/{task.family}/" for task in TASKS.values()} - {"export/models/generic/"}
+    assert {name for name in drawn if name.endswith("/")} == there - families  # "one folder for each family"
+
+
+def test_the_glossary_has_at_most_thirty_words() -> None:
+    rows = re.findall(r"^\| ([a-z][^|]*) \| ", part("architecture.md", "## Glossary"), re.MULTILINE)
+    words_of_rows = [word for row in rows[1:] for word in row.split(", ")]
+    assert rows[0] == "word"
+    assert len(set(words_of_rows)) == len(words_of_rows) <= 30
