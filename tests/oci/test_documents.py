@@ -13,7 +13,7 @@ from modeldrop.errors import UsageError
 from modeldrop.format.manifest import Manifest, parse_manifest
 from modeldrop.oci.blobs import Blob, blob_of
 from modeldrop.oci.contents import Entry
-from modeldrop.oci.documents import ExportedVersion, Package, image_of, modelpack_of
+from modeldrop.oci.documents import Package, PushedVersion, image_of, modelpack_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DIGEST = "sha256:" + "ab" * 32
@@ -24,10 +24,10 @@ def old_manifest() -> Manifest:
     return parse_manifest((FIXTURES / "format/v1/manifest.json").read_bytes())
 
 
-def subject(**changes: Any) -> ExportedVersion:
+def subject(**changes: Any) -> PushedVersion:
     manifest = old_manifest()
     variant = manifest.variants[0]._replace(**changes)
-    return ExportedVersion("embedder", DIGEST, manifest._replace(variants=(variant,)), variant)
+    return PushedVersion("embedder", DIGEST, manifest._replace(variants=(variant,)), variant)
 
 
 def entries(*paths: str) -> list[Entry]:

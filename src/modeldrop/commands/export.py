@@ -32,7 +32,7 @@ from modeldrop.format.manifest import parse_manifest
 from modeldrop.oci.client import Client
 from modeldrop.oci.destination import RegistryDestination, check_image_name, check_tag, parse_destination
 from modeldrop.oci.documents import ARCHITECTURES
-from modeldrop.oci.export import BOTH, FORMATS, IMAGE, MODELPACK, make_exports, push, tags_of
+from modeldrop.oci.export import BOTH, FORMATS, IMAGE, MODELPACK, plan_pushes, push, tags_of
 from modeldrop.oci.layout_target import LayoutTarget
 from modeldrop.oci.registry_target import RegistryTarget
 from modeldrop.util.files import expand_user
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.snapshot import Snapshot
     from modeldrop.format.reference import Reference
     from modeldrop.oci.destination import LayoutDestination
-    from modeldrop.oci.export import Export, Exported
+    from modeldrop.oci.export import PlannedPush, PushResult
     from modeldrop.oci.targets import Target
 
 _KINDS = {IMAGE: f"image for {', '.join(f'linux/{name}' for name in ARCHITECTURES)}", MODELPACK: "ModelPack artifact"}
@@ -91,16 +91,16 @@ def run(arguments: argparse.Namespace) -> int:
         tags = tags_of(arguments.format, destination.tag or f"v{snapshot.version}-{snapshot.variant}")
         with _opened(destination, arguments, options) as target:  # with a time limit, and a token, from now on
             target.check()
-            exports = _package(snapshot, tags, target, steps)
+            pushes = _package(snapshot, tags, target, steps)
             steps.start("push")
-            exported = push(exports, target, replace=arguments.replace, progress=steps.update)
-        steps.finish(f"{size_text(sum(one.sent for one in exported))} sent")
+            results = push(pushes, target, replace=arguments.replace, progress=steps.update)
+        steps.finish(f"{size_text(sum(one.sent for one in results))} sent")
     if arguments.json:
-        print_json(_json(snapshot, target, exported))
+        print_json(_json(snapshot, target, results))
         return 0
-    for one in exported:
+    for one in results:
         done = "pushed" if one.pushed else "there already"
-        print(f"{target.url}:{one.export.tag} {one.export.digest}: {_KINDS[one.export.form]}, {done}")
+        print(f"{target.url}:{one.planned.tag} {one.planned.digest}: {_KINDS[one.planned.form]}, {done}")
     return 0
 
 
@@ -173,33 +173,33 @@ def _fetch(reference: Reference, directory: str | None, options: Options, steps:
     return snapshot
 
 
-def _package(snapshot: Snapshot, tags: Mapping[str, str], target: Target, steps: Steps) -> tuple[Export, ...]:
+def _package(snapshot: Snapshot, tags: Mapping[str, str], target: Target, steps: Steps) -> tuple[PlannedPush, ...]:
     steps.start("package")
     try:
-        exports = make_exports(snapshot, tags, steps.update, target)
+        pushes = plan_pushes(snapshot, tags, steps.update, target)
     except OSError as error:
         raise DiskError(
             f"{error.filename or snapshot.path} cannot be read: {error.strerror or error}.",
             "Check who may read it, and run the same command again.",
         ) from error
-    steps.finish(", ".join(f"{export.form} {export.digest[:19]}…" for export in exports))
-    return exports
+    steps.finish(", ".join(f"{planned.form} {planned.digest[:19]}…" for planned in pushes))
+    return pushes
 
 
-def _json(snapshot: Snapshot, target: Target, exported: Sequence[Exported]) -> dict[str, Any]:
+def _json(snapshot: Snapshot, target: Target, results: Sequence[PushResult]) -> dict[str, Any]:
     return {
         "source": f"{snapshot.registry}/{snapshot.model}@v{snapshot.version}@{snapshot.digest}",
         "variant": snapshot.variant,
         "exports": [
             {
-                "format": one.export.form,
-                "reference": f"{target.url}:{one.export.tag}@{one.export.digest}",
-                "tag": one.export.tag,
-                "digest": one.export.digest,
+                "format": one.planned.form,
+                "reference": f"{target.url}:{one.planned.tag}@{one.planned.digest}",
+                "tag": one.planned.tag,
+                "digest": one.planned.digest,
                 "pushed": one.pushed,
                 "bytes": one.size,
                 "sent_bytes": one.sent,
             }
-            for one in exported
+            for one in results
         ],
     }

@@ -59,14 +59,14 @@ _MODALITIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedVersion:
-    """What is exported.
+class PushedVersion:
+    """What is pushed.
 
     Attributes:
         model: the model's name.
         digest: of the version's manifest.
         manifest: the version's.
-        variant: the one that is exported.
+        variant: the one that is pushed.
     """
 
     model: str
@@ -103,7 +103,7 @@ class Package:
     top: PushedDocument
 
 
-def image_of(subject: ExportedVersion, layer: Blob) -> Package:
+def image_of(subject: PushedVersion, layer: Blob) -> Package:
     """An image with one layer, for every architecture of ``ARCHITECTURES``: an index of manifests that share it."""
     annotations = _annotations(subject)
     configs, manifests, entries = [], [], []
@@ -127,7 +127,7 @@ def image_of(subject: ExportedVersion, layer: Blob) -> Package:
     return Package((layer, *configs), tuple(manifests), PushedDocument(OCI_INDEX, _json_blob(index)))
 
 
-def modelpack_of(subject: ExportedVersion, entries: Sequence[Entry]) -> Package:
+def modelpack_of(subject: PushedVersion, entries: Sequence[Entry]) -> Package:
     """An artifact as CNCF's ModelPack specifies it: every file is a layer of its own, as it is.
 
     Raises:
@@ -184,7 +184,7 @@ def _json_blob(plain: Mapping[str, Any]) -> Blob:
     return blob_of(json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def _annotations(subject: ExportedVersion) -> dict[str, str]:
+def _annotations(subject: PushedVersion) -> dict[str, str]:
     made, source = subject.manifest.provenance, subject.manifest.source
     found = {
         MANIFEST_DIGEST: subject.digest,
@@ -206,7 +206,7 @@ def _kind(path: str, graphs: set[str]) -> str:
     return _WEIGHT if path in graphs or not name.lower().endswith(_SETTING_ENDINGS) else _SETTINGS
 
 
-def _descriptive(subject: ExportedVersion) -> dict[str, Any]:
+def _descriptive(subject: PushedVersion) -> dict[str, Any]:
     source = subject.manifest.source
     licence = spdx_id(source.licence)
     found: dict[str, Any] = {
@@ -219,7 +219,7 @@ def _descriptive(subject: ExportedVersion) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def _technical(subject: ExportedVersion) -> dict[str, Any]:
+def _technical(subject: PushedVersion) -> dict[str, Any]:
     variant = subject.variant.name
     numbers = next((part for part in variant.split("-") if part in _PRECISIONS or part.startswith("int")), "")
     precision = _PRECISIONS.get(numbers, "")

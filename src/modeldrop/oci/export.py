@@ -1,6 +1,6 @@
 """Exporting: a snapshot becomes an image, a ModelPack artifact, or both.
 
-``make_exports``: what would be pushed, and under which digests; every byte is read once, and verified. ``push``: tags
+``plan_pushes``: what would be pushed, and under which digests; every byte is read once, and verified. ``push``: tags
 that name the same already are left; one that names something else ends it; else blobs that are not there are sent, then
 the manifests that name them, and last what the tags name. So a tag names all of an export, or what it named before.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from modeldrop.errors import RefusedError, VariantError
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.oci.contents import entries_of
-from modeldrop.oci.documents import ExportedVersion, Package, image_of, modelpack_of
+from modeldrop.oci.documents import Package, PushedVersion, image_of, modelpack_of
 from modeldrop.oci.layer import layer_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MODELPACK_SUFFIX = "-modelpack"
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
+class PlannedPush:
     """One of the two forms, under its tag.
 
     Attributes:
@@ -51,17 +51,17 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What became of it.
+class PushResult:
+    """What became of a push.
 
     Attributes:
-        export: which.
+        planned: what was to be pushed.
         pushed: whether the tag was made or moved; False where it named the same already.
         sent: bytes that were sent for it; what both forms share counts for the first.
         size: bytes of all its blobs.
     """
 
-    export: Export
+    planned: PlannedPush
     pushed: bool
     sent: int
     size: int
@@ -74,12 +74,12 @@ def tags_of(form: str, tag: str) -> dict[str, str]:
     return {form: tag}
 
 
-def make_exports(
+def plan_pushes(
     snapshot: Snapshot,
     tags: Mapping[str, str],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     target: Target | None = None,
-) -> tuple[Export, ...]:
+) -> tuple[PlannedPush, ...]:
     """What is to be pushed; the same bytes for the same version, variant and layout, whoever makes it, and where.
 
     Args:
@@ -99,7 +99,7 @@ def make_exports(
     variant = local.manifest.variant(local.variant)
     if variant is None:
         raise VariantError(f"{snapshot.path} holds no variant of its manifest.")
-    subject = ExportedVersion(snapshot.model, local.digest, local.manifest, variant)
+    subject = PushedVersion(snapshot.model, local.digest, local.manifest, variant)
     entries = entries_of(local)
     total, done = sum(entry.blob.size for entry in entries), 0
 
@@ -117,20 +117,20 @@ def make_exports(
         MODELPACK: lambda: modelpack_of(subject, entries),
         IMAGE: lambda: image_of(subject, layer_of(entries, hashed, begin)),
     }
-    return tuple(Export(form, tag, packages[form]()) for form, tag in tags.items())
+    return tuple(PlannedPush(form, tag, packages[form]()) for form, tag in tags.items())
 
 
 def push(
-    exports: Sequence[Export],
+    pushes: Sequence[PlannedPush],
     target: Target,
     *,
     replace: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[Exported, ...]:
-    """Bring exports to their target. Whenever it ends, each tag names what it named before, or all of the new.
+) -> tuple[PushResult, ...]:
+    """Push all to their target. Whenever it ends, each tag names what it named before, or all of the new.
 
     Args:
-        exports: what is to be there.
+        pushes: what is to be there.
         target: where.
         replace: whether tags may be moved that name something else.
         progress: told bytes sent and bytes that have to be sent.
@@ -141,16 +141,16 @@ def push(
         RegistryError, DiskError: the target cannot be read or written.
         IntegrityError: something did not arrive as it was sent.
     """
-    before = {export.tag: target.tagged(export.tag) for export in exports}
-    for export in exports:
-        found = before[export.tag]
-        if found not in {None, export.digest} and not replace:
+    before = {planned.tag: target.tagged(planned.tag) for planned in pushes}
+    for planned in pushes:
+        found = before[planned.tag]
+        if found not in {None, planned.digest} and not replace:
             raise RefusedError(
-                f"{target.url}:{export.tag} names {found}, and not {export.digest}, which this version is.",
+                f"{target.url}:{planned.tag} names {found}, and not {planned.digest}, which this version is.",
                 "Choose another tag. To move this one, which those who use it will not expect, add --replace.",
             )
-    wanted = [export for export in exports if before[export.tag] != export.digest]
-    named = {blob.digest: blob for export in wanted for blob in export.package.blobs}
+    wanted = [planned for planned in pushes if before[planned.tag] != planned.digest]
+    named = {blob.digest: blob for planned in wanted for blob in planned.package.blobs}
     missing = {digest: blob for digest, blob in named.items() if not target.has(blob)}
     total, done = sum(blob.size for blob in missing.values()), 0
 
@@ -160,16 +160,16 @@ def push(
         progress(done, total)
 
     results = []
-    for export in exports:
-        package, sent = export.package, 0
+    for planned in pushes:
+        package, sent = planned.package, 0
         size = sum({blob.digest: blob.size for blob in package.blobs}.values())
-        if export in wanted:
+        if planned in wanted:
             for blob in package.blobs:
                 if missing.pop(blob.digest, None) is not None:
                     target.push(blob, count)
                     sent += blob.size
             for part in package.parts:
                 target.push_manifest(part)
-            target.tag(package.top, export.tag, before[export.tag])
-        results.append(Exported(export, export in wanted, sent, size))
+            target.tag(package.top, planned.tag, before[planned.tag])
+        results.append(PushResult(planned, planned in wanted, sent, size))
     return tuple(results)
