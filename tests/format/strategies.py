@@ -274,7 +274,7 @@ moves = st.builds(
     why=texts(),
 )
 
-wishes = st.builds(
+wanted_values = st.builds(
     Wanted, build_key=hex64, at=times, run=texts(), generation=st.integers(1, 1 << 53), proposal=st.booleans()
 )
 
@@ -291,9 +291,9 @@ envelopes = st.builds(
 def channels(draw: st.DrawFn, most: int = 8) -> Channel:
     """A channel after some moves."""
     first, *later = draw(st.lists(moves, min_size=1, max_size=most))
-    channel = Channel(first, wanted=draw(st.none() | wishes))
+    channel = Channel(first, wanted=draw(st.none() | wanted_values))
     for move in later:
-        channel = channel.moved(move, draw(st.none() | wishes))
+        channel = channel.moved(move, draw(st.none() | wanted_values))
     return channel._replace(signed=draw(st.none() | envelopes))
 
 

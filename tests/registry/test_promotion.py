@@ -11,7 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from modeldrop.format.channel import Channel, Move, Wanted
 from modeldrop.registry.channels import move_forward, promote, rejection_now, rollback
-from modeldrop.registry.promotion import Asked, Decision, Promotion, Wish, assumed_wanted, decide, last_published
+from modeldrop.registry.promotion import (
+    Asked,
+    Decision,
+    Promotion,
+    PromotionRequest,
+    assumed_wanted,
+    decide,
+    last_published,
+)
 from modeldrop.registry.versions import get_channel, read_channel
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import build_key, publish_build
@@ -98,7 +106,7 @@ CASES: dict[str, tuple[Channel | None, int, str, Asked, Promotion, str, Wanted |
 
 
 def of(asked: Asked, wanted: Wanted | None) -> Wanted | None:
-    """The wish to remember, with what it was asked with."""
+    """The request to remember, with what it was asked with."""
     return wanted and wanted._replace(at=asked.at, run=asked.run)
 
 
@@ -106,12 +114,12 @@ def of(asked: Asked, wanted: Wanted | None) -> Wanted | None:
 def test_the_table(
     present: Channel | None, version: int, seed: str, asked: Asked, became: Promotion, why: str, wanted: Wanted | None
 ) -> None:
-    wish = Wish(version=version, build_key=build_key(seed), asked=asked)
-    decision = decide(present, wish, now=NOW)
+    request = PromotionRequest(version=version, build_key=build_key(seed), asked=asked)
+    decision = decide(present, request, now=NOW)
     assert (decision.promotion, decision.wanted) == (became, of(asked, wanted))
     assert why in decision.why
     # Once the version is rejected, nothing changes but that it is not moved to, and who was later is remembered.
-    rejected = decide(present, wish, now=NOW, rejected="its test failed")
+    rejected = decide(present, request, now=NOW, rejected="its test failed")
     if became is not MOVED:
         assert rejected == decision
     else:
@@ -120,17 +128,17 @@ def test_the_table(
 
 
 def test_what_is_remembered_is_not_asked_for_again() -> None:
-    """A writer that lost the reply finds its own wish, and writes nothing more."""
-    wish = Wish(version=2, build_key=build_key("b"), asked=in_run(8))
-    noted = B._replace(wanted=decide(B, wish, now=NOW).wanted)
+    """A writer that lost the reply finds its own request, and writes nothing more."""
+    request = PromotionRequest(version=2, build_key=build_key("b"), asked=in_run(8))
+    noted = B._replace(wanted=decide(B, request, now=NOW).wanted)
     assert noted.wanted is not None
-    assert noted.wanted.run == wish.asked.run
-    assert decide(noted, wish, now=NOW) == Decision(UNCHANGED, "it names this version already")
+    assert noted.wanted.run == request.asked.run
+    assert decide(noted, request, now=NOW) == Decision(UNCHANGED, "it names this version already")
 
 
 def test_who_has_no_run_asks_for_the_same_again_without_a_note() -> None:
-    wish = Wish(version=2, build_key=build_key("b"), asked=by_clock("11:00"))
-    assert decide(B, wish, now=NOW) == Decision(UNCHANGED, "it names this version already")
+    request = PromotionRequest(version=2, build_key=build_key("b"), asked=by_clock("11:00"))
+    assert decide(B, request, now=NOW) == Decision(UNCHANGED, "it names this version already")
 
 
 def test_a_channel_of_an_earlier_release_wants_what_a_publish_has_made_of_it() -> None:
@@ -140,21 +148,23 @@ def test_a_channel_of_an_earlier_release_wants_what_a_publish_has_made_of_it() -
         assert published.version == version
         wanted = assumed_wanted(published, build_key(seed))
         assert wanted == Wanted(build_key("b"), "2026-11-20T09:02:00Z", "", 2)
-        again = decide(old._replace(wanted=wanted), Wish(version=2, build_key=build_key("b"), asked=in_run(8)), now=NOW)
+        again = decide(
+            old._replace(wanted=wanted), PromotionRequest(version=2, build_key=build_key("b"), asked=in_run(8)), now=NOW
+        )
         assert again.promotion is (UNCHANGED if channel is B else HELD)
     by_hand = Channel(move(1, 1, "promote"))
     assert last_published(by_hand) == by_hand.present
     with pytest.raises(ValueError, match="must be known"):
-        decide(by_hand, Wish(version=1, build_key=build_key("a"), asked=in_run(8)), now=NOW)
+        decide(by_hand, PromotionRequest(version=1, build_key=build_key("a"), asked=in_run(8)), now=NOW)
 
 
 @pytest.mark.parametrize("at", ["2030-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_a_clock_that_was_far_ahead_holds_nothing_for_ever(at: str) -> None:
     ahead = B._replace(wanted=Wanted(build_key("b"), at, "", 2))
-    wish = Wish(version=3, build_key=build_key("c"), asked=by_clock("11:00"))
-    assert decide(ahead, wish, now=NOW).promotion is MOVED
+    request = PromotionRequest(version=3, build_key=build_key("c"), asked=by_clock("11:00"))
+    assert decide(ahead, request, now=NOW).promotion is MOVED
     a_little = B._replace(wanted=Wanted(build_key("b"), "2026-11-20T20:00:00Z", "", 2))
-    assert decide(a_little, wish, now=NOW).promotion is HELD
+    assert decide(a_little, request, now=NOW).promotion is HELD
 
 
 class Line(RuleBasedStateMachine):

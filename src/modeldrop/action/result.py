@@ -30,7 +30,7 @@ class RegistryResult:
         done: built, adopted, mirrored or unchanged; "" before anything was published.
         before: the version that the channel named when the run began, or "".
         after: the version that it names now, or "".
-        promotion: what became of the wish to move it, as ``registry.promotion.Promotion``; "" before.
+        promotion: what became of the request to move it, as ``registry.promotion.Promotion``; "" before.
         reason: why it was not moved, or "".
         tested: whether the user's test succeeded; None if it did not run.
     """

@@ -40,7 +40,7 @@ from modeldrop.registry.channel_writes import (
     take_back,
     write_channel,
 )
-from modeldrop.registry.promotion import Asked, Promotion, Wish
+from modeldrop.registry.promotion import Asked, Promotion, PromotionRequest
 from modeldrop.registry.provenance import asked_now, now, provenance
 from modeldrop.registry.signing import check_renewable, require_signer
 from modeldrop.registry.versions import (
@@ -97,14 +97,14 @@ def move_forward(  # noqa: PLR0913  by name
     Raises:
         RegistryError, ConflictError: the registry cannot be read or written.
     """
-    wish = Wish(version=version.number, build_key=version.manifest.build_key, asked=asked or asked_now())
+    request = PromotionRequest(version=version.number, build_key=version.manifest.build_key, asked=asked or asked_now())
     override = f". To override: modeldrop promote {store.url}/{model}@v{version.number}" + (
         "" if channel == DEFAULT_CHANNEL else f" --channel {channel}"
     )
 
     def decide(present: Channel | None) -> ChannelChange:
         known = None if present is None else _with_wanted(store, model, present)
-        decision, rejection = promotion.decide(known, wish, now=now()), None
+        decision, rejection = promotion.decide(known, request, now=now()), None
         if decision.promotion is Promotion.MOVED:
             rejection = find_rejection(store, model, version.number) or check(present)
             if rejection is None and propose:
@@ -113,7 +113,7 @@ def move_forward(  # noqa: PLR0913  by name
                 move = make_move("publish", version.number, version.digest, by, why())
                 return ChannelChange(move=move, wanted=decision.wanted)
             failed = f"v{version.number} failed its test at {rejection.at}: {rejection.why}"
-            decision = promotion.decide(known, wish, now=now(), rejected=failed)
+            decision = promotion.decide(known, request, now=now(), rejected=failed)
         stays = decision.promotion is Promotion.UNCHANGED
         assumed = None if known is None or known is present else known.wanted
         return ChannelChange(

@@ -23,7 +23,7 @@ _BELIEVED_AHEAD = timedelta(days=1)
 
 
 class Promotion(enum.StrEnum):
-    """What became of the wish to have a channel name a version.
+    """What became of the request to have a channel name a version.
 
     HELD: it stays, because a person has moved it since, a later run has asked for something else, or a pull request may
     not move it. PROPOSED: it would be moved, and is left to somebody's approval. NOT_ASKED: none was to move.
@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class PromotionRequest:
     """A channel is to name a version: its number, the build key that it was built under, and who asks."""
 
     version: int
@@ -63,7 +63,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a wish.
+    """What becomes of a request.
 
     Attributes:
         promotion: MOVED if the channel is to be moved.
@@ -77,23 +77,23 @@ class Decision:
     wanted: Wanted | None = None
 
 
-def decide(channel: Channel | None, wish: Wish, *, now: str, rejected: str = "") -> Decision:
-    """Decide what becomes of a wish.
+def decide(channel: Channel | None, request: PromotionRequest, *, now: str, rejected: str = "") -> Decision:
+    """Decide what becomes of a request.
 
     Args:
         channel: what it is now, with what it wants (else ``assumed_wanted``); None if it does not exist.
-        wish: what is asked for.
-        now: the present moment by our clock. A wish from more than a day later was made by a clock that was wrong.
+        request: what is asked for.
+        now: the present moment by our clock. One from more than a day later was made by a clock that was wrong.
         rejected: why the version was rejected, if it was.
     """
-    asked = wish.asked
-    fresh = Wanted(wish.build_key, asked.at, asked.run, generation=1, proposal=asked.proposal)
+    asked = request.asked
+    fresh = Wanted(request.build_key, asked.at, asked.run, generation=1, proposal=asked.proposal)
     if channel is None:
         return Decision(Promotion.REJECTED, rejected) if rejected else Decision(Promotion.MOVED, wanted=fresh)
     wanted = channel.wanted
     if wanted is None:
         raise ValueError("what the channel wants must be known")
-    named, same = channel.version == wish.version, wanted.build_key == wish.build_key
+    named, same = channel.version == request.version, wanted.build_key == request.build_key
     held = ""
     if _earlier(asked, wanted, now):
         which, run = "the same" if same else "another", wanted.run or f"somebody, at {wanted.at}"
@@ -138,7 +138,7 @@ def _named(note: Wanted | None = None) -> Decision:
 
 
 def _earlier(asked: Asked, wanted: Wanted, now: str) -> bool:
-    """Whether somebody asks in a run that began before the one whose wish a channel remembers."""
+    """Whether somebody asks in a run that began before the one whose request a channel remembers."""
     one, other = _RUN.fullmatch(asked.run), _RUN.fullmatch(wanted.run)
     if one and other and one[1] == other[1]:  # of one repository: clocks differ, numbers do not
         return int(one[2]) < int(other[2])

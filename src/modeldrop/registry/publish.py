@@ -128,7 +128,7 @@ class Published:
 
     @property
     def promotion(self) -> Promotion:
-        """What became of the wish to have a channel name it."""
+        """What became of the request to have a channel name it."""
         return Promotion.NOT_ASKED if self.channel is None else self.channel.promotion
 
 
