@@ -87,7 +87,7 @@ def _watch(arguments: argparse.Namespace, display: Display) -> int:
     all_hooks = [Hooks(_hooks(arguments), turn) for _ in references]
     if is_first() and not become_init():
         end_on_signals()
-    figures = _Figures(settings.metrics, display)
+    figures = _MetricsFile(settings.metrics, display)
     ended = _Ended()
     watchers = [
         Watcher(
@@ -130,7 +130,7 @@ def _hooks(arguments: argparse.Namespace) -> Sequence[Hook]:
     ]
 
 
-class _Figures:
+class _MetricsFile:
     """The file for ``--metrics``, written after each look; "" for none. Best effort, as it is not the work itself."""
 
     def __init__(self, path: str, display: Display) -> None:

@@ -55,7 +55,7 @@ def hold(snapshot: str | os.PathLike[str]) -> int:
     raise FileNotFoundError(f"{os.fspath(snapshot)} has been removed.")
 
 
-class _Held:
+class _SnapshotLock:
     """A lock that ends when nothing refers to it any more."""
 
     __slots__ = ("descriptor",)
@@ -68,7 +68,7 @@ class _Held:
         os.close(self.descriptor)
 
 
-_held: dict[str, _Held] = {}
+_held: dict[str, _SnapshotLock] = {}
 
 
 def let_go() -> None:
@@ -103,7 +103,7 @@ def note_use(snapshot: Path, now: float | None = None, *, reader: str = "") -> b
                 replace_file(path, b"", at=moment)
         return True
     finally:
-        held = _Held(descriptor)
+        held = _SnapshotLock(descriptor)
         if reader:
             _held[reader] = held
 

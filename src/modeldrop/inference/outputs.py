@@ -109,13 +109,13 @@ def _orders(expected: Sequence[Named], answers: Sequence[Named]) -> list[tuple[f
     for name, first in expected[0].items():
         if first.dtype.kind != "f" or first.ndim not in {1, 2} or (first.ndim == 2 and first.shape[1] != 1):
             continue
-        fitting = all(
+        same_shapes = all(
             name in other and other[name].shape == one[name].shape for one, other in zip(expected, answers, strict=True)
         )
         mine = np.concatenate([one[name].ravel() for one in expected]).astype(np.float64)[:_MOST_PAIRED]
         if len(mine) < 2:
             continue
-        if not fitting:
+        if not same_shapes:
             found.append((0.0, 0))
             continue
         its = np.concatenate([other[name].ravel() for other in answers]).astype(np.float64)[:_MOST_PAIRED]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from modeldrop.errors import IntegrityError, RegistryError
-from modeldrop.fetcher.download import processor
+from modeldrop.fetcher.download import cpu_wait
 from modeldrop.fetcher.download import transfer as transfers
 from modeldrop.fetcher.download.pace import Growth, Pace
 from modeldrop.fetcher.download.pieces import Queue
@@ -392,10 +392,10 @@ def test_waiting_for_a_processor_is_what_the_system_tells(tmp_path: Path, monkey
         (tmp_path / thread).mkdir()
         (tmp_path / thread / "schedstat").write_text(told)
     (tmp_path / "5").mkdir()
-    monkeypatch.setattr(processor, "_THREADS", tmp_path)
-    assert processor.waited() == 1.75
-    monkeypatch.setattr(processor, "_THREADS", tmp_path / "none")
-    assert processor.waited() == 0.0
+    monkeypatch.setattr(cpu_wait, "_THREADS", tmp_path)
+    assert cpu_wait.waited() == 1.75
+    monkeypatch.setattr(cpu_wait, "_THREADS", tmp_path / "none")
+    assert cpu_wait.waited() == 0.0
 
 
 def test_everything_comes_with_connections_that_come_and_go(

@@ -273,7 +273,7 @@ def _choose_generic(there: list[str], rules: FileRules, where: str) -> ChosenFil
         )
     models = list(ready.values()) or [model]
     data = [file for graph in ready.values() for file in graphs.data_beside(graph, there)]
-    beside = generic.companions(
+    beside = generic.side_files(
         [name for name in there if name not in data], models, rules.graph, rules.files, where=where
     )
     papers = [name for name in beside if _PAPER.fullmatch(name)]
@@ -300,7 +300,7 @@ def choose_code(names: Iterable[str], *, where: str, rules: FileRules) -> Chosen
     there = sorted(set(names))
     for name in there:
         check_name(name, where)
-    found = generic.companions(there, [rules.code], "", rules.files, where=where) if rules.files else []
+    found = generic.side_files(there, [rules.code], "", rules.files, where=where) if rules.files else []
     code = [name for name in found if _CODE.fullmatch(PurePosixPath(name).name)]
     return ChosenFiles(
         # The file itself is first: it is what the source names.

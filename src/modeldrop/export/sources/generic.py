@@ -1,7 +1,7 @@
 """Choose a generic model's files by their names: graphs as they are, or a framework's model, and what travels along.
 
 What is known of no task is taken as it is: one ONNX graph, or several that lie in a folder, which are one model. A
-model that a tabular framework saved is one file. Companions (labels, vocabularies, what preprocesses) are what the
+model that a tabular framework saved is one file. Side files (labels, vocabularies, what preprocesses) are what the
 recipe names; else, of a folder, what lies beside the graphs and looks like such; of a file, what is called like it.
 """
 
@@ -34,11 +34,11 @@ FRAMEWORKS = {
 PICKLES = (".joblib", ".pkl", ".pickle")
 _TOLD_BY_NAME = frozenset(FRAMEWORKS) - {".txt", ".json"}
 """Endings that nothing else has: a file with one is a model without being named."""
-_COMPANION = re.compile(
+_SIDE_FILE = re.compile(
     r".+\.(?:txt|json|ya?ml|labels|names|classes|vocab|model|spm|bpe|dict|proto|cfg|ini|md)|(?:LICEN[CS]E|NOTICE)[^/]*",
     re.IGNORECASE,
 )
-_NO_COMPANION = re.compile(r"requirements[^/]*\.txt|(?:manifest|package|package-lock)\.json|mkdocs\.yml|\..*")
+_NO_SIDE_FILE = re.compile(r"requirements[^/]*\.txt|(?:manifest|package|package-lock)\.json|mkdocs\.yml|\..*")
 _SUFFIXES = tuple(spec.suffix for spec in VARIANTS.values() if spec.suffix and spec.quantizer != OPENVINO)
 _ROLE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_ROLE = 64
@@ -112,7 +112,7 @@ def named_model(names: Sequence[str], wanted: str, *, where: str) -> str:
     return found[0] if found else ""
 
 
-def companions(
+def side_files(
     names: Sequence[str], models: Sequence[str], wanted: str, files: Sequence[str], *, where: str
 ) -> list[str]:
     """The files that travel with graphs.
@@ -121,7 +121,7 @@ def companions(
         names: every file of the source.
         models: the graphs, or the framework's model.
         wanted: the file that was named as the model; "", or a folder, where all that lies beside it travels.
-        files: the recipe's own patterns; () for what looks like a companion.
+        files: the recipe's own patterns; () for what looks like a side file.
         where: how messages call the source.
 
     Raises:
@@ -142,16 +142,16 @@ def companions(
             raise SourceError(f"files: a version has its own {taken[0]}.", "Give the file another name.")
         return sorted(set(found))
     folders = {"", *(name.rpartition("/")[0] for name in models)}
-    beside = [name for name in others if name.rpartition("/")[0] in folders and _looks_like_one(name)]
+    beside = [name for name in others if name.rpartition("/")[0] in folders and _is_side_file(name)]
     if is_model(wanted):
         stem = PurePosixPath(wanted).stem
         beside = [name for name in beside if re.match(rf"{re.escape(stem)}[._-]", PurePosixPath(name).name)]
     return beside
 
 
-def _looks_like_one(name: str) -> bool:
+def _is_side_file(name: str) -> bool:
     file = PurePosixPath(name).name
-    looks = _COMPANION.fullmatch(file) is not None and _NO_COMPANION.fullmatch(file) is None
+    looks = _SIDE_FILE.fullmatch(file) is not None and _NO_SIDE_FILE.fullmatch(file) is None
     return looks and not is_own_file(name)
 
 

@@ -4,7 +4,7 @@
    disk. Only where there is one is the registry asked for the version's index of deltas.
 2. Of each file's deltas the smallest is brought as any other file is, into a folder beside what is put together.
 3. Piece by piece the base's bytes and the delta's are put together, from the first bytes that come on, in a thread of
-   its own (``_Meanwhile``), and what is left then in the caller's. A piece that has the digest of the manifest is
+   its own (``_DeltaThread``), and what is left then in the caller's. A piece that has the digest of the manifest is
    written to its place; any other one stays missing. Where large deltas have come faster than pieces are made, the
    pieces themselves will: the rest stays missing, too.
 
@@ -69,7 +69,7 @@ class DeltaSource(NamedTuple):
     published: Mapping[str, str]
 
 
-class Made(NamedTuple):
+class RebuiltFiles(NamedTuple):
     """What was made of deltas.
 
     Attributes:
@@ -101,7 +101,7 @@ def make_of_deltas(
     deadline: Deadline,
     progress: Callable[[int], None],
     unfinished: Path,
-) -> Made:
+) -> RebuiltFiles:
     """Make what can be made of the pieces of ``files`` in the folder ``into``; the rest stays missing.
 
     Args:
@@ -121,22 +121,22 @@ def make_of_deltas(
     large = [file for file in files if file.size >= MIN_FILE and piece_size <= MAX_PIECE]
     bases = _find_bases(source.model_home, {source.published.get(file.path, file.path): file for file in large})
     if not bases:
-        return Made()
+        return RebuiltFiles()
     try:
         index = _read_index(source)
         deadline.check(f"deltas of {source.prefix}")
         chosen = [] if index is None else _choose(index, large, source.published, bases, into)
         if index is None or not chosen:
-            return Made()
+            return RebuiltFiles()
         if not has_room(sum(one.delta.stored.size for one in chosen)):
-            return Made(notes=(_fallback("There is too little room for deltas beside the files."),))
+            return RebuiltFiles(notes=(_fallback("There is too little room for deltas beside the files."),))
         return _make(source, chosen, index.piece_size, piece_size, into, deadline, progress, unfinished)
     except ModeldropError as error:
         deadline.check(f"deltas of {source.prefix}")
-        return Made(notes=(_fallback(error.message),))
+        return RebuiltFiles(notes=(_fallback(error.message),))
     except OSError as error:
         into.stat()
-        return Made(notes=(_fallback(f"{error.strerror or error}."),))
+        return RebuiltFiles(notes=(_fallback(f"{error.strerror or error}."),))
 
 
 def discard_deltas(folder: Path) -> None:
@@ -188,7 +188,7 @@ def _choose(
     deltas = [delta for base in index.bases for delta in base.files]
     for file in files:
         path = published.get(file.path, file.path)
-        fitting = [
+        usable = [
             _Chosen(file, delta, bases[key])
             for delta in deltas
             if (key := (delta.path, delta.base_sha256, delta.base_size)) in bases
@@ -197,7 +197,7 @@ def _choose(
             and len(delta.lengths) == len(file.pieces)
             and delta.stored.size <= file.size // 2
         ]
-        best = min(fitting, key=lambda one: one.delta.stored.size, default=None)
+        best = min(usable, key=lambda one: one.delta.stored.size, default=None)
         if best is not None and best.delta.stored.size < _missing(into / file.path, file.size):
             chosen.append(best)
     return chosen
@@ -220,7 +220,7 @@ def _make(
     deadline: Deadline,
     progress: Callable[[int], None],
     unfinished: Path,
-) -> Made:
+) -> RebuiltFiles:
     folder, came = into / FOLDER, 0
 
     def check() -> None:
@@ -230,12 +230,12 @@ def _make(
         nonlocal came
         came += count
         progress(count)
-        meanwhile.look()
+        delta_thread.look()
 
     make_folder(folder)
-    making = [_Making(one, folder, piece_size, into, check) for one in chosen]
+    making = [_FileRebuild(one, folder, piece_size, into, check) for one in chosen]
     why, began = "", time.monotonic()
-    with _Meanwhile(making, progress) as meanwhile:
+    with _DeltaThread(making, progress) as delta_thread:
         try:
             stored = [one.delta.stored for one in chosen]
             more = {"deadline": deadline, "progress": brought, "published": {}, "unfinished": unfinished}
@@ -252,10 +252,10 @@ def _make(
     if wrong and not why:
         what = "1 piece that was made of them does not have its digest"
         why = f"{what if wrong == 1 else f'{wrong} pieces that were made of them do not have their digests'}."
-    return Made(made, stats, (_fallback(why),) if why else ())
+    return RebuiltFiles(made, stats, (_fallback(why),) if why else ())
 
 
-class _Making:
+class _FileRebuild:
     """A file that is made of a base and a delta, piece by piece.
 
     Attributes:
@@ -329,7 +329,7 @@ class _Making:
         return True
 
 
-class _Meanwhile:
+class _DeltaThread:
     """Makes pieces in a thread while deltas come: the line and the processor need not wait for each other.
 
     Args:
@@ -337,7 +337,7 @@ class _Meanwhile:
         progress: told bytes that need not be brought, in the thread that calls ``look``.
     """
 
-    def __init__(self, making: Sequence[_Making], progress: Callable[[int], None]) -> None:
+    def __init__(self, making: Sequence[_FileRebuild], progress: Callable[[int], None]) -> None:
         self._making = making
         self._progress = progress
         self._gained: SimpleQueue[int] = SimpleQueue()

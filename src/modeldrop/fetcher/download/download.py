@@ -7,7 +7,7 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from modeldrop.fetcher.download.deltas import DeltaSource, Made, discard_deltas, make_of_deltas
+from modeldrop.fetcher.download.deltas import DeltaSource, RebuiltFiles, discard_deltas, make_of_deltas
 from modeldrop.fetcher.download.reuse import reuse
 from modeldrop.fetcher.download.room import Room
 from modeldrop.fetcher.download.staging import claims
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modeldrop.util.retry import Deadline
 
 
-class Downloaded(NamedTuple):
+class DownloadResult(NamedTuple):
     """A snapshot that was brought.
 
     Attributes:
@@ -61,7 +61,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     no_delta: bool = False,
     deadline: Deadline,
     progress: Callable[[int, int], object],
-) -> Downloaded:
+) -> DownloadResult:
     """Bring a variant's files into a finished snapshot.
 
     Whatever an earlier attempt or another snapshot has is used, once it has been verified. Of several processes that
@@ -117,7 +117,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                 linked, copied = reuse(home.path, files, manifest.piece_size, claim.path, advance.by)
                 missing = [file for file in files if file.path not in linked]
                 room.check(_bytes_to_write(claim.path, missing))
-                made = Made()
+                made = RebuiltFiles()
                 if not no_delta and "://" in reader.url:
                     made = make_of_deltas(
                         source,
@@ -162,7 +162,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         except OSError as error:
             room.make_after(error)
         else:
-            return Downloaded(LocalSnapshot(target, manifest), stats, warnings)
+            return DownloadResult(LocalSnapshot(target, manifest), stats, warnings)
 
 
 class _Advance:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modeldrop.fetcher.download.processor import waited
+from modeldrop.fetcher.download.cpu_wait import waited
 
 if TYPE_CHECKING:
     from collections.abc import Callable

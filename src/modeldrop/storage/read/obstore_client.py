@@ -170,7 +170,7 @@ def _open_s3(settings: RegistrySettings, bucket: Bucket, region: str, seconds: f
         "aws_endpoint_url_sts": address.sts,
         "request_payer": str(address.requester_pays).lower(),
     }
-    source = _settled(source, "s3", seconds)
+    source = _resolve_metadata_source(source, "s3", seconds)
     return _open_bucket(
         S3Store,
         settings,
@@ -193,7 +193,7 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> Obs
         source = CredentialSource(Signer.OBSTORE, {"bearer_token": "emulator"})
     else:
         source = choose_gcs(env, expand_user("~"), anonymous=settings.anonymous)
-    source = _settled(source, "gs", seconds)
+    source = _resolve_metadata_source(source, "gs", seconds)
     config: Any = dict(source.config)
     config["base_url"] = endpoint or _GOOGLE  # obstore has a variable of its own for it
     if source.signer is Signer.UNSIGNED:
@@ -204,7 +204,7 @@ def _open_gcs(settings: RegistrySettings, bucket: Bucket, seconds: float) -> Obs
 
 def _open_azure(settings: RegistrySettings, bucket: Bucket, seconds: float) -> ObstoreClient:
     source = choose_azure(os.environ, expand_user("~"), bucket, anonymous=settings.anonymous)
-    source = _settled(source, "az", seconds)
+    source = _resolve_metadata_source(source, "az", seconds)
     config: Any = dict(source.config)
     endpoint = settings.endpoint or config.get("endpoint") or f"https://{bucket.account}.blob.core.windows.net"
     config |= {"account_name": bucket.account, "endpoint": endpoint, "use_emulator": "false"}
@@ -283,7 +283,7 @@ def _unopened(url: str, error: Exception) -> RegistryError:
     return failed_request(url, "open", "", text)
 
 
-def _settled(source: CredentialSource, scheme: str, seconds: float) -> CredentialSource:
+def _resolve_metadata_source(source: CredentialSource, scheme: str, seconds: float) -> CredentialSource:
     """The source, once it is known whether the machine's metadata service has an identity."""
     if source.signer is not Signer.METADATA:
         return source

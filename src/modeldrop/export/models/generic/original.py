@@ -12,7 +12,7 @@ import onnxruntime
 
 from modeldrop.errors import SourceError
 from modeldrop.export.messages import ExportRequest, GenericSettings
-from modeldrop.export.models.generic.drawing import draw_steps
+from modeldrop.export.models.generic.random_inputs import draw_steps
 from modeldrop.export.sources.generic import ONNX, PYTORCH
 from modeldrop.export.sources.graphs import variant_of
 from modeldrop.format.manifest import Tensor
@@ -29,7 +29,7 @@ class Original(ABC):
 
     Attributes:
         graphs: its graphs by role, on the disk.
-        models: paths of the files that the model itself is, in the source's folder: the others are companions.
+        models: paths of the files that the model itself is, in the source's folder: the others are side files.
         framework: by what it is asked, with the release.
         libraries: names of the packages that did the work.
         extras: of modeldrop, which brought them.

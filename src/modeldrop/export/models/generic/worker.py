@@ -14,9 +14,9 @@ import onnx
 from modeldrop.errors import ExportError, RecipeError, SourceError
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import ExportRequest
-from modeldrop.export.models.generic.drawing import draw_steps
 from modeldrop.export.models.generic.inputs import NamedInput, read_inputs
 from modeldrop.export.models.generic.original import Original, open_original
+from modeldrop.export.models.generic.random_inputs import draw_steps
 from modeldrop.export.models.shared.golden import literal_size
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.timing import BATCH

@@ -32,7 +32,7 @@ _SAMPLES, _CELLS = 16_000, 1_000
 _TOKENIZER_FILES = ("vocab.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-class Listener(LoadedModel):
+class AudioEncoder(LoadedModel):
     """One graph that takes what the checkpoint's feature extractor makes of a recording: samples, or a spectrogram."""
 
     source_files = ("preprocessor_config.json", *_TOKENIZER_FILES)

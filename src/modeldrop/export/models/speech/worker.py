@@ -19,7 +19,7 @@ from modeldrop.export.models.shared.kv_cache import golden_runs
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
 from modeldrop.export.models.shared.media import coarse, sounds, sounds_of
 from modeldrop.export.models.shared.tokenizer import load_tokenizer
-from modeldrop.export.models.speech.listener import Listener
+from modeldrop.export.models.speech.audio_encoder import AudioEncoder
 from modeldrop.inference.runs import Array, ModelRun
 
 _FEATURES = "input_features"
@@ -85,7 +85,7 @@ def listener(checkpoint: Checkpoint) -> LoadedModel:
     """
     config = checkpoint.read("config.json")
     writes = checkpoint.task == "automatic-speech-recognition" and not is_ctc(config, checkpoint.task)
-    return SpeechRecognizer(checkpoint) if writes else Listener(checkpoint)
+    return SpeechRecognizer(checkpoint) if writes else AudioEncoder(checkpoint)
 
 
 MODEL = listener

@@ -40,7 +40,7 @@ from modeldrop.export.models.shared.pooling import (
 from modeldrop.export.models.shared.pooling_graph import append_head, append_truncated
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
-from modeldrop.export.models.text_encoders.counted import TOKENWISE, MaskedTexts, check_room, passage
+from modeldrop.export.models.text_encoders.compared_positions import TOKENWISE, MaskedTexts, check_room, passage
 from modeldrop.export.models.text_encoders.static import StaticEmbedder, is_table
 from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
 from modeldrop.export.transformers5 import fix_tokenizer
