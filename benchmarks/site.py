@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.result import Row
-from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.writing import update_site, write_site
 from tests.helpers.paper_registry import CountingStore, add_paper_version, make_paper_registry, move_paper_channel
 from tests.helpers.served_pages import served_pages
-from tests.servers.node import FOLDER as NODE
-from tests.servers.node import node
+from tests.servers.node import NODE_FOLDER, node
 
 if TYPE_CHECKING:
     from benchmarks.workspace import Workspace
@@ -52,7 +51,7 @@ def run(workspace: Workspace) -> list[Row]:
     begun = time.process_time()
     update_site(store, "model-000", [number])
     update = time.process_time() - begun
-    writes = sum(key.startswith(FOLDER) for key in store.writes)
+    writes = sum(key.startswith(SITE_FOLDER) for key in store.writes)
     largest = max(Path(pages).rglob("*.html"), key=lambda path: path.stat().st_size)
     size = largest.stat().st_size
     what = f"site, {models * _VERSIONS} versions"
@@ -79,7 +78,7 @@ def _filtered(address: str, slowdown: int, rounds: int) -> float:
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("chromium is not there: apt-get install --no-install-recommends chromium")
-    script, modules = Path(__file__).with_name("interactive.mjs"), NODE / "browser" / "node_modules"
+    script, modules = Path(__file__).with_name("interactive.mjs"), NODE_FOLDER / "browser" / "node_modules"
     command = [str(part) for part in (node(), script, modules, chromium, address, slowdown, rounds)]
     times: list[float] = json.loads(subprocess.check_output(command, text=True))
     return statistics.median(times)

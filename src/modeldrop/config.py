@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modeldrop.trust.attestation import Builder
     from modeldrop.trust.rules import Trust
 
-FILE = "modeldrop.toml"
+CONFIG_FILE = "modeldrop.toml"
 _MAX_TAGS = 10  # S3's limit
 _MAX_TRUSTED = 16
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
@@ -127,7 +127,7 @@ class Setting:
 # docs/variants.md, those of a registry at RegistrySettings. NAME stands for a model's.
 SETTINGS = {
     # where things are
-    "config": Setting(("MODELDROP_CONFIG",), FILE),
+    "config": Setting(("MODELDROP_CONFIG",), CONFIG_FILE),
     "home": Setting(("--directory", "MODELDROP_HOME"), "$XDG_CACHE_HOME/modeldrop, ~/.cache/modeldrop"),
     "registry": Setting(("REGISTRY", "models.NAME.registry", "MODELDROP_REGISTRY"), "the only one in the file"),
     # fetching: fetch, run and watch
@@ -246,7 +246,7 @@ class ConfigFile:
         self,
         registries: Mapping[str, RegistrySettings] | None = None,
         model_tables: Mapping[str, Any] | None = None,
-        what: str = FILE,
+        what: str = CONFIG_FILE,
         folder: str = "",
         *,
         trust: tuple[str, ...] = (),
@@ -313,12 +313,12 @@ def load_config_file() -> ConfigFile:
         RecipeError: ``MODELDROP_CONFIG`` names no file that can be read, or what it holds is wrong.
     """
     named = variable("config")
-    path = Path(named or FILE).absolute()
+    path = Path(named or CONFIG_FILE).absolute()
     try:
         status = path.stat()
         key = (path, named, status.st_ino, status.st_size, status.st_mtime_ns)
         if key not in _loaded:
-            config = parse_config(path.read_text("utf-8"), str(Path(named or FILE)), str(path.parent))
+            config = parse_config(path.read_text("utf-8"), str(Path(named or CONFIG_FILE)), str(path.parent))
             _loaded.clear()
             _loaded[key] = config
         return _loaded[key]
@@ -328,10 +328,10 @@ def load_config_file() -> ConfigFile:
         raise RecipeError(f"MODELDROP_CONFIG names {named}, which is not there.", "Correct or unset it.") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise RecipeError(f"{Path(named or FILE)} cannot be read: {reason}.") from None
+        raise RecipeError(f"{Path(named or CONFIG_FILE)} cannot be read: {reason}.") from None
 
 
-def parse_config(text: str, what: str = FILE, folder: str = "") -> ConfigFile:
+def parse_config(text: str, what: str = CONFIG_FILE, folder: str = "") -> ConfigFile:
     """Read the text of a modeldrop.toml.
 
     Args:

@@ -9,7 +9,7 @@ import pytest
 
 from modeldrop.errors import SourceError
 from modeldrop.export.sources import resolve_source
-from modeldrop.export.sources.file_choice import INDEX
+from modeldrop.export.sources.file_choice import SAFETENSORS_INDEX
 from modeldrop.storage.write import open_store
 from tests.export.source_folders import ready, safetensors, tree
 from tests.helpers.builds import publish_build
@@ -64,7 +64,7 @@ def test_its_identity_is_of_what_is_loaded(cloud_registry: str) -> None:
 
 def test_shards_are_found_by_their_index(cloud_registry: str, tmp_path: Path) -> None:
     files = {name: data for name, data in MODEL.items() if name != "model.safetensors"}
-    files |= {INDEX: b'{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}'}
+    files |= {SAFETENSORS_INDEX: b'{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}'}
     url = upload(f"{cloud_registry}/big", files | {"m-1.safetensors": safetensors(b"1")})
     with pytest.raises(SourceError, match=r"lacks m-2\.safetensors"):
         resolve_source(url)

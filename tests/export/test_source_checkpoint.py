@@ -13,7 +13,7 @@ import pytest
 from modeldrop.errors import DiskError, SourceError, UsageError
 from modeldrop.export.sources import resolve_source
 from modeldrop.export.sources.disk import check_safetensors
-from modeldrop.export.sources.file_choice import INDEX
+from modeldrop.export.sources.file_choice import SAFETENSORS_INDEX
 from modeldrop.export.sources.folder import FolderSource
 from tests.export.source_folders import model, safetensors, tree, write
 
@@ -178,7 +178,7 @@ def test_what_is_no_safetensors_file(data: bytes, message: str, tmp_path: Path) 
 def sharded(folder: Path) -> Path:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     shards = {name: safetensors(name.encode()) for name in index["weight_map"].values()}
-    return write(folder, {"config.json": b"{}", INDEX: json.dumps(index).encode()} | shards)
+    return write(folder, {"config.json": b"{}", SAFETENSORS_INDEX: json.dumps(index).encode()} | shards)
 
 
 def test_shards(tmp_path: Path) -> None:

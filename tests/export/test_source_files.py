@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeldrop.errors import SourceError, UsageError
 from modeldrop.export.sources.file_choice import (
-    INDEX,
+    SAFETENSORS_INDEX,
     ChosenFiles,
     FileRules,
     check_name,
@@ -126,7 +126,7 @@ def test_does_not_take(name: str) -> None:
     [
         (MINILM, ()),
         (TRAINED, ()),
-        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX], ()),
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", SAFETENSORS_INDEX], ()),
         (["model.safetensors", "consolidated.safetensors", "consolidated.00.pth", "scaler.pt"], ()),
         (["model.safetensors", "model_head.pkl", "config_setfit.json"], ("model_head.pkl",)),
         (["model.safetensors", "model_head.skops"], ("model_head.skops",)),
@@ -150,7 +150,9 @@ def test_takes_a_transformer_out_of_its_own_folder() -> None:
     assert choice.left_out == ()
     shards = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
     shard = "0_Transformer/model-00001-of-00001.safetensors"
-    sharded = choose_files(["modules.json", "0_Transformer/config.json", f"0_Transformer/{INDEX}", shard], where="x")
+    sharded = choose_files(
+        ["modules.json", "0_Transformer/config.json", f"0_Transformer/{SAFETENSORS_INDEX}", shard], where="x"
+    )
     assert with_shards(sharded, shards, [shard], where="x").weights == (shard,)
 
 
@@ -232,9 +234,15 @@ def test_takes_an_openvino_graph_where_there_is_nothing_else(more: list[str], gr
 
 
 def test_shards_come_from_the_index() -> None:
-    there = ["config.json", INDEX, "model-00001-of-00002.safetensors", "odd.safetensors", "extra.safetensors"]
+    there = [
+        "config.json",
+        SAFETENSORS_INDEX,
+        "model-00001-of-00002.safetensors",
+        "odd.safetensors",
+        "extra.safetensors",
+    ]
     choice = choose_files(there, where="acme/m")
-    assert choice.index == INDEX
+    assert choice.index == SAFETENSORS_INDEX
     assert choice.weights == ()
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "odd.safetensors"}}
     assert with_shards(choice, index, there, where="acme/m").weights == (
@@ -244,7 +252,7 @@ def test_shards_come_from_the_index() -> None:
 
 
 def test_one_whole_file_wins_over_shards() -> None:
-    choice = choose_files(["config.json", INDEX, "model.safetensors", "m-1.safetensors"], where="acme/m")
+    choice = choose_files(["config.json", SAFETENSORS_INDEX, "model.safetensors", "m-1.safetensors"], where="acme/m")
     assert choice.names == ("config.json", "model.safetensors")
 
 
@@ -261,7 +269,7 @@ def test_one_whole_file_wins_over_shards() -> None:
     ],
 )
 def test_refuses_a_bad_index(index: object, message: str) -> None:
-    there = ["config.json", INDEX, "m-1.safetensors", "evil.bin"]
+    there = ["config.json", SAFETENSORS_INDEX, "m-1.safetensors", "evil.bin"]
     with pytest.raises(SourceError, match=message):
         with_shards(choose_files(there, where="acme/m"), index, there, where="acme/m")
 

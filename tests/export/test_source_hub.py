@@ -14,7 +14,7 @@ import pytest
 
 from modeldrop.errors import DiskError, MissingExtraError, ModeldropError, SourceError, UsageError
 from modeldrop.export.sources import Source, resolve_source
-from modeldrop.export.sources.file_choice import INDEX
+from modeldrop.export.sources.file_choice import SAFETENSORS_INDEX
 from tests.export.source_folders import safetensors, tree
 from tests.servers.hub import HubServer, Repo
 
@@ -139,7 +139,7 @@ def test_modules_and_dense_layers(hub: HubServer, tmp_path: Path) -> None:
 
 def test_shards_and_a_missing_one(hub: HubServer, tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}).encode()
-    files = {"config.json": b"{}", INDEX: index, "m-1.safetensors": safetensors(b"1")}
+    files = {"config.json": b"{}", SAFETENSORS_INDEX: index, "m-1.safetensors": safetensors(b"1")}
     files["m-2.safetensors"] = safetensors(b"22")
     hub.add_repo("acme/big", files | {"m-3.safetensors": b"not ours"})
     source = resolve_source("acme/big")

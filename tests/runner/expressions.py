@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.servers.node import FOLDER, node
+from tests.servers.node import NODE_FOLDER, node
 
 _SCRIPT = Path(__file__).with_name("evaluator.mjs")
 _STOP_SECONDS = 5.0
@@ -45,7 +45,7 @@ class GitHub:
     """The process; a context manager. Not for several threads."""
 
     def __init__(self) -> None:
-        packages = FOLDER / "node_modules"
+        packages = NODE_FOLDER / "node_modules"
         if not (packages / "@actions").is_dir():
             raise RuntimeError(f"{packages / '@actions'} is not there: `make test` installs it.")
         self._command = [str(node()), str(_SCRIPT), str(packages)]

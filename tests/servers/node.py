@@ -23,7 +23,7 @@ from typing import Self
 from tests.helpers.waiting import HANG_SECONDS
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parents[1] / ".node"
+NODE_FOLDER = HERE.parents[1] / ".node"
 _NPM = "lib/node_modules/npm/bin/npm-cli.js"
 _ATTEMPTS = 3
 _LISTENING = re.compile(r"listen\w* on (?:http://)?127\.0\.0\.1:([1-9]\d*)")
@@ -105,7 +105,7 @@ def command(script: str) -> list[str]:
     Raises:
         RuntimeError: it is not installed.
     """
-    path = FOLDER / "node_modules" / script
+    path = NODE_FOLDER / "node_modules" / script
     if not path.is_file():
         raise RuntimeError(f"{path} is not there: `make test` installs it.")
     return [str(node()), str(path)]
@@ -120,7 +120,7 @@ def install(part: str = "") -> None:
     Raises:
         RuntimeError: npm failed, several times.
     """
-    folder = FOLDER / part
+    folder = NODE_FOLDER / part
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(HERE / part / name, folder / name)

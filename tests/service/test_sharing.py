@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from examples.service.modelservice.graphs import OnnxGraph
-from examples.service.modelservice.sharing import FOLDER, prepared
+from examples.service.modelservice.sharing import PREPARED_FOLDER, prepared
 from tests.helpers.waiting import HANG_SECONDS
 from tests.service.running import REQUESTS, Service
 
@@ -66,12 +66,12 @@ def test_a_copy_is_made_once_and_its_weights_are_mapped(tmp_path: Path) -> None:
     folder, graphs = snapshot(tmp_path)
     copies = prepared(folder, graphs, agrees(graphs))
     assert copies.keys() == graphs.keys()
-    assert {path.parent.parent for path in copies.values()} == {tmp_path / FOLDER}
+    assert {path.parent.parent for path in copies.values()} == {tmp_path / PREPARED_FOLDER}
     assert prepared(folder, graphs, never) == copies
     held = OnnxGraph(copies["encoder"], 1, prepared=True)
     np.testing.assert_array_equal(held.run({"x": X})["y"], answer(graphs["encoder"], copy=False))
     assert f"{copies['encoder']}_data" in Path("/proc/self/maps").read_text("utf-8")
-    assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name.startswith(".new")]
+    assert not [path for path in (tmp_path / PREPARED_FOLDER).iterdir() if path.name.startswith(".new")]
 
 
 def test_those_who_come_at_once_wait_for_the_first(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_a_copy_that_is_not_the_graph_is_not_used(fault: str, tmp_path: Path, ca
     assert prepared(folder, graphs, proves) is graphs
     assert "v1-fp32-0123456789ab is not shared: " in caplog.text
     assert prepared(folder, graphs, never) is graphs  # remembered
-    (refused,) = [path for path in (tmp_path / FOLDER).iterdir() if path.is_dir()]
+    (refused,) = [path for path in (tmp_path / PREPARED_FOLDER).iterdir() if path.is_dir()]
     assert {path.name for path in refused.iterdir()} == {"snapshot", "refused"}
 
 
 def test_where_nothing_can_be_written_the_graphs_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder, graphs = snapshot(tmp_path)
-    (tmp_path / FOLDER).write_text("a file is in the way")
+    (tmp_path / PREPARED_FOLDER).write_text("a file is in the way")
     assert prepared(folder, graphs, never) is graphs
     assert "is not shared" in caplog.text
 
@@ -119,7 +119,7 @@ def test_where_nothing_can_be_written_the_graphs_are_used(tmp_path: Path, caplog
 def test_graphs_of_openvino_are_left_alone(tmp_path: Path) -> None:
     graphs = {"model": tmp_path / "embedder/v1-openvino-int8-0123456789ab/openvino/openvino_model.xml"}
     assert prepared(tmp_path / "embedder/v1-openvino-int8-0123456789ab", graphs, never) is graphs
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / PREPARED_FOLDER).exists()
 
 
 def test_another_onnxruntime_or_cpu_has_copies_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,9 @@ def test_a_service_that_shares_answers_as_one_that_does_not(published: Path, tmp
             maps = Path(f"/proc/{service.process.pid}/maps").read_text("utf-8")
             assert service.log.count("is not shared") == 0
             mapped = {
-                line.rpartition(f"/{FOLDER}/")[2].partition("-")[0] for line in maps.splitlines() if FOLDER in line
+                line.rpartition(f"/{PREPARED_FOLDER}/")[2].partition("-")[0]
+                for line in maps.splitlines()
+                if PREPARED_FOLDER in line
             }
             assert mapped == ({"embedder", "reranker", "classifier"} if share == "yes" else set())
     for task, plain in answers["no"].items():

@@ -12,7 +12,7 @@ from modeldrop.format.channel import Channel
 from modeldrop.format.diff import Facts, diff, differences
 from modeldrop.format.names import NAME
 from modeldrop.site.document import CHUNK, read_chunk, read_model_rows
-from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.reading import KnownChannel
 from modeldrop.site.series import time_line
 from modeldrop.site.writing import Written, write_site
@@ -207,4 +207,4 @@ def test_an_empty_registry_has_a_page(tmp_path: Path) -> None:
 
 
 def test_no_model_can_stand_where_the_pages_are() -> None:
-    assert not NAME.fullmatch(FOLDER)
+    assert not NAME.fullmatch(SITE_FOLDER)

@@ -25,7 +25,7 @@ from modeldrop.registry.channels import promote, rollback
 from modeldrop.site import document, upkeep, writing
 from modeldrop.site import pages as site_pages
 from modeldrop.site.document import read_chunk, read_model_rows
-from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.writing import update_site, write_site
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.folder import FolderStore
@@ -95,8 +95,8 @@ def damage(store: CountingStore) -> list[int]:
 
 def pages(store: Store) -> dict[str, bytes]:
     """The pages in a registry, by their paths."""
-    found = {listed.key: store.get(listed.key) for listed in store.objects(FOLDER)}
-    return {key.removeprefix(f"{FOLDER}/"): stored.data for key, stored in found.items() if stored is not None}
+    found = {listed.key: store.get(listed.key) for listed in store.objects(SITE_FOLDER)}
+    return {key.removeprefix(f"{SITE_FOLDER}/"): stored.data for key, stored in found.items() if stored is not None}
 
 
 def anew(store: Store) -> dict[str, bytes]:
@@ -130,7 +130,7 @@ def test_only_what_changes_is_read_and_written(
     assert len(store.writes) <= most, store.writes
     assert len(store.manifests) <= manifests
     assert len(set(store.manifests)) == len(store.manifests)
-    assert all(key.startswith(f"{FOLDER}/") for key in store.writes)
+    assert all(key.startswith(f"{SITE_FOLDER}/") for key in store.writes)
 
 
 def test_without_a_change_nothing_is_written(store: CountingStore) -> None:
@@ -268,4 +268,4 @@ def test_elsewhere_no_pages_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     make_build(tmp_path / "a")
     publish_folder(store, "embedder", tmp_path / "a")
     upkeep.keep_site(store, "embedder", [1])
-    assert not (tmp_path / "models" / FOLDER).exists()
+    assert not (tmp_path / "models" / SITE_FOLDER).exists()

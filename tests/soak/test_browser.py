@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from modeldrop.format.diff import diff
-from modeldrop.site.places import FOLDER, FolderPlace, RegistryPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace, RegistryPlace
 from modeldrop.site.writing import write_site
 from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.eventful_registry import make_eventful_registry
 from tests.helpers.paper_registry import paper_manifest
 from tests.helpers.served_pages import served_pages
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.node import FOLDER as NODE
-from tests.servers.node import HERE, node
+from tests.servers.node import HERE, NODE_FOLDER, node
 
 pytestmark = pytest.mark.soak
 
@@ -49,7 +48,7 @@ def browse(case: str, site: str) -> str:
     """Do one case; return what it prints."""
     chromium = shutil.which("chromium")
     assert chromium, "apt-get install --no-install-recommends chromium"
-    script, modules = HERE / "browser" / "pages.mjs", NODE / "browser" / "node_modules"
+    script, modules = HERE / "browser" / "pages.mjs", NODE_FOLDER / "browser" / "node_modules"
     ran = subprocess.run(
         [node(), script, modules, chromium, site, case],
         check=False,
@@ -78,4 +77,4 @@ def test_a_comparison_is_what_the_command_says(registry: Path) -> None:
 
 
 def test_the_folder_of_pages_is_the_one_that_is_served(served: str) -> None:
-    assert served.endswith(f"/{FOLDER}/")
+    assert served.endswith(f"/{SITE_FOLDER}/")

@@ -27,7 +27,7 @@ from tests.export.recipes import loosened
 from tests.helpers.checkpoints import bert, make_embedder, qwen, t5
 from tests.helpers.command_line import modeldrop
 from tests.servers.consumers import python_of
-from tests.servers.node import FOLDER, node
+from tests.servers.node import NODE_FOLDER, node
 
 pytestmark = [pytest.mark.soak, pytest.mark.heavy]
 
@@ -153,7 +153,7 @@ class NodeProgram(Program):
     """One that runs on Node; its distribution is npm's name."""
 
     def ask(self, folders: list[str]) -> list[Any]:
-        script = FOLDER / "transformers_js" / "consumer.mjs"
+        script = NODE_FOLDER / "transformers_js" / "consumer.mjs"
         script.write_text(
             "import { readFileSync, readdirSync } from 'node:fs';\n"
             "const [folder, texts] = JSON.parse(readFileSync(0));\n"
@@ -165,7 +165,7 @@ class NodeProgram(Program):
 
     @property
     def release(self) -> str:
-        package = FOLDER / "transformers_js/node_modules" / self.distribution / "package.json"
+        package = NODE_FOLDER / "transformers_js/node_modules" / self.distribution / "package.json"
         return str(json.loads(package.read_text())["version"])
 
 

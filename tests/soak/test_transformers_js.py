@@ -17,13 +17,13 @@ from modeldrop.format.manifest import parse_manifest
 from tests.helpers.checkpoints import bert, make_embedder
 from tests.helpers.command_line import modeldrop
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.node import FOLDER, HERE, node
+from tests.servers.node import HERE, NODE_FOLDER, node
 
 pytestmark = [pytest.mark.soak, pytest.mark.heavy]
 
 # Its names of data types, and the variants whose files it looks for then.
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "q8": "int8", "int8": "int8-accurate", "uint8": "uint8", "q4": "int4"}
-LIBRARY = FOLDER / "transformers_js/node_modules/@huggingface/transformers/dist/transformers.node.mjs"
+LIBRARY = NODE_FOLDER / "transformers_js/node_modules/@huggingface/transformers/dist/transformers.node.mjs"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def browse(version: Path, dtype: str) -> subprocess.CompletedProcess[str]:
     chromium = shutil.which("chromium")
     assert chromium, "apt-get install --no-install-recommends chromium"
-    modules = [FOLDER / part / "node_modules" for part in ("browser", "transformers_js")]
+    modules = [NODE_FOLDER / part / "node_modules" for part in ("browser", "transformers_js")]
     places = (modules[0], chromium, modules[1], version.parent, version.name)
     return run("browser.mjs", *places, dtype, *texts_of(version))
 

@@ -25,7 +25,7 @@ import onnxruntime
 
 from .graphs import write_prepared
 
-FOLDER = ".prepared"
+PREPARED_FOLDER = ".prepared"
 """Below the home: no model is called so."""
 _SNAPSHOT, _REFUSED = "snapshot", "refused"
 _ONNX = ".onnx"
@@ -51,7 +51,7 @@ def prepared(snapshot: Path, graphs: Paths, proves: Callable[[Paths], bool]) -> 
     """
     if any(path.suffix != _ONNX for path in graphs.values()):
         return graphs
-    folder = snapshot.parent.parent / FOLDER
+    folder = snapshot.parent.parent / PREPARED_FOLDER
     target = folder / f"{snapshot.parent.name}-{snapshot.name}-{_machine()}"
     copies = {role: target / f"{role}{_ONNX}" for role in graphs}
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from modeldrop._version import __version__
 from modeldrop.commands.arguments import add_json, print_json
-from modeldrop.config import FILE, RegistrySettings
+from modeldrop.config import CONFIG_FILE, RegistrySettings
 from modeldrop.doctor.github_trust import GitHubSubjects, sign_in_script
 from modeldrop.errors import DiskError, UsageError
 from modeldrop.format.names import check_model, name_from
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     top = Path(_git("rev-parse", "--show-toplevel") or ".")
     repository = _repository(arguments.repository)
     texts = {
-        FILE: _configuration(settings, name, arguments.model),
+        CONFIG_FILE: _configuration(settings, name, arguments.model),
         _WORKFLOW: _workflow(settings, name, repository.subjects.branch),
     }
     script = sign_in_script(settings, repository.subjects)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from modeldrop.config import default_registry
 from modeldrop.site.pages import REGISTRY_PAGE
-from modeldrop.site.places import FOLDER, FolderPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace
 from modeldrop.site.serving import PageServer, Read
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
@@ -58,7 +58,7 @@ def _pages(registry: str, *, fresh: bool) -> Iterator[Read]:
     def document(key: str) -> bytes | None:
         return reader.get(key, _MOST_BYTES)
 
-    if not fresh and document(f"{FOLDER}/{REGISTRY_PAGE}") is not None:
+    if not fresh and document(f"{SITE_FOLDER}/{REGISTRY_PAGE}") is not None:
         yield document
         return
     from modeldrop.site.writing import write_site  # with Jinja2, which published pages need not
@@ -69,6 +69,8 @@ def _pages(registry: str, *, fresh: bool) -> Iterator[Read]:
         write_site(open_store(registry), pages)
 
         def made(key: str) -> bytes | None:
-            return pages.read(key.removeprefix(f"{FOLDER}/")) if key.startswith(f"{FOLDER}/") else document(key)
+            return (
+                pages.read(key.removeprefix(f"{SITE_FOLDER}/")) if key.startswith(f"{SITE_FOLDER}/") else document(key)
+            )
 
         yield made

@@ -18,7 +18,7 @@ from modeldrop.commands.arguments import add_json, print_json
 from modeldrop.config import default_registry
 from modeldrop.errors import UsageError
 from modeldrop.site.pages import REGISTRY_PAGE
-from modeldrop.site.places import FOLDER, FolderPlace, Place, RegistryPlace
+from modeldrop.site.places import SITE_FOLDER, FolderPlace, Place, RegistryPlace
 from modeldrop.site.writing import write_site
 from modeldrop.storage.write import open_store
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     store = open_store(arguments.registry or default_registry())
     place: Place = RegistryPlace(store) if arguments.output is None else FolderPlace(arguments.output)
     written = write_site(store, place, lambda model: None if arguments.quiet else print(model, file=sys.stderr))
-    where = f"{store.url}/{FOLDER}" if arguments.output is None else str(arguments.output)
+    where = f"{store.url}/{SITE_FOLDER}" if arguments.output is None else str(arguments.output)
     if arguments.json:
         print_json(
             {

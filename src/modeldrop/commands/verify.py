@@ -23,7 +23,7 @@ from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundErr
 from modeldrop.fetcher.home import find_links, find_models, find_snapshots, read_link
 from modeldrop.fetcher.options import Options
 from modeldrop.fetcher.resolve import Resolver
-from modeldrop.fetcher.snapshot import MANIFEST, SHORT_DIGEST, LocalSnapshot
+from modeldrop.fetcher.snapshot import MANIFEST_FILE, SHORT_DIGEST, LocalSnapshot
 from modeldrop.fetcher.verify import find_damage, find_damage_of_copy
 from modeldrop.format import keys
 from modeldrop.format.manifest import MAX_BYTES, manifest_digest, parse_manifest
@@ -114,7 +114,7 @@ def _verify(text: str, home: Path, *, in_home: bool) -> list[CheckedFolder]:
     if path.is_dir():
         with contextlib.suppress(FormatError):
             return [_verify_snapshot(LocalSnapshot(path))]
-        if (path / MANIFEST).is_file():
+        if (path / MANIFEST_FILE).is_file():
             return [_verify_copy(path, None, all_variants=False)]
     if text in find_models(home):
         return [_verify_snapshot(one) for one in find_snapshots(home / text)]
@@ -149,7 +149,7 @@ def _verify_version(reference: Reference) -> CheckedFolder:
 
 
 def _verify_copy(folder: Path, digest: str | None, *, all_variants: bool) -> CheckedFolder:
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

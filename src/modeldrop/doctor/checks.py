@@ -35,7 +35,7 @@ CREATE_ONLY, SWAP = "create-only", "compare-and-swap"
 CLOCK, LIFECYCLE, EXPOSURE, SPACE = "clock", "lifecycle", "exposure", "space"
 LARGE_FILES = "large files"
 FETCHER = "fetcher"
-POLICY = "policy"
+POLICY_CHECK = "policy"
 PROMISES = (LIST, READ, WRITE, DELETE, CREATE_ONLY, SWAP, LARGE_FILES, FETCHER)
 """What a store must do. The doctor tries each once; ``modeldrop.conformance`` has checks of every one."""
 WARN_SECONDS, FAIL_SECONDS = 60, 300

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modeldrop.config import RegistrySettings
     from modeldrop.storage.urls import Bucket
 
-_SETTINGS = f"{keys.POLICY.partition('/')[0]}/"
+_SETTINGS = f"{keys.POLICY_KEY.partition('/')[0]}/"
 _CONDITION_FILE = "modeldrop-condition.json"
 _AZURE_ROLE = "modeldrop publisher"
 _KEY_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}")

@@ -18,7 +18,7 @@ from modeldrop.doctor.checks import (
     FETCHER,
     LIFECYCLE,
     LIST,
-    POLICY,
+    POLICY_CHECK,
     REACHABLE,
     READ,
     REGISTRY,
@@ -69,10 +69,10 @@ ORDER = (
     CLOCK,
     LIFECYCLE,
     EXPOSURE,
-    POLICY,
+    POLICY_CHECK,
     FETCHER,
 )
-_NOT_EVERYWHERE = (SETTINGS, SERVICE, POLICY)
+_NOT_EVERYWHERE = (SETTINGS, SERVICE, POLICY_CHECK)
 _OVERRIDING = {
     ("s3", "endpoint"): ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     ("s3", "region"): ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -150,17 +150,17 @@ def _checked(registry: str, models: Mapping[str, bool], *, reading: bool) -> lis
 def _policy(store: Store) -> list[CheckResult]:
     """What the registry requires before a channel is moved; nothing where it requires nothing."""
     try:
-        stored = store.get(keys.POLICY)
+        stored = store.get(keys.POLICY_KEY)
         if stored is None:
             return []
         policy = parse_policy(stored.data)
     except FormatError as error:
-        return [failed_check(POLICY, error, f"Set it anew: modeldrop policy {store.url} --require …")]
+        return [failed_check(POLICY_CHECK, error, f"Set it anew: modeldrop policy {store.url} --require …")]
     except ModeldropError:
         return []  # whether objects can be read is another check's
     by = f"set by {policy.by} at {policy.at}"
     holds = "" if "://" not in store.url else "; --policies prints what keeps publishers from changing it"
-    return [ok(POLICY, f"{policy_text(policy)}, {by}{holds}")]
+    return [ok(POLICY_CHECK, f"{policy_text(policy)}, {by}{holds}")]
 
 
 def _why_reading(registry: str) -> str:

@@ -159,7 +159,7 @@ BUILT_IN: Final[tuple[str, ...]] = (
     ),
 )
 
-GOLDEN: Final[tuple[int, ...]] = (0, 6, 17, 39)
+GOLDEN_TEXTS: Final[tuple[int, ...]] = (0, 6, 17, 39)
 """Indices into BUILT_IN of the short texts whose outputs are kept in the manifest as golden examples."""
 
 QUESTIONS: Final[tuple[str, ...]] = (

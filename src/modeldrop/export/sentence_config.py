@@ -10,7 +10,7 @@ from modeldrop.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FILE = "config_sentence_transformers.json"
+SENTENCE_CONFIG = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def read_sentence_config(plain: Mapping[str, Any]) -> SentenceConfig:
     """What a source says.
 
     Args:
-        plain: its parsed ``FILE``; {} where it has none.
+        plain: its parsed ``SENTENCE_CONFIG``; {} where it has none.
 
     Raises:
         SourceError: the default prompt is none of its prompts, or a value is of another kind.
@@ -53,16 +53,18 @@ def read_sentence_config(plain: Mapping[str, Any]) -> SentenceConfig:
         ("truncate_dim", cut, int | None),
     ):
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise SourceError(f"{FILE} of the source has no valid {name}: {value!r:.80}.", "Correct it, or remove it.")
+            raise SourceError(
+                f"{SENTENCE_CONFIG} of the source has no valid {name}: {value!r:.80}.", "Correct it, or remove it."
+            )
     if not all(isinstance(text, str) for text in prompts.values()):
-        raise SourceError(f"{FILE} of the source has a prompt that is no text.", "Correct it, or remove it.")
+        raise SourceError(f"{SENTENCE_CONFIG} of the source has a prompt that is no text.", "Correct it, or remove it.")
     if default and default not in prompts:
         raise SourceError(
-            f"{FILE} of the source has the default prompt {default!r}, which is none of its prompts: "
+            f"{SENTENCE_CONFIG} of the source has the default prompt {default!r}, which is none of its prompts: "
             f"{', '.join(prompts) or 'there are none'}.",
             "Correct default_prompt_name: sentence-transformers does not load this model either.",
         )
     if cut is not None and cut < 1:
-        raise SourceError(f"{FILE} of the source cuts vectors to {cut} numbers.", "Correct truncate_dim.")
+        raise SourceError(f"{SENTENCE_CONFIG} of the source cuts vectors to {cut} numbers.", "Correct truncate_dim.")
     # sentence-transformers adds two empty prompts to those of every model.
     return SentenceConfig({name: text for name, text in prompts.items() if text}, default, similarity, cut)

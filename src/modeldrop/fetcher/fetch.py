@@ -31,7 +31,7 @@ from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, 
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
 from modeldrop.fetcher.options import AUTO, OFFLINE, Options, never, time_limit, with_overrides
 from modeldrop.fetcher.resolve import Resolver
-from modeldrop.fetcher.snapshot import MANIFEST, NO_TRANSFER, LocalSnapshot, Snapshot, TransferStats, folder_name
+from modeldrop.fetcher.snapshot import MANIFEST_FILE, NO_TRANSFER, LocalSnapshot, Snapshot, TransferStats, folder_name
 from modeldrop.fetcher.verify import is_whole
 from modeldrop.format.reference import Reference, parse_reference
 from modeldrop.util.cached import cached_property
@@ -492,7 +492,7 @@ def _located(error: FormatError, where: str) -> FormatError:
 def _choice_key(local: LocalSnapshot) -> str:
     """A text that changes with what the choice of a snapshot depends on: this machine, and the manifest on its disk."""
     try:
-        changed = os.stat(local.path / MANIFEST).st_mtime_ns  # noqa: PTH116
+        changed = os.stat(local.path / MANIFEST_FILE).st_mtime_ns  # noqa: PTH116
     except OSError:
         return ""
     return f"{this_machine().key}, onnxruntime {installed_onnxruntime()}, manifest of {changed}"

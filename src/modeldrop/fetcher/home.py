@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, UsageError
 from modeldrop.fetcher.layout import PLAIN, Layout, folder_suffix
-from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, folder_name
+from modeldrop.fetcher.snapshot import MANIFEST_FILE, LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import is_whole, settle
 from modeldrop.util.files import (
     READ_ONLY,
@@ -260,7 +260,7 @@ class ModelHome:
             if error.errno != errno.EXDEV:
                 raise
             # Of an image's layer, whose folders cannot be renamed: it is no snapshot any more without its manifest.
-            (folder / MANIFEST).unlink(missing_ok=True)
+            (folder / MANIFEST_FILE).unlink(missing_ok=True)
             trash = folder
         remove_tree(trash)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from modeldrop.format.manifest import Graph, Manifest
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 SHORT_DIGEST = 12
 _FOLDER = re.compile(r"v([1-9][0-9]{0,8})-([a-z0-9][a-z0-9._-]{0,63})-([0-9a-f]{12})((?:\+[0-9a-f]{8})?)")
 
@@ -99,10 +99,10 @@ class LocalSnapshot:
     @cached_property
     def manifest_bytes(self) -> bytes:
         """The manifest as it was published."""
-        data = (self.path / MANIFEST).read_bytes()
+        data = (self.path / MANIFEST_FILE).read_bytes()
         found = hex_digest(data)
         if not found.startswith(self.short_digest):
-            raise FormatError(f"{self.path / MANIFEST} has the digest sha256:{found}, not that of its folder.")
+            raise FormatError(f"{self.path / MANIFEST_FILE} has the digest sha256:{found}, not that of its folder.")
         return data
 
     @cached_property
@@ -148,7 +148,7 @@ class LocalSnapshot:
             model = variant["model"]
             found = {self.renamed.get(path, path): sizes[path] for path in variant["files"]}
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise FormatError(f"{self.path / MANIFEST} does not describe the variant {self.variant}.") from None
+            raise FormatError(f"{self.path / MANIFEST_FILE} does not describe the variant {self.variant}.") from None
         return self.renamed.get(model, model), found
 
 
@@ -233,7 +233,7 @@ class Snapshot:
         """The version's manifest, read from the snapshot."""
         from modeldrop.format.manifest import parse_manifest
 
-        return parse_manifest((self.path / MANIFEST).read_bytes())
+        return parse_manifest((self.path / MANIFEST_FILE).read_bytes())
 
     @property
     def model_file(self) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from modeldrop.errors import FormatError
 from modeldrop.fetcher.layout import RENAMES_FILE
-from modeldrop.fetcher.snapshot import MANIFEST
+from modeldrop.fetcher.snapshot import MANIFEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -46,7 +46,7 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
         OSError: something of it cannot be read, though it is there.
     """
     try:
-        settled = youngest = os.stat(os.path.join(snapshot.path, MANIFEST)).st_mtime_ns  # noqa: PTH116, PTH118
+        settled = youngest = os.stat(os.path.join(snapshot.path, MANIFEST_FILE)).st_mtime_ns  # noqa: PTH116, PTH118
         sizes = snapshot.sizes
         files = _files(snapshot) if read_files else {}
     except FormatError as error:
@@ -71,7 +71,7 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
                 yield f"{path} does not have the digest that the manifest says."
     if read_files:
         written = _written(snapshot)
-        yield from _find_extra(snapshot.path, {*sizes, MANIFEST, RENAMES_FILE, *written})
+        yield from _find_extra(snapshot.path, {*sizes, MANIFEST_FILE, RENAMES_FILE, *written})
         for name, content in written.items():
             if not (snapshot.path / name).is_file() or (snapshot.path / name).read_bytes() != content:
                 yield f"{snapshot.path / name} is not what the signature says."
@@ -121,7 +121,7 @@ def find_damage_of_copy(folder: Path, manifest: Manifest, *, all_variants: bool)
 def settle(folder: Path, youngest: int) -> None:
     """Give a snapshot's manifest the time of its youngest file, in nanoseconds, if that can be done."""
     with contextlib.suppress(OSError):
-        os.utime(folder / MANIFEST, ns=(youngest, youngest))
+        os.utime(folder / MANIFEST_FILE, ns=(youngest, youngest))
 
 
 def _files(snapshot: LocalSnapshot) -> Mapping[str, File]:

@@ -29,7 +29,7 @@ from modeldrop.util.named_tuples import NamedTuple
 if TYPE_CHECKING:
     from modeldrop.format.json_fields import Fields
 
-INDEX = f"{DELTAS}.json"
+DELTA_INDEX_FILE = f"{DELTAS}.json"
 """Path of the index below a version."""
 MIN_FILE = 5_000_000
 """Bytes of a file that has deltas: a smaller one comes as fast as the question for them."""

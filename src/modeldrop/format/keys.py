@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-POLICY = ".settings/policy.json"
+POLICY_KEY = ".settings/policy.json"
 """Key of the registry's policy; no model can be called as its folder."""
 _VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from modeldrop.errors import FormatError, IntegrityError, RefusedError
 from modeldrop.fetcher.layout import RENAMES_FILE
-from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot
+from modeldrop.fetcher.snapshot import MANIFEST_FILE, LocalSnapshot
 from modeldrop.fetcher.triton import configs
 from modeldrop.format.manifest import File
 from modeldrop.oci.blobs import Blob, blob_of
@@ -48,7 +48,7 @@ def entries_of(snapshot: LocalSnapshot) -> tuple[Entry, ...]:
         renamed, manifest = snapshot.renamed, snapshot.manifest
         wanted = snapshot.sizes
         variant = manifest.variant(snapshot.variant)
-        written = {MANIFEST: snapshot.manifest_bytes}
+        written = {MANIFEST_FILE: snapshot.manifest_bytes}
         if variant is not None and renamed:
             written |= configs(variant, renamed) | {RENAMES_FILE: (snapshot.path / RENAMES_FILE).read_bytes()}
     except FormatError as error:

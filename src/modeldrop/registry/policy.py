@@ -30,7 +30,7 @@ def read_policy(store: Store) -> tuple[Policy | None, str | None]:
     Raises:
         FormatError: it cannot be read, or asks for what this release cannot check.
     """
-    stored = store.get(keys.POLICY)
+    stored = store.get(keys.POLICY_KEY)
     if stored is None:
         return None, None
     try:
@@ -39,7 +39,7 @@ def read_policy(store: Store) -> tuple[Policy | None, str | None]:
         error.hint = error.hint or (
             f"Until it can be read no channel is moved. Set it anew: modeldrop policy {store.url} --require …"
         )
-        raise error_in_object(error, store, keys.POLICY) from None
+        raise error_in_object(error, store, keys.POLICY_KEY) from None
 
 
 def write_policy(store: Store, policy: Policy) -> None:
@@ -51,12 +51,12 @@ def write_policy(store: Store, policy: Policy) -> None:
         ConflictError: somebody else sets it at the same time.
     """
     _check(policy, "the policy")
-    stored = store.get(keys.POLICY)
+    stored = store.get(keys.POLICY_KEY)
     data = serialize_policy(policy)
     try:
-        store.swap(keys.POLICY, data, None if stored is None else stored.tag)
+        store.swap(keys.POLICY_KEY, data, None if stored is None else stored.tag)
     except ConflictError:
-        present = store.get(keys.POLICY)
+        present = store.get(keys.POLICY_KEY)
         if present is None or present.data != data:
             raise
 
@@ -144,7 +144,7 @@ def _check(policy: Policy, where: str) -> None:
 
 def _lack(store: Store, model: str, number: int, digest: str, policy: Policy, requirement: str) -> str:
     """Why a version lacks what is required; "" if it has it."""
-    where = f"{store.url}/{keys.POLICY}"
+    where = f"{store.url}/{keys.POLICY_KEY}"
     if requirement == SIGNATURE:
         data, address = read_statement(store, model, number), f"{store.url}/{keys.statement(model, number)}"
         trust = make_trust(policy.trust, policy.threshold, where)

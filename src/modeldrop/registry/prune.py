@@ -21,7 +21,7 @@ from modeldrop.format import keys
 from modeldrop.format.records import Retirement, find_seal, parse_retirement, serialize_retirement
 from modeldrop.registry.protection import Protection, age, read_protection, time_text
 from modeldrop.registry.seal import Sealer, last_write, manifest_fault
-from modeldrop.registry.versions import CLAIM, MANIFEST, VersionListing, list_folders
+from modeldrop.registry.versions import CLAIM_FILE, MANIFEST_FILE, VersionListing, list_folders
 from modeldrop.storage.write.store import Store, UnfinishedUpload
 
 RETIRE, UNRETIRE, SEAL, ABANDON, SWEEP, ABORT = "retire", "unretire", "seal", "abandon", "sweep", "abort"
@@ -205,7 +205,7 @@ class _PrunePlan:
 
     def _add_claim(self, folder: VersionListing, uploads: Iterable[UnfinishedUpload]) -> bool:
         """Add the sealing of a claim that was never committed; return False if its owner may be at work."""
-        if folder.committed or CLAIM not in folder.objects:
+        if folder.committed or CLAIM_FILE not in folder.objects:
             return True  # without a claim it is no version: files were put there by hand
         if self._now - last_write(self._model, folder, uploads) < self._rules.grace:
             self._keep(folder, f"is being uploaded: it was written to within the last {self._grace}")
@@ -250,7 +250,7 @@ class _PrunePlan:
         min_age = max(rules.older_than, rules.grace)
         if why := protection.reason(folder.number):
             self._keep(folder, f"stays: {why}")
-        elif self._now - folder.objects[MANIFEST].modified >= min_age:
+        elif self._now - folder.objects[MANIFEST_FILE].modified >= min_age:
             stored = self._store.get(keys.manifest(self._model, folder.number))
             if stored is None:
                 return  # removed since the listing

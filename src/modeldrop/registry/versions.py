@@ -19,7 +19,7 @@ from modeldrop.storage.write import open_store
 from modeldrop.storage.write.store import ListedObject, Store
 from modeldrop.util.files import sha256_file
 
-CLAIM, MANIFEST, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
+CLAIM_FILE, MANIFEST_FILE, REJECTED, RETIRED = "claim.json", "manifest.json", "rejected.json", "retired.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class VersionListing:
     @property
     def committed(self) -> bool:
         """Whether a manifest, or a seal in its place, is there."""
-        return MANIFEST in self.objects
+        return MANIFEST_FILE in self.objects
 
     @property
     def retired(self) -> bool:
@@ -61,18 +61,18 @@ class VersionListing:
     @property
     def leftovers(self) -> Mapping[str, ListedObject]:
         """What prune deletes of a version: its files and report."""
-        kept = {CLAIM, MANIFEST, RETIRED}
+        kept = {CLAIM_FILE, MANIFEST_FILE, RETIRED}
         return {path: listed for path, listed in self.objects.items() if path not in kept}
 
     @property
     def emptied(self) -> bool:
         """Whether this is all that prune leaves of a version. No version is without files."""
-        return self.committed and not self.leftovers and self.objects[MANIFEST].size <= MAX_SEAL
+        return self.committed and not self.leftovers and self.objects[MANIFEST_FILE].size <= MAX_SEAL
 
     @property
     def may_be_sealed(self) -> bool:
         """Whether ``manifest.json`` may be a seal and must be read to know: it is small, or marked as retired."""
-        return self.committed and (self.retired or self.objects[MANIFEST].size <= MAX_SEAL)
+        return self.committed and (self.retired or self.objects[MANIFEST_FILE].size <= MAX_SEAL)
 
 
 def read_channel(store: Store, model: str, name: str) -> tuple[Channel | None, str | None]:

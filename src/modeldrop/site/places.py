@@ -10,7 +10,7 @@ from modeldrop.errors import ConflictError, DiskError
 from modeldrop.storage.write.store import Store
 from modeldrop.util.files import expand_user, make_folders, replace_file
 
-FOLDER = "_site"
+SITE_FOLDER = "_site"
 """Where the pages are in a registry. No model can be called so."""
 
 
@@ -90,7 +90,7 @@ class RegistryPlace:
         self.written = 0
 
     def read(self, path: str) -> bytes | None:
-        stored = self._store.get(f"{FOLDER}/{path}")
+        stored = self._store.get(f"{SITE_FOLDER}/{path}")
         self._read[path] = (None, None) if stored is None else (stored.data, stored.tag)
         return self._read[path][0]
 
@@ -102,9 +102,9 @@ class RegistryPlace:
             return
         try:
             if tag is None:
-                self._store.create(f"{FOLDER}/{path}", data)
+                self._store.create(f"{SITE_FOLDER}/{path}", data)
             else:
-                self._store.swap(f"{FOLDER}/{path}", data, tag)
+                self._store.swap(f"{SITE_FOLDER}/{path}", data, tag)
         except ConflictError:
             # The reply to our own write may have been lost.
             if self.read(path) != data:

@@ -15,13 +15,13 @@ from modeldrop._version import __version__
 from modeldrop.errors import DiskError, ModeldropError
 from modeldrop.format.keys import version_number
 from modeldrop.format.names import NAME, OWN_FILES
-from modeldrop.site.places import FOLDER
+from modeldrop.site.places import SITE_FOLDER
 from modeldrop.storage.write.headers import content_type
 
 Read = Callable[[str], bytes | None]
 """An object of the registry by its key, None if there is none."""
 
-_FIRST = f"/{FOLDER}/index.html"
+_FIRST = f"/{SITE_FOLDER}/index.html"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; "
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", b"Only 127.0.0.1 is served.\n")
             return
         path = unquote(urlsplit(self.path).path)
-        if path in {"/", f"/{FOLDER}", f"/{FOLDER}/"}:
+        if path in {"/", f"/{SITE_FOLDER}", f"/{SITE_FOLDER}/"}:
             self._answer(HTTPStatus.FOUND, "text/plain; charset=utf-8", b"", {"Location": _FIRST})
             return
         key = path.removeprefix("/")
@@ -109,7 +109,7 @@ def is_shown(key: str) -> bool:
     first, *rest = key.split("/")
     if not rest or any(part in {"", ".", ".."} or not part.isprintable() for part in rest):
         return False
-    if first == FOLDER:
+    if first == SITE_FOLDER:
         return True
     if len(rest) != 2 or rest[1] not in OWN_FILES:
         return False

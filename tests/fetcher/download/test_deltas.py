@@ -16,7 +16,7 @@ import modeldrop
 from modeldrop.cli import main
 from modeldrop.errors import RegistryError
 from modeldrop.fetcher.download import deltas, download
-from modeldrop.fetcher.download.deltas import FOLDER
+from modeldrop.fetcher.download.deltas import DELTAS_FOLDER
 from modeldrop.fetcher.download.transfer import transfer
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.fetcher.home import find_snapshots
@@ -126,7 +126,7 @@ def check_whole(snapshot: Snapshot, number: int = 2) -> None:
     assert (snapshot.path / GRAPH).read_bytes() == weights(number)
     home = snapshot.path.parent
     assert [damage for local in find_snapshots(home) for damage in find_damage(local, read_files=True)] == []
-    assert not [path for path in home.rglob("*") if FOLDER in path.parts or path.suffix == ".unfinished"]
+    assert not [path for path in home.rglob("*") if DELTAS_FOLDER in path.parts or path.suffix == ".unfinished"]
 
 
 def test_an_update_takes_what_differs(updated: Updated) -> None:
@@ -174,7 +174,7 @@ def test_pieces_are_made_while_the_delta_comes(updated: Updated, monkeypatch: py
     assert updated.lengths[0] < page < sum(updated.lengths)
 
     def move(reader: Any, prefix: str, files: Any, piece_size: int, into: Path, **more: Any) -> TransferStats:
-        if into.name == FOLDER:  # a page of it, in which its first piece is whole and its second one is not
+        if into.name == DELTAS_FOLDER:  # a page of it, in which its first piece is whole and its second one is not
             [stored] = files
             target = into / stored.path
             target.parent.mkdir(parents=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 KMS_KEY = "projects/acme/locations/eu/keyRings/models/cryptoKeys/publisher"
-FILE = "embedder/v1/onnx/model.onnx"
+MODEL_KEY = "embedder/v1/onnx/model.onnx"
 SECRET = "c2VjcmV0LW9mLXRoZS10ZXN0"
 LARGE = (20 << 20) + 7
 BUCKET = "acme-models"
@@ -31,7 +31,7 @@ def open_gcs(url: str, **settings: Any) -> GCSBucketStore:
     return GCSBucketStore(parse_bucket(url), RegistrySettings(url, **settings))
 
 
-def put(store: GCSBucketStore, path: Path, data: bytes, key: str = FILE) -> int:
+def put(store: GCSBucketStore, path: Path, data: bytes, key: str = MODEL_KEY) -> int:
     """Upload ``data`` and return how many bytes progress was told of."""
     path.write_bytes(data)
     told: list[int] = []
@@ -39,7 +39,7 @@ def put(store: GCSBucketStore, path: Path, data: bytes, key: str = FILE) -> int:
     return sum(told)
 
 
-def stored(store: GCSBucketStore, key: str = FILE) -> bytes | None:
+def stored(store: GCSBucketStore, key: str = MODEL_KEY) -> bytes | None:
     found = store.get(key)
     return None if found is None else found.data
 

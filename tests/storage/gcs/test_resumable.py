@@ -12,7 +12,7 @@ from modeldrop.storage.write.headers import IMMUTABLE
 from tests.helpers.builds import PIECE, describe, start
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 from tests.servers.reply_dropping_proxy import ReplyDroppingProxy
-from tests.storage.gcs.stores import FILE, KMS_KEY, LARGE, open_gcs, put, sent, stored
+from tests.storage.gcs.stores import KMS_KEY, LARGE, MODEL_KEY, open_gcs, put, sent, stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +63,9 @@ def test_a_service_without_multipart_uploads_gets_one_stream(
     assert put(store, tmp_path / "f", DATA) == len(DATA)
     assert sent(server) == ["GET", "POST", "POST", "PUT", "PUT", "PUT", "GET"]
     server.reset()
-    assert put(store, tmp_path / "f", DATA, f"{FILE}.2") == len(DATA)  # it is not asked again
+    assert put(store, tmp_path / "f", DATA, f"{MODEL_KEY}.2") == len(DATA)  # it is not asked again
     assert sent(server) == ["GET", "POST", "PUT", "PUT", "PUT", "GET"]
-    assert stored(store) == stored(store, f"{FILE}.2") == DATA
+    assert stored(store) == stored(store, f"{MODEL_KEY}.2") == DATA
     assert server.unfinished(store.bucket.name) == []
 
 
@@ -100,7 +100,7 @@ def test_it_carries_headers_tags_and_key(server: GCSServer, tmp_path: Path) -> N
     store = open_gcs(server.registry(), tags=tags, encryption_key=KMS_KEY)
     _refuse_multipart(server)
     put(store, tmp_path / "f", DATA)
-    written = server.object(store.bucket.name, f"team/models/{FILE}")
+    written = server.object(store.bucket.name, f"team/models/{MODEL_KEY}")
     assert (written["contentType"], written["cacheControl"]) == ("application/octet-stream", IMMUTABLE)
     assert written["metadata"] == tags
     assert written["kmsKeyName"].startswith(KMS_KEY)
@@ -113,7 +113,7 @@ def test_pieces_of_any_size(lacking: GCSBucketStore, server: GCSServer, tmp_path
     size = 100_003
     pieces = tuple(blake3(DATA[start : start + size]).hexdigest() for start in range(0, len(DATA), size))
     (tmp_path / "f").write_bytes(DATA)
-    lacking.upload(FILE, tmp_path / "f", describe("f", DATA)._replace(pieces=pieces), size, lambda _: None)
+    lacking.upload(MODEL_KEY, tmp_path / "f", describe("f", DATA)._replace(pieces=pieces), size, lambda _: None)
     assert stored(lacking) == DATA
 
 
@@ -145,7 +145,7 @@ def test_the_last_reply_is_lost(lacking: GCSBucketStore, server: GCSServer, tmp_
         if len(told) == 2:
             server.lose_reply(method="PUT", match=UPLOAD)
 
-    lacking.upload(FILE, tmp_path / "f", describe("f", DATA), PIECE, lose_the_next)
+    lacking.upload(MODEL_KEY, tmp_path / "f", describe("f", DATA), PIECE, lose_the_next)
     assert sum(told) == len(DATA)
     assert stored(lacking) == DATA
     assert server.unfinished(lacking.bucket.name) == []
@@ -159,18 +159,18 @@ def test_an_upload_that_the_service_forgets_begins_anew(
     assert stored(lacking) == DATA
     server.fail(410, "gone", method="PUT", match=UPLOAD, times=3)
     with pytest.raises(RegistryError, match="the service gave up the upload 3 times before its end"):
-        put(lacking, tmp_path / "f", DATA, f"{FILE}.2")
-    assert stored(lacking, f"{FILE}.2") is None
+        put(lacking, tmp_path / "f", DATA, f"{MODEL_KEY}.2")
+    assert stored(lacking, f"{MODEL_KEY}.2") is None
 
 
 def test_an_object_that_is_there_stays(lacking: GCSBucketStore, server: GCSServer, tmp_path: Path) -> None:
     """Nothing was there at the first look, and then somebody else was first."""
     put(lacking, tmp_path / "f", DATA)
-    server.fail(404, "notFound", method="GET", match=FILE)
+    server.fail(404, "notFound", method="GET", match=MODEL_KEY)
     with pytest.raises(ConflictError):
         put(lacking, tmp_path / "f", DATA[:-1] + b"?")
     assert stored(lacking) == DATA
-    server.fail(404, "notFound", method="GET", match=FILE)
+    server.fail(404, "notFound", method="GET", match=MODEL_KEY)
     assert put(lacking, tmp_path / "f", DATA) == len(DATA)  # our own bytes, after a lost reply
 
 
@@ -178,12 +178,12 @@ def test_an_object_that_comes_during_the_upload_stays(
     lacking: GCSBucketStore, server: GCSServer, tmp_path: Path
 ) -> None:
     def come_first(_: int) -> None:
-        if not lacking.exists(FILE):
-            lacking.create(FILE, b"theirs")
+        if not lacking.exists(MODEL_KEY):
+            lacking.create(MODEL_KEY, b"theirs")
 
     (tmp_path / "f").write_bytes(DATA)
     with pytest.raises(ConflictError):
-        lacking.upload(FILE, tmp_path / "f", describe("f", DATA), PIECE, come_first)
+        lacking.upload(MODEL_KEY, tmp_path / "f", describe("f", DATA), PIECE, come_first)
     assert stored(lacking) == b"theirs"
     assert server.unfinished(lacking.bucket.name) == []
 
@@ -201,7 +201,7 @@ def test_wrong_bytes_on_disk_never_become_an_object(lacking: GCSBucketStore, ser
     for wrong in (DATA[:-1] + b"?", DATA[:-1], b"?" + DATA[1:]):
         (tmp_path / "f").write_bytes(wrong)
         with pytest.raises(IntegrityError, match="changed while it was published"):
-            lacking.upload(FILE, tmp_path / "f", file, PIECE, lambda _: None)
+            lacking.upload(MODEL_KEY, tmp_path / "f", file, PIECE, lambda _: None)
     assert stored(lacking) is None
     assert server.unfinished(lacking.bucket.name) == []
 
@@ -269,7 +269,7 @@ def test_fake_gcs_server_takes_large_files(
     assert put(store, tmp_path / "f", data) == size
     with pytest.raises(ConflictError):
         put(store, tmp_path / "f", data[:-1] + b"?")
-    assert [(found.key, found.size) for found in store.objects("")] == [(FILE, size)]
+    assert [(found.key, found.size) for found in store.objects("")] == [(MODEL_KEY, size)]
     assert store.unfinished("") == []
 
 

@@ -23,7 +23,7 @@ from modeldrop.storage.write.gcs import client as gcs_client
 from modeldrop.storage.write.gcs.store import GCSBucketStore
 from modeldrop.storage.write.headers import IMMUTABLE, NO_CACHE
 from tests.helpers.builds import PIECE, as_store, describe
-from tests.storage.gcs.stores import BUCKET, FILE, KMS_KEY, LARGE, open_gcs, put, raw, sent, stored
+from tests.storage.gcs.stores import BUCKET, KMS_KEY, LARGE, MODEL_KEY, open_gcs, put, raw, sent, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,11 +101,11 @@ def test_a_large_file_goes_in_parts(store: GCSBucketStore, server: GCSServer, tm
     assert sorted(sent(server)) == ["GET", "GET", "POST", "POST", "PUT", "PUT"]
     copy = tmp_path / "copy"
     told: list[int] = []
-    store.download(FILE, copy, told.append)
+    store.download(MODEL_KEY, copy, told.append)
     assert copy.read_bytes() == large
     assert sum(told) == LARGE
     assert store.unfinished("") == []
-    crc32c = server.object(store.bucket.name, f"team/models/{FILE}")["crc32c"]
+    crc32c = server.object(store.bucket.name, f"team/models/{MODEL_KEY}")["crc32c"]
     assert base64.b64decode(crc32c) == google_crc32c.value(large).to_bytes(4, "big")
 
 
@@ -113,7 +113,7 @@ def test_a_large_file_of_large_pieces(store: GCSBucketStore, tmp_path: Path, lar
     size = 16 << 20
     pieces = tuple(blake3(large[start : start + size]).hexdigest() for start in range(0, LARGE, size))
     (tmp_path / "f").write_bytes(large)
-    store.upload(FILE, tmp_path / "f", describe("f", large)._replace(pieces=pieces), size, lambda _: None)
+    store.upload(MODEL_KEY, tmp_path / "f", describe("f", large)._replace(pieces=pieces), size, lambda _: None)
     assert stored(store) == large
 
 
@@ -135,7 +135,7 @@ def test_wrong_bytes_on_disk_never_become_an_object(
     for wrong in (large[: size - 1] + b"?", large[: size - 1], b"?" + large[1:size]):
         (tmp_path / "f").write_bytes(wrong)
         with pytest.raises(IntegrityError, match="changed while it was published"):
-            store.upload(FILE, tmp_path / "f", file, PIECE, lambda _: None)
+            store.upload(MODEL_KEY, tmp_path / "f", file, PIECE, lambda _: None)
     assert stored(store) is None
     assert store.unfinished("") == []
 
@@ -181,7 +181,7 @@ def test_every_write_carries_headers_tags_and_key(server: GCSServer, tmp_path: P
     store = open_gcs(server.registry(), tags=tags, encryption_key=KMS_KEY)
     put(store, tmp_path / "f", large[:size])
     store.create("embedder/current", b"{}")
-    file = server.object(store.bucket.name, f"team/models/{FILE}")
+    file = server.object(store.bucket.name, f"team/models/{MODEL_KEY}")
     channel = server.object(store.bucket.name, "team/models/embedder/current")
     assert (file["contentType"], file["cacheControl"]) == ("application/octet-stream", IMMUTABLE)
     assert (channel["contentType"], channel["cacheControl"]) == ("application/json", NO_CACHE)
@@ -244,7 +244,7 @@ def test_busy_services_and_cut_connections_are_tried_again(
 def test_a_download_that_is_cut_goes_on(store: GCSBucketStore, server: GCSServer, tmp_path: Path) -> None:
     put(store, tmp_path / "f", b"model")
     server.cut(match="alt=media")
-    store.download(FILE, tmp_path / "copy", lambda _: None)
+    store.download(MODEL_KEY, tmp_path / "copy", lambda _: None)
     assert (tmp_path / "copy").read_bytes() == b"model"
 
 
@@ -294,7 +294,7 @@ def test_no_such_bucket(server: GCSServer, tmp_path: Path, large: bytes) -> None
         lambda: list(store.objects("embedder")),
         lambda: store.unfinished("embedder"),
         lambda: store.check_writable(1),
-        lambda: store.download(FILE, tmp_path / "copy", lambda _: None),
+        lambda: store.download(MODEL_KEY, tmp_path / "copy", lambda _: None),
         lambda: put(store, tmp_path / "f", b"small"),
         lambda: put(store, tmp_path / "f", large),
     ]
@@ -350,10 +350,10 @@ def test_a_look_alike_that_ignores_conditions_is_found(store: GCSBucketStore, se
 
 def test_what_cannot_be_downloaded_leaves_no_file(store: GCSBucketStore, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is not there"):
-        store.download(FILE, tmp_path / "copy", lambda _: None)
+        store.download(MODEL_KEY, tmp_path / "copy", lambda _: None)
     assert not (tmp_path / "copy").exists()
     with pytest.raises(DiskError):
-        store.download(FILE, tmp_path / "no folder" / "copy", lambda _: None)
+        store.download(MODEL_KEY, tmp_path / "no folder" / "copy", lambda _: None)
 
 
 # --- signing in

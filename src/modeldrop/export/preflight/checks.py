@@ -22,7 +22,7 @@ from modeldrop.export.preflight.inputs import check_samples
 from modeldrop.export.preflight.openvino_source import check_graph, embeds, origin_of
 from modeldrop.export.preflight.variants import check_export, check_variants
 from modeldrop.export.request import BuildRequest
-from modeldrop.export.sentence_config import FILE, read_sentence_config
+from modeldrop.export.sentence_config import SENTENCE_CONFIG, read_sentence_config
 from modeldrop.export.sentence_modules import (
     SAVE_ANEW,
     check_modules,
@@ -101,7 +101,7 @@ def check_request(request: BuildRequest) -> CheckedRequest:
         embedder = embeds(ir)  # it is taken without what modules.json would put behind it
     elif embedder and modules is not None:
         settings = request.source.settings
-        check_modules(read_modules(modules), settings, read_sentence_config(settings(FILE) or {}).prompts)
+        check_modules(read_modules(modules), settings, read_sentence_config(settings(SENTENCE_CONFIG) or {}).prompts)
     read = () if modules is None else read_modules(modules)
     sparse = is_sparse(read)
     of_words = sparse or is_late(read)  # a number for every word, or a vector for every token: nothing to cut

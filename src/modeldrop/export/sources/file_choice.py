@@ -18,7 +18,7 @@ from modeldrop.export.sources import generic, graphs, openvino
 from modeldrop.export.sources.foreign import foreign_kind
 from modeldrop.format.tasks import GENERIC
 
-INDEX = "model.safetensors.index.json"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 _SUPPORT = re.compile(
@@ -49,7 +49,7 @@ _NO_PART = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ADAPTER = "adapter_config.json"
-_WHOLE = ("model.safetensors", INDEX, "pytorch_model.bin", PICKLE_INDEX)
+_WHOLE = ("model.safetensors", SAFETENSORS_INDEX, "pytorch_model.bin", PICKLE_INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ def with_shards(choice: ChosenFiles, document: object, names: Iterable[str], *, 
     if not isinstance(weight_map, dict) or not weight_map:
         raise SourceError(f"{choice.index} of {where} has no weight_map, so its shards are unknown.")
     # An index of safetensors that names a .bin would load a pickle although pickles are not allowed.
-    suffix = ".safetensors" if choice.index.endswith(INDEX) else ".bin"
+    suffix = ".safetensors" if choice.index.endswith(SAFETENSORS_INDEX) else ".bin"
     known = frozenset(names)
     shards: set[str] = set()
     for shard in weight_map.values():
@@ -415,7 +415,7 @@ def licence_in(readme: str) -> str | None:
 
 def _weights_at(folder: str, known: frozenset[str], where: str, *, allow_pickle: bool) -> tuple[list[str], str | None]:
     """The weights in one folder, whole or the index of their shards; in the order transformers looks."""
-    for whole, index in (("model.safetensors", INDEX), ("pytorch_model.bin", PICKLE_INDEX)):
+    for whole, index in (("model.safetensors", SAFETENSORS_INDEX), ("pytorch_model.bin", PICKLE_INDEX)):
         if folder + whole not in known and folder + index not in known:
             continue
         if whole.endswith(".bin") and not allow_pickle:
@@ -446,6 +446,6 @@ def _no_weights(there: list[str], where: str) -> SourceError:
     what = f" {foreign[1]} tells {foreign[0].what}." if foreign else ""
     found = f" What it has is not loaded: {openvino.some_of(other)}." if other else ""
     return SourceError(
-        f"{where} has no weights: neither model.safetensors nor {INDEX}.{found}{what}",
+        f"{where} has no weights: neither model.safetensors nor {SAFETENSORS_INDEX}.{found}{what}",
         foreign[0].hint if foreign else "Give the folder or repository where save_pretrained wrote the model.",
     )

@@ -29,7 +29,7 @@ from modeldrop.errors import FormatError, ModeldropError, RegistryError
 from modeldrop.fetcher.download.partial_file import PartialFile, has_data
 from modeldrop.fetcher.home import find_snapshots
 from modeldrop.fetcher.snapshot import TransferStats
-from modeldrop.format.deltas import INDEX, MAX_BYTES, MAX_PIECE, MIN_FILE, decode_piece, parse_delta_index
+from modeldrop.format.deltas import DELTA_INDEX_FILE, MAX_BYTES, MAX_PIECE, MIN_FILE, decode_piece, parse_delta_index
 from modeldrop.util.files import make_folder, remove_tree
 from modeldrop.util.named_tuples import NamedTuple
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
 
-FOLDER = ".modeldrop-deltas"
+DELTAS_FOLDER = ".modeldrop-deltas"
 """Where deltas are while a snapshot is put together; no file of a version can be called so."""
 _TRIES = 2  # of a piece while its delta comes
 _TELLS_A_RATE = 4 << 20
@@ -142,8 +142,8 @@ def make_of_deltas(
 def discard_deltas(folder: Path) -> None:
     """Remove the deltas from a folder whose files are made, or cannot be made of them. Never fails."""
     with contextlib.suppress(OSError):
-        if (folder / FOLDER).is_dir():
-            remove_tree(folder / FOLDER)
+        if (folder / DELTAS_FOLDER).is_dir():
+            remove_tree(folder / DELTAS_FOLDER)
 
 
 def _fallback(why: str) -> str:
@@ -169,7 +169,7 @@ def _read_index(source: DeltaSource) -> DeltaIndex | None:
         FormatError, IntegrityError: it is none.
     """
     try:
-        data = source.reader.get(f"{source.prefix}/{INDEX}", MAX_BYTES)
+        data = source.reader.get(f"{source.prefix}/{DELTA_INDEX_FILE}", MAX_BYTES)
     except RegistryError:
         # What is not there S3 refuses to whoever may not list; and of a registry that is down the files will tell.
         return None
@@ -221,7 +221,7 @@ def _make(
     progress: Callable[[int], None],
     unfinished: Path,
 ) -> RebuiltFiles:
-    folder, came = into / FOLDER, 0
+    folder, came = into / DELTAS_FOLDER, 0
 
     def check() -> None:
         deadline.check(f"files of {source.prefix} to be made of their deltas")

@@ -17,7 +17,7 @@ from modeldrop.fetcher.helper import HelperReader
 from modeldrop.fetcher.home import is_finished_snapshot
 from modeldrop.fetcher.layout import RENAMES_FILE, renames_file
 from modeldrop.fetcher.options import DEFAULT_KEEP
-from modeldrop.fetcher.snapshot import MANIFEST, LocalSnapshot, TransferStats
+from modeldrop.fetcher.snapshot import MANIFEST_FILE, LocalSnapshot, TransferStats
 from modeldrop.fetcher.triton import configs
 from modeldrop.format.manifest import manifest_digest
 from modeldrop.util.files import write_new
@@ -91,7 +91,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     prefix = f"{home.path.name}/v{version}"
     wanted = set(variant.files)
     files = [file._replace(path=renamed.get(file.path, file.path)) for file in manifest.files if file.path in wanted]
-    notes = {MANIFEST: data} | ({RENAMES_FILE: renames_file(renamed)} if renamed else {})
+    notes = {MANIFEST_FILE: data} | ({RENAMES_FILE: renames_file(renamed)} if renamed else {})
     if renamed:
         notes |= configs(variant, renamed)
     total = manifest.size_of(variant)

@@ -11,7 +11,7 @@ from typing import Any
 
 from modeldrop.format.variants import FP32
 
-FILE = "genai_config.json"
+GENAI_CONFIG = "genai_config.json"
 _ANY_DECODER = "decoder"
 """The kind of model whose graph takes what it is given here, whatever its architecture."""
 

@@ -13,7 +13,7 @@ import transformers
 
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
-from modeldrop.export.models.causal.genai_config import FILE, genai_config
+from modeldrop.export.models.causal.genai_config import GENAI_CONFIG, genai_config
 from modeldrop.export.models.shared.checkpoint import load_config, load_original
 from modeldrop.export.models.shared.kv_cache import NEW_TOKENS, TIMED_TOKENS, KvCache, golden_runs, repeated
 from modeldrop.export.models.shared.loaded_model import LoadedModel, TimedRun
@@ -53,7 +53,7 @@ class CausalModel(LoadedModel):
             plain = genai_config(
                 self._model.config, self._generation, self._cache.inputs, shapes, int(self.max_length or 0)
             )
-            (output / FILE).write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
+            (output / GENAI_CONFIG).write_text(json.dumps(plain, indent=2) + "\n", "utf-8")
 
     def runs(self, samples: Sequence[Sample]) -> Iterator[ModelRun]:
         for sample in samples:

@@ -25,7 +25,7 @@ from modeldrop.export.models.shared.pooling import SENTENCE, load_weights
 from modeldrop.export.models.shared.pooling_graph import append_truncated
 from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.onnx_weights import save
-from modeldrop.export.sentence_config import FILE, read_sentence_config
+from modeldrop.export.sentence_config import SENTENCE_CONFIG, read_sentence_config
 from modeldrop.export.sentence_modules import NORMALIZE, SAVE_ANEW, STATIC_CONFIG, is_static, read_modules
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
@@ -71,11 +71,17 @@ class StaticEmbedder(LoadedModel):
     As sentence-transformers asks it: without the tokenizer's special tokens, and with no limit but the tokenizer's own.
     """
 
-    source_files = (_MODULES, FILE, "[0-9]_*/config.json", "tokenizer_config.json", "special_tokens_map.json")
+    source_files = (
+        _MODULES,
+        SENTENCE_CONFIG,
+        "[0-9]_*/config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    )
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self._config = read_sentence_config(checkpoint.read(FILE))
+        self._config = read_sentence_config(checkpoint.read(SENTENCE_CONFIG))
         self._cut = checkpoint.truncate_dim
         document = json.loads((checkpoint.folder / _MODULES).read_text("utf-8"))
         self._normalizes = read_modules(document)[-1].kind == NORMALIZE

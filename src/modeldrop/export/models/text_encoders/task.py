@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN, PAIRS
+from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN_TEXTS, PAIRS
 from modeldrop.export.inputs import Sample, builtin_sample
 from modeldrop.export.models.family import CLASSES, SPANS, Family, class_metrics, hears, label_count, problem_of
 from modeldrop.export.sentence_modules import is_static
@@ -28,7 +28,7 @@ class TextEncoders(Family):
     """One graph that turns tokens into vectors or scores, all at once."""
 
     name = "text_encoders"
-    texts, golden = BUILT_IN, GOLDEN
+    texts, golden = BUILT_IN, GOLDEN_TEXTS
     openvino_inputs = (frozenset({"input_ids"}), frozenset({"attention_mask", "token_type_ids"}))
 
     def needed(self, config: Mapping[str, Any], task: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import transformers
 from safetensors.torch import save_file
 
 from modeldrop.errors import SourceError, TaskError
-from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN
+from modeldrop.export.builtin_texts import BUILT_IN, GOLDEN_TEXTS
 from modeldrop.export.environments.exporters import TRANSFORMERS
 from modeldrop.export.inputs import Sample
 from modeldrop.export.messages import Checkpoint
@@ -42,7 +42,7 @@ from modeldrop.export.models.shared.timing import TOKENS, speed_texts
 from modeldrop.export.models.shared.tokenizer import limit_to_positions, load_tokenizer
 from modeldrop.export.models.text_encoders.compared_positions import TOKENWISE, MaskedTexts, check_room, passage
 from modeldrop.export.models.text_encoders.static import StaticEmbedder, is_table
-from modeldrop.export.sentence_config import FILE, SentenceConfig, read_sentence_config
+from modeldrop.export.sentence_config import SENTENCE_CONFIG, SentenceConfig, read_sentence_config
 from modeldrop.export.transformers5 import fix_tokenizer
 from modeldrop.format.golden import StepOutput
 from modeldrop.format.manifest import Embedding
@@ -73,14 +73,14 @@ _PREFIX = "modeldrop_positions/"
 class TextEncoder(LoadedModel):
     """One graph; embedders with a modules.json answer ``sentence_embedding`` too."""
 
-    source_files = (_MODULES_FILE, "sentence_bert_config.json", FILE)
+    source_files = (_MODULES_FILE, "sentence_bert_config.json", SENTENCE_CONFIG)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self._checkpoint = checkpoint
         self._embeds, self._exporter = checkpoint.task == _EMBED, checkpoint.exporter
         self._tokenizer = load_tokenizer(checkpoint, load_config(checkpoint))
-        self._config = read_sentence_config(checkpoint.read(FILE)) if self._embeds else SentenceConfig()
+        self._config = read_sentence_config(checkpoint.read(SENTENCE_CONFIG)) if self._embeds else SentenceConfig()
         ready = has_graphs(checkpoint)
         # What modules.json puts behind the transformer goes into every graph that answers for tokens, but OpenVINO's.
         self._head = read_head(checkpoint.folder, self._config) if self._embeds and not ready else None
@@ -133,7 +133,7 @@ class TextEncoder(LoadedModel):
         from modeldrop.export.models.shared.transformers_export import export
 
         taken = inspect.signature(self._model.forward).parameters
-        texts = [BUILT_IN[index] for index in GOLDEN]
+        texts = [BUILT_IN[index] for index in GOLDEN_TEXTS]
         batch = self._tokenizer(texts, truncation=True, padding=len(texts) > 1, return_tensors="pt")
         inputs = {name: tensor for name, tensor in batch.items() if name in taken}
         kept = (self._body,) if self._embeds else self._outputs
@@ -208,7 +208,7 @@ class TextEncoder(LoadedModel):
     def _check_sentences(self) -> None:
         """Refuse a ready graph whose own vectors are others than those that modules.json describes."""
         inputs = self._tokenizer(
-            [BUILT_IN[index] for index in GOLDEN], truncation=True, padding=True, return_tensors="pt"
+            [BUILT_IN[index] for index in GOLDEN_TEXTS], truncation=True, padding=True, return_tensors="pt"
         )
         with torch.inference_mode():
             own, described = self._model(**inputs).sentence_embedding, self._answer(inputs)
