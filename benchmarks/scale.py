@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.workspace import Workspace
-    from tests.servers.nginx import Answer
+    from tests.servers.nginx import LoggedAnswer
 
 STARTERS = 200
 REQUESTS_PER_GIB = "requests for 1 GiB"
@@ -72,7 +72,7 @@ class _Rollout:
         self._server = server
         self._disks = disks
 
-    def start(self, kind: str, reference: str, *, sharing: int = 1, starters: int = 0) -> list[Answer]:
+    def start(self, kind: str, reference: str, *, sharing: int = 1, starters: int = 0) -> list[LoggedAnswer]:
         """Let them all fetch, ``sharing`` of them on one disk of this ``kind``; return what was asked."""
         self._server.reset()
         environment = self._workspace.bare_environment(self._server.environment)
@@ -107,6 +107,6 @@ def _count(rollout: _Rollout) -> list[Row]:
     ]
 
 
-def _each(name: str, answers: list[Answer], starters: int, most: float) -> Row:
+def _each(name: str, answers: list[LoggedAnswer], starters: int, most: float) -> Row:
     each = len(answers) / starters
     return Row(name, each, f"≤ {most:g}", each <= most, digits=2)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAIN = Event()
 
 
-class Repository:
+class ActionRepository:
     """A repository whose runs publish into one registry, each on a machine of its own."""
 
     def __init__(self, machines: Machines, folder: Path, registry: str = "", **job: Any) -> None:
@@ -51,8 +51,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(machines: Machines, tmp_path: Path) -> Repository:
-    return Repository(machines, tmp_path)
+def repository(machines: Machines, tmp_path: Path) -> ActionRepository:
+    return ActionRepository(machines, tmp_path)
 
 
 def warnings(result: StepResult) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.action.machines import USES, Machines, with_weights
-from tests.action.repository import Repository, succeeded
+from tests.action.repository import ActionRepository, succeeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ printf 'build=true\\nexporter=true\\ncache-key=evil\\n' >> "$GITHUB_OUTPUT"
 """
 
 
-def test_a_test_cannot_speak_to_the_runner_and_is_tried_again(repository: Repository, tmp_path: Path) -> None:
+def test_a_test_cannot_speak_to_the_runner_and_is_tried_again(repository: ActionRepository, tmp_path: Path) -> None:
     flaky = f"{EVIL} test -e '{tmp_path}/tried' || {{ touch '{tmp_path}/tried'; exit 7; }}"
     result = repository.run("a", test_command=flaky, test_retries="2")
     succeeded(result, "moved")
@@ -31,7 +31,7 @@ def test_a_test_cannot_speak_to_the_runner_and_is_tried_again(repository: Reposi
 
 def test_a_rejection_names_the_input_that_builds_again(machines: Machines, tmp_path: Path) -> None:
     """And with debug logging, where it comes from."""
-    repository = Repository(machines, tmp_path, machine={"RUNNER_DEBUG": "1"})
+    repository = ActionRepository(machines, tmp_path, machine={"RUNNER_DEBUG": "1"})
     result = repository.run("a", test_command="exit 1")
     (error,) = result.errors
     assert "set the input force: true" in error.message

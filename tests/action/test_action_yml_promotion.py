@@ -11,7 +11,7 @@ import pytest
 from modeldrop.registry.channels import rollback
 from modeldrop.storage.write import open_store
 from tests.action.machines import USES, Machines
-from tests.action.repository import Repository, succeeded, warnings
+from tests.action.repository import ActionRepository, succeeded, warnings
 from tests.runner.events import Event
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ BRANCH = Event(ref="refs/heads/better")
 QUEUE = Event(name="merge_group", ref="refs/heads/gh-readonly-queue/main/pr-17-0123456")
 
 
-def test_what_was_published_before_the_merge(repository: Repository) -> None:
+def test_what_was_published_before_the_merge(repository: ActionRepository) -> None:
     """By a branch, a merge queue and a pull request with a channel of its own."""
     succeeded(repository.run("a"), "moved")
     succeeded(repository.run("b", BRANCH), "not-asked")
@@ -41,7 +41,7 @@ def test_what_was_published_before_the_merge(repository: Repository) -> None:
         assert (told, repository.named()) == ([f"v{number}", "false", f"v{number - 1}"], number)
 
 
-def test_a_killed_run_is_run_again(repository: Repository) -> None:
+def test_a_killed_run_is_run_again(repository: ActionRepository) -> None:
     succeeded(repository.run("a"), "moved")
     killed = repository.run("b", test_command="kill -KILL $PPID")
     assert (killed.outcome, killed.outputs["promotion"], repository.named()) == ("failure", "", 1)
@@ -51,7 +51,7 @@ def test_a_killed_run_is_run_again(repository: Repository) -> None:
     assert repository.named() == 2
 
 
-def test_a_revert_a_rollback_and_what_comes_then(repository: Repository) -> None:
+def test_a_revert_a_rollback_and_what_comes_then(repository: ActionRepository) -> None:
     for seed in "ab":
         succeeded(repository.run(seed), "moved")
     reverted = repository.run("a")
@@ -70,7 +70,7 @@ def test_a_revert_a_rollback_and_what_comes_then(repository: Repository) -> None
     assert "modeldrop promote" in rejected.errors[0].message
 
 
-def test_runs_of_two_commits_and_of_the_same(repository: Repository) -> None:
+def test_runs_of_two_commits_and_of_the_same(repository: ActionRepository) -> None:
     succeeded(repository.run("a"), "moved")
     succeeded(repository.run("a"), "unchanged")
     late = repository.run("b", number=1)  # it began before the one that has just said what main wants
@@ -122,7 +122,7 @@ def test_the_same_in_a_bucket(
         first = machines.job()
         python = first.uses(USES, {"name": "NO"}).step("find").outputs["path"]
         install_what_plans(python, checkout, first.temp, cloud.name)
-    repository = Repository(machines, tmp_path, cloud_registry, machine=cloud.environment)
+    repository = ActionRepository(machines, tmp_path, cloud_registry, machine=cloud.environment)
     succeeded(repository.run("a"), "moved")
     succeeded(repository.run("b", BRANCH), "not-asked")
     succeeded(repository.run("b"), "moved")
@@ -151,7 +151,7 @@ FORK = Event.pull_request(fork=True, name="pull_request_target")
     ],
 )
 def test_a_pull_request_cannot_move_production(
-    repository: Repository, event: Event, inputs: dict[str, str], says: tuple[str, ...]
+    repository: ActionRepository, event: Event, inputs: dict[str, str], says: tuple[str, ...]
 ) -> None:
     refused = repository.run("b", event, number=0, **inputs)
     assert (refused.outcome, refused.exit_code, refused.outputs["promotion"]) == ("failure", 2, "")
@@ -163,7 +163,7 @@ def test_a_pull_request_cannot_move_production(
     assert repository.named() is None
 
 
-def test_a_pull_request_moves_no_channel_that_others_publish_to_and_where_it_may(repository: Repository) -> None:
+def test_a_pull_request_moves_no_channel_that_others_publish_to_and_where_it_may(repository: ActionRepository) -> None:
     succeeded(repository.run("a", channel="production"), "moved")
     held = repository.run("b", Event.pull_request(), channel="production")
     succeeded(held, "held")

@@ -9,7 +9,7 @@ import pytest
 from modeldrop.registry.channels import rollback
 from modeldrop.storage.write import open_store
 from tests.action.machines import ROOT, Machines
-from tests.action.repository import Repository, succeeded, warnings
+from tests.action.repository import ActionRepository, succeeded, warnings
 from tests.runner.events import Event
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def approve(machines: Machines, github: GitHub) -> Callable[[int, StepResult], S
 
 
 def test_what_was_approved_moves_if_it_still_is_wanted(
-    repository: Repository, approve: Callable[[int, StepResult], StepResult]
+    repository: ActionRepository, approve: Callable[[int, StepResult], StepResult]
 ) -> None:
     proposed = {number: repository.run(seed, propose="true") for number, seed in enumerate("abc", 1)}
     for number, one in proposed.items():
@@ -61,6 +61,6 @@ def test_what_was_approved_moves_if_it_still_is_wanted(
     assert repository.named() == 2
 
 
-def test_what_fails_its_test_is_not_proposed(repository: Repository) -> None:
+def test_what_fails_its_test_is_not_proposed(repository: ActionRepository) -> None:
     rejected = repository.run("a", propose="true", test_command="exit 1")
     assert (rejected.outcome, rejected.outputs["promotion"], repository.named()) == ("failure", "rejected", None)

@@ -31,7 +31,7 @@ from modeldrop.fetcher.snapshot import Snapshot, TransferStats
 from modeldrop.util.progress import Bars, Display
 from tests.helpers.builds import digest_of, environment, publish_build
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.https import Answer, HttpsServer, Request
+from tests.servers.https import HttpsAnswer, HttpsRequest, HttpsServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -411,7 +411,7 @@ class Gate:
         self.opened = threading.Event()
         self.asked: set[str] = set()
 
-    def __call__(self, request: Request) -> Answer | None:
+    def __call__(self, request: HttpsRequest) -> HttpsAnswer | None:
         if ".onnx" in request.path:
             self.asked.add(request.path.split("/")[1])
             self.opened.wait(HANG_SECONDS)

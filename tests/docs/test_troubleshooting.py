@@ -33,7 +33,7 @@ from tests.helpers.builds import digest_of, edit, environment, publish_build, pu
 from tests.helpers.clouds import Servers, sign_in
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop, ran_here
 from tests.helpers.signing import public, signing_with
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.servers.s3 import S3Server
 
 __all__ = ["publisher_environment", "registry"]
@@ -120,14 +120,14 @@ def _(bench: Bench) -> Ended:
 @provokes("the service answered 403")
 def _(bench: Bench) -> Ended:
     with HttpsServer(bench.registry) as server:
-        server.answer = lambda _: Answer(403, b"no")
+        server.answer = lambda _: HttpsAnswer(403, b"no")
         return bench.fetch(reference=f"{server.url}/embedder", SSL_CERT_FILE=str(server.ca_file))
 
 
 @provokes("is no channel, but")
 def _(bench: Bench) -> Ended:
     with HttpsServer(bench.registry) as server:
-        server.answer = lambda _: Answer(200, b"<!DOCTYPE html><html><body>Sign in</body></html>")
+        server.answer = lambda _: HttpsAnswer(200, b"<!DOCTYPE html><html><body>Sign in</body></html>")
         return bench.fetch(reference=f"{server.url}/embedder", SSL_CERT_FILE=str(server.ca_file))
 
 

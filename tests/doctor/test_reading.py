@@ -12,7 +12,7 @@ from modeldrop.fetcher.fetch import fetch
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_in, sign_out
 from tests.helpers.command_line import RUNTIME_PYTHON, modeldrop
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.storage.cloud_addresses import upload
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpsSer
 @pytest.mark.parametrize(("status", "code", "name"), REFUSALS)
 def test_refusals_are_failures_of_the_right_check(bucket: HttpsServer, status: int, code: str, name: str) -> None:
     body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
-    bucket.answer = lambda _: Answer(status, body, {"Date": "Sun, 01 Nov 2026 00:00:00 GMT"})
+    bucket.answer = lambda _: HttpsAnswer(status, body, {"Date": "Sun, 01 Nov 2026 00:00:00 GMT"})
     found = read_checks("s3://acme/models")
     assert {check for check, result in found.items() if result.state is CheckState.FAILED} >= {name}
     assert found[name].fix

@@ -26,7 +26,7 @@ from tests.helpers.clouds import sign_out
 from tests.helpers.time_limits import limits_lifted
 from tests.helpers.waiting import GROWING_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
-from tests.servers.https import Answer
+from tests.servers.https import HttpsAnswer
 from tests.servers.metadata import Metadata
 from tests.storage.cloud_addresses import ACCOUNT, authorizations, configure, metadata, models, server
 
@@ -270,7 +270,7 @@ def test_a_metadata_service_that_takes_four_seconds_for_each_answer(
         assert fetch(f"{url}/embedder", tmp_path / "home").version == 1
 
 
-def refusal(url: str) -> Answer:
+def refusal(url: str) -> HttpsAnswer:
     if url.startswith("az"):
-        return Answer(404, b"<Error><Code>ResourceNotFound</Code></Error>")
-    return Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        return HttpsAnswer(404, b"<Error><Code>ResourceNotFound</Code></Error>")
+    return HttpsAnswer(403, b"<Error><Code>AccessDenied</Code></Error>")

@@ -23,7 +23,7 @@ from tests.helpers.builds import digest_of, environment, publish_build
 from tests.helpers.command_line import without_progress
 from tests.helpers.process_1 import AS_PROCESS_1, needs_namespaces
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.https import HttpsServer, Request
+from tests.servers.https import HttpsRequest, HttpsServer
 
 SAY = (
     "import json, os, sys; print(json.dumps([sys.argv[1:], os.getpid(), "
@@ -216,7 +216,7 @@ def test_process_1_can_be_stopped_while_it_fetches(
 ) -> None:
     asked, opened = threading.Event(), threading.Event()
 
-    def answer(request: Request) -> None:
+    def answer(request: HttpsRequest) -> None:
         if ".onnx" in request.path:
             asked.set()
             opened.wait(HANG_SECONDS)

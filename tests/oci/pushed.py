@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.builds import contents
-from tests.servers.oci_registry import OciRegistry, Repository
+from tests.servers.oci_registry import OciRegistry, OciRepository
 
 NAME = "models/embedder"
 FILES = {path: data for path, data in contents("a").items() if path != "onnx/model.onnx"}
 
 
-def manifest(repository: Repository, name: str) -> dict[str, Any]:
+def manifest(repository: OciRepository, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(repository.manifests[repository.tags.get(name, name)][1])
     return found
 
 
-def image_files(repository: Repository, tag: str) -> dict[str, bytes]:
+def image_files(repository: OciRepository, tag: str) -> dict[str, bytes]:
     """The files of the image that a tag names, the same for every architecture."""
     layers = {
         layer["digest"]
@@ -33,7 +33,7 @@ def image_files(repository: Repository, tag: str) -> dict[str, bytes]:
         return {one.name: archive.extractfile(one).read() for one in archive if one.isreg()}  # type: ignore[union-attr]
 
 
-def artifact_files(repository: Repository, tag: str) -> dict[str, bytes]:
+def artifact_files(repository: OciRepository, tag: str) -> dict[str, bytes]:
     return {
         layer["annotations"]["org.cncf.model.filepath"]: repository.blobs[layer["digest"]]
         for layer in manifest(repository, tag)["layers"]

@@ -14,7 +14,7 @@ from tests.helpers.command_line import run_here
 from tests.helpers.patient import UPLOADS, patient_modeldrop
 from tests.oci.conftest import Run
 from tests.oci.pushed import FILES, NAME, artifact_files, image_files, manifest, sign_in, without_manifest
-from tests.servers.oci_registry import Asked, OciRegistry, Said
+from tests.servers.oci_registry import OciAnswer, OciRegistry, OciRequest
 
 
 def test_an_image_and_an_artifact_are_pushed(export: Run, oci: OciRegistry) -> None:
@@ -154,7 +154,11 @@ def test_an_upload_that_breaks_off_is_begun_anew(export: Run, oci: OciRegistry) 
 
 
 def test_a_registry_that_is_busy_is_asked_again(export: Run, oci: OciRegistry) -> None:
-    busy = [Said(429, b"", {"Retry-After": "0"}), Said(503, b"busy"), Said(502, b"<html><title>Bad Gateway</title>")]
+    busy = [
+        OciAnswer(429, b"", {"Retry-After": "0"}),
+        OciAnswer(503, b"busy"),
+        OciAnswer(502, b"<html><title>Bad Gateway</title>"),
+    ]
     oci.answer = lambda asked: busy.pop() if busy and asked.method in {"POST", "PUT"} else None
     code, _, err = export(f"oci://{oci.host}/{NAME}:x")
     assert code == 0, err
@@ -163,7 +167,7 @@ def test_a_registry_that_is_busy_is_asked_again(export: Run, oci: OciRegistry) -
 
 
 def test_a_tag_that_moves_meanwhile_is_left(export: Run, oci: OciRegistry) -> None:
-    def other_was_first(asked: Asked) -> None:
+    def other_was_first(asked: OciRequest) -> None:
         if asked.method == "PUT" and "/blobs/" in asked.path:
             oci.of(NAME).manifests.setdefault("sha256:other", ("application/vnd.oci.image.index.v1+json", b"{}"))
             oci.of(NAME).tags["x"] = "sha256:other"
@@ -181,12 +185,12 @@ def test_an_export_that_is_ended_gives_its_upload_up(
 ) -> None:
     processes: list[subprocess.Popen[str]] = []
 
-    def end(asked: Asked) -> Said | None:
+    def end(asked: OciRequest) -> OciAnswer | None:
         if asked.method != "PUT" or "/blobs/" not in asked.path:
             return None
         processes[0].send_signal(number)
         processes[0].wait()  # so it is told while it waits for an answer
-        return Said(500)
+        return OciAnswer(500)
 
     oci.answer = end
     command = [*patient_modeldrop(UPLOADS), "export", source, f"oci://{oci.host}/{NAME}:x", "--variant=int8"]

@@ -10,11 +10,13 @@ import pytest
 
 from tests.helpers.ports import own_port
 from tests.oci.conftest import Run
-from tests.servers.oci_registry import Asked, OciRegistry, Said, error
+from tests.servers.oci_registry import OciAnswer, OciRegistry, OciRequest, error
 from tests.servers.tls import ForwardProxy, TlsServer
 
 NAME = "models/embedder"
-PAGE = Said(200, b"<!doctype html><html><title>Sign in to this network</title></html>", {"Content-Type": "text/html"})
+PAGE = OciAnswer(
+    200, b"<!doctype html><html><title>Sign in to this network</title></html>", {"Content-Type": "text/html"}
+)
 
 
 @pytest.mark.parametrize(
@@ -30,26 +32,26 @@ PAGE = Said(200, b"<!doctype html><html><title>Sign in to this network</title></
         ("POST", "uploads", error(404, "NAME_UNKNOWN"), 12, "There is no repository .*Amazon ECR"),
         ("POST", "uploads", error(405, "UNSUPPORTED"), 12, "takes no images"),
         ("POST", "uploads", error(403, "DENIED", "proxy project: pushes are denied"), 12, "takes no images"),
-        ("PUT", "uploads", Said(413, b"<html><head><title>413 Request Entity Too Large</title>"), 12, "web page"),
+        ("PUT", "uploads", OciAnswer(413, b"<html><head><title>413 Request Entity Too Large</title>"), 12, "web page"),
         ("PUT", "uploads", error(413, "SIZE_INVALID", "too large"), 14, "did not arrive"),
-        ("PUT", "uploads", Said(413, b"body too large"), 12, "client_max_body_size"),
+        ("PUT", "uploads", OciAnswer(413, b"body too large"), 12, "client_max_body_size"),
         ("PUT", "uploads", error(403, "DENIED", "quota exceeded: 5 GiB of 5 GiB"), 12, "has no room for this"),
-        ("PUT", "uploads", Said(507, b"Insufficient Storage"), 12, "has no room for this"),
+        ("PUT", "uploads", OciAnswer(507, b"Insufficient Storage"), 12, "has no room for this"),
         ("PUT", "uploads", error(400, "DIGEST_INVALID"), 14, "did not arrive as it was sent"),
         ("PUT", "manifests", error(400, "TAG_INVALID", "tag x is immutable"), 17, "choose another tag"),
         ("PUT", "manifests", error(400, "MANIFEST_INVALID", "no indexes"), 12, "MANIFEST_INVALID: no indexes"),
-        ("PUT", "manifests", Said(429, b"slow down", {"Retry-After": "0"}), 12, "429 .slow down.*overloaded"),
-        ("PUT", "manifests", Said(503, b""), 12, "503.*overloaded or down"),
-        ("GET", "/v2/", Said(404, b"nothing here"), 12, "no container registry: 404"),
+        ("PUT", "manifests", OciAnswer(429, b"slow down", {"Retry-After": "0"}), 12, "429 .slow down.*overloaded"),
+        ("PUT", "manifests", OciAnswer(503, b""), 12, "503.*overloaded or down"),
+        ("GET", "/v2/", OciAnswer(404, b"nothing here"), 12, "no container registry: 404"),
         ("GET", "/v2/", PAGE, 12, "no container registry: 200 with a web page .Sign in to this network."),
-        ("HEAD", "blobs", Said(404, b"<html>"), 0, ""),
-        ("POST", "uploads", Said(307, b"", {"Location": "https://a.example"}), 12, "no container registry: 307"),
-        ("POST", "uploads", Said(202, b""), 12, "202 without an address"),
-        ("PUT", "manifests", Said(201, b"", {"Docker-Content-Digest": "sha256:0"}), 14, "has stored sha256:0"),
+        ("HEAD", "blobs", OciAnswer(404, b"<html>"), 0, ""),
+        ("POST", "uploads", OciAnswer(307, b"", {"Location": "https://a.example"}), 12, "no container registry: 307"),
+        ("POST", "uploads", OciAnswer(202, b""), 12, "202 without an address"),
+        ("PUT", "manifests", OciAnswer(201, b"", {"Docker-Content-Digest": "sha256:0"}), 14, "has stored sha256:0"),
     ],
 )
 def test_a_refusal_is_a_sentence(
-    export: Run, oci: OciRegistry, method: str, part: str, said: Said, code: int, says: str
+    export: Run, oci: OciRegistry, method: str, part: str, said: OciAnswer, code: int, says: str
 ) -> None:
     oci.answer = lambda asked: said if asked.method == method and part in asked.path else None
     found, _, err = export(f"oci://{oci.host}/{NAME}:x")
@@ -155,8 +157,8 @@ def test_no_secret_goes_to_another_host(export: Run, tmp_path: Path) -> None:
         (tmp_path / "user/.docker/config.json").write_text(json.dumps(auth))
         oci.elsewhere = f"http://{store.host}"
 
-        def take(asked: Asked) -> Said:
-            return Said(201)
+        def take(asked: OciRequest) -> OciAnswer:
+            return OciAnswer(201)
 
         store.answer = take
         code, _, err = export(f"oci://{oci.host}/{NAME}:x", "--format=modelpack")

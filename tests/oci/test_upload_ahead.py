@@ -18,7 +18,7 @@ from tests.helpers.patient import UPLOADS, wait_long
 from tests.helpers.waiting import HANG_SECONDS
 from tests.oci.conftest import Run
 from tests.oci.pushed import FILES, NAME, image_files, sign_in, without_manifest
-from tests.servers.oci_registry import Asked, OciRegistry, Said, error
+from tests.servers.oci_registry import OciAnswer, OciRegistry, OciRequest, error
 
 DATA = b"a layer" * 100_000
 
@@ -94,8 +94,8 @@ def test_a_mount_counts_first(export: Run, there: bool, monkeypatch: pytest.Monk
 def test_one_that_fails_is_begun_anew_as_a_whole(export: Run, oci: OciRegistry, fault: str) -> None:
     answers = {
         "refused": ("PATCH", error(405, "UNSUPPORTED")),
-        "busy": ("POST", Said(503)),
-        "busy at the end": ("PUT", Said(429)),
+        "busy": ("POST", OciAnswer(503)),
+        "busy at the end": ("PUT", OciAnswer(429)),
     }
     left = [answers[fault]] if fault in answers else []
     oci.cut_after = [40_000] if fault == "cut" else []
@@ -109,7 +109,7 @@ def test_one_that_fails_is_begun_anew_as_a_whole(export: Run, oci: OciRegistry, 
 
 
 def test_bytes_that_changed_on_the_way_are_refused_once(export: Run, oci: OciRegistry) -> None:
-    def change(asked: Asked) -> None:
+    def change(asked: OciRequest) -> None:
         if asked.method == "PUT":
             for session in oci.of(NAME).uploads:
                 oci.of(NAME).uploads[session] = bytes(len(oci.of(NAME).uploads[session]))
@@ -130,7 +130,7 @@ def test_what_ends_meanwhile_gives_it_up(
     wait_long(monkeypatch, UPLOADS)
     sent, given_up = threading.Event(), threading.Event()
 
-    def hang(asked: Asked) -> Said | None:
+    def hang(asked: OciRequest) -> OciAnswer | None:
         if asked.method == "PATCH":
             sent.set()
             assert given_up.wait(HANG_SECONDS)

@@ -20,7 +20,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpsRequest:
     """A request as it came in; the names of headers in small letters."""
 
     method: str
@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpsAnswer:
     """An answer made by a test."""
 
     status: int
@@ -63,8 +63,8 @@ class HttpsServer(ThreadedServer):
         self.prefix = f"/{prefix}/" if prefix else "/"
         self.ca_file = folder.parent / f"{folder.name}-ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
-        self.requests: list[Request] = []
-        self.answer: Callable[[Request], Answer | None] = lambda _: None
+        self.requests: list[HttpsRequest] = []
+        self.answer: Callable[[HttpsRequest], HttpsAnswer | None] = lambda _: None
         self.ranges = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if certificate:
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
-        request = Request(self.command, self.path, headers, body)
+        request = HttpsRequest(self.command, self.path, headers, body)
         self.https.requests.append(request)
         answer = self.https.answer(request)
         if answer is not None:

@@ -29,7 +29,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HubRequest:
     """A request as it came in; ``path`` with its query, ``token`` from the Authorization header."""
 
     method: str
@@ -88,7 +88,7 @@ class HubServer(ThreadedServer):
         self.token = token
         self.accepted = accepted
         self.repos: dict[str, Repo] = {}
-        self.requests: list[Request] = []
+        self.requests: list[HubRequest] = []
         self._corrupt: set[tuple[str, str]] = set()
         self._failures: list[Failure] = []
 
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         given = self.headers.get("Authorization")
         token = given.removeprefix("Bearer ") if given and given.startswith("Bearer ") else None
-        self.hub.requests.append(Request(self.command, self.path, token, dict(self.headers.items())))
+        self.hub.requests.append(HubRequest(self.command, self.path, token, dict(self.headers.items())))
         path = urlsplit(self.path).path
         failure = self.hub.failure(self.path)
         api, resolve = _API.fullmatch(path), _RESOLVE.fullmatch(path)

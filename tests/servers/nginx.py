@@ -88,7 +88,7 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoggedAnswer:
     """A request that was answered, or cut off: seconds since 1970 at its end, how long it took, body bytes sent."""
 
     at: float
@@ -173,7 +173,7 @@ class NginxServer:
         self._settle()
         self._seen = len(self._lines())
 
-    def requests(self, *, settled: bool = True) -> list[Answer]:
+    def requests(self, *, settled: bool = True) -> list[LoggedAnswer]:
         """All that was answered since ``reset``.
 
         Args:
@@ -245,13 +245,15 @@ class NginxServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def at_once(answers: Sequence[Answer]) -> int:
+def at_once(answers: Sequence[LoggedAnswer]) -> int:
     """The most requests that were being answered at the same time."""
     ends = [(answer.at, -1) for answer in answers]
     changes = sorted([*ends, *((answer.at - answer.seconds, 1) for answer in answers)])
     return max(itertools.accumulate(change for _, change in changes), default=0)
 
 
-def _parse(line: str) -> Answer:
+def _parse(line: str) -> LoggedAnswer:
     at, seconds, method, status, sent, path = line.split(" ", 5)
-    return Answer(at=float(at), seconds=float(seconds), method=method, status=int(status), sent=int(sent), path=path)
+    return LoggedAnswer(
+        at=float(at), seconds=float(seconds), method=method, status=int(status), sent=int(sent), path=path
+    )

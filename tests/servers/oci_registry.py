@@ -33,7 +33,7 @@ _MANIFESTS = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class OciRequest:
     """A request as it came in, without its body; the names of headers in small letters."""
 
     method: str
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Said:
+class OciAnswer:
     """An answer made by a test."""
 
     status: int
@@ -50,14 +50,14 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def error(status: int, code: str, message: str = "") -> Said:
+def error(status: int, code: str, message: str = "") -> OciAnswer:
     """A refusal as the specification has it."""
     body = json.dumps({"errors": [{"code": code, "message": message or code.lower().replace("_", " ")}]}).encode()
-    return Said(status, body, {"Content-Type": "application/json"})
+    return OciAnswer(status, body, {"Content-Type": "application/json"})
 
 
 @dataclass
-class Repository:
+class OciRepository:
     """What a repository holds."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -87,9 +87,9 @@ class OciRegistry(ThreadedServer):
     def __init__(self, sign_in: str = "") -> None:
         super().__init__(_Handler, "registry")
         self.sign_in = sign_in
-        self.repositories: dict[str, Repository] = {}
-        self.requests: list[Asked] = []
-        self.answer: Callable[[Asked], Said | None] = lambda _: None
+        self.repositories: dict[str, OciRepository] = {}
+        self.requests: list[OciRequest] = []
+        self.answer: Callable[[OciRequest], OciAnswer | None] = lambda _: None
         self.cut_after: list[int] = []
         self.may = {"pull", "push"}
         self.tokens: dict[str, set[str]] = {}
@@ -100,8 +100,8 @@ class OciRegistry(ThreadedServer):
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def of(self, name: str) -> Repository:
-        return self.repositories.setdefault(name, Repository())
+    def of(self, name: str) -> OciRepository:
+        return self.repositories.setdefault(name, OciRepository())
 
     def asked(self, method: str, part: str = "") -> list[str]:
         """The paths of requests with this method and this part of the path."""
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.command, self.path, headers)
+        asked = OciRequest(self.command, self.path, headers)
         self.registry.requests.append(asked)
         self._left = int(headers.get("content-length", "0"))
         said = self.registry.answer(asked) or self._answer(asked)
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing: the tests read ``requests``."""
 
-    def _answer(self, asked: Asked) -> Said | None:
+    def _answer(self, asked: OciRequest) -> OciAnswer | None:
         path, query = urlsplit(asked.path).path, parse_qs(urlsplit(asked.path).query)
         if path == "/token":
             return self._token(asked, query)
@@ -137,9 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/v2/") and (refusal := self._refusal(asked, scope)):
             return refusal
         if found is None:
-            return Said(200, b"{}") if path == "/v2/" else error(404, "NAME_INVALID")
+            return OciAnswer(200, b"{}") if path == "/v2/" else error(404, "NAME_INVALID")
         repository, name, what = self.registry.of(found["name"]), found["name"], found["what"]
-        answers: dict[tuple[str, str], Callable[[], Said | None]] = {
+        answers: dict[tuple[str, str], Callable[[], OciAnswer | None]] = {
             ("manifests", "GET"): lambda: self._get_manifest(repository, what, asked),
             ("manifests", "PUT"): lambda: self._put_manifest(repository, what, asked),
             ("blobs", "HEAD"): lambda: self._get_blob(repository, what),
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- signing in
 
-    def _refusal(self, asked: Asked, scope: set[str]) -> Said | None:
+    def _refusal(self, asked: OciRequest, scope: set[str]) -> OciAnswer | None:
         server, given = self.registry, asked.headers.get("authorization", "")
         if server.sign_in == "basic":
             wanted = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -165,11 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._challenge(f'Bearer realm="{realm}",service="registry, of tests",error="invalid_token"')
         return None
 
-    def _challenge(self, text: str) -> Said:
+    def _challenge(self, text: str) -> OciAnswer:
         said = error(401, "UNAUTHORIZED", "authentication required")
-        return Said(401, said.body, {**said.headers, "WWW-Authenticate": text})
+        return OciAnswer(401, said.body, {**said.headers, "WWW-Authenticate": text})
 
-    def _token(self, asked: Asked, query: Mapping[str, list[str]]) -> Said:
+    def _token(self, asked: OciRequest, query: Mapping[str, list[str]]) -> OciAnswer:
         server = self.registry
         if asked.method == "POST":
             form = parse_qs(self._read().decode())
@@ -188,20 +188,20 @@ class _Handler(BaseHTTPRequestHandler):
             assert kind == "repository"
             allowed |= {f"{name}:{action}" for action in actions.split(",") if action in server.may}
         server.tokens[token] = allowed
-        return Said(200, json.dumps({"token": token, "expires_in": 60}).encode())
+        return OciAnswer(200, json.dumps({"token": token, "expires_in": 60}).encode())
 
     # --- blobs and manifests
 
-    def _get_blob(self, repository: Repository, digest: str) -> Said:
+    def _get_blob(self, repository: OciRepository, digest: str) -> OciAnswer:
         data = repository.blobs.get(digest)
-        return error(404, "BLOB_UNKNOWN") if data is None else Said(200, data)
+        return error(404, "BLOB_UNKNOWN") if data is None else OciAnswer(200, data)
 
-    def _give_up(self, repository: Repository, session: str) -> Said:
+    def _give_up(self, repository: OciRepository, session: str) -> OciAnswer:
         known = session in repository.uploads
         repository.uploads.pop(session, None)
-        return Said(204) if known else error(404, "BLOB_UPLOAD_UNKNOWN")
+        return OciAnswer(204) if known else error(404, "BLOB_UPLOAD_UNKNOWN")
 
-    def _begin(self, name: str, query: Mapping[str, list[str]]) -> Said:
+    def _begin(self, name: str, query: Mapping[str, list[str]]) -> OciAnswer:
         server, repository = self.registry, self.registry.of(name)
         if "mount" in query:
             (digest,), (source,) = query["mount"], query["from"]
@@ -210,25 +210,29 @@ class _Handler(BaseHTTPRequestHandler):
                 assert f"{source}:pull" in server.tokens[token], "a mount needs the right to read its source"
             if digest in server.of(source).blobs:
                 repository.blobs[digest] = server.of(source).blobs[digest]
-                return Said(201, b"", {"Location": f"/v2/{name}/blobs/{digest}"})
+                return OciAnswer(201, b"", {"Location": f"/v2/{name}/blobs/{digest}"})
         session = secrets.token_hex(8)
         repository.uploads[session] = b""
         return self._go_on(name, session)
 
-    def _go_on(self, name: str, session: str) -> Said:
+    def _go_on(self, name: str, session: str) -> OciAnswer:
         """Where an upload goes on; the state says how many bytes it has, and counts only for the next request."""
         come = len(self.registry.of(name).uploads[session])
         address = f"{self.registry.elsewhere}/v2/{name}/blobs/uploads/{session}?_state=a%2Fb{come}"
-        return Said(202, b"", {"Location": address})
+        return OciAnswer(202, b"", {"Location": address})
 
-    def _add(self, name: str, repository: Repository, session: str, query: Mapping[str, list[str]]) -> Said | None:
+    def _add(
+        self, name: str, repository: OciRepository, session: str, query: Mapping[str, list[str]]
+    ) -> OciAnswer | None:
         data = self._read_upload(repository, session, query)
         if not isinstance(data, bytes):
             return data
         repository.uploads[session] += data
         return self._go_on(name, session)
 
-    def _read_upload(self, repository: Repository, session: str, query: Mapping[str, list[str]]) -> bytes | Said | None:
+    def _read_upload(
+        self, repository: OciRepository, session: str, query: Mapping[str, list[str]]
+    ) -> bytes | OciAnswer | None:
         """The body of a request of an upload, or what is answered instead."""
         before = repository.uploads.get(session)
         if before is None or query.get("_state") != [f"a/b{len(before)}"]:
@@ -242,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return self._read()
 
-    def _finish(self, repository: Repository, session: str, query: Mapping[str, list[str]]) -> Said | None:
+    def _finish(self, repository: OciRepository, session: str, query: Mapping[str, list[str]]) -> OciAnswer | None:
         came, (digest,) = self._read_upload(repository, session, query), query["digest"]
         if not isinstance(came, bytes):
             repository.uploads.pop(session, None)
@@ -251,17 +255,17 @@ class _Handler(BaseHTTPRequestHandler):
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
             return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
         repository.blobs[digest] = data
-        return Said(201, b"", {"Location": "/somewhere", "Docker-Content-Digest": digest})
+        return OciAnswer(201, b"", {"Location": "/somewhere", "Docker-Content-Digest": digest})
 
-    def _get_manifest(self, repository: Repository, name: str, asked: Asked) -> Said:
+    def _get_manifest(self, repository: OciRepository, name: str, asked: OciRequest) -> OciAnswer:
         digest = repository.tags.get(name, name)
         if digest not in repository.manifests:
             return error(404, "MANIFEST_UNKNOWN")
         media_type, data = repository.manifests[digest]
         assert media_type in asked.headers["accept"]
-        return Said(200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest})
+        return OciAnswer(200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest})
 
-    def _put_manifest(self, repository: Repository, name: str, asked: Asked) -> Said:
+    def _put_manifest(self, repository: OciRepository, name: str, asked: OciRequest) -> OciAnswer:
         data = self._read()
         digest, document = f"sha256:{hashlib.sha256(data).hexdigest()}", json.loads(data)
         media_type = asked.headers["content-type"]
@@ -276,7 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository.manifests[digest] = media_type, data
         if not name.startswith("sha256:"):
             repository.tags[name] = digest
-        return Said(201, b"", {"Docker-Content-Digest": digest})
+        return OciAnswer(201, b"", {"Docker-Content-Digest": digest})
 
     # --- bytes
 
@@ -290,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
         while self._left > 0 and (data := self.rfile.read(min(_READ, self._left))):
             self._left -= len(data)
 
-    def _send(self, said: Said) -> None:
+    def _send(self, said: OciAnswer) -> None:
         self.send_response(said.status)
         for name, value in said.headers.items():
             self.send_header(name, value)

@@ -28,7 +28,7 @@ PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class S3Request:
     """A request as it came in: ``path`` with its query, ``headers`` by their small-letter names."""
 
     method: str
@@ -84,9 +84,9 @@ class S3Server:
         self._send("PUT", f"/{bucket}", b"")
         return f"s3://{bucket}/team/models"
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[S3Request]:
         """All requests since ``reset``."""
-        return [Request(*entry) for entry in json.loads(self._send("GET", "/_admin/requests", b""))]
+        return [S3Request(*entry) for entry in json.loads(self._send("GET", "/_admin/requests", b""))]
 
     def reset(self) -> None:
         """Forget requests and rules."""

@@ -11,7 +11,7 @@ from tests.servers.threaded import ThreadedServer
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ProxyRequest:
     """A request as it came in; ``path`` with its query."""
 
     method: str
@@ -21,7 +21,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProxyAnswer:
     """What to answer in the server's place."""
 
     status: int
@@ -40,8 +40,8 @@ class TamperingProxy(ThreadedServer):
     def __init__(self, upstream: int = 0) -> None:
         super().__init__(_Handler, "proxy")
         self.upstream = upstream
-        self.requests: list[Request] = []
-        self.tamper: Callable[[Request], Answer | bytes | None] = lambda _: None
+        self.requests: list[ProxyRequest] = []
+        self.tamper: Callable[[ProxyRequest], ProxyAnswer | bytes | None] = lambda _: None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,10 +51,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        request = ProxyRequest(self.command, self.path, dict(self.headers.items()), body)
         self.proxy.requests.append(request)
         decided = self.proxy.tamper(request)
-        answer = decided if isinstance(decided, Answer) else self._forwarded(request, decided)
+        answer = decided if isinstance(decided, ProxyAnswer) else self._forwarded(request, decided)
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             if name.lower() not in HOP_BY_HOP:
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing: the tests read ``requests``."""
 
-    def _forwarded(self, request: Request, body: bytes | None) -> Answer:
+    def _forwarded(self, request: ProxyRequest, body: bytes | None) -> ProxyAnswer:
         sent = request.body if body is None else body
         reply, data = ask_upstream(self.proxy.upstream, request.method, request.path, request.headers.items(), sent)
-        return Answer(reply.status, dict(reply.getheaders()), data)
+        return ProxyAnswer(reply.status, dict(reply.getheaders()), data)

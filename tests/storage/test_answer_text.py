@@ -13,7 +13,7 @@ from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.clouds import sign_out
 from tests.servers.recording_proxy import RecordingProxy
-from tests.servers.tampering_proxy import Answer, TamperingProxy
+from tests.servers.tampering_proxy import ProxyAnswer, TamperingProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ def test_sts_that_is_down_is_no_refusal_of_the_role(
     token = tmp_path / "token"
     token.write_text("eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJtZSJ9.c2ln")
     with TamperingProxy() as sts:
-        sts.tamper = lambda _: Answer(status, {"Content-Type": "text/html"}, body)
+        sts.tamper = lambda _: ProxyAnswer(status, {"Content-Type": "text/html"}, body)
         there = f"http://127.0.0.1:{sts.port}"
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
         monkeypatch.setenv("AWS_REGION", "eu-west-1")
@@ -144,7 +144,7 @@ def test_http_to_a_port_for_https_is_said_to_be(url: str, monkeypatch: pytest.Mo
     sign_out(monkeypatch)
     said = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
     with TamperingProxy() as strict:
-        strict.tamper = lambda _: Answer(400, {"Content-Type": "text/html"}, said)
+        strict.tamper = lambda _: ProxyAnswer(400, {"Content-Type": "text/html"}, said)
         there = f"http://127.0.0.1:{strict.port}"
         _point_to(there, url, monkeypatch)
         for ask in (lambda: open_store(url).get("m/current"), lambda: open_reader(url).get("m/current", 100)):

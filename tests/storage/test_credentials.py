@@ -20,7 +20,7 @@ from modeldrop.storage.read.credentials import (
 from modeldrop.storage.read.interface import open_reader
 from modeldrop.storage.urls import parse_bucket
 from tests.helpers.clouds import sign_in
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.servers.metadata import Metadata
 from tests.storage.cloud_addresses import (
     ACCOUNT,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.helpers.clouds import Servers
-    from tests.servers.https import Request
+    from tests.servers.https import HttpsRequest
 
 __all__ = ["metadata", "models", "nobody", "server"]
 
@@ -384,11 +384,13 @@ def test_an_external_account_of_google_is_read_by_its_sdk(
     )
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "external.json"))
     token = {"access_token": "exchanged", "token_type": "Bearer", "expires_in": 3600}
-    server.answer = answering("/token", Answer(200, json.dumps(token).encode(), {"Content-Type": "application/json"}))
+    server.answer = answering(
+        "/token", HttpsAnswer(200, json.dumps(token).encode(), {"Content-Type": "application/json"})
+    )
     reader = configure(monkeypatch, tmp_path, "gs://acme/models", server)
     assert reader.get("embedder/current", 1 << 20)
     assert authorizations(server) == ["Bearer exchanged"]
-    server.answer = answering("/token", Answer(400, b'{"error": "invalid_grant", "error_description": "No."}'))
+    server.answer = answering("/token", HttpsAnswer(400, b'{"error": "invalid_grant", "error_description": "No."}'))
     with pytest.raises(RegistryError, match="could not sign in with GOOGLE_APPLICATION_CREDENTIALS"):
         open_reader("acme").get("embedder/current", 1 << 20)
 
@@ -399,7 +401,7 @@ def test_a_service_principal_of_azure(server: HttpsServer, tmp_path: Path, monke
     monkeypatch.setenv("AZURE_CLIENT_SECRET", "a-secret-word")
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", f"https://localhost:{server.port}")
     token = json.dumps({"access_token": "principal", "token_type": "Bearer", "expires_in": 3600}).encode()
-    server.answer = answering("/tenant/", Answer(200, token))
+    server.answer = answering("/tenant/", HttpsAnswer(200, token))
     reader = configure(monkeypatch, tmp_path, f"az://{ACCOUNT}/acme/models", server)
     assert reader.get("embedder/current", 1 << 20)
     assert authorizations(server) == ["Bearer principal"]
@@ -421,7 +423,7 @@ def test_a_web_identity_of_aws(
     with HttpsServer(tmp_path / "sts") as sts:
         monkeypatch.setenv("SSL_CERT_FILE", str(sts.ca_file))  # both private CAs are trusted
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"https://localhost:{sts.port}")
-        sts.answer = lambda _: Answer(200, body.encode())
+        sts.answer = lambda _: HttpsAnswer(200, body.encode())
         reader = configure(monkeypatch, tmp_path, "s3://acme/models", server)
         assert reader.get("embedder/current", 1 << 20)
         assert "Credential=AKIDROLE/" in authorizations(server)[0]
@@ -433,11 +435,11 @@ def test_a_web_identity_of_aws(
             ),
             ("ExpiredTokenException", "has expired"),
         ):
-            sts.answer = answering("/", Answer(400, refused.format(code).encode()))
+            sts.answer = answering("/", HttpsAnswer(400, refused.format(code).encode()))
             with pytest.raises(RegistryError, match=sentence):
                 open_reader("acme").get("embedder/current", 1 << 20)
 
 
-def answering(start: str, answer: Answer) -> Callable[[Request], Answer | None]:
+def answering(start: str, answer: HttpsAnswer) -> Callable[[HttpsRequest], HttpsAnswer | None]:
     """Answer the requests whose path begins so; leave the others to the folder."""
     return lambda request: answer if request.path.startswith(start) else None

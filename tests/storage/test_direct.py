@@ -18,7 +18,7 @@ from modeldrop.util import http
 from tests.helpers.clouds import sign_in, sign_out
 from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS
 from tests.servers.faults import Fault, FaultyServer
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.servers.tls import ForwardProxy
 from tests.storage.cloud_addresses import models, nobody, point, server, trust
 
@@ -172,10 +172,10 @@ def test_what_else_is_answered_is_what_obstore_says(fault: Fault, faulty: Faulty
 def test_a_compressed_answer_is_not_taken_for_the_bytes(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     trust(monkeypatch, server)
 
-    def compressed(request: Any) -> Answer | None:
+    def compressed(request: Any) -> HttpsAnswer | None:
         if not is_direct(request.headers):
             return None
-        return Answer(206, b"x" * 12, {"Content-Range": "bytes 1-12/26", "Content-Encoding": "gzip"})
+        return HttpsAnswer(206, b"x" * 12, {"Content-Range": "bytes 1-12/26", "Content-Encoding": "gzip"})
 
     server.answer = compressed
     streamed = open_reader(server.url).stream("embedder/v1/config.json", 1, 12, "", CHUNK, room)

@@ -27,7 +27,7 @@ from tests.helpers.clouds import sign_in
 from tests.helpers.imported_packages import imported
 from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_until
 from tests.servers.faults import BUCKET, Fault, FaultyServer
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.servers.tls import ForwardProxy
 from tests.storage.cloud_addresses import ACCOUNT, DEAD, models, nobody, point, server, trust, upload
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.helpers.clouds import Servers
-    from tests.servers.https import Request
+    from tests.servers.https import HttpsRequest
 
 __all__ = ["models", "nobody", "server"]
 
@@ -247,7 +247,7 @@ def test_what_the_service_says(
 ) -> None:
     trust(monkeypatch, server)
     url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
-    server.answer = lambda _: Answer(status, body)
+    server.answer = lambda _: HttpsAnswer(status, body)
     asks: list[Callable[[RegistryReader], object]] = [
         lambda reader: reader.get("m/current", 100),
         lambda reader: reader.read("m/v1/x", 0, 10),
@@ -269,7 +269,7 @@ def test_of_a_large_refusal_little_is_kept(
     """An error may be kept for as long as a watch runs, and with it what obstore says."""
     trust(monkeypatch, server)
     url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
-    server.answer = lambda _: Answer(status, b"No. " * (1 << 20))
+    server.answer = lambda _: HttpsAnswer(status, b"No. " * (1 << 20))
     with pytest.raises(RegistryError, match="No") as caught:
         open_reader(url).read("m/v1/x", 0, 10)
     assert len(str(caught.value.__cause__)) == 256 << 10
@@ -297,7 +297,7 @@ def test_who_signs_in_is_not_taken_for_the_store(
             ),
             (403, "AccessDenied", r"does not accept these credentials .localhost answered 403 AccessDenied: No"),
         ):
-            sts.answer = lambda _, status=status, code=code: Answer(status, xml(code))  # type: ignore[misc]
+            sts.answer = lambda _, status=status, code=code: HttpsAnswer(status, xml(code))  # type: ignore[misc]
             with pytest.raises(RegistryError, match=sentence):
                 open_reader(url).get("m/current", 100)
     with pytest.raises(RegistryError, match=f"localhost:{sts.port}, which is asked for credentials, cannot be reached"):
@@ -367,7 +367,7 @@ def test_a_document_is_asked_for_again_where_that_may_help(
 ) -> None:
     trust(monkeypatch, server)
     url = point(monkeypatch, tmp_path, scheme, f"https://localhost:{server.port}")
-    answers = [Answer(503), Answer(429)]
+    answers = [HttpsAnswer(503), HttpsAnswer(429)]
     server.answer = lambda _: answers.pop() if answers else None
     assert open_reader(url).get("embedder/current", 1 << 20)
     assert len(server.requests) == 3
@@ -381,19 +381,19 @@ def test_a_bucket_in_another_region_is_followed(
     url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
     told = xml("AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>")
 
-    def malformed(request: Request) -> Answer | None:
-        return None if "/eu-central-1/s3/" in request.headers["authorization"] else Answer(400, told)
+    def malformed(request: HttpsRequest) -> HttpsAnswer | None:
+        return None if "/eu-central-1/s3/" in request.headers["authorization"] else HttpsAnswer(400, told)
 
     server.answer = malformed
     check(fetch(f"{url}/embedder", tmp_path / "home").path)
 
-    def redirected(request: Request) -> Answer | None:
+    def redirected(request: HttpsRequest) -> HttpsAnswer | None:
         if request.method == "HEAD":
             assert "authorization" not in request.headers
-            return Answer(301, headers={"x-amz-bucket-region": "eu-central-1"})
+            return HttpsAnswer(301, headers={"x-amz-bucket-region": "eu-central-1"})
         if "/eu-central-1/s3/" in request.headers["authorization"]:
             return None
-        return Answer(301, xml("PermanentRedirect"), {"x-amz-bucket-region": "eu-central-1"})
+        return HttpsAnswer(301, xml("PermanentRedirect"), {"x-amz-bucket-region": "eu-central-1"})
 
     server.answer = redirected
     server.requests.clear()
@@ -406,7 +406,7 @@ def test_a_bucket_in_a_region_that_is_not_told(
 ) -> None:
     trust(monkeypatch, server)
     url = point(monkeypatch, tmp_path, "s3", f"https://localhost:{server.port}")
-    server.answer = lambda _: Answer(301, xml("PermanentRedirect"))
+    server.answer = lambda _: HttpsAnswer(301, xml("PermanentRedirect"))
     with pytest.raises(RegistryError, match="is in another region, not in us-east-1"):
         open_reader(url).get("m/current", 100)
 
@@ -422,7 +422,7 @@ def test_a_public_bucket_is_read_unsigned(
     check(fetch(f"{url}/embedder", tmp_path / "home").path)
     assert {request.method for request in server.requests} == {"GET"}
     assert not [request for request in server.requests if "authorization" in request.headers or "sig=" in request.path]
-    server.answer = lambda _: Answer(403, xml("AccessDenied"))
+    server.answer = lambda _: HttpsAnswer(403, xml("AccessDenied"))
     with pytest.raises(RegistryError, match="no credentials were found") as caught:
         fetch(f"{url}/embedder", tmp_path / "other")
     assert "Looked in" in caught.value.hint

@@ -29,7 +29,7 @@ from modeldrop.storage.write import open_store
 from modeldrop.util import http
 from tests.helpers.clouds import sign_out
 from tests.helpers.waiting import HANG_SECONDS
-from tests.servers.https import Answer, HttpsServer, Request
+from tests.servers.https import HttpsAnswer, HttpsRequest, HttpsServer
 from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.tls import ForwardProxy, pipe
 
@@ -95,12 +95,12 @@ class Ground(NamedTuple):
     files: Mapping[str, str]
 
 
-def answer(request: Request) -> Answer:
+def answer(request: HttpsRequest) -> HttpsAnswer:
     """What each client takes for its service: the Hub has a model, the stores have no object."""
     if "/api/models/" in request.path:
         body = b'{"id": "acme/m", "sha": "0123456789012345678901234567890123456789", "siblings": []}'
-        return Answer(200, body, {"Content-Type": "application/json"})
-    return Answer(404, headers={"x-ms-request-id": "1", "x-ms-error-code": "BlobNotFound"})
+        return HttpsAnswer(200, body, {"Content-Type": "application/json"})
+    return HttpsAnswer(404, headers={"x-ms-request-id": "1", "x-ms-error-code": "BlobNotFound"})
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from modeldrop.util import http
 from tests.helpers.clouds import sign_out
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.faults import BUCKET, Fault, FaultyServer
-from tests.servers.https import Answer, HttpsServer
+from tests.servers.https import HttpsAnswer, HttpsServer
 from tests.servers.recording_proxy import RecordingProxy
 from tests.servers.tls import ForwardProxy
 
@@ -100,7 +100,7 @@ def test_what_a_redirection_leads_to_gets_no_secret(
         (tmp_path / folder).mkdir()
     with HttpsServer(tmp_path / "here") as here, HttpsServer(tmp_path / "there") as there:
         (tmp_path / "both.pem").write_bytes(here.ca_file.read_bytes() + there.ca_file.read_bytes())
-        here.answer = lambda _: Answer(307, headers={"Location": f"https://{host}:{there.port}/elsewhere"})
+        here.answer = lambda _: HttpsAnswer(307, headers={"Location": f"https://{host}:{there.port}/elsewhere"})
         url = f"https://localhost:{here.port}"
         variables = {"SSL_CERT_FILE": str(tmp_path / "both.pem"), "HTTPS_PROXY": proxy.url, "HF_ENDPOINT": url}
         if client.registry:

@@ -16,7 +16,7 @@ from modeldrop.format.manifest import File
 from modeldrop.storage.urls import parse_bucket
 from modeldrop.storage.write.azure.store import AzureContainerStore
 from tests.servers.azure import ACCOUNT, KEY, AzureServer
-from tests.servers.tampering_proxy import Answer
+from tests.servers.tampering_proxy import ProxyAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +82,11 @@ def refusal(ask: Callable[[], object]) -> str:
     return said
 
 
-def answer(status: int, code: str, message: str = "Text of the service.", detail: str = "") -> Answer:
+def answer(status: int, code: str, message: str = "Text of the service.", detail: str = "") -> ProxyAnswer:
     more = f"<AuthenticationErrorDetail>{detail}</AuthenticationErrorDetail>"
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}\nTime:now</Message>{more}</Error>'
     headers = {"x-ms-request-id": "1", "x-ms-error-code": code, "Content-Type": "application/xml"}
-    return Answer(status, headers, body.encode())
+    return ProxyAnswer(status, headers, body.encode())
 
 
 def assert_matches(pattern: str, text: str) -> None:

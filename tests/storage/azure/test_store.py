@@ -12,7 +12,7 @@ from tests.helpers.builds import as_store, describe
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.azure import ACCOUNT, AzureServer
 from tests.servers.reply_dropping_proxy import ReplyDroppingProxy
-from tests.servers.tampering_proxy import Answer, Request, TamperingProxy
+from tests.servers.tampering_proxy import ProxyAnswer, ProxyRequest, TamperingProxy
 from tests.storage.azure.stores import (
     CHANNEL,
     MIB,
@@ -110,10 +110,10 @@ def test_blocks_go_up_and_come_down_side_by_side(
     server: AzureServer, proxy: TamperingProxy, url: str, large: Large, tmp_path: Path
 ) -> None:
     store = open_azure(url)
-    begun: list[Request] = []
+    begun: list[ProxyRequest] = []
     lock, second = threading.Lock(), threading.Event()
 
-    def hold(request: Request) -> None:
+    def hold(request: ProxyRequest) -> None:
         """Answer no block before a second one has begun."""
         if "comp=block&" in request.path:
             with lock:
@@ -153,7 +153,7 @@ def test_what_is_damaged_on_the_way_is_sent_again(proxy: TamperingProxy, url: st
     damaged: list[str] = []
     lock = threading.Lock()
 
-    def flip(request: Request) -> bytes | None:
+    def flip(request: ProxyRequest) -> bytes | None:
         kind = next((kind for kind in ("current", "comp=block&") if kind in request.path), None)
         with lock:  # blocks come side by side
             if request.method != "PUT" or kind is None or kind in damaged:
@@ -172,11 +172,11 @@ def test_what_is_damaged_on_the_way_is_sent_again(proxy: TamperingProxy, url: st
 
 
 def test_blocks_that_are_not_the_ones_sent_are_noticed(proxy: TamperingProxy, url: str, large: Large) -> None:
-    def other_list(request: Request) -> Answer | None:
+    def other_list(request: ProxyRequest) -> ProxyAnswer | None:
         if request.method == "GET" and "comp=blocklist" in request.path:
             blocks = "<CommittedBlocks><Block><Name>eA==</Name><Size>1</Size></Block></CommittedBlocks>"
             headers = {"x-ms-request-id": "1", "Content-Type": "application/xml"}
-            return Answer(200, headers, f"<BlockList>{blocks}</BlockList>".encode())
+            return ProxyAnswer(200, headers, f"<BlockList>{blocks}</BlockList>".encode())
         return None
 
     proxy.tamper = other_list
@@ -208,7 +208,7 @@ def test_our_own_bytes_after_a_lost_reply_are_no_conflict(
 def test_a_busy_service_is_asked_again_and_a_refusing_one_is_not(proxy: TamperingProxy, url: str, large: Large) -> None:
     left = {"PUT": 6, "GET": 2}
 
-    def busy(request: Request) -> Answer | None:
+    def busy(request: ProxyRequest) -> ProxyAnswer | None:
         left[request.method] -= 1
         return answer(503, "ServerBusy") if left[request.method] >= 0 else None
 
@@ -270,13 +270,13 @@ def test_a_service_that_stays_busy_is_said_to_be(
         (answer(409, "BlobImmutableDueToPolicy"), "an immutability policy"),
         (answer(400, "InvalidHeaderValue", "The value for one header is wrong."), "The value for one header is wrong"),
         (
-            Answer(404, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx"),
+            ProxyAnswer(404, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx"),
             "not as this service does: 404 with a web page",
         ),
-        (Answer(407), "not as this service does: 407"),
+        (ProxyAnswer(407), "not as this service does: 407"),
     ],
 )
-def test_each_refusal_has_its_sentence(proxy: TamperingProxy, url: str, given: Answer, said: str) -> None:
+def test_each_refusal_has_its_sentence(proxy: TamperingProxy, url: str, given: ProxyAnswer, said: str) -> None:
     proxy.tamper = lambda _: given
     with pytest.raises(RegistryError, match=url):
         open_azure(url).create(CHANNEL, b"1")
