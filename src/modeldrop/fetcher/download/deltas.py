@@ -233,7 +233,7 @@ def _make(
         delta_thread.look()
 
     make_folder(folder)
-    making = [_FileRebuild(one, folder, piece_size, into, check) for one in chosen]
+    making = [_FileRebuild(one, folder=folder, piece_size=piece_size, into=into, check=check) for one in chosen]
     why, began = "", time.monotonic()
     with _DeltaThread(making, progress) as delta_thread:
         try:
@@ -267,7 +267,7 @@ class _FileRebuild:
         Exception: what ``check`` raises; any method may.
     """
 
-    def __init__(self, one: _Chosen, folder: Path, piece_size: int, into: Path, check: Callable[[], None]) -> None:
+    def __init__(self, one: _Chosen, *, folder: Path, piece_size: int, into: Path, check: Callable[[], None]) -> None:
         self.made = self.wrong = 0
         self._one = one
         self._stored = folder / one.delta.stored.path
