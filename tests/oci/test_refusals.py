@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.ports import own_port
+from tests.helpers.waiting import HANG_SECONDS
 from tests.oci.conftest import Run
 from tests.servers.oci_registry import OciAnswer, OciRegistry, OciRequest, error
 from tests.servers.tls import ForwardProxy, TlsServer
@@ -86,7 +87,7 @@ def test_a_closed_port_and_an_unknown_name_are_told(export: Run, monkeypatch: py
 
 def test_what_answers_in_no_http_is_told(export: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(30)
+        listener.settimeout(HANG_SECONDS)
         import threading
 
         def answer() -> None:
