@@ -1,3 +1,4 @@
 from tests.helpers.builds import publisher_environment, registry
+from tests.helpers.time_limits import limits_lifted
 
-__all__ = ["publisher_environment", "registry"]
+__all__ = ["limits_lifted", "publisher_environment", "registry"]

@@ -23,7 +23,6 @@ from modeldrop.storage.read.patience import ask_again, ask_retry_after
 from modeldrop.util.retry import Deadline
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
-from tests.helpers.time_limits import limits_lifted
 from tests.helpers.waiting import GROWING_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import HttpsAnswer
@@ -38,11 +37,11 @@ if TYPE_CHECKING:
     from tests.servers.faults import ReceivedRequest
     from tests.servers.https import HttpsServer
 
-__all__ = ["limits_lifted", "metadata", "models", "server"]
+__all__ = ["metadata", "models", "server"]
 
 
 @pytest.fixture
-def faulty(registry: Path, monkeypatch: pytest.MonkeyPatch, limits_lifted: None) -> Iterator[FaultyServer]:
+def faulty(registry: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
     publish_build(registry)
     sign_out(monkeypatch)
     with FaultyServer(registry) as running:
@@ -224,7 +223,6 @@ def test_a_metadata_service_that_comes_late(
     server: HttpsServer,
     metadata: Metadata,
     quick: None,
-    limits_lifted: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modeldrop.util.retry import backoff
+from tests.helpers.waiting import HANG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +40,12 @@ _WRITERS = {
     "s3rver": "s3.connection",
 }
 """Modules below ``modeldrop.storage.write`` that pause before they ask again."""
+_FIRST_ANSWER: Mapping[str, tuple[str, object]] = {
+    "s3.connection": ("_FIRST_ANSWER_SECONDS", HANG_SECONDS),
+    "gcs.client": ("QUICK_TIMEOUT", (HANG_SECONDS, HANG_SECONDS)),
+    "azure.store": ("_FIRST_READ_SECONDS", HANG_SECONDS),
+}
+"""How long they wait for a first answer: here there is one, however busy the machine."""
 _FOREIGN = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "OBJECT_STORE_", "STORAGE_EMULATOR_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -148,6 +155,8 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, *servers: _HasEnvironment) -> None:
     for server in servers:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
+        if writer := _WRITERS.get(getattr(server, "name", "")):
+            monkeypatch.setattr(importlib.import_module(f"modeldrop.storage.write.{writer}"), *_FIRST_ANSWER[writer])
 
 
 def sign_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ def lift_limits(put: Callable[[object, str, object], None] = setattr) -> None:
     put(bucket, "_PATIENCE", HANG_SECONDS)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def limits_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all tests of a package whose conftest imports it."""
     lift_limits(monkeypatch.setattr)
 
 

@@ -10,6 +10,6 @@ __all__ = ["limits_lifted", "publisher_environment", "registry"]
 
 
 @pytest.fixture(autouse=True)
-def short_pauses_between_reads(monkeypatch: pytest.MonkeyPatch, limits_lifted: None) -> None:
+def short_pauses_between_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many attempts as ever, at once, however long each takes."""
     monkeypatch.setattr(bucket, "_PAUSES", (0.005, 0.01))

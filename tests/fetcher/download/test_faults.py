@@ -20,7 +20,7 @@ from modeldrop.storage.read import bucket, direct, obstore_client
 from modeldrop.storage.read.interface import open_reader
 from tests.helpers.builds import PIECE, describe, environment, start
 from tests.helpers.clouds import sign_in
-from tests.helpers.time_limits import lift_limits, limits_lifted
+from tests.helpers.time_limits import lift_limits
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from modeldrop.format.manifest import File
     from tests.servers.faults import ReceivedRequest
 
-__all__ = ["limits_lifted"]
-
 KEY = "m/v1/onnx/model.onnx"
 PATH = "onnx/model.onnx"
 DATA = random.Random(1).randbytes(3 * PIECE + 4321)
@@ -41,7 +39,7 @@ LIMITS = transfers.LIMITS
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch, limits_lifted: None) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses take milliseconds, and every piece is a request of its own; a busy machine is not taken for a stall."""
     quick = transfers.LIMITS._replace(
         max_request=PIECE, min_request=PIECE, first=4, connections=4, chunk=4096, min_chunk=64, failures=4, pause=0.01,
