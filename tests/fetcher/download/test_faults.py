@@ -279,19 +279,26 @@ def test_a_thousand_flipped_bits(
     monkeypatch.setattr(
         transfers,
         "LIMITS",
-        transfers.LIMITS._replace(max_request=PIECE, min_request=PIECE, chunk=PIECE, first=8, connections=8),
+        transfers.LIMITS._replace(
+            max_request=PIECE, min_request=PIECE, chunk=PIECE, first=8, connections=8, slow_chunk=HANG_SECONDS
+        ),
     )
     chance = random.Random(2)
     data = chance.randbytes(1000 * PIECE - 777)
     put(server.folder, data)
     bits = {index * PIECE: chance.randrange(8 * min(PIECE, len(data) - index * PIECE)) for index in range(1000)}
-    flipped = []
+    flipped: list[int] = []
+    lock = threading.Lock()
 
     def flip(ask: ReceivedRequest) -> Fault | None:
-        if ask.nth > 1:
-            return None
-        flipped.append(ask.start)
-        return Fault(flips=(bits[ask.start],))
+        """Flip the bit of each piece once, whichever part of it is asked for: of a slow line that is less."""
+        piece = ask.start - ask.start % PIECE
+        bit = 8 * (piece - ask.start) + bits[piece]
+        with lock:
+            if piece in flipped or not 0 <= bit < 8 * (ask.end - ask.start):
+                return None
+            flipped.append(piece)
+        return Fault(flips=(bit,))
 
     server.rule = flip
     done = bring(server, tmp_path, describe(PATH, data)).transferred
