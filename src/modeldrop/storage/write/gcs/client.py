@@ -62,7 +62,7 @@ class Retry:
             return retry(
                 lambda: ask(*args, **named),
                 (backoff(failures, self.first, self.longest) for failures in itertools.count(1)),
-                lambda error, pause: self.again(error) and pause <= deadline.left(),
+                lambda error, pause: self.again(error) and pause < deadline.left(),
                 asked=stated_retry_after,
                 sleep=time.sleep,
             )
