@@ -20,8 +20,8 @@ from modeldrop.storage.write.folder import FolderStore
 from tests.helpers.builds import environment, make_build, publish_build, publish_folder, run_python
 from tests.helpers.clouds import sign_in
 from tests.helpers.command_line import modeldrop
-from tests.helpers.patient import READS, patient_modeldrop
 from tests.helpers.process_1 import AS_PROCESS_1, ORPHANS_COME_HERE, needs_namespaces
+from tests.helpers.time_limits import REQUESTS, patient_modeldrop
 from tests.helpers.waiting import HANG_SECONDS
 from tests.helpers.watch_process import Webhook, eventually, link
 
@@ -172,7 +172,7 @@ def test_it_ends_at_once_while_a_registry_does_not_answer(
     move_forward(open_store(url), "embedder", version, "current", by="dana")
     server.reset()
     server.rule("silent", method="GET", match="v1/manifest.json", times=100)
-    one = watch(f"{url}/embedder", "-d", home, program=patient_modeldrop(READS))
+    one = watch(f"{url}/embedder", "-d", home, program=patient_modeldrop(REQUESTS))
     eventually(lambda: any("manifest.json" in request.path for request in server.requests()))
     one.process.terminate()
     assert one.ends() == 0

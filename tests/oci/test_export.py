@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.builds import environment, publish_build
 from tests.helpers.command_line import run_here
-from tests.helpers.patient import UPLOADS, patient_modeldrop
+from tests.helpers.time_limits import UPLOADS, patient_modeldrop
 from tests.oci.conftest import Run
 from tests.oci.pushed import FILES, NAME, artifact_files, image_files, manifest, sign_in, without_manifest
 from tests.servers.oci_registry import OciAnswer, OciRegistry, OciRequest

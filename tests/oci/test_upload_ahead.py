@@ -14,7 +14,7 @@ from modeldrop.oci.client import Client
 from modeldrop.oci.destination import RegistryDestination
 from modeldrop.oci.registry_target import RegistryTarget
 from modeldrop.util.retry import Deadline
-from tests.helpers.patient import UPLOADS, wait_long
+from tests.helpers.time_limits import UPLOADS, lift_limits
 from tests.helpers.waiting import HANG_SECONDS
 from tests.oci.conftest import Run
 from tests.oci.pushed import FILES, NAME, image_files, sign_in, without_manifest
@@ -127,7 +127,7 @@ def test_bytes_that_changed_on_the_way_are_refused_once(export: Run, oci: OciReg
 def test_what_ends_meanwhile_gives_it_up(
     target: RegistryTarget, oci: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_long(monkeypatch, UPLOADS)
+    lift_limits(UPLOADS, monkeypatch.setattr)
     sent, given_up = threading.Event(), threading.Event()
 
     def hang(asked: OciRequest) -> OciAnswer | None:

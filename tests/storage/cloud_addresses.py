@@ -11,7 +11,7 @@ from modeldrop.storage.read.interface import RegistryReader, open_reader
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import publish_build
 from tests.helpers.clouds import sign_out
-from tests.helpers.time_limits import wait_for_metadata
+from tests.helpers.time_limits import METADATA, lift_limits
 from tests.servers.https import HttpsServer
 from tests.servers.metadata import Metadata
 
@@ -65,7 +65,7 @@ def upload(folder: Path, url: str) -> None:
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
     """Metadata services that have an identity; no client looks there yet."""
-    wait_for_metadata(monkeypatch)
+    lift_limits(METADATA, monkeypatch.setattr)
     with Metadata() as running:
         yield running
 

@@ -225,7 +225,7 @@ def test_the_deadline_holds_within_requests(
         if "no answer in time" in told.value.message:
             break
     assert "no answer in time" in told.value.message
-    lift_limits(monkeypatch.setattr)
+    lift_limits(put=monkeypatch.setattr)
     server.rule = lambda _: None
     bring(server, tmp_path)
 

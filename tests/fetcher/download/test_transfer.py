@@ -25,7 +25,6 @@ from modeldrop.storage.read.interface import UNCHANGED, Document, open_reader
 from modeldrop.storage.write import open_store
 from tests.fetcher.download.transfer_files import BIG, CONTENTS, FILES, PREFIX, SIZE
 from tests.helpers.builds import PIECE, describe, finish, publisher_environment, registry, start
-from tests.helpers.patient import READS, wait_long
 from tests.helpers.rounds import rounds
 
 LIMITS = transfers.LIMITS
@@ -82,8 +81,7 @@ def write_file(into: Path, path: str, data: bytes, mode: int = 0o644) -> Path:
     return file
 
 
-def test_from_every_kind_of_registry(any_registry: str, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_long(monkeypatch, READS)  # what is asked again is counted
+def test_from_every_kind_of_registry(any_registry: str, into: Path) -> None:
     store = open_store(any_registry)
     for path, data in CONTENTS.items():
         store.create(f"{PREFIX}/{path}", data)
@@ -95,7 +93,6 @@ def test_a_piece_at_a_time(any_registry: str, into: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         transfers, "LIMITS", transfers.LIMITS._replace(max_request=10_000, min_request=1, memory=PIECE, connections=3)
     )
-    wait_long(monkeypatch, READS)
     store = open_store(any_registry)
     for path, data in CONTENTS.items():
         store.create(f"{PREFIX}/{path}", data)

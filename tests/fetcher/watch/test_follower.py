@@ -19,7 +19,6 @@ from tests.fetcher.small_versions import make_version, weights
 from tests.fetcher.watch.watch_setup import WatchSetup, version
 from tests.helpers.builds import describe, make_build
 from tests.helpers.clouds import sign_in
-from tests.helpers.patient import READS, wait_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,6 @@ def test_moves_are_followed_in_every_kind_of_registry(any_registry: str, tmp_pat
 def test_one_conditional_request_per_look(servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server = servers["s3"]
     sign_in(monkeypatch, server)
-    wait_long(monkeypatch, READS)
     watch_setup = WatchSetup(server.registry(), tmp_path)
     watch_setup.publish("a")
     follower = watch_setup.follower()
