@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.home import read_link
 from modeldrop.fetcher.snapshot import LocalSnapshot
 from modeldrop.fetcher.verify import find_damage
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write import open_store
+from modeldrop.util.files import remove_tree
 from modeldrop.util.locks import try_lock
 from tests.helpers.builds import (
     MODELS,
@@ -33,7 +38,6 @@ from tests.servers.s3 import S3Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.helpers.clouds import Servers
 
@@ -117,9 +121,51 @@ def test_processes_that_take_each_others_work_away(in_s3: str, home: Path, locks
         together(in_s3, home / str(number), count=12, locks=locks, stuck=0)
 
 
+def test_a_link_that_another_process_makes_in_the_same_moment(
+    registry: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where locks exclude nobody: it is no obstacle, and what was brought is told."""
+    publish_build(registry, "a")
+
+    def look(path: Path) -> str:
+        monkeypatch.undo()
+        assert not os.path.lexists(path)
+        path.symlink_to("v1-int8-0")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr("modeldrop.fetcher.home.read_link", look)
+    found = fetch(f"{registry}/embedder", home)
+    assert (found.warnings, found.figures.fetched, found.checked) == ((), SIZE, "registry")
+    assert read_link(home / "embedder/current") == found.path.name
+
+
+def test_a_damaged_snapshot_that_another_process_removes_in_the_same_moment(
+    registry: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_build(registry, "a")
+    path = fetch(f"{registry}/embedder", home).path
+    (path / MODELS["int8"]).unlink()
+    rename, removed = Path.rename, []
+
+    def rename_late(source: Path, target: Path) -> Path:
+        try:
+            return rename(source, target)
+        except OSError:
+            if target == path and not removed:
+                removed.append(target)
+                remove_tree(target)
+            raise
+
+    monkeypatch.setattr(Path, "rename", rename_late)
+    found = fetch(f"{registry}/embedder", home)
+    assert (found.path, found.warnings, removed) == (path, (), [path])
+    assert list(find_damage(LocalSnapshot(path), read_files=True)) == []
+
+
 HOLD = """
 import sys, time
 from pathlib import Path
+from modeldrop.util.files import remove_tree
 from modeldrop.util.locks import try_lock
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True)

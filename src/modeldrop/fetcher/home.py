@@ -46,6 +46,12 @@ _REGISTRY = ".registry"
 _TRASH = "trash-"
 _MAX_LINK = 255
 _PAUSE = 0.1
+_TRIES = 3
+# What is answered where a folder is renamed to the name of another one, which by now may have gone.
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+# What is answered where a link is looked for and something else is there: a file or pipe, a folder, a socket.
+_NO_SYMLINK = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NOT_A_LINK = _NO_SYMLINK | {errno.EISDIR, errno.ENXIO}
 
 
 def find_models(home: Path) -> list[str]:
@@ -83,7 +89,7 @@ def read_link(path: str | os.PathLike[str]) -> str:
     try:
         return os.readlink(path)  # noqa: PTH115  a name, not a path
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}:
+        if error.errno not in _NO_SYMLINK:
             raise
         reason = error
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not be waited for
@@ -205,15 +211,15 @@ class ModelHome:
             set_mode(folder, mode)
             sync_folder(folder)
         settle(claim.path, youngest)
-        for _ in range(2):
+        for _ in range(_TRIES):
             if not claim.is_ours():
                 return False
             try:
                 claim.path.rename(target)
             except FileNotFoundError:
                 return False
-            except OSError:
-                if not target.is_dir() or target.is_symlink():
+            except OSError as error:
+                if error.errno not in _TAKEN and (not target.is_dir() or target.is_symlink()):
                     raise
                 if is_finished_snapshot(target):
                     self.discard(claim.path)
@@ -235,11 +241,14 @@ class ModelHome:
         try:
             if read_link(link) == target.name:
                 return
-        except OSError:
-            if os.path.lexists(link):
-                raise DiskError(
-                    f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d)."
-                ) from None
+        except FileNotFoundError:
+            pass  # whatever is there by now is another process's link
+        except OSError as error:
+            if error.errno not in _NOT_A_LINK:
+                raise
+            raise DiskError(
+                f"{link} is in the way: it is not a link.", "Remove it, or use another folder (-d)."
+            ) from None
         temporary = self._temporary()
         try:
             temporary.symlink_to(target.name)
