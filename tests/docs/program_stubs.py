@@ -3,8 +3,8 @@
 ``python -m tests.docs.program_stubs PROGRAM ARGUMENT...`` notes the command in $DOCS_LOG. Four things are different
 from what a page shows: a watch ends as soon as it follows; where $DOCS_PREBUILT names a registry, a publish also
 publishes there, so that what was built once is copied from it the next time; no gigabytes are installed; and two kinds
-of sources are only planned: a module of one's own, which tests/export/test_torch_module.py publishes as its page shows,
-and, except in ``make soak``, what lies in a bucket, for which tests/export has tests of its own.
+of sources are only planned: a module of one's own, which tests/export/models/test_torch_module.py publishes as its page
+shows, and, except in ``make soak``, what lies in a bucket, for which tests/export has tests of its own.
 """
 
 from __future__ import annotations

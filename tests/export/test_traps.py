@@ -3,12 +3,12 @@
 Some of it is proven where what it takes is built anyway:
 
 - padding and truncation baked into tokenizer.json, and the files that only sentence-transformers reads:
-  ``test_build_minilm``; a config that makes optimum take another library's inputs and outputs: there, too;
-- a merged decoder left unquantized, half precision that onnxruntime rejects: ``test_build_families``;
+  ``models/test_minilm``; a config that makes optimum take another library's inputs and outputs: there, too;
+- a merged decoder left unquantized, half precision that onnxruntime rejects: ``models/test_families``;
 - a table of words left in fp32: ``test_variants_kinds``;
 - a merged decoder whose bytes depend on the hash seed: ``test_reproducible``;
-- embedders of Llama's kind that need positions: ``test_build_encoders``;
-- bytes that are not those that the Hub has digests of: ``test_source_hub``.
+- embedders of Llama's kind that need positions: ``models/test_encoders``;
+- bytes that are not those that the Hub has digests of: ``sources/test_hub``.
 """
 
 from __future__ import annotations

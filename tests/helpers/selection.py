@@ -32,8 +32,8 @@ PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
 
 
 LONG = (
-    "docs/test_commands.py", "export/test_build_minilm.py", "export/test_build_families.py",
-    "export/test_build_openvino_source.py", "export/test_transformers_exporter.py", "export/test_build_kinds.py",
+    "docs/test_commands.py", "export/models/test_minilm.py", "export/models/test_families.py",
+    "export/sources/test_openvino.py", "export/test_transformers_exporter.py", "export/models/test_kinds.py",
     "export/test_variants_kinds.py", "registry/test_cloud_races.py", "export/test_reproducible.py",
 )  # fmt: skip
 """Modules that take half a minute or more, the longest first."""
