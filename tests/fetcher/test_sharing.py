@@ -145,7 +145,7 @@ def test_a_damaged_snapshot_that_another_process_removes_in_the_same_moment(
     publish_build(registry, "a")
     path = fetch(f"{registry}/embedder", home).path
     (path / MODELS["int8"]).unlink()
-    rename, removed = Path.rename, []
+    rename, removed = Path.rename, list[Path]()
 
     def rename_late(source: Path, target: Path) -> Path:
         try:
