@@ -192,6 +192,7 @@ def fetch_together(reference: str, home: str, count: str, locks: str, stuck: str
                 _tell_of_waiting(waiting[1])
             os.read(start[0], 1)
             snapshot = fetch(reference, home)
+            assert snapshot.warnings == ()
             return [str(snapshot.path), snapshot.figures.fetched, snapshot.figures.adopted]
 
         children.append(Child(body))
