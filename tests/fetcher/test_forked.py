@@ -156,6 +156,40 @@ print(in_child(lambda: modeldrop.fetch(reference + "@v1", home).version))
     assert found == "1"
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_helper_that_ends_before_it_is_asked_is_told_of(lines: int, s3: S3Server, tmp_path: Path) -> None:
+    registry = s3.registry()
+    publish_seed(registry, tmp_path, "a")
+    ends = tmp_path / "python-that-ends"
+    ends.write_text("#!/bin/sh\nexit 7\n" if lines == 1 else "#!/bin/sh\nread registry\nexit 7\n")
+    ends.chmod(0o755)
+    program = f"""
+modeldrop.fetch(reference + "@v1", home)
+from modeldrop.fetcher import helper
+write_line, written = helper._write_line, []
+
+def write_late(process, value):
+    written.append(value)
+    if len(written) == {lines}:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    write_line(process, value)
+
+helper._write_line = write_late
+python, sys.executable = sys.executable, {str(ends)!r}
+
+def fetch_twice():
+    try:
+        modeldrop.fetch(reference, home + "-other")
+    except ModeldropError as error:
+        sys.executable = python
+        return f"{{error.message}} {{modeldrop.fetch(reference, home + '-other').version}}"
+
+print(in_child(fetch_twice))
+"""
+    told = run_python(FORKED + program, f"{registry}/embedder", tmp_path / "home").strip()
+    assert told == f"The process that reads {registry} for this forked child ended with code 7. 1"
+
+
 def test_whoever_uses_obstore_before_the_fork_is_found_out(s3: S3Server, tmp_path: Path) -> None:
     registry = s3.registry()
     publish_seed(registry, tmp_path, "a")

@@ -161,7 +161,12 @@ class HelperReader:
         self._process, self._owner, self._received = process, os.getpid(), b""
         _running[process] = self._owner
         self._finish = weakref.finalize(self, _end, process, self._owner)
-        _write_line(process, self._registry)
+        try:
+            _write_line(process, self._registry)
+        except BrokenPipeError:
+            ended = self._ended(process)
+            self.close()
+            raise ended from None
         return process
 
     def close(self) -> None:
