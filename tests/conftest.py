@@ -41,6 +41,10 @@ _TEMPORARY = Path(tempfile.gettempdir(), f"modeldrop-{zlib.crc32(os.fsencode(Pat
 _TEMPORARY.mkdir(exist_ok=True)
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_TEMPORARY))
 
+# When jsonschema is imported, it reads forty grammars of IRIs, for two seconds; no schema here has a field of them.
+# With None in its place, a module is one that is not there.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # What a developer has made with modeldrop exporter install is not what is tested.
 os.environ["MODELDROP_EXPORTERS"] = NO_EXPORTERS
 
