@@ -136,6 +136,19 @@ class Front:
         return [answer]
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """Looks into moto's folder once for each host, not twice for each request."""
+
+    def __init__(self, create_app: Callable[..., Any]) -> None:
+        super().__init__(create_app)
+        self._known: dict[str | None, Any] = {}
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._known:
+            self._known[host] = super().get_backend_for_host(host)
+        return self._known[host]
+
+
 class _Handler(MotoRequestHandler):
     disable_nagle_algorithm = True
 
@@ -187,9 +200,7 @@ def _cut(environ: Environ) -> Iterable[bytes]:
 def main() -> None:
     """Serve until standard input ends."""
     logging.disable()
-    server = make_server(
-        "127.0.0.1", 0, Front(DomainDispatcherApplication(create_backend_app)), True, request_handler=_Handler
-    )
+    server = make_server("127.0.0.1", 0, Front(_Dispatcher(create_backend_app)), True, request_handler=_Handler)
     sys.stdout.write(f"{server.server_address[1]}\n")
     sys.stdout.flush()
     threading.Thread(target=server.serve_forever, daemon=True).start()
