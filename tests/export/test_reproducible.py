@@ -13,8 +13,9 @@ from modeldrop.export.models.family import TOKENS
 from modeldrop.format.manifest import Manifest, parse_manifest
 from tests.export.foreign_environment import foreign_environment
 from tests.export.recipes import loosened
+from tests.helpers.builds import tree
 from tests.helpers.checkpoints import t5
-from tests.helpers.command_line import modeldrop
+from tests.helpers.command_line import build_here, modeldrop
 
 pytestmark = pytest.mark.heavy
 
@@ -59,6 +60,14 @@ def test_who_may_read_it_does_not_depend_on_who_built_it(built: tuple[Path, Path
     for folder in built:
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
         assert set(modes.values()) == {0o644}, modes
+
+
+def test_building_again_writes_nothing(built: tuple[Path, Path]) -> None:
+    folder = built[0].parent
+    before = tree(folder)
+    again = build_here(folder / "source", built[0], "--recipe", folder / "loose.toml", "--json")
+    assert (again.code, again.json["built"]) == (0, False)
+    assert tree(folder) == before
 
 
 def _unmeasured(value: Any) -> Any:

@@ -32,6 +32,9 @@ from tests.helpers.minilm import MINILM, Published, hub_with_minilm
 
 pytestmark = pytest.mark.heavy
 
+TEXTS = list(BUILT_IN[3::4])
+"""What programs are given: a word, sentences in several scripts, a text that is cut. A build is proven with all."""
+
 
 @pytest.fixture(scope="module")
 def manifest(published: Published) -> Manifest:
@@ -43,7 +46,7 @@ def original(minilm: Path) -> np.ndarray[Any, Any]:
     """Embeddings of sentence-transformers itself, on PyTorch."""
     from sentence_transformers import SentenceTransformer
 
-    return np.asarray(SentenceTransformer(str(minilm), device="cpu").encode(list(BUILT_IN)))
+    return np.asarray(SentenceTransformer(str(minilm), device="cpu").encode(TEXTS))
 
 
 @pytest.fixture
@@ -126,7 +129,7 @@ def test_sentence_transformers_loads_it(
         device="cpu",
         model_kwargs={"file_name": f"onnx/{file}", "provider": "CPUExecutionProvider"},
     )
-    assert _cosines(np.asarray(model.encode(list(BUILT_IN))), original).min() > least
+    assert _cosines(np.asarray(model.encode(TEXTS)), original).min() > least
 
 
 def test_optimum_loads_it(published: Published, original: np.ndarray[Any, Any]) -> None:
@@ -135,7 +138,7 @@ def test_optimum_loads_it(published: Published, original: np.ndarray[Any, Any]) 
 
     model = ORTModelForFeatureExtraction.from_pretrained(published.version, subfolder="onnx", file_name="model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(published.version)
-    inputs = tokenizer(list(BUILT_IN[:8]), padding=True, truncation=True, return_tensors="pt")
+    inputs = tokenizer(TEXTS[:8], padding=True, truncation=True, return_tensors="pt")
     hidden = model(**inputs).last_hidden_state.numpy()
     mask = inputs["attention_mask"].numpy()[..., None]
     assert _cosines((hidden * mask).sum(1) / mask.sum(1), original[:8]).min() > 0.99999
@@ -156,7 +159,7 @@ def test_fastembed_loads_it(published: Published, original: np.ndarray[Any, Any]
         model_file=f"onnx/{file}",
     )
     model = TextEmbedding(name, specific_model_path=str(published.version))
-    assert _cosines(np.array(list(model.embed(list(BUILT_IN), batch_size=1))), original).min() > least
+    assert _cosines(np.array(list(model.embed(TEXTS, batch_size=1))), original).min() > least
 
 
 @pytest.mark.parametrize("program", ["sentence-transformers", "fastembed", "optimum"])
@@ -164,7 +167,7 @@ def test_programs_load_what_was_fetched_for_them_as_the_page_shows(
     published: Published, original: np.ndarray[Any, Any], tmp_path: Path, program: str
 ) -> None:
     snapshot = fetch(published.reference, tmp_path, variant="int8", consumer=program)
-    names: dict[str, Any] = {"folder": str(snapshot), "texts": list(BUILT_IN)}
+    names: dict[str, Any] = {"folder": str(snapshot), "texts": TEXTS}
     exec(calls_of(program)[0], names)
     if program == "optimum":
         mask = names["inputs"]["attention_mask"].numpy()[..., None]
@@ -175,7 +178,7 @@ def test_programs_load_what_was_fetched_for_them_as_the_page_shows(
 def test_bare_onnxruntime_gives_the_pooled_embedding(published: Published, original: np.ndarray[Any, Any]) -> None:
     session = onnxruntime.InferenceSession(published.version / "onnx/model.onnx")
     tokenizer = Tokenizer.from_file(str(published.version / "tokenizer.json"))
-    encodings = tokenizer.encode_batch(list(BUILT_IN))
+    encodings = tokenizer.encode_batch(TEXTS)
     hidden, embedding = session.run(
         None,
         {
@@ -227,6 +230,7 @@ def test_plan_and_dry_run_write_nothing(published: Published) -> None:
     assert _tree(published.registry) == before
 
 
+@pytest.mark.soak  # test_reproducible builds a small model again
 def test_build_is_reproducible_and_idempotent(minilm: Path, manifest: Manifest, tmp_path: Path) -> None:
     output = tmp_path / "built here"
     first = modeldrop("build", minilm, "-o", output, "--json")
