@@ -55,7 +55,7 @@ class Machines:
         self._checkout = checkout
         self._jobs: list[Job] = []
         self._machine = {
-            "HF_ENDPOINT": hub.endpoint,
+            **hub.environment,
             "MODELDROP_EXPORTER_PYTHON": _exporter(folder),
             "PIP_INDEX_URL": wheels.url,
         }

@@ -44,7 +44,7 @@ class DocsEnvironment:
         self._hub = stack.enter_context(HubServer())
         self._hub.add_repo(MINILM, self.checkpoint)
         self._hub.add_repo("org/name", self.checkpoint)
-        self._at_hub = {"HF_ENDPOINT": self._hub.endpoint, "HF_HOME": str(folder / "hub")}
+        self._at_hub = {**self._hub.environment, "HF_HOME": str(folder / "hub")}
         ran = modeldrop("publish", MINILM, self.prebuilt / "embedder", environment=self._at_hub)
         assert ran.code == 0, ran.err
         self.built = _without_speed(self.prebuilt / "embedder/v1", folder / "built")

@@ -418,7 +418,7 @@ def test_weights_and_tokenizer_come_from_the_commit_that_is_named(tmp_path: Path
         commit = repo.commit(files)
         repo.commit(moved)
         environment = {
-            "HF_ENDPOINT": hub.endpoint,
+            **hub.environment,
             "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": hub.token,

@@ -64,7 +64,7 @@ def hub_with_minilm(cache: Path) -> Iterator[dict[str, str]]:
     """A Hub that has it: the variables that lead there; what is downloaded goes to ``cache``."""
     with HubServer() as hub:
         hub.add_repo(MINILM, checkpoint())
-        yield {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(cache)}
+        yield {**hub.environment, "HF_HOME": str(cache)}
 
 
 def publish_once(factory: pytest.TempPathFactory, worker: str) -> Published:

@@ -114,7 +114,7 @@ def test_pins_are_raised_to_what_the_hub_has(tmp_path: Path, monkeypatch: pytest
         old, new = repo.refs["main"], repo.commit({"config.json": b"[]"})
         text = f"[models.a]\nsource = \"acme/m@{{}}\"\n[models.b]\nsource = 'hf:acme/m@{{}}#onnx/model.onnx' # {old}\n"
         Path("modeldrop.toml").write_text(text.format(old, old) + '[models.c]\nsource = "acme/other@main"\n')
-        output = {"RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(tmp_path / "output"), "HF_ENDPOINT": hub.endpoint}
+        output = {"RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": str(tmp_path / "output"), **hub.environment}
         for newer in ("true", "false"):
             done = run("bash", "-euo", "pipefail", "-c", script, **output)
             assert (done.returncode, done.stderr) == (0, "")

@@ -196,7 +196,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     faulty: FaultyServer  # set by the subclass that each server makes
     protocol_version = "HTTP/1.1"
-    timeout = 60
+    timeout = HANG_SECONDS
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.forwarding import HOP_BY_HOP, ask_upstream, read_body
 from tests.servers.fuzzed_answers import Exchange
 from tests.servers.threaded import ThreadedServer
@@ -73,7 +74,7 @@ class FuzzingProxy(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     proxy: FuzzingProxy
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
     disable_nagle_algorithm = True
 
     def _handle(self) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import trustme
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
@@ -92,7 +93,7 @@ class HttpsServer(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     https: HttpsServer  # set by the subclass that each server makes
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 Files: TypeAlias = Mapping[str, bytes] | Path
@@ -96,6 +97,11 @@ class HubServer(ThreadedServer):
     def endpoint(self) -> str:
         """What HF_ENDPOINT is to be."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that lead there, and let a busy machine answer late."""
+        return {"HF_ENDPOINT": self.endpoint, "HF_HUB_ETAG_TIMEOUT": f"{HANG_SECONDS:.0f}"}
 
     def add_repo(
         self,
@@ -176,7 +182,7 @@ def _read(files: Files) -> dict[str, bytes]:
 class _Handler(BaseHTTPRequestHandler):
     hub: HubServer  # set by the subclass that each server makes
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
 
     def do_GET(self) -> None:
         self._handle()

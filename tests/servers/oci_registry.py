@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 USER, PASSWORD = "ci", "s3cret-of-ci"
@@ -111,7 +112,7 @@ class OciRegistry(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     registry: OciRegistry  # set by the subclass that each server makes
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

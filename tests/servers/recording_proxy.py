@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import trustme
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.threaded import ThreadedServer
 
 _ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>No.</Message></Error>'
@@ -84,7 +85,7 @@ class RecordingProxy(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     proxy: RecordingProxy  # set by the subclass that each server makes
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
     host = ""
 
     def do_CONNECT(self) -> None:

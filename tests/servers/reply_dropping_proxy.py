@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from http.server import BaseHTTPRequestHandler
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.forwarding import HOP_BY_HOP, ask_upstream, read_body
 from tests.servers.threaded import ThreadedServer
 
@@ -42,7 +43,7 @@ class ReplyDroppingProxy(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     proxy: ReplyDroppingProxy
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
 
     def _forward(self) -> None:
         body = read_body(self)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
+from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.forwarding import HOP_BY_HOP, ask_upstream
 from tests.servers.threaded import ThreadedServer
 
@@ -47,7 +48,7 @@ class TamperingProxy(ThreadedServer):
 class _Handler(BaseHTTPRequestHandler):
     proxy: TamperingProxy
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = HANG_SECONDS
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -10,6 +10,7 @@ from typing import Self
 
 class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # a busy machine accepts late, and whoever finds the queue full waits for seconds
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: clients hang up when they like."""

@@ -84,7 +84,7 @@ def test_hub_source_is_pinned_and_built_once(tmp_path: Path) -> None:
     with HubServer() as hub:
         repo = hub.add_repo("acme/encoder", first, card={"license": "mit"})
         commit = repo.refs["main"]
-        environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        environment = {**hub.environment, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
         arguments = ("acme/encoder", tmp_path / "registry/encoder", "--recipe", loose, "--json")
         built = modeldrop("publish", *arguments, environment=environment)
         assert built.code == 0, built.err

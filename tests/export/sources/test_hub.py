@@ -63,7 +63,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
         yield server
 
 

@@ -121,7 +121,7 @@ def test_other_variants_of_such_a_version_are_refused(registry: Path) -> None:
 def test_a_repository_of_the_hub(sources: Path, tmp_path: Path) -> None:
     with HubServer() as hub:
         repo = hub.add_repo("acme/embedder-ov", sources / "embedder", card={"license": "mit"})
-        environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        environment = {**hub.environment, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
         planned = modeldrop("plan", "acme/embedder-ov", tmp_path / "registry/m", environment=environment)
         assert "would build openvino-fp16, openvino-int8" in planned.out, planned.err
         assert not any(request.path.endswith(BIN) and request.method == "GET" for request in hub.requests)
