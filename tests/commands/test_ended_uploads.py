@@ -14,6 +14,7 @@ from modeldrop.format.manifest import serialize_manifest
 from modeldrop.registry.versions import get_version
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import describe, environment, make_build, publish_folder
+from tests.helpers.time_limits import PUBLISHERS, patient_modeldrop
 from tests.helpers.waiting import HANG_SECONDS, wait_for_end, wait_until
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_a_publisher_that_is_told_to_end_leaves_no_unfinished_upload(
     store: Any = open_store(registry)
     s3.rule("silent", method="PUT", match="partNumber=2", times=-1)
     publisher = subprocess.Popen(
-        [sys.executable, "-m", "modeldrop", "mirror", large, registry, "--quiet"],
+        [*patient_modeldrop(PUBLISHERS["s3"]), "mirror", large, registry, "--quiet"],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from modeldrop.util.retry import backoff
-from tests.helpers.waiting import HANG_SECONDS
+from tests.helpers.time_limits import PUBLISHERS, lift_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,12 +40,7 @@ _WRITERS = {
     "s3rver": "s3.connection",
 }
 """Modules below ``modeldrop.storage.write`` that pause before they ask again."""
-_FIRST_ANSWER: Mapping[str, tuple[str, object]] = {
-    "s3.connection": ("_FIRST_ANSWER_SECONDS", HANG_SECONDS),
-    "gcs.client": ("QUICK_TIMEOUT", (HANG_SECONDS, HANG_SECONDS)),
-    "azure.store": ("_FIRST_READ_SECONDS", HANG_SECONDS),
-}
-"""How long they wait for a first answer: here there is one, however busy the machine."""
+_SCHEMES = {"s3.connection": "s3", "gcs.client": "gs", "azure.store": "az"}
 _FOREIGN = ("AWS_", "AZURE_", "BOTO_", "CLOUDSDK_", "GCE_", "GCLOUD_", "GOOGLE_", "OBJECT_STORE_", "STORAGE_EMULATOR_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -156,7 +151,7 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, *servers: _HasEnvironment) -> None:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         if writer := _WRITERS.get(getattr(server, "name", "")):
-            monkeypatch.setattr(importlib.import_module(f"modeldrop.storage.write.{writer}"), *_FIRST_ANSWER[writer])
+            lift_limits(PUBLISHERS[_SCHEMES[writer]], monkeypatch.setattr)
 
 
 def sign_out(monkeypatch: pytest.MonkeyPatch) -> None:

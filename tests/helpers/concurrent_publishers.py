@@ -23,6 +23,7 @@ from modeldrop.registry.prune import PruneRules, prune
 from modeldrop.registry.publish import ADOPTED
 from modeldrop.storage.write import open_store
 from tests.helpers.builds import make_build, publish_folder, run_python
+from tests.helpers.time_limits import lift_limits_of_publishers
 from tests.helpers.unsynced import wait_for_no_disk
 from tests.helpers.waiting import HANG_SECONDS
 
@@ -155,6 +156,7 @@ def interrupted(number: int, registry: str, folder: Path, ready: Callable[[], ob
 def main(body: str, count: str, registry: str, folder: str, *arguments: str) -> None:
     """Fork, let all begin together, print what they returned (None for one that was killed)."""
     wait_for_no_disk()
+    lift_limits_of_publishers(registry)
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(int(count))
     children = []

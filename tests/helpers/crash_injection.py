@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.helpers.time_limits import lift_limits
 from tests.helpers.unsynced import wait_for_no_disk
 from tests.helpers.waiting import wait_until
 
@@ -290,6 +291,7 @@ def _fetch(reference: str, home: Path, *, step: int = 0, kill_after: float | Non
         from modeldrop.fetcher.download import pieces, staging, transfer
         from modeldrop.fetcher.fetch import fetch
 
+        lift_limits()
         if step:
             # The steps are the same each time, however a busy machine hands the bytes over, and however slowly.
             staging._TOUCH_SECONDS = math.inf

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.helpers.crash_injection import Child, kill_before
+from tests.helpers.time_limits import lift_limits
 from tests.helpers.unsynced import wait_for_no_disk
 from tests.helpers.waiting import wait_for_end, wait_until
 
@@ -86,6 +87,7 @@ def main(reference: str, home: str, scratch: str, refuse: str, first: str, strid
     import modeldrop.storage.read.obstore_client  # noqa: F401
 
     wait_for_no_disk()
+    lift_limits()
     wrong: list[str] = []
     count, afterwards = 0, itertools.cycle(["stays", "goes back", "moves on"])
     for kill in _before_changes(int(first), int(stride), each) if int(first) else _in_hooks(refuse, each):

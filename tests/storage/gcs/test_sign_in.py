@@ -16,7 +16,9 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.storage.write import open_store
+from modeldrop.storage.write.gcs import client as gcs_client
 from modeldrop.storage.write.gcs.store import GCSBucketStore
+from modeldrop.util.retry import Deadline
 from tests.helpers.builds import run_python
 from tests.storage.cloud_addresses import DEAD
 from tests.storage.gcs.stores import BUCKET, SECRET, open_gcs, put, stored
@@ -49,6 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr("time.sleep", found.sleep)
     monkeypatch.setattr("time.monotonic", lambda: 1000 + found.seconds)
+    monkeypatch.setattr(gcs_client, "Deadline", Deadline)
     send: Any = google_requests.Request.__call__
 
     def asked(self: Any, url: str, method: str, body: Any, headers: Any, limits: tuple[float, float]) -> Any:

@@ -66,19 +66,20 @@ class Connection:
         *,
         data: bytes | PartBody | None = None,
         headers: Mapping[str, str | bytes] | None = None,
-        timeout: tuple[float, float] = gcs_client.QUICK_TIMEOUT,
+        timeout: tuple[float, float] | None = None,
         retry: gcs_client.Retry | None = gcs_client.QUICK_RETRY,
     ) -> requests.Response:
-        """Ask, and return the answer: 2xx, or the 308 of an upload that goes on.
+        """Ask, within QUICK_TIMEOUT unless told otherwise; give the answer: 2xx, or the 308 of an upload that goes on.
 
         Raises:
             GoogleAPICallError: any other answer.
             RequestException: there was none.
         """
         session = self._connect()[1]
+        limits = timeout or gcs_client.QUICK_TIMEOUT
 
         def once() -> requests.Response:
-            reply = session.request(method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False)
+            reply = session.request(method, url, data=data, headers=headers, timeout=limits, allow_redirects=False)
             if reply.status_code >= 300 and reply.status_code != 308:
                 raise api.from_http_status(reply.status_code, reply.text, response=reply)
             return reply
