@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from modeldrop.util.files import identity, make_folders, make_folders_below, replace_file, sync_folder, write_new
+from modeldrop.util.files import (
+    identity,
+    make_folder,
+    make_folders,
+    make_folders_below,
+    replace_file,
+    sync_folder,
+    write_new,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +55,46 @@ def test_folders_are_made_and_those_with_a_new_entry_named(tmp_path: Path) -> No
     assert (tmp_path / "c" / "d").is_dir()
     with pytest.raises(FileNotFoundError):
         make_folders_below(tmp_path / "gone", "c/file")
+
+
+@pytest.mark.parametrize("make", [make_folder, make_folders])
+def test_a_folder_that_another_process_removes_in_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object]
+) -> None:
+    """Right after it was found there; and where it is shared with others, right after it was made."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    mkdir = os.mkdir
+    found: list[Path] = []
+    made: list[Path] = []
+
+    def mkdir_and_lose(path: Path, *arguments: Any, **options: Any) -> None:
+        try:
+            mkdir(path, *arguments, **options)
+        except FileExistsError:
+            found.append(path)
+            folder.rmdir()
+            raise
+        made.append(path)
+        if make is make_folder and len(made) == 1:
+            folder.rmdir()
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_lose)
+    make(folder)
+    assert folder.is_dir()
+    assert (found, made) == ([folder], [folder] * (1 + (make is make_folder)))
+
+
+def test_a_folder_is_not_made_where_something_else_is_or_nothing_to_make_it_in(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(FileExistsError):
+            make_folder(tmp_path / name)
+        with pytest.raises(FileExistsError):
+            make_folders(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "gone" / "a")
 
 
 def test_a_file_is_itself_under_any_name_and_a_link_is_not_its_target(tmp_path: Path) -> None:

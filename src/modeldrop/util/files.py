@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READ_ONLY = 0o444
+_TRIES = 10  # to make a folder that other processes remove when it is empty
 # What a file system answers that has no permissions, or whose permissions cannot be changed (exFAT, SMB, gcsfuse).
 _NO_PERMISSIONS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # ... and one whose folders cannot be synced.
@@ -170,20 +171,48 @@ def make_folder(folder: Path) -> None:
         FileNotFoundError: the folder that it should be in is not there.
         FileExistsError: something else is there.
     """
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-    else:
-        share(folder, folder.parent)
+    for left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir()
+            share(folder, folder.parent)
+        except FileExistsError:
+            found = _kind(folder)
+            if found == stat.S_IFDIR:
+                return
+            if found or not left:
+                raise
+        except FileNotFoundError:  # either the one that it is in is not there, or another process has removed it again
+            if not left or not folder.parent.is_dir():
+                raise
+        else:
+            return
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; return the folders that have a new entry by that, to be synced."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder and those above it; return the folders that have a new entry by that, to be synced.
+
+    Raises:
+        OSError: it cannot be made, or something else is there.
+    """
+    missing: dict[Path, None] = {}
+    for left in reversed(range(_TRIES)):
+        missing |= dict.fromkeys(path for path in (folder, *folder.parents) if not path.exists())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError):  # another process has removed one of them meanwhile, being empty
+            if not left:
+                raise
+        else:
+            break
     return [path.parent for path in missing]
+
+
+def _kind(path: Path) -> int:
+    """What is there, in one look, as the ``S_IF…`` of ``stat``; 0 for nothing, and for a link that leads to nothing."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0
 
 
 def make_folders_below(folder: Path, path: str) -> None:

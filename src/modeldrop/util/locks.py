@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from modeldrop.util.retry import Deadline
 
+_TRIES = 3
 _owned: set[int] = set()
 
 
@@ -128,15 +129,25 @@ def _close_owned() -> None:
 os.register_at_fork(after_in_child=_close_owned)
 
 
-def _open(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError as error:
+def _open(path: Path, create: int = os.O_CREAT) -> int:
+    for left in reversed(range(_TRIES)):
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, which can be locked all the same
-        except OSError:
-            raise error from None
-    share(descriptor, path.parent)
+            descriptor = os.open(path, os.O_RDWR | create | os.O_CLOEXEC, 0o666)
+        except PermissionError as error:
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, which can be locked all the same
+            except OSError as other:
+                # Either nothing may be made here, or who had it has removed it between these two looks.
+                if not left or not isinstance(other, FileNotFoundError):
+                    raise error from None
+        else:
+            break
+    try:
+        if create:
+            share(descriptor, path.parent)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -153,7 +164,7 @@ def _take(descriptor: int) -> bool | None:
 
 def _excludes(path: Path) -> bool:
     with contextlib.suppress(OSError):
-        second = _open(path)
+        second = _open(path, create=0)  # where locks exclude nobody, somebody else may just have removed it
         try:
             return _take(second) is None
         finally:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -116,8 +117,7 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
                 lock = lock or try_lock(folder / _LOCK)
                 found = _contents(folder)
             except (FileNotFoundError, FileExistsError):
-                gone = not folder.parent.parent.is_dir()
-                if gone or (os.path.lexists(folder) and not folder.is_dir()):
+                if not folder.parent.parent.is_dir() or _is_taken(folder):
                     raise
                 _release(lock)
                 lock = None
@@ -142,6 +142,14 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
             _release(lock)
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether something that is no folder has its name: in one look, for others make it and remove it all the time."""
+    try:
+        return not stat.S_ISDIR(folder.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _contents(folder: Path) -> tuple[tuple[int, str], ...]:
