@@ -5,6 +5,8 @@ So a build that took an hour is not lost if only the upload fails: the same fold
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import secrets
 import shutil
 from pathlib import Path
@@ -19,6 +21,7 @@ from modeldrop.registry.publish import Build, read_build
 from modeldrop.registry.replicate import check_targets
 from modeldrop.util.progress import Steps
 
+_TRIES = 5
 _REGISTRY_FACTOR = 1.4
 """Bytes of a version against those of its source's weights, with some room."""
 
@@ -29,15 +32,19 @@ def find_whole_build(request: BuildRequest, folder: Path) -> Build | None:
     Raises:
         UsageError: the folder holds something that is no build, which must not be lost.
     """
-    try:
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-            return None
-        build = read_build(folder)
-    except (OSError, FormatError):
-        raise UsageError(
-            f"{folder} is there and is not a build of modeldrop.",
-            "Name a folder that is empty or does not exist yet.",
-        ) from None
+    for left in reversed(range(_TRIES)):
+        try:
+            if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+                return None
+            build = read_build(folder)
+            break
+        except (OSError, FormatError) as error:
+            if left and isinstance(error, FileNotFoundError):
+                continue  # another process may just be putting its own there
+            raise UsageError(
+                f"{folder} is there and is not a build of modeldrop.",
+                "Name a folder that is empty or does not exist yet.",
+            ) from None
     return build if build.manifest.build_key == request.key and _is_whole(build) else None
 
 
@@ -151,10 +158,20 @@ def _is_whole(build: Build) -> bool:
 
 
 def _replace_folder(folder: Path, fresh: Path) -> None:
-    if folder.exists():
+    """Give a folder its name, and remove what has had it; another process may do the same with its own.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    for left in reversed(range(_TRIES)):
         old = folder.with_name(f".{folder.name}.old-{secrets.token_hex(4)}")
-        folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old)
-    else:
-        fresh.rename(folder)
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+            return
+        except OSError as error:  # the other process was faster
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not left:
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from modeldrop.errors import ConflictError, DiskError
 from modeldrop.format import keys
 from modeldrop.format.manifest import manifest_digest
+from modeldrop.format.records import find_seal
 from modeldrop.registry.deltas import SCRATCH, copy_deltas
 from modeldrop.registry.publish import (
     ADOPT_SECONDS,
@@ -29,7 +30,7 @@ from modeldrop.registry.publish import (
     find_build,
     stage,
 )
-from modeldrop.registry.versions import Version, changed_manifest, download_file
+from modeldrop.registry.versions import Version, changed_manifest, download_file, pruned
 from modeldrop.storage.write.conditional import require_conditional_writes
 from modeldrop.storage.write.store import Store
 
@@ -207,6 +208,8 @@ def download_version(
     stored = store.get(keys.manifest(model, version.number))
     data = b"" if stored is None else stored.data
     if manifest_digest(data) != version.digest:
+        if (seal := find_seal(data)) is not None:
+            raise pruned(store, model, version.number, seal)
         raise changed_manifest(model, version, version.digest)
     (folder / "manifest.json").write_bytes(data)
     report = store.get(keys.report(model, version.number))

@@ -60,12 +60,12 @@ class FolderStore:
 
     def get(self, key: str) -> StoredObject | None:
         with self._explained("read", key):
-            number = self._last_move(key)
-            if number:
+            while number := self._last_move(key):
                 # A reader without the right to write still gets the truth; only the repair waits.
                 with contextlib.suppress(OSError):
                     self._settle(key)
-                return StoredObject(self._read(self._move(key, number)), str(number))
+                with contextlib.suppress(FileNotFoundError):  # it was deleted since: is anything there now?
+                    return StoredObject(self._read(self._move(key, number)), str(number))
             try:
                 return StoredObject(self._read(self._root / key), "0")
             except (FileNotFoundError, NotADirectoryError):
@@ -108,10 +108,12 @@ class FolderStore:
                 raise storage_errors.taken(key)
             write_new(move, data)
             write_new(replacement, data)
-            self._link(move, self._move(key, int(previous or "0") + 1), key)
+            number = int(previous or "0") + 1
+            self._link(move, self._move(key, number), key)
             # The move is made. What is left to do needs no room, so a full disk cannot fail it.
-            replacement.replace(target)
-            sync_folder(target.parent)
+            if self._last_move(key) == number:  # else it was moved on, and what is newer must not be put back
+                replacement.replace(target)
+                sync_folder(target.parent)
             self._settle(key)
 
     def upload(self, key: str, path: Path, file: File, piece_size: int, progress: Callable[[int], None]) -> None:
@@ -219,20 +221,25 @@ class FolderStore:
         And look again: a slow writer may have put an older one.
         """
         target = self._root / key
-        while True:
-            number = self._last_move(key)
+        while number := self._last_move(key):
             data = self._move(key, number).read_bytes()
-            if target.is_file() and target.read_bytes() == data:
-                return
+            with contextlib.suppress(FileNotFoundError):
+                if target.read_bytes() == data:
+                    return
             with self._temporary(key) as temporary:
                 write_new(temporary, data)
-                temporary.replace(target)
-                sync_folder(target.parent)
+                if self._last_move(key) == number:
+                    temporary.replace(target)
+                    sync_folder(target.parent)
 
     def _link(self, temporary: Path, target: Path, key: str) -> None:
         made = make_folders(target.parent)
         try:
-            os.link(temporary, target)
+            try:
+                os.link(temporary, target)
+            except FileNotFoundError:  # who has deleted the last object in that folder has removed it too
+                made += make_folders(target.parent)
+                os.link(temporary, target)
         except FileExistsError:
             raise storage_errors.taken(key) from None
         except OSError as error:
