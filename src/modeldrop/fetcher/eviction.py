@@ -172,12 +172,22 @@ def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: boo
             return False
         if (idle and now - last_use(path) < idle) or path.name in _links(home.path):
             return False
-        if not dry_run:
-            home.discard(path)
+        if dry_run:
+            return True
+        removed = home.discard_unless(path, lambda: _is_needed(home.path, path, now))
+        if removed:
             forget(path)
-        return True
+        return removed
     finally:
         os.close(descriptor)
+
+
+def _is_needed(model_home: Path, path: Path, now: float) -> bool:
+    """Whether somebody has said that he uses a snapshot, by a link or a lease; or nobody knows."""
+    try:
+        return bool(leaseholder(path, now)) or path.name in _links(model_home)
+    except OSError:
+        return True
 
 
 def _links(model_home: Path) -> dict[str, tuple[str, ...]]:

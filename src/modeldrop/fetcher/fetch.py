@@ -26,7 +26,7 @@ from modeldrop.errors import (
     RegistryError,
 )
 from modeldrop.fetcher.home import PARTIAL, ModelHome, read_link
-from modeldrop.fetcher.leases import note_use
+from modeldrop.fetcher.leases import InUse, note_use
 from modeldrop.fetcher.machine import installed_onnxruntime, installed_runtime, this_machine
 from modeldrop.fetcher.notes import ChannelState, confirm_state, read_quarantine, read_state, write_state
 from modeldrop.fetcher.options import AUTO, OFFLINE, Options, never, time_limit, with_overrides
@@ -140,6 +140,10 @@ def fetch_with(
         return fetcher.last_good(failed)
 
 
+class _RemovedError(Exception):
+    """Another process has removed a snapshot, to make room, before it could be seen to be used."""
+
+
 class Fetcher:
     """The steps of fetching one reference into one home. It holds what it took: one fetch each.
 
@@ -193,6 +197,10 @@ class Fetcher:
     @cached_property
     def stored_state(self) -> ChannelState | None:
         """What this disk knew of the channel when it was first asked for."""
+        return self._state_now()
+
+    def _state_now(self) -> ChannelState | None:
+        """What this disk knows by now: another process may have followed the channel while this one has waited."""
         return read_state(self.home.path, self.link) if self.link else None
 
     def resolve(self) -> ResolvedVersion:
@@ -221,9 +229,16 @@ class Fetcher:
             Otherwise what ``fetch`` raises.
         """
         self.stats, self.warnings, self._asked = TransferStats(), (), time.time()
+        spent = TransferStats()
         for check in self._checks:
             version = check.check_version(version, self.resolver, self.stored_state)
-        local = self._prepare(version)
+        while True:
+            try:
+                local = self._prepare(version)
+                break
+            except _RemovedError:
+                spent = spent.plus(self.stats)
+        self.stats = spent.plus(self.stats)
         for check in self._checks:
             check.remember()
         return local
@@ -290,6 +305,8 @@ class Fetcher:
 
         Then make room, if something new came.
         """
+        if not note_use(local.path, reader=self.reader_name):
+            return self._activate_again(version)  # it was evicted between being found and being used
         self.stats = self.stats._replace(seconds=time.monotonic() - self._began)
         if self.link is not None and version.generation is not None:
             state = self.channel_state(version, local)
@@ -302,14 +319,21 @@ class Fetcher:
                     if now is None or now.generation <= state.generation or accepted:
                         self.home.link(self.link, local.path)
                         write_state(self.home.path, self.link, state)
-        if not note_use(local.path, reader=self.reader_name):
-            return self.activate(version, self.prepare(version))  # it was evicted between being found and being used
+        if not os.path.isdir(local.path):  # noqa: PTH112  who evicts looks for links once more, after that
+            return self._activate_again(version)
         if not self.stats.found_all:
             from modeldrop.fetcher.eviction import evict
 
             evict(self.home, self.options.keep, now=time.time())
         checked = "registry" if self.link is not None or self.stats.fetched else "disk"
         return self.snapshot_of(local, version.generation, checked=checked, figures=self.stats, warnings=self.warnings)
+
+    def _activate_again(self, version: ResolvedVersion) -> Snapshot:
+        """Bring once more what another process has removed to make room, before it could be seen to be used."""
+        before = self.stats
+        local = self.prepare(version)
+        self.stats = before.plus(self.stats)
+        return self.activate(version, local)
 
     def channel_state(self, version: ResolvedVersion, local: LocalSnapshot) -> ChannelState:
         """What is to be remembered of the channel when it names this version, which is on this disk."""
@@ -333,7 +357,7 @@ class Fetcher:
         """
         from modeldrop.fetcher.last_good import last_good, note_fallback
 
-        found = last_good(self.home, self.link, self.stored_state, self.options, error, self.trusts)
+        found = last_good(self.home, self.link, self._state_now(), self.options, error, self.trusts)
         with contextlib.suppress(OSError):  # it may be a read-only volume whose link is right already
             self.home.link(str(self.link), found.local.path)
         note_use(found.local.path, reader=self.reader_name)
@@ -387,7 +411,7 @@ class Fetcher:
         from modeldrop.fetcher.last_good import last_good
 
         try:
-            last_good(self.home, self.link, self.stored_state, self.options, error, self.trusts)
+            last_good(self.home, self.link, self._state_now(), self.options, error, self.trusts)
         except ModeldropError:
             return True
         return False
@@ -408,7 +432,14 @@ class Fetcher:
         from modeldrop.fetcher.self_test import DEADLINE_SECONDS, remember, self_test
 
         seconds = min(DEADLINE_SECONDS, max(1.0, self._deadline.left()))
-        outcome = self_test(local.path, local.manifest, renamed_variant(variant, local.renamed), seconds)
+        try:
+            use = InUse.take(local.path)  # no link names it yet, and a test of what is being removed would fail
+        except FileNotFoundError:
+            raise _RemovedError from None
+        try:
+            outcome = self_test(local.path, local.manifest, renamed_variant(variant, local.renamed), seconds)
+        finally:
+            use.release()
         remember(self.home.path, local.path.name, this_machine(), installed_runtime(variant), outcome)
         return outcome
 

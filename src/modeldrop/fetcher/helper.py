@@ -79,7 +79,7 @@ class HelperReader:
         """See ``RegistryReader``."""
         return float(self._ask({"do": "retry_after"}, self.url, self._deadline)["seconds"])
 
-    def transfer(
+    def transfer(  # noqa: PLR0913  by name
         self,
         prefix: str,
         files: Sequence[File],
@@ -90,6 +90,7 @@ class HelperReader:
         progress: Callable[[int], None],
         published: Mapping[str, str],
         unfinished: Path,
+        spend: Callable[[TransferStats], object],
     ) -> TransferStats:
         """See ``modeldrop.fetcher.download.transfer.transfer``."""
         request = {
@@ -104,7 +105,7 @@ class HelperReader:
             "published": dict(published),
         }
         return TransferStats._make(
-            self._ask(request, f"files of {prefix} from {self.url}", deadline, progress)["stats"]
+            self._ask(request, f"files of {prefix} from {self.url}", deadline, progress, spend)["stats"]
         )
 
     def _ask(
@@ -113,6 +114,7 @@ class HelperReader:
         what: str,
         deadline: Deadline,
         progress: Callable[[int], None] = lambda _: None,
+        spend: Callable[[TransferStats], object] = lambda _: None,
     ) -> Any:
         """The answer to a request; whatever goes wrong here ends the process, and the next request starts another."""
         import json
@@ -125,9 +127,12 @@ class HelperReader:
                 raise self._ended(process) from None
             while True:
                 answer = json.loads(self._line(process, what, deadline))
-                if "progress" not in answer:
+                if "progress" in answer:
+                    progress(answer["progress"])
+                elif "spent" in answer:
+                    spend(TransferStats._make(answer["spent"]))
+                else:
                     break
-                progress(answer["progress"])
         except BaseException:
             self.close()
             raise

@@ -83,6 +83,7 @@ def _transfer(
         into=Path(into),
         deadline=deadline,
         progress=lambda count: tell({"progress": count}),
+        spend=lambda found: tell({"spent": found}),
         **more,
     )
     return {"stats": stats}

@@ -33,7 +33,7 @@ from modeldrop.util.files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from modeldrop.fetcher.download.staging import StagingClaim
     from modeldrop.util.retry import Deadline
@@ -41,12 +41,15 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 TRIAL = "trial-"
 """Begins the names of folders below ``PARTIAL`` in which a volume is tried: for a moment, and without a lock."""
+ASIDE = "aside-"
+"""... and of snapshots that are about to be removed, if nobody needs them: for a moment, too."""
 STALE_SECONDS = 24 * 3600
 _REGISTRY = ".registry"
 _TRASH = "trash-"
 _MAX_LINK = 255
 _PAUSE = 0.1
 _TRIES = 3
+_MISSING_LOOKS = 10
 # What is answered where a folder is renamed to the name of another one, which by now may have gone.
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 # What is answered where a link is looked for and something else is there: a file or pipe, a folder, a socket.
@@ -139,7 +142,12 @@ class ModelHome:
                 )
 
     def create(self, registry: str) -> None:
-        """Make the folder, and write down which registry it belongs to from now on."""
+        """Make the folder, and write down which registry it belongs to from now on.
+
+        Raises:
+            UsageError: it belongs to another one, as another process has just written down.
+            OSError: it cannot be written.
+        """
         home = self.path.parent
         if not home.is_dir():
             home.mkdir(parents=True, exist_ok=True)
@@ -148,8 +156,17 @@ class ModelHome:
         make_folder(self.path)
         if not (self.path / _REGISTRY).exists():
             temporary = self._temporary()
-            write_new(temporary, os.fsencode(f"{registry}\n"), 0o644)
-            temporary.replace(self.path / _REGISTRY)
+            try:
+                write_new(temporary, os.fsencode(f"{registry}\n"), 0o644)
+                try:
+                    os.link(temporary, self.path / _REGISTRY)  # never over what another process has written down
+                except FileExistsError:
+                    pass
+                except OSError:  # there are no links here
+                    temporary.replace(self.path / _REGISTRY)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self.check_registry(registry)
 
     def find(
         self, version: int, digest: str | None, variant: str | None, *, layout: Layout = PLAIN
@@ -257,21 +274,45 @@ class ModelHome:
         temporary.replace(link)
         sync_folder(self.path)
 
-    def discard(self, folder: Path) -> None:
-        """Remove a folder: first its name, at once, then what is in it. What stays behind is swept later."""
+    def discard(self, folder: Path) -> bool:
+        """Remove a folder: first its name, at once, then what is in it. What stays behind is swept later.
+
+        Returns:
+            Whether it was there: of two processes that remove it one has.
+        """
+        return self._remove(folder, _TRASH)
+
+    def discard_unless(self, folder: Path, needed: Callable[[], bool]) -> bool:
+        """Remove a snapshot's folder, unless somebody needs it by now; return whether it is removed.
+
+        Whoever is to use it says so, by a link or a lease, and then looks whether it is there. Here it is the other way
+        round: it loses its name, and then ``needed`` is asked. So one of the two sees the other, also where locks
+        exclude nobody; what is needed gets its name back.
+        """
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # so that nobody sweeps it while it has no name
+        return self._remove(folder, ASIDE, needed)
+
+    def _remove(self, folder: Path, prefix: str, needed: Callable[[], bool] = lambda: False) -> bool:
         make_folder(self.path / PARTIAL)
-        trash = self.path / PARTIAL / f"{_TRASH}{os.urandom(8).hex()}"
+        trash = self.path / PARTIAL / f"{prefix}{os.urandom(8).hex()}"
         try:
             folder.rename(trash)
         except FileNotFoundError:
-            return
+            return False
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             # Of an image's layer, whose folders cannot be renamed: it is no snapshot any more without its manifest.
             (folder / MANIFEST_FILE).unlink(missing_ok=True)
             trash = folder
+        else:
+            if needed():
+                with contextlib.suppress(OSError):  # or another process has brought it again meanwhile
+                    trash.rename(folder)
+                    return False
         remove_tree(trash)
+        return True
 
     def sweep(self, now: float) -> None:
         """Remove what killed processes have left in ``.partial`` and nobody has touched for a day.
@@ -299,7 +340,7 @@ class ModelHome:
         found = []
         with contextlib.suppress(OSError), os.scandir(self.path / PARTIAL) as entries:
             for path in sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)):
-                if path.name.startswith(TRIAL):
+                if path.name.startswith((TRIAL, ASIDE)):
                     continue
                 with contextlib.suppress(OSError):
                     lock = try_lock(path / "lock")
@@ -320,10 +361,9 @@ class ModelHome:
         if lock is None:
             return False
         try:
-            self.discard(folder)
+            return self.discard(folder)
         finally:
             lock.release()
-        return True
 
     def _temporary(self) -> Path:
         """A new path for work in progress; what a killed process leaves there is swept later."""
@@ -350,7 +390,11 @@ def _wait_until_shown(folder: Path, deadline: Deadline) -> None:
     Raises:
         DiskError: nor within the command's time.
     """
+    missing = 0
     while not is_finished_snapshot(folder):
+        missing = 0 if os.path.lexists(folder) else missing + 1
+        if missing == _MISSING_LOOKS:
+            return  # another process has removed it already, to make room: whoever is about to use it finds that out
         if not deadline.left():
             raise DiskError(
                 f"The volume of {folder} does not show the files that were written there.",

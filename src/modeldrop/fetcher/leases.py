@@ -9,6 +9,7 @@ best effort: on a read-only volume nothing is written, and nothing evicted eithe
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -134,9 +135,12 @@ class Lease:
         """Say it again. Best effort."""
         with contextlib.suppress(OSError):
             make_folder(self.path.parent.parent)
-            make_folder(self.path.parent)
-            self.path.touch()
-            os.utime(self.path)
+            for _ in range(_TRIES):
+                make_folder(self.path.parent)
+                with contextlib.suppress(FileNotFoundError):  # the last one but us has just tidied up
+                    self.path.touch()
+                    os.utime(self.path)
+                    break
 
     def release(self) -> None:
         """Take it back."""
@@ -175,7 +179,11 @@ class InUse:
         descriptor = hold(snapshot)
         os.set_inheritable(descriptor, False)  # this process's own use, not that of what it starts
         own(descriptor)
-        return cls(snapshot, descriptor, lease(snapshot))
+        using = cls(snapshot, descriptor, lease(snapshot))
+        if not os.path.isdir(snapshot):  # noqa: PTH112  who evicts looks for leases once more, after that
+            using.release()
+            raise FileNotFoundError(errno.ENOENT, "it has just been removed", os.fspath(snapshot))
+        return using
 
     def touch(self) -> None:
         """It is still used."""
@@ -203,13 +211,17 @@ def user_of(snapshot: Path, now: float) -> str:
 
 def holder(descriptor: int) -> str:
     """Who else holds an open snapshot folder, in words; "" for nobody, and then it is this descriptor's alone."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return "a process holds it"
-    except OSError as error:
-        return f"whether a process holds it cannot be told: {error.strerror}"
-    return ""
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if left:
+                time.sleep(_PAUSE)  # somebody else may be asking the same: for that it is held alone, for a moment
+        except OSError as error:
+            return f"whether a process holds it cannot be told: {error.strerror}"
+        else:
+            return ""
+    return "a process holds it"
 
 
 def leaseholder(snapshot: Path, now: float) -> str:

@@ -6,6 +6,7 @@ a manifest's digest against what was promised.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.config import registry_url
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from modeldrop.format.reference import Reference
     from modeldrop.storage.read.interface import RegistryReader
     from modeldrop.util.retry import Deadline
+
+
+_LOOKS = 10
+_PAUSE = 0.02
 
 
 class ResolvedVersion(NamedTuple):
@@ -120,15 +125,37 @@ class Resolver:
                 "The model or the channel is misspelt, or nothing was published there yet: "
                 f"modeldrop ls {self.registry}",
             )
-        return self.resolve_document(data, stored)
+        return self.resolve_document(data, stored, lambda: self._get(self.channel_key, MAX_CHANNEL))
 
-    def resolve_document(self, data: bytes, stored: ChannelState | None) -> ResolvedVersion:
+    def resolve_document(
+        self, data: bytes, stored: ChannelState | None, again: Callable[[], bytes | None]
+    ) -> ResolvedVersion:
         """What a channel's document names, given what this disk knows of the channel.
+
+        In a folder a slow publisher may put an older document in the place of a newer one, and then repairs that at
+        once. So an older one is read ``again`` there before it counts.
 
         Raises:
             NotFoundError: the channel has never named the digest that the reference wants.
             FormatError, TrustError, RefusedError, RegistryError: as ``resolve``.
         """
+        known = None if self._options.accept_older_generation else stored
+        minimum = self._options.min_generation
+        for left in reversed(range(1 if "://" in self.registry else _LOOKS)):
+            version = self._named_by(data)
+            generation = version.generation or 0
+            if generation >= minimum and (known is None or known.allows(generation, version.nonce)):
+                return version
+            if left:
+                time.sleep(_PAUSE)
+                data = again() or data
+        from modeldrop.fetcher.last_good import old_pointer
+
+        model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
+        raise old_pointer(model, name, version, minimum, known)
+
+    def _named_by(self, data: bytes) -> ResolvedVersion:
+        """What a channel's document names, however old it is."""
         model, name = f"{self.registry}/{self.reference.model}", str(self.reference.channel)
         try:
             channel = parse_channel(data)
@@ -146,20 +173,13 @@ class Resolver:
                     f"Name its version too: {self.reference.model}@vN@{digest[:19]}…",
                 )
             move = older
-        version = ResolvedVersion(
+        return ResolvedVersion(
             version=move.version,
             digest=move.digest,
             generation=channel.generation,
             nonce=channel.present.nonce,
             expires=expires,
         )
-        known = None if self._options.accept_older_generation else stored
-        minimum = self._options.min_generation
-        if channel.generation < minimum or not (known is None or known.allows(channel.generation, version.nonce)):
-            from modeldrop.fetcher.last_good import old_pointer
-
-            raise old_pointer(model, name, version, minimum, known)
-        return version
 
     def read_manifest(self, version: ResolvedVersion) -> bytes:
         """A version's manifest from the registry, with the digest that was promised.

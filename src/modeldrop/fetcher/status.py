@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import DiskError, FormatError, HookError, IntegrityError, NotFoundError, RegistryError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from modeldrop.fetcher.notes import WatchNote
 
 HEALTHY = 0
+_LOOKS = 5
+_PAUSE = 0.02
 
 
 class ChannelStatus(NamedTuple):
@@ -104,13 +107,20 @@ def read_status(home: Path) -> list[ChannelStatus]:
     try:
         # By their names: a volume has folders of its own (lost+found), which not everybody may read.
         models = sorted(entry.name for entry in os.scandir(home) if NAME.fullmatch(entry.name) and entry.is_dir())
-        return [status for model in models for status in _of_model(home / model)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise DiskError(
-            f"{error.filename or home} cannot be read: {error.strerror}.", "Check whether this user may read there."
-        ) from error
+        raise _unreadable(home, error) from error
+    try:
+        return [status for model in models for status in _of_model(home / model)]
+    except OSError as error:
+        raise _unreadable(home, error) from error
+
+
+def _unreadable(home: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{error.filename or home} cannot be read: {error.strerror}.", "Check whether this user may read there."
+    )
 
 
 def overall_code(found: list[ChannelStatus], max_age: float | None = None) -> int:
@@ -128,6 +138,26 @@ def overall_code(found: list[ChannelStatus], max_age: float | None = None) -> in
 
 
 def _of_model(folder: Path) -> list[ChannelStatus]:
+    """All of a model; nothing, if it has just been removed.
+
+    Other processes may move a link on and remove what it named between two looks of this one. So a fault counts once it
+    was found twice.
+    """
+    seen: list[tuple[str | None, str]] = []
+    found: list[ChannelStatus] = []
+    for look in range(_LOOKS):
+        time.sleep(_PAUSE if look else 0)
+        try:
+            found = _look_at_model(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        before, seen = seen, [(one.link, one.fault) for one in found if one.fault]
+        if seen == before:
+            break
+    return found
+
+
+def _look_at_model(folder: Path) -> list[ChannelStatus]:
     links = {*find_links(folder), *links_with_notes(folder)}
     if links:
         return [_of_link(folder, link) for link in sorted(links)]
@@ -149,13 +179,14 @@ def _of_link(folder: Path, link: str) -> ChannelStatus:
     )
     try:
         target = read_link(folder / link)
+        linked = (folder / link).lstat().st_mtime
     except OSError:
         if state is None:
             return known
         fault = f"{folder / link} is not there, though {state.snapshot} was fetched for it."
         return known._replace(fault=fault, error="", error_seconds=0.0)
     # A release that kept no state still made the link when the registry had answered.
-    answers = ((folder / link).lstat().st_mtime if state is None else state.checked, note.answered)
+    answers = (linked if state is None else state.checked, note.answered)
     known = known._replace(
         age=min((age for age in map(age_of, answers) if age is not None), default=None),
         generation=state.generation if state is not None and state.snapshot == target else None,

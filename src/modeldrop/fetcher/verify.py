@@ -67,8 +67,7 @@ def find_damage(snapshot: LocalSnapshot, *, read_files: bool = False) -> Iterato
             yield f"{path} has {found.st_size} bytes; the manifest says {size}."
         elif read_files or found.st_mtime_ns > settled:
             files = files or _files(snapshot)
-            if not _matches(path, files[name], snapshot.manifest.piece_size):
-                yield f"{path} does not have the digest that the manifest says."
+            yield from _find_wrong_bytes(path, files[name], snapshot.manifest.piece_size)
     if read_files:
         written = _written(snapshot)
         yield from _find_extra(snapshot.path, {*sizes, MANIFEST_FILE, RENAMES_FILE, *written})
@@ -183,6 +182,14 @@ def piece_matches(
         at += len(data)
         progress(len(data))
     return hasher.hexdigest() == file.pieces[index]
+
+
+def _find_wrong_bytes(path: str, file: File, piece_size: int) -> Iterator[str]:
+    try:
+        if not _matches(path, file, piece_size):
+            yield f"{path} does not have the digest that the manifest says."
+    except FileNotFoundError:  # it was there a moment ago
+        yield f"{path} is missing."
 
 
 def _matches(path: str, file: File, piece_size: int) -> bool:

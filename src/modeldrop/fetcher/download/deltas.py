@@ -136,6 +136,8 @@ def make_of_deltas(
         return RebuiltFiles(notes=(_fallback(error.message),))
     except OSError as error:
         into.stat()
+        if isinstance(error, FileNotFoundError):  # another process has made room
+            return RebuiltFiles(notes=(_fallback("The older version was removed from this disk meanwhile."),))
         return RebuiltFiles(notes=(_fallback(f"{error.strerror or error}."),))
 
 

@@ -98,7 +98,14 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
     stats = TransferStats()
     warnings: tuple[str, ...] = ()
     published = {new: old for old, new in renamed.items()}
-    move = reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader)
+
+    def spend(more: TransferStats) -> None:
+        nonlocal stats
+        stats = stats.plus(more)  # also what came in vain: another process finished first, or took the folder over
+
+    move = functools.partial(
+        reader.transfer if isinstance(reader, HelperReader) else functools.partial(transfer, reader), spend=spend
+    )
     source = DeltaSource(reader=reader, move=move, prefix=prefix, model_home=home.path, published=published)
 
     def is_finished() -> bool:
@@ -143,11 +150,7 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
                 for name, content in notes.items():
                     (claim.path / name).unlink(missing_ok=True)  # a killed attempt's, perhaps half of it
                     write_new(claim.path / name, content, 0o444)
-                copied = min(copied, moved.adopted)
-                # What another process finished after all was brought in vain, and counts too.
-                fetched = stats.fetched + made.stats.fetched + moved.fetched
-                retries = stats.retries + made.stats.retries + moved.retries
-                stats, warnings = TransferStats(fetched=fetched, retries=retries), made.notes
+                copied, warnings = min(copied, moved.adopted), made.notes
                 if home.finish(claim, target, {*notes, *(file.path for file in files)}, deadline):
                     stats = stats._replace(
                         adopted=max(0, moved.adopted - copied - made.size),
@@ -162,7 +165,9 @@ def download(  # noqa: PLR0913  what is known of a version, and how to bring it
         except OSError as error:
             room.make_after(error)
         else:
-            return DownloadResult(LocalSnapshot(target, manifest), stats, warnings)
+            snapshot = LocalSnapshot(target, manifest)
+            snapshot.manifest_bytes = data  # it may be gone already: whoever is about to use it finds that out
+            return DownloadResult(snapshot, stats, warnings)
 
 
 class _Advance:

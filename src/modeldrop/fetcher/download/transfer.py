@@ -122,6 +122,7 @@ def transfer(  # noqa: PLR0913  by name
     progress: Callable[[int], None],
     published: Mapping[str, str] | None = None,
     unfinished: Path | str = "",
+    spend: Callable[[TransferStats], object] = lambda _: None,
 ) -> TransferStats:
     """Complete ``files``, found below the key ``prefix``, in the folder ``into``: verified, synced, mode 0444.
 
@@ -138,6 +139,7 @@ def transfer(  # noqa: PLR0913  by name
             thread. The sum is that of the files' sizes.
         published: path of a file here to its path in the version, where they differ.
         unfinished: an existing folder for what has come of unfinished pieces; "" keeps nothing of them.
+        spend: told once, at the end, what came and how often it was asked again, also where that was in vain.
 
     Returns:
         What came from the registry, and what was adopted.
@@ -158,24 +160,27 @@ def transfer(  # noqa: PLR0913  by name
     def check_folder() -> None:
         into.stat()
 
-    for attempt in range(_ROUNDS):
-        partial_files = _open_files(wanted, into, piece_size, deadline)
-        for partial in partial_files:
-            counters.report(partial.file, partial.verified_bytes)
-            adopted += partial.verified_bytes if not attempt else 0
-        incomplete = [partial for partial in partial_files if partial.missing]
-        queue = Queue(incomplete, key, UnfinishedPieces(unfinished), LIMITS.min_request)
-        connections = _Connections(reader, queue, piece_size, counters)
-        try:
-            connections.add(LIMITS.first)
-            _watch(connections, incomplete, deadline, check_folder)
-        finally:
-            connections.stop()
-        wanted = [partial.file for partial in partial_files if not partial.is_current()]
-        if not wanted:
-            check_folder()
-            return TransferStats(fetched=counters.fetched, adopted=adopted + counters.resumed, retries=counters.retries)
-    raise OSError(f"Files in {into} are replaced again and again by other processes.")
+    try:
+        for attempt in range(_ROUNDS):
+            partial_files = _open_files(wanted, into, piece_size, deadline)
+            for partial in partial_files:
+                counters.report(partial.file, partial.verified_bytes)
+                adopted += partial.verified_bytes if not attempt else 0
+            incomplete = [partial for partial in partial_files if partial.missing]
+            queue = Queue(incomplete, key, UnfinishedPieces(unfinished), LIMITS.min_request)
+            connections = _Connections(reader, queue, piece_size, counters)
+            try:
+                connections.add(LIMITS.first)
+                _watch(connections, incomplete, deadline, check_folder)
+            finally:
+                connections.stop()
+            wanted = [partial.file for partial in partial_files if not partial.is_current()]
+            if not wanted:
+                check_folder()
+                return counters.stats()._replace(adopted=adopted + counters.resumed)
+        raise OSError(f"Files in {into} are replaced again and again by other processes.")
+    finally:
+        spend(counters.stats())
 
 
 class _Counters:
@@ -190,6 +195,11 @@ class _Counters:
         self._reported: dict[str, int] = {}
         self._came = Counter[str]()
         self._lock = threading.Lock()
+
+    def stats(self) -> TransferStats:
+        """What came so far, and how often it was asked again."""
+        with self._lock:
+            return TransferStats(fetched=self.fetched, retries=self.retries)
 
     def report(self, file: File, total: int, *, less: bool = False) -> None:
         """Note that so many bytes of a file are there; tell what was not told before, or that it is ``less`` again."""

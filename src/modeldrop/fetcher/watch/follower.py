@@ -25,6 +25,7 @@ import time
 from typing import TYPE_CHECKING
 
 from modeldrop.errors import (
+    DiskError,
     FidelityError,
     MissingExtraError,
     ModeldropError,
@@ -226,13 +227,16 @@ class Follower:
         resolver = self._fetcher.resolver
         if self._expires and iso_time(time.time()) >= self._expires:
             self._etag = ""  # that nothing has changed would hide that nobody has renewed the signature
+        stored = self._stored_state()  # before the registry is asked: what others learn of it meanwhile is newer
         answer = resolver.reader.get_if_changed(resolver.channel_key, MAX_BYTES, self._etag)
         if answer is UNCHANGED:
             return self._pending
         self._etag, self._pending = "", None
         if answer is None:
             raise NotFoundError(f"{resolver.registry} has no channel {resolver.channel_key}.")
-        version = resolver.resolve_document(answer.data, self._stored_state())
+        version = resolver.resolve_document(
+            answer.data, stored, lambda: resolver.reader.get(resolver.channel_key, MAX_BYTES)
+        )
         self._etag, self._pending, self._expires = answer.etag, version, version.expires
         return version
 
@@ -321,7 +325,11 @@ class Follower:
             before: what the link named before; where nothing is in use, it goes back to that.
         """
         old, old_use = self._snapshot, self._use
-        use = InUse.take(snapshot.path)
+        try:
+            use = InUse.take(snapshot.path)
+        except FileNotFoundError:
+            self._etag, self._pending = "", None  # it is brought again
+            raise DiskError(f"{snapshot.path} was removed after it was fetched.", "Keep more with --keep.") from None
         try:
             self._receiver.changed(snapshot, old)
         except BaseException as error:
