@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from modeldrop.cli import main
 from modeldrop.errors import RegistryError, UsageError
 from modeldrop.fetcher import leases, status
 from modeldrop.fetcher.download import staging, transfer
@@ -449,3 +450,23 @@ def test_a_file_that_is_removed_while_it_is_verified_is_missing(
 
     monkeypatch.setattr(os, "open", open_late)
     assert list(find_damage(LocalSnapshot(two[0]), read_files=True)) == [f"{path} is missing."]
+
+
+@pytest.mark.parametrize("locks", ["work", "dead"])
+def test_what_is_evicted_while_all_is_verified_is_not_damaged(
+    home: Path, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], locks: str
+) -> None:
+    """Where locks exclude others, it is not evicted before it is verified."""
+    if locks == "dead":
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    look = find_damage
+    gone: list[list[Path]] = []
+
+    def look_late(snapshot: LocalSnapshot, **options: Any) -> Any:
+        gone.append(free(home))
+        return look(snapshot, **options)
+
+    monkeypatch.setattr("modeldrop.commands.verify.find_damage", look_late)
+    assert main(["verify", "-d", str(home)]) == 0
+    assert capsys.readouterr().out.count("whole") == 1 + (locks == "work")
+    assert gone[0] == ([] if locks == "work" else [two[0]])

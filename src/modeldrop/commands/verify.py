@@ -13,6 +13,7 @@ Exit code 14 if one is damaged or holds a file that does not belong there, 5 if 
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from modeldrop.commands.arguments import add_json, print_json, reference_argumen
 from modeldrop.config import home_folder
 from modeldrop.errors import DiskError, FormatError, IntegrityError, NotFoundError
 from modeldrop.fetcher.home import find_links, find_models, find_snapshots, read_link
+from modeldrop.fetcher.leases import hold
 from modeldrop.fetcher.options import Options
 from modeldrop.fetcher.resolve import Resolver
 from modeldrop.fetcher.snapshot import MANIFEST_FILE, SHORT_DIGEST, LocalSnapshot
@@ -34,6 +36,7 @@ from modeldrop.util.text import table
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from modeldrop.format.reference import Reference
 
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             in_home = arguments.directory is not None
             found = [one for text in arguments.what for one in _verify(text, home, in_home=in_home)]
         else:
-            found = [_verify_snapshot(one) for model in find_models(home) for one in find_snapshots(home / model)]
+            found = [one for model in find_models(home) for one in _verify_snapshots(find_snapshots(home / model))]
     except OSError as error:
         if error.filename is None:
             raise  # it is what was printed that found no room
@@ -117,18 +120,28 @@ def _verify(text: str, home: Path, *, in_home: bool) -> list[CheckedFolder]:
         if (path / MANIFEST_FILE).is_file():
             return [_verify_copy(path, None, all_variants=False)]
     if text in find_models(home):
-        return [_verify_snapshot(one) for one in find_snapshots(home / text)]
+        return _verify_snapshots(find_snapshots(home / text))
     reference = reference_argument(text)
     if "/" in text and not in_home and "://" not in reference.registry:
         return [_verify_version(reference)]
     found = _referenced(reference, home / reference.model)
     if not found:
         raise NotFoundError(f"{home} has no snapshot of {text}.", "See what there is: modeldrop cache ls")
-    return [_verify_snapshot(one) for one in found]
+    return _verify_snapshots(found)
+
+
+def _verify_snapshots(snapshots: Iterable[LocalSnapshot]) -> list[CheckedFolder]:
+    """Those that nobody has removed by now, to make room: that is no damage."""
+    found = [(one.path, _verify_snapshot(one)) for one in snapshots]
+    return [one for path, one in found if not one.damages or path.is_dir()]
 
 
 def _verify_snapshot(snapshot: LocalSnapshot) -> CheckedFolder:
-    damages = tuple(find_damage(snapshot, read_files=True))
+    """What every byte of it says; as far as there are locks, nobody removes it meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.callback(os.close, hold(snapshot.path))
+        damages = tuple(find_damage(snapshot, read_files=True))
     digest = ""
     with contextlib.suppress(OSError, FormatError):
         digest = snapshot.digest
