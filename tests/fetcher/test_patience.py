@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from email.utils import formatdate
@@ -21,9 +19,10 @@ from modeldrop.fetcher.watch.watcher import watch
 from modeldrop.storage.read import patience
 from modeldrop.storage.read.patience import ask_again, ask_retry_after
 from modeldrop.util.retry import Deadline
-from tests.helpers.builds import publish_build
+from tests.helpers.builds import environment, publish_build
 from tests.helpers.clouds import sign_out
-from tests.helpers.waiting import GROWING_SECONDS, wait_until
+from tests.helpers.time_limits import REQUESTS, patient_modeldrop
+from tests.helpers.waiting import GROWING_SECONDS, HANG_SECONDS, wait_until
 from tests.servers.faults import Fault, FaultyServer
 from tests.servers.https import HttpsAnswer
 from tests.servers.metadata import Metadata
@@ -81,14 +80,12 @@ def test_a_cold_start_gets_through_a_busy_service(
 @pytest.mark.soak
 def test_forty_cold_starts_with_503_on_70_percent(faulty: FaultyServer, tmp_path: Path) -> None:
     faulty.rule = busy(0.7, 1)
+    patient = patient_modeldrop({**REQUESTS, "modeldrop.storage.errors.UNAVAILABLE_SECONDS": HANG_SECONDS})
+    fetching = [*patient, "fetch", f"{faulty.url}/embedder", "--timeout", f"{HANG_SECONDS:g}s", "-d"]
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "modeldrop", "fetch", f"{faulty.url}/embedder", "-d", str(tmp_path / str(index)),
-             "--timeout", "60s"],
-            env=os.environ.copy(),
-        )
+        subprocess.Popen([*fetching, str(tmp_path / str(index))], env=environment(), cwd=tmp_path)
         for index in range(40)
-    ]  # fmt: skip
+    ]
     assert [process.wait() for process in started] == [0] * 40
 
 

@@ -227,6 +227,29 @@ except RegistryError as error:
     assert said.startswith("The time limit of 600 s is over, waiting for another process to finish its download into")
 
 
+def test_who_has_no_time_left_waits_for_the_registry_where_nobody_else_is(registry: Path, home: Path) -> None:
+    program = """
+import sys, time
+from modeldrop.errors import RegistryError
+from modeldrop.fetcher.fetch import fetch
+from modeldrop.fetcher.download import download
+now, claims = time.monotonic, download.claims
+def let_time_pass(*arguments):
+    time.monotonic = lambda: now() + 1000
+    return claims(*arguments)
+download.claims = let_time_pass
+try:
+    fetch(*sys.argv[1:], timeout=600)
+except RegistryError as error:
+    print(error.message)
+"""
+    publish_build(registry)
+    said = run_python(program, f"{registry}/embedder", home)
+    assert (
+        said == f"The time limit of 600 s is over, waiting for {SIZE / 1e6:.1f} of {SIZE / 1e6:.1f} MB from {registry}."
+    )
+
+
 def test_a_lock_excludes_others_until_it_is_released(tmp_path: Path) -> None:
     lock = try_lock(tmp_path / "lock")
     assert lock is not None

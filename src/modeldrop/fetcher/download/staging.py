@@ -108,9 +108,9 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
     seen: tuple[object, float] = (None, 0.0)
     pause, longest = _PAUSES
     patience = (STUCK_SECONDS + _MIN_PATIENCE) * 2**lost
+    others = f"another process to finish its download into {folder.parent.parent}"
     try:
         while not is_finished():
-            deadline.check(f"another process to finish its download into {folder.parent.parent}")
             try:
                 make_folder(folder.parent)
                 make_folder(folder)
@@ -121,6 +121,7 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
                     raise
                 _release(lock)
                 lock = None
+                deadline.check(others)
                 continue  # whoever finished has just cleaned up
             if seen[0] != found:
                 seen = (found, time.monotonic())
@@ -134,6 +135,7 @@ def _wait(folder: Path, is_finished: Callable[[], bool], deadline: Deadline, los
                     claim = None
                 if claim is not None:
                     return claim
+            deadline.check(others)  # only here: where nobody else is at work, nobody is waited for
             time.sleep(min(jittered(pause), deadline.left()))
             pause = min(pause * 1.5, longest)
         return None
