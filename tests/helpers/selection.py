@@ -32,11 +32,14 @@ PROCESSES = {"fork", "multiprocessing", "posix_spawn", "subprocess"}
 
 
 LONG = (
-    "docs/test_commands.py", "export/models/test_minilm.py", "export/models/test_families.py",
-    "export/sources/test_openvino.py", "export/test_transformers_exporter.py", "export/models/test_kinds.py",
-    "export/test_variants_kinds.py", "registry/test_cloud_races.py", "export/test_reproducible.py",
+    "docs/test_commands.py", "export/models/test_minilm.py", "export/test_transformers_exporter.py",
+    "export/sources/test_openvino.py", "export/models/test_families.py", "conformance/test_conformance.py",
+    "registry/test_cloud_races.py", "export/models/test_kinds.py", "service/test_service.py",
+    "action/test_action_yml_runs.py", "export/test_reproducible.py", "export/test_traps.py",
+    "action/test_action_yml_phases.py", "export/test_variants_kinds.py", "export/models/test_original.py",
+    "storage/test_one_rule.py",
 )  # fmt: skip
-"""Modules that take half a minute or more, the longest first."""
+"""Modules that keep a processor for a quarter of a minute or more, the longest first."""
 
 
 def is_quick(module: Path) -> bool:
