@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,22 @@ def in_its_environment(*arguments: object) -> str:
     return ran.stdout
 
 
-def exported(folder: Path, *kinds: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads(in_its_environment("export", folder, *kinds).splitlines()[-1])
+def exported(folder: Path, *kinds: str, before: Sequence[object] = ()) -> dict[str, dict[str, Any]]:
+    said = in_its_environment(*before, "export", folder, *kinds)
+    found: dict[str, dict[str, Any]] = json.loads(said.splitlines()[-1])
     return found
+
+
+@pytest.fixture(scope="module")
+def nomic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a checkpoint is, once ``made`` is."""
+    return tmp_path_factory.mktemp("nomic") / "source"
+
+
+@pytest.fixture(scope="module")
+def made(nomic: Path) -> dict[str, dict[str, Any]]:
+    """What its exporter makes of two kinds; its environment is slow to start, and so makes ``nomic`` too."""
+    return exported(nomic.parent, "eurobert", FROZEN, before=("make", "nomic_bert", nomic))
 
 
 def check_free(made: dict[str, Any]) -> None:
@@ -59,8 +73,7 @@ def check_free(made: dict[str, Any]) -> None:
     assert made["notes"] == 0
 
 
-def test_a_graph_is_free_in_batch_and_length_or_refused_by_the_dimension(tmp_path: Path) -> None:
-    made = exported(tmp_path, "eurobert", FROZEN)
+def test_a_graph_is_free_in_batch_and_length_or_refused_by_the_dimension(made: dict[str, dict[str, Any]]) -> None:
     check_free(made["eurobert"])
     refused = made[FROZEN]["refused"]
     assert refused.startswith("The dimension sequence_length of this bert model does not stay free"), refused
@@ -85,14 +98,13 @@ def test_every_kind_that_sees_is_proven(tmp_path: Path) -> None:
         assert one["outputs"] == {"last_hidden_state": "batch_size", "pooler_output": "batch_size"}
 
 
-def test_what_optimum_does_not_know_is_built_by_the_other(tmp_path: Path) -> None:
-    source = tmp_path / "nomic"
-    in_its_environment("make", "nomic_bert", source)
+@pytest.mark.usefixtures("made")
+def test_what_optimum_does_not_know_is_built_by_the_other(nomic: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('variants = ["fp32"]\n[thresholds.fp32]\nmax_abs = 1e-4')
     ran = modeldrop(
         "build",
-        source,
+        nomic,
         "-o",
         tmp_path / "out",
         "--recipe",

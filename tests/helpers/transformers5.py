@@ -1,8 +1,8 @@
 """Small checkpoints of kinds that transformers 5 knows, and what its exporter makes of them; runs in its environment.
 
-Runs as a program: ``make KIND FOLDER`` writes a checkpoint; ``export FOLDER KIND...`` exports one of each in the way
-the exporter's worker does, compares the graphs with the originals on shapes that were not traced, and prints the
-differences as JSON, or why it was refused.
+Runs as a program: ``make KIND FOLDER`` writes a checkpoint; ``export FOLDER KIND...``, also behind it, exports one of
+each in the way the exporter's worker does, compares the graphs with the originals on shapes that were not traced, and
+prints the differences as JSON, or why it was refused.
 """
 
 from __future__ import annotations
@@ -178,9 +178,11 @@ def _axes(tensor: Any) -> list[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    action, first, *others = sys.argv[1:]
-    if action == "make":
-        make(first, Path(others[0]))
-    else:
-        answer = {kind: (export_seeing if kind in _PICTURES else export)(kind, Path(first) / kind) for kind in others}
+    arguments = sys.argv[1:]
+    if arguments[0] == "make":
+        make(arguments[1], Path(arguments[2]))
+        arguments = arguments[3:]
+    if arguments:
+        _, root, *kinds = arguments
+        answer = {kind: (export_seeing if kind in _PICTURES else export)(kind, Path(root) / kind) for kind in kinds}
         sys.stdout.write(f"\n{json.dumps(answer)}\n")
