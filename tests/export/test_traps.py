@@ -43,6 +43,7 @@ from modeldrop.format.recipe import Recipe
 from modeldrop.util.text import size_text
 from tests.helpers.checkpoints import bert, edit_weights, llama
 from tests.helpers.command_line import ROOT, Ran, modeldrop
+from tests.helpers.exporter_python import exporter_python
 from tests.helpers.waiting import HANG_SECONDS
 from tests.servers.hub import HubServer
 
@@ -450,7 +451,7 @@ def test_weights_and_tokenizer_come_from_the_commit_that_is_named(tmp_path: Path
 def interpreter(folder: Path, program: str) -> dict[str, str]:
     """An exporter's interpreter that is started by a shell script, which has ``$PYTHON``."""
     path = folder / "exporter's python"
-    path.write_text(f"#!/bin/sh\nPYTHON={shlex.quote(sys.executable)}\n{program}\n")
+    path.write_text(f"#!/bin/sh\nPYTHON={shlex.quote(exporter_python())}\n{program}\n")
     path.chmod(0o755)
     return {"MODELDROP_EXPORTER_PYTHON": str(path), "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
 
