@@ -16,14 +16,22 @@ from tests.helpers import forked_workers
 from tests.helpers.rounds import TEST_ROUNDS
 
 
-@functools.cache
-def exporter_python() -> str:
+def exporter_python(*, timed: bool = False) -> str:
     """What MODELDROP_EXPORTER_PYTHON shall name; see ``forked_workers``. Where TEST_ROUNDS is all: our interpreter.
 
     All workers of one run of pytest-xdist share the processes, which end with the run and remove their folder.
+
+    Args:
+        timed: whether speed is measured by as many calls as users' builds take.
     """
     if TEST_ROUNDS == "all" or not hasattr(os, "pidfd_open"):
         return sys.executable
+    return str(_clients() / ("timed" if timed else "python"))
+
+
+@functools.cache
+def _clients() -> Path:
+    """A folder with a program to start workers with, and one for those that measure speed."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     owner = os.getppid() if run else os.getpid()
     folder = Path(tempfile.gettempdir(), f"exporter-{run}") if run else Path(tempfile.mkdtemp(prefix="exporter-"))
@@ -41,7 +49,8 @@ def exporter_python() -> str:
                     start_new_session=True,
                     check=True,
                 )
-            client = [sys.executable, "-IS", forked_workers.__file__, "ask", str(folder), sys.executable]
-            path.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
-            path.chmod(0o755)
-    return str(path)
+            for name, how in (("timed", "ask-timed"), ("python", "ask")):
+                client = [sys.executable, "-IS", forked_workers.__file__, how, str(folder), sys.executable]
+                (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
+                (folder / name).chmod(0o755)
+    return folder

@@ -9,7 +9,8 @@ limits than the process it would be forked from, one that runs code of a checkpo
 as if all this was not there.
 
 Runs as a program: ``serve SOCKET KIND OWNER``, which answers until the process OWNER ends, and, in an interpreter's
-place, ``ask FOLDER PYTHON ARGUMENTS...``, where the folder has a socket called as each kind.
+place, ``ask FOLDER PYTHON ARGUMENTS...``, where the folder has a socket called as each kind. ``ask-timed`` is the same,
+but that speed is measured as everywhere else.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Start(NamedTuple):
     variables: dict[str, str]
     folder: str
     umask: int
+    timed: bool
 
 
 def circumstances() -> list[object]:
@@ -94,13 +96,13 @@ def circumstances() -> list[object]:
     return [variables, elsewhere, os.getuid(), os.getgid(), str(Path("/proc/self/ns/mnt").readlink()), limits]
 
 
-def ask(folder: str, python: str, *arguments: str) -> NoReturn:
+def ask(folder: str, python: str, *arguments: str, timed: bool = False) -> NoReturn:
     """Run a worker in a fork and end as it does, or become what was asked for."""
     kind = _kind_of(*arguments[2:4]) if arguments[:2] == ("-P", "-m") and arguments[2].startswith(WORKERS) else ""
     if kind:
         umask = os.umask(0)
         os.umask(umask)
-        start = Start(circumstances(), list(arguments[2:]), dict(os.environ), str(Path.cwd()), umask)
+        start = Start(circumstances(), list(arguments[2:]), dict(os.environ), str(Path.cwd()), umask, timed)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(f"{folder}/{kind}")
             socket.send_fds(connection, [b"."], [0, 1, 2])
@@ -206,7 +208,8 @@ def _become(start: Start, descriptors: list[int]) -> NoReturn:
         os.chdir(start.folder)
         os.umask(start.umask)
         tempfile.tempdir = None
-        vars(importlib.import_module(TIMING)).update(WARM_UP_SECONDS=0, BUDGET_SECONDS=0, MIN_CALLS=1)
+        if not start.timed:
+            vars(importlib.import_module(TIMING)).update(WARM_UP_SECONDS=0, BUDGET_SECONDS=0, MIN_CALLS=1)
         sys.argv = start.arguments
         runpy.run_module(start.arguments[0], run_name="__main__", alter_sys=True)
         code = 0
@@ -221,7 +224,7 @@ def _become(start: Start, descriptors: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "ask":
-        ask(*sys.argv[2:])
+    if sys.argv[1] in {"ask", "ask-timed"}:
+        ask(*sys.argv[2:], timed=sys.argv[1] == "ask-timed")
     else:
         serve(*sys.argv[2:])
