@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,7 +245,7 @@ def test_two_that_ask_at_once_whether_somebody_holds_a_snapshot(
     asked: list[int] = []
 
     def flock_later(descriptor: int, how: int) -> None:
-        if how == fcntl.LOCK_EX | fcntl.LOCK_NB and os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+        if how == fcntl.LOCK_EX | fcntl.LOCK_NB and stat.S_ISDIR(os.fstat(descriptor).st_mode):
             asked.append(descriptor)
             if len(asked) == 1:
                 raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))

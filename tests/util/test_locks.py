@@ -53,14 +53,27 @@ def test_a_lock_whose_folder_goes_in_the_same_moment_leaves_nothing_open(
     def gone(descriptor: int, folder: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
 
+    opened, closed = os.open, os.close
+    ours: list[int] = []
+
+    def open_and_note(name: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = opened(name, *arguments, **options)
+        if name == tmp_path / "lock":
+            ours.append(descriptor)
+        return descriptor
+
+    def close_and_note(descriptor: int) -> None:
+        if descriptor in ours:
+            ours.remove(descriptor)
+        closed(descriptor)
+
     monkeypatch.setattr("modeldrop.util.locks.share", gone)
-    free = os.dup(0)
-    os.close(free)
+    monkeypatch.setattr(os, "open", open_and_note)
+    monkeypatch.setattr(os, "close", close_and_note)
     with pytest.raises(FileNotFoundError):
         try_lock(tmp_path / "lock")
-    again = os.dup(0)
-    os.close(again)
-    assert again == free
+    assert ours == []
+    assert (tmp_path / "lock").exists()
 
 
 def test_a_lock_that_excludes_nobody_leaves_no_file_however_it_ends(
