@@ -23,6 +23,7 @@ WORKDIR /src
 COPY requirements/wheel.txt requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf pip install --quiet --require-hashes -r requirements/wheel.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY requirements/build-torch.txt requirements/build-transformers.txt requirements/build.txt requirements/
 COPY src src
 ARG SOURCE_DATE_EPOCH
 RUN SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir /wheels .

@@ -61,3 +61,13 @@ def test_the_context_has_nothing_but_what_is_copied() -> None:
         for word in line.split()[1:-1]
     }
     assert copied == {line[1:].partition("/")[0] for line in lines if line.startswith("!")}
+
+
+def test_what_the_wheel_is_built_of_is_copied_before() -> None:
+    before, found, _ = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ").partition("pip wheel")
+    assert found
+    copied = {word for line in before.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]}
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    described = {"pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]}
+    assert {*described, *wheel["force-include"]} <= copied
+    assert {package.partition("/")[0] for package in wheel["packages"]} <= copied
