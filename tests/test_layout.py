@@ -82,3 +82,8 @@ def run_python_indirectly() -> str:
 def test_what_starts_processes_is_found(value: object, starts: bool) -> None:
     """``make quick`` leaves it out."""
     assert starts_processes(value) == starts
+
+
+def test_what_a_test_records_can_be_written(pytestconfig: pytest.Config) -> None:
+    """In any other report it is a warning, and so an error."""
+    assert pytestconfig.getini("junit_family") == "legacy"
