@@ -32,9 +32,6 @@ from tests.helpers.minilm import MINILM, Published, hub_with_minilm
 
 pytestmark = pytest.mark.heavy
 
-TEXTS = list(BUILT_IN[3::4])
-"""What programs are given: a word, sentences in several scripts, a text that is cut. A build is proven with all."""
-
 
 @pytest.fixture(scope="module")
 def manifest(published: Published) -> Manifest:
@@ -46,7 +43,7 @@ def original(minilm: Path) -> np.ndarray[Any, Any]:
     """Embeddings of sentence-transformers itself, on PyTorch."""
     from sentence_transformers import SentenceTransformer
 
-    return np.asarray(SentenceTransformer(str(minilm), device="cpu").encode(TEXTS))
+    return np.asarray(SentenceTransformer(str(minilm), device="cpu").encode(list(BUILT_IN)))
 
 
 @pytest.fixture
@@ -129,7 +126,7 @@ def test_sentence_transformers_loads_it(
         device="cpu",
         model_kwargs={"file_name": f"onnx/{file}", "provider": "CPUExecutionProvider"},
     )
-    assert _cosines(np.asarray(model.encode(TEXTS)), original).min() > least
+    assert _cosines(np.asarray(model.encode(list(BUILT_IN))), original).min() > least
 
 
 def test_optimum_loads_it(published: Published, original: np.ndarray[Any, Any]) -> None:
@@ -138,7 +135,7 @@ def test_optimum_loads_it(published: Published, original: np.ndarray[Any, Any]) 
 
     model = ORTModelForFeatureExtraction.from_pretrained(published.version, subfolder="onnx", file_name="model.onnx")
     tokenizer = AutoTokenizer.from_pretrained(published.version)
-    inputs = tokenizer(TEXTS[:8], padding=True, truncation=True, return_tensors="pt")
+    inputs = tokenizer(list(BUILT_IN[:8]), padding=True, truncation=True, return_tensors="pt")
     hidden = model(**inputs).last_hidden_state.numpy()
     mask = inputs["attention_mask"].numpy()[..., None]
     assert _cosines((hidden * mask).sum(1) / mask.sum(1), original[:8]).min() > 0.99999
@@ -159,7 +156,7 @@ def test_fastembed_loads_it(published: Published, original: np.ndarray[Any, Any]
         model_file=f"onnx/{file}",
     )
     model = TextEmbedding(name, specific_model_path=str(published.version))
-    assert _cosines(np.array(list(model.embed(TEXTS, batch_size=1))), original).min() > least
+    assert _cosines(np.array(list(model.embed(list(BUILT_IN), batch_size=1))), original).min() > least
 
 
 @pytest.mark.parametrize("program", ["sentence-transformers", "fastembed", "optimum"])
@@ -167,7 +164,7 @@ def test_programs_load_what_was_fetched_for_them_as_the_page_shows(
     published: Published, original: np.ndarray[Any, Any], tmp_path: Path, program: str
 ) -> None:
     snapshot = fetch(published.reference, tmp_path, variant="int8", consumer=program)
-    names: dict[str, Any] = {"folder": str(snapshot), "texts": TEXTS}
+    names: dict[str, Any] = {"folder": str(snapshot), "texts": list(BUILT_IN)}
     exec(calls_of(program)[0], names)
     if program == "optimum":
         mask = names["inputs"]["attention_mask"].numpy()[..., None]
@@ -178,7 +175,7 @@ def test_programs_load_what_was_fetched_for_them_as_the_page_shows(
 def test_bare_onnxruntime_gives_the_pooled_embedding(published: Published, original: np.ndarray[Any, Any]) -> None:
     session = onnxruntime.InferenceSession(published.version / "onnx/model.onnx")
     tokenizer = Tokenizer.from_file(str(published.version / "tokenizer.json"))
-    encodings = tokenizer.encode_batch(TEXTS)
+    encodings = tokenizer.encode_batch(list(BUILT_IN))
     hidden, embedding = session.run(
         None,
         {
