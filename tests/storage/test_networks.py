@@ -10,6 +10,7 @@ from modeldrop.errors import RegistryError
 from modeldrop.fetcher.fetch import fetch
 from modeldrop.registry.channels import move_forward
 from modeldrop.storage.write import open_store
+from modeldrop.util.retry import Deadline
 from tests.helpers.builds import make_build, publish_folder
 from tests.servers.tls import ForwardProxy, TlsServer
 
@@ -79,6 +80,10 @@ def test_publish_and_fetch_go_through_the_proxy_and_trust_the_ca(
     if own:
         return
     # It was the proxy: one that is down is named, and NO_PROXY goes round it.
+    if cloud.name == "gcs":
+        monkeypatch.setattr("modeldrop.storage.write.gcs.client.Deadline", lambda _: Deadline(0.5))
+    if cloud.name == "azure":
+        monkeypatch.setattr("modeldrop.storage.write.azure.store._RetryLimits.seconds", lambda *_: 0.5)
     monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:9")
     with pytest.raises(RegistryError, match="cannot be reached") as caught:
         open_store(cloud_registry).names("")
