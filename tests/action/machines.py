@@ -121,6 +121,7 @@ def _exporter(folder: Path) -> str:
     python = exporter_python()
     if python == sys.executable:
         return python
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "exporter"
     path.write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec {shlex.quote(python)} "$@"\n')
     path.chmod(0o755)
