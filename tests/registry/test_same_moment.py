@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -143,3 +144,24 @@ def test_a_build_that_takes_its_place_in_the_same_moment_as_another(
     build._replace_folder(target, fresh)
     assert (target / "manifest.json").read_text("utf-8") == "fresh"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_build_that_cannot_take_its_place_leaves_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, fresh = tmp_path / "build", tmp_path / "fresh"
+    for folder in (target, fresh):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(folder.name, "utf-8")
+    rename = Path.rename
+
+    def refuse(path: Path, to: Path) -> Path:
+        if path == fresh:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(to))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError):
+        build._replace_folder(target, fresh)
+    assert (target / "manifest.json").read_text("utf-8") == "build"
+    assert sorted(tmp_path.iterdir()) == [target, fresh]

@@ -170,8 +170,11 @@ def _replace_folder(folder: Path, fresh: Path) -> None:
         try:
             fresh.rename(folder)
             return
-        except OSError as error:  # the other process was faster
+        except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not left:
+                with contextlib.suppress(OSError):
+                    old.rename(folder)  # what was there is not lost
                 raise
+            # The other process was faster: its build is replaced next.
         finally:
             shutil.rmtree(old, ignore_errors=True)
