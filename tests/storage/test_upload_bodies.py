@@ -12,7 +12,7 @@ from modeldrop.format.manifest import File
 from modeldrop.storage.write import open_store
 from modeldrop.storage.write.multipart import PartBody, split_parts
 from tests.helpers.builds import PIECE, describe
-from tests.helpers.clouds import CLOUDS, sign_in
+from tests.helpers.clouds import CLOUDS, shorten_pauses, sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ def store(request: pytest.FixtureRequest, servers: Servers, monkeypatch: pytest.
     server: Any = servers[request.param]
     server.reset()  # other tests let it lack this or that
     sign_in(monkeypatch, server)
+    shorten_pauses(monkeypatch, server.name)
     return open_store(server.registry())
 
 

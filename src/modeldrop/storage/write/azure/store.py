@@ -245,12 +245,12 @@ class AzureContainerStore:
             body.verify(md5.update)
 
             def send() -> None:
-                # The service refuses a block whose MD5 is not the one sent with it.
+                # The service refuses a block whose MD5 is not the one sent with it; what has changed is not sent again.
                 checked = {"transactional_content_md5": md5.digest(), **self._scope()}
-                blob.stage_block(blocks[part.number - 1][0], body, part.length, **checked)
+                with body.sending():
+                    blob.stage_block(blocks[part.number - 1][0], body, part.length, **checked)
 
-            with body.sending():
-                self._call("write", key, send)
+            self._call("write", key, send)
             report(part.length)
 
         def commit() -> None:
