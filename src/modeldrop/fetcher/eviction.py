@@ -168,9 +168,7 @@ def _evict(home: ModelHome, path: Path, now: float, idle: float, *, dry_run: boo
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Locked from here on: whoever wants to use it waits, and then finds it gone.
-        if holder(descriptor) or leaseholder(path, now):
-            return False
-        if (idle and now - last_use(path) < idle) or path.name in _links(home.path):
+        if holder(descriptor) or (idle and now - last_use(path) < idle) or _is_needed(home.path, path, now):
             return False
         if dry_run:
             return True

@@ -22,6 +22,7 @@ from modeldrop.fetcher.layout import PLAIN, Layout, folder_suffix
 from modeldrop.fetcher.snapshot import MANIFEST_FILE, LocalSnapshot, folder_name
 from modeldrop.fetcher.verify import is_whole, settle
 from modeldrop.util.files import (
+    NAME_TAKEN,
     READ_ONLY,
     is_shared,
     make_folder,
@@ -50,8 +51,6 @@ _MAX_LINK = 255
 _PAUSE = 0.1
 _TRIES = 3
 _MISSING_LOOKS = 10
-# What is answered where a folder is renamed to the name of another one, which by now may have gone.
-_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 # What is answered where a link is looked for and something else is there: a file or pipe, a folder, a socket.
 _NO_SYMLINK = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NOT_A_LINK = _NO_SYMLINK | {errno.EISDIR, errno.ENXIO}
@@ -236,7 +235,7 @@ class ModelHome:
             except FileNotFoundError:
                 return False
             except OSError as error:
-                if error.errno not in _TAKEN and (not target.is_dir() or target.is_symlink()):
+                if error.errno not in NAME_TAKEN and (not target.is_dir() or target.is_symlink()):
                     raise
                 if is_finished_snapshot(target):
                     self.discard(claim.path)

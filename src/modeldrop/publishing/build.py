@@ -6,7 +6,6 @@ So a build that took an hour is not lost if only the upload fails: the same fold
 from __future__ import annotations
 
 import contextlib
-import errno
 import secrets
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from modeldrop.publishing.plan import Plan
 from modeldrop.registry.provenance import provenance
 from modeldrop.registry.publish import Build, read_build
 from modeldrop.registry.replicate import check_targets
+from modeldrop.util.files import NAME_TAKEN
 from modeldrop.util.progress import Steps
 
 _TRIES = 5
@@ -171,7 +171,7 @@ def _replace_folder(folder: Path, fresh: Path) -> None:
             fresh.rename(folder)
             return
         except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not left:
+            if error.errno not in NAME_TAKEN or not left:
                 with contextlib.suppress(OSError):
                     old.rename(folder)  # what was there is not lost
                 raise

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READ_ONLY = 0o444
+NAME_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+"""What is answered where a folder is renamed to the name of another one, which by now may have gone."""
 _TRIES = 10  # to make a folder that other processes remove when it is empty
 # What a file system answers that has no permissions, or whose permissions cannot be changed (exFAT, SMB, gcsfuse).
 _NO_PERMISSIONS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}

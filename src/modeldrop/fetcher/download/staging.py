@@ -24,7 +24,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Self
 
-from modeldrop.util.files import make_folder, remove_tree, share
+from modeldrop.util.files import NAME_TAKEN, make_folder, remove_tree, share
 from modeldrop.util.locks import Lock, try_lock
 from modeldrop.util.retry import jittered
 
@@ -182,7 +182,7 @@ def _claim(folder: Path, found: tuple[tuple[int, str], ...], lock: Lock | None, 
         if error.errno == errno.EXDEV:  # of an image's layer, where nobody works and no folder can be renamed
             remove_tree(folder / found[-1][1])
             return None
-        if isinstance(error, FileNotFoundError | FileExistsError) or error.errno == errno.ENOTEMPTY:
+        if isinstance(error, FileNotFoundError) or error.errno in NAME_TAKEN:
             return None
         raise
     claim = StagingClaim(path, lock)
